@@ -1,1 +1,40 @@
+"""Which single variable of a training run caused a difference, how large the effect is, and how sure to be.
 
+Names are loaded when they are first used: `import ablate` costs the standard library, `from ablate import train` costs torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ablate.loop.evaluate import Evaluation as Evaluation
+    from ablate.loop.grad_norm import GradNorms as GradNorms
+    from ablate.loop.streams import Streams as Streams
+    from ablate.loop.train import Result as Result
+    from ablate.loop.train import train as train
+    from ablate.record.reader import read_evals as read_evals
+    from ablate.record.reader import read_trace as read_trace
+
+_HOMES = {
+    "Evaluation": "ablate.loop.evaluate",
+    "GradNorms": "ablate.loop.grad_norm",
+    "Result": "ablate.loop.train",
+    "Streams": "ablate.loop.streams",
+    "read_evals": "ablate.record.reader",
+    "read_trace": "ablate.record.reader",
+    "train": "ablate.loop.train",
+}
+
+__all__ = ["Evaluation", "GradNorms", "Result", "Streams", "read_evals", "read_trace", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ablate' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -7,11 +7,11 @@ sees these classes only.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ablate.errors import ConfigError
+from ablate.errors import ConfigError, nearest
 from ablate.interval import Interval, parse_interval
 
 
@@ -48,6 +48,7 @@ class DataConfig:
     path: str | None = None
     """A local .csv, .jsonl or .parquet file, or a directory of them named train*/test*, or `save_to_disk` output."""
     revision: str | None = None
+    """Commit, tag or branch of a hub data set; None takes the hub's default."""
     text: str = "text"
     """Name of the text column."""
     label: str = "label"
@@ -87,13 +88,17 @@ class DataConfig:
 @dataclass(kw_only=True, slots=True)
 class OptimConfig:
     name: str = "adamw"
+    """`adamw`, or `sgd` with momentum `beta1`."""
     lr: float = 5e-5
     """Peak learning rate."""
     weight_decay: float = 0.01
     """Decoupled; biases and normalisation weights are exempt."""
     beta1: float = 0.9
+    """Decay of the running mean of the gradient."""
     beta2: float = 0.999
+    """Decay of the running mean of its square; AdamW only."""
     eps: float = 1e-8
+    """Added to the denominator of AdamW's update."""
     schedule: str = "linear"
     """`linear` (to 0 at the end of the budget), `cosine` (likewise) or `constant`."""
     warmup: float = 0.0
@@ -145,6 +150,7 @@ class ObserveConfig:
     eval_examples: int | None = None
     """Evaluate on this many of the held-out examples (a fixed, nested subset); None takes all."""
     eval_batch_size: int = 64
+    """Samples per forward pass of an evaluation; the result does not depend on it."""
     log_every: str = "1 steps"
     """Interval at which a tracker is sent a row; the local trace keeps every step whatever this says."""
     norm_groups: str = "depth"
@@ -169,14 +175,19 @@ class StreamsConfig:
     """Added to the run's seed, stream by stream: 0 everywhere pairs a run with the baseline of the same seed."""
 
     init: int = 0
+    """Weights drawn at random before training."""
     order: int = 0
+    """Order in which the training samples are fed."""
     augment: int = 0
+    """Random changes to samples."""
     dropout: int = 0
+    """Dropout masks."""
 
 
 @dataclass(kw_only=True, slots=True)
 class TaskConfig:
     name: str = "text_classification"
+    """What is trained: `text_classification`."""
 
     def __post_init__(self) -> None:
         _one_of("task.name", self.name, ("text_classification",))
@@ -189,7 +200,9 @@ class TrackerConfig:
     mode: str = "auto"
     """`auto` (online when logged in, otherwise off with one line saying so), `online`, `offline` or `off`."""
     project: str = "ablate"
+    """W&B project."""
     entity: str | None = None
+    """W&B user or team; None takes the one that is logged in."""
 
     def __post_init__(self) -> None:
         _one_of("tracker.name", self.name, ("none", "wandb"))
@@ -201,6 +214,7 @@ class StudyConfig:
     name: str | None = None
     """Folder under `root`; None makes one from the axes."""
     question: str | None = None
+    """What the study is to answer, shown at its top; None takes the questions of its axes."""
     axes: list[str] = field(default_factory=list)
     """Axes by file name; `axis=a,b` on the command line replaces them."""
     seeds: int = 5
@@ -210,6 +224,7 @@ class StudyConfig:
     smallest_effect: float = 0.01
     """Smallest difference in `metric` that would matter; `no effect` means inside plus or minus this."""
     design: str = "one_at_a_time"
+    """`one_at_a_time`: the baseline, and each level of each axis alone."""
     order_seed: int = 0
     """Shuffles the arms within each seed block."""
     workers: int | None = None
@@ -217,6 +232,7 @@ class StudyConfig:
     fail_fast: bool = False
     """Stop at the first failed run instead of recording it and going on."""
     root: str = "runs"
+    """Folder that holds the study folders, under the current one."""
 
     def __post_init__(self) -> None:
         _within("study.seeds", self.seeds, low=1)
@@ -240,7 +256,9 @@ class Config:
     study: StudyConfig = field(default_factory=StudyConfig)
     streams: StreamsConfig = field(default_factory=StreamsConfig)
     seed: int = 0
+    """Of this run: its streams are drawn from it. A study sets it to 0 .. study.seeds - 1."""
     arm: str = "baseline"
+    """Name of the arm this run belongs to; a study sets it."""
 
     @property
     def samples_per_step(self) -> int:
@@ -266,3 +284,39 @@ def _within(
         start = f"above {low:g}" if low_open else f"at least {low:g}"
         end = "" if high == math.inf else f" and {'below' if high_open else 'at most'} {high:g}"
         raise ConfigError(f"{key}={typed!r} is out of range: expected {start}{end}", f"see {key} in conf/")
+
+
+_SECTIONS = {
+    "model": ModelConfig,
+    "data": DataConfig,
+    "optim": OptimConfig,
+    "loop": LoopConfig,
+    "observe": ObserveConfig,
+    "task": TaskConfig,
+    "tracker": TrackerConfig,
+    "study": StudyConfig,
+    "streams": StreamsConfig,
+}
+
+
+def make_config(values: Mapping[str, Any]) -> Config:
+    """Config from plain nested values, such as a run's config.yaml; keys that are left out keep their defaults.
+
+    Raises ConfigError for a key that does not exist and for a value out of range.
+    """
+    _known("", values, (item.name for item in fields(Config)))
+    sections = {}
+    for name, section in _SECTIONS.items():
+        part = values.get(name, {})
+        if not isinstance(part, Mapping):
+            raise ConfigError(f"{name}={part!r} is not a group of keys", f"{name}.<key>=<value>")
+        _known(f"{name}.", part, (item.name for item in fields(section)))
+        sections[name] = section(**part)
+    return Config(**{**values, **sections})
+
+
+def _known(prefix: str, typed: Mapping[str, Any], keys: Iterable[str]) -> None:
+    keys = tuple(keys)
+    for key in typed:
+        if key not in keys:
+            raise ConfigError(f"there is no key {prefix + key!r}", nearest(prefix + key, (prefix + k for k in keys)))

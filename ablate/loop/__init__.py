@@ -1,1 +1,1 @@
-
+"""One run: torch and the record, nothing of studies."""

@@ -43,4 +43,4 @@ EVALS = _schema(_EVALS)
 
 def meaning(field: pa.Field) -> str:
     """The sentence that documents a column."""
-    return (field.metadata or {})[b"meaning"].decode()
+    return str((field.metadata or {})[b"meaning"], "utf-8")

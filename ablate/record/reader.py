@@ -91,7 +91,8 @@ class Evals:
         )
 
         def column(name: str) -> NDArray[np.float64]:
-            return np.asarray(self.table[name].to_numpy())[keep]
+            whole: NDArray[np.float64] = np.asarray(self.table[name].to_numpy(), dtype=np.float64)
+            return whole[keep]
 
         total, count = column("sum"), column("count").astype(np.int64)
         return EvalCurve(

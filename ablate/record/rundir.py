@@ -90,7 +90,7 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(part, path)
+    part.replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -99,6 +99,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
+    """The value that a JSON file holds. Raises OSError or ValueError."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -72,10 +72,12 @@ class Outcome:
 
 
 def write_value(run: RunDir, value: Manifest | Fingerprint | Outcome) -> None:
+    """Write `manifest.json`, `fingerprint.json` or `outcome.json`, whole or not at all."""
     write_json(getattr(run, type(value).__name__.lower()), asdict(value))
 
 
 def read_manifest(run: RunDir) -> Manifest:
+    """Raises RecordError when it is missing or unreadable."""
     return Manifest(**_read(run, "manifest"))
 
 
@@ -94,6 +96,8 @@ def _read(run: RunDir, name: str) -> dict[str, Any]:
     try:
         value = read_json(path)
     except (OSError, ValueError) as error:
-        raise RecordError(f"{path} cannot be read: {error}", "remove that run's folder and run the study again") from None
+        raise RecordError(
+            f"{path} cannot be read: {error}", "remove that run's folder and run the study again"
+        ) from None
     assert isinstance(value, dict)
     return value

@@ -1,0 +1,54 @@
+"""Set-ups that cannot take a step, refused before or at the first one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ablate.errors import LoopError
+
+
+def check_can_train(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    examples: Any,
+    clip_norm: float | None,
+    batch_size: int,
+    accumulate: int,
+) -> None:
+    """Raise LoopError for a set-up in which no step could mean anything."""
+    trainable = {id(p) for p in model.parameters() if p.requires_grad}
+    owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not trainable:
+        raise LoopError(
+            f"no parameter of {type(model).__name__} requires a gradient", "unfreeze some: p.requires_grad_(True)"
+        )
+    if not trainable & owned:
+        raise LoopError(
+            f"the optimizer owns none of the {len(trainable)} trainable parameters of {type(model).__name__}",
+            "build the optimizer from this model's parameters",
+        )
+    if len(examples) == 0:
+        raise LoopError("there is no training example", "check how the training set is made")
+    for name, value in (("batch_size", batch_size), ("accumulate", accumulate)):
+        if value < 1:
+            raise LoopError(f"{name}={value} is below 1", f"{name}=1")
+    if clip_norm is not None and not clip_norm > 0:
+        raise LoopError(f"clip_norm={clip_norm} would apply no gradient", "clip_norm=None never clips")
+
+
+def check_loss(loss: torch.Tensor, num_items: int) -> None:
+    """Raise LoopError when the objective did not give (sum of losses, number of items)."""
+    if loss.dim() != 0:
+        raise LoopError(
+            f"the objective gave a loss of shape {tuple(loss.shape)}, expected the sum over the batch's items, shape ()",
+            "return loss.sum(), loss.numel()",
+        )
+    if not loss.requires_grad:
+        raise LoopError(
+            "the objective gave a loss that no gradient can flow through", "remove detach() or no_grad() from it"
+        )
+    if num_items < 1:
+        raise LoopError(f"the objective counted {num_items} items in the batch", "return loss.sum(), loss.numel()")

@@ -1,0 +1,50 @@
+"""Budgets, learning-rate schedules as fractions of them, and the points at which one looks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from ablate.interval import Interval
+
+Shape = Callable[[float], float]
+
+SHAPES: dict[str, Shape] = {
+    "constant": lambda _: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+}
+"""Factor on the peak rate as a function of the fraction of the budget, after warm-up, that is done."""
+
+
+def rate_factor(done: float, *, shape: str, warmup: float) -> float:
+    """Factor on the peak learning rate at a fraction `done` (0 to 1) of the budget; `warmup` is a fraction of it too."""
+    if done < warmup:
+        return done / warmup
+    return SHAPES[shape]((done - warmup) / (1.0 - warmup)) if warmup < 1.0 else 1.0
+
+
+def step_factor(step: int, total_steps: int, *, shape: str, warmup: float) -> float:
+    """Factor of step `step` (1 .. total_steps): the schedule at the middle of the step.
+
+    At the middle, a linear schedule spends the same rate x samples whether the budget is cut into 16 steps or into 128: a
+    change of batch size does not change the schedule as well. No step is taken at rate 0.
+    """
+    return rate_factor((step - 0.5) / total_steps, shape=shape, warmup=warmup)
+
+
+def looks(
+    *, every: Interval, spacing: str, count: int, total_samples: int, samples_per_step: int, samples_per_epoch: int
+) -> list[int]:
+    """Samples seen at which to evaluate: rising, the last one `total_samples`, 0 (before training) not included.
+
+    `even`: every `every`. `log`: `count` looks whose spacing grows by a constant factor from one step to the whole budget.
+    """
+    if spacing == "log":
+        first = min(samples_per_step, total_samples)
+        points = np.geomspace(first, total_samples, count) if count > 1 else np.asarray([total_samples])
+        return sorted({max(1, round(float(p))) for p in points} | {total_samples})
+    gap = every.samples(samples_per_step=samples_per_step, samples_per_epoch=samples_per_epoch)
+    return sorted({*range(gap, total_samples, gap), total_samples})

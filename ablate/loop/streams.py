@@ -1,0 +1,103 @@
+"""Named random streams: each draw has its own seed, so that no draw can move another.
+
+A stream has no state to save. What step 700 draws is a function of (seed, stream, 700): turning dropout off, evaluating more
+often or logging less cannot shift the data order, and a resumed run draws what the uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Streams:
+    """seed: of the run. init, order, augment, dropout: added to it, stream by stream (an A/A arm moves some of them)."""
+
+    seed: int = 0
+    init: int = 0
+    order: int = 0
+    augment: int = 0
+    dropout: int = 0
+
+    def seed_of(self, stream: str, *keys: int | str) -> int:
+        """A 63-bit seed for one draw: of `stream`, at `keys` (a step, an epoch, a module's name)."""
+        text = "/".join(str(part) for part in (self.seed + int(getattr(self, stream)), stream, *keys))
+        return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+    def generator(self, stream: str, *keys: int | str) -> np.random.Generator:
+        """A numpy generator of its own for one draw."""
+        return np.random.Generator(np.random.Philox(key=self.seed_of(stream, *keys)))
+
+    @contextmanager
+    def scope(self, stream: str, *keys: int | str, device: torch.device | None = None) -> Iterator[None]:
+        """Torch's default generators give this stream's numbers inside, and are as they were outside.
+
+        Modules such as nn.Dropout can draw from the default generator only, so it is lent to them for as long as they need it.
+        """
+        cuda = device if device is not None and device.type == "cuda" else None
+        before = torch.get_rng_state()
+        before_cuda = None if cuda is None else torch.cuda.get_rng_state(cuda)
+        seed = self.seed_of(stream, *keys)
+        torch.default_generator.manual_seed(seed)
+        if cuda is not None:
+            with torch.cuda.device(cuda):
+                torch.cuda.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.set_rng_state(before)
+            if cuda is not None and before_cuda is not None:
+                torch.cuda.set_rng_state(before_cuda, cuda)
+
+    def initialise(
+        self, model: nn.Module, names: Iterable[str] | None = None, reset: Callable[[nn.Module], object] | None = None
+    ) -> None:
+        """Draw the weights of modules anew, each under its own name: removing a layer leaves every other layer's weights equal.
+
+        names: of the modules; None takes all. reset: fills one module's own parameters; None calls its `reset_parameters`.
+        Parameters that a module fills in its own `__init__` and not in `reset_parameters` are not covered.
+        """
+        wanted = None if names is None else set(names)
+        for name, module in model.named_modules():
+            if wanted is not None and name not in wanted:
+                continue
+            with self.scope("init", name):
+                if reset is not None:
+                    reset(module)
+                elif callable(fill := getattr(module, "reset_parameters", None)):
+                    fill()
+
+
+class SampleOrder:
+    """Which sample comes k-th: the same whatever the batch size, the accumulation or the number of workers.
+
+    Epochs follow each other without a gap, so every optimizer step but the last has the same number of samples.
+
+    ids: int64 [samples], the identity of each training sample in a pool that other arms share. Every id of the pool has its
+        own place in every epoch's order; arms that train on different parts of the pool see their common samples in the
+        same relative order.
+    """
+
+    def __init__(self, streams: Streams, ids: NDArray[np.int64]) -> None:
+        self.streams = streams
+        self.ids = ids
+        self._epoch = -1
+        self._positions = np.empty(0, dtype=np.int64)
+
+    def take(self, start: int, count: int) -> list[int]:
+        """Positions in the training set of samples start .. start + count - 1, counted over all epochs."""
+        return [int(self._epoch_order(k // len(self.ids))[k % len(self.ids)]) for k in range(start, start + count)]
+
+    def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
+        if epoch != self._epoch:
+            place = self.streams.generator("order", epoch).random(int(self.ids.max()) + 1)
+            self._epoch, self._positions = epoch, np.argsort(place[self.ids], kind="stable")
+        return self._positions

@@ -1,0 +1,142 @@
+"""The live view of a study: what is done, running and failed, and how long it will take."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ablate.record.rundir import RunDir, read_json
+from ablate.record.values import Outcome
+
+_PLAIN_EVERY_SECONDS = 20.0
+
+
+class LiveView:
+    """Counts runs and reads each running run's `progress.json`."""
+
+    def __init__(self, title: str, total: int, done: int) -> None:
+        self.title, self.total, self.kept = title, total, done
+        self.done = self.failed = 0
+        self.running: dict[str, tuple[RunDir, float]] = {}
+        self._began = time.monotonic()
+        self._seconds: list[float] = []
+
+    def started(self, name: str, run: RunDir) -> None:
+        run.progress.unlink(missing_ok=True)
+        self.running[name] = (run, time.monotonic())
+
+    def ended(self, name: str, outcome: Outcome) -> None:
+        _, began = self.running.pop(name)
+        self._seconds.append(time.monotonic() - began)
+        self.done += outcome.status == "finished"
+        self.failed += outcome.status != "finished"
+        self.say(name, outcome)
+
+    def say(self, name: str, outcome: Outcome) -> None:
+        """One line for a run that has ended."""
+
+    def refresh(self) -> None:
+        """Show the state now."""
+
+    def headline(self) -> str:
+        counts = [f"{self.done + self.kept}/{self.total} runs done", f"{len(self.running)} running"]
+        if self.failed:
+            counts.append(f"{self.failed} failed")
+        return f"{self.title}   {'   '.join(counts)}   {self.time_left()}"
+
+    def time_left(self) -> str:
+        """From the mean time of the runs that ended, or from the progress of those that run."""
+        now = time.monotonic()
+        parts = [(self._share(run), now - began) for run, began in self.running.values()]
+        estimates = [elapsed / share for share, elapsed in parts if share > 0.05]
+        known = self._seconds or estimates
+        if not known:
+            return "time left: measuring"
+        per_run = sum(known) / len(known)
+        waiting = self.total - self.kept - self.done - self.failed - len(self.running)
+        work = waiting * per_run + sum(max(0.0, per_run - elapsed) for _, elapsed in parts)
+        return f"about {duration(work / max(len(self.running), 1))} left"
+
+    def lines(self) -> list[str]:
+        """One line per running run."""
+        return [f"  {name:<28.28} {_state(_progress(run))}" for name, (run, _) in sorted(self.running.items())]
+
+    def _share(self, run: RunDir) -> float:
+        progress = _progress(run)
+        return float(progress["step"] / progress["total_steps"]) if progress else 0.0
+
+
+class PlainView(LiveView):
+    """For pipes and files: a line per ended run, and the state every 20 seconds."""
+
+    _said = 0.0
+
+    def say(self, name: str, outcome: Outcome) -> None:
+        print(f"{outcome.status:<11} {name:<32} {self.headline()}", flush=True)
+        if outcome.status != "finished":
+            print(f"  {outcome.sentence}", flush=True)
+
+    def refresh(self) -> None:
+        if time.monotonic() - self._said >= _PLAIN_EVERY_SECONDS and self.running:
+            self._said = time.monotonic()
+            print("\n".join([self.headline(), *self.lines()]), flush=True)
+
+
+class MovingView(LiveView):
+    """For a terminal: redrawn in place, ended runs scroll by above."""
+
+    live: Live
+
+    def say(self, name: str, outcome: Outcome) -> None:
+        good = outcome.status == "finished"
+        took = duration(self._seconds[-1])
+        self.live.console.print(Text(f"{outcome.status:<11} {name}  {took}", style="" if good else "bold red"))
+        if not good:
+            self.live.console.print(Text(f"  {outcome.sentence}"))
+
+    def refresh(self) -> None:
+        table = Table.grid()
+        for line in self.lines():
+            table.add_row(Text(line, overflow="ellipsis", no_wrap=True))
+        self.live.update(Group(Text(self.headline(), style="bold"), table))
+
+
+@contextmanager
+def plain_or_live(title: str, total: int, done: int) -> Iterator[LiveView]:
+    """The view that suits where standard output goes."""
+    console = Console()
+    if not (console.is_terminal and sys.stdout.isatty()):
+        yield PlainView(title, total, done)
+        return
+    view = MovingView(title, total, done)
+    with Live(console=console, refresh_per_second=4, transient=True) as view.live:
+        yield view
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _progress(run: RunDir) -> dict[str, Any] | None:
+    """What the run last said; None before its first block."""
+    return read_json(run.progress) if run.progress.exists() else None
+
+
+def _state(progress: dict[str, Any] | None) -> str:
+    if progress is None:
+        return "starting"
+    return (
+        f"step {progress['step']}/{progress['total_steps']}  loss {float(progress['loss']):.3f}  "
+        f"grad norm {float(progress['grad_norm']):.2f}  {progress['samples_per_second']:.0f} samples/s"
+    )

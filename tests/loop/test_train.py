@@ -1,0 +1,312 @@
+"""The loop against a loop written by hand, and the laws that it promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ablate import GradNorms, Streams, read_trace
+from ablate.errors import LoopError
+from ablate.loop.grad_norm import by_depth, by_kind
+from ablate.loop.schedule import step_factor
+from ablate.loop.streams import SampleOrder
+from tests.loop.toy import evaluation, network, points, run
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def by_hand(*, steps: int, accumulate: int, clip_norm: float | None, precision: str, schedule: str) -> tuple[Any, ...]:
+    """The same training as a plain PyTorch loop."""
+    streams, model, data = Streams(seed=0), network(0), points()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
+    order, losses, norms = SampleOrder(streams, np.arange(len(data))), [], []
+    for step in range(steps):
+        ids = order.take(step * 8 * accumulate, 8 * accumulate)
+        total = 0.0
+        for micro in range(accumulate):
+            own = ids[micro * 8 : micro * 8 + 8]
+            x, y = data.tensors[0][own], data.tensors[1][own]
+            with (
+                streams.scope("dropout", step, micro),
+                torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
+            ):
+                loss = functional.cross_entropy(model(x), y, reduction="sum")
+            (loss / len(ids)).backward()
+            total = total + loss.detach()
+        limit = float("inf") if clip_norm is None else clip_norm
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), limit))
+        optimizer.param_groups[0]["lr"] = 1e-2 * step_factor(step + 1, steps, shape=schedule, warmup=0.25)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(total / len(ids))
+    return model, torch.stack(losses), torch.stack(norms)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_equal_to_a_loop_written_by_hand_bit_for_bit(precision: str, clip_norm: float | None, accumulate: int) -> None:
+    model, result = run(
+        precision=precision,
+        clip_norm=clip_norm,
+        accumulate=accumulate,
+        schedule="linear",
+        warmup=0.25,
+        budget="16 steps",
+    )
+    expected, losses, norms = by_hand(
+        steps=16, accumulate=accumulate, clip_norm=clip_norm, precision=precision, schedule="linear"
+    )
+    assert torch.equal(weights(model), weights(expected))
+    assert result.trace["loss"].astype(np.float32).tolist() == losses.tolist()
+    assert result.trace["grad_norm"].astype(np.float32).tolist() == norms.tolist()
+
+
+def test_an_unequal_last_micro_batch_is_weighted_by_its_items() -> None:
+    """12 samples as 8 + 4 give the gradient of 12 at once."""
+    settings: dict[str, Any] = {"budget": "12 samples", "precision": "fp32", "clip_norm": None}
+    split, one = network(0, dropout=0.0), network(0, dropout=0.0)
+    _, first = run(split, accumulate=2, batch_size=8, **settings)
+    _, second = run(one, batch_size=16, **settings)
+    np.testing.assert_allclose(first.trace["grad_norm"], second.trace["grad_norm"], rtol=1e-6)
+    np.testing.assert_allclose(first.trace["loss"], second.trace["loss"], rtol=1e-6)
+    torch.testing.assert_close(weights(split), weights(one))
+
+
+def test_the_norm_is_unscaled_and_before_clipping() -> None:
+    _, plain = run(precision="fp32", budget="4 steps")
+    _, clipped = run(precision="fp32", budget="4 steps", clip_norm=1e-3)
+    _, scaled = run(precision="fp16", budget="4 steps", clip_norm=1e-3)
+    assert clipped.trace["grad_norm"][0] == plain.trace["grad_norm"][0]
+    np.testing.assert_allclose(scaled.trace["grad_norm"][0], plain.trace["grad_norm"][0], rtol=2e-2)
+    assert scaled.trace["loss_scale"][0] == 65536
+    np.testing.assert_allclose(clipped.trace["clip_coefficient"][0], 1e-3 / plain.trace["grad_norm"][0], rtol=1e-4)
+
+
+def test_group_norms_compose_to_the_global_norm() -> None:
+    _, result = run(budget="8 steps")
+    assert result.trace.groups == ["0", "3"]
+    np.testing.assert_allclose(np.linalg.norm(result.trace.group_norms(), axis=1), result.trace["grad_norm"], rtol=1e-5)
+
+
+def test_grad_norms_in_somebody_elses_loop() -> None:
+    model = network()
+    norms = GradNorms(model)
+    model(torch.ones(4, 10)).sum().backward()
+    total, groups = norms.measure()
+    expected = torch.nn.utils.clip_grad_norm_(model.parameters(), float("inf"))
+    assert torch.equal(total, expected)
+    assert groups.shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("grouping", "name", "group"),
+    [
+        (by_depth, "bert.encoder.layer.3.output.dense.weight", "layer.3"),
+        (by_depth, "bert.embeddings.word_embeddings.weight", "embeddings"),
+        (by_depth, "classifier.weight", "classifier"),
+        (by_depth, "scale", "model"),
+        (by_kind, "bert.embeddings.LayerNorm.weight", "norm"),
+        (by_kind, "bert.embeddings.word_embeddings.weight", "embedding"),
+        (by_kind, "classifier.bias", "bias"),
+    ],
+)
+def test_groups_of_parameters(grouping: Callable[[str], str], name: str, group: str) -> None:
+    assert grouping(name) == group
+
+
+def test_looking_never_touches_the_trajectory() -> None:
+    hashes = {
+        run(evaluation=look, flush_every=flush)[1].outcome.weights_sha256
+        for look, flush in [(None, 32), (evaluation("8 samples"), 1), (evaluation(spacing="log", num_looks=5), 7)]
+    }
+    assert len(hashes) == 1
+
+
+def test_dropout_off_does_not_move_the_sample_order() -> None:
+    orders = [run(network(0, dropout=p))[1].fingerprint.items["order"] for p in (0.0, 0.5)]
+    assert orders[0] == orders[1]
+    assert set(orders[0]) == {"64", "128", "256"}
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 64, 100])
+def test_sample_k_is_the_same_at_every_batch_size(batch_size: int) -> None:
+    _, result = run(batch_size=batch_size, budget="512 samples")
+    _, reference = run(batch_size=16, budget="512 samples")
+    assert result.fingerprint.items["order"] == reference.fingerprint.items["order"]
+    assert result.trace["samples"][-1] == 512
+
+
+def test_arms_with_nested_training_sets_share_their_relative_order() -> None:
+    streams = Streams(seed=3)
+    big, small = np.arange(100), np.arange(0, 100, 3)
+    of_big = [int(big[k]) for k in SampleOrder(streams, big).take(0, 100)]
+    of_small = [int(small[k]) for k in SampleOrder(streams, small).take(0, len(small))]
+    assert [k for k in of_big if k % 3 == 0] == of_small
+
+
+def test_an_extra_module_leaves_every_other_modules_weights_equal() -> None:
+    def build(*, extra: bool) -> nn.ModuleDict:
+        parts = {"first": nn.Linear(4, 4), **({"extra": nn.Linear(4, 4)} if extra else {}), "last": nn.Linear(4, 2)}
+        model = nn.ModuleDict(parts)
+        Streams(seed=5).initialise(model)
+        return model
+
+    with_extra, without = build(extra=True), build(extra=False)
+    for name in ("first", "last"):
+        assert torch.equal(with_extra[name].weight, without[name].weight)
+
+
+def test_nothing_is_drawn_from_the_global_generator() -> None:
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    run(evaluation=evaluation())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
+    hashes = [run(seed=seed)[1].outcome.weights_sha256 for seed in (0, 0, 1)]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_evaluation_is_a_sum_over_examples_not_a_mean_of_batches() -> None:
+    curves = [run(evaluation=evaluation(batch_size=size))[1].evals.curve("loss") for size in (100, 99, 7)]
+    for curve in curves[1:]:
+        np.testing.assert_allclose(curve.value, curves[0].value, rtol=1e-6)
+    assert curves[0].samples.tolist() == [0, 64, 128, 192, 256]
+    assert set(curves[0].count) == {100}
+
+
+def test_log_spaced_looks_are_dense_early_and_end_at_the_end() -> None:
+    samples = (
+        run(evaluation=evaluation(spacing="log", num_looks=6), budget="512 samples")[1].evals.curve("loss").samples
+    )
+    gaps = np.diff(samples[1:])
+    assert samples[0] == 0
+    assert samples[-1] == 512
+    assert (np.diff(gaps) >= 0).all()
+
+
+class Spoiled(torch.utils.data.Dataset[Any]):
+    """Points, some of which make the gradient infinite."""
+
+    def __init__(self, bad: set[int]) -> None:
+        self.points, self.bad = points(), bad
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, k: int) -> Any:
+        x, y = self.points[k]
+        return (x * float("inf") if k in self.bad else x), y
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_non_finite_gradient_is_never_applied_and_does_not_advance_the_schedule(precision: str) -> None:
+    bad = SampleOrder(Streams(seed=0), np.arange(256)).take(16, 1)  # in the third step
+    model, result = run(
+        examples=Spoiled(set(bad)), precision=precision, schedule="linear", clip_norm=1.0, budget="8 steps"
+    )
+    assert result.trace["applied"].tolist() == [1, 1, 0, 1, 1, 1, 1, 1]
+    assert result.trace["learning_rate"][2] == result.trace["learning_rate"][3]
+    assert torch.isfinite(weights(model)).all()
+    assert result.outcome.status == "finished"
+    if precision == "fp16":
+        assert result.trace["loss_scale"][3] == result.trace["loss_scale"][2] / 2
+
+
+def test_lasting_non_finite_gradients_end_as_diverged_and_name_the_parameter() -> None:
+    _, result = run(examples=Spoiled(set(range(256))), max_skipped=3, flush_every=1, precision="fp32")
+    assert result.outcome.status == "diverged"
+    assert result.outcome.step == 3
+    assert "0.weight" in result.outcome.sentence
+
+
+def test_a_stop_ends_the_run_at_the_next_step_with_its_record() -> None:
+    polls: list[int] = []
+
+    def stop() -> str | None:
+        polls.append(0)
+        return "SIGTERM" if len(polls) > 5 else None
+
+    _, result = run(stop=stop)
+    assert result.outcome.status == "interrupted"
+    assert "SIGTERM" in result.outcome.sentence
+    assert len(result.trace) == result.outcome.step == 5
+
+
+def test_the_schedule_spends_the_same_rate_whatever_the_number_of_steps() -> None:
+    spent = [
+        np.mean([step_factor(k, total, shape="linear", warmup=0.0) for k in range(1, total + 1)])
+        for total in (4, 16, 128)
+    ]
+    np.testing.assert_allclose(spent, 0.5)
+    assert step_factor(1, 16, shape="linear", warmup=0.5) > 0
+
+
+def test_with_a_folder_the_record_on_disk_is_the_result(tmp_path: Path) -> None:
+    _, result = run(folder=tmp_path, evaluation=evaluation())
+    assert read_trace(tmp_path / "trace.arrow").table.equals(result.trace.table)
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "trace.arrow", "evals.arrow", "fingerprint.json", "outcome.json", "progress.json",
+    }  # fmt: skip
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_file(str(tmp_path / "trace.arrow"))
+    assert rows["step"][:] == list(range(1, 33))
+
+
+def test_a_torn_tail_is_left_out(tmp_path: Path) -> None:
+    run(folder=tmp_path, flush_every=8)
+    path = tmp_path / "trace.arrow"
+    path.write_bytes(path.read_bytes()[:-200])
+    steps = read_trace(path)["step"]
+    assert steps.tolist() == list(range(1, len(steps) + 1))
+    assert 8 <= len(steps) < 32
+    with pytest.raises(OSError, match="message body"), pa.OSFile(str(path)) as file:
+        pa.ipc.open_stream(file).read_all()  # what our reader spares its callers
+
+
+def frozen() -> nn.Module:
+    return network().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model": frozen()}, "no parameter of Sequential requires a gradient"),
+        ({"clip_norm": 0.0}, "clip_norm=0.0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"examples": []}, "no training example"),
+        ({"budget": "0 steps"}, "'0 steps' is not an interval"),
+        ({"precision": "fp8"}, "'fp8' is not one of"),
+        ({"device": "tpu"}, "device=tpu"),
+        ({"objective": lambda model, batch: (model(batch[0]).sum(-1), 8)}, "a loss of shape (8,)"),
+        ({"objective": lambda model, batch: (model(batch[0]).sum().detach(), 8)}, "no gradient can flow"),
+        ({"objective": lambda model, batch: (model(batch[0]).sum(), 0)}, "counted 0 items"),
+    ],
+)
+def test_set_ups_that_cannot_train_are_refused_in_words(settings: dict[str, Any], words: str) -> None:
+    from ablate.errors import AblateError
+
+    with pytest.raises(AblateError) as caught:
+        run(**settings)
+    assert words in str(caught.value)
+
+
+def test_an_optimizer_of_another_model_is_refused() -> None:
+    from ablate import train
+    from tests.loop.toy import objective
+
+    other = torch.optim.SGD(network().parameters(), lr=0.1)
+    with pytest.raises(LoopError, match="owns none of the 4 trainable parameters"):
+        train(network(), points(), objective, optimizer=other)

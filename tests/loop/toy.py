@@ -1,0 +1,53 @@
+"""A small problem with a known answer: which side of a plane a point lies on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import TensorDataset
+
+from ablate import Evaluation, Streams, train
+from ablate.loop.train import Result
+
+
+def points(num: int = 256, seed: int = 0) -> TensorDataset:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(num, 10, generator=generator)
+    return TensorDataset(x, (2 * x[:, 0] + x[:, 1] > 0).long())
+
+
+def network(seed: int = 0, dropout: float = 0.1) -> nn.Module:
+    with Streams(seed=seed).scope("init"):
+        return nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Dropout(dropout), nn.Linear(32, 2))
+
+
+def objective(model: nn.Module, batch: Any) -> tuple[torch.Tensor, int]:
+    x, y = batch
+    return functional.cross_entropy(model(x), y, reduction="sum"), len(y)
+
+
+def measure(model: nn.Module, batch: Any) -> dict[str, torch.Tensor]:
+    x, y = batch
+    logits = model(x)
+    return {
+        "loss": functional.cross_entropy(logits, y, reduction="none"),
+        "accuracy": (logits.argmax(-1) == y).float(),
+    }
+
+
+def evaluation(every: str | int = "64 samples", **settings: Any) -> Evaluation:
+    return Evaluation(examples=points(100, seed=9), measure=measure, every=every, **settings)
+
+
+def run(
+    model: nn.Module | None = None, *, seed: int = 0, lr: float = 1e-2, fused: bool = True, **settings: Any
+) -> tuple[nn.Module, Result]:
+    model = network(seed) if model is None else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, fused=fused)
+    settings = {"budget": "256 samples", "batch_size": 8, "streams": Streams(seed=seed), "device": "cpu"} | settings
+    examples = settings.pop("examples", points())
+    goal = settings.pop("objective", objective)
+    return model, train(model, examples, goal, optimizer=optimizer, **settings)

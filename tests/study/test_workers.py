@@ -1,0 +1,106 @@
+"""Runs in processes of their own: whatever one does, the study knows, and the rest goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from ablate import read_trace
+from ablate.config import Config, ModelConfig
+from ablate.record.rundir import RunDir
+from ablate.record.values import read_manifest
+from ablate.study.workers import Job, run_all
+
+TINY = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+
+
+def job(root: Path, arm: str = "baseline", seed: int = 0, *, budget: str = "64 samples", **data: Any) -> Job:
+    config = Config(model=ModelConfig(init="random", shape=TINY), arm=arm, seed=seed)
+    config.data.num_examples, config.observe.eval_examples, config.observe.eval_every = 100, 16, "32 samples"
+    config.loop.budget, config.observe.flush_every = budget, 4
+    for key, value in data.items():
+        setattr(config.data, key, value)
+    return Job(arm=arm, seed=seed, config=asdict(config), folder=root / arm / f"seed={seed}", changes=data, digest="d")
+
+
+def test_two_arms_pair_and_a_failed_run_does_not_stop_the_rest(tmp_path: Path) -> None:
+    jobs = [job(tmp_path), job(tmp_path, "broken", path="/nowhere.csv"), job(tmp_path, "batch_size=32", batch_size=32)]
+    outcomes = run_all(jobs, slots=2, fail_fast=False, title="t")
+    assert [o.status for o in outcomes] == ["finished", "failed", "finished"]
+    assert "/nowhere.csv" in outcomes[1].sentence
+    assert "DataError" in (jobs[1].folder / "log.txt").read_text()
+    prints = [json.loads((jobs[k].folder / "fingerprint.json").read_text())["items"] for k in (0, 2)]
+    for item in ("init", "order", "splits", "eval_set", "environment", "loss_at_start"):
+        assert prints[0][item] == prints[1][item], item
+    manifest = read_manifest(RunDir(jobs[2].folder))
+    assert manifest.overrides == {"batch_size": 32}
+    assert manifest.ended
+    assert manifest.num_threads == 1
+
+
+def test_runs_side_by_side_equal_runs_one_by_one(tmp_path: Path) -> None:
+    def hashes(root: Path, slots: int) -> list[str | None]:
+        jobs = [job(root, seed=s) for s in (0, 1)]
+        return [o.weights_sha256 for o in run_all(jobs, slots=slots, fail_fast=False, title="t")]
+
+    assert hashes(tmp_path / "a", 2) == hashes(tmp_path / "b", 1)
+
+
+def test_a_killed_run_is_recorded_and_its_trace_is_readable(tmp_path: Path) -> None:
+    jobs = [job(tmp_path, budget="1000000 samples"), job(tmp_path, "other")]
+    seen: dict[str, Any] = {}
+
+    def kill() -> None:
+        run = RunDir(jobs[0].folder)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not run.progress.exists():
+            time.sleep(0.05)
+        seen["running"] = Dataset.from_file(str(run.trace)).num_rows
+        os.kill(_pid_of(run), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    outcomes = run_all(jobs, slots=2, fail_fast=False, title="t")
+    killer.join()
+    assert [o.status for o in outcomes] == ["failed", "finished"]
+    assert outcomes[0].reason == "SIGKILL"
+    assert seen["running"] > 0
+    steps = read_trace(jobs[0].folder / "trace.arrow")["step"]
+    assert steps.tolist() == list(range(1, len(steps) + 1))
+    assert Dataset.from_file(str(jobs[0].folder / "trace.arrow")).num_rows == len(steps)
+
+
+def test_an_interrupt_lets_runs_end_at_their_next_step(tmp_path: Path) -> None:
+    jobs = [job(tmp_path, budget="1000000 samples"), job(tmp_path, "never")]
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not RunDir(jobs[0].folder).progress.exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_all(jobs, slots=1, fail_fast=False, title="t")
+    outcome = json.loads((jobs[0].folder / "outcome.json").read_text())
+    assert outcome["status"] == "interrupted"
+    assert outcome["throughput"]["train_samples_per_second"] > 0
+    assert not (jobs[1].folder / "outcome.json").exists()
+
+
+def test_fail_fast_stops_at_the_first_failure(tmp_path: Path) -> None:
+    jobs = [job(tmp_path, "broken", path="/nowhere.csv"), job(tmp_path)]
+    assert len(run_all(jobs, slots=1, fail_fast=True, title="t")) == 1
+
+
+def _pid_of(run: RunDir) -> int:
+    return int(json.loads(run.progress.read_text())["pid"])

@@ -1,0 +1,64 @@
+"""Real weights: what is new is drawn by the stream, what is loaded is not, and only that moves which should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ablate.config import Config, ModelConfig
+from ablate.loop.fingerprint import init_hashes
+from ablate.loop.streams import Streams
+from ablate.tasks.text_classification import build_model, pad_batch, text_classification
+
+TINY = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128}
+
+
+def test_only_the_new_head_depends_on_the_seed() -> None:
+    first, again, other = (init_hashes(build_model(ModelConfig(), 2, Streams(seed=s))) for s in (0, 0, 1))
+    assert first == again
+    assert {name for name in first if first[name] != other[name]} == {"classifier"}
+
+
+def test_dropout_moves_no_weight_and_reaches_every_dropout() -> None:
+    models = [build_model(ModelConfig(dropout=p), 2, Streams(seed=0)) for p in (0.0, 0.3)]
+    assert init_hashes(models[0]) == init_hashes(models[1])
+    found = {m.p for m in models[1].modules() if isinstance(m, torch.nn.Dropout)}
+    assert found == {0.3}
+
+
+def test_a_layer_less_leaves_every_other_random_weight_equal() -> None:
+    deep, shallow = (
+        init_hashes(build_model(ModelConfig(init="random", shape={**TINY, "num_hidden_layers": n}), 2, Streams(seed=0)))
+        for n in (3, 2)
+    )
+    assert set(deep) - set(shallow)
+    assert all(deep[name] == shallow[name] for name in shallow)
+
+
+def test_a_local_directory_in_hub_format_loads_as_the_hub_would(tmp_path: Path) -> None:
+    model = build_model(ModelConfig(init="random", shape=TINY), 2, Streams(seed=7))
+    model.save_pretrained(tmp_path)  # type: ignore[operator]
+    loaded = build_model(ModelConfig(name=str(tmp_path)), 2, Streams(seed=0))
+    assert init_hashes(loaded) == init_hashes(model)
+
+
+def test_padding_is_masked() -> None:
+    batch = pad_batch([([5, 6, 7], 1), ([5], 0)], pad=9)
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [5, 9, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [1, 0]
+
+
+def test_the_task_evaluates_the_nested_part_and_names_its_splits() -> None:
+    config = Config()
+    config.model = ModelConfig(init="random", shape=TINY)
+    config.data.num_examples, config.observe.eval_examples = 100, 20
+    task = text_classification(config, Streams(seed=0))
+    assert len(task.examples) == 50
+    assert task.facts["eval_set"]["count"] == len(task.evaluation.examples) == 20
+    batch = task.collate([task.examples[k] for k in range(4)])
+    loss, num = task.objective(task.model, batch)
+    assert num == 4
+    assert loss.item() > 0
+    assert task.num_tokens(batch) == sum(len(task.examples[k][0]) for k in range(4))
