@@ -91,8 +91,7 @@ class Evals:
         )
 
         def column(name: str) -> NDArray[np.float64]:
-            whole: NDArray[np.float64] = np.asarray(self.table[name].to_numpy(), dtype=np.float64)
-            return whole[keep]
+            return np.asarray(self.table[name].to_numpy()[keep], dtype=np.float64)
 
         total, count = column("sum"), column("count").astype(np.int64)
         return EvalCurve(

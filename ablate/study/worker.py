@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -26,26 +27,42 @@ from ablate.record.values import Manifest, Outcome, write_value
 _PACKAGES = ("torch", "transformers", "datasets", "numpy", "pyarrow", "torch-ablate")
 
 
-def execute(config: Config, run: RunDir, *, changes: dict[str, Any], digest: str) -> Outcome:
-    """Train one arm at one seed and leave its whole record. A failure is an outcome with a sentence, not an exception."""
-    _clear(run)
-    manifest = _manifest(config, changes, digest)
+def execute(
+    config: Config,
+    run: RunDir,
+    *,
+    changes: dict[str, Any],
+    digest: str,
+    stop: Callable[[], str | None] = lambda: None,
+) -> Outcome:
+    """Train one arm at one seed and leave its whole record. A failure is an outcome with a sentence, not an exception.
+
+    stop(): polled at every step; a reason ends the run as `interrupted`. Raises RecordError where nothing can be written.
+    """
     try:
-        write_text(run.config, yaml.safe_dump(asdict(config), sort_keys=False))
+        run.path.mkdir(parents=True, exist_ok=True)
+        with _alone(run), _polled_signals() as caught:
+            return _execute(config, run, changes, digest, lambda: caught[0] if caught else stop())
     except OSError as error:
-        raise RecordError(
-            f"{run.path} cannot be written: {error.strerror}", "study.root=FOLDER for another place"
-        ) from None
+        problem = f"{run.path} cannot be written: {error.strerror or error}"
+        raise RecordError(problem, "study.root=FOLDER for another place") from error
+
+
+def _execute(
+    config: Config, run: RunDir, changes: dict[str, Any], digest: str, stop: Callable[[], str | None]
+) -> Outcome:
+    _clear(run)
+    write_text(run.config, yaml.safe_dump(asdict(config), sort_keys=False))
+    manifest = _manifest(config, changes, digest)
     write_value(run, manifest)
     follower = _start_follower(config, run)
-    with _polled_signals() as caught:
-        try:
-            outcome = _train(config, run, manifest, lambda: caught[0] if caught else None)
-        except Exception as error:
-            traceback.print_exc()
-            sentence = error.problem if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
-            outcome = Outcome(status="failed", reason=type(error).__name__, sentence=sentence)
-            write_value(run, outcome)
+    try:
+        outcome = _train(config, run, manifest, stop)
+    except Exception as error:
+        traceback.print_exc()
+        sentence = error.problem if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
+        outcome = Outcome(status="failed", reason=type(error).__name__, sentence=sentence)
+        write_value(run, outcome)
     manifest.ended = _now()
     write_value(run, manifest)
     if follower is not None:
@@ -53,7 +70,7 @@ def execute(config: Config, run: RunDir, *, changes: dict[str, Any], digest: str
     return outcome
 
 
-def _train(config: Config, run: RunDir, manifest: Manifest, stop: Any) -> Outcome:
+def _train(config: Config, run: RunDir, manifest: Manifest, stop: Callable[[], str | None]) -> Outcome:
     import torch
 
     from ablate.loop.fingerprint import environment
@@ -136,6 +153,17 @@ def _start_follower(config: Config, run: RunDir) -> Any:
     from ablate.study import track
 
     return track.start(run, config)
+
+
+@contextmanager
+def _alone(run: RunDir) -> Iterator[None]:
+    """Wait until no other process works on this run. The lock goes with its process, so a kill leaves none behind."""
+    file = os.open(run.path / ".lock", os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 @contextmanager

@@ -112,7 +112,13 @@ def _in_process(job: Job, lease: _Lease) -> None:
     from ablate.study.worker import execute
 
     torch.set_num_threads(lease.num_threads)
-    execute(make_config(job.config), RunDir(job.folder), changes=job.changes, digest=job.digest)
+    execute(make_config(job.config), RunDir(job.folder), changes=job.changes, digest=job.digest, stop=_orphaned)
+
+
+def _orphaned() -> str | None:
+    """A run whose study was killed ends as well: the study's next start would run it again beside it."""
+    study = mp.parent_process()
+    return "the study's process is gone" if study is not None and not study.is_alive() else None
 
 
 def _ended(running: list[_Going]) -> list[_Going]:
@@ -189,3 +195,8 @@ def _pass_on(running: list[_Going], interrupts: list[int]) -> None:
         elif not going.told:
             going.told = True
             going.process.terminate()
+
+
+def num_slots(slots: int | None) -> int:
+    """How many runs go at a time."""
+    return len(_leases(slots))

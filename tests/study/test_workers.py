@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -61,9 +64,7 @@ def test_a_killed_run_is_recorded_and_its_trace_is_readable(tmp_path: Path) -> N
 
     def kill() -> None:
         run = RunDir(jobs[0].folder)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not run.progress.exists():
-            time.sleep(0.05)
+        _until(run.progress.exists)
         seen["running"] = Dataset.from_file(str(run.trace)).num_rows
         os.kill(_pid_of(run), signal.SIGKILL)
 
@@ -83,9 +84,7 @@ def test_an_interrupt_lets_runs_end_at_their_next_step(tmp_path: Path) -> None:
     jobs = [job(tmp_path, budget="1000000 samples"), job(tmp_path, "never")]
 
     def interrupt() -> None:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not RunDir(jobs[0].folder).progress.exists():
-            time.sleep(0.05)
+        _until(RunDir(jobs[0].folder).progress.exists)
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
@@ -104,3 +103,25 @@ def test_fail_fast_stops_at_the_first_failure(tmp_path: Path) -> None:
 
 def _pid_of(run: RunDir) -> int:
     return int(json.loads(run.progress.read_text())["pid"])
+
+
+def test_a_killed_study_takes_its_runs_along_and_they_can_start_again(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from tests.study.test_workers import job; from ablate.study.workers import run_all;"
+        f"run_all([job(Path({str(tmp_path)!r}), budget='1000000 samples')], slots=1, fail_fast=False, title='t')"
+    )
+    study = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+    run = RunDir(tmp_path / "baseline" / "seed=0")
+    _until(run.progress.exists)
+    study.kill()
+    study.wait()
+    _until(run.outcome.exists)
+    assert json.loads(run.outcome.read_text())["reason"] == "the study's process is gone"
+    assert run_all([job(tmp_path)], slots=1, fail_fast=False, title="t")[0].status == "finished"
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

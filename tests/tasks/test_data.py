@@ -128,7 +128,7 @@ def test_bad_data_is_named(
 
 
 def test_more_evaluation_examples_than_are_held_out(csv: Path) -> None:
-    with pytest.raises(DataError, match="observe.eval_examples=21 asks for more than the 20"):
+    with pytest.raises(DataError, match=r"observe\.eval_examples=21 asks for more than the 20"):
         split(load_examples(config(csv)), config(csv), eval_examples=21)
 
 
