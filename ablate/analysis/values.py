@@ -3,8 +3,10 @@ and the traces."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+from ablate.control.values import Control as Control
 
 VerdictKind = Literal["helps", "hurts", "raises", "lowers", "no effect", "undecided", "none"]
 
@@ -41,20 +43,6 @@ class Contrast:
     seeds_needed: int | None
     labels: tuple[str, ...]
     sentence: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Control:
-    """One check on one arm. name: `isolate`, `match`, `took effect`. status: `proven`, `failed`, `unverified`."""
-
-    arm: str
-    name: str
-    status: Literal["proven", "failed", "unverified"]
-    sentence: str
-    held: tuple[str, ...] = ()
-    """Items found equal to the baseline's in every seed."""
-    derived: dict[str, list[Any]] = field(default_factory=dict)
-    """Items that came with the change and are accepted: {item: [baseline's, arm's]}."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

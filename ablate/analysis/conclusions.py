@@ -1,0 +1,149 @@
+"""What a person wants to know, in plain sentences with figures. Undecided is said rather than a wrong cause."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ablate.analysis.contrasts import ENOUGH_SEEDS
+from ablate.analysis.replay import curve_name
+from ablate.analysis.values import Contrast, Control, ReplayedLevel, RunReading
+from ablate.analysis.words import change, counted, figure, joined, percent
+from ablate.design.axis import show
+from ablate.design.plan import Arm, Plan
+
+ALWAYS = ("grad_norm_spread", "eval_loss")
+"""Answered beside the primary metric: is the gradient spiky, and what does it cost?"""
+
+DECIDED = ("helps", "hurts", "raises", "lowers")
+
+
+def conclusions(
+    plan: Plan,
+    contrasts: Sequence[Contrast],
+    replays: Sequence[ReplayedLevel],
+    dense_share: float | None,
+    checks: Sequence[Control],
+    readings: Sequence[RunReading],
+    noise_floor: float | None,
+) -> tuple[str, ...]:
+    """Most important first: what moves each headline outcome, what only looked so, how far to trust it, what went wrong."""
+    headlines = dict.fromkeys((plan.metric, *ALWAYS))
+    said = [_about(plan, metric, contrasts) for metric in headlines]
+    for axis in dict.fromkeys(level.axis for level in replays):
+        said.append(_only_looks(plan, [level for level in replays if level.axis == axis], dense_share))
+    said += [_placebo(plan, contrasts, noise_floor), _refused(checks), _power(contrasts), _troubles(readings)]
+    return tuple(sentence for sentence in said if sentence)
+
+
+def _about(plan: Plan, metric: str, contrasts: Sequence[Contrast]) -> str:
+    """`grad_norm_spread: batch_size 8 -> 64 lowers it from 9.1 to 0.5 (...). Undecided: train_ratio 1 -> 4 (...).`"""
+    mine = [one for one in contrasts if one.metric == metric and plan.arm(one.arm).kind != "placebo"]
+    if not mine:
+        return ""
+    moved = [_moved(plan, one) for one in mine if one.verdict in DECIDED]
+    equal = [f"{_named(one)} ({_figures(one)})" for one in mine if one.verdict == "no effect"]
+    undecided = [f"{_named(one)} ({_figures(one)}{_needed(one)})" for one in mine if one.verdict == "undecided"]
+    refused = [_named(one) for one in mine if one.verdict == "none"]
+    parts = ["; ".join(moved) if moved else "no variable is shown to move it"]
+    parts += [f"No effect that matters: {joined(equal)}"] if equal else []
+    parts += [f"Undecided: {joined(undecided)}"] if undecided else []
+    parts += [f"No verdict: {joined(refused)}"] if refused else []
+    return f"{metric}: {'. '.join(parts)}."
+
+
+def _moved(plan: Plan, one: Contrast) -> str:
+    unit = f" {one.unit}" if one.unit else ""
+    direction = "raises" if (one.effect or 0.0) > 0 else "lowers"
+    better = f", which {one.verdict}" if one.verdict in ("helps", "hurts") else ""
+    ends = f"from {figure(one.baseline_mean or 0.0)} to {figure(one.arm_mean or 0.0)}{unit}"
+    return f"{_named(one)} {direction} it {ends} ({_figures(one)}){better}{_updates(plan, plan.arm(one.arm))}"
+
+
+def _updates(plan: Plan, arm: Arm) -> str:
+    """A change that brings another number of updates with it has two readings, and the sentence says so."""
+    before, after = (each.derived.get("total_steps") for each in (plan.baseline, arm))
+    if before is None or after is None or before == after:
+        return ""
+    same = arm.derived.get("samples_seen") == plan.baseline.derived.get("samples_seen")
+    return f" - at {'the same samples, ' if same else ''}{after:g} updates instead of {before:g}"
+
+
+def _named(one: Contrast) -> str:
+    if isinstance(one.level, dict):
+        return one.arm
+    return f"{one.axis} {show(one.baseline_level)} -> {show(one.level)}"
+
+
+def _figures(one: Contrast) -> str:
+    if one.effect is None or one.low is None or one.high is None:
+        return "no interval"
+    return change(one.effect, one.low, one.high)
+
+
+def _needed(one: Contrast) -> str:
+    return f"; about {one.seeds_needed} seeds needed" if one.seeds_needed else ""
+
+
+def _only_looks(plan: Plan, levels: Sequence[ReplayedLevel], dense_share: float | None) -> str:
+    """An observation axis cannot have caused anything: it is the same run, and the question is what it hides."""
+    axis = levels[0].axis
+    curve = curve_name(plan.axis(axis).moves[0])
+    same = (
+        ": the same runs, re-read, so the same trajectory bit for bit" if all(v.same_trajectory for v in levels) else ""
+    )
+    head = f"{axis} changes only what is looked at{same}"
+    shares = [
+        f"{percent(level.share_before_first_look)} at {show(level.level)} (step {level.first_look_steps})"
+        for level in levels
+        if level.share_before_first_look is not None
+    ]
+    if not shares:
+        return f"{head}. The {curve} never fell, so no share of its fall can be given."
+    dense = f"; {percent(dense_share)} in the dense record" if dense_share is not None and curve == "eval loss" else ""
+    return (
+        f"{head}. Part of the {curve}'s total fall before the first look after training began: {joined(shares)}{dense}."
+    )
+
+
+def _placebo(plan: Plan, contrasts: Sequence[Contrast], noise_floor: float | None) -> str:
+    mine = [one for one in contrasts if one.primary and plan.arm(one.arm).kind == "placebo"]
+    if not mine or noise_floor is None:
+        return ""
+    unit = f" {mine[0].unit}" if mine[0].unit else ""
+    floor = f"two runs that differ in nothing but chance lie {figure(noise_floor)}{unit} apart in {plan.metric}"
+    if mine[0].verdict in DECIDED:
+        return f"Placebo: {floor}, and always to one side ({_figures(mine[0])}): believe no effect of that size."
+    return f"Placebo: {floor} (root mean square over seeds): the noise floor."
+
+
+def _refused(checks: Sequence[Control]) -> str:
+    failed = [check for check in checks if check.status == "failed"]
+    open_ = [check for check in checks if check.status == "unverified"]
+    said = [f"No verdict for {check.arm}: {check.sentence}." for check in failed]
+    said += [f"{check.arm}, control `{check.name}`: {check.sentence}." for check in open_]
+    return " ".join(said)
+
+
+def _power(contrasts: Sequence[Contrast]) -> str:
+    pairs = [len(one.seeds) for one in contrasts if one.primary]
+    if not pairs or min(pairs) >= ENOUGH_SEEDS:
+        return ""
+    return (
+        f"LOW POWER: {counted(min(pairs), 'seed')}. With fewer than {ENOUGH_SEEDS} a true effect is easily missed and a found "
+        "one is likely overstated: repeat with more seeds before you rely on it."
+    )
+
+
+def _troubles(readings: Sequence[RunReading]) -> str:
+    bad = [run for run in readings if run.status in ("diverged", "failed", "unreadable", "interrupted")]
+    waiting = [run for run in readings if run.status in ("missing", "running")]
+    said = [f"{run.arm}, seed {run.seed} {_ended(run)}: {run.sentence}." for run in bad]
+    if bad:
+        said.insert(0, f"{counted(len(bad), 'run')} of {len(readings)} gave no result, and means are over the others.")
+    if waiting:
+        said.append(f"Not complete: {len(waiting)} of {counted(len(readings), 'run')} have no outcome yet.")
+    return " ".join(said)
+
+
+def _ended(run: RunReading) -> str:
+    return {"unreadable": "cannot be read", "interrupted": "was interrupted"}.get(run.status, run.status)

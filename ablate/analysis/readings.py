@@ -1,0 +1,152 @@
+"""Every run of a plan as it lies on disk now: finished, ended otherwise, still going, or not there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.analysis.outcomes import OUTCOMES, Record
+from ablate.analysis.values import RunReading
+from ablate.design.plan import Arm, Plan, Run, run_digest
+from ablate.errors import RecordError, StudyError
+from ablate.record.reader import EvalCurve, Trace, read_evals, read_trace
+from ablate.record.rundir import RunDir, StudyDir, read_json
+from ablate.record.values import Fingerprint, Outcome, read_fingerprint, read_manifest, read_outcome
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunFiles:
+    """One run. status: that of its outcome, or `running` (going on, or killed), `missing`, `unreadable`.
+
+    trace, curves: of a finished run; curves by metric, on the held-out split.
+    """
+
+    arm: str
+    seed: int
+    folder: RunDir
+    status: str
+    sentence: str
+    outcome: Outcome | None = None
+    fingerprint: Fingerprint | None = None
+    trace: Trace | None = None
+    curves: dict[str, EvalCurve] | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.status == "finished"
+
+    @property
+    def weights(self) -> str | None:
+        return self.outcome.weights_sha256 if self.outcome and self.finished else None
+
+
+def read_plan(folder: Path) -> Plan:
+    """`plan.json` of a study folder. Raises StudyError where there is none, or one that cannot be read."""
+    path = StudyDir(folder).plan
+    if not path.exists():
+        beside = sorted(found.parent.name for found in folder.parent.glob("*/plan.json"))
+        known = (
+            f"studies in {folder.parent}: {', '.join(beside)}" if beside else "run one first: ablate -m axis=batch_size"
+        )
+        raise StudyError(f"{str(folder)!r} is not a study folder: it has no plan.json", known)
+    try:
+        return Plan.from_json(read_json(path))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StudyError(
+            f"{path} cannot be read as a plan: {type(error).__name__}: {error}",
+            "remove the study folder and run it again",
+        ) from None
+
+
+def read_runs(folder: Path, plan: Plan) -> list[RunFiles]:
+    """Every trained arm at every seed, in plan order; arms of equal digest share one folder."""
+    study = StudyDir(folder)
+    planned = {(run.arm, run.seed): run for run in plan.runs}
+    shared = {run.digest: run for run in reversed(plan.runs)}
+
+    def digest(arm: Arm, seed: int) -> str:
+        return run_digest(arm.config, seed=seed, code_digest=plan.code_digest)
+
+    found = []
+    for arm in (arm for arm in plan.arms if not arm.replayed):
+        for seed in plan.seeds:
+            run = planned.get((arm.name, seed)) or shared.get(digest(arm, seed))
+            if run is not None:
+                found.append(_read(study.run(run.arm, run.seed), arm.name, run))
+    return found
+
+
+def _read(folder: RunDir, arm: str, run: Run) -> RunFiles:
+    common: dict[str, Any] = {"arm": arm, "seed": run.seed, "folder": folder}
+    if not folder.manifest.exists():
+        return RunFiles(**common, status="missing", sentence="has not been started")
+    try:
+        manifest, outcome, fingerprint = read_manifest(folder), read_outcome(folder), read_fingerprint(folder)
+        if manifest.digest and manifest.digest != run.digest:
+            sentence = "the folder holds a run of other settings or other code than the plan's"
+            return RunFiles(**common, status="missing", sentence=sentence)
+        common |= {"outcome": outcome, "fingerprint": fingerprint}
+        if outcome is None:
+            return RunFiles(
+                **common, status="running", sentence=f"no outcome yet, {_how_far(folder)}: still going, or killed"
+            )
+        if outcome.status != "finished":
+            return RunFiles(**common, status=outcome.status, sentence=outcome.sentence)
+        evals = read_evals(folder.evals)
+        curves = {metric: evals.curve(metric) for metric in evals.metrics()}
+        trace = read_trace(folder.trace)
+    except (RecordError, TypeError) as error:
+        return RunFiles(**{**common, "outcome": None}, status="unreadable", sentence=str(error))
+    return RunFiles(**common, status="finished", sentence=outcome.sentence, trace=trace, curves=curves)
+
+
+def _how_far(folder: RunDir) -> str:
+    try:
+        return f"{len(read_trace(folder.trace))} steps recorded"
+    except RecordError:
+        return "no step recorded"
+
+
+def common_looks(runs: list[RunFiles]) -> NDArray[np.int64]:
+    """Sample counts at which every finished run was looked at, ascending."""
+    looks = [set(curve.samples.tolist()) for run in runs for curve in (run.curves or {}).values()]
+    return np.asarray(sorted(set.intersection(*looks)) if looks else [], dtype=np.int64)
+
+
+def reading(run: RunFiles, study: Path, common: NDArray[np.int64]) -> RunReading:
+    """A run's value of every outcome; only a finished run has any, because half a curve is another outcome."""
+    values: dict[str, float | None] = dict.fromkeys(OUTCOMES)
+    if run.trace is not None and run.curves is not None:
+        record = Record(trace=run.trace, curves=run.curves, common=common)
+        values = {name: outcome(record) for name, outcome in OUTCOMES.items()}
+    return RunReading(
+        arm=run.arm,
+        seed=run.seed,
+        folder=run.folder.path.relative_to(study).as_posix(),
+        status=run.status,
+        sentence=run.sentence,
+        weights_sha256=run.weights,
+        values=values,
+        throughput=run.outcome.throughput if run.outcome else _throughput(run.folder),
+    )
+
+
+def _throughput(folder: RunDir) -> dict[str, float]:
+    """Of a run without an outcome, such as one that a time limit cut off: from its rows."""
+    try:
+        trace = read_trace(folder.trace)
+    except RecordError:
+        return {}
+    seconds = float(np.sum(trace["step_seconds"])) if len(trace) else 0.0
+    if seconds <= 0:
+        return {}
+    return {
+        "train_samples_per_second": float(trace["samples"][-1]) / seconds,
+        "train_tokens_per_second": float(trace["tokens"][-1]) / seconds,
+        "train_steps_per_second": len(trace) / seconds,
+        "train_seconds": seconds,
+    }

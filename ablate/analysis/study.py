@@ -1,0 +1,189 @@
+"""From a study folder to everything that a report shows. Reads only; a study that was killed half-way reads as far as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablate.analysis.checks import controls
+from ablate.analysis.conclusions import conclusions
+from ablate.analysis.contrasts import Question, contrast
+from ablate.analysis.curves import rms
+from ablate.analysis.outcomes import OUTCOMES, check_metric
+from ablate.analysis.readings import RunFiles, common_looks, read_plan, read_runs, reading
+from ablate.analysis.replay import dense_share, finished_baseline, replay_level
+from ablate.analysis.values import Analysis, Contrast, Control, MetricInfo, ReplayedLevel, RunReading
+from ablate.analysis.words import joined
+from ablate.design.axis import show
+from ablate.design.leaves import leaf
+from ablate.design.plan import Arm, Plan
+from ablate.errors import ConfigError
+from ablate.record.rundir import StudyDir, write_json
+
+ENDED = ("finished", "diverged", "failed", "interrupted")
+
+
+def analyse(folder: Path) -> Analysis:
+    """Controls, contrasts, replays and conclusions of a study folder.
+
+    Raises StudyError when the folder has no readable plan.json; runs that are missing, going on or broken are readings
+    with a status.
+    """
+    plan = read_plan(folder)
+    check_metric(plan.metric)
+    runs = read_runs(folder, plan)
+    common = common_looks(runs)
+    readings = tuple(reading(run, folder, common) for run in runs)
+    checks = controls(plan, runs)
+    metrics = _metrics(plan.metric)
+    contrasts = tuple(
+        _contrast(plan, arm, metric, readings, checks)
+        for metric in metrics
+        for arm in plan.arms[1:]
+        if not arm.replayed
+    )
+    replays, refused = _replays(plan, runs)
+    floor = _noise_floor(plan, readings)
+    return Analysis(
+        study=plan.study,
+        question=plan.question,
+        command=plan.command,
+        metric=plan.metric,
+        smallest_effect=plan.smallest_effect,
+        seeds=plan.seeds,
+        metrics=metrics,
+        arms=tuple(_arm(plan, arm) for arm in plan.arms),
+        contrasts=contrasts,
+        replays=replays,
+        controls=checks,
+        runs=readings,
+        noise_floor=floor,
+        conclusions=conclusions(plan, contrasts, replays, dense_share(plan, runs), checks, readings, floor),
+        notes=(*plan.notes, *refused, *_notes(runs, contrasts, len(common))),
+        complete=_complete(plan, readings),
+    )
+
+
+def write_analysis(folder: Path) -> Analysis:
+    """`analyse`, and `analysis.json` replaced whole."""
+    analysis = analyse(folder)
+    write_json(StudyDir(folder).analysis, analysis.to_json())
+    return analysis
+
+
+def _metrics(primary: str) -> tuple[MetricInfo, ...]:
+    names = [primary, *(name for name in OUTCOMES if name != primary)]
+    return tuple(OUTCOMES[name].info for name in names)
+
+
+def _contrast(
+    plan: Plan, arm: Arm, metric: MetricInfo, readings: Sequence[RunReading], checks: Sequence[Control]
+) -> Contrast:
+    primary = metric.name == plan.metric
+    question = Question(
+        arm=arm.name,
+        axis=arm.axis or "",
+        level=arm.level,
+        baseline_level=_baseline_level(plan, arm),
+        metric=metric,
+        primary=primary,
+        smallest_effect=plan.smallest_effect if primary else None,
+        num_seeds=len(plan.seeds),
+        refused=_refused(arm, checks),
+        lost=tuple(_lost(readings, (plan.baseline.name, arm.name))),
+    )
+    baseline, own = (
+        {run.seed: run.values[metric.name] for run in readings if run.arm == name}
+        for name in (plan.baseline.name, arm.name)
+    )
+    return contrast(question, baseline, own)
+
+
+def _baseline_level(plan: Plan, arm: Arm) -> Any:
+    """The baseline's value of what the arm moves: one value, or {key: value} where several keys move together."""
+    values = {key: leaf(plan.baseline.config, key) for key in arm.changes}
+    return next(iter(values.values())) if len(values) == 1 else values
+
+
+def _refused(arm: Arm, checks: Sequence[Control]) -> str | None:
+    broken = [check for check in checks if check.arm == arm.name and check.status == "failed"]
+    return f"the control `{broken[0].name}` failed: {broken[0].sentence}" if broken else None
+
+
+def _lost(readings: Sequence[RunReading], arms: Iterable[str]) -> Iterable[str]:
+    names = tuple(arms)
+    for run in readings:
+        if run.arm in names and run.status in ("diverged", "failed", "unreadable"):
+            ended = "is unreadable" if run.status == "unreadable" else run.status
+            yield f"seed {run.seed} of {run.arm}, which {ended}"
+
+
+def _replays(plan: Plan, runs: Sequence[RunFiles]) -> tuple[tuple[ReplayedLevel, ...], list[str]]:
+    """The levels of the observation axes, and a note for each that cannot be shown (yet)."""
+    levels, notes = [], []
+    finished = finished_baseline(plan, runs)
+    for arm in (arm for arm in plan.arms if arm.replayed):
+        if not finished:
+            notes.append(f"{arm.name}: read from the baseline's record once a run of it has finished")
+            continue
+        key, level = next(iter(arm.changes.items()))
+        try:
+            levels.append(replay_level(plan, runs, key, show(level), arm=arm.name, axis=arm.axis or ""))
+        except ConfigError as error:
+            notes.append(f"{arm.name} is not shown: {error.problem}")
+    return tuple(levels), notes
+
+
+def _noise_floor(plan: Plan, readings: Sequence[RunReading]) -> float | None:
+    values = {(run.arm, run.seed): run.values[plan.metric] for run in readings}
+    pairs = [
+        (values.get((plan.baseline.name, seed)), values.get((arm.name, seed)))
+        for arm in plan.arms
+        if arm.kind == "placebo"
+        for seed in plan.seeds
+    ]
+    differences = [right - left for left, right in pairs if left is not None and right is not None]
+    return rms(np.asarray(differences)) if differences else None
+
+
+def _arm(plan: Plan, arm: Arm) -> dict[str, Any]:
+    axis = plan.axis(arm.axis) if arm.axis else None
+    return {
+        "name": arm.name,
+        "axis": arm.axis,
+        "level": arm.level,
+        "kind": arm.kind,
+        "changes": arm.changes,
+        "derived": arm.derived,
+        "question": axis.question if axis else "",
+        "expect": axis.expect if axis else "",
+        "source": axis.source if axis else "",
+    }
+
+
+def _notes(runs: Sequence[RunFiles], contrasts: Sequence[Contrast], num_common: int) -> Iterable[str]:
+    most = {
+        run.arm: max((len(curve) for curve in (run.curves or {}).values()), default=0) for run in runs if run.finished
+    }
+    denser = [f"{arm} ({looks})" for arm, looks in most.items() if looks > num_common]
+    if denser:
+        yield (
+            f"curve outcomes (best, roughness, area) are read at the {num_common} looks that all arms have in common, because "
+            f"more looks alone find a lower best and more roughness; looked at more often or elsewhere: {joined(denser)}"
+        )
+    decided = [one for one in contrasts if not one.primary and one.verdict in ("helps", "hurts", "raises", "lowers")]
+    if decided:
+        yield (
+            "secondary outcomes are not corrected for their number: of twenty that nothing moves, about one is decided by "
+            "chance; and they get no `no effect`, because a smallest effect was declared for the primary metric only"
+        )
+    if contrasts:
+        yield "the claims are about this evaluation set: the sampling of its examples is not part of the intervals"
+
+
+def _complete(plan: Plan, readings: Sequence[RunReading]) -> bool:
+    ended = {(run.arm, run.seed) for run in readings if run.status in ENDED}
+    return all((run.arm, run.seed) in ended for run in plan.runs)

@@ -1,0 +1,128 @@
+"""What must be equal is equal: an arm's fingerprints against the baseline's, seed by seed, item by item.
+
+The rule. A fingerprint item may differ from the baseline's only if the axis lists it in `accepts` (`order`, or one leaf
+of it as `optimizer.lr`) and not in `holds`. The setting that the axis moves is no exception: an axis on `optim.lr`
+accepts `optimizer`. Anything else that differs is a contamination: the arm varies more than one thing, and gets no
+verdict. The environment is held between the seeds of one arm, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ablate.control.differences import Difference, differences
+from ablate.control.values import Control
+from ablate.design.axis import Axis
+from ablate.design.designs import FINGERPRINT
+from ablate.record.values import Fingerprint
+
+Fingerprints = Mapping[int, Fingerprint | None]
+"""By seed, of the runs that finished; None where the run has not left one."""
+
+
+def match(arm: str, axis: Axis, *, baseline: Fingerprints, fingerprints: Fingerprints) -> Control:
+    """Whether nothing but the axis's own change differs between the two arms.
+
+    `failed` names the first leaf that differs without leave, with both values; `unverified` says what could not be
+    compared: a run without a fingerprint, a held item that no fingerprint has, no seed in common.
+    """
+    pairs = _pairs(baseline, fingerprints)
+    found = {seed: differences(left.items, right.items) for seed, (left, right) in pairs.items()}
+    for seed, leaves in found.items():
+        unasked = [leaf for leaf in leaves if not _allowed(leaf, axis)]
+        if unasked:
+            return _contaminated(arm, axis, seed, unasked)
+    drift = _drift(fingerprints)
+    if drift:
+        return Control(arm=arm, name="match", status="failed", sentence=f"contaminated: {arm}, {drift}")
+    every = set().union(*(left.items.keys() | right.items.keys() for left, right in pairs.values()))
+    held = tuple(
+        item for item in _ordered(every) if all(item != leaf.item for found_ in found.values() for leaf in found_)
+    )
+    derived = {leaf.path: [leaf.baseline, leaf.arm] for leaf in next(iter(found.values()), [])}
+    missing = _missing(axis, pairs, sorted(baseline.keys() & fingerprints.keys()))
+    if missing:
+        return Control(
+            arm=arm, name="match", status="unverified", sentence=f"not verified: {missing}", held=held, derived=derived
+        )
+    sentence = f"equal to the baseline in {_seeds(pairs)}: {', '.join(held)}" + (
+        f"; differs, as it may: {', '.join(dict.fromkeys(path.partition('.')[0] for path in derived))}"
+        if derived
+        else ""
+    )
+    return Control(arm=arm, name="match", status="proven", sentence=sentence, held=held, derived=derived)
+
+
+def match_baseline(arm: str, fingerprints: Fingerprints) -> Control:
+    """Whether the seeds of the baseline ran in one environment."""
+    known = [seed for seed, fingerprint in fingerprints.items() if fingerprint is not None]
+    drift = _drift(fingerprints)
+    if drift:
+        return Control(arm=arm, name="match", status="failed", sentence=f"contaminated: {arm}, {drift}")
+    if len(known) < len(fingerprints) or not known:
+        lacking = [str(seed) for seed in fingerprints if seed not in known]
+        where = f" of seed {', '.join(lacking)}" if lacking else ""
+        return Control(arm=arm, name="match", status="unverified", sentence=f"not verified: no fingerprint{where}")
+    sentence = "one environment in every seed" if len(known) > 1 else "one seed, one environment"
+    return Control(arm=arm, name="match", status="proven", sentence=sentence, held=("environment",))
+
+
+def _pairs(baseline: Fingerprints, arm: Fingerprints) -> dict[int, tuple[Fingerprint, Fingerprint]]:
+    both = {seed: (baseline.get(seed), arm.get(seed)) for seed in sorted(baseline.keys() & arm.keys())}
+    return {seed: (left, right) for seed, (left, right) in both.items() if left is not None and right is not None}
+
+
+def _allowed(leaf: Difference, axis: Axis) -> bool:
+    held = any(leaf.within(pattern) for pattern in axis.holds)
+    return not held and any(leaf.within(pattern) for pattern in axis.accepts)
+
+
+def _contaminated(arm: str, axis: Axis, seed: int, leaves: list[Difference]) -> Control:
+    first, more = leaves[0], len(leaves) - 1
+    promised = any(first.within(pattern) for pattern in axis.holds)
+    why = f"axis {axis.name} promises to hold it" if promised else f"axis {axis.name} does not accept it"
+    others = f"; so do {more} other values" if more > 1 else "; so does 1 other value" if more else ""
+    sentence = f"contaminated: {arm}, seed {seed}: {first} differs from the baseline's, and {why}{others}"
+    return Control(arm=arm, name="match", status="failed", sentence=sentence)
+
+
+def _drift(fingerprints: Fingerprints) -> str | None:
+    """The first leaf of the environment in which one seed of an arm differs from the arm's first seed."""
+    known = [(seed, value.items) for seed, value in sorted(fingerprints.items()) if value is not None]
+    for seed, items in known[1:]:
+        first_seed, first = known[0]
+        leaves = differences(
+            {"environment": first.get("environment", {})}, {"environment": items.get("environment", {})}
+        )
+        if leaves:
+            return f"seed {seed}: {leaves[0]} differs from its own seed {first_seed}"
+    return None
+
+
+def _missing(axis: Axis, pairs: Mapping[int, tuple[Fingerprint, Fingerprint]], common: list[int]) -> str | None:
+    if not common:
+        return "no seed in which both the baseline and the arm have finished"
+    lacking = [str(seed) for seed in common if seed not in pairs]
+    if lacking:
+        return f"no pair of fingerprints for seed {', '.join(lacking)}"
+    promised = [name for name in axis.holds if name.partition(".")[0] in FINGERPRINT]
+    unknown = [
+        name
+        for name in promised
+        if any(name.partition(".")[0] not in side.items for pair in pairs.values() for side in pair)
+    ]
+    if unknown:
+        return f"axis {axis.name} promises to hold {', '.join(unknown)}, which the fingerprints do not have"
+    if "order" in promised and any(
+        not left.items["order"].keys() & right.items["order"].keys() for left, right in pairs.values()
+    ):
+        return "the sample orders were hashed at no common count"
+    return None
+
+
+def _ordered(items: set[str]) -> list[str]:
+    return [item for item in FINGERPRINT if item in items] + sorted(items - set(FINGERPRINT))
+
+
+def _seeds(pairs: Mapping[int, object]) -> str:
+    return f"seed {next(iter(pairs))}" if len(pairs) == 1 else f"{len(pairs)} seeds"

@@ -1,0 +1,25 @@
+"""All files of a report, made anew from the study folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ablate.analysis.study import write_analysis
+from ablate.analysis.values import Analysis
+from ablate.record.rundir import write_text
+from ablate.report.html import page
+from ablate.report.tables import latex, markdown
+from ablate.report.view import make_view
+
+
+def build_report(folder: Path) -> Analysis:
+    """Write analysis.json, report.md, table.tex and report.html into a study folder; each is replaced whole.
+
+    Raises StudyError or RecordError when the folder holds no study that can be read.
+    """
+    analysis = write_analysis(folder)
+    view = make_view(analysis)
+    write_text(folder / "report.md", markdown(view))
+    write_text(folder / "table.tex", latex(view))
+    write_text(folder / "report.html", page(view, folder))
+    return analysis

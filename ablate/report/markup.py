@@ -1,0 +1,48 @@
+"""HTML by value: every string is escaped unless it is already `Markup`, so that a run named `<script>` stays a name."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import Any
+
+_VOID = frozenset({"br", "circle", "hr", "line", "path", "rect", "meta"})
+
+
+class Markup(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def el(tag: str, *children: str | None, **attributes: Any) -> Markup:
+    """An element. children: text (escaped), Markup (kept), None (left out).
+
+    attributes: `class_` and `data_arm` become `class` and `data-arm`; None and False leave one out, True has no value.
+    """
+    written = ""
+    for name, value in attributes.items():
+        if value is None or value is False:
+            continue
+        name = name.rstrip("_").replace("_", "-")
+        written += f" {name}" if value is True else f' {name}="{html.escape(str(value), quote=True)}"'
+    if tag in _VOID:
+        return Markup(f"<{tag}{written}/>")
+    return Markup(f"<{tag}{written}>{join(*children)}</{tag}>")
+
+
+def join(*children: str | None) -> Markup:
+    """Several pieces as one."""
+    return Markup("".join(_safe(child) for child in children if child is not None))
+
+
+def _safe(child: str) -> str:
+    return child if isinstance(child, Markup) else html.escape(child, quote=False)
+
+
+def embedded_json(value: Any) -> Markup:
+    """JSON for a `<script type="application/json">`: no `<` in it, so nothing inside can end the element."""
+    text = json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False, ensure_ascii=True)
+    for mark in "<>&":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return Markup(text)

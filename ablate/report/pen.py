@@ -1,0 +1,77 @@
+"""Writing to a terminal, a pipe or a file: text that its encoding can carry, columns that never cut a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+STYLES: Mapping[str, str] = {
+    "good": "bold green",
+    "bad": "bold red",
+    "moved": "bold cyan",
+    "still": "bold",
+    "open": "yellow",
+    "broken": "bold red",
+    "floor": "dim",
+}
+_ASCII = str.maketrans(
+    {
+        **{"−": "-", "–": "-", "•": "o", "─": "-", "┊": "|", "…": "..", "→": "->", "×": "x", "±": "+/-"},
+        **dict(zip("▁▂▃▄▅▆▇█", "_.-:=+*#", strict=True)),
+    }
+)
+
+
+def readable(text: str, console: Console) -> str:
+    """The text itself, or its ASCII form where the console's encoding cannot carry it."""
+    try:
+        text.encode(console.encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(console.encoding, "replace").decode(console.encoding)
+    return text
+
+
+def words(text: str, console: Console, style: str = "") -> Text:
+    """Literal text: square brackets in a name are not markup."""
+    return Text(readable(text, console), style=style)
+
+
+def say(console: Console, text: str = "", style: str = "", *, indent: int = 0) -> None:
+    """One paragraph, wrapped at the console's width."""
+    if not indent:
+        console.print(words(text, console, style), highlight=False)
+        return
+    grid = columns()
+    grid.add_column(width=indent - 2)
+    grid.add_column(overflow="fold")
+    grid.add_row("", words(text, console, style))
+    console.print(grid)
+
+
+def labelled(console: Console, label: str, text: str | Text, *, width: int = 9, style: str = "") -> None:
+    """`controls  one variable 3/3 ...` with the text hanging beside its label."""
+    grid = columns()
+    grid.add_column(width=width - 1, no_wrap=True)
+    grid.add_column(overflow="fold")
+    body = text if isinstance(text, Text) else words(text, console, style)
+    grid.add_row(words(label, console, "dim"), body)
+    console.print(grid)
+
+
+def whole_line(console: Console, text: str) -> None:
+    """A line that is never wrapped or cut, such as a path that one copies."""
+    console.print(words(text, console), soft_wrap=True, highlight=False)
+
+
+def columns() -> Table:
+    """A table without lines."""
+    return Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
+
+
+def widest(texts: list[str]) -> int:
+    """Cells that the longest of the texts takes."""
+    return max((cell_len(text) for text in texts), default=0)

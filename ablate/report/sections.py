@@ -1,0 +1,218 @@
+"""The parts of the page that need no script: header, contrasts, other outcomes, observation axes."""
+
+from __future__ import annotations
+
+from ablate.analysis.values import ReplayedLevel
+from ablate.design.axis import show
+from ablate.report import digits
+from ablate.report.marks import Scale, bar, ruler
+from ablate.report.markup import Markup, el, join
+from ablate.report.payload import style
+from ablate.report.strips import scale
+from ablate.report.view import OutcomeView, Row, View, looked_differently, named
+
+
+def header(view: View) -> Markup:
+    """Question first, then the answer."""
+    analysis = view.analysis
+    return el(
+        "header",
+        el("p", el("b", analysis.study), f"  ·  {view.heading}", class_="eyebrow"),
+        el("h1", analysis.question or analysis.study),
+        None
+        if analysis.complete
+        else el("p", "Not complete: some runs of the plan have no outcome yet.", class_="alarm"),
+        el("p", view.headline, class_="lede") if view.headline else None,
+    )
+
+
+def findings(view: View) -> Markup | None:
+    """The conclusions in words, most important first."""
+    if not view.conclusions:
+        return None
+    return el("ul", *(el("li", sentence) for sentence in view.conclusions), class_="findings")
+
+
+def contrasts(view: View) -> Markup | None:
+    """A row per variant on the primary metric; observation axes below, because they cannot have had an effect."""
+    if not view.primary and not view.replays:
+        return None
+    low, high = scale([row.contrast for row in view.primary])
+    common = Scale(low, high)
+    floor = view.analysis.smallest_effect
+    rows = [_contrast(row, common, floor, view) for row in view.primary]
+    foot = [_ruler(common, floor)] if view.primary else []
+    seen = [_replayed(axis, levels, len(foot) > 0) for axis, levels in view.replays.items()]
+    head = ("change", "effect", "95 % interval", "", "verdict")
+    return el(
+        "section",
+        el("h2", f"Effect on {named(view.metric)}"),
+        el(
+            "table",
+            el("thead", el("tr", *(el("th", text, scope="col") for text in head))),
+            el("tbody", *rows, *foot, *seen),
+            class_="contrasts",
+        ),
+        el("p", _key(view), class_="key"),
+        class_="first",
+    )
+
+
+def _key(view: View) -> str:
+    definition = view.metric.definition.rstrip(".")
+    return (
+        f"Variant minus baseline, paired by seed; {view.direction}. Line: 95 % t interval of this contrast alone, not "
+        f"corrected for the number of contrasts. Dots: one seed each. Shaded: smaller than "
+        f"±{view.analysis.smallest_effect:g}, too small to matter. "
+        f"{view.metric.name}: {definition}."
+    )
+
+
+def _contrast(row: Row, common: Scale, floor: float, view: View) -> Markup:
+    return el(
+        "tr",
+        el("th", el("i", class_=f"swatch {style(row.arm, view)}"), row.arm.change, scope="row"),
+        el("td", row.effect, class_="number effect"),
+        el("td", row.interval, class_="number interval"),
+        el("td", bar(row.contrast, common, floor, f"{row.effect}, {row.interval}"), class_="picture"),
+        el("td", chip(row), class_="verdict"),
+        title=row.contrast.sentence,
+        class_=f"tone-{row.tone}",
+    )
+
+
+def chip(row: Row) -> Markup:
+    """The verdict as a word in a frame; what qualifies it stands beside it."""
+    remark = el("span", row.remark, class_="remark") if row.remark else None
+    return join(el("span", row.verdict, class_=f"chip {row.tone}"), " ", remark)
+
+
+def _ruler(common: Scale, floor: float) -> Markup:
+    cells = [el("td"), el("td", class_="number effect"), el("td", class_="number interval")]
+    return el(
+        "tr", *cells, el("td", ruler(common, floor), class_="picture"), el("td"), class_="ruler", aria_hidden="true"
+    )
+
+
+def _replayed(axis: str, levels: tuple[ReplayedLevel, ...], ruled: bool) -> Markup:
+    body = el("td", looked_differently(levels), colspan=4, class_="looked")
+    return el(
+        "tr", el("th", el("i", class_="swatch eye"), axis, scope="row"), body, class_="replayed" if ruled else None
+    )
+
+
+def controls_line(view: View) -> Markup | None:
+    """The state of every control in one line, under the result that it vouches for."""
+    summary = [el("li", label, " ", el("b", figures)) for label, figures in view.controls.summary]
+    if not summary:
+        return None
+    if view.controls.held:
+        summary.append(el("li", f"equal in every arm: {', '.join(view.controls.held)}"))
+    if view.troubles:
+        broken = sum(run.status != "finished" for run in view.analysis.runs)
+        summary.append(el("li", "runs that did not finish ", el("b", str(broken)), class_="alarm"))
+    failed = [el("p", sentence, class_="alarm") for sentence in view.controls.failures]
+    return el("div", el("ul", *summary), *failed, class_="vouched")
+
+
+def outcomes(view: View) -> Markup | None:
+    """Every outcome: the mean of each arm, and under a variant's mean its difference from the baseline."""
+    if not view.outcomes:
+        return None
+    head = [el("th", "outcome", scope="col")]
+    head += [el("th", el("i", class_=f"swatch {style(arm, view)}"), arm.name, scope="col") for arm in view.trained]
+    return el(
+        "section",
+        el("h2", "All outcomes"),
+        el(
+            "div",
+            el(
+                "table",
+                el("thead", el("tr", *head)),
+                el("tbody", *(_outcome(outcome, view) for outcome in view.outcomes)),
+                class_="outcomes",
+            ),
+            class_="wide",
+            tabindex="0",
+            role="region",
+            aria_label="All outcomes",
+        ),
+        el(
+            "p",
+            "Mean over seeds; below it the difference from the baseline with its 95 % interval. Only "
+            f"{view.metric.name} was declared as the question beforehand: with many outcomes, some differ by chance.",
+            class_="key",
+        ),
+    )
+
+
+def _outcome(outcome: OutcomeView, view: View) -> Markup:
+    info = outcome.info
+    unit = el("small", info.unit) if info.unit else None
+    cells = [el("th", info.name, " ", unit, title=info.definition, scope="row")]
+    for arm in view.trained:
+        mean = el("span", digits.figure(outcome.means[arm.name]), class_="value")
+        cells.append(el("td", mean, _difference(outcome.rows.get(arm.name)), class_="number"))
+    return el("tr", *cells, class_="primary" if info.name == view.analysis.metric else None)
+
+
+def _difference(row: Row | None) -> Markup | None:
+    if row is None or row.contrast.effect is None:
+        return None
+    verdict = row.verdict if row.tone in ("good", "bad", "moved", "broken") else ""
+    between = f" [{row.interval}]" if row.contrast.low is not None else ""
+    return el(
+        "small",
+        f"{digits.signed(row.effect)}{between}",
+        el("span", f" {verdict}", class_=f"word {row.tone}") if verdict else None,
+    )
+
+
+def replays(view: View) -> Markup | None:
+    """Observation axes: the dense curve, the coarse ones read from it, and what each would have missed."""
+    if not view.replays:
+        return None
+    figures = [_replay(axis, levels, view) for axis, levels in view.replays.items()]
+    return el("section", el("h2", "Only looked at differently"), *figures, id="replays")
+
+
+def _replay(axis: str, levels: tuple[ReplayedLevel, ...], view: View) -> Markup:
+    arm = next((arm for arm in view.arms if arm.axis == axis), None)
+    rows = [
+        el(
+            "tr",
+            el("th", el("i", class_=f"swatch level l{place % 4 + 1}"), show(level.level), scope="row"),
+            el("td", str(level.looks), class_="number"),
+            el("td", f"step {digits.plain(level.first_look_steps)}", class_="number"),
+            el("td", _share(level.share_before_first_look), class_="picture"),
+            el("td", ", ".join(digits.percent(share) for share in level.shares), class_="number muted"),
+        )
+        for place, level in enumerate(levels)
+    ]
+    head = ("level", "looks", "first look", "share of the fall before it", "per seed")
+    return el(
+        "div",
+        el("h3", axis),
+        el("p", arm.question, class_="asked") if arm and arm.question else None,
+        el(
+            "div",
+            class_="plot short",
+            data_replay=axis,
+            role="img",
+            aria_label=f"{axis}: curves as each level shows them",
+        ),
+        el(
+            "div",
+            el("table", el("thead", el("tr", *(el("th", text, scope="col") for text in head))), el("tbody", *rows)),
+            class_="wide",
+        ),
+        el("p", "Read from the record of the baseline runs; nothing was trained again.", class_="key"),
+    )
+
+
+def _share(share: float | None) -> Markup:
+    text = el("span", digits.percent(share))
+    if share is None:
+        return text
+    filled = round(100 * min(1.0, max(0.0, share)), 1)
+    return join(el("i", el("i", style=f"width:{filled}%"), class_="gauge", aria_hidden="true"), text)

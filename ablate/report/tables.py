@@ -1,0 +1,158 @@
+"""The result as text for other documents: `report.md`, and `table.tex` for a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ablate.report import digits
+from ablate.report.view import Row, View, looked_differently, named
+
+_TEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "$": r"\$",
+        "&": r"\&",
+        "#": r"\#",
+        "%": r"\%",
+        "_": r"\_",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "→": r"$\rightarrow$",
+        "−": r"$-$",
+        "–": "--",
+        "…": r"\dots{}",
+        "×": r"$\times$",
+        "±": r"$\pm$",
+    }
+)
+
+
+def markdown(view: View) -> str:
+    """`report.md`: header, conclusions, table, other outcomes, controls, how to reproduce."""
+    analysis = view.analysis
+    parts = [
+        f"# {_md(analysis.study)}",
+        _md(analysis.question),
+        f"{_md(view.heading)}. Metric: {_md(named(view.metric))}, {view.direction}; "
+        f"smallest effect that matters {analysis.smallest_effect:g}."
+        + ("" if analysis.complete else " **Not complete.**"),
+        "## What it says",
+        "\n".join(f"- {_md(sentence)}" for sentence in view.conclusions),
+        "## Contrasts with the baseline",
+        _md_table(("arm", "effect", "95 % interval", "seeds", "verdict"), [_md_row(row) for row in view.primary]),
+        *(f"`{axis}`: {_md(looked_differently(levels))}." for axis, levels in view.replays.items()),
+        "## Means over seeds",
+        _md_means(view),
+        "## Controls",
+        _md_controls(view),
+        "## Reproduce",
+        f"```\n{analysis.command}\n```",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def latex(view: View) -> str:
+    """`table.tex`: a booktabs table (needs `\\usepackage{booktabs}`) whose caption says what the figures are."""
+    rows = [
+        " & ".join([_tex(row.arm.change), _tex_number(row.effect), _tex_interval(row), _tex_verdict(row)])
+        for row in view.primary
+    ]
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{_caption(view)}}}",
+            rf"  \label{{tab:{''.join(c if c.isalnum() else '-' for c in view.analysis.study)}}}",
+            r"  \begin{tabular}{lrrl}",
+            r"    \toprule",
+            rf"    Change & Effect{_tex(f' ({view.metric.unit})' if view.metric.unit else '')} & 95\,\% interval & Verdict \\",
+            r"    \midrule",
+            *(f"    {row} \\\\" for row in rows),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _caption(view: View) -> str:
+    analysis = view.analysis
+    derived: Mapping[str, float] = view.arms[0].derived
+    budget = f" Budget: {digits.plain(derived['samples_seen'])} samples" if "samples_seen" in derived else ""
+    budget += (
+        f" ({digits.plain(derived['total_steps'])} steps at the baseline)."
+        if budget and "total_steps" in derived
+        else ""
+    )
+    text = (
+        f"Effect of each change on {view.metric.name} ({view.direction}): variant minus baseline, "
+        f"mean over n = {len(analysis.seeds)} seeds paired by seed, with the 95 % interval of a paired t test per contrast, "
+        f"not corrected for multiple comparisons. Smallest effect that matters: {analysis.smallest_effect:g}.{budget}"
+    )
+    return _tex(text)
+
+
+def _md_row(row: Row) -> tuple[str, ...]:
+    differences = row.contrast.differences
+    decimals = digits.effect_decimals(row.contrast.effect or 0.0, row.contrast.low, row.contrast.high)
+    seeds = ", ".join(digits.number(difference, decimals) for difference in differences)
+    verdict = f"**{row.verdict}** {row.remark}".rstrip()
+    return (_md(row.arm.change), row.effect, row.interval, seeds, verdict)
+
+
+def _md_means(view: View) -> str:
+    head = ("outcome", *(_md(arm.name) for arm in view.trained))
+    rows = [
+        (_md(named(outcome.info)), *(digits.figure(outcome.means[arm.name]) for arm in view.trained))
+        for outcome in view.outcomes
+    ]
+    return _md_table(head, rows)
+
+
+def _md_controls(view: View) -> str:
+    lines = [f"- {label}: {figures}" for label, figures in view.controls.summary]
+    if view.controls.held:
+        lines.append(f"- equal in every arm: {', '.join(view.controls.held)}")
+    lines += [f"- **{_md(sentence)}**" for sentence in view.controls.failures]
+    lines += [f"- {status}: {_md(sentence)}" for status, sentence in view.troubles]
+    lines += [f"- note: {_md(note)}" for note in view.analysis.notes]
+    return "\n".join(lines)
+
+
+def _md_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    if not rows:
+        return ""
+    rule = ["---", *["---:" for _ in head[1:]]]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+
+
+def _md(text: str) -> str:
+    """Text that stays text: no table cell ends early, no HTML, no emphasis."""
+    escaped = "".join(f"\\{mark}" if mark in "\\`*_{}[]|#" else mark for mark in text)
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
+
+
+def _tex(text: str) -> str:
+    return text.translate(_TEX)
+
+
+def _tex_number(text: str) -> str:
+    return "--" if text == digits.DASH else f"${text.replace(digits.MINUS, '-').replace(',', '{,}')}$"
+
+
+def _tex_interval(row: Row) -> str:
+    if row.interval == digits.DASH:
+        return "--"
+    low, high = (_tex_number(end) for end in row.interval.split(" … "))
+    return f"[{low}, {high}]"
+
+
+def _tex_verdict(row: Row) -> str:
+    return _tex(f"{row.verdict} ({row.remark})" if row.remark else row.verdict)

@@ -1,0 +1,288 @@
+"""What is shown, in words and figures, before anybody decides how it looks: terminal, page and tables read this alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ablate.analysis.values import Analysis, Contrast, Control, MetricInfo, ReplayedLevel, RunReading
+from ablate.design.axis import show
+from ablate.report import digits
+
+TONES = {
+    "helps": "good",
+    "hurts": "bad",
+    "raises": "moved",
+    "lowers": "moved",
+    "no effect": "still",
+    "undecided": "open",
+    "none": "broken",
+}
+_SUMMARY = ("eval_loss", "grad_norm_spread", "grad_norm_max", "grad_norm_median")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArmView:
+    """One arm. change: `batch_size 8 → 64`. number: position among the arms, which decides its colour."""
+
+    name: str
+    change: str
+    number: int
+    kind: str | None
+    axis: str | None
+    question: str
+    expect: str
+    source: str
+    changes: Mapping[str, Any]
+    derived: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One contrast as it is read. tone: good, bad, moved, still, open, broken or floor; decides the colour only."""
+
+    arm: ArmView
+    contrast: Contrast
+    effect: str
+    interval: str
+    verdict: str
+    remark: str
+    tone: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutcomeView:
+    """One outcome over all trained arms: the mean over seeds of each, and each variant's contrast."""
+
+    info: MetricInfo
+    means: Mapping[str, float | None]
+    rows: Mapping[str, Row]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ControlsView:
+    """summary: (words, figures) pairs for one line. failures: a sentence each. held: items proven equal in every arm."""
+
+    summary: tuple[tuple[str, str], ...]
+    failures: tuple[str, ...]
+    held: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """The whole report. primary: a row per variant; placebo rows come last. replays: observation axes by name.
+
+    troubles: (status, sentence naming the runs) for all that did not finish. headline: every verdict in one sentence.
+    """
+
+    analysis: Analysis
+    heading: str
+    metric: MetricInfo
+    direction: str
+    arms: tuple[ArmView, ...]
+    primary: tuple[Row, ...]
+    outcomes: tuple[OutcomeView, ...]
+    replays: Mapping[str, tuple[ReplayedLevel, ...]]
+    controls: ControlsView
+    troubles: tuple[tuple[str, str], ...]
+    headline: str
+    conclusions: tuple[str, ...]
+
+    def arm(self, name: str) -> ArmView:
+        return next(arm for arm in self.arms if arm.name == name)
+
+    @property
+    def trained(self) -> tuple[ArmView, ...]:
+        """Arms that have runs of their own."""
+        return tuple(arm for arm in self.arms if arm.kind != "observation")
+
+    @property
+    def summary(self) -> tuple[OutcomeView, ...]:
+        """The four outcomes that fit a narrow table: the primary one, eval loss, and the gradient norm's spread,
+        maximum and median, as far as there is room."""
+        known = {outcome.info.name: outcome for outcome in self.outcomes}
+        wanted = dict.fromkeys((self.metric.name, *_SUMMARY))
+        return tuple(known[name] for name in wanted if name in known)[:4]
+
+
+def make_view(analysis: Analysis) -> View:
+    """Pure: the same analysis gives the same view."""
+    arms = tuple(_arm(arm, number, analysis.contrasts) for number, arm in enumerate(analysis.arms))
+    metric = next(info for info in analysis.metrics if info.name == analysis.metric)
+    by_name = {arm.name: arm for arm in arms}
+    rows = [_row(contrast, by_name[contrast.arm], analysis) for contrast in analysis.contrasts if contrast.primary]
+    replays: dict[str, tuple[ReplayedLevel, ...]] = {}
+    for level in analysis.replays:
+        replays[level.axis] = (*replays.get(level.axis, ()), level)
+    return View(
+        analysis=analysis,
+        heading=_heading(analysis, arms),
+        metric=metric,
+        direction=direction(metric),
+        arms=arms,
+        primary=tuple(sorted(rows, key=lambda row: row.arm.kind == "placebo")),
+        outcomes=tuple(_outcome(info, arms, analysis) for info in analysis.metrics),
+        replays=replays,
+        controls=_controls(analysis, arms),
+        troubles=_troubles(analysis.runs),
+        headline=_headline([row for row in rows if row.tone != "floor"], tuple(replays), metric),
+        conclusions=tuple(digits.typeset(sentence) for sentence in analysis.conclusions),
+    )
+
+
+def direction(metric: MetricInfo) -> str:
+    """`lower is better`, `higher is better`, `no better side`."""
+    if metric.lower_is_better is None:
+        return "no better side"
+    return "lower is better" if metric.lower_is_better else "higher is better"
+
+
+def named(metric: MetricInfo) -> str:
+    """`eval_loss (nats)`; the name alone where there is no unit."""
+    return f"{metric.name} ({metric.unit})" if metric.unit else metric.name
+
+
+def level_name(level: ReplayedLevel) -> str:
+    """`eval_every 512 samples`."""
+    return f"{level.axis} {show(level.level)}"
+
+
+def looked_differently(levels: Sequence[ReplayedLevel]) -> str:
+    """An observation axis in one sentence: it cannot have changed anything, and this is what its levels hide."""
+    if not all(level.same_trajectory for level in levels):
+        return "NOT the same trajectory: the way of looking changed the training"
+    shares = [level.share_before_first_look for level in levels]
+    missed = [f"{digits.percent(share)} at {show(level.level)}" for share, level in zip(shares, levels, strict=True)]
+    same = "same trajectory, bit for bit: only looked at differently"
+    return f"{same}; share of the fall before the first look: {digits.joined(missed)}"
+
+
+def _heading(analysis: Analysis, arms: Sequence[ArmView]) -> str:
+    placebos = sum(arm.kind == "placebo" for arm in arms)
+    trained = sum(arm.kind not in ("placebo", "observation") for arm in arms)
+    axes = len({arm.axis for arm in arms if arm.kind == "observation"})
+    parts = [digits.counted(trained, "arm")]
+    parts += ["placebo"] if placebos == 1 else [f"{placebos} placebos"] if placebos else []
+    text = f"{' + '.join(parts)} × {digits.counted(len(analysis.seeds), 'seed')}"
+    return f"{text}, {axes} replayed {'axis' if axes == 1 else 'axes'}" if axes else text
+
+
+def _arm(arm: Mapping[str, Any], number: int, contrasts: Sequence[Contrast]) -> ArmView:
+    name = str(arm["name"])
+    contrast = next((item for item in contrasts if item.arm == name), None)
+    return ArmView(
+        name=name,
+        change=_change(arm, contrast),
+        number=number,
+        kind=arm.get("kind"),
+        axis=arm.get("axis"),
+        question=arm.get("question") or "",
+        expect=arm.get("expect") or "",
+        source=arm.get("source") or "",
+        changes=arm.get("changes") or {},
+        derived=arm.get("derived") or {},
+    )
+
+
+def _change(arm: Mapping[str, Any], contrast: Contrast | None) -> str:
+    bundled = isinstance(arm.get("level"), Mapping) or arm.get("kind") == "placebo"
+    if contrast is None or bundled or isinstance(contrast.baseline_level, Mapping):
+        return str(arm["name"])
+    return f"{contrast.axis} {show(contrast.baseline_level)} → {show(contrast.level)}"
+
+
+def _row(contrast: Contrast, arm: ArmView, analysis: Analysis) -> Row:
+    floor = arm.kind == "placebo" and contrast.primary and analysis.noise_floor is not None
+    decimals = _decimals(contrast)
+    remarks = list(contrast.labels)
+    if contrast.verdict == "undecided" and contrast.seeds_needed:
+        remarks.insert(0, f"about {contrast.seeds_needed} seeds")
+    verdict: str = "no verdict" if contrast.verdict == "none" else contrast.verdict
+    moved = contrast.verdict in ("helps", "hurts", "raises", "lowers")
+    if floor and not moved and contrast.verdict != "none":
+        verdict, remarks = "noise floor", [digits.figure(analysis.noise_floor, 2)]
+    return Row(
+        arm=arm,
+        contrast=contrast,
+        effect=digits.number(contrast.effect, decimals),
+        interval=digits.interval(contrast.low, contrast.high, decimals),
+        verdict=verdict,
+        remark=", ".join(remarks),
+        tone="floor" if verdict == "noise floor" else TONES[contrast.verdict],
+    )
+
+
+def _decimals(contrast: Contrast) -> int:
+    return 2 if contrast.effect is None else digits.effect_decimals(contrast.effect, contrast.low, contrast.high)
+
+
+def _outcome(info: MetricInfo, arms: Sequence[ArmView], analysis: Analysis) -> OutcomeView:
+    means: dict[str, float | None] = {}
+    for arm in arms:
+        read = [run.values.get(info.name) for run in analysis.runs if run.arm == arm.name]
+        values = [value for value in read if value is not None]
+        means[arm.name] = float(np.mean(values)) if values else None
+    by_name = {arm.name: arm for arm in arms}
+    mine = [contrast for contrast in analysis.contrasts if contrast.metric == info.name]
+    return OutcomeView(
+        info=info,
+        means=means,
+        rows={contrast.arm: _row(contrast, by_name[contrast.arm], analysis) for contrast in mine},
+    )
+
+
+def _headline(rows: Sequence[Row], looked: Sequence[str], metric: MetricInfo) -> str:
+    """`batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_ratio 1 → 4 is undecided; eval_every only changes ...`."""
+    parts = []
+    for row in rows:
+        if row.tone in ("good", "bad", "moved"):
+            change = f"{digits.signed(row.effect)} {metric.unit}".rstrip()
+            parts.append(f"{row.arm.change} {row.verdict} {metric.name} ({change})")
+    for verdict, one, many in (
+        ("no effect", "has no effect on it", "have no effect on it"),
+        ("undecided", "is undecided", "are undecided"),
+        ("no verdict", "gets no verdict", "get no verdict"),
+    ):
+        names = [row.arm.change for row in rows if row.verdict == verdict]
+        if names:
+            parts.append(f"{digits.joined(names)} {one if len(names) == 1 else many}")
+    if looked:
+        parts.append(f"{digits.joined(looked)} only {'changes' if len(looked) == 1 else 'change'} what is looked at")
+    return "; ".join(parts) + "." if parts else ""
+
+
+def _troubles(runs: Sequence[RunReading]) -> tuple[tuple[str, str], ...]:
+    """Runs that ended alike are named together: ten that have not been started are one line."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for run in runs:
+        if run.status != "finished":
+            alike.setdefault((run.status, run.sentence), []).append(f"{run.arm}, seed {run.seed}")
+    return tuple((status, f"{'; '.join(named)}: {sentence}") for (status, sentence), named in alike.items())
+
+
+def _controls(analysis: Analysis, arms: Sequence[ArmView]) -> ControlsView:
+    """held is about the variants that trained: an observation level is the baseline's own run, equal in everything."""
+    words = {"isolate": "one variable", "match": "all else equal", "took effect": "took effect"}
+    summary = []
+    found = dict.fromkeys([*words, *(control.name for control in analysis.controls)])
+    for name in found:
+        mine = [control for control in analysis.controls if control.name == name]
+        proven = sum(control.status == "proven" for control in mine)
+        summary += [(words.get(name, name), f"{proven}/{len(mine)} proven")] if mine else []
+    failures = [control for control in analysis.controls if control.status != "proven"]
+    variants = {arm.name for arm in arms if arm.axis is not None and arm.kind != "observation"}
+    matches = [control for control in analysis.controls if control.name == "match" and control.arm in variants]
+    held = [item for item in (matches[0].held if matches else ()) if all(item in match.held for match in matches)]
+    return ControlsView(
+        summary=tuple(summary),
+        failures=tuple(_failure(control) for control in failures),
+        held=tuple(held),
+    )
+
+
+def _failure(control: Control) -> str:
+    subject = "" if control.arm in control.sentence else f"{control.arm}: "
+    return digits.typeset(f"{subject}{control.name} {control.status}: {control.sentence}")

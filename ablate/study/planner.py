@@ -1,0 +1,249 @@
+"""From what was typed to a plan: arms composed, proven to vary one thing, and put in order. Knows no torch, writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ablate.config import Config, make_config
+from ablate.control.isolate import isolate
+from ablate.design.axis import Axis, show
+from ablate.design.compose import Composer, Request, override_text
+from ablate.design.derive import Sizes, derive
+from ablate.design.designs import REPLAYABLE, ad_hoc_axis, execution_order
+from ablate.design.leaves import changed, leaves
+from ablate.design.plan import BASELINE, Arm, Plan, Run, run_digest
+from ablate.errors import AblateError, AxisError, nearest
+from ablate.interval import parse_interval
+from ablate.record.digest import code_digest, digest_of
+from ablate.record.rundir import safe_name
+
+Facts = Callable[[Config], Sizes]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A plan, where it will live, and per arm the overrides that compose it."""
+
+    plan: Plan
+    folder: Path
+    overrides: dict[str, tuple[str, ...]]
+
+    def job(self, run: Run) -> list[str]:
+        """One run in Hydra's grammar."""
+        named = {"study.name": self.plan.study, "arm": run.arm, "seed": run.seed}
+        return [*self.overrides[run.arm], *(override_text(key, value) for key, value in named.items())]
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """An arm before its derived quantities are known. typed: the changes as the axis states them, not yet composed."""
+
+    axis: Axis | None
+    level: Any
+    typed: dict[str, Any]
+    config: dict[str, Any]
+
+
+def make_plan(composer: Composer, request: Request, *, command: str, facts: Facts | None = None) -> Prepared:
+    """Compose the baseline and every arm, once each, and check on paper that each arm varies one thing.
+
+    facts: sizes of a config's data; None reads them from the data itself.
+    Raises AxisError, ConfigError, DataError or ModelError; writes nothing.
+    """
+    base = composer.compose(request.fixed)
+    axes = _axes(composer, request, base)
+    named = axes[: len(axes) - len(request.swept)]
+    files = [axis.name for axis in named]
+    drafts = [_Draft(None, None, {}, base), *_drafts(composer, request.fixed, axes, files)]
+    drafts, fixed, notes = _one_evaluation_set(drafts, request.fixed)
+    study = str(base["study"]["name"] or "+".join(axis.name for axis in axes) or BASELINE)
+    arms, controls_notes = _arms(drafts, named, study, _cached(facts or _from_disk))
+    axes = [*named, *_with_arms(axes[len(named) :], arms)]
+    settings = make_config(base).study
+    seeds = tuple(range(settings.seeds))
+    code = code_digest()
+    training = {arm.name: arm for arm in arms if not arm.replayed}
+    runs = tuple(
+        Run(arm=name, seed=seed, digest=run_digest(training[name].config, seed=seed, code_digest=code))
+        for name, seed in execution_order(list(training), seeds, settings.order_seed)
+    )
+    plan = Plan(
+        study=study,
+        question=settings.question or " ".join(axis.question for axis in axes),
+        metric=settings.metric,
+        smallest_effect=settings.smallest_effect,
+        seeds=seeds,
+        axes=tuple(axes),
+        arms=tuple(arms),
+        runs=runs,
+        code_digest=code,
+        command=command,
+        notes=(*notes, *controls_notes),
+    )
+    typed = {_name(draft): tuple(override_text(key, value) for key, value in draft.typed.items()) for draft in drafts}
+    return Prepared(
+        plan=plan,
+        folder=Path(settings.root) / safe_name(study),
+        overrides={arm.name: (*fixed, *typed[arm.name]) for arm in arms},
+    )
+
+
+def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> list[Axis]:
+    """The named axes, then one per swept key."""
+    names = list(base["study"]["axes"]) if request.axes is None else list(request.axes)
+    named = composer.axes(names)
+    keys = set(leaves(base))
+    for axis in named:
+        for key in axis.moves:
+            if key not in keys and not any(known.startswith(f"{key}.") for known in keys):
+                raise AxisError(f"axis/{axis.name}.yaml moves {key!r}, which is no key of the config", nearest(key, keys))
+    swept = []
+    if request.swept:
+        known = sorted(composer.axes(), key=lambda axis: (len(axis.name), axis.name))
+        swept = [ad_hoc_axis(key, levels, known) for key, levels in request.swept.items()]
+    for axis in swept:
+        if axis.name in names:
+            raise AxisError(
+                f"{axis.moves[0]} is moved by axis={axis.name} and swept as well", f"leave out one: axis={axis.name}"
+            )
+    return [*named, *swept]
+
+
+def _drafts(
+    composer: Composer, fixed: Sequence[str], axes: Sequence[Axis], named: Sequence[str]
+) -> Iterator[_Draft]:
+    for axis in axes:
+        for level in axis.levels:
+            typed = axis.changes(level)
+            texts = [override_text(key, value) for key, value in typed.items()]
+            try:
+                config = composer.compose([*fixed, *texts])
+            except AblateError as error:
+                if axis.name not in named:  # a swept key: the message quotes what was typed
+                    raise
+                raise type(error)(f"axis {axis.name!r}, level {show(level)}: {error.problem}", error.fix) from None
+            yield _Draft(axis, level, typed, config)
+
+
+def _one_evaluation_set(
+    drafts: Sequence[_Draft], fixed: Sequence[str]
+) -> tuple[list[_Draft], tuple[str, ...], list[str]]:
+    """Arms of unequal train:test ratio are evaluated on the examples that all of them hold out."""
+    ratios = {draft.config["data"]["train_ratio"] for draft in drafts}
+    if len(ratios) == 1 or drafts[0].config["data"]["eval_ratio"] is not None:
+        return list(drafts), tuple(fixed), []
+    largest = max(ratios)
+    for draft in drafts:
+        draft.config["data"] = {**draft.config["data"], "eval_ratio": largest}
+    note = (
+        f"arms differ in data.train_ratio, so all of them are evaluated on the part that is held out at "
+        f"{largest:g}:1 (data.eval_ratio={largest:g}), which all of them hold out"
+    )
+    return list(drafts), (*fixed, f"data.eval_ratio={largest}"), [note]
+
+
+def _arms(
+    drafts: Sequence[_Draft], named: Sequence[Axis], study: str, facts: Facts
+) -> tuple[list[Arm], list[str]]:
+    """Arms in plan order, each proven to vary one thing; those that would repeat another arm are left out, with a note."""
+    arms: list[Arm] = []
+    notes: list[str] = []
+    for draft in drafts:
+        arm = _arm(draft, study, facts)
+        if draft.axis is None:
+            arms.append(arm)
+            continue
+        same = next((other for other in arms if not changed(other.config, arm.config)), None)
+        if same is not None and (same.axis is not None or draft.axis not in named):
+            notes.append(f"{arm.name} has the same config as the arm {same.name}, and is not run twice")
+            continue
+        isolate(arms[0], arm, draft.axis)
+        if arm.replayed:
+            _check_replayable(draft.axis, draft.level, make_config(drafts[0].config), facts)
+        elif run_digest(arm.config, seed=0, code_digest="") == run_digest(arms[0].config, seed=0, code_digest=""):
+            raise AxisError(
+                f"axis {draft.axis.name!r}: {', '.join(arm.changes)} cannot change what a run computes",
+                f"kind: observation, if it is one of {', '.join(REPLAYABLE)}",
+            )
+        arms.append(arm)
+    return arms, notes
+
+
+def _arm(draft: _Draft, study: str, facts: Facts) -> Arm:
+    config = {key: value for key, value in draft.config.items() if key not in ("seed", "arm")}
+    config["study"] = {**config["study"], "name": study}
+    typed = make_config(config)
+    flat = leaves(config)
+    return Arm(
+        name=_name(draft),
+        axis=draft.axis.name if draft.axis else None,
+        level=draft.level,
+        kind=draft.axis.kind if draft.axis else None,
+        changes={key: flat.get(key, value) for key, value in draft.typed.items()},
+        config=config,
+        derived=derive(typed, facts(typed)),
+    )
+
+
+def _name(draft: _Draft) -> str:
+    return draft.axis.label(draft.level) if draft.axis else BASELINE
+
+
+def _with_arms(axes: Sequence[Axis], arms: Sequence[Arm]) -> list[Axis]:
+    """Swept keys with the values that became arms; one without any is left out."""
+    kept = []
+    for axis in axes:
+        levels = tuple(level for level in axis.levels if any(arm.name == axis.label(level) for arm in arms))
+        if levels:
+            kept.append(replace(axis, levels=levels))
+    return kept
+
+
+def _check_replayable(axis: Axis, level: Any, base: Config, facts: Facts) -> None:
+    """A level of an observation axis must be readable, exactly, from the baseline's record."""
+    strange = [key for key in axis.moves if key not in REPLAYABLE]
+    if strange:
+        raise AxisError(
+            f"axis {axis.name!r} is an observation axis and moves {', '.join(strange)}, which cannot be read from a record",
+            f"kind: training, or move one of {', '.join(REPLAYABLE)}",
+        )
+    typed = axis.changes(level).get("observe.eval_every")
+    if typed is None:
+        return
+    sizes = {"samples_per_step": base.samples_per_step, "samples_per_epoch": facts(base).num_train}
+    wanted = parse_interval(typed, key="observe.eval_every")
+    dense = parse_interval(base.observe.eval_every, key="observe.eval_every")
+    step = dense.samples(**sizes)
+    if base.observe.eval_spacing == "even" and wanted.samples(**sizes) % step == 0:
+        return
+    if base.observe.eval_spacing != "even":
+        raise AxisError(
+            f"observe.eval_every={wanted} cannot be read from a record with log-spaced looks", "observe.eval_spacing=even"
+        )
+    raise AxisError(
+        f"observe.eval_every={wanted} cannot be read from looks every {dense}: it is no multiple of that",
+        f"levels that work: {', '.join(f'{step * k} samples' for k in (2, 4, 8))}, ..., or a denser baseline: "
+        f"observe.eval_every='{wanted}'",
+    )
+
+
+def _from_disk(config: Config) -> Sizes:
+    from ablate.tasks.facts import data_facts
+
+    return data_facts(config)
+
+
+def _cached(facts: Facts) -> Facts:
+    """Arms share their data, mostly: read it once."""
+    known: dict[str, Sizes] = {}
+
+    def cached(config: Config) -> Sizes:
+        key = digest_of([repr(config.model), repr(config.data), config.observe.eval_examples])
+        if key not in known:
+            known[key] = facts(config)
+        return known[key]
+
+    return cached

@@ -1,0 +1,44 @@
+"""The new rows of a table that another process is still writing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+
+@dataclass(slots=True)
+class Tail:
+    """Reads an Arrow IPC stream block by block and remembers where it stopped.
+
+    offset: bytes read so far; a block that is not whole yet is left for the next call.
+    """
+
+    path: Path
+    offset: int = 0
+    schema: pa.Schema | None = None
+
+    def new_rows(self) -> list[dict[str, Any]]:
+        """Rows of the blocks that became whole since the last call; none where there is no file yet."""
+        if not self.path.exists():
+            return []
+        rows: list[dict[str, Any]] = []
+        with pa.OSFile(str(self.path)) as file:
+            file.seek(self.offset)
+            while (message := _next_message(file)) is not None:
+                if self.schema is None:
+                    self.schema = pa.ipc.read_schema(message)
+                else:
+                    rows += pa.ipc.read_record_batch(message, self.schema).to_pylist()
+                self.offset = file.tell()
+        return rows
+
+
+def _next_message(file: pa.NativeFile) -> pa.Message | None:
+    """None at the end of the stream and where the next block is not whole yet."""
+    try:
+        return pa.ipc.read_message(file)
+    except (EOFError, OSError, pa.ArrowInvalid):
+        return None

@@ -1,0 +1,33 @@
+"""`hydra/launcher=local`: a fresh process per run on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+# How many runs go at a time stands in `study.workers`.
+_NODE = {"_target_": "hydra_plugins.ablate.launcher.LocalLauncher"}
+ConfigStore.instance().store(group="hydra/launcher", name="local", node=_NODE, provider="ablate")
+
+
+class LocalLauncher(Launcher):
+    """Composes the jobs and hands them to `ablate.study.workers`; their processes know nothing of Hydra."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config = config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from ablate.design.compose import composer_of
+        from ablate.study.launch import launch_local
+
+        outcomes = launch_local(composer_of(self.config.hydra), job_overrides)
+        return [
+            JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=outcome)
+            for overrides, outcome in zip(job_overrides, outcomes, strict=False)
+        ]

@@ -1,0 +1,145 @@
+"""The four verdicts, and every way in which there is none to give."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from ablate.analysis.contrasts import BySeed, Question, contrast
+from ablate.analysis.outcomes import OUTCOMES
+from ablate.analysis.values import Contrast
+
+
+def ask(
+    differences: list[float | None],
+    *,
+    metric: str = "eval_loss",
+    smallest_effect: float | None = 0.1,
+    refused: str | None = None,
+    lost: tuple[str, ...] = (),
+) -> Contrast:
+    baseline: BySeed = {seed: 0.5 + 0.01 * seed for seed in range(len(differences))}
+    arm: BySeed = {s: None if d is None else 0.5 + 0.01 * s + d for s, d in enumerate(differences)}
+    question = Question(
+        arm="batch_size=64",
+        axis="batch_size",
+        level=64,
+        baseline_level=8,
+        metric=OUTCOMES[metric].info,
+        primary=smallest_effect is not None,
+        smallest_effect=smallest_effect,
+        num_seeds=len(differences),
+        refused=refused,
+        lost=lost,
+    )
+    return contrast(question, baseline, arm)
+
+
+@pytest.mark.parametrize(
+    ("differences", "metric", "verdict"),
+    [
+        ([0.50, 0.52, 0.48, 0.51, 0.49], "eval_loss", "hurts"),
+        ([-0.50, -0.52, -0.48, -0.51, -0.49], "eval_loss", "helps"),
+        ([0.30, 0.32, 0.28, 0.31, 0.29], "eval_accuracy", "helps"),
+        ([-0.30, -0.32, -0.28, -0.31, -0.29], "eval_accuracy", "hurts"),
+        ([0.50, 0.52, 0.48, 0.51, 0.49], "grad_norm_spread", "raises"),
+        ([-0.50, -0.52, -0.48, -0.51, -0.49], "grad_norm_spread", "lowers"),
+        ([0.01, -0.01, 0.02, -0.02, 0.00], "eval_loss", "no effect"),
+        ([0.50, -0.40, 0.30, -0.60, 0.10], "eval_loss", "undecided"),
+    ],
+)
+def test_the_verdict_follows_the_interval_and_the_better_side(
+    differences: list[float | None], metric: str, verdict: str
+) -> None:
+    assert ask(differences, metric=metric).verdict == verdict
+
+
+def test_a_proven_but_immaterial_difference_is_no_effect_and_says_that_it_is_not_zero() -> None:
+    found = ask([0.020, 0.021, 0.019, 0.022, 0.018])
+    assert found.verdict == "no effect"
+    assert found.low is not None
+    assert found.low > 0
+    assert "not zero" in found.sentence
+
+
+def test_without_a_declared_margin_there_is_no_claim_of_no_effect() -> None:
+    found = ask([0.01, -0.01, 0.02, -0.02, 0.00], smallest_effect=None)
+    assert (found.verdict, found.seeds_needed) == ("undecided", None)
+
+
+def test_undecided_says_how_many_seeds_would_decide_and_it_is_more_than_there_were() -> None:
+    found = ask([0.05, -0.15, 0.12, 0.02, -0.08])
+    assert found.verdict == "undecided"
+    assert found.seeds_needed is not None
+    assert found.seeds_needed > 5
+    assert f"about {found.seeds_needed} seeds needed" in found.sentence
+
+
+def test_undecided_beyond_a_thousand_seeds_says_so() -> None:
+    found = ask([5.0, -7.0, 6.0, -4.0, 1.0])
+    assert found.seeds_needed is None
+    assert "more than 1000 seeds" in found.sentence
+
+
+def test_effect_interval_and_means_are_of_the_paired_differences() -> None:
+    found = ask([0.1, 0.2, 0.3])
+    assert found.effect == pytest.approx(0.2)
+    half = 4.302652729749464 * 0.1 / math.sqrt(3)  # t quantile with two degrees of freedom, from a table
+    assert (found.low, found.high) == pytest.approx((0.2 - half, 0.2 + half))
+    assert (found.baseline_mean, found.arm_mean) == pytest.approx((0.51, 0.71))
+    assert found.differences == pytest.approx((0.1, 0.2, 0.3))
+
+
+def test_few_seeds_are_low_power_and_five_are_not() -> None:
+    assert "LOW POWER" in ask([0.5, 0.51, 0.49, 0.5]).labels
+    assert "LOW POWER" not in ask([0.5, 0.51, 0.49, 0.5, 0.52]).labels
+
+
+@pytest.mark.parametrize("broken", [None, math.nan, math.inf])
+def test_a_seed_without_both_values_is_no_pair_and_is_counted(broken: float | None) -> None:
+    found = ask([0.50, broken, 0.52])
+    assert found.seeds == (0, 2)
+    assert "2 of 3 seeds" in found.labels
+    assert found.baseline_mean == pytest.approx(np.mean([0.5, 0.52]))
+
+
+def test_lost_runs_are_named_and_the_claim_is_labelled_as_over_survivors() -> None:
+    found = ask([0.50, None, 0.52], lost=("seed 1 of batch_size=64, which diverged",))
+    assert "SURVIVORS ONLY" in found.labels
+    assert "without seed 1 of batch_size=64, which diverged" in found.sentence
+
+
+def test_one_pair_has_no_interval() -> None:
+    found = ask([0.5])
+    assert (found.effect, found.low, found.p_value, found.verdict) == (None, None, None, "undecided")
+    assert "two are the least" in found.sentence
+
+
+def test_no_pair_at_all_is_said() -> None:
+    found = ask([None, None])
+    assert (found.effect, found.baseline_mean, found.seeds, found.verdict) == (None, None, (), "undecided")
+    assert "no seed in which both arms have a value of eval_loss" in found.sentence
+
+
+@pytest.mark.parametrize("same", [0.0, 0.25])
+def test_differences_without_spread_decide_nothing(same: float) -> None:
+    found = ask([same, same, same])
+    assert (found.verdict, found.low, found.p_value) == ("undecided", None, None)
+    assert found.effect == pytest.approx(same)
+    assert "without spread there is no interval" in found.sentence
+
+
+def test_a_failed_control_takes_the_verdict_and_gives_its_reason() -> None:
+    found = ask([0.50, 0.52, 0.48, 0.51, 0.49], refused="the control `match` failed: contaminated")
+    assert found.verdict == "none"
+    assert "no verdict, because the control `match` failed: contaminated" in found.sentence
+    assert found.effect == pytest.approx(0.5)
+
+
+def test_the_sentence_carries_the_change_the_means_and_the_interval() -> None:
+    assert ask([0.1, 0.2, 0.3]).sentence == (
+        "batch_size 8 -> 64, eval_loss: undecided (about 11 seeds needed), 0.510 -> 0.710 nats "
+        "(+0.20, 95 % interval -0.05 .. 0.45; 3 seeds)"
+    )

@@ -1,0 +1,115 @@
+"""Every file of conf/ composes, says how it is used, and every axis varies one thing against its baseline."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+
+from ablate.config import Config, make_config
+from ablate.design.axis import Axis
+from ablate.design.compose import Composer, Request, conf_dir, opened, override_text
+from ablate.design.leaves import changed
+from ablate.study.planner import make_plan
+
+FILES = sorted(conf_dir().rglob("*.yaml"))
+OPTIONS = [file.relative_to(conf_dir()) for file in FILES if file.parent != conf_dir() and file.parent.name != "axis"]
+AXES = sorted(file.stem for file in (conf_dir() / "axis").glob("*.yaml"))
+BASES = {
+    "eval_every_coarse": ["data=imdb", "loop.budget='1 epochs'", "observe.eval_every='160 samples'"],
+    "precision": ["loop.precision=fp32"],
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    num_train: int = 1000
+    num_eval: int = 256
+
+
+@pytest.fixture(scope="module")
+def composer():
+    with opened() as found:
+        yield found
+
+
+def plan_of(composer: Composer, *fixed: str, axes: tuple[str, ...] | None = None):
+    return make_plan(composer, Request(axes=axes, fixed=fixed), command="", facts=lambda config: Sizes()).plan
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=str)
+def test_every_option_of_every_group_composes(composer: Composer, option: Path):
+    make_config(composer.compose([f"{option.parent}={option.stem}"]))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(conf_dir())))
+def test_every_file_opens_with_the_command_that_uses_it(file: Path):
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("# @package")]
+    assert lines[0].startswith("# ablate")
+    if file.parent.name not in ("conf", "study"):
+        assert f"{file.parent.name}={file.stem}" in lines[0]
+
+
+def test_the_files_choose_what_the_schema_defaults_to(composer: Composer):
+    """`Config()` by hand and `ablate` on the command line are the same run, sizes of text and evaluation apart."""
+    differing = set(changed(asdict(Config()), composer.compose()))
+    assert differing == {"model.dropout", "data.num_examples", "observe.eval_examples"}
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_every_axis_is_proven_to_vary_one_thing(composer: Composer, name: str):
+    """Planning isolates every arm; an axis that failed it would raise."""
+    plan = plan_of(composer, *BASES.get(name, []), axes=(name,))
+    axis = composer.axis(name)
+    assert axis.name == name
+    assert [arm.name for arm in plan.arms[1:]] == [axis.label(level) for level in axis.levels]
+    assert all(set(arm.changes) <= set(axis.moves) for arm in plan.arms[1:])
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_an_axis_file_answers_a_question_and_says_what_it_holds(composer: Composer, name: str):
+    axis = composer.axis(name)
+    assert axis.question.endswith("?")
+    assert {"init", "eval_set", "splits", "order"} <= {*axis.accepts, *axis.holds}
+    assert axis.expect
+    assert axis.source
+
+
+@pytest.mark.parametrize("study", ["reference", "reference_imdb"])
+def test_the_reference_studies_plan_the_three_suspects_and_a_placebo(composer: Composer, study: str):
+    plan = plan_of(composer, f"study={study}")
+    assert plan.study == study
+    assert [axis.moves[0] for axis in plan.axes] == [
+        "data.batch_size", "data.train_ratio", "observe.eval_every", "streams.order",
+    ]  # fmt: skip
+    assert {arm.config["data"]["eval_ratio"] for arm in plan.arms} == {4.0}
+    assert len(plan.runs) == 4 * 3
+
+
+def test_the_published_run_is_what_reference_imdb_asks_for(composer: Composer):
+    config = make_config(composer.compose(["study=reference_imdb"]))
+    assert (config.model.name, config.data.name) == ("google-bert/bert-base-uncased", "stanfordnlp/imdb")
+    assert (config.optim.lr, config.optim.weight_decay, config.loop.budget) == (2e-5, 0.01, "3 epochs")
+    assert (config.data.batch_size, config.data.max_length, config.data.split) == (8, 512, "official")
+
+
+def test_what_is_typed_wins_over_a_study_and_a_debug_file(composer: Composer):
+    config = make_config(composer.compose(["study=reference_imdb", "optim.lr=1e-3", "debug=quick", "data.max_length=16"]))
+    assert (config.optim.lr, config.data.max_length, config.loop.budget) == (1e-3, 16, "128 samples")
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 8, 1e-5, 0.1, "64 samples", "it's", 'a "b"', "a=b,c", "null", "8", "a\\b", "~/my file.csv"]
+)
+def test_a_value_survives_hydras_grammar(composer: Composer, value: object):
+    key = {int: "data.batch_size", float: "optim.lr", bool: "study.fail_fast"}.get(type(value), "data.path")
+    config = composer.compose([override_text(key, value)])
+    section, name = key.split(".")
+    assert config[section][name] == value
+    assert type(config[section][name]) is type(value)
+
+
+def test_axes_are_values(composer: Composer):
+    assert all(isinstance(axis, Axis) for axis in composer.axes())
+    assert [axis.name for axis in composer.axes()] == AXES

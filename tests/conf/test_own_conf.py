@@ -1,0 +1,94 @@
+"""Config files of the user's own, beside those of the library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ablate.design.compose import opened
+from ablate.errors import AxisError, ConfigError
+
+BETA2 = """\
+name: beta2
+question: Does a longer memory help?
+kind: training
+moves: [optim.beta2]
+levels: [0.98]
+accepts: [optimizer]
+holds: [init, order, splits, eval_set]
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    (tmp_path / "axis").mkdir()
+    return tmp_path
+
+
+def write(own: Path, text: str, name: str = "beta2") -> None:
+    (own / "axis" / f"{name}.yaml").write_text(text)
+
+
+def test_an_axis_of_the_users_own_folder_stands_beside_ours(own: Path):
+    write(own, BETA2)
+    with opened(config_dir=own) as composer:
+        assert {"beta2", "batch_size"} <= set(composer.axis_names())
+        assert composer.axis("beta2").levels == (0.98,)
+
+
+def test_a_choice_of_the_users_own_is_composed(own: Path):
+    (own / "model").mkdir()
+    (own / "model" / "mine.yaml").write_text("name: me/mine\n")
+    with opened(config_dir=own) as composer:
+        assert composer.compose(["model=mine"])["model"]["name"] == "me/mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "axis/beta2.yaml is empty"),
+        (BETA2.replace("moves:", "move:"), "axis/beta2.yaml: there is no field 'move' in an axis\n  fix: did you mean 'moves'"),
+        (BETA2.replace("levels: [0.98]\n", ""), "axis/beta2.yaml lacks levels"),
+        (BETA2.replace("[0.98]", "0.98"), "axis/beta2.yaml: levels is 0.98, expected a list\n  fix: [0.98]"),
+        (BETA2.replace("kind: training", "kind: traning"), "kind 'traning' does not exist\n  fix: did you mean 'training'?"),
+        (BETA2.replace("[optimizer]", "[optimiser]"), "'optimiser' is nothing that can be accepted or held\n  fix: did you mean 'optimizer'"),
+        (BETA2.replace("[optimizer]", "[init]"), "axis/beta2.yaml both accepts and holds init"),
+        (BETA2.replace("[0.98]", "[{optim.beta2: 0.98, optim.lr: 1.0}]"), "axis 'beta2' sets optim.lr, which its `moves` does not declare"),
+        (BETA2.replace("[optim.beta2]", "[optim.beta2, optim.lr]"), "axis 'beta2' moves optim.beta2, optim.lr, so a level must say which value each key takes"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_axis_is_refused(own: Path, text: str, said: str):
+    write(own, text)
+    with opened(config_dir=own) as composer, pytest.raises(AxisError) as error:
+        composer.axis("beta2")
+    assert said in str(error.value)
+
+
+def test_one_bad_axis_file_does_not_take_the_others_away(own: Path):
+    write(own, "name: [broken", name="broken")
+    with opened(config_dir=own) as composer:
+        assert composer.axis("batch_size").name == "batch_size"
+        with pytest.raises(ConfigError, match=r"broken\.yaml, line 1 is not YAML"):
+            composer.axis("broken")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nam: x\n", "model/mine.yaml: there is no key 'model.nam'\n  fix: did you mean 'model.name'"),
+        ("dropout: much\n", "model/mine.yaml, model.dropout: much is text, expected a number or null"),
+        ("name: null\n", "model/mine.yaml, model.name: null is no value, expected text"),
+    ],
+)
+def test_a_config_file_with_a_mistake_is_named(own: Path, text: str, said: str):
+    (own / "model").mkdir()
+    (own / "model" / "mine.yaml").write_text(text)
+    with opened(config_dir=own) as composer, pytest.raises(ConfigError) as error:
+        composer.compose(["model=mine"])
+    assert said in str(error.value)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path):
+    with pytest.raises(ConfigError, match="there is no such folder"), opened(config_dir=tmp_path / "nope"):
+        pass

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ablate.design.axis import Axis
+from ablate.design.designs import ad_hoc_axis, execution_order
+
+ARMS = st.lists(st.sampled_from("abcdefgh"), min_size=1, unique=True)
+
+
+@given(ARMS, st.integers(1, 6), st.integers(0, 99))
+def test_every_arm_meets_every_seed_once_seed_by_seed(arms, num_seeds, order_seed):
+    runs = execution_order(arms, range(num_seeds), order_seed)
+    assert Counter(runs) == Counter((arm, seed) for arm in arms for seed in range(num_seeds))
+    assert [seed for _, seed in runs] == sorted(seed for _, seed in runs)
+
+
+@given(ARMS, st.randoms(use_true_random=False))
+def test_the_order_depends_on_the_recorded_seed_alone(arms, random):
+    shuffled = list(arms)
+    random.shuffle(shuffled)
+    assert execution_order(arms, range(3), 7) == execution_order(shuffled, range(3), 7)
+
+
+def test_arms_are_shuffled_within_each_seed():
+    arms = [f"arm{k}" for k in range(6)]
+    runs = execution_order(arms, range(8), 0)
+    blocks = {tuple(arm for arm, at in runs if at == seed) for seed in range(8)}
+    assert len(blocks) == 8
+    assert runs != execution_order(arms, range(8), 1)
+
+
+def test_a_swept_key_takes_the_declarations_of_the_axis_that_moves_it():
+    known = Axis(name="learning_rate", question="Too low?", kind="training", moves=("optim.lr",), levels=(1e-4,), accepts=("optimizer",))
+    axis = ad_hoc_axis("optim.lr", (1e-3,), [known])
+    assert (axis.name, axis.question, axis.accepts, axis.levels) == ("learning_rate", "Too low?", ("optimizer",), (1e-3,))
+
+
+def test_a_swept_key_without_an_axis_accepts_what_such_a_key_brings():
+    assert "optimizer" in ad_hoc_axis("optim.beta2", (0.98,), []).accepts
+    assert "init" not in ad_hoc_axis("optim.beta2", (0.98,), []).accepts
+    assert "init" in ad_hoc_axis("model.name", ("x",), []).accepts
+    assert "init" not in ad_hoc_axis("model.dropout", (0.0,), []).accepts
+    assert ad_hoc_axis("observe.log_every", ("10 steps",), []).kind == "observation"

@@ -1,0 +1,140 @@
+"""report.html as a file: whole, safe, the same every time."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from ablate.report.html import page
+from ablate.report.markup import Markup, el, embedded_json
+from ablate.report.view import make_view
+from tests.report.conftest import Study
+from tests.report.test_tables import renamed
+
+HOSTILE = "</script><script>alert(1)</script>"
+
+
+def own_part(text: str) -> str:
+    """The page less plotly's bundle, which is not ours to judge."""
+    from plotly.offline import get_plotlyjs
+
+    return text.replace(get_plotlyjs(), "")
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def text(study: Study) -> str:
+    return page(make_view(study.analysis), study.folder)
+
+
+def test_building_twice_gives_the_same_bytes(study: Study, text: str) -> None:
+    assert page(make_view(study.analysis), study.folder) == text
+
+
+def test_it_refers_to_nothing_outside_itself(text: str) -> None:
+    tags = Tags()
+    tags.feed(own_part(text))
+    assert tags.open == []
+    for tag, attributes in tags.seen:
+        for name in ("src", "href", "action", "srcset"):
+            value = attributes.get(name) or ""
+            assert not re.match(r"([a-z]+:)?//", value), (tag, value)
+    assert "@import" not in own_part(text)
+    assert "url(" not in own_part(text)
+    assert "default-src 'none'" in text
+
+
+def test_plotly_is_in_it_once(text: str) -> None:
+    from plotly.offline import get_plotlyjs
+
+    assert text.count(get_plotlyjs()) == 1
+
+
+def test_a_hostile_name_stays_a_name(study: Study) -> None:
+    hostile = replace(
+        renamed(study.analysis, "batch_size=64", HOSTILE),
+        question=HOSTILE,
+        study=HOSTILE,
+        command=HOSTILE,
+        conclusions=(HOSTILE,),
+        notes=(HOSTILE,),
+    )
+    text = own_part(page(make_view(hostile), study.folder))
+    assert "<script>alert" not in text
+    tags = Tags()
+    tags.feed(text)
+    assert sum(tag == "script" for tag, _ in tags.seen) == 3
+    data = re.search(r'id="curves-data">(.*?)</script>', text)
+    assert data
+    assert HOSTILE in [arm["name"] for arm in json.loads(data[1])["arms"]]
+
+
+def test_every_arm_and_seed_is_in_the_curves(study: Study, text: str) -> None:
+    data = re.search(r'id="curves-data">(.*?)</script>', text)
+    assert data
+    curves = json.loads(data[1])
+    assert [arm["name"] for arm in curves["arms"]] == ["baseline", "batch_size=64", "train_ratio=4", "placebo"]
+    for arm in curves["arms"]:
+        assert [run["seed"] for run in arm["runs"]] == [0, 1, 2]
+        assert set(arm["mean"]) == {"loss", "eval_loss", "grad_norm"}
+    assert len(curves["arms"][0]["runs"][0]["panels"]["grad_norm"]["y"]) == 128
+    assert [level["name"] for level in curves["replays"][0]["levels"]] == ["128 samples", "256 samples", "512 samples"]
+
+
+def test_the_first_screen_has_question_answer_and_table_in_that_order(study: Study, text: str) -> None:
+    body = own_part(text)
+    marks = [
+        study.analysis.question,
+        "batch_size 8 → 64 hurts eval_loss (+0.178 nats)",
+        'class="contrasts"',
+        study.analysis.conclusions[2],
+        'id="curves"',
+    ]
+    places = [body.index(mark, body.index("<main>")) for mark in marks]
+    assert places == sorted(places)
+
+
+def test_a_failed_run_and_control_are_named(study: Study) -> None:
+    first, *rest = study.analysis.runs
+    broken = replace(first, status="failed", sentence="ValueError at step 64: made up to fail")
+    control = replace(study.analysis.controls[1], status="failed", sentence="init differs at seed 1: layer.1")
+    text = page(make_view(replace(study.analysis, runs=(broken, *rest), controls=(control,))), study.folder)
+    assert "ValueError at step 64: made up to fail" in text
+    assert "init differs at seed 1: layer.1" in text
+    assert "Runs: 11 of 12 finished" in text
+
+
+def test_missing_parts_leave_no_hole(study: Study) -> None:
+    bare = replace(study.analysis, contrasts=(), replays=(), controls=(), conclusions=(), runs=(), notes=(), command="")
+    tags = Tags()
+    tags.feed(own_part(page(make_view(bare), study.folder)))
+    assert tags.open == []
+
+
+def test_elements_escape_text_and_attributes_but_keep_markup() -> None:
+    made = el("b", "<i>", Markup("<i></i>"), title='"<&', data_unit="x", hidden=True, lang=None)
+    assert made == '<b title="&quot;&lt;&amp;" data-unit="x" hidden>&lt;i&gt;<i></i></b>'
+
+
+def test_embedded_json_reads_back_and_cannot_end_its_element() -> None:
+    value = {"name": "</script><!--", "y": [1.5, None]}
+    assert "<" not in embedded_json(value)
+    assert json.loads(embedded_json(value)) == value

@@ -1,0 +1,63 @@
+"""report.md and table.tex."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from ablate.analysis.values import Analysis
+from ablate.report.tables import latex, markdown
+from ablate.report.view import make_view
+from tests.report.conftest import Study
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def renamed(analysis: Analysis, old: str, new: str) -> Analysis:
+    """The analysis with one arm called something else everywhere."""
+    return replace(
+        analysis,
+        arms=tuple({**arm, "name": new, "axis": new} if arm["name"] == old else arm for arm in analysis.arms),
+        contrasts=tuple(replace(c, arm=new, axis=new) if c.arm == old else c for c in analysis.contrasts),
+        runs=tuple(replace(run, arm=new) if run.arm == old else run for run in analysis.runs),
+    )
+
+
+def test_markdown_has_header_conclusions_table_controls_and_command(study: Study) -> None:
+    text = markdown(make_view(study.analysis))
+    assert text.startswith("# reference\n")
+    assert f"| train\\_ratio 1 → 4 | {MINUS}0.003 | {MINUS}0.021 … 0.015 |" in text
+    for heading in ("## What it says", "## Contrasts with the baseline", "## Controls", "## Reproduce"):
+        assert heading in text
+    assert study.analysis.command in text
+
+
+def test_every_markdown_table_row_has_as_many_cells_as_its_head(study: Study) -> None:
+    text = markdown(make_view(renamed(study.analysis, "batch_size=64", "a|b <script>")))
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
+    assert "<script>" not in text
+
+
+def test_latex_says_n_test_interval_correction_and_budget(study: Study) -> None:
+    text = latex(make_view(study.analysis))
+    caption = re.search(r"\\caption\{(.*)\}", text)
+    assert caption
+    for part in ("n = 3", "paired t test", r"95 \% interval", "not corrected", "1024 samples (128 steps"):
+        assert part in caption[1]
+    assert r"\toprule" in text
+    assert r"train\_ratio 1 $\rightarrow$ 4 & $-0.003$ & [$-0.021$, $0.015$] & undecided" in text
+
+
+def test_latex_escapes_every_special_character(study: Study) -> None:
+    text = latex(make_view(renamed(study.analysis, "batch_size=64", r"a&b%c$d#e_f{g}h~i^j\k")))
+    assert r"a\&b\%c\$d\#e\_f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k" in text
+
+
+def test_latex_braces_and_columns_agree(study: Study) -> None:
+    text = latex(make_view(renamed(study.analysis, "batch_size=64", r"a{b & \\ c")))
+    bare = re.sub(r"\\[{}&]", "", text)
+    assert bare.count("{") == bare.count("}")
+    rows = [line for line in bare.splitlines() if line.rstrip().endswith(r"\\") and "&" in line]
+    assert len(rows) == 4
+    assert {row.count("&") for row in rows} == {3}

@@ -1,0 +1,73 @@
+"""What is shown, before it is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ablate.analysis.values import Control
+from ablate.report.payload import style
+from ablate.report.view import looked_differently, make_view
+from tests.report.conftest import Study
+from tests.report.made_up import contrast
+
+
+def test_the_headline_says_every_verdict_once(study: Study) -> None:
+    headline = make_view(study.analysis).headline
+    assert headline == (
+        "batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_ratio 1 → 4 is undecided; "
+        "eval_every only changes what is looked at."
+    )
+
+
+def test_a_refused_arm_is_in_the_headline_without_its_effect(study: Study) -> None:
+    refused = (contrast("batch_size=64", verdict="none"), contrast("train_ratio=4", verdict="no effect", level=4))
+    headline = make_view(replace(study.analysis, contrasts=refused, replays=())).headline
+    assert headline == "train_ratio 8 → 4 has no effect on it; batch_size 8 → 64 gets no verdict."
+
+
+def test_held_is_what_every_trained_variant_proved_equal(study: Study) -> None:
+    observed = Control(arm="eval_every=128 samples", name="match", status="proven", sentence="same runs", held=("all",))
+    view = make_view(replace(study.analysis, controls=(*study.analysis.controls, observed)))
+    assert view.controls.held == ("init", "splits", "eval_set")
+    assert dict(view.controls.summary)["all else equal"] == "4/4 proven"
+
+
+def test_a_failed_control_names_its_arm_once(study: Study) -> None:
+    controls = (
+        Control(arm="placebo", name="match", status="failed", sentence="init differs (aa -> bb)"),
+        Control(arm="placebo", name="took effect", status="unverified", sentence="placebo has no fingerprint"),
+    )
+    assert make_view(replace(study.analysis, controls=controls)).controls.failures == (
+        "placebo: match failed: init differs (aa → bb)",
+        "took effect unverified: placebo has no fingerprint",
+    )
+
+
+def test_runs_that_ended_alike_are_one_line(study: Study) -> None:
+    first, second, third, *rest = study.analysis.runs
+    waiting = [replace(run, status="missing", sentence="has not been started") for run in (first, second)]
+    failed = replace(third, status="failed", sentence="ValueError at step 3")
+    troubles = make_view(replace(study.analysis, runs=(*waiting, failed, *rest))).troubles
+    assert [status for status, _ in troubles] == ["missing", "failed"]
+    assert troubles[0][1] == f"{first.arm}, seed 0; {second.arm}, seed 0: has not been started"
+
+
+def test_a_placebo_that_moves_keeps_its_verdict(study: Study) -> None:
+    moved = contrast("placebo", verdict="hurts")
+    (row,) = make_view(replace(study.analysis, contrasts=(moved,))).primary
+    assert (row.verdict, row.tone) == ("hurts", "bad")
+
+
+def test_a_trajectory_that_was_not_the_same_is_said_first(study: Study) -> None:
+    level = replace(study.analysis.replays[0], same_trajectory=False)
+    assert looked_differently([level]).startswith("NOT the same trajectory")
+
+
+def test_colours_belong_to_arms_and_the_baseline_has_its_own(study: Study) -> None:
+    view = make_view(study.analysis)
+    assert [style(arm, view) for arm in view.trained] == ["baseline", "v1", "v2", "placebo"]
+
+
+def test_the_primary_outcome_leads_the_narrow_table(study: Study) -> None:
+    names = [outcome.info.name for outcome in make_view(replace(study.analysis, metric="grad_norm_median")).summary]
+    assert names == ["grad_norm_median", "eval_loss", "grad_norm_spread", "grad_norm_max"]
