@@ -45,7 +45,9 @@ def _about(plan: Plan, metric: str, contrasts: Sequence[Contrast]) -> str:
     undecided = [f"{_named(one)} ({_figures(one)}{_needed(one)})" for one in mine if one.verdict == "undecided"]
     refused = [_named(one) for one in mine if one.verdict == "none"]
     parts = ["; ".join(moved) if moved else "no variable is shown to move it"]
-    parts += [f"No effect that matters: {joined(equal)}"] if equal else []
+    parts += (
+        [f"No effect that matters, inside plus or minus {plan.smallest_effect:g}: {joined(equal)}"] if equal else []
+    )
     parts += [f"Undecided: {joined(undecided)}"] if undecided else []
     parts += [f"No verdict: {joined(refused)}"] if refused else []
     return f"{metric}: {'. '.join(parts)}."
@@ -75,6 +77,8 @@ def _named(one: Contrast) -> str:
 
 
 def _figures(one: Contrast) -> str:
+    if not one.seeds:
+        return "no seed has a value in both arms"
     if one.effect is None or one.low is None or one.high is None:
         return "no interval"
     return change(one.effect, one.low, one.high)

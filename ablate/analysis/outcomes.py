@@ -146,7 +146,7 @@ _ALL = (
     _outcome("eval_loss", "nats", True, _last("loss"), "Mean loss over the evaluation set at the final look."),
     _outcome(
         "eval_accuracy",
-        "share",
+        "",
         False,
         _last("accuracy"),
         "Share of the evaluation set that is right at the final look.",
@@ -160,7 +160,7 @@ _ALL = (
     ),
     _outcome(
         "best_eval_accuracy",
-        "share",
+        "",
         False,
         _best("accuracy", np.max),
         f"Highest eval accuracy after training began, {_COMMON}: more looks alone would find a higher one.",
@@ -211,7 +211,7 @@ _ALL = (
         "quantiles are corrected for the number of steps, so that few steps do not look calmer for being few; needs "
         f"{FEWEST_STEPS} steps.",
     ),
-    _outcome("clipped_share", "share", None, _clipped, "Share of the applied steps whose gradient was clipped."),
+    _outcome("clipped_share", "", None, _clipped, "Share of the applied steps whose gradient was clipped."),
     _outcome(
         "train_loss_final",
         "nats",

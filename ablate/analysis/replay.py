@@ -74,7 +74,7 @@ def replay_level(plan: Plan, runs: Sequence[RunFiles], key: str, level: str, *, 
         shares=tuple(float("nan") if one.share is None else one.share for one in seen),
         same_trajectory=all(run.weights is not None for run in dense),
         curve=tuple(one.points for one in seen),
-        sentence=f"{axis} {level}: {_missed(key, len(due), first, shares)}{seen[0].remark}",
+        sentence=f"{axis} {level}: {_missed(key, len(due), first, shares, len(dense))}{seen[0].remark}",
     )
 
 
@@ -91,12 +91,15 @@ def curve_name(key: str) -> str:
     return "train loss" if key.endswith("log_every") else "eval loss"
 
 
-def _missed(key: str, num_looks: int, first: int, shares: Sequence[float]) -> str:
+def _missed(key: str, num_looks: int, first: int, shares: Sequence[float], num_seeds: int) -> str:
     head = f"{counted(num_looks, 'log row' if key.endswith('log_every') else 'look')}, the first at step {first}"
     if not shares:
         return f"{head}; the {curve_name(key)} never fell"
     low, high = percent(min(shares)), percent(max(shares))
     spread = f" ({low} .. {high} over {len(shares)} seeds)" if low != high else ""
+    spread += (
+        f" (in {len(shares)} of {num_seeds} seeds; in the others it never fell)" if len(shares) < num_seeds else ""
+    )
     return f"{head}; {percent(float(np.mean(shares)))} of the {curve_name(key)}'s total fall lies before it{spread}"
 
 

@@ -10,8 +10,10 @@ import pytest
 from ablate.analysis.logged import logged, share_of_train_loss
 from ablate.analysis.replay import replay, share_before
 from ablate.errors import ConfigError, IntervalError, StudyError
-from ablate.record.reader import EvalCurve, read_evals, read_trace
+from ablate.record.columns import EVALS
+from ablate.record.reader import EvalCurve, read_evals, read_table, read_trace
 from ablate.record.rundir import StudyDir
+from ablate.record.writer import TableWriter
 from tests.analysis.test_outcomes import trace
 from tests.synthetic import write_study
 
@@ -81,7 +83,7 @@ def test_a_level_that_the_record_does_not_hold_is_refused_with_levels_that_work(
 
 
 def test_log_spaced_looks_are_not_in_an_evenly_spaced_record(study: Path) -> None:
-    with pytest.raises(ConfigError, match="observe.eval_spacing='log' looks after 8 samples"):
+    with pytest.raises(ConfigError, match=r"observe.eval_spacing='log' looks after 8 samples"):
         replay(study, "observe.eval_spacing", ["log"])
 
 
@@ -107,6 +109,19 @@ def test_a_study_without_a_finished_baseline_has_nothing_to_replay(tmp_path: Pat
     write_study(tmp_path / "s", arms=["placebo"], seeds=1, failed=[("baseline", 0)])
     with pytest.raises(StudyError, match="no run of the baseline"):
         replay(tmp_path / "s", "observe.eval_every", ["128 samples"])
+
+
+def test_seeds_whose_loss_never_fell_have_no_share_and_are_counted(tmp_path: Path) -> None:
+    write_study(tmp_path / "s", arms=["placebo"], seeds=2)
+    path = StudyDir(tmp_path / "s").run("baseline", 1).evals
+    rising = read_table(path).to_pylist()
+    with TableWriter(path, EVALS) as table:
+        columns = {name: [row[name] for row in rising] for name in EVALS.names}
+        table.write(columns | {"sum": [256 * (0.6 + row["step"]) for row in rising]})
+    (shown,) = replay(tmp_path / "s", "observe.eval_every", ["128 samples"])
+    assert np.isnan(shown.shares[1])
+    assert shown.share_before_first_look == shown.shares[0]
+    assert "in 1 of 2 seeds; in the others it never fell" in shown.sentence
 
 
 def test_seeds_that_failed_are_left_out_of_the_replay(tmp_path: Path) -> None:

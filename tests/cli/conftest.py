@@ -1,0 +1,76 @@
+"""A command line whose runs are made up in no time: composing, planning, freezing and launching are the real thing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablate import cli
+from ablate.record.rundir import RunDir
+from ablate.record.values import Manifest, Outcome, write_value
+from ablate.study.workers import Job
+from ablate.tasks.facts import DataFacts
+
+Fate = Callable[[Job], Outcome]
+
+
+class Runs:
+    """jobs: every job that was started, in order. fate: how the next ones end."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self.options: dict[str, Any] = {}
+        self.fate: Fate = lambda job: Outcome(status="finished", step=1)
+
+    def run_all(self, jobs: Sequence[Job], **options: Any) -> list[Outcome]:
+        self.options = options
+        return [self._run(job) for job in jobs]
+
+    def _run(self, job: Job) -> Outcome:
+        self.jobs.append(job)
+        run = RunDir(job.folder)
+        write_value(run, Manifest(arm=job.arm, seed=job.seed, overrides=job.changes, digest=job.digest))
+        outcome = self.fate(job)
+        write_value(run, outcome)
+        return outcome
+
+    @property
+    def names(self) -> list[str]:
+        return [f"{job.arm}/{job.seed}" for job in self.jobs]
+
+    def forget(self) -> None:
+        self.jobs.clear()
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder; empty."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, here: Path) -> Runs:
+    found = Runs()
+    sizes = DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2)
+    monkeypatch.setattr("ablate.study.launch.run_all", found.run_all)
+    monkeypatch.setattr("ablate.tasks.facts.data_facts", lambda config: sizes)
+    monkeypatch.setattr("ablate.cli.conclude", lambda folder: 0)
+    return found
+
+
+@pytest.fixture
+def ablate(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """ablate(*arguments) -> (exit code, standard output, standard error)."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = cli.main(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

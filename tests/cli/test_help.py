@@ -1,0 +1,50 @@
+"""What a person reads before the first study."""
+
+from __future__ import annotations
+
+import pytest
+
+from ablate.cli import _VERBS
+from ablate.design.compose import conf_dir
+
+
+@pytest.mark.parametrize("typed", ["--help", "-h", "help"])
+def test_help_is_short_and_names_every_verb(ablate, typed):
+    code, out, _ = ablate(typed)
+    assert code == 0
+    assert all(f"ablate {verb}" in out for verb in _VERBS)
+    assert len(out.splitlines()) < 25
+    assert max(map(len, out.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("verb", sorted(_VERBS))
+def test_every_verb_shows_an_example(ablate, verb):
+    code, out, _ = ablate(verb, "--help")
+    assert code == 0
+    assert f"examples:\n  ablate {verb}" in out
+
+
+def test_axes_lists_every_axis_file(ablate, here):
+    code, out, _ = ablate("axes")
+    assert code == 0
+    assert all(file.stem in out for file in (conf_dir() / "axis").glob("*.yaml"))
+    assert not list(here.iterdir())
+
+
+def test_hydras_own_help_is_still_there(ablate, here):
+    code, out, _ = ablate("--hydra-help")
+    assert code == 0
+    assert "--info" in out
+
+
+def test_a_composed_config_can_be_printed(ablate, here):
+    code, out, _ = ablate("--cfg", "job", "optim.lr=1e-3")
+    assert code == 0
+    assert "lr: 0.001" in out
+
+
+def test_doctor_says_what_works(ablate, here):
+    code, out, _ = ablate("doctor")
+    assert code == 0
+    for name in ("device", "precision", "determinism", "torch", "W&B", "offline"):
+        assert name in out
