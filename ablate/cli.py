@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AblateError as error:
         return _refuse(error)
     except KeyboardInterrupt:
-        print("ablate: interrupted; finished runs are kept, and the same command goes on with the rest", file=sys.stderr)
+        print(
+            "ablate: interrupted; finished runs are kept, and the same command goes on with the rest", file=sys.stderr
+        )
         return 130
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -100,7 +103,9 @@ def _plan(typed: list[str]) -> int:
 
 
 def _report(typed: list[str]) -> int:
-    parser = _parser("report", "Make the tables and the page of a study anew, and print them.", "ablate report runs/reference")
+    parser = _parser(
+        "report", "Make the tables and the page of a study anew, and print them.", "ablate report runs/reference"
+    )
     parser.add_argument("folder", type=Path, help="of the study, such as runs/reference")
     return conclude(parser.parse_args(typed).folder)
 
@@ -113,7 +118,9 @@ def _replay(typed: list[str]) -> int:
         "ablate replay runs/reference observe.eval_every='128 samples,256 samples' observe.log_every='10 steps'",
     )
     parser.add_argument("folder", type=Path, help="of the study")
-    parser.add_argument("levels", nargs="+", help="observe.eval_every=... or observe.log_every=..., several with commas")
+    parser.add_argument(
+        "levels", nargs="+", help="observe.eval_every=... or observe.log_every=..., several with commas"
+    )
     asked = parser.parse_args(typed)
     from ablate.analysis.replay import replay
     from ablate.design.designs import REPLAYABLE
@@ -129,7 +136,10 @@ def _replay(typed: list[str]) -> int:
 
 def _axes(typed: list[str]) -> int:
     parser = _parser(
-        "axes", "List the axes, a line each: name, levels, the question it answers.", "ablate axes", "ablate axes --config-dir my"
+        "axes",
+        "List the axes, a line each: name, levels, the question it answers.",
+        "ablate axes",
+        "ablate axes --config-dir my",
     )
     parser.add_argument("--config-dir", type=Path, help="a folder with your own config files")
     asked = parser.parse_args(typed)
@@ -142,7 +152,9 @@ def _axes(typed: list[str]) -> int:
 
 
 def _doctor(typed: list[str]) -> int:
-    _parser("doctor", "Say what works on this machine: devices, precision, packages, W&B, models, data.", "ablate doctor").parse_args(typed)
+    _parser(
+        "doctor", "Say what works on this machine: devices, precision, packages, W&B, models, data.", "ablate doctor"
+    ).parse_args(typed)
     from ablate.design.compose import opened
     from ablate.study.doctor import examine
 
@@ -178,7 +190,7 @@ def _through_hydra(typed: list[str]) -> int:
         try:
             application()
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
-            if isinstance(error, ValueError) and not is_refusal(error):
+            if not is_refusal(error):
                 raise
             raise refusal(error, [text for text in typed if "=" in text and not text.startswith("hydra.")]) from None
     return 0
@@ -263,12 +275,9 @@ def _print_plan(prepared: Prepared) -> None:
     done = frozenset((run.arm, run.seed) for run in plan.runs if is_done(folder, run))
     expected = estimate(plan, folder.parent) if len(done) < len(plan.runs) else None
     slots = num_slots(plan.baseline.config["study"]["workers"])
-    forecast = Forecast(
-        done=done,
-        seconds=expected.seconds if expected else {},
-        basis=expected.basis if expected else "",
-        slots=slots,
-    )
+    forecast = Forecast(done=done, slots=slots)
+    if expected is not None:
+        forecast = replace(forecast, seconds=expected.seconds, basis=expected.basis)
     print_plan(plan, forecast, _console())
 
 

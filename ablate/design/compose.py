@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ def version_base() -> dict[str, str]:
     return {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
 
 
+@cache
 def register_schema() -> None:
     """Make the dataclasses of `ablate.config` the types that Hydra checks against."""
     from hydra.core.config_store import ConfigStore
@@ -192,9 +194,8 @@ def _loader() -> Any:
 
 def plain(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     """A composed config as plain values, less Hydra's node and the axis file; cross-field checks made."""
-    values = {
-        key: _container(config, str(key), overrides) for key in config if key not in ("hydra", "axis", "axis_files")
-    }
+    keys = [str(key) for key in config if key not in ("hydra", "axis", "axis_files")]
+    values = {key: _container(config, key, overrides) for key in keys}
     make_config(values)
     return values
 

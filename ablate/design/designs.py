@@ -53,8 +53,12 @@ def axis_from(values: Mapping[str, Any], *, file: str) -> Axis:
             raise AxisError(f"{file}: there is no field {key!r} in an axis", nearest(str(key), known))
     missing = [key for key in ("name", "question", "kind", "moves", "levels") if not values.get(key)]
     if missing:
-        raise AxisError(f"{file} lacks {', '.join(missing)}", f"see conf/axis/batch_size.yaml, and write `{missing[0]}: ...`")
-    lists = {key: tuple(_listed(values.get(key, ()), f"{file}: {key}")) for key in ("moves", "levels", "accepts", "holds")}
+        raise AxisError(
+            f"{file} lacks {', '.join(missing)}", f"see conf/axis/batch_size.yaml, and write `{missing[0]}: ...`"
+        )
+    lists = {
+        key: tuple(_listed(values.get(key, ()), f"{file}: {key}")) for key in ("moves", "levels", "accepts", "holds")
+    }
     axis = Axis(**{**values, **lists})
     if axis.kind not in get_args(Kind):
         raise AxisError(f"{file}: kind {axis.kind!r} does not exist", nearest(str(axis.kind), get_args(Kind)))
@@ -77,7 +81,9 @@ def _check_words(axis: Axis, file: str) -> None:
             raise AxisError(f"{file}: {word!r} is nothing that can be accepted or held", nearest(str(word), vocabulary))
     both = sorted(set(axis.accepts) & set(axis.holds))
     if both:
-        raise AxisError(f"{file} both accepts and holds {', '.join(both)}", f"remove {both[0]} from one of the two lists")
+        raise AxisError(
+            f"{file} both accepts and holds {', '.join(both)}", f"remove {both[0]} from one of the two lists"
+        )
 
 
 def ad_hoc_axis(key: str, levels: Sequence[Any], known: Iterable[Axis]) -> Axis:
@@ -107,6 +113,4 @@ def execution_order(arms: Sequence[str], seeds: Sequence[int], order_seed: int) 
 
     Sorting by a hash is a shuffle that does not depend on a library's version.
     """
-    return [
-        (arm, seed) for seed in seeds for arm in sorted(arms, key=lambda name: digest_of([order_seed, seed, name]))
-    ]
+    return [(arm, seed) for seed in seeds for arm in sorted(arms, key=lambda name: digest_of([order_seed, seed, name]))]

@@ -103,13 +103,16 @@ class Plan:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
         value = {key: item for key, item in value.items() if key != "digest"}
-        tuples = ("moves", "levels", "accepts", "holds")
-        axes = tuple(Axis(**{k: tuple(v) if k in tuples else v for k, v in axis.items()}) for axis in value.pop("axes"))
         return cls(
-            axes=axes,
+            axes=tuple(_axis(axis) for axis in value.pop("axes")),
             arms=tuple(Arm(**arm) for arm in value.pop("arms")),
             runs=tuple(Run(**run) for run in value.pop("runs")),
             seeds=tuple(value.pop("seeds")),
             notes=tuple(value.pop("notes")),
             **value,
         )
+
+
+def _axis(value: dict[str, Any]) -> Axis:
+    lists: dict[str, Any] = {key: tuple(value[key]) for key in ("moves", "levels", "accepts", "holds")}
+    return Axis(**{**value, **lists})

@@ -45,15 +45,17 @@ def _first_line(text: str) -> str:
 
 
 def _sweep_without_m(text: str, typed: list[str]) -> AblateError | None:
-    found = re.search(r"Ambiguous value for argument '(.+)'", text) or re.search(r"Sweep parameters '(.+)' requires", text)
+    found = re.search(r"Ambiguous value for argument '(.+)'", text) or re.search(
+        r"Sweep parameters '(.+)' requires", text
+    )
     if found is None:
         return None
     return ConfigError(f"{found[1]}: several values make a study, and a study needs -m", f"ablate -m {_quoted(typed)}")
 
 
-def is_refusal(error: ValueError) -> bool:
-    """Whether a ValueError is Hydra's way of refusing what was typed, and no defect."""
-    return _NO_NAME in str(error) or str(error).startswith("Only one of --run")
+def is_refusal(error: Exception) -> bool:
+    """False for a ValueError that is a defect, and not Hydra's way of refusing what was typed."""
+    return type(error) is not ValueError or str(error).startswith((_NO_NAME, "Only one of --run", "The --resolve"))
 
 
 _NO_NAME = "Config group override must be a string or a list"
@@ -62,7 +64,9 @@ _NO_NAME = "Config group override must be a string or a list"
 def _no_file_name(text: str, typed: list[str]) -> AblateError | None:
     if _NO_NAME not in text:
         return None
-    return ConfigError(f"{_quoted(typed)}: a group takes the name of one of its files", "ablate --hydra-help lists them")
+    return ConfigError(
+        f"{_quoted(typed)}: a group takes the name of one of its files", "ablate --hydra-help lists them"
+    )
 
 
 def _missing_file(error: MissingConfigException, typed: list[str]) -> AblateError:
@@ -93,12 +97,14 @@ def known_keys() -> list[str]:
     return sorted({*leaves(asdict(schema.Config())), *GROUPS})
 
 
-def _wrong_type(text: str, typed: list[str]) -> AblateError | None:
+def _wrong_type(text: str, _typed: list[str]) -> AblateError | None:
     override = re.search(r"Error merging override (.+)", text)
     if override is not None:
         key, _equals, value = override[1].lstrip("+~").partition("=")
         if override[1].startswith("~"):
-            return ConfigError(f"{override[1]}: a key of the config cannot be removed", f"{key}=null, where null is allowed")
+            return ConfigError(
+                f"{override[1]}: a key of the config cannot be removed", f"{key}=null, where null is allowed"
+            )
         expected = expected_type(key)
         return ConfigError(f"{override[1]}: {value} is {_kind(value)}, expected {expected}", f"{key}=<{expected}>")
     file = re.search(r"In '(.+?)': \w+ raised while", text)
@@ -141,7 +147,7 @@ def expected_type(key: str) -> str:
     )
 
 
-def _bad_file(text: str, typed: list[str]) -> AblateError | None:
+def _bad_file(text: str, _typed: list[str]) -> AblateError | None:
     found = re.search(r"In '(.+?)': \w+ raised while composing config:\n(.+)", text)
     if found is not None:
         key = re.search(r"Key '(.+?)' not in '(\w+)'", text)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ablate.config import make_config
+from ablate.config import TrackerConfig, make_config
 from ablate.design.compose import Composer
 from ablate.design.leaves import changed
 from ablate.design.plan import BASELINE, run_digest, what_counts
@@ -17,6 +17,7 @@ from ablate.record.reader import EvalCurve, read_evals
 from ablate.record.rundir import RunDir, StudyDir, safe_name
 from ablate.record.values import Outcome, read_manifest, read_outcome
 from ablate.study.sweep import check_writable, holds_result, pending, read_plan
+from ablate.study.track import notice
 from ablate.study.workers import Job, run_all
 
 SINGLE = "single"
@@ -30,13 +31,21 @@ def launch_local(composer: Composer, job_overrides: Sequence[Sequence[str]]) -> 
     jobs = compose_jobs(composer, job_overrides)
     if not jobs:
         return []
-    study = make_config(jobs[0].config).study
+    config = make_config(jobs[0].config)
+    study = config.study
     folder = Path(study.root) / safe_name(study.name or SINGLE)
     done = 0
     if StudyDir(folder).plan.exists():
         plan = read_plan(folder)
         done = len(plan.runs) - len(pending(plan, folder))
+    _say_if_untracked(config.tracker)
     return run_all(jobs, slots=study.workers, fail_fast=study.fail_fast, title=study.name or SINGLE, already_done=done)
+
+
+def _say_if_untracked(tracker: TrackerConfig) -> None:
+    """Here too, because what a run says is in its own log."""
+    if line := notice(tracker):
+        print(line, flush=True)
 
 
 def compose_jobs(composer: Composer, job_overrides: Sequence[Sequence[str]]) -> list[Job]:
@@ -112,6 +121,7 @@ def run_single(composer: Composer, overrides: Sequence[str]) -> tuple[Job, Outco
             f"{job.folder} holds a run of another config, or by other code of ablate",
             f"study.name=<another>, or remove {job.folder}",
         )
+    _say_if_untracked(make_config(job.config).tracker)
     return job, run_all([job], slots=1, fail_fast=False, title=f"{job.arm}/seed={job.seed}")[0], True
 
 

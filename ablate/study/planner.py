@@ -99,7 +99,9 @@ def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> list
     for axis in named:
         for key in axis.moves:
             if key not in keys and not any(known.startswith(f"{key}.") for known in keys):
-                raise AxisError(f"axis/{axis.name}.yaml moves {key!r}, which is no key of the config", nearest(key, keys))
+                raise AxisError(
+                    f"axis/{axis.name}.yaml moves {key!r}, which is no key of the config", nearest(key, keys)
+                )
     swept = []
     if request.swept:
         known = sorted(composer.axes(), key=lambda axis: (len(axis.name), axis.name))
@@ -112,9 +114,7 @@ def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> list
     return [*named, *swept]
 
 
-def _drafts(
-    composer: Composer, fixed: Sequence[str], axes: Sequence[Axis], named: Sequence[str]
-) -> Iterator[_Draft]:
+def _drafts(composer: Composer, fixed: Sequence[str], axes: Sequence[Axis], named: Sequence[str]) -> Iterator[_Draft]:
     for axis in axes:
         for level in axis.levels:
             typed = axis.changes(level)
@@ -145,9 +145,7 @@ def _one_evaluation_set(
     return list(drafts), (*fixed, f"data.eval_ratio={largest}"), [note]
 
 
-def _arms(
-    drafts: Sequence[_Draft], named: Sequence[Axis], study: str, facts: Facts
-) -> tuple[list[Arm], list[str]]:
+def _arms(drafts: Sequence[_Draft], named: Sequence[Axis], study: str, facts: Facts) -> tuple[list[Arm], list[str]]:
     """Arms in plan order, each proven to vary one thing; those that would repeat another arm are left out, with a note."""
     arms: list[Arm] = []
     notes: list[str] = []
@@ -221,7 +219,8 @@ def _check_replayable(axis: Axis, level: Any, base: Config, facts: Facts) -> Non
         return
     if base.observe.eval_spacing != "even":
         raise AxisError(
-            f"observe.eval_every={wanted} cannot be read from a record with log-spaced looks", "observe.eval_spacing=even"
+            f"observe.eval_every={wanted} cannot be read from a record with log-spaced looks",
+            "observe.eval_spacing=even",
         )
     raise AxisError(
         f"observe.eval_every={wanted} cannot be read from looks every {dense}: it is no multiple of that",

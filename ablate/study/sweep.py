@@ -28,7 +28,9 @@ def read_plan(folder: Path) -> Plan:
     try:
         return Plan.from_json(read_json(path))
     except FileNotFoundError:
-        raise StudyError(f"{folder} is no study: there is no {path.name} in it", "ablate -m axis=... makes one") from None
+        raise StudyError(
+            f"{folder} is no study: there is no {path.name} in it", "ablate -m axis=... makes one"
+        ) from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise StudyError(f"{path} cannot be read: {error}", f"remove {folder}, or study.name=<another>") from None
 
@@ -76,12 +78,18 @@ def _first_difference(before: Plan, now: Plan) -> str:
             f"its runs were made by other code of ablate (digest {before.code_digest[:12]} there, "
             f"{now.code_digest[:12]} now)"
         )
-    for name, key in (("study.seeds", "seeds"), ("study.metric", "metric"), ("study.smallest_effect", "smallest_effect")):
+    for name, key in (
+        ("study.seeds", "seeds"),
+        ("study.metric", "metric"),
+        ("study.smallest_effect", "smallest_effect"),
+    ):
         left, right = getattr(before, key), getattr(now, key)
         if left != right:
             left, right = (len(left), len(right)) if key == "seeds" else (left, right)
             return f"{name} is {left} there and {right} now"
-    for key, (left, right) in changed(before.counted()["arms"][0]["config"], now.counted()["arms"][0]["config"]).items():
+    for key, (left, right) in changed(
+        before.counted()["arms"][0]["config"], now.counted()["arms"][0]["config"]
+    ).items():
         return f"the baseline's {key} is {show(left)} there and {show(right)} now"
     names = ([arm.name for arm in before.arms], [arm.name for arm in now.arms])
     if names[0] != names[1]:

@@ -10,7 +10,6 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-
 # How many runs go at a time stands in `study.workers`.
 _NODE = {"_target_": "hydra_plugins.ablate.launcher.LocalLauncher"}
 ConfigStore.instance().store(group="hydra/launcher", name="local", node=_NODE, provider="ablate")
@@ -19,14 +18,24 @@ ConfigStore.instance().store(group="hydra/launcher", name="local", node=_NODE, p
 class LocalLauncher(Launcher):
     """Composes the jobs and hands them to `ablate.study.workers`; their processes know nothing of Hydra."""
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config = config
+    def setup(  # the arguments are Hydra's
+        self,
+        *,
+        hydra_context: HydraContext,  # noqa: ARG002
+        task_function: TaskFunction,  # noqa: ARG002
+        config: DictConfig,
+    ) -> None:
+        self._hydra = config.hydra
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    def launch(
+        self,
+        job_overrides: Sequence[Sequence[str]],
+        initial_job_idx: int,  # noqa: ARG002
+    ) -> Sequence[JobReturn]:
         from ablate.design.compose import composer_of
         from ablate.study.launch import launch_local
 
-        outcomes = launch_local(composer_of(self.config.hydra), job_overrides)
+        outcomes = launch_local(composer_of(self._hydra), job_overrides)
         return [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=outcome)
             for overrides, outcome in zip(job_overrides, outcomes, strict=False)

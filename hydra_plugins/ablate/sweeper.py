@@ -11,7 +11,6 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-
 # plan_only: say what would run, and run nothing.
 # A plain dict, because Hydra runs this module before it is in sys.modules, where a dataclass would look for it.
 _NODE = {"_target_": "hydra_plugins.ablate.sweeper.AblationSweeper", "plan_only": False}
@@ -25,7 +24,7 @@ class AblationSweeper(Sweeper):
         self.plan_only = plan_only
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config = config
+        self._hydra = config.hydra
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -34,7 +33,7 @@ class AblationSweeper(Sweeper):
         from ablate.cli import run_sweep
         from ablate.design.compose import composer_of
 
-        composer = composer_of(self.config.hydra)
+        composer = composer_of(self._hydra)
         code = run_sweep(composer, arguments, launch=self.launcher.launch, plan_only=self.plan_only)
         if code:
             raise SystemExit(code)  # Hydra drops what a sweep returns

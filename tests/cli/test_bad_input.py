@@ -52,7 +52,9 @@ def test_an_axis_file_that_moves_a_second_key(refused, tmp_path):
 
 def test_an_axis_file_that_moves_a_key_which_does_not_exist(refused, tmp_path):
     (tmp_path / "own" / "axis").mkdir(parents=True)
-    text = OWN_AXIS.replace("[data.batch_size]", "[data.batchsize]").replace("{data.batch_size: 64, optim.lr: 1.0e-4}", "64")
+    text = OWN_AXIS.replace("[data.batch_size]", "[data.batchsize]").replace(
+        "{data.batch_size: 64, optim.lr: 1.0e-4}", "64"
+    )
     (tmp_path / "own" / "axis" / "two.yaml").write_text(text)
     said = refused("-m", "--config-dir", str(tmp_path / "own"), "axis=two")
     assert "axis/two.yaml moves 'data.batchsize', which is no key of the config" in said
@@ -61,7 +63,9 @@ def test_an_axis_file_that_moves_a_key_which_does_not_exist(refused, tmp_path):
 
 def test_a_level_of_the_wrong_type(refused, tmp_path):
     (tmp_path / "own" / "axis").mkdir(parents=True)
-    (tmp_path / "own" / "axis" / "two.yaml").write_text(OWN_AXIS.replace("{data.batch_size: 64, optim.lr: 1.0e-4}", "many"))
+    (tmp_path / "own" / "axis" / "two.yaml").write_text(
+        OWN_AXIS.replace("{data.batch_size: 64, optim.lr: 1.0e-4}", "many")
+    )
     said = refused("-m", "--config-dir", str(tmp_path / "own"), "axis=two")
     assert "axis 'two', level many: data.batch_size='many'" in said
     assert "expected a whole number" in said
@@ -155,7 +159,9 @@ def test_a_cadence_that_the_record_cannot_show(refused):
 
 def test_an_observation_axis_that_would_change_the_run(refused, tmp_path):
     (tmp_path / "own" / "axis").mkdir(parents=True)
-    text = OWN_AXIS.replace("kind: training", "kind: observation").replace("{data.batch_size: 64, optim.lr: 1.0e-4}", "64")
+    text = OWN_AXIS.replace("kind: training", "kind: observation").replace(
+        "{data.batch_size: 64, optim.lr: 1.0e-4}", "64"
+    )
     (tmp_path / "own" / "axis" / "two.yaml").write_text(text)
     said = refused("-m", "--config-dir", str(tmp_path / "own"), "axis=two")
     assert "is an observation axis and moves data.batch_size, which cannot be read from a record" in said

@@ -148,7 +148,11 @@ def test_an_axis_of_the_users_own_folder_can_be_named(ablate, runs, here, tmp_pa
 def test_hydra_leaves_nothing_behind(ablate, runs, here):
     ablate("-m", "axis=batch_size", "study.seeds=1")
     assert [path.name for path in here.iterdir()] == ["runs"]
-    assert sorted(path.name for path in (here / "runs/batch_size").iterdir()) == ["baseline", "batch_size=64", "plan.json"]
+    assert sorted(path.name for path in (here / "runs/batch_size").iterdir()) == [
+        "baseline",
+        "batch_size=64",
+        "plan.json",
+    ]
 
 
 def test_plan_runs_nothing_and_leaves_nothing(ablate, runs, here, monkeypatch):

@@ -95,7 +95,9 @@ def test_the_published_run_is_what_reference_imdb_asks_for(composer: Composer):
 
 
 def test_what_is_typed_wins_over_a_study_and_a_debug_file(composer: Composer):
-    config = make_config(composer.compose(["study=reference_imdb", "optim.lr=1e-3", "debug=quick", "data.max_length=16"]))
+    config = make_config(
+        composer.compose(["study=reference_imdb", "optim.lr=1e-3", "debug=quick", "data.max_length=16"])
+    )
     assert (config.optim.lr, config.data.max_length, config.model.init) == (1e-3, 16, "random")
 
 

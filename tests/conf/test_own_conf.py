@@ -44,22 +44,29 @@ def test_a_choice_of_the_users_own_is_composed(own: Path):
         assert composer.compose(["model=mine"])["model"]["name"] == "me/mine"
 
 
+TWO_KEYS = "[{optim.beta2: 0.98, optim.lr: 1.0}]"
+
+
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("was", "now", "said"),
     [
-        ("", "axis/beta2.yaml is empty"),
-        (BETA2.replace("moves:", "move:"), "axis/beta2.yaml: there is no field 'move' in an axis\n  fix: did you mean 'moves'"),
-        (BETA2.replace("levels: [0.98]\n", ""), "axis/beta2.yaml lacks levels"),
-        (BETA2.replace("[0.98]", "0.98"), "axis/beta2.yaml: levels is 0.98, expected a list\n  fix: [0.98]"),
-        (BETA2.replace("kind: training", "kind: traning"), "kind 'traning' does not exist\n  fix: did you mean 'training'?"),
-        (BETA2.replace("[optimizer]", "[optimiser]"), "'optimiser' is nothing that can be accepted or held\n  fix: did you mean 'optimizer'"),
-        (BETA2.replace("[optimizer]", "[init]"), "axis/beta2.yaml both accepts and holds init"),
-        (BETA2.replace("[0.98]", "[{optim.beta2: 0.98, optim.lr: 1.0}]"), "axis 'beta2' sets optim.lr, which its `moves` does not declare"),
-        (BETA2.replace("[optim.beta2]", "[optim.beta2, optim.lr]"), "axis 'beta2' moves optim.beta2, optim.lr, so a level must say which value each key takes"),
+        (BETA2, "", "axis/beta2.yaml is empty"),
+        ("moves:", "move:", "there is no field 'move' in an axis\n  fix: did you mean 'moves'"),
+        ("levels: [0.98]\n", "", "axis/beta2.yaml lacks levels"),
+        ("[0.98]", "0.98", "axis/beta2.yaml: levels is 0.98, expected a list\n  fix: [0.98]"),
+        ("training", "traning", "kind 'traning' does not exist\n  fix: did you mean 'training'?"),
+        (
+            "[optimizer]",
+            "[optimiser]",
+            "'optimiser' is nothing that can be accepted or held\n  fix: did you mean 'optimizer'",
+        ),
+        ("[optimizer]", "[init]", "axis/beta2.yaml both accepts and holds init"),
+        ("[0.98]", TWO_KEYS, "axis 'beta2' sets optim.lr, which its `moves` does not declare"),
+        ("[optim.beta2]", "[optim.beta2, optim.lr]", "so a level must say which value each key takes"),
     ],
-)  # fmt: skip
-def test_a_file_that_is_no_axis_is_refused(own: Path, text: str, said: str):
-    write(own, text)
+)
+def test_a_file_that_is_no_axis_is_refused(own: Path, was: str, now: str, said: str):
+    write(own, BETA2.replace(was, now))
     with opened(config_dir=own) as composer, pytest.raises(AxisError) as error:
         composer.axis("beta2")
     assert said in str(error.value)

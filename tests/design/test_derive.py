@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ablate.config import Config, DataConfig, LoopConfig, ObserveConfig, OptimConfig
 from ablate.design.derive import DERIVED, derive
 from ablate.interval import parse_interval
+from ablate.loop.schedule import looks, rate_factor
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,6 @@ def test_all_of_the_vocabulary_is_derived():
     warmup=st.floats(0, 1),
 )
 def test_the_loop_takes_these_steps_and_these_looks(spacing, batch_size, accumulate, budget, every, count, warmup):
-    from ablate.loop.schedule import looks, rate_factor
-
     config = Config(
         data=DataConfig(batch_size=batch_size),
         loop=LoopConfig(budget=f"{budget} samples", accumulate=accumulate),
@@ -65,6 +64,8 @@ def test_the_loop_takes_these_steps_and_these_looks(spacing, batch_size, accumul
     assert found["total_steps"] == -(-budget // size)
     assert found["evaluations"] == 1 + len({-(-samples // size) for samples in due})
     steps = int(found["total_steps"])
-    rising = [step for step in range(1, steps + 1) if rate_factor((step - 0.5) / steps, shape="constant", warmup=warmup) < 1]
+    rising = [
+        step for step in range(1, steps + 1) if rate_factor((step - 0.5) / steps, shape="constant", warmup=warmup) < 1
+    ]
     assert found["warmup_steps"] == len(rising)
     assert found["samples_seen"] == budget

@@ -34,9 +34,21 @@ def test_arms_are_shuffled_within_each_seed():
 
 
 def test_a_swept_key_takes_the_declarations_of_the_axis_that_moves_it():
-    known = Axis(name="learning_rate", question="Too low?", kind="training", moves=("optim.lr",), levels=(1e-4,), accepts=("optimizer",))
+    known = Axis(
+        name="learning_rate",
+        question="Too low?",
+        kind="training",
+        moves=("optim.lr",),
+        levels=(1e-4,),
+        accepts=("optimizer",),
+    )
     axis = ad_hoc_axis("optim.lr", (1e-3,), [known])
-    assert (axis.name, axis.question, axis.accepts, axis.levels) == ("learning_rate", "Too low?", ("optimizer",), (1e-3,))
+    assert (axis.name, axis.question, axis.accepts, axis.levels) == (
+        "learning_rate",
+        "Too low?",
+        ("optimizer",),
+        (1e-3,),
+    )
 
 
 def test_a_swept_key_without_an_axis_accepts_what_such_a_key_brings():

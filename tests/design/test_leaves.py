@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from ablate.design.leaves import ABSENT, changed, covered, leaf, leaves
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3)
-CONFIGS = st.recursive(PLAIN, lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3), max_leaves=8).map(
-    lambda value: value if isinstance(value, dict) else {"a": value}
-)
+CONFIGS = st.recursive(
+    PLAIN, lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3), max_leaves=8
+).map(lambda value: value if isinstance(value, dict) else {"a": value})
 
 
 @given(CONFIGS)

@@ -58,7 +58,8 @@ def test_a_single_figure_has_three_digits(value: float | None, shown: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("share", "shown"), [(0.938, "94 %"), (0.999, "> 99 %"), (1.0, "100 %"), (0.001, "< 1 %"), (None, "–"), (math.nan, "–")]
+    ("share", "shown"),
+    [(0.938, "94 %"), (0.999, "> 99 %"), (1.0, "100 %"), (0.001, "< 1 %"), (None, "–"), (math.nan, "–")],
 )
 def test_a_share_is_never_rounded_to_all_or_nothing(share: float | None, shown: str) -> None:
     assert digits.percent(share) == shown
