@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ablate.analysis.contrasts import ENOUGH_SEEDS
+from ablate.analysis.contrasts import DECIDED, ENOUGH_SEEDS, NOT_BEYOND
 from ablate.analysis.replay import curve_name
 from ablate.analysis.values import Contrast, Control, ReplayedLevel, RunReading
 from ablate.analysis.words import change, counted, figure, joined, percent
@@ -13,8 +13,6 @@ from ablate.design.plan import Arm, Plan
 
 ALWAYS = ("grad_norm_spread", "eval_loss")
 """Answered beside the primary metric: is the gradient spiky, and what does it cost?"""
-
-DECIDED = ("helps", "hurts", "raises", "lowers")
 
 
 def conclusions(
@@ -85,6 +83,8 @@ def _figures(one: Contrast) -> str:
 
 
 def _needed(one: Contrast) -> str:
+    if NOT_BEYOND in one.labels:
+        return "; the placebo lies as far from the baseline"
     return f"; about {one.seeds_needed} seeds needed" if one.seeds_needed else ""
 
 

@@ -20,6 +20,11 @@ ENOUGH_SEEDS = 5
 
 BySeed = Mapping[int, float | None]
 
+DECIDED: tuple[VerdictKind, ...] = ("helps", "hurts", "raises", "lowers")
+
+NOT_BEYOND = "NOT BEYOND PLACEBO"
+"""Label of a difference from the baseline that does not hold against the placebo."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
@@ -27,6 +32,7 @@ class Question:
 
     smallest_effect: None for a secondary outcome: without a declared margin there is no claim of `no effect`.
     refused: why the arm gets no verdict (a control that failed), else None.
+    chance: the arm is itself a placebo, so that a secondary outcome which it moves was moved by chance.
     lost: runs that ended without a result, in words: `seed 1 of batch_size=64 diverged`.
     """
 
@@ -40,6 +46,7 @@ class Question:
     num_seeds: int
     refused: str | None = None
     lost: tuple[str, ...] = ()
+    chance: bool = False
 
     @property
     def change(self) -> str:
@@ -49,13 +56,19 @@ class Question:
         return f"{self.axis} {show(self.baseline_level)} -> {show(self.level)}"
 
 
-def contrast(question: Question, baseline: BySeed, arm: BySeed) -> Contrast:
-    """Pair the two arms' values by seed and infer from the differences; a seed without both values is no pair."""
+def contrast(question: Question, baseline: BySeed, arm: BySeed, placebo: BySeed | None = None) -> Contrast:
+    """Pair the two arms' values by seed and infer from the differences; a seed without both values is no pair.
+
+    placebo: of an A/A arm. It is as good a baseline as the baseline is, so an effect must hold against both: its 95 %
+        interval against the placebo must exclude 0 on the same side. This can only take a verdict away.
+    """
     pairs = {seed: pair for seed in sorted(baseline.keys() & arm.keys()) if (pair := _pair(baseline[seed], arm[seed]))}
     left, right = (np.asarray([pair[side] for pair in pairs.values()], dtype=np.float64) for side in (0, 1))
     differences = right - left
     inference = paired(differences)
     verdict = _verdict(question, inference)
+    withdrawn = verdict in DECIDED and inference is not None and not _holds(question, inference, arm, placebo)
+    verdict = "undecided" if withdrawn else verdict
     needed = _needed(question, inference) if verdict == "undecided" else None
     several = len(pairs) > 1
     return Contrast(
@@ -77,7 +90,7 @@ def contrast(question: Question, baseline: BySeed, arm: BySeed) -> Contrast:
         rho=correlation(left, right),
         verdict=verdict,
         seeds_needed=needed,
-        labels=_labels(question, len(pairs)),
+        labels=(*_labels(question, len(pairs)), *([NOT_BEYOND] if withdrawn else [])),
         sentence=_sentence(question, inference, verdict, needed, left, right),
     )
 
@@ -86,6 +99,15 @@ def _pair(left: float | None, right: float | None) -> tuple[float, float] | None
     if left is None or right is None or not (math.isfinite(left) and math.isfinite(right)):
         return None
     return left, right
+
+
+def _holds(question: Question, inference: Paired, arm: BySeed, placebo: BySeed | None) -> bool:
+    """Whether a difference from the baseline is one from the placebo as well. True where there is no second opinion."""
+    if question.chance:
+        return question.primary  # there the report says aloud that the placebo moved; elsewhere it is one of many
+    pairs = [pair for seed in arm if placebo is not None and (pair := _pair(placebo.get(seed), arm[seed]))]
+    second = paired(np.asarray([right - left for left, right in pairs], dtype=np.float64))
+    return second is None or (second.differs and (second.mean > 0) == (inference.mean > 0))
 
 
 def _verdict(question: Question, inference: Paired | None) -> VerdictKind:

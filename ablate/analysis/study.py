@@ -94,12 +94,14 @@ def _contrast(
         num_seeds=len(plan.seeds),
         refused=_refused(arm, checks),
         lost=tuple(_lost(readings, (plan.baseline.name, arm.name))),
+        chance=arm.kind == "placebo",
     )
-    baseline, own = (
-        {run.seed: run.values[metric.name] for run in readings if run.arm == name}
-        for name in (plan.baseline.name, arm.name)
-    )
-    return contrast(question, baseline, own)
+
+    def values(name: str) -> dict[int, float | None]:
+        return {run.seed: run.values[metric.name] for run in readings if run.arm == name}
+
+    placebo = next((other.name for other in plan.arms if other.kind == "placebo"), None)
+    return contrast(question, values(plan.baseline.name), values(arm.name), values(placebo) if placebo else None)
 
 
 def _baseline_level(plan: Plan, arm: Arm) -> Any:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from ablate.analysis.contrasts import BySeed, Question, contrast
+from ablate.analysis.contrasts import NOT_BEYOND, BySeed, Question, contrast
 from ablate.analysis.outcomes import OUTCOMES
 from ablate.analysis.values import Contrast
 
@@ -143,3 +143,59 @@ def test_the_sentence_carries_the_change_the_means_and_the_interval() -> None:
         "batch_size 8 -> 64, eval_loss: undecided (about 11 seeds needed), 0.510 -> 0.710 nats "
         "(+0.20, 95 % interval -0.05 .. 0.45; 3 seeds)"
     )
+
+
+def against(placebo: list[float], *, differences: list[float], chance: bool = False) -> Contrast:
+    """A secondary outcome without a better side; `placebo` and `differences` are differences from the baseline."""
+    question = Question(
+        arm="train_ratio=4",
+        axis="train_ratio",
+        level=4,
+        baseline_level=1,
+        metric=OUTCOMES["grad_norm_spread"].info,
+        primary=False,
+        smallest_effect=None,
+        num_seeds=len(differences),
+        chance=chance,
+    )
+    values = [{s: 3.0 + 0.1 * s + d for s, d in enumerate(arm)} for arm in ([0.0] * len(placebo), differences, placebo)]
+    return contrast(question, *values)
+
+
+def test_an_effect_that_does_not_hold_against_the_placebo_is_withdrawn() -> None:
+    """Three real seeds of the reference study: the interval from the baseline is 0.70 to 2.04, by chance alone."""
+    differences, placebo = [1.124, 1.659, 1.336], [1.945, 0.315, 1.143]
+    assert ask(list(differences), metric="grad_norm_spread", smallest_effect=None).verdict == "raises"
+    found = against(placebo, differences=differences)
+    assert found.verdict == "undecided"
+    assert NOT_BEYOND in found.labels
+    assert found.low is not None
+    assert found.low > 0
+
+
+def test_an_effect_that_holds_against_both_stays() -> None:
+    found = against([1.945, 0.315, 1.143], differences=[-2.761, -3.275, -3.134])
+    assert found.verdict == "lowers"
+    assert NOT_BEYOND not in found.labels
+
+
+def test_an_effect_on_the_other_side_of_the_placebo_is_withdrawn() -> None:
+    found = against([2.0, 2.1, 1.9, 2.05], differences=[1.0, 1.1, 0.9, 1.05])
+    assert found.verdict == "undecided"
+
+
+def test_the_placebo_itself_helps_nothing() -> None:
+    assert against([0.0] * 4, differences=[1.0, 1.1, 0.9, 1.0], chance=True).verdict == "undecided"
+
+
+def test_the_placebo_only_ever_takes_a_verdict_away() -> None:
+    rng = np.random.default_rng(7)
+    withdrawn = 0
+    for _ in range(300):
+        differences = (rng.normal(size=5) + rng.choice([0.0, 1.5])).tolist()
+        placebo = rng.normal(size=5).tolist()
+        alone = ask(list(differences), metric="grad_norm_spread", smallest_effect=None)
+        second = against(placebo, differences=differences)
+        assert second.verdict in (alone.verdict, "undecided")
+        withdrawn += second.verdict != alone.verdict
+    assert withdrawn > 0
