@@ -283,7 +283,8 @@ def _within(
     if not (above and below):  # also refuses nan
         start = f"above {low:g}" if low_open else f"at least {low:g}"
         end = "" if high == math.inf else f" and {'below' if high_open else 'at most'} {high:g}"
-        raise ConfigError(f"{key}={typed!r} is out of range: expected {start}{end}", f"see {key} in conf/")
+        example = f"<a number above {low:g}>" if low_open else f"{low:g}"
+        raise ConfigError(f"{key}={typed!r} is out of range: expected {start}{end}", f"{key}={example}")
 
 
 _SECTIONS = {

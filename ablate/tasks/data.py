@@ -253,7 +253,7 @@ def _labelled_parts(parts: Any) -> dict[str, pa.Table]:
 def _read_path(path: Path) -> dict[str, pa.Table]:
     if not path.exists():
         raise DataError(
-            f"data.path={path}: there is no such file or folder", "check the path; it is taken from here: ."
+            f"data.path={path}: there is no such file or folder", f"check the path; relative ones start at {Path.cwd()}"
         )
     if path.is_file():
         return {"all": _read_file(path)}

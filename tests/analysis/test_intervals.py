@@ -46,7 +46,7 @@ def test_no_spread_is_no_interval(differences: list[float]) -> None:
 
 
 @given(
-    st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12),
+    st.lists(st.integers(-(10**6), 10**6).map(lambda k: k / 1000), min_size=2, max_size=12),
     st.floats(0.01, 100),
 )
 def test_the_interval_moves_with_the_unit(values: list[float], factor: float) -> None:
