@@ -47,19 +47,22 @@ class GradNorms:
         self.parameters = [p for _, p in named]
         group_of = [grouping(name) for name in self.names] if grouping else []
         self.groups = list(dict.fromkeys(group_of))
-        self._group_index = [self.groups.index(group) for group in group_of]
+        self._group_index = torch.tensor([self.groups.index(group) for group in group_of], dtype=torch.long)
 
     def measure(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(global norm [], group norms [groups]), fp32, on the gradients' device; no host sync.
 
         The squares of fp16 gradients overflow and the norms of bf16 ones round, so both are read as fp32.
         """
-        grads, index = self._present()
+        grads, have = self._present()
         norms = torch.stack(torch._foreach_norm(grads, 2, dtype=torch.float32))  # [parameters with a gradient]
         total = torch.linalg.vector_norm(norms)
         if not self.groups:
             return total, norms.new_empty(0)
-        squares = norms.new_zeros(len(self.groups)).index_add_(0, index.to(norms.device), norms.square())
+        # Moved once and kept: a small copy to the device in every step would make the host wait.
+        self._group_index = self._group_index.to(norms.device)
+        index = self._group_index if len(have) == len(self.parameters) else self._group_index[have]
+        squares = norms.new_zeros(len(self.groups)).index_add_(0, index, norms.square())
         return total, squares.sqrt()
 
     def clip(self, total: torch.Tensor, largest: float | None) -> torch.Tensor:
@@ -81,8 +84,7 @@ class GradNorms:
                 return name
         return None
 
-    def _present(self) -> tuple[list[torch.Tensor], torch.Tensor]:
-        have = [k for k, p in enumerate(self.parameters) if p.grad is not None]
-        grads = [grad for k in have if (grad := self.parameters[k].grad) is not None]
-        index = torch.tensor([self._group_index[k] for k in have]) if self.groups else torch.empty(0, dtype=torch.long)
-        return grads, index
+    def _present(self) -> tuple[list[torch.Tensor], list[int]]:
+        """The gradients that there are, and the places of their parameters."""
+        grads = {k: p.grad for k, p in enumerate(self.parameters) if p.grad is not None}
+        return list(grads.values()), list(grads)

@@ -39,8 +39,7 @@ class Precision:
     def autocast(self) -> AbstractContextManager[Any]:
         if self.name == "fp32":
             return nullcontext()
-        # Without the cache: a cached bf16 copy of a weight made under inference_mode cannot be used for training.
-        return torch.autocast(self.device.type, dtype=_DTYPES[self.name], cache_enabled=True)
+        return torch.autocast(self.device.type, dtype=_DTYPES[self.name])
 
     @property
     def scale(self) -> float:

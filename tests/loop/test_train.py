@@ -109,6 +109,15 @@ def test_grad_norms_in_somebody_elses_loop() -> None:
     assert groups.shape == (2,)
 
 
+def test_a_parameter_without_a_gradient_counts_as_zero_in_its_group() -> None:
+    model = nn.ModuleDict({"used": nn.Linear(3, 1), "idle": nn.Linear(3, 1)})
+    norms = GradNorms(model)
+    model["used"](torch.ones(2, 3)).sum().backward()
+    total, groups = norms.measure()
+    assert norms.groups == ["used", "idle"]
+    assert groups.tolist() == [total.item(), 0.0]
+
+
 @pytest.mark.parametrize(
     ("grouping", "name", "group"),
     [
