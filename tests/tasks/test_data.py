@@ -89,6 +89,34 @@ def test_the_same_rows_in_every_format(tmp_path: Path, csv: Path) -> None:
     assert pools[0].text == pools[1].text == pools[2].text
 
 
+def test_documents_of_a_text_file_stand_between_blank_lines(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_bytes("one\r\ntwo lines\r\n  \r\n\r\nnaïve\n\n\n".encode())
+    pool = load_examples(config(tmp_path / "x.txt"), labelled=False)
+    assert pool.text == ("one\ntwo lines", "naïve")
+    assert len(pool.classes) == 1
+
+
+def test_a_text_file_beside_labelled_ones_is_no_part_of_them(tmp_path: Path) -> None:
+    for word in ("train", "test"):
+        pyarrow.csv.write_csv(rows(20), tmp_path / f"{word}.csv")
+        (tmp_path / f"notes on {word}.txt").write_text("one\n\ntwo")
+    assert len(load_examples(config(tmp_path, split="official"))) == 40
+
+
+def test_without_labels_a_text_column_is_enough_and_the_number_is_an_upper_bound(tmp_path: Path) -> None:
+    pyarrow.csv.write_csv(pa.table({"review": ["a", "b", "a", "c", "d", "e"]}), tmp_path / "x.csv")
+    setting = config(tmp_path / "x.csv", text="review", num_examples=100)
+    pool = load_examples(setting, labelled=False)
+    assert pool.text == ("a", "b", "c", "d", "e")
+    assert len(load_examples(config(tmp_path / "x.csv", text="review", num_examples=4), labelled=False)) == 4
+
+
+def test_packaged_reviews_are_split_alike_with_and_without_their_labels() -> None:
+    setting = DataConfig(name="imdb_reviews", split="blocks")
+    parts = [split(load_examples(setting, labelled=labelled), setting) for labelled in (True, False)]
+    assert np.array_equal(parts[0].held_out, parts[1].held_out)
+
+
 def test_other_columns_and_string_labels(tmp_path: Path) -> None:
     table = pa.table({"review": ["a", "b", "c", "d"], "stars": ["good", "bad", "good", "bad"]})
     pyarrow.csv.write_csv(table, tmp_path / "x.csv")
@@ -108,7 +136,8 @@ def test_other_columns_and_string_labels(tmp_path: Path) -> None:
         ("x.csv", "text,label\na,1\nb,1\n", {}, "has the label 1"),
         ("x.csv", "text,label\na,0.5\nb,1.5\n", {}, "expected whole numbers or strings"),
         ("x.csv", "text,label\n1,0\n2,1\n", {}, "expected text"),
-        ("x.txt", "text,label\na,0\nb,1\n", {}, "the ending '.txt'"),
+        ("x.tsv", "text\tlabel\na\t0\nb\t1\n", {}, "the ending '.tsv'"),
+        ("x.txt", "one\n\ntwo\n", {}, "holds text without labels"),
         ("x.jsonl", "not json", {}, "cannot be read as jsonl"),
         ("x.csv", "text,label\na,0\nb,1\nc,0\nd,1\n", {"num_examples": 9}, "data.num_examples=9"),
         ("x.csv", "text,label\na,0\nb,1\nc,0\nd,1\n", {"train_ratio": 90}, "data.train_ratio=90 splits 4"),

