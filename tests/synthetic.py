@@ -355,6 +355,9 @@ def _write_trace(folder: RunDir, made: _Made, steps: int, batch: int, train: flo
         "loss_scale": np.ones(steps, dtype=np.float32),
         "step_seconds": np.full(steps, _step_seconds(batch)),
         "group_norms": [row.tolist() for row in np.outer(norms, parts)],
+        "update_ratios": [[]] * len(norms),
+        "micro_samples": [0] * len(norms),
+        "micro_grad_norm": [None] * len(norms),
     }
     with TableWriter(folder.trace, TRACE, metadata={"groups": "\n".join(GROUPS)}) as table:
         for start in range(0, steps, 32):
@@ -376,6 +379,7 @@ def _write_evals(folder: RunDir, made: _Made, looks: Sequence[int], batch: int, 
                     "split": ["held_out"] * 2,
                     "metric": ["loss", "accuracy"],
                     "sum": [made.eval_losses[k] * NUM_EVAL, made.accuracies[k] * NUM_EVAL],
+                    "sum_squares": [made.eval_losses[k] ** 2 * NUM_EVAL, made.accuracies[k] * NUM_EVAL],
                     "count": [NUM_EVAL] * 2,
                 }
             )

@@ -12,10 +12,18 @@ from ablate.record.digest import digest_of
 BASELINE = "baseline"
 
 
+_NO_RESULT = {
+    "observe": ("log_every", "flush_every", "assumed_peak_flops"),
+    "loop": ("checkpoint_every", "keep_checkpoints", "num_workers"),
+}
+"""Keys that change how a run is watched, saved or fed, and never what it computes."""
+
+
 def what_counts(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config less what cannot change a run's result."""
     kept = {key: value for key, value in config.items() if key not in ("tracker", "study", "arm", "seed")}
-    kept["observe"] = {key: value for key, value in config["observe"].items() if key != "log_every"}
+    for group, keys in _NO_RESULT.items():
+        kept[group] = {key: value for key, value in config[group].items() if key not in keys}
     return kept
 
 

@@ -6,17 +6,26 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
+from torch.nn.parallel import DistributedDataParallel
 
-from ablate.errors import LoopError
+from ablate.errors import LoopError, nearest
+from ablate.loop.saver import Checkpoints
+from ablate.loop.schedule import SHAPES
 
 
 def check_can_train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     examples: Any,
+    *,
     clip_norm: float | None,
     batch_size: int,
     accumulate: int,
+    schedule: str,
+    noise_scale: bool,
+    checkpoints: Checkpoints | None,
+    folder: object,
 ) -> None:
     """Raise LoopError for a set-up in which no step could mean anything."""
     trainable = {id(p) for p in model.parameters() if p.requires_grad}
@@ -37,6 +46,18 @@ def check_can_train(
             raise LoopError(f"{name}={value} is below 1", f"{name}=1")
     if clip_norm is not None and not clip_norm > 0:
         raise LoopError(f"clip_norm={clip_norm} would apply no gradient", "clip_norm=None never clips")
+    if schedule not in SHAPES:
+        raise LoopError(f"schedule={schedule!r}: {nearest(schedule, SHAPES)}", "schedule='constant'")
+    if noise_scale and (accumulate < 2 or isinstance(model, DistributedDataParallel | FSDPModule)):
+        raise LoopError(
+            f"noise_scale=True compares the gradient of one forward pass with that of the whole step, and with "
+            f"accumulate={accumulate} in {'several processes' if accumulate > 1 else 'one pass'} there is nothing to compare",
+            f"batch_size={max(1, batch_size // 2)}, accumulate=2 is the same step in two passes; one process",
+        )
+    if checkpoints is not None and folder is None:
+        raise LoopError("checkpoints need a place to lie in, and folder=None", "folder='runs/mine'")
+    if checkpoints is not None and checkpoints.keep < 1:
+        raise LoopError(f"keep={checkpoints.keep} would keep no checkpoint", "keep=1, or checkpoints=None")
 
 
 def check_loss(loss: torch.Tensor, num_items: int) -> None:
@@ -49,6 +70,12 @@ def check_loss(loss: torch.Tensor, num_items: int) -> None:
     if not loss.requires_grad:
         raise LoopError(
             "the objective gave a loss that no gradient can flow through", "remove detach() or no_grad() from it"
+        )
+    if not bool(torch.isfinite(loss.detach())):
+        raise LoopError(
+            f"the first loss is {float(loss.detach())}, before a single update: the data, the model or the objective "
+            "gives numbers that are not finite",
+            "look at the first batch and at the initial weights; in fp16, try precision='bf16' or 'fp32'",
         )
     if num_items < 1:
         raise LoopError(f"the objective counted {num_items} items in the batch", "return loss.sum(), loss.numel()")

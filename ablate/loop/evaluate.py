@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ablate.loop.parallel import Ranks
 from ablate.loop.precision import Precision
 
 Measure = Callable[[nn.Module, Any], Mapping[str, torch.Tensor]]
+Stop = Callable[[], str | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,40 +35,68 @@ class Evaluation:
     split: str = "held_out"
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Of one metric over the examples."""
+
+    total: float
+    sum_squares: float
+    count: int
+
+
 def evaluate(
-    model: nn.Module, evaluation: Evaluation, collate: Callable[[list[Any]], Any], precision: Precision
-) -> dict[str, tuple[float, int]]:
-    """{metric: (sum over the examples, number of examples)}. Every module's train/eval mode is as it was afterwards."""
+    evaluation: Evaluation,
+    collate: Callable[[list[Any]], Any],
+    precision: Precision,
+    ranks: Ranks,
+    stop: Stop = lambda: None,
+) -> dict[str, Measured] | None:
+    """Every metric over all examples; None when `stop` gave a reason on the way.
+
+    Draws from no generator, and every module's train/eval mode is as it was afterwards. Several processes share the work.
+    """
+    model = ranks.model if ranks.sharded else ranks.bare
     modes = [(module, module.training) for module in model.modules()]
     order = list(evaluation.order) if evaluation.order is not None else list(range(len(evaluation.examples)))
-    sums: dict[str, torch.Tensor] = {}
-    counts: dict[str, int] = {}
+    sums: dict[str, torch.Tensor] = {}  # per metric, fp64 [3]: sum, sum of squares, count
     model.eval()
     try:
+        # Not inference_mode: what a model keeps of its first forward pass (a cached mask, a weight that FSDP gathers) could
+        # then not be used in training, and evaluation would leave a trace.
         with torch.no_grad():
             for start in range(0, len(order), evaluation.batch_size):
-                chosen = order[start : start + evaluation.batch_size]
+                if ranks.agree(stop()) is not None:
+                    return None
+                chosen, counts = ranks.share(order[start : start + evaluation.batch_size])
                 batch = to_device(collate([evaluation.examples[k] for k in chosen]), precision.device)
                 with precision.autocast():
                     measured = evaluation.measure(model, batch)
                 for name, values in measured.items():
-                    # float64: the sum over 25,000 examples must not depend on how they were batched
-                    sums[name] = sums.get(name, 0.0) + values.double().sum()
-                    counts[name] = counts.get(name, 0) + values.numel()
+                    own = _sums(values) if counts else torch.zeros(3, dtype=torch.float64, device=values.device)
+                    sums[name] = sums.get(name, 0.0) + own
+            totals = {name: ranks.add(one).tolist() for name, one in sums.items()}
     finally:
         for module, mode in modes:
             module.training = mode
-    return {name: (float(total), counts[name]) for name, total in sums.items()}
+    return {name: Measured(total, squares, round(count)) for name, (total, squares, count) in totals.items()}
+
+
+def _sums(values: torch.Tensor) -> torch.Tensor:
+    """[sum, sum of squares, count] in fp64: the sum over 25,000 examples must not depend on how they were batched."""
+    values = values.double()
+    return torch.stack([values.sum(), values.square().sum(), values.new_full((), values.numel())])
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Move every tensor of a nested batch."""
+    """Move every tensor of a nested batch; to a GPU from pinned memory, so that the host goes on meanwhile."""
     if isinstance(batch, torch.Tensor):
         if device.type == "cuda" and batch.device.type == "cpu":
             return batch.pin_memory().to(device, non_blocking=True)
         return batch.to(device)
     if isinstance(batch, Mapping):
         return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(value, device) for value in batch))
     if isinstance(batch, list | tuple):
         return type(batch)(to_device(value, device) for value in batch)
     return batch

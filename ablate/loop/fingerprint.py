@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import platform
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from ablate.loop.parallel import full
 from ablate.loop.precision import Precision
-from ablate.loop.schedule import rate_factor
+from ablate.loop.schedule import Schedule
 
 _FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -23,7 +25,7 @@ def weights_hash(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
     """sha256 over names, types, shapes and bytes."""
     total = sha256()
     for name, tensor in tensors:
-        own = tensor.detach().cpu().contiguous()
+        own = full(tensor.detach()).cpu().contiguous()
         total.update(f"{name}{own.dtype}{tuple(own.shape)}".encode())
         total.update(own.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
@@ -48,12 +50,15 @@ class OrderHash:
         self._running = sha256()
         self._count = 0
 
-    def add(self, ids: Sequence[int]) -> None:
-        for one in ids:
-            self._running.update(int(one).to_bytes(8, "little", signed=True))
-            self._count += 1
-            if self._count >= 64 and self._count & (self._count - 1) == 0:
-                self.rungs[str(self._count)] = self._running.hexdigest()[:16]
+    def add(self, ids: NDArray[np.int64]) -> None:
+        """ids: int64 [samples], those that come next."""
+        while len(ids):
+            rung = max(64, 1 << self._count.bit_length())
+            now, ids = ids[: rung - self._count], ids[rung - self._count :]
+            self._running.update(now.astype("<i8").tobytes())
+            self._count += len(now)
+            if self._count == rung:
+                self.rungs[str(rung)] = self._running.hexdigest()[:16]
 
 
 def model_items(model: nn.Module) -> dict[str, Any]:
@@ -73,7 +78,12 @@ def model_items(model: nn.Module) -> dict[str, Any]:
 
 
 def setting_items(
-    optimizer: torch.optim.Optimizer, precision: Precision, *, shape: str, warmup: float, clip_norm: float | None
+    optimizer: torch.optim.Optimizer,
+    precision: Precision,
+    *,
+    schedule: Schedule,
+    clip_norm: float | None,
+    model: nn.Module,
 ) -> dict[str, Any]:
     """`optimizer`, `schedule`, `precision`, `clip_norm` and `environment` of a fingerprint."""
     groups = [
@@ -83,10 +93,12 @@ def setting_items(
     ]
     return {
         "optimizer": {"name": type(optimizer).__name__} | {f"group {k}": group for k, group in enumerate(groups)},
-        "schedule": {f"{f:.2f}": round(rate_factor(f, shape=shape, warmup=warmup), 9) for f in _FRACTIONS},
+        "schedule": {f"{f:.2f}": round(schedule.factor(f), 9) for f in _FRACTIONS},
         "precision": {
-            "autocast": "off" if precision.name == "fp32" else precision.name,
+            "autocast": "off" if precision.autocast_dtype is None else precision.name,
             "scaler": precision.scaler is not None,
+            "tf32": precision.name == "tf32",
+            "compiled": model._compiled_call_impl is not None,
         },
         "clip_norm": {"max": clip_norm},
         "environment": environment(precision.device),

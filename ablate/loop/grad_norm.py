@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor
+
+from ablate.errors import LoopError
+from ablate.loop.parallel import local
 
 Grouping = Callable[[str], str]
 
@@ -22,9 +28,9 @@ def by_depth(name: str) -> str:
 def by_kind(name: str) -> str:
     """`embedding`, `norm`, `bias` or `weight`."""
     lowered = name.lower()
-    if "norm" in lowered:
+    if "norm" in lowered or re.search(r"(^|\.)ln_", lowered):  # GPT-2 says ln_1, wte and wpe
         return "norm"
-    if "embed" in lowered:
+    if "embed" in lowered or re.search(r"(^|\.)w[tp]e\.", lowered):
         return "embedding"
     return "bias" if lowered.endswith("bias") else "weight"
 
@@ -38,7 +44,8 @@ class GradNorms:
         norms = GradNorms(model)          # once
         total, groups = norms.measure()   # after backward and unscale, before clipping
 
-    Only parameters that require gradients at construction are looked at.
+    grouping: a parameter's name -> its group; None measures the global norm only.
+    Only parameters that require gradients at construction are looked at. Sharded parameters (FSDP2) are measured whole.
     """
 
     def __init__(self, model: nn.Module, grouping: Grouping | None = by_depth) -> None:
@@ -47,44 +54,87 @@ class GradNorms:
         self.parameters = [p for _, p in named]
         group_of = [grouping(name) for name in self.names] if grouping else []
         self.groups = list(dict.fromkeys(group_of))
-        self._group_index = torch.tensor([self.groups.index(group) for group in group_of], dtype=torch.long)
+        self._group_of = torch.tensor([self.groups.index(group) for group in group_of], dtype=torch.long)
+        self._grads: list[torch.Tensor] = []
+        self._have: list[int] = []  # places in `parameters` of those with a gradient; on the device, and their groups:
+        self._places = self._groups_had = torch.empty(0, dtype=torch.long)
+        self._norms = torch.empty(0)
 
     def measure(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(global norm [], group norms [groups]), fp32, on the gradients' device; no host sync.
 
         The squares of fp16 gradients overflow and the norms of bf16 ones round, so both are read as fp32.
         """
-        grads, have = self._present()
-        norms = torch.stack(torch._foreach_norm(grads, 2, dtype=torch.float32))  # [parameters with a gradient]
-        total = torch.linalg.vector_norm(norms)
+        self._norms = self._each()
+        total = torch.linalg.vector_norm(self._norms)
+        return total, self.by_group(self._norms)
+
+    def by_group(self, norms: torch.Tensor) -> torch.Tensor:
+        """Norms of the groups [groups] from the norms of the measured parameters [parameters with a gradient]."""
         if not self.groups:
-            return total, norms.new_empty(0)
-        # Moved once and kept: a small copy to the device in every step would make the host wait.
-        self._group_index = self._group_index.to(norms.device)
-        index = self._group_index if len(have) == len(self.parameters) else self._group_index[have]
-        squares = norms.new_zeros(len(self.groups)).index_add_(0, index, norms.square())
-        return total, squares.sqrt()
+            return norms.new_empty(0)
+        squares: torch.Tensor = norms.new_zeros(len(self.groups)).index_add_(0, self._groups_had, norms.square())
+        return squares.sqrt()
+
+    def measure_total(self) -> torch.Tensor:
+        """The global norm alone, fp32 []."""
+        total: torch.Tensor = torch.linalg.vector_norm(self._each())
+        return total
 
     def clip(self, total: torch.Tensor, largest: float | None) -> torch.Tensor:
         """Scale the gradients so that their global norm is at most `largest`. Returns the coefficient, fp32 []; 1 if None."""
         if largest is None:
             return torch.ones_like(total)
         coefficient = torch.clamp(largest / (total + 1e-6), max=1.0)
-        torch._foreach_mul_(self._present()[0], coefficient)
+        # On a CPU the coefficient is known for nothing, and a product with 1 need not be made: it changes no bit.
+        if coefficient.device.type != "cpu" or float(coefficient) != 1.0:
+            torch._foreach_mul_(self._grads or self._present(), coefficient)
         return coefficient
 
     def scale(self, factor: float) -> None:
         """Multiply every gradient by `factor`."""
-        torch._foreach_mul_(self._present()[0], factor)
+        torch._foreach_mul_(self._present(), factor)
 
-    def first_non_finite(self) -> str | None:
-        """Name of the first parameter whose gradient holds an inf or nan. Waits for the device."""
-        for name, parameter in zip(self.names, self.parameters, strict=True):
-            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all()):
-                return name
-        return None
+    def first_non_finite(self) -> torch.Tensor:
+        """Place in `names` of the first parameter whose gradient was not finite when it was measured, int64 []; no sync.
 
-    def _present(self) -> tuple[list[torch.Tensor], list[int]]:
-        """The gradients that there are, and the places of their parameters."""
-        grads = {k: p.grad for k, p in enumerate(self.parameters) if p.grad is not None}
-        return list(grads.values()), list(grads)
+        Where all are finite, it is the first parameter's: ask only for a norm that is not.
+        """
+        place = (~torch.isfinite(self._norms)).to(torch.int64).argmax(dim=0, keepdim=True)
+        return self._places.index_select(0, place)[0]
+
+    def measured(self) -> list[nn.Parameter]:
+        """The parameters that had a gradient when it was measured last."""
+        return [self.parameters[k] for k in self._have]
+
+    def _each(self) -> torch.Tensor:
+        """Norm of every gradient that there is, fp32 [parameters with a gradient]."""
+        if not (grads := self._present()):
+            raise LoopError(
+                "no parameter has a gradient after the backward pass", "compute the loss from the model's output"
+            )
+        return self.whole(torch.stack(torch._foreach_norm(grads, 2, dtype=torch.float32)))
+
+    def whole(self, norms: torch.Tensor) -> torch.Tensor:
+        """Norms of whole tensors from the norms of this process's shards of them: a shard's norm alone is too small."""
+        sharded = next((p for p in self.parameters if isinstance(p, DTensor)), None)
+        if sharded is None:
+            return norms
+        squares = norms.square()
+        for dim, placement in enumerate(sharded.placements):
+            if placement.is_shard():
+                dist.all_reduce(squares, group=sharded.device_mesh.get_group(dim))
+        return squares.sqrt()
+
+    def _present(self) -> list[torch.Tensor]:
+        """The gradients that there are; `_have` keeps the places of their parameters."""
+        found = [(k, p.grad) for k, p in enumerate(self.parameters) if p.grad is not None]
+        self._grads = [local(grad) for _, grad in found]
+        have = [k for k, _ in found]
+        if have and have != self._have:
+            # Moved once and kept: a small copy to the device in every step would make the host wait.
+            self._have, device = have, self._grads[0].device
+            self._places = torch.tensor(have, device=device)
+            if self.groups:
+                self._groups_had = self._group_of[have].to(device)
+        return self._grads

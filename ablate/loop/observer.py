@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,150 +14,282 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from ablate.loop.evaluate import Evaluation, evaluate
+from ablate.errors import AblateError
+from ablate.loop.evaluate import Evaluation, Measured, Stop, evaluate
 from ablate.loop.fingerprint import OrderHash, weights_hash
+from ablate.loop.parallel import Ranks
+from ablate.loop.position import Position
 from ablate.loop.precision import Precision
-from ablate.loop.rows import TraceRows, as_table, open_sink
+from ablate.loop.rows import DeviceRow, TraceRows, open_sink
+from ablate.loop.throughput import Session, peak_memory_bytes, read_sessions, throughput
 from ablate.record.columns import EVALS, TRACE
+from ablate.record.gradient_flags import gradient_flags
 from ablate.record.reader import Evals, Trace
-from ablate.record.rundir import RunDir, write_json
-from ablate.record.values import Fingerprint, Outcome, write_value
+from ablate.record.rundir import RunDir, read_json, write_json
+from ablate.record.values import Fingerprint, Outcome, Status, write_value
 
 LOWER_IS_BETTER = {"loss": True}
 """For keeping the best look; a metric that is not named here is better when higher."""
 
+DIVERGED = "non-finite gradients"
+
+_PROGRESS_SECONDS = 1.0
+_FLUSH_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """What the notebook has to know of the run. looks: samples at which to evaluate, rising; 0 comes on top of them."""
+
+    folder: Path | None
+    total_steps: int
+    samples_per_epoch: int
+    looks: Sequence[int]
+    flush_every: int
+    groups: Sequence[str]
+    names: Sequence[str]
+    rate: Callable[[int], float]
+    flops_per_token: float
+    assumed_peak: float | None
+
 
 class Observer:
-    """Records one run, to a folder or in memory."""
+    """Records one run, to a folder or in memory. resumed: what `state` gave when the checkpoint was made."""
 
     def __init__(
         self,
-        model: nn.Module,
+        setting: Setting,
+        ranks: Ranks,
         precision: Precision,
         evaluation: Evaluation | None,
         collate: Callable[[list[Any]], Any],
-        groups: Sequence[str],
         items: dict[str, Any],
-        folder: Path | None,
-        *,
-        total_steps: int,
-        samples_per_epoch: int,
-        flush_every: int,
+        resumed: dict[str, Any] | None = None,
     ) -> None:
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        self.model, self.precision, self.evaluation, self.collate = model, precision, evaluation, collate
-        self.folder, self.total_steps, self.samples_per_epoch = folder, total_steps, samples_per_epoch
+        self.setting, self.ranks, self.precision = setting, ranks, precision
+        self.evaluation, self.collate = evaluation, collate
         self.fingerprint = Fingerprint(items=items)
+        self.session = Session()
+        self._run = RunDir(setting.folder) if setting.folder is not None and ranks.records else None
+        self._earlier = self._open_folder(resumed)
         self._order = OrderHash()
-        self._trace = open_sink(folder, "trace", TRACE, {"groups": "\n".join(groups)})
-        self._evals = open_sink(folder, "evals", EVALS)
-        self._rows = TraceRows(self._trace, flush_every)
-        self._culprit: str | None = None
+        self._train_seconds, self._looked_at = 0.0, -1
         self._best: dict[str, dict[str, float]] = {}
-        self._train_seconds = self._eval_seconds = 0.0
-        self._num_evaluated = 0
-        self._last_flush = time.monotonic()
-        self._looked_at = -1
+        extents = resumed["extents"] if resumed else {}
+        metadata = {"groups": "\n".join(setting.groups)}
+        self._trace = open_sink(
+            setting.folder, "trace", TRACE, metadata, keep=ranks.records, resume_at=extents.get("trace")
+        )
+        self._evals = open_sink(setting.folder, "evals", EVALS, keep=ranks.records, resume_at=extents.get("evals"))
+        applied_steps = resumed["applied_steps"] if resumed else 0
+        self._rows = TraceRows(
+            self._trace, setting.flush_every, rate=setting.rate, names=setting.names, applied_steps=applied_steps
+        )
+        if resumed:
+            self._go_on(resumed)
+        self._wrote_progress = self._flushed = time.monotonic()
+
+    # ---- what the loop tells -----------------------------------------------------------------------------------
+
+    def row(
+        self,
+        at: Position,
+        seconds: float,
+        micro_samples: int,
+        device: DeviceRow,
+        ids: NDArray[np.int64],
+        *,
+        known: bool,
+    ) -> None:
+        """Keep one step's row; write the block when it is full, or where that costs no wait and somebody may be watching.
+
+        known: whether the host knows already that the step was not applied, and why matters now.
+        """
+        self._train_seconds += seconds
+        self.session.step(seconds, len(ids), at.tokens - self._tokens)
+        self._tokens = at.tokens
+        self._order.add(ids)
+        epoch = at.samples / self.setting.samples_per_epoch
+        full = self._rows.add((at.step, epoch, at.samples, at.tokens, seconds, micro_samples), device)
+        on_cpu = self.precision.device.type == "cpu"
+        if full or known or (on_cpu and time.monotonic() - self._flushed > _FLUSH_SECONDS):
+            self.flush(wait=False)
+
+    def look_if_due(self, at: Position, stop: Stop) -> None:
+        """Evaluate where a look is due: before training, and wherever one was passed since the last."""
+        passed = self._looked_at < 0 or any(self._looked_at < look <= at.samples for look in self.setting.looks)
+        if self.evaluation is not None and passed:
+            self.look(at, stop)
+
+    def look(self, at: Position, stop: Stop = lambda: None) -> None:
+        """Evaluate and write one row per metric; nothing, when `stop` has a reason on the way."""
+        if self.evaluation is None or at.samples == self._looked_at:
+            return
+        self.flush(wait=True)
+        if self.precision.device.type == "cuda":
+            torch.cuda.synchronize(self.precision.device)  # so that queued training is not billed to evaluation
+        began = time.perf_counter()
+        measured = evaluate(self.evaluation, self.collate, self.precision, self.ranks, stop)
+        if measured is None:
+            return
+        seconds = time.perf_counter() - began
+        self._looked_at = at.samples
+        self.session.look(seconds, len(self.evaluation.examples))
+        self._write_look(at, seconds, measured)
+        for metric, one in measured.items():
+            self._keep_best(metric, one.total / max(one.count, 1), at.step)
+        if at.step == 0:
+            self.fingerprint.items["loss_at_start"] = {m: one.total / max(one.count, 1) for m, one in measured.items()}
+            self._write_fingerprint()
 
     @property
     def skipped(self) -> int:
         """Consecutive steps not applied, as far as is known without waiting for the device."""
         return self._rows.skipped
 
-    def row(
-        self, host: dict[str, float], scalars: Sequence[torch.Tensor], group_norms: torch.Tensor, ids: NDArray[np.int64]
-    ) -> None:
-        """Keep one step's row; write the block when it is full, or when somebody may be watching (every 2 seconds)."""
-        self._train_seconds += host["step_seconds"]
-        self._order.add(ids.tolist())
-        full = self._rows.add(host, scalars, group_norms)
-        on_cpu = scalars[0].device.type == "cpu"  # where a flush waits for nothing
-        if full or (on_cpu and (self._culprit or time.monotonic() - self._last_flush > 2.0)):
-            self._flush()
+    def flush(self, *, wait: bool) -> None:
+        """Hand the rows on to the trace; with `wait`, all of them."""
+        self._rows.flush(wait=wait)
+        self._flushed = time.monotonic()
+        if self._flushed - self._wrote_progress > _PROGRESS_SECONDS or wait or self._rows.last.get("step", 0) < 2:
+            self._write_progress()
 
-    def name_culprit(self, parameter: str | None) -> None:
-        """Remember the first parameter whose gradient was not finite."""
-        self._culprit = self._culprit or parameter or "unknown"
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs to go on with this record; every row is on disk afterwards."""
+        self.flush(wait=True)
+        return {
+            "extents": {"trace": self._trace.extent(), "evals": self._evals.extent()},
+            "applied_steps": self._rows.applied_steps,
+            "skipped": self._rows.skipped,
+            "culprit": self._rows.culprit,
+            "train_seconds": self._train_seconds,
+            "looked_at": self._looked_at,
+            "best": self._best,
+            "order": self._order.rungs,
+            "loss_at_start": self.fingerprint.items.get("loss_at_start"),
+        }
 
-    def look(self, step: int, samples: int, tokens: int) -> None:
-        """Evaluate and write one row per metric."""
-        if self.evaluation is None or step == self._looked_at:
-            return
-        self._flush()
-        if self.precision.device.type == "cuda":
-            torch.cuda.synchronize(self.precision.device)  # so that queued training is not billed to evaluation
-        began = time.perf_counter()
-        measured = evaluate(self.model, self.evaluation, self.collate, self.precision)
-        seconds = time.perf_counter() - began
-        self._looked_at, self._eval_seconds = step, self._eval_seconds + seconds
-        self._num_evaluated += len(self.evaluation.examples)
-        rows = [
-            (step, samples / self.samples_per_epoch, samples, tokens, self._train_seconds, seconds,
-             self.evaluation.split, metric, total, count)
-            for metric, (total, count) in measured.items()
-        ]  # fmt: skip
-        self._evals.write(dict(zip(EVALS.names, (list(column) for column in zip(*rows, strict=True)), strict=True)))
-        for metric, (total, count) in measured.items():
-            self._keep_best(metric, total / max(count, 1), step)
-        if step == 0:
-            self.fingerprint.items["loss_at_start"] = {m: total / max(n, 1) for m, (total, n) in measured.items()}
-            self._write_fingerprint()
+    @contextmanager
+    def recording(self, at: Position) -> Iterator[None]:
+        """Whatever ends the loop, what it has recorded is kept: an exception becomes the run's outcome and goes on."""
+        try:
+            yield
+        except Exception as error:
+            sentence = error.problem if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
+            self._end("failed", at, type(error).__name__, sentence)
+            raise
+        except KeyboardInterrupt:
+            self._end("interrupted", at, "KeyboardInterrupt", self._how_far(at, "KeyboardInterrupt"))
+            raise
 
-    def finish(self, step: int, samples: int, tokens: int, reason: str | None) -> Outcome:
+    def finish(self, at: Position, reason: str | None) -> Outcome:
         """Last look, last block, final hashes. The final evaluation always takes place unless the run was interrupted."""
-        diverged = reason == "non-finite gradients"
+        diverged = reason == DIVERGED
         if reason is None or diverged:
-            self.look(step, samples, tokens)
-        self._flush()
-        self._trace.close()
-        self._evals.close()
+            self.look(at)
         self.fingerprint.items["order"] = self._order.rungs
         self._write_fingerprint()
-        outcome = Outcome(
-            status="finished" if reason is None else "diverged" if diverged else "interrupted",
-            step=step,
-            reason=reason or "budget",
-            sentence=self._sentence(step, reason),
-            weights_sha256=weights_hash(self.model.state_dict().items()),
-            best=self._best,
-            throughput=self._throughput(step, samples, tokens),
-        )
-        if self.folder is not None:
-            write_value(RunDir(self.folder), outcome)
-        return outcome
+        weights = weights_hash(self.ranks.bare.state_dict().items())
+        status: Status = "finished" if reason is None else "diverged" if diverged else "interrupted"
+        return self._end(status, at, reason or "budget", self._sentence(at, reason), weights)
 
     def trace(self) -> Trace:
-        return Trace(as_table(self._trace, self.folder, "trace"))
+        return Trace(self._trace.table())
 
     def evals(self) -> Evals:
-        return Evals(as_table(self._evals, self.folder, "evals"))
+        return Evals(self._evals.table())
 
-    def _flush(self) -> None:
-        self._rows.flush()
-        self._last_flush = time.monotonic()
-        if self.folder is None or not self._rows.last:
-            return
-        last = self._rows.last
-        write_json(
-            RunDir(self.folder).progress,
-            {
-                "pid": os.getpid(),
-                "step": int(last["step"]),
-                "total_steps": self.total_steps,
-                "samples": int(last["samples"]),
-                "loss": last["loss"],
-                "grad_norm": last["grad_norm"],
-                "samples_per_second": last["samples"] / max(self._train_seconds, 1e-9),
-                "updated": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
+    # ---- how it is kept ----------------------------------------------------------------------------------------
+
+    _tokens = 0
+
+    def _open_folder(self, resumed: dict[str, Any] | None) -> list[Session]:
+        """Make the folder ready; the sessions that this run has had before."""
+        if self._run is None:
+            return []
+        self._run.path.mkdir(parents=True, exist_ok=True)
+        self._run.outcome.unlink(missing_ok=True)
+        if resumed is None or not self._run.progress.exists():
+            return []
+        return read_sessions(read_json(self._run.progress))
+
+    def _go_on(self, resumed: dict[str, Any]) -> None:
+        self._train_seconds, self._looked_at = resumed["train_seconds"], resumed["looked_at"]
+        self._rows.skipped, self._rows.culprit = resumed["skipped"], resumed["culprit"]
+        self._best = {
+            name: {"value": float(best["value"]), "step": best["step"]} for name, best in resumed["best"].items()
+        }
+        if resumed["loss_at_start"]:
+            loss = {name: float(value) for name, value in resumed["loss_at_start"].items()}
+            self.fingerprint.items["loss_at_start"] = loss
+
+    def replay_order(self, ids: Iterator[NDArray[np.int64]], at: Position) -> None:
+        """Hash again the ids that an earlier session fed, and count on from there."""
+        for some in ids:
+            self._order.add(some)
+        self._tokens = at.tokens
+        self.session.first_step = at.step + 1
+
+    def _end(self, status: Status, at: Position, reason: str, sentence: str, weights: str | None = None) -> Outcome:
+        self.flush(wait=True)
+        self._trace.close()
+        self._evals.close()
+        sessions = [*self._earlier, self.session]
+        outcome = Outcome(
+            status=status,
+            step=at.step,
+            reason=reason,
+            sentence=sentence,
+            weights_sha256=weights,
+            best=self._best,
+            gradient=self._gradient(),
+            throughput=throughput(
+                sessions, flops_per_token=self.setting.flops_per_token, assumed_peak=self.setting.assumed_peak
+            ),
+            sessions=[one.to_json() for one in sessions],
         )
+        if self._run is not None:
+            write_value(self._run, outcome)
+        return outcome
+
+    def _gradient(self) -> dict[str, Any]:
+        trace = Trace(self._trace.table(["applied", "grad_norm", "group_norms"]))
+        applied = trace["applied"] == 1
+        return gradient_flags(trace["grad_norm"][applied], trace.group_norms()[applied], trace.groups)
+
+    def _write_look(self, at: Position, seconds: float, measured: dict[str, Measured]) -> None:
+        assert self.evaluation is not None
+        epoch = at.samples / self.setting.samples_per_epoch
+        rows = [
+            (at.step, epoch, at.samples, at.tokens, self._train_seconds, seconds, self.evaluation.split, metric,
+             one.total, one.count, one.sum_squares)
+            for metric, one in measured.items()
+        ]  # fmt: skip
+        self._evals.write(dict(zip(EVALS.names, (list(column) for column in zip(*rows, strict=True)), strict=True)))
+
+    def _write_progress(self) -> None:
+        self.session.peak_memory_bytes = peak_memory_bytes(self.precision.device)
+        if self._run is None or not (last := self._rows.last):
+            return
+        self._wrote_progress = time.monotonic()
+        rates = throughput([self.session], flops_per_token=self.setting.flops_per_token, assumed_peak=None)
+        progress = {
+            "pid": os.getpid(),
+            "step": int(last["step"]),
+            "total_steps": self.setting.total_steps,
+            "samples": int(last["samples"]),
+            "loss": last["loss"],
+            "grad_norm": last["grad_norm"],
+            "samples_per_second": rates["train_samples_per_second"],
+            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+            "sessions": [one.to_json() for one in (*self._earlier, self.session)],
+        }
+        write_json(self._run.progress, progress, durable=False)
 
     def _write_fingerprint(self) -> None:
-        if self.folder is not None:
-            write_value(RunDir(self.folder), self.fingerprint)
+        if self._run is not None:
+            write_value(self._run, self.fingerprint)
 
     def _keep_best(self, metric: str, value: float, step: int) -> None:
         lower = LOWER_IS_BETTER.get(metric, False)
@@ -163,21 +297,13 @@ class Observer:
         if best is None or (value < best["value"] if lower else value > best["value"]):
             self._best[metric] = {"value": value, "step": step}
 
-    def _throughput(self, step: int, samples: int, tokens: int) -> dict[str, float]:
-        train, evaluating = max(self._train_seconds, 1e-9), max(self._eval_seconds, 1e-9)
-        return {
-            "train_samples_per_second": samples / train,
-            "train_tokens_per_second": tokens / train,
-            "train_steps_per_second": step / train,
-            "eval_samples_per_second": self._num_evaluated / evaluating,
-            "train_seconds": self._train_seconds,
-            "eval_seconds": self._eval_seconds,
-        }
-
-    def _sentence(self, step: int, reason: str | None) -> str:
+    def _sentence(self, at: Position, reason: str | None) -> str:
         if reason is None:
-            return f"finished after {step} steps"
-        if reason == "non-finite gradients":
-            where = f", first in {self._culprit}" if self._culprit else ""
-            return f"diverged at step {step}: the last {self.skipped} gradients were not finite{where}"
-        return f"interrupted after {step} of {self.total_steps} steps: {reason}"
+            return f"finished after {at.step} steps"
+        if reason == DIVERGED:
+            where = f", first in {self._rows.culprit}" if self._rows.culprit else ""
+            return f"diverged at step {at.step}: the last {self.skipped} gradients were not finite{where}"
+        return self._how_far(at, reason)
+
+    def _how_far(self, at: Position, reason: str) -> str:
+        return f"interrupted after {at.step} of {self.setting.total_steps} steps: {reason}"

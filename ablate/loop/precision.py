@@ -1,15 +1,17 @@
-"""Automatic mixed precision: what autocast runs in, and the gradient scaler that fp16 needs."""
+"""Mixed precision: what autocast and the matrix products run in, and the gradient scaler that fp16 needs."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 
 from ablate.errors import LoopError
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+NAMES = ("auto", "fp32", "tf32", "bf16", "fp16")
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(typed: str = "auto") -> torch.device:
@@ -25,52 +27,57 @@ def pick_device(typed: str = "auto") -> torch.device:
 
 
 class Precision:
-    """name: `fp32`, `bf16`, `fp16` or `auto` (bf16 where the GPU has it, else fp16; fp32 on a CPU)."""
+    """name: `fp32`, `tf32` (fp32 whose matrix products keep 10 bits of the mantissa; CUDA only), `bf16`, `fp16`, or `auto`
+    (bf16 where the GPU has it, else fp16; fp32 on a CPU)."""
 
     def __init__(self, name: str, device: torch.device) -> None:
         if name == "auto":
             name = "fp32" if device.type != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-        if name != "fp32" and name not in _DTYPES:
-            raise LoopError(f"precision={name!r} is not one of auto, fp32, {', '.join(_DTYPES)}", "precision=auto")
+        if name not in NAMES:
+            raise LoopError(f"precision={name!r} is not one of {', '.join(NAMES)}", "precision=auto")
+        if name == "tf32" and device.type != "cuda":
+            raise LoopError(f"precision=tf32 needs a CUDA GPU, and this run is on {device.type}", "precision=fp32")
         self.name = name
         self.device = device
         self.scaler: torch.amp.GradScaler | None = torch.amp.GradScaler(device.type) if name == "fp16" else None
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        if self.name == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=_DTYPES[self.name])
+        self._one = torch.ones((), device=device)
 
     @property
-    def scale(self) -> float:
-        return float(self.scaler.get_scale()) if self.scaler else 1.0
+    def autocast_dtype(self) -> torch.dtype | None:
+        return _AUTOCAST.get(self.name)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        if self.autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.autocast_dtype)
+
+    @contextmanager
+    def matrix_products(self) -> Iterator[None]:
+        """fp32 means fp32: TF32 is on inside where it was asked for and nowhere else; outside all is as it was."""
+        if self.device.type != "cuda":
+            yield
+            return
+        products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+        before = (products.allow_tf32, convolutions.allow_tf32)
+        products.allow_tf32 = convolutions.allow_tf32 = self.name == "tf32"
+        try:
+            yield
+        finally:
+            products.allow_tf32, convolutions.allow_tf32 = before
+
+    def scale(self) -> torch.Tensor:
+        """The gradient scaler's factor, fp32 [] on the device; 1 without a scaler. No host sync."""
+        scaled = self.scaler.scale(self._one) if self.scaler else self._one
+        assert isinstance(scaled, torch.Tensor)
+        return scaled
 
     def backward(self, loss: torch.Tensor) -> None:
         """Gradients of the scaled loss, added to `.grad`."""
-        (self.scaler.scale(loss) if self.scaler else loss).backward()  # type: ignore[no-untyped-call]
+        scaled = self.scaler.scale(loss) if self.scaler else loss
+        assert isinstance(scaled, torch.Tensor)
+        scaled.backward()  # type: ignore[no-untyped-call]
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
         """After this, and only after this, `.grad` holds the gradient of the loss itself."""
         if self.scaler:
             self.scaler.unscale_(optimizer)
-
-    def step(self, optimizer: torch.optim.Optimizer, grad_norm: torch.Tensor) -> torch.Tensor:
-        """Step unless a gradient is not finite. Returns whether it was applied: bool [] on `grad_norm`'s device.
-
-        One inf in one gradient makes every weight nan through the clip coefficient, and AdamW's moments for good.
-        """
-        applied = torch.isfinite(grad_norm)
-        if self.scaler:
-            self.scaler.step(optimizer)
-            self.scaler.update()
-        elif grad_norm.device.type == "cuda" and _is_fused(optimizer):
-            # The fused kernel skips on its own where found_inf is 1: the host need not wait to know.
-            optimizer.found_inf = (~applied).float()  # type: ignore[attr-defined]
-            optimizer.step()
-        elif bool(applied):
-            optimizer.step()
-        return applied
-
-
-def _is_fused(optimizer: torch.optim.Optimizer) -> bool:
-    return all(group.get("fused") for group in optimizer.param_groups)

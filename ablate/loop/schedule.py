@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,20 +20,27 @@ SHAPES: dict[str, Shape] = {
 """Factor on the peak rate as a function of the fraction of the budget, after warm-up, that is done."""
 
 
-def rate_factor(done: float, *, shape: str, warmup: float) -> float:
-    """Factor on the peak learning rate at a fraction `done` (0 to 1) of the budget; `warmup` is a fraction of it too."""
-    if done < warmup:
-        return done / warmup
-    return SHAPES[shape]((done - warmup) / (1.0 - warmup)) if warmup < 1.0 else 1.0
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """shape: one of `SHAPES`. warmup: fraction of the budget over which the rate rises from 0. total_steps: the budget."""
 
+    shape: str
+    warmup: float
+    total_steps: int
 
-def step_factor(step: int, total_steps: int, *, shape: str, warmup: float) -> float:
-    """Factor of step `step` (1 .. total_steps): the schedule at the middle of the step.
+    def factor(self, done: float) -> float:
+        """Factor on the peak learning rate at a fraction `done` (0 to 1) of the budget."""
+        if done < self.warmup:
+            return done / self.warmup
+        return SHAPES[self.shape]((done - self.warmup) / (1.0 - self.warmup)) if self.warmup < 1.0 else 1.0
 
-    At the middle, a linear schedule spends the same rate x samples whether the budget is cut into 16 steps or into 128: a
-    change of batch size does not change the schedule as well. No step is taken at rate 0.
-    """
-    return rate_factor((step - 0.5) / total_steps, shape=shape, warmup=warmup)
+    def step_factor(self, step: int) -> float:
+        """Factor of step `step` (1 .. total_steps): the schedule at the middle of the step.
+
+        At the middle, a linear schedule spends the same rate x samples whether the budget is cut into 16 steps or into 128: a
+        change of batch size does not change the schedule as well. No step is taken at rate 0.
+        """
+        return self.factor((min(step, self.total_steps) - 0.5) / self.total_steps)
 
 
 def looks(

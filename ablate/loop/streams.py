@@ -63,10 +63,11 @@ class Streams:
         """Draw the weights of modules anew, each under its own name: removing a layer leaves every other layer's weights equal.
 
         names: of the modules; None takes all. reset: fills one module's own parameters; None calls its `reset_parameters`.
+        Children come before their parents, whose reset may draw again what is inside them (GPT-2's blocks do).
         Parameters that a module fills in its own `__init__` and not in `reset_parameters` are not covered.
         """
         wanted = None if names is None else set(names)
-        for name, module in model.named_modules():
+        for name, module in reversed(list(model.named_modules())):
             if wanted is not None and name not in wanted:
                 continue
             with self.scope("init", name):
@@ -89,15 +90,31 @@ class SampleOrder:
     def __init__(self, streams: Streams, ids: NDArray[np.int64]) -> None:
         self.streams = streams
         self.ids = ids
-        self._epoch = -1
-        self._positions = np.empty(0, dtype=np.int64)
+        self._known: dict[int, NDArray[np.int64]] = {}
 
     def take(self, start: int, count: int) -> list[int]:
         """Positions in the training set of samples start .. start + count - 1, counted over all epochs."""
-        return [int(self._epoch_order(k // len(self.ids))[k % len(self.ids)]) for k in range(start, start + count)]
+        return [position for _, position in self.places(start, count)]
+
+    def places(self, start: int, count: int) -> list[tuple[int, int]]:
+        """(epoch, position) of each of these samples."""
+        found: list[tuple[int, int]] = []
+        while len(found) < count:
+            epoch, first = divmod(start + len(found), len(self.ids))
+            chosen = self._epoch_order(epoch)[first : first + count - len(found)]
+            found += [(epoch, position) for position in chosen.tolist()]
+        return found
+
+    def ids_before(self, samples: int) -> Iterator[NDArray[np.int64]]:
+        """The ids of the first `samples` samples, in their order, epoch by epoch."""
+        for start in range(0, samples, len(self.ids)):
+            count = min(len(self.ids), samples - start)
+            yield self.ids[self._epoch_order(start // len(self.ids))[:count]]
 
     def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
-        if epoch != self._epoch:
+        if epoch not in self._known:
             place = self.streams.generator("order", epoch).random(int(self.ids.max()) + 1)
-            self._epoch, self._positions = epoch, np.argsort(place[self.ids], kind="stable")
-        return self._positions
+            # Two at a time: data workers are already in the next epoch while the step is in this one.
+            self._known = {known: order for known, order in self._known.items() if abs(known - epoch) <= 1}
+            self._known[epoch] = np.argsort(place[self.ids], kind="stable")
+        return self._known[epoch]

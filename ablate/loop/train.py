@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +18,47 @@ from torch.utils.data import default_collate
 from ablate.interval import parse_interval
 from ablate.loop import fingerprint as fp
 from ablate.loop.checks import check_can_train, check_loss
-from ablate.loop.evaluate import Evaluation, to_device
+from ablate.loop.evaluate import Evaluation, Stop, to_device
+from ablate.loop.feed import Augment, Feed
 from ablate.loop.grad_norm import GradNorms, Grouping, by_depth
-from ablate.loop.observer import Observer
+from ablate.loop.observer import DIVERGED, Observer, Setting
+from ablate.loop.parallel import Ranks
 from ablate.loop.precision import Precision, pick_device
-from ablate.loop.schedule import looks, step_factor
+from ablate.loop.rows import DeviceRow
+from ablate.loop.saver import Checkpoints, Saver
+from ablate.loop.schedule import Schedule, looks
 from ablate.loop.streams import SampleOrder, Streams
+from ablate.loop.throughput import model_flops, peak_flops
+from ablate.loop.update import Update
+from ablate.loop.update_ratio import UpdateRatios
 from ablate.record.reader import Evals, Trace
 from ablate.record.values import Fingerprint, Outcome
 
 Objective = Callable[[nn.Module, Any], tuple[torch.Tensor, int]]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True)
 class Result:
-    """What a run gives back; with a folder, the same lies on disk."""
+    """What a run gives back; with a folder, the same lies on disk. trace and evals are read when they are first asked for."""
 
     outcome: Outcome
-    trace: Trace
-    evals: Evals
     fingerprint: Fingerprint
+    _observer: Observer
+
+    @cached_property
+    def trace(self) -> Trace:
+        """One row per optimizer step; in the first process only, where there are several."""
+        return self._observer.trace()
+
+    @cached_property
+    def evals(self) -> Evals:
+        """One row per evaluation and metric."""
+        return self._observer.evals()
+
+    @property
+    def throughput(self) -> dict[str, float]:
+        """As in `Outcome.throughput`."""
+        return self.outcome.throughput
 
 
 def train(
@@ -56,116 +78,168 @@ def train(
     evaluation: Evaluation | None = None,
     collate: Callable[[list[Any]], Any] = default_collate,
     num_tokens: Callable[[Any], int] = lambda _: 0,
+    augment: Augment | None = None,
+    num_workers: int = 0,
     streams: Streams | None = None,
     ids: Sequence[int] | NDArray[np.int64] | None = None,
     grouping: Grouping | None = by_depth,
+    update_ratio: bool = False,
+    noise_scale: bool = False,
     folder: str | Path | None = None,
+    checkpoints: Checkpoints | None = None,
     facts: dict[str, Any] | None = None,
     flush_every: int = 32,
     max_skipped: int = 10,
-    stop: Callable[[], str | None] = lambda: None,
+    assumed_peak: float | None = None,
+    stop: Stop = lambda: None,
 ) -> Result:
     """Train `model` and record every step.
 
-    examples: a map-style data set; `collate` makes a batch of a list of them.
+    model: plain, or wrapped by DistributedDataParallel or `fully_shard` where several processes train together.
+    examples: a map-style data set; `collate` makes a batch of a list of them. augment(example, generator) changes one as it
+        is fed. num_workers: processes that make the batches; 0 makes them here. The batches are the same.
     objective(model, batch) -> (sum of the losses of the batch's items, number of items): the loop divides by the number of
         items of the whole optimizer step, so that accumulation equals the big batch.
     optimizer: its learning rates are the peak. schedule: `constant`, `linear` or `cosine`. warmup: fraction of `budget`.
     budget: optimizer steps (a bare number), or `500 steps`, `4096 samples`, `3 epochs`.
+    batch_size: samples of one forward pass, over all processes. accumulate: forward passes per optimizer step.
     clip_norm: largest global gradient norm that is applied; None never clips. The recorded norm is the one before clipping.
     precision, device: `auto`, or as in `Precision` and `pick_device`.
     num_tokens(batch): real tokens in a batch on the host, for the trace.
-    streams: seeds of order and dropout. The model's initial weights are the caller's: build it inside `Streams.scope("init")`.
+    streams: seeds of order, augmentation and dropout. The model's initial weights are the caller's: build it inside
+        `Streams.scope("init")`.
     ids: identity of each example in a pool that other arms share; None takes the position.
+    grouping: a parameter's name -> its group, for norms per group. update_ratio: record how far each step moves the weights
+        (see `UpdateRatios` for its cost). noise_scale: record the norm of the first forward pass's gradient too, from which
+        the gradient noise scale is estimated; needs `accumulate` >= 2.
     folder: where trace, evaluations and fingerprint are written; None keeps them in memory.
+    checkpoints: when the run is saved in `folder`, and whether it goes on from there; None never saves.
     facts: further items for the fingerprint, such as hashes of the splits.
     max_skipped: consecutive steps with non-finite gradients after which the outcome is `diverged`.
-    stop(): polled at every step and look; a reason ends the run as `interrupted`.
+    assumed_peak: of the device in FLOP/s, for the model FLOPs utilisation; None looks the device up.
+    stop(): polled at every step and evaluation batch; a reason saves the run and ends it as `interrupted`.
 
-    Raises LoopError, before the first step, for a set-up that cannot train.
+    Raises LoopError for a set-up that cannot train, before or at the first step. What `examples` or `objective` raise is
+    passed on; the record is whole up to there.
     """
     streams = streams or Streams()
     place = pick_device(device)
     amp = Precision(precision, place)
-    check_can_train(model, optimizer, examples, clip_norm, batch_size, accumulate)
-    model.to(place)
+    check_can_train(model, optimizer, examples, clip_norm=clip_norm, batch_size=batch_size, accumulate=accumulate,
+                    schedule=schedule, noise_scale=noise_scale, checkpoints=checkpoints, folder=folder)  # fmt: skip
+    ranks = Ranks(model)
+    model = model if ranks.sharded else model.to(place)
 
-    samples_per_step = batch_size * accumulate
-    budget_samples = parse_interval(budget, key="budget").samples(
-        samples_per_step=samples_per_step, samples_per_epoch=len(examples)
-    )
-    total_steps = -(-budget_samples // samples_per_step)
-    peak_rates = [group["lr"] for group in optimizer.param_groups]
-    norms = GradNorms(model, grouping)
+    sizes = {"samples_per_step": batch_size * accumulate, "samples_per_epoch": len(examples)}
+    total_samples = parse_interval(budget, key="budget").samples(**sizes)
+    plan = Schedule(schedule, warmup, total_steps=-(-total_samples // (batch_size * accumulate)))
+    norms = GradNorms(ranks.bare, grouping)
+    ratios = UpdateRatios(norms) if update_ratio else None
     order = SampleOrder(streams, np.arange(len(examples)) if ids is None else np.asarray(ids, dtype=np.int64))
-    due = [] if evaluation is None else looks(
-        every=parse_interval(evaluation.every, key="every"), spacing=evaluation.spacing, count=evaluation.num_looks,
-        total_samples=budget_samples, samples_per_step=samples_per_step, samples_per_epoch=len(examples),
-    )  # fmt: skip
-    items = fp.model_items(model) | fp.setting_items(optimizer, amp, shape=schedule, warmup=warmup, clip_norm=clip_norm)
+    feed = Feed(examples=examples, collate=collate, order=order, ranks=ranks, batch_size=batch_size,
+                accumulate=accumulate, total_samples=total_samples, augment=augment, num_workers=num_workers)  # fmt: skip
+    items = fp.model_items(ranks.bare) | fp.setting_items(optimizer, amp, schedule=plan, clip_norm=clip_norm,
+                                                          model=ranks.bare)  # fmt: skip
+    setup = {
+        "budget": f"{total_samples} samples", "batch_size": batch_size, "accumulate": accumulate,
+        "streams": asdict(streams), "examples": fp.ids_hash(order.ids), "groups": norms.groups,
+        "update_ratio": update_ratio, "noise_scale": noise_scale, "facts": facts or {},
+        **{name: item for name, item in items.items() if name != "environment"},
+    }  # fmt: skip
+    saver = Saver(checkpoints, folder, setup, ranks=ranks, optimizer=optimizer, scaler=amp.scaler, sizes=sizes)
+    at, resumed = saver.position, saver.observer_state
+    update = Update(optimizer, amp, plan, applied_steps=resumed["applied_steps"] if resumed else 0)
     observer = Observer(
-        model, amp, evaluation, collate, norms.groups, items | (facts or {}), Path(folder) if folder else None,
-        total_steps=total_steps, samples_per_epoch=len(examples), flush_every=flush_every,
+        Setting(
+            folder=Path(folder) if folder else None, total_steps=plan.total_steps, samples_per_epoch=len(examples),
+            looks=() if evaluation is None else looks(
+                every=parse_interval(evaluation.every, key="every"), spacing=evaluation.spacing,
+                count=evaluation.num_looks, total_samples=total_samples, **sizes),
+            flush_every=flush_every, groups=norms.groups, names=norms.names,
+            rate=lambda step: update.peaks[0] * plan.step_factor(step),
+            flops_per_token=model_flops(ranks.bare), assumed_peak=assumed_peak or peak_flops(place, amp.name),
+        ),
+        ranks, amp, evaluation, collate, items | (facts or {}), resumed,
     )  # fmt: skip
+    saver.load()
+    observer.replay_order(order.ids_before(at.samples), at)
+    stop = _sticky(stop)
+    none = torch.zeros((), device=place)
 
-    step = samples = tokens = applied_steps = 0
-    reason = stop()
-    observer.look(step, samples, tokens)
-    model.train()
-    clock = time.perf_counter()
-
-    while step < total_steps and reason is None:
-        # ---- a single training step ---------------------------------------------------------------------------
-        positions = order.take(samples, min(samples_per_step, budget_samples - samples))
-        micro_batches = [positions[k : k + batch_size] for k in range(0, len(positions), batch_size)]
-        loss_sum, num_items, divisor = torch.zeros((), device=place), 0, 0
-        for micro, chosen in enumerate(micro_batches):
-            batch = collate([examples[k] for k in chosen])
-            tokens += num_tokens(batch)
-            with streams.scope("dropout", step, micro, device=place):
-                with amp.autocast():
-                    micro_loss, micro_items = objective(model, to_device(batch, place))
-                if step == 0:
-                    check_loss(micro_loss, micro_items)
-                divisor = divisor or micro_items * len(micro_batches)
-                amp.backward(micro_loss / divisor)
-            loss_sum, num_items = loss_sum + micro_loss.detach(), num_items + micro_items
-
-        amp.unscale(optimizer)
-        if num_items != divisor:  # micro-batches of unequal size: divide by what the step really held
-            norms.scale(divisor / num_items)
-        grad_norm, group_norms = norms.measure()
-        clip_coefficient = norms.clip(grad_norm, clip_norm)
-
-        factor = step_factor(min(applied_steps + 1, total_steps), total_steps, shape=schedule, warmup=warmup)
-        for group, peak in zip(optimizer.param_groups, peak_rates, strict=True):
-            group["lr"] = peak * factor
-        loss_scale = amp.scale
-        applied = amp.step(optimizer, grad_norm)
-        known_applied = (place.type == "cuda" and amp.scaler is None) or bool(applied)
-        if not known_applied:
-            observer.name_culprit(norms.first_non_finite())
-        applied_steps += known_applied
+    with observer.recording(at), amp.matrix_products():
         optimizer.zero_grad(set_to_none=True)
-        step, samples = step + 1, samples + len(positions)
-        # ---- end of the step ----------------------------------------------------------------------------------
-
-        now = time.perf_counter()
-        observer.row(
-            {
-                "step": step, "epoch": samples / len(examples), "samples": samples, "tokens": tokens,
-                "learning_rate": peak_rates[0] * factor, "loss_scale": loss_scale, "step_seconds": now - clock,
-            },
-            (loss_sum / num_items, grad_norm, clip_coefficient, applied), group_norms, order.ids[positions],
-        )  # fmt: skip
-        while due and samples >= due[0]:
-            due.pop(0)
-            if not (due and samples >= due[0]):
-                observer.look(step, samples, tokens)
-        reason = stop() or ("non-finite gradients" if observer.skipped >= max_skipped else None)
+        observer.look_if_due(at, stop)
+        reason = ranks.agree(stop())
+        steps = feed.steps(at.samples)
+        model.train()
         clock = time.perf_counter()
 
-    for group, peak in zip(optimizer.param_groups, peak_rates, strict=True):
-        group["lr"] = peak
-    outcome = observer.finish(step, samples, tokens, reason)
-    return Result(outcome=outcome, trace=observer.trace(), evals=observer.evals(), fingerprint=observer.fingerprint)
+        while at.step < plan.total_steps and reason is None:
+            # ---- a single training step -----------------------------------------------------------------------
+            given = next(steps)
+            loss_sum, micro_norm = none, none
+            micro_samples = num_items = num_step_tokens = divisor = 0
+            for micro, (batch, counts) in enumerate(given.batches):
+                num_step_tokens += num_tokens(batch) * counts
+                with (
+                    streams.scope("dropout", at.step, micro, *ranks.key, device=place),
+                    ranks.accumulating(last=micro == given.num_micro - 1),
+                ):
+                    with amp.autocast():
+                        loss, items_here = objective(model, to_device(batch, place))
+                    if at.step == 0:
+                        check_loss(loss, items_here)
+                    # The guess is exact unless passes hold unequal numbers of items; DDP and FSDP average over processes.
+                    divisor = divisor or (items_here * given.num_micro if ranks.size == 1 else len(given.ids))
+                    loss = loss if counts else loss * 0
+                    amp.backward(loss / (divisor / ranks.size))
+                loss_sum, num_items = loss_sum + loss.detach(), num_items + items_here * counts
+                if noise_scale and micro == 0 and given.num_micro > 1:
+                    micro_norm = norms.measure_total() * (divisor / items_here) / amp.scale()
+                    micro_samples = min(batch_size, len(given.ids))
+
+            num_items, num_step_tokens = ranks.add_counts(num_items, num_step_tokens)
+            amp.unscale(optimizer)
+            if num_items != divisor:
+                norms.scale(divisor / num_items)
+            grad_norm, group_norms = norms.measure()
+            clip_coefficient = norms.clip(grad_norm, clip_norm)
+            loss_scale = amp.scale()
+            if ratios:
+                ratios.before()
+            applied = update(grad_norm)
+            optimizer.zero_grad(set_to_none=True)
+            at.step, at.samples, at.tokens = at.step + 1, at.samples + len(given.ids), at.tokens + num_step_tokens
+            # ---- end of the step ------------------------------------------------------------------------------
+
+            now = time.perf_counter()
+            row = DeviceRow(
+                loss=ranks.add(loss_sum) / num_items, grad_norm=grad_norm, clip_coefficient=clip_coefficient,
+                applied=applied, loss_scale=loss_scale, micro_grad_norm=micro_norm,
+                culprit=norms.first_non_finite() if update.maybe_skipped(applied) else none,
+                group_norms=group_norms, update_ratios=ratios.after() if ratios else group_norms[:0],
+            )  # fmt: skip
+            observer.row(at, now - clock, micro_samples, row, given.ids, known=update.waits and not bool(applied))
+            observer.look_if_due(at, stop)
+            reason = ranks.agree(stop()) or (DIVERGED if observer.skipped >= max_skipped else None)
+            if reason != DIVERGED and (reason or saver.is_due(at, final=at.step == plan.total_steps)):
+                saver.save(at, observer.state())
+            clock = time.perf_counter()
+
+        update.restore_peaks()
+        outcome = observer.finish(at, reason)
+        if outcome.status != "interrupted":
+            saver.clear()
+    return Result(outcome, observer.fingerprint, observer)
+
+
+def _sticky(stop: Stop) -> Stop:
+    """The first reason that `stop` gives stays its reason: the loop hears what a look has heard."""
+    reasons: list[str] = []
+
+    def asked() -> str | None:
+        if not reasons and (reason := stop()) is not None:
+            reasons.append(reason)
+        return reasons[0] if reasons else None
+
+    return asked

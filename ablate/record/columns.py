@@ -17,6 +17,9 @@ _TRACE = [
     ("loss_scale", pa.float32(), "gradient scaler's scale of this step; 1 without a scaler"),
     ("step_seconds", pa.float64(), "wall time since the end of the step before, evaluation and flushing excluded"),
     ("group_norms", pa.list_(pa.float32()), "as `grad_norm`, per group; names under `groups` in the schema's metadata"),
+    ("update_ratios", pa.list_(pa.float32()), "norm of the weights' change over their norm, per group, or empty"),
+    ("micro_samples", pa.int64(), "samples of the first forward pass; 0 without `noise_scale`"),
+    ("micro_grad_norm", pa.float32(), "as `grad_norm`, of the first forward pass alone, or null"),
 ]
 
 _EVALS = [
@@ -30,6 +33,7 @@ _EVALS = [
     ("metric", pa.string(), "`loss` (nats) or `accuracy` (0 to 1), or the name your evaluation gave"),
     ("sum", pa.float64(), "sum of the metric over the examples; the metric is sum / count"),
     ("count", pa.int64(), "number of examples summed over"),
+    ("sum_squares", pa.float64(), "sum of the squared metric over the examples, for its standard error"),
 ]
 
 

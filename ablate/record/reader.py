@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,22 +13,32 @@ from numpy.typing import NDArray
 from ablate.errors import RecordError
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Every whole block of an Arrow IPC stream; a torn tail is left out.
 
+    columns: those to keep, so that a trace of a million steps need not be in memory whole; None keeps all.
     Raises RecordError when there is no such file or it does not begin like a stream.
     """
     try:
         with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-            blocks = []
+            schema, blocks = stream.schema, []
+            if columns is not None:
+                schema = pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
             while True:
                 try:
-                    blocks.append(stream.read_next_batch())
+                    block = stream.read_next_batch()
                 except (StopIteration, pa.ArrowInvalid, OSError):
                     break
-            return pa.Table.from_batches(blocks, schema=stream.schema)
+                blocks.append(block if columns is None else _own(block.select(columns)))
+            return pa.Table.from_batches(blocks, schema=schema)
     except (OSError, pa.ArrowInvalid) as error:
         raise RecordError(f"{path} is not a readable table: {error}") from None
+
+
+def _own(block: pa.RecordBatch) -> pa.RecordBatch:
+    """A copy: a column that is only looked at would hold on to the memory of its whole block."""
+    every = pa.array(range(block.num_rows), pa.int64())
+    return block.take(every)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +62,24 @@ class Trace:
 
     def group_norms(self) -> NDArray[np.float64]:
         """Shape [steps, groups]."""
-        rows = self.table["group_norms"].to_pylist()
-        return np.asarray(rows, dtype=np.float64).reshape(len(self), len(self.groups))
+        return self._lists("group_norms").reshape(len(self), len(self.groups))
+
+    def update_ratios(self) -> NDArray[np.float64]:
+        """Shape [steps, groups], or [steps, 1] where there are no groups; [steps, 0] where they were not recorded."""
+        flat = self._lists("update_ratios")
+        return flat.reshape(len(self), len(flat) // max(len(self), 1))
+
+    def _lists(self, column: str) -> NDArray[np.float64]:
+        flat = self.table[column].combine_chunks().flatten() if len(self) else []
+        return np.asarray(flat, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class EvalCurve:
-    """One metric on one split, look by look. Every array has shape [looks]; the first look is before training."""
+    """One metric on one split, look by look. Every array has shape [looks]; the first look is before training.
+
+    standard_error: of `value` as the mean of a sample of `count` examples; nan for fewer than two.
+    """
 
     step: NDArray[np.int64]
     samples: NDArray[np.int64]
@@ -65,6 +87,7 @@ class EvalCurve:
     train_seconds: NDArray[np.float64]
     value: NDArray[np.float64]
     count: NDArray[np.int64]
+    standard_error: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.step)
@@ -94,21 +117,32 @@ class Evals:
             return np.asarray(self.table[name].to_numpy()[keep], dtype=np.float64)
 
         total, count = column("sum"), column("count").astype(np.int64)
+        value = total / np.maximum(count, 1)
         return EvalCurve(
             step=column("step").astype(np.int64),
             samples=column("samples").astype(np.int64),
             epoch=column("epoch"),
             train_seconds=column("train_seconds"),
-            value=total / np.maximum(count, 1),
+            value=value,
             count=count,
+            standard_error=_standard_error(value, column("sum_squares"), count),
         )
 
 
-def read_trace(path: Path) -> Trace:
-    """`trace.arrow` of a run folder."""
-    return Trace(read_table(path))
+def _standard_error(
+    mean: NDArray[np.float64], sum_squares: NDArray[np.float64], count: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """sqrt(s^2 / n) with s^2 = (sum of squares - n mean^2) / (n - 1)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = np.maximum(sum_squares - count * mean**2, 0.0) / (count - 1)
+        return np.asarray(np.where(count > 1, np.sqrt(variance / count), np.nan))
 
 
-def read_evals(path: Path) -> Evals:
+def read_trace(path: str | Path, columns: Sequence[str] | None = None) -> Trace:
+    """`trace.arrow` of a run folder. columns: those to read; None reads all."""
+    return Trace(read_table(Path(path), columns))
+
+
+def read_evals(path: str | Path) -> Evals:
     """`evals.arrow` of a run folder."""
-    return Evals(read_table(path))
+    return Evals(read_table(Path(path)))

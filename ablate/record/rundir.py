@@ -43,6 +43,10 @@ class RunDir:
         return self.path / "progress.json"
 
     @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+    @property
     def outcome(self) -> Path:
         return self.path / "outcome.json"
 
@@ -82,20 +86,25 @@ def safe_name(typed: str, *, longest: int = 80) -> str:
     return f"{kept[: longest - 9]}-{sha256(typed.encode()).hexdigest()[:8]}"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file atomically: a reader, or a kill, sees the old text or the new one."""
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Replace a file atomically: a reader, or a kill, sees the old text or the new one.
+
+    durable: wait until it is on disk, so that a power cut sees one of the two as well.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with part.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     part.replace(path)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """`write_text` of sorted, indented JSON. Non-finite numbers are written as the strings "nan", "inf" and "-inf"."""
-    write_text(path, json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False) + "\n")
+    text = json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False) + "\n"
+    write_text(path, text, durable=durable)
 
 
 def read_json(path: Path) -> Any:

@@ -25,6 +25,8 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
     num_threads: int = 0
+    padding: str = ""
+    """What the model did with padding: `left out`, or `kept: ` and why."""
     started: str = ""
     """UTC, ISO 8601."""
     ended: str | None = None
@@ -66,9 +68,14 @@ class Outcome:
     """Hash of the final weights; equal hashes mean the same trajectory, bit for bit."""
     best: dict[str, Any] = field(default_factory=dict)
     """{metric: {"value", "step"}}: best evaluation, kept apart from the last one."""
+    gradient: dict[str, Any] = field(default_factory=dict)
+    """`spikes` (number of steps), `vanished` (groups), `exploded`: signs of trouble, as in `record.gradient_flags`."""
     throughput: dict[str, float] = field(default_factory=dict)
-    """train_samples_per_second, train_tokens_per_second, train_steps_per_second, eval_samples_per_second,
-    train_seconds, eval_seconds; evaluation is not part of training."""
+    """train_samples_per_second, train_tokens_per_second, train_steps_per_second (over all sessions, the first three steps of
+    each left out), eval_samples_per_second, train_seconds, eval_seconds, peak_memory_bytes, train_flops_per_second, and where
+    the device's peak is known mfu and assumed_peak_flops. Evaluation is not part of training."""
+    sessions: list[dict[str, Any]] = field(default_factory=list)
+    """One entry for each process that worked on the run, with its counts: a run that was interrupted has several."""
 
 
 def write_value(run: RunDir, value: Manifest | Fingerprint | Outcome) -> None:

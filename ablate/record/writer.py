@@ -11,21 +11,42 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from ablate.errors import RecordError
+
 
 class TableWriter:
     """One Arrow IPC stream. Each `write` reaches the file in one system call: a kill loses at most what was not yet
     written, and a reader that comes in between sees whole blocks.
 
     metadata: kept in the schema, such as the names of the gradient norm groups.
+    resume_at: an `extent` of an earlier writer of this file: what lies beyond it is cut off, and the table goes on there.
+    Raises RecordError when the file is shorter than that.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, *, metadata: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, path: Path, schema: pa.Schema, *, metadata: Mapping[str, str] | None = None, resume_at: int | None = None
+    ) -> None:
+        self.path = path
         self.schema = schema.with_metadata(dict(metadata)) if metadata else schema
         self._block = io.BytesIO()
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        # Sent at once, so that a run which has not finished its first block is already a readable, empty table.
         self._stream = pa.ipc.new_stream(self._block, self.schema)
-        self.write({name: [] for name in self.schema.names})
+        if resume_at is None:
+            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            # Sent at once, so that a run which has not finished its first block is already a readable, empty table.
+            self.write({name: [] for name in self.schema.names})
+            return
+        if not path.exists() or path.stat().st_size < resume_at:
+            raise RecordError(
+                f"{path} does not hold the {resume_at} bytes that its checkpoint was made with",
+                f"remove {path.parent} and run it again",
+            )
+        self._file = os.open(path, os.O_WRONLY)
+        os.ftruncate(self._file, resume_at)
+        os.lseek(self._file, 0, os.SEEK_END)
+        self._stream.write_batch(
+            pa.record_batch([pa.array([], field.type) for field in self.schema], schema=self.schema)
+        )
+        self._forget()  # the schema stands at the beginning of the file already
 
     def write(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Append rows. columns: one sequence per column of the schema, all of one length."""
@@ -38,8 +59,18 @@ class TableWriter:
         self._send()
         os.close(self._file)
 
+    def extent(self) -> int:
+        """Bytes of the file that are whole blocks, on disk when this returns."""
+        os.fsync(self._file)
+        return os.lseek(self._file, 0, os.SEEK_CUR)
+
     def _send(self) -> None:
-        os.write(self._file, self._block.getvalue())
+        left = memoryview(self._block.getvalue())
+        while left:  # one call takes all of it, but for a full disk or a signal
+            left = left[os.write(self._file, left) :]
+        self._forget()
+
+    def _forget(self) -> None:
         self._block.seek(0)
         self._block.truncate()
 

@@ -78,7 +78,14 @@ def _earlier(root: Path, config: Config) -> Iterator[Pace]:
 def _alike(left: Config, right: Config) -> bool:
     def key(config: Config) -> tuple[Any, ...]:
         data, loop = config.data, config.loop
-        return (replace(config.model, dropout=None), data.name, data.path, data.max_length, loop.device)
+        return (
+            config.task.name,
+            replace(config.model, dropout=None),
+            data.name,
+            data.path,
+            data.max_length,
+            loop.device,
+        )
 
     return key(left) == key(right)
 

@@ -26,16 +26,16 @@ class LiveView:
         self.title, self.total, self.kept = title, total, done
         self.done = self.failed = 0
         self.running: dict[str, tuple[RunDir, float]] = {}
+        """By name: the folder, and when it was started, in seconds since the epoch."""
         self._began = time.monotonic()
         self._seconds: list[float] = []
 
     def started(self, name: str, run: RunDir) -> None:
-        run.progress.unlink(missing_ok=True)
-        self.running[name] = (run, time.monotonic())
+        self.running[name] = (run, time.time())
 
     def ended(self, name: str, outcome: Outcome) -> None:
         _, began = self.running.pop(name)
-        self._seconds.append(time.monotonic() - began)
+        self._seconds.append(time.time() - began)
         self.done += outcome.status == "finished"
         self.failed += outcome.status != "finished"
         self.say(name, outcome)
@@ -54,8 +54,8 @@ class LiveView:
 
     def time_left(self) -> str:
         """From the mean time of the runs that ended, or from the progress of those that run."""
-        now = time.monotonic()
-        parts = [(self._share(run), now - began) for run, began in self.running.values()]
+        now = time.time()
+        parts = [(_share(_progress(run, began)), now - began) for run, began in self.running.values()]
         estimates = [elapsed / share for share, elapsed in parts if share > 0.05]
         known = self._seconds or estimates
         if not known:
@@ -67,11 +67,7 @@ class LiveView:
 
     def lines(self) -> list[str]:
         """One line per running run."""
-        return [f"  {name:<28.28} {_state(_progress(run))}" for name, (run, _) in sorted(self.running.items())]
-
-    def _share(self, run: RunDir) -> float:
-        progress = _progress(run)
-        return float(progress["step"] / progress["total_steps"]) if progress else 0.0
+        return [f"  {name:<28.28} {_state(_progress(*own))}" for name, own in sorted(self.running.items())]
 
 
 class PlainView(LiveView):
@@ -128,9 +124,20 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _progress(run: RunDir) -> dict[str, Any] | None:
-    """What the run last said; None before its first block."""
-    return read_json(run.progress) if run.progress.exists() else None
+def _progress(run: RunDir, began: float) -> dict[str, Any] | None:
+    """What the run has said since it was started; None before its first block, whatever an earlier session said."""
+    try:
+        return read_json(run.progress) if run.progress.stat().st_mtime >= began else None
+    except FileNotFoundError:
+        return None
+
+
+def _share(progress: dict[str, Any] | None) -> float:
+    """How much of what this session has to do is done, 0 to 1."""
+    if progress is None:
+        return 0.0
+    before = progress["sessions"][-1]["first_step"] - 1
+    return float((progress["step"] - before) / max(progress["total_steps"] - before, 1))
 
 
 def _state(progress: dict[str, Any] | None) -> str:

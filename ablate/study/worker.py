@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
+import shutil
 import subprocess
 import sys
 import traceback
@@ -13,16 +13,16 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from types import FrameType
 from typing import Any
 
 import yaml
 
 from ablate.config import Config
 from ablate.errors import AblateError, RecordError
+from ablate.loop.signals import stop_on_signals
 from ablate.record.digest import code_digest
 from ablate.record.rundir import RunDir, write_text
-from ablate.record.values import Manifest, Outcome, write_value
+from ablate.record.values import Manifest, Outcome, read_manifest, read_outcome, write_value
 
 _PACKAGES = ("torch", "transformers", "datasets", "numpy", "pyarrow", "torch-ablate")
 
@@ -41,8 +41,8 @@ def execute(
     """
     try:
         run.path.mkdir(parents=True, exist_ok=True)
-        with _alone(run), _polled_signals() as caught:
-            return _execute(config, run, changes, digest, lambda: caught[0] if caught else stop())
+        with _alone(run), stop_on_signals() as caught:
+            return _execute(config, run, changes, digest, lambda: caught() or stop())
     except OSError as error:
         problem = f"{run.path} cannot be written: {error.strerror or error}"
         raise RecordError(problem, "study.root=FOLDER for another place") from error
@@ -51,7 +51,7 @@ def execute(
 def _execute(
     config: Config, run: RunDir, changes: dict[str, Any], digest: str, stop: Callable[[], str | None]
 ) -> Outcome:
-    _clear(run)
+    _clear(run, digest)
     write_text(run.config, yaml.safe_dump(asdict(config), sort_keys=False))
     manifest = _manifest(config, changes, digest)
     write_value(run, manifest)
@@ -61,7 +61,8 @@ def _execute(
     except Exception as error:
         traceback.print_exc()
         sentence = error.problem if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
-        outcome = Outcome(status="failed", reason=type(error).__name__, sentence=sentence)
+        # The loop has written how far it came; what fails before it leaves the writing to us.
+        outcome = read_outcome(run) or Outcome(status="failed", reason=type(error).__name__, sentence=sentence)
         write_value(run, outcome)
     manifest.ended = _now()
     write_value(run, manifest)
@@ -76,17 +77,21 @@ def _train(config: Config, run: RunDir, manifest: Manifest, stop: Callable[[], s
     from ablate.loop.fingerprint import environment
     from ablate.loop.grad_norm import GROUPINGS
     from ablate.loop.precision import pick_device
+    from ablate.loop.saver import Checkpoints
     from ablate.loop.streams import Streams
     from ablate.loop.train import train
-    from ablate.tasks.text_classification import text_classification
+    from ablate.tasks.task import build_task, quicken
 
     device = pick_device(config.loop.device)
     manifest.device = str(environment(device)["device"])
     manifest.num_threads = torch.get_num_threads()
     write_value(run, manifest)
     streams = Streams(seed=config.seed, **asdict(config.streams))
-    task = text_classification(config, streams)
+    task = build_task(config, streams)
     task.model.to(device)
+    manifest.padding = quicken(task.model, config.loop)
+    print(f"padding: {manifest.padding}", flush=True)
+    write_value(run, manifest)
     return train(
         task.model,
         task.examples,
@@ -108,8 +113,15 @@ def _train(config: Config, run: RunDir, manifest: Manifest, stop: Callable[[], s
         grouping=GROUPINGS[config.observe.norm_groups],
         folder=run.path,
         facts=task.facts,
+        num_workers=config.loop.num_workers,
+        update_ratio=config.observe.update_ratio,
+        noise_scale=config.observe.noise_scale,
+        checkpoints=Checkpoints(
+            every=config.loop.checkpoint_every, keep=config.loop.keep_checkpoints, keep_final=False
+        ),
         flush_every=config.observe.flush_every,
         max_skipped=config.loop.max_skipped,
+        assumed_peak=config.observe.assumed_peak_flops,
         stop=stop,
     ).outcome
 
@@ -141,10 +153,17 @@ def _manifest(config: Config, changes: dict[str, Any], digest: str) -> Manifest:
     )
 
 
-def _clear(run: RunDir) -> None:
-    """Remove what an earlier try at this run left, its log apart: a new try must not be read together with an old one."""
-    for path in (run.outcome, run.trace, run.evals, run.fingerprint, run.progress):
+def _clear(run: RunDir, digest: str) -> None:
+    """Remove what an earlier try at this run left, its log apart: a new try must not be read together with an old one.
+
+    A try of the same config by the same code that has left a checkpoint is not old: the run goes on from there.
+    """
+    run.outcome.unlink(missing_ok=True)
+    if run.checkpoint.exists() and run.manifest.exists() and digest and read_manifest(run).digest == digest:
+        return
+    for path in (run.trace, run.evals, run.fingerprint, run.progress):
         path.unlink(missing_ok=True)
+    shutil.rmtree(run.checkpoint, ignore_errors=True)
 
 
 def _start_follower(config: Config, run: RunDir) -> Any:
@@ -164,22 +183,6 @@ def _alone(run: RunDir) -> Iterator[None]:
         yield
     finally:
         os.close(file)
-
-
-@contextmanager
-def _polled_signals() -> Iterator[list[str]]:
-    """SIGTERM and SIGINT end the run at the next step with its record whole, instead of in the middle of a write."""
-    caught: list[str] = []
-
-    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        caught.append(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _git_state() -> str | None:

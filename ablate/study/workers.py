@@ -18,7 +18,10 @@ from ablate.record.rundir import RunDir
 from ablate.record.values import Outcome, read_outcome, write_value
 from ablate.study.progress import plain_or_live
 
-_PRELOAD = ["torch", "transformers", "ablate.tasks.text_classification", "ablate.loop.train", "ablate.study.worker"]
+_PRELOAD = [
+    "torch", "transformers", "ablate.tasks.text_classification", "ablate.tasks.causal_lm", "ablate.tasks.unpad",
+    "ablate.loop.train", "ablate.study.worker",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -33,13 +33,17 @@ def trace(norms: list[float], *, batch: int = 8, **columns: Any) -> Trace:
         "loss_scale": [1.0] * n,
         "step_seconds": [0.25] * n,
         "group_norms": [[]] * n,
+        "update_ratios": [[]] * n,
+        "micro_samples": [0] * n,
+        "micro_grad_norm": [None] * n,
     }
     return Trace(pa.table({**made, **columns}, schema=TRACE))
 
 
 def curve(samples: list[int], values: list[float]) -> EvalCurve:
     at = np.asarray(samples, dtype=np.int64)
-    return EvalCurve(at // 8, at, at / 1000, at / 100, np.asarray(values, dtype=np.float64), np.full(len(at), 256))
+    value, count = np.asarray(values, dtype=np.float64), np.full(len(at), 256)
+    return EvalCurve(at // 8, at, at / 1000, at / 100, value, count, np.full(len(at), 0.01))
 
 
 def value(

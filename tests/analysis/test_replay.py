@@ -162,7 +162,8 @@ def test_a_curve_that_never_fell_has_no_share() -> None:
     looks = np.asarray([0, 64, 128])
 
     def curve(values: list[float], first_step: int = 0) -> EvalCurve:
-        return EvalCurve(looks // 8 + first_step, looks, looks / 1e3, looks / 1e2, np.asarray(values), looks)
+        value = np.asarray(values)
+        return EvalCurve(looks // 8 + first_step, looks, looks / 1e3, looks / 1e2, value, looks, 0 * value)
 
     assert share_before(curve([0.5, 0.6, 0.7]), 64) is None
     assert share_before(curve([0.7, 0.6, 0.5], first_step=1), 64) is None

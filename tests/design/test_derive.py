@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ablate.config import Config, DataConfig, LoopConfig, ObserveConfig, OptimConfig
 from ablate.design.derive import DERIVED, derive
 from ablate.interval import parse_interval
-from ablate.loop.schedule import looks, rate_factor
+from ablate.loop.schedule import Schedule, looks
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def test_the_loop_takes_these_steps_and_these_looks(spacing, batch_size, accumul
     assert found["evaluations"] == 1 + len({-(-samples // size) for samples in due})
     steps = int(found["total_steps"])
     rising = [
-        step for step in range(1, steps + 1) if rate_factor((step - 0.5) / steps, shape="constant", warmup=warmup) < 1
+        step for step in range(1, steps + 1) if Schedule("constant", warmup, steps).step_factor(step) < 1
     ]
     assert found["warmup_steps"] == len(rising)
     assert found["samples_seen"] == budget

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -36,6 +37,12 @@ def measure(model: nn.Module, batch: Any) -> dict[str, torch.Tensor]:
         "loss": functional.cross_entropy(logits, y, reduction="none"),
         "accuracy": (logits.argmax(-1) == y).float(),
     }
+
+
+def jitter(example: Any, generator: np.random.Generator) -> Any:
+    """An augmentation: a little noise on a point."""
+    x, y = example
+    return x + 0.1 * torch.from_numpy(generator.normal(size=x.shape)).float(), y
 
 
 def evaluation(every: str | int = "64 samples", **settings: Any) -> Evaluation:

@@ -32,7 +32,14 @@ def job(root: Path, arm: str = "baseline", seed: int = 0, *, budget: str = "64 s
     config.loop.budget, config.observe.flush_every = budget, 4
     for key, value in data.items():
         setattr(config.data, key, value)
-    return Job(arm=arm, seed=seed, config=asdict(config), folder=root / arm / f"seed={seed}", changes=data, digest="d")
+    return Job(
+        arm=arm,
+        seed=seed,
+        config=asdict(config),
+        folder=root / arm / f"seed={seed}",
+        changes=data,
+        digest=f"of {budget}",
+    )
 
 
 def test_two_arms_pair_and_a_failed_run_does_not_stop_the_rest(tmp_path: Path) -> None:
@@ -118,6 +125,40 @@ def test_a_killed_study_takes_its_runs_along_and_they_can_start_again(tmp_path: 
     _until(run.outcome.exists)
     assert json.loads(run.outcome.read_text())["reason"] == "the study's process is gone"
     assert run_all([job(tmp_path)], slots=1, fail_fast=False, title="t")[0].status == "finished"
+
+
+def test_a_run_that_was_killed_goes_on_from_its_checkpoint_and_gives_the_same_bits(tmp_path: Path) -> None:
+    """Twice the same job, the second one killed once it has saved something."""
+    whole, cut = (job(tmp_path / name, budget="400 samples") for name in ("whole", "cut"))
+    for one in (whole, cut):
+        one.config["loop"]["checkpoint_every"] = "5 steps"
+    expected = run_all([whole], slots=1, fail_fast=False, title="t")[0]
+    run = RunDir(cut.folder)
+
+    def kill() -> None:
+        _until(lambda: run.checkpoint.exists() and any(run.checkpoint.glob("step=*")))
+        os.kill(_pid_of(run), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    assert run_all([cut], slots=1, fail_fast=False, title="t")[0].reason == "SIGKILL"
+    killer.join()
+    outcome = run_all([cut], slots=1, fail_fast=False, title="t")[0]
+    assert (outcome.status, outcome.weights_sha256) == ("finished", expected.weights_sha256)
+    assert outcome.sessions[1]["first_step"] > 1
+    assert not run.checkpoint.exists()
+    assert len(read_trace(run.trace)) == len(read_trace(RunDir(whole.folder).trace)) == 50
+
+
+def test_what_another_config_has_left_is_cleared_and_not_continued(tmp_path: Path) -> None:
+    first, second = job(tmp_path, budget="1000000 samples"), job(tmp_path, budget="64 samples")
+    run = RunDir(first.folder)
+    threading.Thread(target=lambda: (_until(run.progress.exists), os.kill(os.getpid(), signal.SIGINT))).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_all([first], slots=1, fail_fast=False, title="t")
+    assert list(run.checkpoint.glob("step=*"))
+    outcome = run_all([second], slots=1, fail_fast=False, title="t")[0]
+    assert (outcome.status, outcome.step, len(outcome.sessions)) == ("finished", 8, 1)
 
 
 def _until(condition: Callable[[], bool]) -> None:

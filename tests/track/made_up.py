@@ -49,6 +49,9 @@ def step(number: int, **changed: Any) -> dict[str, Any]:
         "loss_scale": 1.0,
         "step_seconds": 0.5,
         "group_norms": [1.0],
+        "update_ratios": [],
+        "micro_samples": 0,
+        "micro_grad_norm": None,
     } | changed
 
 
@@ -64,6 +67,7 @@ def look(number: int, metric: str, total: float, split: str = "held_out") -> dic
         "metric": metric,
         "sum": total,
         "count": 100,
+        "sum_squares": total,
     }
 
 

@@ -1,0 +1,162 @@
+"""Checkpoints: all that a run needs to go on as if it had never stopped, bit for bit on a CPU.
+
+`<run>/checkpoint/step=<n>/` holds `model.safetensors`, `optimizer.pt` (moments, and the gradient scaler's state) and
+`state.json` (counters, the extent of every table, and the set-up that they belong to). Streams have no state: what they draw is
+a function of seed and step. A folder appears whole or not at all, and nothing in it is unpickled into code.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from ablate.errors import LoopError
+from ablate.loop.parallel import Ranks, full
+from ablate.record.rundir import read_json, write_json
+
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+_READABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """One checkpoint. state: what `save` was given."""
+
+    folder: Path
+    state: dict[str, Any]
+
+    def load(self, ranks: Ranks, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None) -> None:
+        """Put weights, moments and the scaler's state in place. Raises LoopError where a file cannot be read."""
+        try:
+            weights = load_file(self.folder / "model.safetensors")
+            rest = torch.load(self.folder / "optimizer.pt", map_location="cpu", weights_only=True)
+            _load_weights(ranks, weights)
+            if ranks.sharded:
+                set_optimizer_state_dict(ranks.bare, optimizer, rest["optimizer"], options=_WHOLE)
+            else:
+                optimizer.load_state_dict(rest["optimizer"])
+        except _READABLE as error:
+            raise LoopError(
+                f"{self.folder} cannot be read: {type(error).__name__}: {str(error).splitlines()[0]}",
+                f"remove {self.folder}: the run then goes on from an older one, or begins again",
+            ) from error
+        if scaler is not None:
+            scaler.load_state_dict(rest["scaler"])
+
+
+def latest(folder: Path) -> Saved | None:
+    """The newest checkpoint of a run folder's `checkpoint/`; None where there is none."""
+    found = _steps(folder)
+    if not found:
+        return None
+    newest = found[max(found)]
+    try:
+        return Saved(newest, read_json(newest / "state.json"))
+    except (OSError, ValueError) as error:
+        raise LoopError(f"{newest} cannot be read: {error}", f"remove {newest}") from None
+
+
+def save(
+    folder: Path,
+    step: int,
+    state: Mapping[str, Any],
+    ranks: Ranks,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None,
+    *,
+    keep: int,
+) -> None:
+    """Write one checkpoint, and then remove all but the newest `keep`. Every process must call it; the first one writes."""
+    weights = {name: full(tensor).detach().cpu().contiguous() for name, tensor in _unshared(ranks.bare).items()}
+    moments = (
+        get_optimizer_state_dict(ranks.bare, optimizer, options=_WHOLE) if ranks.sharded else optimizer.state_dict()
+    )
+    if ranks.records:
+        part = folder / f".step={step}.{os.getpid()}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        save_file(weights, part / "model.safetensors")
+        torch.save({"optimizer": moments, "scaler": scaler.state_dict() if scaler else None}, part / "optimizer.pt")
+        write_json(part / "state.json", state)
+        for path in (*part.iterdir(), part):
+            _on_disk(path)
+        whole = folder / f"step={step}"
+        shutil.rmtree(whole, ignore_errors=True)
+        part.rename(whole)
+        _on_disk(folder)
+        for old in sorted(_steps(folder))[:-keep]:
+            shutil.rmtree(folder / f"step={old}")
+        for torn in folder.glob(".*.part"):
+            shutil.rmtree(torn, ignore_errors=True)
+    ranks.wait()
+
+
+def check_same_setup(saved: Saved, setup: Mapping[str, Any]) -> None:
+    """Raise LoopError naming what differs first between the run that made a checkpoint and this one."""
+    before, now = dict(_leaves(saved.state["setup"])), dict(_leaves(setup))
+    for key in sorted({*before, *now}, key=lambda key: (key not in before, key not in now, key)):
+        if before.get(key) != now.get(key):
+            raise LoopError(
+                f"{saved.folder} was made with {key}={before.get(key, 'nothing')}, and this run has "
+                f"{key}={now.get(key, 'nothing')}",
+                f"{key}={before[key]} to go on with it, or another folder" if key in before else "another folder",
+            )
+
+
+def _load_weights(ranks: Ranks, weights: dict[str, torch.Tensor]) -> None:
+    if ranks.sharded:
+        set_model_state_dict(ranks.bare, dict(weights), options=_WHOLE)
+        return
+    wanted = set(_unshared(ranks.bare))
+    if wanted != set(weights):
+        odd = sorted(wanted ^ set(weights))[0]
+        raise KeyError(f"the model and the checkpoint do not both have {odd}")
+    ranks.bare.load_state_dict(weights, strict=False)  # the names that are left out share another name's memory
+
+
+def _unshared(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The state by name, one name for each piece of memory: tied weights are saved once."""
+    seen: dict[Any, str] = {}
+    state: dict[str, torch.Tensor] = model.state_dict()
+    for name, tensor in state.items():
+        place = tensor.data_ptr() if not hasattr(tensor, "to_local") else tensor.to_local().data_ptr()
+        seen.setdefault((place, tensor.shape, tensor.stride()) if tensor.numel() and place else name, name)
+    return {name: state[name] for name in seen.values()}
+
+
+def _steps(folder: Path) -> dict[int, Path]:
+    names = ((re.fullmatch(r"step=(\d+)", path.name), path) for path in folder.glob("step=*"))
+    return {int(match[1]): path for match, path in names if match}
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _leaves(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        # As JSON gives it back: what was saved is compared with what is asked now.
+        yield prefix, list(value) if isinstance(value, tuple) else value
+
+
+def _on_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,100 @@
+"""Between two flushes, the host asks the device for nothing."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from ablate import Streams, train
+from ablate.loop import rows
+from ablate.loop.update import Update
+from tests.loop.toy import network, objective, points
+
+READS = ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__", "__array__")
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of every reading of a tensor's value by Python; the loop takes the paths that it takes on a GPU."""
+    seen: list[str] = []
+
+    def spy(name: str) -> Any:
+        original = getattr(torch.Tensor, name)
+
+        def asked(self: torch.Tensor, *arguments: Any, **named: Any) -> Any:
+            seen.append(name)
+            return original(self, *arguments, **named)
+
+        return asked
+
+    def allocate(self: rows.TraceRows, row: rows.DeviceRow) -> None:
+        plain(self, row)
+        self._on_host = []  # as on a GPU, where the numbers are not on the host
+
+    plain = rows.TraceRows._allocate
+    monkeypatch.setattr(rows.TraceRows, "_allocate", allocate)
+    monkeypatch.setattr("ablate.loop.train.Update", partial(Update, waits=False))
+    for name in READS:
+        monkeypatch.setattr(torch.Tensor, name, spy(name))
+    return seen
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_reads_no_tensor_until_its_block_is_full(reads: list[str], precision: str) -> None:
+    """Two runs that differ in thirty steps and in no flush read equally often."""
+
+    def count(steps: int) -> int:
+        model = network(0)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
+        reads.clear()
+        train(
+            model, points(), objective, optimizer=optimizer, budget=steps, accumulate=2, schedule="linear",
+            precision=precision, device="cpu", streams=Streams(seed=0), update_ratio=True, noise_scale=True,
+            flush_every=100,
+        )  # fmt: skip
+        return len(reads)
+
+    assert count(40) == count(10) > 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_spy_sees_a_loop_that_reads_its_loss(reads: list[str], precision: str) -> None:
+    """The count above can fail."""
+
+    def curious(model: torch.nn.Module, batch: Any) -> tuple[torch.Tensor, int]:
+        loss, number = objective(model, batch)
+        float(loss.detach())
+        return loss, number
+
+    model = network(0)
+    train(model, points(), curious, optimizer=torch.optim.AdamW(model.parameters(), fused=True), budget=40,
+          precision=precision, device="cpu", flush_every=100)  # fmt: skip
+    assert reads.count("__float__") >= 40
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_steps_between_flushes_do_not_synchronise(precision: str, clip_norm: float | None) -> None:
+    """CUDA itself is told to raise at any wait for the device, from the third step to the last before the flush."""
+    model = network(0)
+    calls = 0
+
+    def strict(model: torch.nn.Module, batch: Any) -> tuple[torch.Tensor, int]:
+        nonlocal calls
+        calls += 1
+        torch.cuda.set_sync_debug_mode("error" if 3 <= calls <= 30 else "default")
+        return objective(model, batch)
+
+    try:
+        result = train(
+            model, points(), strict, optimizer=torch.optim.AdamW(model.to("cuda").parameters(), fused=True), budget=40,
+            schedule="linear", clip_norm=clip_norm, precision=precision, device="cuda", flush_every=32,
+        )  # fmt: skip
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert result.outcome.status == "finished"
+    assert len(result.trace) == 40
