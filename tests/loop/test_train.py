@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ import pyarrow as pa
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
-from ablate import GradNorms, Streams, read_trace
+from ablate import GradNorms, Streams, read_evals, read_trace, stop_on_signals
 from ablate.errors import LoopError
 from ablate.loop.grad_norm import by_depth, by_kind
 from ablate.loop.schedule import Schedule
 from ablate.loop.streams import SampleOrder
-from tests.loop.toy import evaluation, network, points, run
+from ablate.loop.throughput import model_flops
+from ablate.record.rundir import RunDir
+from ablate.record.values import read_outcome
+from tests.loop.toy import evaluation, network, objective, points, run
 
 
 def weights(model: nn.Module) -> torch.Tensor:
@@ -78,20 +83,6 @@ def test_groups_of_parameters(grouping: Callable[[str], str], name: str, group: 
     assert grouping(name) == group
 
 
-def test_looking_never_touches_the_trajectory() -> None:
-    hashes = {
-        run(evaluation=look, flush_every=flush)[1].outcome.weights_sha256
-        for look, flush in [(None, 32), (evaluation("8 samples"), 1), (evaluation(spacing="log", num_looks=5), 7)]
-    }
-    assert len(hashes) == 1
-
-
-def test_dropout_off_does_not_move_the_sample_order() -> None:
-    orders = [run(network(0, dropout=p))[1].fingerprint.items["order"] for p in (0.0, 0.5)]
-    assert orders[0] == orders[1]
-    assert set(orders[0]) == {"64", "128", "256"}
-
-
 @pytest.mark.parametrize("batch_size", [1, 8, 64, 100])
 def test_sample_k_is_the_same_at_every_batch_size(batch_size: int) -> None:
     _, result = run(batch_size=batch_size, budget="512 samples")
@@ -118,13 +109,6 @@ def test_an_extra_module_leaves_every_other_modules_weights_equal() -> None:
     with_extra, without = build(extra=True), build(extra=False)
     for name in ("first", "last"):
         assert torch.equal(with_extra[name].weight, without[name].weight)
-
-
-def test_nothing_is_drawn_from_the_global_generator() -> None:
-    torch.manual_seed(123)
-    before = torch.get_rng_state()
-    run(evaluation=evaluation())
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
@@ -247,6 +231,8 @@ def frozen() -> nn.Module:
         ({"objective": lambda model, batch: (model(batch[0]).sum(-1), 8)}, "a loss of shape (8,)"),
         ({"objective": lambda model, batch: (model(batch[0]).sum().detach(), 8)}, "no gradient can flow"),
         ({"objective": lambda model, batch: (model(batch[0]).sum(), 0)}, "counted 0 items"),
+        ({"objective": lambda model, batch: (model(batch[0]).sum() * float("nan"), 8)}, "the first loss is nan"),
+        ({"objective": lambda model, batch: (batch[0].requires_grad_().sum(), 8)}, "no parameter has a gradient"),
     ],
 )
 def test_set_ups_that_cannot_train_are_refused_in_words(settings: dict[str, Any], words: str) -> None:
@@ -264,3 +250,86 @@ def test_an_optimizer_of_another_model_is_refused() -> None:
     other = torch.optim.SGD(network().parameters(), lr=0.1)
     with pytest.raises(LoopError, match="owns none of the 4 trainable parameters"):
         train(network(), points(), objective, optimizer=other)
+
+
+class Torn(torch.utils.data.Dataset[Any]):
+    """Points, one of which cannot be read."""
+
+    def __len__(self) -> int:
+        return 256
+
+    def __getitem__(self, k: int) -> Any:
+        if k == 77:
+            raise OSError(f"cannot read example {k}")
+        return points()[k]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_batch_that_raises_leaves_the_record_up_to_there_and_goes_on_as_raised(
+    tmp_path: Path, num_workers: int
+) -> None:
+    with pytest.raises(OSError, match="cannot read example 77"):
+        run(examples=Torn(), folder=tmp_path, evaluation=evaluation(), num_workers=num_workers)
+    at = SampleOrder(Streams(seed=0), np.arange(256)).take(0, 256).index(77)
+    outcome = read_outcome(RunDir(tmp_path))
+    assert outcome is not None
+    assert (outcome.status, outcome.step, outcome.reason) == ("failed", at // 8, "OSError")
+    assert "cannot read example 77" in outcome.sentence
+    assert read_trace(tmp_path / "trace.arrow")["step"].tolist() == list(range(1, at // 8 + 1))
+    assert read_evals(tmp_path / "evals.arrow").curve("loss").samples[0] == 0
+
+
+def test_control_c_in_a_loop_without_signals_keeps_the_record(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def pressed(model: nn.Module, batch: Any) -> tuple[torch.Tensor, int]:
+        calls.append(0)
+        if len(calls) > 6:
+            raise KeyboardInterrupt
+        return objective(model, batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(folder=tmp_path, objective=pressed)
+    outcome = read_outcome(RunDir(tmp_path))
+    assert outcome is not None
+    assert (outcome.status, outcome.step) == ("interrupted", 6)
+    assert len(read_trace(tmp_path / "trace.arrow")) == 6
+
+
+def test_signals_are_what_they_were_after_the_context() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_on_signals(signal.SIGTERM) as stop:
+        assert stop() is None
+        signal.raise_signal(signal.SIGTERM)
+        assert stop() == "SIGTERM"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_standard_error_of_a_look_is_that_of_its_examples() -> None:
+    model, result = run(evaluation=evaluation("256 samples"))
+    x, y = points(100, seed=9).tensors
+    with torch.no_grad():
+        losses = functional.cross_entropy(model.eval()(x), y, reduction="none").double()
+    curve = result.evals.curve("loss")
+    assert curve.value[-1] == pytest.approx(float(losses.mean()), rel=1e-6)
+    assert curve.standard_error[-1] == pytest.approx(float(losses.std() / 10), rel=1e-6)
+
+
+def test_flops_are_six_per_multiplying_weight_and_token() -> None:
+    model = nn.Sequential(nn.Embedding(50, 4), nn.Linear(4, 3))
+    assert model_flops(model) == 6 * (4 * 3 + 3)
+    model[1].requires_grad_(False)
+    assert model_flops(model) == 4 * (4 * 3 + 3)
+    tied = nn.Sequential(nn.Embedding(50, 4), nn.Linear(4, 50, bias=False))
+    tied[1].weight = tied[0].weight
+    assert model_flops(tied) == 6 * 200
+
+
+def test_throughput_names_the_peak_that_it_assumes() -> None:
+    _, plain = run(budget="64 steps")
+    _, told = run(budget="64 steps", assumed_peak=1e9)
+    assert "mfu" not in plain.throughput  # nobody says what this CPU could do
+    assert told.throughput["assumed_peak_flops"] == 1e9
+    expected = told.throughput["train_samples_per_second"] * model_flops(network()) / 1e9
+    assert told.throughput["mfu"] == pytest.approx(expected)
+    assert told.throughput["peak_memory_bytes"] > 1e7

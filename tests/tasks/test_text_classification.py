@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from ablate.config import Config, ModelConfig
 from ablate.errors import DataError
 from ablate.loop.fingerprint import init_hashes
 from ablate.loop.streams import Streams
-from ablate.tasks.text_classification import build_model, pad_batch, text_classification
+from ablate.tasks.text_classification import build_model, objective, pad_batch, text_classification
 
 TINY = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128}
 
@@ -90,3 +92,30 @@ def test_texts_longer_than_the_model_has_places_for_are_refused(tmp_path: Path) 
     config.model = ModelConfig(init="random", shape={**TINY, "max_position_embeddings": 64})
     with pytest.raises(DataError, match=r"data\.max_length=128 is longer than the 64 positions"):
         text_classification(config, Streams(seed=0))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_model_keeps_padding_and_gives_the_same_numbers_but_for_rounding() -> None:
+    from ablate.config import LoopConfig
+    from ablate.loop.fingerprint import setting_items
+    from ablate.loop.precision import Precision
+    from ablate.loop.schedule import Schedule
+    from ablate.tasks.task import quicken
+
+    shape = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    config = ModelConfig(init="random", shape=shape, dropout=0.0)
+    plain, compiled = (build_model(config, 2, Streams(seed=0)) for _ in range(2))
+    assert quicken(compiled, LoopConfig(compile=True)) == "kept: the model is compiled"
+    assert list(plain.state_dict()) == list(compiled.state_dict())
+    for length in (5, 9, 14):  # one graph for all lengths
+        batch = pad_batch([(np.arange(2, length + 2), 0), (np.arange(5, 9), 1)], pad=0)
+        (expected, _), (found, _) = (objective(model, batch) for model in (plain, compiled))
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        found.backward()
+    optimizer = torch.optim.SGD(compiled.parameters(), lr=0.1)
+    settings = {"schedule": Schedule("constant", 0.0, 1), "clip_norm": None}
+    for model in (plain, compiled):
+        items = setting_items(optimizer, Precision("fp32", torch.device("cpu")), model=model, **settings)
+        assert items["precision"]["compiled"] == (model is compiled)
