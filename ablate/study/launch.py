@@ -133,6 +133,22 @@ def run_here(composer: Composer, overrides: Sequence[str]) -> Outcome:
     return execute(make_config(job.config), RunDir(job.folder), changes=job.changes, digest=job.digest)
 
 
+def pace_line(outcome: Outcome) -> str:
+    """How fast a run went, on one line; empty for one that took no step."""
+    rates = outcome.throughput
+    if not rates.get("train_samples_per_second"):
+        return ""
+    parts = [f"train {rates['train_samples_per_second']:.3g} samples/s"]
+    if rates["train_tokens_per_second"]:
+        parts.append(f"{rates['train_tokens_per_second']:.0f} tokens/s")
+    if rates["eval_samples_per_second"]:
+        parts.append(f"eval {rates['eval_samples_per_second']:.3g} samples/s")
+    if "mfu" in rates:
+        parts.append(f"MFU {rates['mfu']:.0%} of an assumed {rates['assumed_peak_flops'] / 1e12:.0f} TFLOP/s")
+    parts.append(f"peak memory {rates['peak_memory_bytes'] / 2**30:.2f} GiB")
+    return "pace " + ", ".join(parts)
+
+
 def eval_curves(place: RunDir) -> dict[str, EvalCurve]:
     """{metric: curve} of a run's evaluations; nothing for a run that did not come as far as its first look."""
     if not place.evals.exists():

@@ -16,7 +16,7 @@ from ablate.loop.streams import Streams
 from ablate.tasks.data import Ids
 from ablate.tasks.models import build
 from ablate.tasks.pieces import Corpus, Pieces, load_corpus
-from ablate.tasks.samples import Sample, Samples, pad_rows
+from ablate.tasks.samples import Sample, Samples, pad_rows, with_spans
 from ablate.tasks.settings import not_causal
 from ablate.tasks.task import Task, count_tokens, make_evaluation
 
@@ -74,16 +74,17 @@ def measure(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, torch.Tenso
 
 
 def _logits(model: nn.Module, batch: dict[str, Any]) -> torch.Tensor:
-    logits: torch.Tensor = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    mask = with_spans(batch["attention_mask"], batch["spans"])
+    logits: torch.Tensor = model(input_ids=batch["input_ids"], attention_mask=mask).logits
     return logits[:, :-1].float()  # the last place has no next token; the loss in fp32 whatever autocast ran in
 
 
-def _rows(batch: dict[str, Any], most_tokens: int) -> Iterator[dict[str, torch.Tensor]]:
+def _rows(batch: dict[str, Any], most_tokens: int) -> Iterator[dict[str, Any]]:
     """The batch in parts of at most `most_tokens` places, one row at least."""
-    tensors = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
+    by_row = {key: value for key, value in batch.items() if key != "num_predicted"}
     rows = max(1, most_tokens // batch["input_ids"].shape[1])
     for start in range(0, len(batch["input_ids"]), rows):
-        yield {key: value[start : start + rows] for key, value in tensors.items()}
+        yield {key: value[start : start + rows] for key, value in by_row.items()}
 
 
 def pad_batch(samples: list[Sample], pad: int) -> dict[str, Any]:
@@ -96,6 +97,7 @@ def pad_batch(samples: list[Sample], pad: int) -> dict[str, Any]:
     return {
         "input_ids": input_ids,
         "attention_mask": attention_mask,
+        "spans": [(0, len(tokens)) for tokens, _ in samples],
         "labels": input_ids.masked_fill(attention_mask == 0, IGNORED),
         "num_predicted": sum(len(tokens) - 1 for tokens, _ in samples),
     }

@@ -13,6 +13,8 @@ from ablate.tasks.tokens import Tokens
 
 Sample = tuple[NDArray[np.integer[Any]], int]
 """(token numbers, label)"""
+Spans = list[tuple[int, int]]
+"""(first token, number of tokens) of each row of a padded batch."""
 
 
 class Samples:
@@ -48,3 +50,12 @@ def pad_rows(sequences: Sequence[Any], value: int) -> tuple[torch.Tensor, torch.
         row[: len(own)] = own
     real = (np.arange(numbers.shape[1]) < lengths[:, None]).astype(np.int64)
     return torch.from_numpy(numbers), torch.from_numpy(real)
+
+
+def with_spans(attention_mask: torch.Tensor, spans: Spans | None) -> torch.Tensor:
+    """The same mask, with the spans of its rows written on it: layers that leave padding out need not ask a GPU for them.
+
+    spans: known where the batch was padded, on the host. They are believed.
+    """
+    attention_mask._spans = spans  # type: ignore[attr-defined]
+    return attention_mask

@@ -16,7 +16,7 @@ from ablate.loop.fingerprint import ids_hash
 from ablate.loop.streams import Streams
 from ablate.tasks.data import Examples, load_examples, split
 from ablate.tasks.models import build
-from ablate.tasks.samples import Sample, Samples, pad_rows
+from ablate.tasks.samples import Sample, Samples, pad_rows, with_spans
 from ablate.tasks.settings import check_fits, load_settings
 from ablate.tasks.task import Task, count_tokens, make_evaluation
 from ablate.tasks.tokenizer import load_tokenizer
@@ -48,13 +48,13 @@ def text_classification(config: Config, streams: Streams) -> Task:
     )
 
 
-def objective(model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
+def objective(model: nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
     """(sum of the cross entropies in nats, number of texts)."""
     logits = _logits(model, batch)
     return functional.cross_entropy(logits, batch["labels"], reduction="sum"), len(batch["labels"])
 
 
-def measure(model: nn.Module, batch: dict[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+def measure(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, torch.Tensor]:
     """Per text: loss in nats and accuracy (0 or 1), each [batch]."""
     logits = _logits(model, batch)
     return {
@@ -63,15 +63,21 @@ def measure(model: nn.Module, batch: dict[str, torch.Tensor]) -> Mapping[str, to
     }
 
 
-def _logits(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    logits: torch.Tensor = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+def _logits(model: nn.Module, batch: dict[str, Any]) -> torch.Tensor:
+    mask = with_spans(batch["attention_mask"], batch["spans"])
+    logits: torch.Tensor = model(input_ids=batch["input_ids"], attention_mask=mask).logits
     return logits.float()  # [batch, classes]; the loss in fp32 whatever autocast ran in
 
 
-def pad_batch(samples: list[Sample], pad: int) -> dict[str, torch.Tensor]:
-    """Pad to the longest of the batch: input_ids and attention_mask [batch, longest], labels [batch], all int64."""
+def pad_batch(samples: list[Sample], pad: int) -> dict[str, Any]:
+    """Pad to the longest of the batch: input_ids and attention_mask [batch, longest], labels [batch], all int64; spans."""
     input_ids, attention_mask = pad_rows([tokens for tokens, _ in samples], pad)
-    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": torch.tensor([y for _, y in samples])}
+    return {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "spans": [(0, len(tokens)) for tokens, _ in samples],
+        "labels": torch.tensor([y for _, y in samples]),
+    }
 
 
 def build_model(config: ModelConfig, num_classes: int, streams: Streams, tokenizer: Any = None) -> nn.Module:

@@ -1,0 +1,232 @@
+"""Leave padding out of a transformers encoder: its layers see one row of real tokens instead of [batch, length].
+
+    reason = unpad(model)   # None: done. Otherwise the sentence says why not, and the model is as it was
+
+The model's code is not touched. Four things happen in a forward call, by hooks, and from its arguments alone:
+
+    base model    makes a `Layout` of the attention mask and hands it down as the keyword `unpadded`
+    each layer    what has one entry per place gets one entry per token: hidden states, rotary tables, position ids
+    attention     each sequence attends within itself
+    last layer    tokens go back to their places, [batch, length, hidden], zeros at the padding
+
+No state outlives the call, so that models, threads, recomputation and copies cannot disturb each other.
+A call that cannot do without padding (a cache, a mask with holes, recorded hidden states) runs padded.
+docs/explain/unpadding.md says what works, what falls back, and what it saves.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from ablate.errors import ModelError
+from ablate.tasks.packed_attention import NAME, Layout, row_spans
+from ablate.tasks.samples import Spans
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def unpad(model: nn.Module) -> str | None:
+    """Make `model` leave padding out of its layers. None when it does now; otherwise why it cannot, and it is as it was.
+
+    Compares the outputs of both ways on a made-up batch of a few tokens: an architecture that does something unexpected is
+    found there, not in a training run. Draws no random number; adds no parameter, buffer or module.
+    """
+    found: list[Any] = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    if not found:
+        return f"{type(model).__name__} holds no transformers model."
+    base = found[0].base_model
+    inside = set(base.modules())
+    if any(module not in inside and base not in set(module.modules()) for module in found):
+        return f"{type(model).__name__} holds more than one transformers model."
+    if hasattr(base, "_unpadding"):
+        return None
+    with _evaluating(base):
+        return _obstacle(base) or _switch(base)
+
+
+def pad_again(model: nn.Module) -> None:
+    """Undo `unpad`. Does nothing to a model that it was not done to."""
+    for module in model.modules():
+        if hasattr(module, "_unpadding"):
+            _undo(module)
+
+
+# ---- hooks: functions of their arguments ------------------------------------------------------------------------------
+
+
+def _enter(base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+    """On the base model: make the layout and hand it down. None lets the call run padded, as it was made."""
+    names = _parameters(base)
+    given = dict(zip(names, args, strict=False)) | kwargs
+    if given.get("output_attentions") or getattr(base.config, "output_attentions", False):
+        raise ModelError(
+            f"output_attentions=True: {type(base).__name__} runs without padding, and so makes no attention weights",
+            "call pad_again(model) and model.set_attn_implementation('eager') first",
+        )
+    layout = None if _must_pad(base, given) else _layout(given)
+    if layout is None:
+        return None
+    # transformers hands a mask of four dimensions on as it is: no [length, length] mask is built, and no value looked at.
+    given["attention_mask"] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=layout.device)
+    given["unpadded"] = layout
+    if "use_cache" in names:
+        given["use_cache"] = False
+    return (), given
+
+
+def _must_pad(base: Any, given: dict[str, Any]) -> bool:
+    """Whether the call uses or makes what has the shape of the padded batch in every layer."""
+    shaped = ("past_key_values", "encoder_hidden_states", "use_cache", "output_hidden_states")
+    asked = any(given.get(name) is not None and given[name] is not False for name in shaped)
+    return asked or bool(getattr(base.config, "output_hidden_states", False))
+
+
+def _layout(given: dict[str, Any]) -> Layout | None:
+    tokens = given.get("inputs_embeds") if given.get("input_ids") is None else given["input_ids"]
+    if not isinstance(tokens, torch.Tensor) or tokens.dim() < 2 or tokens.numel() == 0:
+        return None
+    rows, columns = tokens.shape[:2]
+    mask = given.get("attention_mask")
+    if mask is None:
+        return Layout([(0, columns)] * rows, (rows, columns), tokens.device)
+    if not isinstance(mask, torch.Tensor) or mask.shape != (rows, columns):
+        return None
+    told: Spans | None = None if mask.device.type == "cpu" else getattr(mask, "_spans", None)
+    spans = told or row_spans(mask)
+    return None if spans is None else Layout(spans, (rows, columns), tokens.device)
+
+
+def _drop(_layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+    """On each layer, before it."""
+    layout: Layout | None = kwargs.get("unpadded")
+    if layout is None or layout.full:
+        return None
+    hidden = args[0] if args else kwargs["hidden_states"]
+    if hidden.shape[:2] == layout.shape:  # the first layer's; a packed one has another shape, whatever its size
+        hidden = layout.drop(hidden)
+    rest = {name: layout.drop_all(value) for name, value in kwargs.items() if name != "hidden_states"}
+    return ((hidden, *layout.drop_all(args[1:])), rest) if args else ((), rest | {"hidden_states": hidden})
+
+
+def _put_back(_layer: Any, _args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    """On the last layer, after it."""
+    layout: Layout | None = kwargs.get("unpadded")
+    if layout is None or layout.full:
+        return None
+    return (layout.put_back(output[0]), *output[1:]) if isinstance(output, tuple) else layout.put_back(output)
+
+
+def _parameters(base: Any) -> tuple[str, ...]:
+    return tuple(inspect.signature(base.forward).parameters)
+
+
+# ---- on, off, and the check -------------------------------------------------------------------------------------------
+
+
+def _layers(base: Any) -> nn.ModuleList | None:
+    """The outermost list that has as many modules as the config says layers."""
+    wanted = getattr(base.config, "num_hidden_layers", 0)
+    return next((m for m in base.modules() if isinstance(m, nn.ModuleList) and len(m) == wanted > 0), None)
+
+
+def _obstacle(base: Any) -> str | None:
+    """What can be seen before trying."""
+    name, config = type(base).__name__, base.config
+    if not base._can_set_attn_implementation():
+        return f"{name} computes attention in code of its own, not through transformers' AttentionInterface."
+    if getattr(config, "is_encoder_decoder", False):
+        return f"{name} has an encoder and a decoder; only one stack of layers can leave padding out."
+    if _layers(base) is None:
+        return f"{name} has no list of config.num_hidden_layers={getattr(config, 'num_hidden_layers', None)} layers."
+    if not {"attention_mask", "kwargs"} <= set(_parameters(base)):
+        return f"{name}.forward takes no attention_mask, or no further keywords."
+    for setting in ("layerdrop", "chunk_size_feed_forward"):
+        if getattr(config, setting, 0):
+            return f"config.{setting}={getattr(config, setting)} needs the padded batch in every layer; 0 does not."
+    if (getattr(config, "sliding_window", None) or 0) > 1024:
+        return f"config.sliding_window={config.sliding_window} is more than the 1024 tokens that are tried beforehand."
+    return None
+
+
+def _switch(base: Any) -> str | None:
+    """Put the hooks on, compare, and take them off again if the outputs differ."""
+    name, layers = type(base).__name__, _layers(base)
+    assert layers is not None
+    try:
+        batch = _probe(base)
+        expected = _run(base, batch)
+    except Exception as error:  # whatever somebody else's model raises: it stays padded
+        return f"{name} cannot be tried on made-up tokens: {_first_line(error)}"
+    original = base.config._attn_implementation
+    handles = [base.register_forward_pre_hook(_enter, with_kwargs=True)]
+    handles += [layer.register_forward_pre_hook(_drop, with_kwargs=True) for layer in layers]
+    handles += [layers[-1].register_forward_hook(_put_back, with_kwargs=True)]
+    base._unpadding = ("sdpa" if original == NAME else original, handles)  # NAME: another model shares the config
+    try:
+        base.set_attn_implementation(NAME)
+        pairs = zip(_run(base, batch), expected, strict=True)
+        worst = max(float((a - b).abs().max() / b.abs().max()) / allowed for (a, _), (b, allowed) in pairs)
+        problem = None if worst <= 1.0 else f"outputs without it differ by {worst:.0f} times what rounding explains."
+    except Exception as error:
+        problem = _first_line(error)
+    if problem is None:
+        return None
+    _undo(base)
+    return f"{name} needs its padding: {problem}"
+
+
+def _undo(base: Any) -> None:
+    original, handles = base._unpadding
+    for handle in handles:
+        handle.remove()
+    del base._unpadding
+    base.set_attn_implementation(original)
+
+
+def _probe(base: Any) -> dict[str, torch.Tensor]:
+    """Rows that are full, padded on the right (two of one length), on the left, and one token; longer than a window."""
+    embeddings = base.get_input_embeddings()
+    columns = max(9, (getattr(base.config, "sliding_window", None) or 0) + 3)
+    mask = torch.zeros(5, columns, dtype=torch.int64)
+    for row, places in enumerate((slice(None), slice(columns - 2), slice(columns - 2), slice(3, None), slice(1))):
+        mask[row, places] = 1
+    pad = getattr(base.config, "pad_token_id", None) or 0
+    ids = (torch.arange(mask.numel()).view_as(mask) * 7 + 3) % embeddings.num_embeddings
+    ids[ids == pad] = (pad + 1) % embeddings.num_embeddings
+    ids[mask == 0] = pad
+    return {"input_ids": ids.to(embeddings.weight.device), "attention_mask": mask.to(embeddings.weight.device)}
+
+
+def _run(base: Any, batch: dict[str, torch.Tensor]) -> list[tuple[torch.Tensor, float]]:
+    """(hidden states of the tokens, largest relative difference allowed); on a GPU also in half precision, for its kernel."""
+    mask = batch["attention_mask"] != 0
+    made = []
+    for half in (False, True) if mask.is_cuda else (False,):
+        with torch.autocast(mask.device.type, dtype=torch.bfloat16, enabled=half):
+            hidden = base(**batch)[0]
+        exact = hidden.dtype in (torch.float32, torch.float64) and not half
+        made.append((hidden[mask].float(), 5e-2 if not exact else 5e-3 if mask.is_cuda else 1e-4))  # TF32 on a GPU
+    return made
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
