@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ablate.loop.evaluate import Evaluation as Evaluation
     from ablate.loop.grad_norm import GradNorms as GradNorms
+    from ablate.loop.recorder import Recorder as Recorder
+    from ablate.loop.saver import Checkpoints as Checkpoints
+    from ablate.loop.signals import stop_on_signals as stop_on_signals
     from ablate.loop.streams import Streams as Streams
     from ablate.loop.train import Result as Result
     from ablate.loop.train import train as train
@@ -18,16 +21,30 @@ if TYPE_CHECKING:
     from ablate.record.reader import read_trace as read_trace
 
 _HOMES = {
+    "Checkpoints": "ablate.loop.saver",
     "Evaluation": "ablate.loop.evaluate",
     "GradNorms": "ablate.loop.grad_norm",
+    "Recorder": "ablate.loop.recorder",
     "Result": "ablate.loop.train",
     "Streams": "ablate.loop.streams",
     "read_evals": "ablate.record.reader",
     "read_trace": "ablate.record.reader",
+    "stop_on_signals": "ablate.loop.signals",
     "train": "ablate.loop.train",
 }
 
-__all__ = ["Evaluation", "GradNorms", "Result", "Streams", "read_evals", "read_trace", "train"]
+__all__ = [
+    "Checkpoints",
+    "Evaluation",
+    "GradNorms",
+    "Recorder",
+    "Result",
+    "Streams",
+    "read_evals",
+    "read_trace",
+    "stop_on_signals",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

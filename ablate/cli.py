@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ablate.errors import AblateError, ConfigError, nearest
 
 if TYPE_CHECKING:
+    from ablate.analysis.adopt import Asked
     from ablate.design.compose import Composer
     from ablate.study.planner import Prepared
     from ablate.study.sweep import Launch
@@ -104,10 +105,21 @@ def _plan(typed: list[str]) -> int:
 
 def _report(typed: list[str]) -> int:
     parser = _parser(
-        "report", "Make the tables and the page of a study anew, and print them.", "ablate report runs/reference"
+        "report",
+        "Make the tables and the page of a study anew, and print them. A folder without a plan, of runs that other loops have\n"
+        "recorded, is read as a study: its arms are compared with the arm called baseline by the settings they recorded.",
+        "ablate report runs/reference",
+        "ablate report runs/mine --metric eval_accuracy --smallest-effect 0.005",
     )
     parser.add_argument("folder", type=Path, help="of the study, such as runs/reference")
-    return conclude(parser.parse_args(typed).folder)
+    parser.add_argument("--metric", help="without a plan: primary outcome; eval_loss")
+    parser.add_argument("--smallest-effect", type=float, help="without a plan: smallest difference that matters; 0.01")
+    parser.add_argument("--accepts", default="", help="without a plan: what may come with a change, as init,order")
+    asked = parser.parse_args(typed)
+    from ablate.analysis.adopt import Asked
+
+    accepts = tuple(item for item in asked.accepts.split(",") if item)
+    return conclude(asked.folder, Asked(metric=asked.metric, smallest_effect=asked.smallest_effect, accepts=accepts))
 
 
 def _replay(typed: list[str]) -> int:
@@ -238,12 +250,14 @@ def _task(config: Any) -> Any:
 
 def _single(composer: Composer, typed: list[str]) -> int:
     from ablate.record.rundir import RunDir
-    from ablate.study.launch import eval_curves, run_single
+    from ablate.study.launch import eval_curves, pace_line, run_single
 
     job, outcome, fresh = run_single(composer, typed)
     print(f"{outcome.status}: {outcome.sentence}" if outcome.status == "failed" else outcome.sentence or outcome.status)
     for name, curve in eval_curves(RunDir(job.folder)).items():
         print(f"eval {name}  {curve.value[0]:.4g} -> {curve.value[-1]:.4g} in {len(curve)} looks")
+    if pace := pace_line(outcome):
+        print(pace)
     print(f"run  {job.folder}" + ("" if fresh else "  (was there already; nothing was run)"))
     return int(outcome.status in ("failed", "interrupted"))
 
@@ -281,11 +295,11 @@ def _print_plan(prepared: Prepared) -> None:
     print_plan(plan, forecast, _console())
 
 
-def conclude(folder: Path) -> int:
+def conclude(folder: Path, asked: Asked | None = None) -> int:
     """Make the report of a study and print it. 1 when a run or a control failed, or runs are missing."""
     from ablate.report import build_report, print_report
 
-    analysis = build_report(folder)
+    analysis = build_report(folder, asked)
     print_report(analysis, folder, _console())
     failed = any(run.status in ("failed", "interrupted") for run in analysis.runs)
     return int(failed or not analysis.complete or any(control.status == "failed" for control in analysis.controls))

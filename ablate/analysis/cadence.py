@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.config import ObserveConfig, make_config
+from ablate.config import ObserveConfig
 from ablate.design.plan import Arm
 from ablate.errors import ConfigError, nearest
 from ablate.interval import parse_interval
@@ -53,10 +55,24 @@ class Budget:
 
 
 def budget_of(arm: Arm) -> Budget:
-    """The budget of an arm as its plan has it."""
-    config = make_config(arm.config)
-    total, train = (int(arm.derived[name]) for name in ("samples_seen", "train_examples"))
-    return Budget(total, config.samples_per_step, train, config.observe)
+    """The budget of an arm as its plan has it. Raises ConfigError for runs that did not record enough of it."""
+    names = ("samples_seen", "effective_batch", "train_examples")
+    missing = [name for name in names if name not in arm.derived]
+    if missing:
+        raise ConfigError(
+            f"the runs of {arm.name} cannot be replayed: they do not say {', '.join(missing)}",
+            "a finished run of every arm, recorded with Recorder(..., samples_per_epoch=...)",
+        )
+    total, batch, train = (int(arm.derived[name]) for name in names)
+    return Budget(total, batch, train, _observe(arm.config))
+
+
+def _observe(config: Mapping[str, Any]) -> ObserveConfig:
+    """How a run of ours looks; another loop's settings say nothing of it."""
+    try:
+        return ObserveConfig(**config["observe"])
+    except (KeyError, TypeError, ConfigError):
+        return ObserveConfig()
 
 
 def check_shown(curve: EvalCurve, due: NDArray[np.int64], key: str, level: str, budget: Budget) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ablate.analysis.adopt import isolate_adopted
 from ablate.analysis.readings import RunFiles
 from ablate.analysis.values import Control
 from ablate.control.isolate import isolate
@@ -26,6 +27,8 @@ def controls(plan: Plan, runs: Sequence[RunFiles]) -> tuple[Control, ...]:
 
 def _isolate(plan: Plan, arm: Arm, axis: Axis) -> Control:
     """On paper it was proven before the first run; a plan that says otherwise now was edited, or made by other code."""
+    if not axis.moves:
+        return isolate_adopted(plan.baseline, arm)
     try:
         return isolate(plan.baseline, arm, axis)
     except AblateError as error:

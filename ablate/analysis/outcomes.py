@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.analysis.curves import rms, valley
+from ablate.analysis.noise_scale import noise_scale
 from ablate.analysis.values import MetricInfo
 from ablate.errors import ConfigError, nearest
+from ablate.record.gradient_flags import spikes
 from ablate.record.reader import EvalCurve, Trace
 
 FEWEST_STEPS = 13
@@ -117,6 +119,18 @@ def spread(values: NDArray[np.float64]) -> float:
     return quantile(values, 0.95) - quantile(values, 0.05)
 
 
+def _noise(record: Record) -> float | None:
+    trace = record.trace
+    measured = (trace["micro_samples"] > 0) & (trace["applied"] == 1)
+    step_samples = np.diff(trace["samples"], prepend=0.0)
+    return noise_scale(
+        trace["micro_grad_norm"][measured],
+        trace["grad_norm"][measured],
+        small=trace["micro_samples"][measured],
+        big=step_samples[measured],
+    )
+
+
 def _clipped(record: Record) -> float | None:
     applied = record.trace["applied"] == 1
     return float(np.mean(record.trace["clip_coefficient"][applied] < 1)) if applied.any() else None
@@ -210,6 +224,22 @@ _ALL = (
         "How spiky the gradient norm is: 95 % minus 5 % quantile over the applied steps, in the norm's own unit. The "
         "quantiles are corrected for the number of steps, so that few steps do not look calmer for being few; needs "
         f"{FEWEST_STEPS} steps.",
+    ),
+    _outcome(
+        "grad_norm_spikes",
+        "",
+        None,
+        _norm(lambda values: float(np.mean(spikes(values))), fewest=FEWEST_STEPS),
+        "Share of the applied steps whose gradient norm is above 5 times the median of the 50 applied steps before.",
+    ),
+    _outcome(
+        "grad_noise_scale",
+        "samples",
+        None,
+        _noise,
+        "Gradient noise scale: the batch size at which the gradient's noise is as large as the gradient. From the norms of the "
+        "first forward pass and of the whole step, over the whole run; needs `observe.noise_scale=true` and `loop.accumulate` "
+        "of 2 or more.",
     ),
     _outcome("clipped_share", "", None, _clipped, "Share of the applied steps whose gradient was clipped."),
     _outcome(

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.analysis.adopt import Asked, adopt
 from ablate.analysis.outcomes import OUTCOMES, Record
 from ablate.analysis.values import RunReading
 from ablate.design.plan import Arm, Plan, Run, run_digest
-from ablate.errors import RecordError, StudyError
+from ablate.errors import ConfigError, RecordError, StudyError
 from ablate.record.reader import EvalCurve, Trace, read_evals, read_trace
 from ablate.record.rundir import RunDir, StudyDir, read_json
 from ablate.record.values import Fingerprint, Outcome, read_fingerprint, read_manifest, read_outcome
@@ -44,9 +45,21 @@ class RunFiles:
         return self.outcome.weights_sha256 if self.outcome and self.finished else None
 
 
-def read_plan(folder: Path) -> Plan:
-    """`plan.json` of a study folder. Raises StudyError where there is none, or one that cannot be read."""
+def read_plan(folder: Path, asked: Asked | None = None) -> Plan:
+    """`plan.json` of a study folder; where there is none but runs are, the plan that they could have had.
+
+    asked: for a folder without a plan. Raises StudyError where there is neither, or a plan that cannot be read; ConfigError
+    where something is asked that the plan has fixed.
+    """
     path = StudyDir(folder).plan
+    if asked is not None and asked.anything and path.exists():
+        raise ConfigError(
+            f"{str(folder)!r} has a plan.json, which fixed the metric, the smallest effect and what each axis accepts before "
+            "the first run",
+            f"ablate report {folder}; another metric is another study: study.name=... study.metric=...",
+        )
+    if not path.exists() and any(True for _ in StudyDir(folder).runs()):
+        return adopt(folder, asked or Asked())
     if not path.exists():
         beside = sorted(found.parent.name for found in folder.parent.glob("*/plan.json"))
         known = (

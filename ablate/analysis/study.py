@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ablate.analysis.adopt import Asked
 from ablate.analysis.checks import controls
 from ablate.analysis.conclusions import conclusions
 from ablate.analysis.contrasts import Question, contrast
@@ -26,13 +27,13 @@ from ablate.record.rundir import StudyDir, write_json
 ENDED = ("finished", "diverged", "failed", "interrupted")
 
 
-def analyse(folder: Path) -> Analysis:
+def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
     """Controls, contrasts, replays and conclusions of a study folder.
 
-    Raises StudyError when the folder has no readable plan.json; runs that are missing, going on or broken are readings
-    with a status.
+    asked: of a folder without a plan.json, whose arms are told from its runs. Raises StudyError when the folder has neither
+    runs nor a readable plan.json; runs that are missing, going on or broken are readings with a status.
     """
-    plan = read_plan(folder)
+    plan = read_plan(folder, asked)
     check_metric(plan.metric)
     runs = read_runs(folder, plan)
     common = common_looks(runs)
@@ -67,9 +68,9 @@ def analyse(folder: Path) -> Analysis:
     )
 
 
-def write_analysis(folder: Path) -> Analysis:
+def write_analysis(folder: Path, asked: Asked | None = None) -> Analysis:
     """`analyse`, and `analysis.json` replaced whole."""
-    analysis = analyse(folder)
+    analysis = analyse(folder, asked)
     write_json(StudyDir(folder).analysis, analysis.to_json())
     return analysis
 

@@ -43,6 +43,16 @@ class Measured:
     sum_squares: float
     count: int
 
+    @property
+    def mean(self) -> float:
+        return self.total / max(self.count, 1)
+
+    @classmethod
+    def of(cls, sums: torch.Tensor) -> Measured:
+        """sums: as `sums_of` makes them. Waits for the device."""
+        total, squares, count = sums.tolist()
+        return cls(total, squares, round(count))
+
 
 def evaluate(
     evaluation: Evaluation,
@@ -72,18 +82,17 @@ def evaluate(
                 with precision.autocast():
                     measured = evaluation.measure(model, batch)
                 for name, values in measured.items():
-                    own = _sums(values) if counts else torch.zeros(3, dtype=torch.float64, device=values.device)
+                    own = sums_of(values) if counts else torch.zeros(3, dtype=torch.float64, device=values.device)
                     sums[name] = sums.get(name, 0.0) + own
-            totals = {name: ranks.add(one).tolist() for name, one in sums.items()}
+            return {name: Measured.of(ranks.add(one)) for name, one in sums.items()}
     finally:
         for module, mode in modes:
             module.training = mode
-    return {name: Measured(total, squares, round(count)) for name, (total, squares, count) in totals.items()}
 
 
-def _sums(values: torch.Tensor) -> torch.Tensor:
+def sums_of(values: torch.Tensor) -> torch.Tensor:
     """[sum, sum of squares, count] in fp64: the sum over 25,000 examples must not depend on how they were batched."""
-    values = values.double()
+    values = values.detach().double()
     return torch.stack([values.sum(), values.square().sum(), values.new_full((), values.numel())])
 
 

@@ -55,7 +55,6 @@ class GradNorms:
         group_of = [grouping(name) for name in self.names] if grouping else []
         self.groups = list(dict.fromkeys(group_of))
         self._group_of = torch.tensor([self.groups.index(group) for group in group_of], dtype=torch.long)
-        self._grads: list[torch.Tensor] = []
         self._have: list[int] = []  # places in `parameters` of those with a gradient; on the device, and their groups:
         self._places = self._groups_had = torch.empty(0, dtype=torch.long)
         self._norms = torch.empty(0)
@@ -88,7 +87,7 @@ class GradNorms:
         coefficient = torch.clamp(largest / (total + 1e-6), max=1.0)
         # On a CPU the coefficient is known for nothing, and a product with 1 need not be made: it changes no bit.
         if coefficient.device.type != "cpu" or float(coefficient) != 1.0:
-            torch._foreach_mul_(self._grads or self._present(), coefficient)
+            torch._foreach_mul_(self._present(), coefficient)
         return coefficient
 
     def scale(self, factor: float) -> None:
@@ -127,14 +126,14 @@ class GradNorms:
         return squares.sqrt()
 
     def _present(self) -> list[torch.Tensor]:
-        """The gradients that there are; `_have` keeps the places of their parameters."""
-        found = [(k, p.grad) for k, p in enumerate(self.parameters) if p.grad is not None]
-        self._grads = [local(grad) for _, grad in found]
-        have = [k for k, _ in found]
+        """The gradients that there are; `_have` keeps the places of their parameters, and nothing the gradients themselves."""
+        grads = [p.grad for p in self.parameters]
+        have = [k for k, grad in enumerate(grads) if grad is not None]
+        present = [local(grad) for grad in grads if grad is not None]
         if have and have != self._have:
             # Moved once and kept: a small copy to the device in every step would make the host wait.
-            self._have, device = have, self._grads[0].device
+            self._have, device = have, present[0].device
             self._places = torch.tensor(have, device=device)
             if self.groups:
                 self._groups_had = self._group_of[have].to(device)
-        return self._grads
+        return present

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ablate.errors import AblateError
+from ablate.loop.best import Best
 from ablate.loop.evaluate import Evaluation, Measured, Stop, evaluate
 from ablate.loop.fingerprint import OrderHash, weights_hash
 from ablate.loop.parallel import Ranks
@@ -24,13 +24,11 @@ from ablate.loop.precision import Precision
 from ablate.loop.rows import DeviceRow, TraceRows, open_sink
 from ablate.loop.throughput import Session, peak_memory_bytes, read_sessions, throughput
 from ablate.record.columns import EVALS, TRACE
-from ablate.record.gradient_flags import gradient_flags
+from ablate.record.gradient_flags import COLUMNS, flags_of_trace
+from ablate.record.provenance import now
 from ablate.record.reader import Evals, Trace
 from ablate.record.rundir import RunDir, read_json, write_json
 from ablate.record.values import Fingerprint, Outcome, Status, write_value
-
-LOWER_IS_BETTER = {"loss": True}
-"""For keeping the best look; a metric that is not named here is better when higher."""
 
 DIVERGED = "non-finite gradients"
 
@@ -75,7 +73,7 @@ class Observer:
         self._earlier = self._open_folder(resumed)
         self._order = OrderHash()
         self._train_seconds, self._looked_at = 0.0, -1
-        self._best: dict[str, dict[str, float]] = {}
+        self._best = Best(resumed["best"] if resumed else None)
         extents = resumed["extents"] if resumed else {}
         metadata = {"groups": "\n".join(setting.groups)}
         self._trace = open_sink(
@@ -137,10 +135,10 @@ class Observer:
         self._looked_at = at.samples
         self.session.look(seconds, len(self.evaluation.examples))
         self._write_look(at, seconds, measured)
-        for metric, one in measured.items():
-            self._keep_best(metric, one.total / max(one.count, 1), at.step)
+        means = {metric: one.mean for metric, one in measured.items()}
+        self._best.see(means, at.step)
         if at.step == 0:
-            self.fingerprint.items["loss_at_start"] = {m: one.total / max(one.count, 1) for m, one in measured.items()}
+            self.fingerprint.items["loss_at_start"] = means
             self._write_fingerprint()
 
     @property
@@ -165,7 +163,7 @@ class Observer:
             "culprit": self._rows.culprit,
             "train_seconds": self._train_seconds,
             "looked_at": self._looked_at,
-            "best": self._best,
+            "best": self._best.values,
             "order": self._order.rungs,
             "loss_at_start": self.fingerprint.items.get("loss_at_start"),
         }
@@ -217,9 +215,6 @@ class Observer:
     def _go_on(self, resumed: dict[str, Any]) -> None:
         self._train_seconds, self._looked_at = resumed["train_seconds"], resumed["looked_at"]
         self._rows.skipped, self._rows.culprit = resumed["skipped"], resumed["culprit"]
-        self._best = {
-            name: {"value": float(best["value"]), "step": best["step"]} for name, best in resumed["best"].items()
-        }
         if resumed["loss_at_start"]:
             loss = {name: float(value) for name, value in resumed["loss_at_start"].items()}
             self.fingerprint.items["loss_at_start"] = loss
@@ -242,8 +237,8 @@ class Observer:
             reason=reason,
             sentence=sentence,
             weights_sha256=weights,
-            best=self._best,
-            gradient=self._gradient(),
+            best=self._best.values,
+            gradient=flags_of_trace(self._trace.read(COLUMNS), self.setting.groups),
             throughput=throughput(
                 sessions, flops_per_token=self.setting.flops_per_token, assumed_peak=self.setting.assumed_peak
             ),
@@ -252,11 +247,6 @@ class Observer:
         if self._run is not None:
             write_value(self._run, outcome)
         return outcome
-
-    def _gradient(self) -> dict[str, Any]:
-        trace = Trace(self._trace.table(["applied", "grad_norm", "group_norms"]))
-        applied = trace["applied"] == 1
-        return gradient_flags(trace["grad_norm"][applied], trace.group_norms()[applied], trace.groups)
 
     def _write_look(self, at: Position, seconds: float, measured: dict[str, Measured]) -> None:
         assert self.evaluation is not None
@@ -282,7 +272,7 @@ class Observer:
             "loss": last["loss"],
             "grad_norm": last["grad_norm"],
             "samples_per_second": rates["train_samples_per_second"],
-            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+            "updated": now(),
             "sessions": [one.to_json() for one in (*self._earlier, self.session)],
         }
         write_json(self._run.progress, progress, durable=False)
@@ -290,12 +280,6 @@ class Observer:
     def _write_fingerprint(self) -> None:
         if self._run is not None:
             write_value(self._run, self.fingerprint)
-
-    def _keep_best(self, metric: str, value: float, step: int) -> None:
-        lower = LOWER_IS_BETTER.get(metric, False)
-        best = self._best.get(metric)
-        if best is None or (value < best["value"] if lower else value > best["value"]):
-            self._best[metric] = {"value": value, "step": step}
 
     def _sentence(self, at: Position, reason: str | None) -> str:
         if reason is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ablate.record.columns import TRACE
-from ablate.record.reader import read_table
+from ablate.record.reader import read_blocks, read_table
 from ablate.record.writer import TableWriter
 
 _SCALARS = ("loss", "grad_norm", "clip_coefficient", "applied", "loss_scale", "micro_grad_norm", "culprit")
@@ -33,7 +33,9 @@ class Sink(Protocol):
 
     def close(self) -> None: ...
 
-    def table(self, columns: Sequence[str] | None = None) -> pa.Table: ...
+    def table(self) -> pa.Table: ...
+
+    def read(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]: ...
 
     def extent(self) -> int: ...
 
@@ -53,9 +55,11 @@ class MemoryTable:
 
     def close(self) -> None: ...
 
-    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        whole = pa.Table.from_batches(self.blocks, schema=self.schema)
-        return whole if columns is None else whole.select(columns)
+    def table(self) -> pa.Table:
+        return pa.Table.from_batches(self.blocks, schema=self.schema)
+
+    def read(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        return (block.select(columns) for block in self.blocks)
 
     def extent(self) -> int:
         return 0
@@ -64,8 +68,11 @@ class MemoryTable:
 class FileTable(TableWriter):
     """A sink on disk that can be read back."""
 
-    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        return read_table(self.path, columns)
+    def table(self) -> pa.Table:
+        return read_table(self.path)
+
+    def read(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        return read_blocks(self.path, columns)
 
 
 def open_sink(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 WINDOW = 50
@@ -14,6 +15,9 @@ SPIKE = 5.0
 """A spike is a norm above this many times the median of the `WINDOW` applied steps before it."""
 VANISHED, EXPLODED = 1e-4, 1e3
 """A norm has vanished, or exploded, at this share of its own median over the first `WINDOW` applied steps."""
+
+COLUMNS = ("applied", "grad_norm", "group_norms")
+"""Of the trace, what the flags are told by."""
 
 _FEWEST = 10
 _CHUNK = 8192
@@ -35,26 +39,60 @@ def spikes(norms: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     return found
 
 
-def _at_the_end(norms: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Median over the last steps as a share of the median over the first ones, [...]; 1 for a run too short to tell."""
-    if len(norms) < 2 * _FEWEST:
-        return np.ones(norms.shape[1:])
-    size = min(WINDOW, len(norms) // 2)
-    first, last = np.median(norms[:size], axis=0), np.median(norms[-size:], axis=0)
-    return np.asarray(np.where(first > 0, last / np.where(first > 0, first, 1), 1.0))
+class Ends:
+    """The first and the last `WINDOW` rows of something long, [rows, groups], block by block."""
+
+    def __init__(self) -> None:
+        self._first: list[NDArray[np.floating[Any]]] = []
+        self._last = np.empty((0, 0))
+        self._count = 0
+
+    def add(self, rows: NDArray[np.floating[Any]]) -> None:
+        """rows: [rows, groups], those that come next."""
+        if self._count < WINDOW:
+            self._first.append(rows[: WINDOW - self._count])
+        self._last = np.concatenate([self._last.reshape(-1, rows.shape[1]), rows])[-WINDOW:]
+        self._count += len(rows)
+
+    def share(self) -> NDArray[np.floating[Any]]:
+        """Median over the last rows as a share of the median over the first ones, [groups]; 1 where too few can tell."""
+        if self._count < 2 * _FEWEST:
+            return np.ones(self._last.shape[1])
+        size = min(WINDOW, self._count // 2)
+        first, last = np.median(np.concatenate(self._first)[:size], axis=0), np.median(self._last[-size:], axis=0)
+        return np.asarray(np.where(first > 0, last / np.where(first > 0, first, 1), 1.0))
 
 
 def gradient_flags(
-    norms: NDArray[np.floating[Any]], group_norms: NDArray[np.floating[Any]], groups: Sequence[str]
+    blocks: Iterable[tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]], groups: Sequence[str]
 ) -> dict[str, Any]:
     """`spikes` (how many), `vanished` (names of groups), `exploded` (bool).
 
-    norms: [applied steps]; group_norms: [applied steps, groups]. Failed fine-tunes of BERT are gradients that vanish early in
-    all layers but the top ones (Mosbach et al. 2021, 2006.04884), so vanishing is told group by group.
+    blocks: (global norms [steps], group norms [steps, groups]) of the applied steps, in order, in pieces: a long run is not
+    held in memory whole. Failed fine-tunes of BERT are gradients that vanish early in all layers but the top ones (Mosbach et
+    al. 2021, 2006.04884), so vanishing is told group by group.
     """
-    share = _at_the_end(group_norms) if len(groups) else np.empty(0)
+    norms: list[NDArray[np.floating[Any]]] = []
+    ends = Ends()
+    for some, by_group in blocks:
+        norms.append(some)
+        ends.add(np.column_stack([some, by_group]))
+    if not norms:
+        return {"spikes": 0, "vanished": [], "exploded": False}
+    whole, *shares = ends.share().tolist()
     return {
-        "spikes": int(spikes(norms).sum()),
-        "vanished": [name for name, one in zip(groups, share, strict=True) if one < VANISHED],
-        "exploded": bool(_at_the_end(norms) > EXPLODED),
+        "spikes": int(spikes(np.concatenate(norms)).sum()),
+        "vanished": [name for name, share in zip(groups, shares, strict=True) if share < VANISHED],
+        "exploded": whole > EXPLODED,
     }
+
+
+def flags_of_trace(blocks: Iterable[pa.RecordBatch], groups: Sequence[str]) -> dict[str, Any]:
+    """`gradient_flags` of a trace. blocks: with the columns `COLUMNS`."""
+    return gradient_flags((_applied(block, len(groups)) for block in blocks if block.num_rows), groups)
+
+
+def _applied(block: pa.RecordBatch, num_groups: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    keep = block["applied"].to_numpy(zero_copy_only=False)
+    by_group = np.asarray(block["group_norms"].flatten(), dtype=np.float32).reshape(block.num_rows, num_groups)
+    return block["grad_norm"].to_numpy()[keep], by_group[keep]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from ablate.errors import RecordError
 
+_TOGETHER = 1024
+"""Blocks that are put together at a time."""
+
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Every whole block of an Arrow IPC stream; a torn tail is left out.
@@ -19,26 +22,44 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     columns: those to keep, so that a trace of a million steps need not be in memory whole; None keeps all.
     Raises RecordError when there is no such file or it does not begin like a stream.
     """
+    parts: list[pa.Table] = []
+    waiting: list[pa.RecordBatch] = []
+    schema = None
+    for schema, block in _blocks(path, columns):
+        if block is not None:
+            waiting.append(block)
+        if len(waiting) >= _TOGETHER:
+            parts.append(_together(waiting, schema))
+            waiting = []
+    return pa.concat_tables([*parts, _together(waiting, schema)])
+
+
+def read_blocks(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The blocks of a table one by one, for what is too long to be in memory whole. Raises as `read_table` does."""
+    return (block for _, block in _blocks(path, columns) if block is not None)
+
+
+def _blocks(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[pa.Schema, pa.RecordBatch | None]]:
+    """(schema, block), the schema alone first."""
     try:
         with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-            schema, blocks = stream.schema, []
+            schema = stream.schema
             if columns is not None:
                 schema = pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
+            yield schema, None
             while True:
                 try:
                     block = stream.read_next_batch()
                 except (StopIteration, pa.ArrowInvalid, OSError):
-                    break
-                blocks.append(block if columns is None else _own(block.select(columns)))
-            return pa.Table.from_batches(blocks, schema=schema)
+                    return
+                yield schema, block if columns is None else block.select(columns)
     except (OSError, pa.ArrowInvalid) as error:
         raise RecordError(f"{path} is not a readable table: {error}") from None
 
 
-def _own(block: pa.RecordBatch) -> pa.RecordBatch:
-    """A copy: a column that is only looked at would hold on to the memory of its whole block."""
-    every = pa.array(range(block.num_rows), pa.int64())
-    return block.take(every)
+def _together(blocks: list[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """One copy of many small blocks: each alone weighs more than its rows, and holds on to the columns that were left out."""
+    return pa.Table.from_batches(blocks, schema=schema).combine_chunks()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ablate.analysis.adopt import Asked
 from ablate.analysis.study import write_analysis
 from ablate.analysis.values import Analysis
 from ablate.record.rundir import write_text
@@ -12,12 +13,13 @@ from ablate.report.tables import latex, markdown
 from ablate.report.view import make_view
 
 
-def build_report(folder: Path) -> Analysis:
+def build_report(folder: Path, asked: Asked | None = None) -> Analysis:
     """Write analysis.json, report.md, table.tex and report.html into a study folder; each is replaced whole.
 
+    asked: of a folder without a plan.json, as in `read_plan`.
     Raises StudyError or RecordError when the folder holds no study that can be read.
     """
-    analysis = write_analysis(folder)
+    analysis = write_analysis(folder, asked)
     view = make_view(analysis)
     write_text(folder / "report.md", markdown(view))
     write_text(folder / "table.tex", latex(view))

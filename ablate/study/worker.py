@@ -5,14 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import subprocess
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import yaml
@@ -21,6 +17,7 @@ from ablate.config import Config
 from ablate.errors import AblateError, RecordError
 from ablate.loop.signals import stop_on_signals
 from ablate.record.digest import code_digest
+from ablate.record.provenance import git_state, now, versions
 from ablate.record.rundir import RunDir, write_text
 from ablate.record.values import Manifest, Outcome, read_manifest, read_outcome, write_value
 
@@ -64,7 +61,7 @@ def _execute(
         # The loop has written how far it came; what fails before it leaves the writing to us.
         outcome = read_outcome(run) or Outcome(status="failed", reason=type(error).__name__, sentence=sentence)
         write_value(run, outcome)
-    manifest.ended = _now()
+    manifest.ended = now()
     write_value(run, manifest)
     if follower is not None:
         follower.wait()
@@ -147,9 +144,9 @@ def _manifest(config: Config, changes: dict[str, Any], digest: str) -> Manifest:
         overrides=changes,
         digest=digest,
         code_digest=code_digest(),
-        git=_git_state(),
-        versions={"python": sys.version.split()[0]} | {name: found for name in _PACKAGES if (found := _version(name))},
-        started=_now(),
+        git=git_state(),
+        versions=versions(_PACKAGES),
+        started=now(),
     )
 
 
@@ -183,26 +180,3 @@ def _alone(run: RunDir) -> Iterator[None]:
         yield
     finally:
         os.close(file)
-
-
-def _git_state() -> str | None:
-    """Commit of the current folder, with +dirty; None outside a repository or without git."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True, text=True, timeout=10, check=False, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

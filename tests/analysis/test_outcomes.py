@@ -179,3 +179,14 @@ def test_an_unknown_metric_is_quoted_and_the_nearest_is_named() -> None:
     assert "did you mean 'eval_loss'" in caught.value.problem
     assert caught.value.fix is not None
     assert "study.metric=" in caught.value.fix
+
+
+def test_the_noise_scale_is_read_where_it_was_recorded() -> None:
+    """One step of 8 samples, 4 in its first pass: |G|^2 = (8 * 4 - 4 * 5) / 4 = 3, S = (5 - 4) / (1/4 - 1/8) = 8."""
+    made = trace([4.0**0.5], micro_samples=[4], micro_grad_norm=[5.0**0.5])
+    assert OUTCOMES["grad_noise_scale"](Record(made, {}, np.empty(0, dtype=np.int64))) == pytest.approx(8 / 3, rel=1e-6)
+    assert value("grad_noise_scale", norms=[1.0] * 20) is None
+
+
+def test_the_share_of_spikes() -> None:
+    assert value("grad_norm_spikes", norms=[1.0] * 15 + [9.0] + [1.0] * 4) == pytest.approx(1 / 20)

@@ -64,8 +64,6 @@ def test_the_loop_takes_these_steps_and_these_looks(spacing, batch_size, accumul
     assert found["total_steps"] == -(-budget // size)
     assert found["evaluations"] == 1 + len({-(-samples // size) for samples in due})
     steps = int(found["total_steps"])
-    rising = [
-        step for step in range(1, steps + 1) if Schedule("constant", warmup, steps).step_factor(step) < 1
-    ]
+    rising = [step for step in range(1, steps + 1) if Schedule("constant", warmup, steps).step_factor(step) < 1]
     assert found["warmup_steps"] == len(rising)
     assert found["samples_seen"] == budget

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -109,12 +111,27 @@ def test_a_long_trace_is_flagged_in_pieces_as_it_would_be_in_one() -> None:
 def test_vanishing_is_told_group_by_group_and_exploding_at_all() -> None:
     norms = calm()
     groups = np.stack([norms, norms * np.geomspace(1, 1e-7, len(norms))], axis=1)
-    flags = gradient_flags(norms, groups, ["head", "layer.0"])
+    flags = gradient_flags([(norms, groups)], ["head", "layer.0"])
     assert flags == {"spikes": 0, "vanished": ["layer.0"], "exploded": False}
-    assert gradient_flags(norms * np.geomspace(1, 1e6, len(norms)), groups[:, :0], [])["exploded"]
-    assert gradient_flags(norms[:5], groups[:5], ["a", "b"]) == {"spikes": 0, "vanished": [], "exploded": False}
+    pieces = [(norms[k : k + 7], groups[k : k + 7]) for k in range(0, len(norms), 7)]
+    assert gradient_flags(pieces, ["head", "layer.0"]) == flags
+    assert gradient_flags([(norms * np.geomspace(1, 1e6, len(norms)), groups[:, :0])], [])["exploded"]
+    nothing = {"spikes": 0, "vanished": [], "exploded": False}
+    assert gradient_flags([(norms[:5], groups[:5])], ["a", "b"]) == gradient_flags([], ["a"]) == nothing
 
 
 def test_the_outcome_has_the_flags() -> None:
     _, result = run()
     assert set(result.outcome.gradient) == {"spikes", "vanished", "exploded"}
+
+
+def test_gradients_are_not_held_on_to() -> None:
+    """Kept until the next step, they would be one more copy of the model in memory while it runs forward and backward."""
+    model = network(0)
+    norms = GradNorms(model)
+    model(torch.ones(4, 10)).sum().backward()
+    kept = [weakref.ref(p.grad) for p in model.parameters()]
+    total, _ = norms.measure()
+    norms.clip(total, 1e-3)
+    model.zero_grad(set_to_none=True)
+    assert [ref() for ref in kept] == [None] * 4

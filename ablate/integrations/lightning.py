@@ -1,0 +1,236 @@
+"""Lightning's Trainer: a row for every optimizer step, with the norms before clipping, and its validations."""
+
+# ruff: noqa: ARG002 - Lightning hands every event all it has.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from math import inf, nan
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ablate.errors import LoopError
+from ablate.integrations.batches import num_samples as samples_of
+from ablate.integrations.facts import trainer_items
+from ablate.loop.evaluate import Measured
+from ablate.loop.grad_norm import Grouping, by_depth
+from ablate.loop.recorder import Gradient, Recorder
+from ablate.loop.run_files import place
+
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch.utilities.model_helpers import is_overridden
+except ImportError as missing:
+    raise LoopError(
+        f"ablate.integrations.lightning needs the package lightning: {missing}", "pip install lightning"
+    ) from missing
+
+_PREFIXES = ("val_", "val/")
+_NAMES = {"16": "fp16", "bf16": "bf16"}
+
+
+@dataclass(slots=True)
+class _Step:
+    """What is known so far of the step that is being made: loss [] and samples over its forward passes."""
+
+    gradient: Gradient | None = None
+    rate: float = nan
+    loss_scale: torch.Tensor | float = 1.0
+    loss: torch.Tensor | float = 0.0
+    samples: int = 0
+
+
+class TraceCallback(Callback):
+    """One run of a LightningModule with automatic optimization.
+
+        Trainer(callbacks=[TraceCallback("runs/mine/baseline/seed=0")]).fit(module, train_loader, val_loader)
+
+    folder, arm, seed, grouping, facts: as in `Recorder`. config: None takes the hyperparameters that the module and the data
+        module saved, and the Trainer's settings that change a step.
+    metrics: {name given to `self.log`: name in the record}; None takes `val_loss` and `val/loss` as `loss`, and so on.
+    num_samples(batch): None takes the length of the first tensor.
+
+    The norms are measured in `on_before_optimizer_step`: after the gradients are unscaled, before they are clipped. A full
+    sanity check (`num_sanity_val_steps=-1`) is the look before training. Lightning tells means only of a validation: `sum` is
+    mean * count, `sum_squares` is nan. Raises LoopError for manual optimization, whose clipping nobody sees, for a fused
+    optimizer under fp16, which unscales inside itself, and for a run that goes on from a checkpoint.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        config: Mapping[str, Any] | None = None,
+        arm: str | None = None,
+        seed: int | None = None,
+        grouping: Grouping | None = by_depth,
+        facts: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, str] | None = None,
+        num_samples: Callable[[Any], int] | None = None,
+    ) -> None:
+        place(Path(folder), arm, seed)
+        self.config, self.facts, self.metrics, self.num_samples = config, dict(facts or {}), metrics, num_samples
+        self._recorder = partial(Recorder, folder, arm=arm, seed=seed, grouping=grouping)
+        self._run: Recorder | None = None
+        self._step, self._looked_at = _Step(), 0
+
+    # ---- from beginning to end ---------------------------------------------------------------------------------
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The first moment at which the model is where it will be trained."""
+        self._open(trainer, pl_module)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same, where there is no sanity check."""
+        self._open(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finished."""
+        self._close(None)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Failed, or interrupted."""
+        self._close(exception)
+
+    def _open(self, trainer: Trainer, module: LightningModule) -> None:
+        if self._run is not None:
+            return
+        if trainer.global_step:
+            raise LoopError(
+                f"the Trainer goes on at step {trainer.global_step}, and a trace begins at step 1",
+                "trainer.fit(...) without ckpt_path",
+            )
+        if not module.automatic_optimization:
+            raise LoopError(
+                f"{type(module).__name__} optimizes manually: its gradients are clipped before any event tells of them",
+                "with Recorder(folder, module) as run: ..., and run.step(loss, samples=...) before clipping",
+            )
+        name = _NAMES.get(str(trainer.precision).partition("-")[0], "fp32")
+        (optimizer,) = trainer.optimizers
+        facts = trainer_items(optimizer, module, precision=name, clip_norm=_clip_norm(trainer, module))
+        model = trainer.strategy.model
+        assert model is not None
+        self._run = self._recorder(
+            model, facts=facts | self.facts, samples_per_epoch=_num_examples(trainer),
+            config=_settings(trainer, module) if self.config is None else self.config,
+        ).__enter__()  # fmt: skip
+        self._step = _Step()
+
+    def _close(self, error: BaseException | None) -> None:
+        if self._run is not None:
+            run, self._run = self._run, None
+            run.__exit__(None if error is None else type(error), error, None)
+
+    # ---- in every step -----------------------------------------------------------------------------------------
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Measure; the loss is told later."""
+        if self._run is None or all(p.grad is None for p in pl_module.parameters()):
+            return  # `training_step` returned None: nothing to apply
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            raise LoopError(
+                f"{type(optimizer).__name__} unscales the gradients inside its own step: the norms would be wrong",
+                f"{type(optimizer).__name__}(..., fused=False), or precision='bf16-mixed'",
+            )
+        clip_norm = _clip_norm(trainer, pl_module)
+        gradient = self._run.measure(clip_norm, clips_itself=True)
+        if clip_norm is None and _clips_otherwise(trainer, pl_module):
+            gradient = replace(gradient, clip_coefficient=torch.full_like(gradient.norm, nan))
+        if scaler is not None:
+            self._step.loss_scale = scaler.scale(torch.ones_like(gradient.norm))
+        self._step.gradient, self._step.rate = gradient, optimizer.param_groups[0]["lr"]
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """`outputs["loss"]` is divided already, so that the forward passes of a step add up to the step's loss."""
+        if self._run is None:
+            return
+        step = self._step
+        step.samples += (self.num_samples or samples_of)(batch)
+        step.loss = step.loss + outputs["loss"].detach() if outputs else step.loss
+        if step.gradient is None:
+            return
+        self._step = _Step()
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        self._run.step(
+            step.loss,
+            samples=step.samples,
+            learning_rate=step.rate,
+            loss_scale=step.loss_scale,
+            applied=None if scaled else True,  # without a scaler Lightning applies whatever there is
+            gradient=step.gradient,
+        )
+
+    # ---- validations -------------------------------------------------------------------------------------------
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A new count."""
+        self._looked_at = 0
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any,
+                                batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip
+        """How many examples are looked at is known only by counting: limits and samplers change it."""
+        self._looked_at += (self.num_samples or samples_of)(batch)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """One look; a sanity check counts if it saw everything."""
+        if self._run is None or (trainer.sanity_checking and trainer.num_sanity_val_steps != inf):
+            return
+        (count,) = self._run.ranks.add_counts(self._looked_at)
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self._run.look(
+            {
+                self._name(name): Measured(value * count, nan, count)
+                for name, value in logged.items()
+                if self._name(name)
+            }
+        )
+
+    def _name(self, logged: str) -> str:
+        """Of a metric in the record; empty for one that is none of the validation's."""
+        if self.metrics is not None:
+            return self.metrics.get(logged, "")
+        return next((logged.removeprefix(start) for start in _PREFIXES if logged.startswith(start)), "")
+
+
+def _clip_norm(trainer: Trainer, module: LightningModule) -> float | None:
+    """Largest global norm, where that is how Lightning clips."""
+    by_norm = str(trainer.gradient_clip_algorithm or "norm") in ("norm", "GradClipAlgorithmType.NORM")
+    own = is_overridden("configure_gradient_clipping", module)
+    return float(trainer.gradient_clip_val) if trainer.gradient_clip_val and by_norm and not own else None
+
+
+def _clips_otherwise(trainer: Trainer, module: LightningModule) -> bool:
+    """By value, or in the module's own way: there is no one factor."""
+    return bool(trainer.gradient_clip_val) or is_overridden("configure_gradient_clipping", module)
+
+
+def _num_examples(trainer: Trainer) -> int | None:
+    try:
+        return len(getattr(trainer.train_dataloader, "dataset", None))  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def _settings(trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+    names = ("precision", "max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val")
+    data = getattr(trainer, "datamodule", None)
+    return {
+        "trainer": {name: getattr(trainer, name) for name in names}
+        | {"gradient_clip_algorithm": str(trainer.gradient_clip_algorithm or "norm")},
+        "model": dict(module.hparams) | {"class": type(module).__name__},
+        "data": dict(data.hparams) if data is not None else {},
+    }

@@ -1,0 +1,203 @@
+"""Hugging Face's Trainer: a row for every optimizer step, with the norms before clipping, and its evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+
+from ablate.errors import LoopError
+from ablate.integrations.batches import num_samples as samples_of
+from ablate.integrations.facts import trainer_items
+from ablate.integrations.wrap import wrapped
+from ablate.loop.evaluate import Measured
+from ablate.loop.grad_norm import Grouping, by_depth
+from ablate.loop.recorder import Gradient, Recorder
+from ablate.loop.run_files import place
+
+_NO_SETTING = (
+    "output_dir", "run_name", "project", "report_to", "disable_tqdm", "logging_", "log_", "save_", "push_to_hub", "hub_",
+    "trackio_", "do_", "local_rank", "resume_from_checkpoint", "debug", "skip_memory_metrics",
+)  # fmt: skip
+"""Beginnings of the arguments that say where a run goes and what it tells; they make no arm another one."""
+
+_TIMINGS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "jit_compilation_time")
+
+
+@dataclass(slots=True)
+class _Step:
+    """What is known so far of the step that is being made: loss [] and samples over its forward passes."""
+
+    gradient: Gradient | None = None
+    loss: torch.Tensor | None = None
+    samples: int = 0
+
+
+class TraceCallback(TrainerCallback):
+    """Attaches itself: one line between making the Trainer and training, for one run.
+
+        trainer = Trainer(model=model, args=args, train_dataset=train, eval_dataset=held_out)
+        TraceCallback(trainer, "runs/mine/baseline/seed=0")
+        trainer.train()
+
+    folder, arm, seed, grouping, facts: as in `Recorder`. config: None takes the Trainer's arguments and the model's config.
+    num_samples(batch): None takes the length of the first tensor.
+
+    Clipping comes before every event, so the norms are measured where Accelerate has unscaled the gradients and not yet
+    clipped them: while `train` runs, the Trainer's `training_step` and its accelerator's `unscale_gradients` are wrapped, and
+    afterwards they are as before. Of an evaluation the Trainer tells means only: `sum` is mean * count, `sum_squares` is nan.
+    `train` raises LoopError where the gradients cannot be seen unclipped (DeepSpeed), and where it resumes from a checkpoint.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: str | Path,
+        *,
+        config: Mapping[str, Any] | None = None,
+        arm: str | None = None,
+        seed: int | None = None,
+        grouping: Grouping | None = by_depth,
+        facts: Mapping[str, Any] | None = None,
+        num_samples: Callable[[Any], int] | None = None,
+    ) -> None:
+        place(Path(folder), arm, seed)
+        self.trainer: Any = trainer
+        self.config, self.facts, self.num_samples = config, dict(facts or {}), num_samples or samples_of
+        self._recorder = partial(Recorder, folder, arm=arm, seed=seed, grouping=grouping)
+        self._run: Recorder | None = None
+        self._step, self._tokens = _Step(), 0
+        self._whole, self._inside = ExitStack(), ExitStack()
+        # The Trainer has no event for a failure, and a record that does not say how its run ended is half a record.
+        self._whole.enter_context(wrapped(trainer, "train", self._train))
+
+    # ---- around the whole of training --------------------------------------------------------------------------
+
+    def _train(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """One run: a second `train` does not replace its record."""
+        if self not in self.trainer.callback_handler.callbacks:
+            self.trainer.add_callback(self)
+        try:
+            output = original(*args, **kwargs)
+        except BaseException as error:
+            self._close(error)
+            raise
+        finally:
+            self._whole.close()
+            self.trainer.remove_callback(self)
+        self._close(None)
+        return output
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        """The model is on its device, wrapped, and has not moved: the record begins."""
+        if state.global_step:
+            raise LoopError(
+                f"the Trainer goes on at step {state.global_step}, and a trace begins at step 1",
+                "trainer.train() without resume_from_checkpoint",
+            )
+        self._close(LoopError("the Trainer began again"))  # auto_find_batch_size, after it ran out of memory
+        trainer = self.trainer
+        precision = "fp16" if args.fp16 else "bf16" if args.bf16 else "fp32"
+        optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
+        facts = trainer_items(optimizer, trainer.model, precision=precision, clip_norm=args.max_grad_norm or None)
+        self._run = self._recorder(
+            trainer.model_wrapped, facts=facts | self.facts, samples_per_epoch=_length(trainer.train_dataset),
+            config=_settings(trainer) if self.config is None else self.config,
+        ).__enter__()  # fmt: skip
+        self._step, self._tokens = _Step(), 0
+        self._inside.enter_context(wrapped(trainer, "training_step", self._training_step))
+        self._inside.enter_context(wrapped(trainer.accelerator, "unscale_gradients", self._unscale_gradients))
+
+    def _close(self, error: BaseException | None) -> None:
+        """The methods are as before, and how it ended is on record."""
+        self._inside.close()
+        if self._run is not None:
+            run, self._run = self._run, None
+            run.__exit__(None if error is None else type(error), error, None)
+
+    # ---- in every step -----------------------------------------------------------------------------------------
+
+    def _training_step(
+        self, original: Callable[..., torch.Tensor], model: Any, inputs: Any, *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """What it returns is divided already, so that the forward passes of a step add up to the step's loss."""
+        step = self._step
+        step.samples += self.num_samples(inputs)
+        loss = original(model, inputs, *args, **kwargs)
+        step.loss = loss if step.loss is None else step.loss + loss
+        return loss
+
+    def _unscale_gradients(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Accelerate unscales once per step, right before it clips."""
+        original(*args, **kwargs)
+        if self.trainer.accelerator.sync_gradients and self._step.gradient is None:
+            self._step.gradient = self._measure()
+
+    def _measure(self) -> Gradient:
+        assert self._run is not None
+        return self._run.measure(self.trainer.args.max_grad_norm or None, clips_itself=True)
+
+    def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, *_: Any, **kwargs: Any) -> None:
+        """The step's row: its loss is known, and its rate is not yet the next one's."""
+        if self._run is None:
+            return
+        step, self._step = self._step, _Step()
+        scaler = getattr(self.trainer.accelerator, "scaler", None)
+        if step.gradient is None and (args.max_grad_norm or scaler is not None):
+            raise LoopError(
+                "the gradients of this Trainer were clipped where they cannot be measured before",
+                "TrainingArguments(max_grad_norm=0), or train without DeepSpeed",
+            )
+        assert step.loss is not None
+        tokens = int(state.num_input_tokens_seen) if args.include_num_input_tokens_seen == "non_padding" else 0
+        self._run.step(
+            step.loss,
+            samples=step.samples,
+            tokens=tokens - self._tokens if self._run.ranks.records else 0,  # they are those of all processes already
+            learning_rate=kwargs["optimizer"].param_groups[0]["lr"],
+            loss_scale=1.0 if scaler is None else scaler.scale(torch.ones((), device=step.loss.device)),
+            applied=True if scaler is None else None,  # without a scaler the Trainer applies whatever there is
+            gradient=step.gradient or self._measure(),
+        )
+        self._tokens = tokens
+
+    # ---- evaluations -------------------------------------------------------------------------------------------
+
+    def on_evaluate(self, *_: Any, **kwargs: Any) -> None:
+        """`eval_loss` becomes `loss` of the split `held_out`; `eval_other_loss` becomes `loss` of the split `other`."""
+        metrics: Mapping[str, Any] = kwargs.get("metrics") or {}
+        timing = next((key for key in metrics if key.endswith("_runtime")), None)
+        if self._run is None or timing is None:
+            return
+        prefix = timing.removesuffix("_runtime")
+        # Where the length is not known, 1 leaves the mean right.
+        count = _length(getattr(kwargs.get("eval_dataloader"), "dataset", None)) or 1
+        found = {
+            key.removeprefix(f"{prefix}_"): Measured(float(value) * count, nan, count)
+            for key, value in metrics.items()
+            if key.startswith(f"{prefix}_") and isinstance(value, int | float)
+        }
+        split = "held_out" if prefix == "eval" else prefix.removeprefix("eval_")
+        self._run.look({name: one for name, one in found.items() if name not in _TIMINGS}, split=split)
+
+
+def _length(examples: Any) -> int | None:
+    try:
+        return len(examples)
+    except TypeError:
+        return None
+
+
+def _settings(trainer: Any) -> dict[str, Any]:
+    """The Trainer's arguments and what the model's config has of its own."""
+    given = {key: value for key, value in trainer.args.to_dict().items() if not key.startswith(_NO_SETTING)}
+    config: Any = getattr(trainer.model, "config", None)
+    own = config.to_diff_dict() if hasattr(config, "to_diff_dict") else {"class": type(trainer.model).__name__}
+    return {"trainer": given, "model": own}

@@ -1,0 +1,285 @@
+"""The same record from a loop that is not ours: every step's norms before clipping, looks, fingerprint and outcome."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ablate.errors import AblateError, LoopError
+from ablate.loop.best import Best
+from ablate.loop.evaluate import Measured, sums_of
+from ablate.loop.fingerprint import OrderHash, environment, model_items, weights_hash
+from ablate.loop.grad_norm import GradNorms, Grouping, by_depth
+from ablate.loop.parallel import Ranks
+from ablate.loop.position import Position
+from ablate.loop.rows import DeviceRow, Sink, TraceRows, open_sink
+from ablate.loop.run_files import SmallFiles, place
+from ablate.loop.throughput import Session, model_flops, peak_memory_bytes, throughput
+from ablate.record.columns import EVALS, TRACE
+from ablate.record.gradient_flags import COLUMNS, flags_of_trace
+from ablate.record.values import Outcome, Status
+
+_FLUSH_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """What was measured of a step's gradient, on its device: norm [], clip_coefficient [], group_norms [groups], and the place
+    of the first parameter that is not finite []."""
+
+    norm: torch.Tensor
+    clip_coefficient: torch.Tensor
+    group_norms: torch.Tensor
+    culprit: torch.Tensor
+
+
+class Recorder:
+    """Writes a run folder from any loop; two lines in it are enough.
+
+        with Recorder("runs/mine/baseline/seed=0", model, config=settings) as run:
+            for batch in loader:
+                loss = ...
+                loss.backward()
+                run.step(loss, samples=len(batch))
+                optimizer.step()
+                optimizer.zero_grad()
+            run.look({"loss": loss_of_each_example})
+
+    folder: of the run, `<study>/<arm>/seed=<n>`; of the study, where `arm` and `seed` are given. What an earlier run left in
+        the run's folder is replaced.
+    model: with the weights it starts from, on its device; wrapped by DDP or `fully_shard` where several processes train.
+    config: whatever settings the run has, nested as you like; arms are compared by its leaves.
+    samples_per_epoch: for the column `epoch`, which is nan without it.
+    grouping: a parameter's name -> its group, for norms per group.
+    facts: further items for the fingerprint, such as hashes of the splits.
+    flush_every: steps that are kept on the device before they are written.
+
+    It draws from no generator, leaves the optimizer alone, and in `step` the host never waits for the device. Inside `with`,
+    an exception becomes the run's outcome and goes on. Raises RecordError for a folder that names no arm and seed.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        model: nn.Module,
+        *,
+        config: Mapping[str, Any] | None = None,
+        arm: str | None = None,
+        seed: int | None = None,
+        samples_per_epoch: int | None = None,
+        grouping: Grouping | None = by_depth,
+        facts: Mapping[str, Any] | None = None,
+        flush_every: int = 32,
+    ) -> None:
+        self._place = place(Path(folder), arm, seed)
+        self.config, self.facts = dict(config or {}), dict(facts or {})
+        self.samples_per_epoch, self.grouping, self.flush_every = samples_per_epoch, grouping, flush_every
+        self.ranks = Ranks(getattr(model, "_orig_mod", model))  # `torch.compile` prefixes every parameter's name
+        self.at = Position()
+        self._opened = False
+
+    def __enter__(self) -> Self:
+        bare, writes = self.ranks.bare, self.ranks.records
+        self.norms = GradNorms(bare, self.grouping)
+        if not self.norms.parameters:
+            raise LoopError(f"no parameter of {type(bare).__name__} requires a gradient", "p.requires_grad_(True)")
+        self.device = self.norms.parameters[0].device
+        items = model_items(bare) | {"environment": environment(self.device)} | self.facts
+        self.session, device = Session(), str(items["environment"]["device"])
+        self._files = SmallFiles(*self._place, config=self.config, items=items, device=device, writes=writes)
+        folder, groups = self._place[0].path, {"groups": "\n".join(self.norms.groups)}
+        self._trace: Sink = open_sink(folder, "trace", TRACE, groups, keep=writes)
+        self._evals: Sink = open_sink(folder, "evals", EVALS, keep=writes)
+        rates = self._rates = deque[float]()  # of the rows that have not arrived yet, in their order
+        self._rows = TraceRows(self._trace, self.flush_every, rate=lambda _: rates.popleft(), names=self.norms.names)
+        self._order, self._best = OrderHash(), Best()
+        self._none = torch.zeros((), device=self.device)
+        self._train_seconds = 0.0
+        self._opened = True
+        self._clock = self._flushed = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finished; failed where an exception ended it; interrupted by anything else, such as Ctrl-C."""
+        if not self._opened:
+            return
+        reason = type(error).__name__
+        if error is None and self.at.step:
+            self._end("finished", "end", f"finished after {self.at.step} steps")
+        elif error is None:
+            self._end("failed", "no step", "no step was recorded: call run.step(...) after every backward pass")
+        elif isinstance(error, Exception):
+            self._end("failed", reason, error.problem if isinstance(error, AblateError) else f"{reason}: {error}")
+        else:
+            self._end("interrupted", reason, f"interrupted after {self.at.step} steps: {reason}")
+
+    # ---- what the loop tells -----------------------------------------------------------------------------------
+
+    def step(
+        self,
+        loss: torch.Tensor | float,
+        *,
+        samples: int,
+        tokens: int = 0,
+        learning_rate: float = math.nan,
+        clip_norm: float | None = None,
+        loss_scale: torch.Tensor | float = 1.0,
+        applied: torch.Tensor | bool | None = None,
+        ids: Sequence[int] | NDArray[np.int64] | None = None,
+        gradient: Gradient | None = None,
+    ) -> torch.Tensor:
+        """One optimizer step: after backward, and after `scaler.unscale_(optimizer)` where there is a gradient scaler; before
+        any clipping and before the optimizer's step. Returns the global gradient norm, fp32 [] on its device.
+
+        loss: the number whose gradient this is, mean over the step's items; [] on any device.
+        samples, tokens: of this step, in this process.
+        clip_norm: largest global norm; the gradients are scaled down to it here. None leaves them as they are.
+        loss_scale: the scaler's scale. applied: whether the step will be taken; None is told by a finite norm.
+        ids: identity of each sample, on the host, for the control that arms saw the same order; of one process only.
+        gradient: what `measure` gave, in a loop that knows the loss only after its optimizer's step.
+        """
+        self._check_open()
+        if not isinstance(samples, int) or samples < 1:
+            raise LoopError(f"step was given samples={samples!r}, expected a whole number from 1", "samples=len(batch)")
+        gradient = gradient or self.measure(clip_norm)
+        self._add_order(ids, samples)
+        samples, tokens = self.ranks.add_counts(samples, tokens)
+        row = DeviceRow(
+            loss=self.ranks.add(self._number(loss) / self.ranks.size),
+            grad_norm=gradient.norm,
+            clip_coefficient=gradient.clip_coefficient,
+            applied=torch.isfinite(gradient.norm) if applied is None else self._number(applied),
+            loss_scale=self._number(loss_scale),
+            micro_grad_norm=self._none,
+            culprit=gradient.culprit,
+            group_norms=gradient.group_norms,
+            update_ratios=gradient.group_norms[:0],
+        )
+        self._rates.append(float(learning_rate))
+        at = self.at
+        at.step, at.samples, at.tokens = at.step + 1, at.samples + samples, at.tokens + tokens
+        seconds = time.perf_counter() - self._clock
+        self._train_seconds += seconds
+        self.session.step(seconds, samples, tokens)
+        full = self._rows.add((at.step, self._epoch(), at.samples, at.tokens, seconds, 0), row)
+        if full or (self.device.type == "cpu" and time.perf_counter() - self._flushed > _FLUSH_SECONDS):
+            self._flush(wait=False)
+        self._clock = time.perf_counter()
+        return gradient.norm
+
+    def measure(self, clip_norm: float | None = None, *, clips_itself: bool = False) -> Gradient:
+        """The gradients as they are now; then clipped.
+
+        clips_itself: the loop clips to `clip_norm` after this: the coefficient is computed and nothing is scaled.
+        """
+        self._check_open()
+        norm, group_norms = self.norms.measure()
+        # Asked for in every step: whether it is needed is known on the device only.
+        culprit = self.norms.first_non_finite()
+        if clips_itself and clip_norm is not None:
+            coefficient = torch.clamp(clip_norm / (norm + 1e-6), max=1.0)
+        else:
+            coefficient = self.norms.clip(norm, clip_norm)
+        return Gradient(norm, coefficient, group_norms, culprit)
+
+    def look(self, metrics: Mapping[str, torch.Tensor | Measured], *, split: str = "held_out") -> None:
+        """One evaluation, after the optimizer's step; and one before the first step, if the fall is to be seen whole.
+
+        metrics: per example, {"loss": [examples], ...}: sum, sum of squares and count are kept. `Measured` for sums that were
+            made elsewhere; its `sum_squares` is nan where only a mean is known.
+        The time since the last step, or since the last look, is the evaluation's and no training time.
+        """
+        self._check_open()
+        measured = {name: self._sums(name, values) for name, values in metrics.items()}
+        seconds = time.perf_counter() - self._clock
+        self.session.look(seconds, max((one.count for one in measured.values()), default=0))
+        self._flush(wait=True)
+        at = self.at
+        rows = [
+            (at.step, self._epoch(), at.samples, at.tokens, self._train_seconds, seconds, split, name,
+             one.total, one.count, one.sum_squares)
+            for name, one in measured.items()
+        ]  # fmt: skip
+        if rows:
+            self._evals.write(dict(zip(EVALS.names, map(list, zip(*rows, strict=True)), strict=True)))
+        if split == "held_out":
+            means = {name: one.mean for name, one in measured.items()}
+            self._best.see(means, at.step)
+            if at.step == 0:
+                self._files.add_item("loss_at_start", means)
+        self._clock = time.perf_counter()
+
+    # ---- how it is kept ----------------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if not self._opened:
+            raise LoopError("this Recorder is not open", "with Recorder(folder, model) as run: ...")
+
+    def _epoch(self) -> float:
+        return self.at.samples / self.samples_per_epoch if self.samples_per_epoch else math.nan
+
+    def _number(self, value: torch.Tensor | float) -> torch.Tensor:
+        """A scalar [] on the device, without its graph; no host sync."""
+        if not isinstance(value, torch.Tensor):
+            return torch.full((), float(value), device=self.device)
+        if value.numel() != 1:
+            raise LoopError(f"step was given {tuple(value.shape)} numbers where one belongs", "loss.mean()")
+        return value.detach().reshape(()).to(self.device, non_blocking=True)
+
+    def _add_order(self, ids: Sequence[int] | NDArray[np.int64] | None, samples: int) -> None:
+        if ids is None or self.ranks.size > 1:
+            return
+        if isinstance(ids, torch.Tensor) and ids.device.type != "cpu":
+            raise LoopError(f"ids lie on {ids.device}: the host would have to wait for them", "ids on the host")
+        known = np.asarray(ids, dtype=np.int64)
+        if known.shape != (samples,):
+            raise LoopError(f"step was given ids of shape {known.shape} and samples={samples}", "one id per sample")
+        self._order.add(known)
+
+    def _sums(self, name: str, values: torch.Tensor | Measured) -> Measured:
+        if isinstance(values, Measured):
+            return values
+        if not isinstance(values, torch.Tensor) or values.dim() == 0:
+            raise LoopError(
+                f"look({{{name!r}: {values}}}) is one number, and a mean of batch means is not the mean",
+                "one value per example: cross_entropy(..., reduction='none')",
+            )
+        return Measured.of(self.ranks.add(sums_of(values)))
+
+    def _flush(self, *, wait: bool) -> None:
+        self._rows.flush(wait=wait)
+        self._flushed = time.perf_counter()
+        self.session.peak_memory_bytes = peak_memory_bytes(self.device)
+        self._files.progress(self._rows.last, self.session)
+
+    def _end(self, status: Status, reason: str, sentence: str) -> None:
+        weights = weights_hash(self.ranks.bare.state_dict().items()) if status == "finished" else None
+        # A device that has failed must not hide why, nor keep the outcome from being written.
+        with suppress(RuntimeError) if status == "failed" else nullcontext():
+            self._flush(wait=True)
+        self._opened = False
+        gradient = flags_of_trace(self._trace.read(COLUMNS), self.norms.groups)
+        self._trace.close()
+        self._evals.close()
+        if self._order.rungs:
+            self._files.add_item("order", self._order.rungs)
+        flops = model_flops(self.ranks.bare)
+        self._files.end(Outcome(
+            status=status, step=self.at.step, reason=reason, sentence=sentence, weights_sha256=weights,
+            best=self._best.values, gradient=gradient, sessions=[self.session.to_json()],
+            throughput=throughput([self.session], flops_per_token=flops, assumed_peak=None),
+        ))  # fmt: skip
