@@ -141,7 +141,10 @@ def turn_on_unpad(model: nn.Module) -> str:
     if find_spec("ablate.tasks.unpad") is None:
         return "unpadding not available"
     reason = import_module("ablate.tasks.unpad").unpad(model)
-    return "unpadding on" if reason is None else f"unpadding off: {reason}"
+    if reason is not None:
+        return f"unpadding off: {reason}"
+    reason = import_module("ablate.tasks.unread").leave_unread(model)
+    return "unpadding on, last layer for first tokens only" if reason is None else f"unpadding on ({reason})"
 
 
 # ---- raw PyTorch ------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ class Manifest:
     device: str = ""
     num_threads: int = 0
     padding: str = ""
-    """What the model did with padding: `left out`, or `kept: ` and why."""
+    """What the model did with padding: `left out` (of the last layer perhaps more), or `kept: ` and why."""
     started: str = ""
     """UTC, ISO 8601."""
     ended: str | None = None

@@ -9,7 +9,7 @@ from itertools import accumulate, groupby
 from typing import Any
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -46,6 +46,8 @@ class Layout:
         self.starts = [row * shape[1] + spans[row][0] for row in order]  # in [rows * columns]
         self.lengths = [spans[row][1] for row in order]
         self.full = sum(self.lengths) == shape[0] * shape[1]
+        self.first_only = False
+        """Whether only each sequence's first token will be read of the last layer."""
         self.groups = [(len(list(same)), length) for length, same in groupby(self.lengths)]
         self._dropped: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._bands: dict[tuple[int, int, bool], torch.Tensor] = {}
@@ -54,6 +56,11 @@ class Layout:
     def index(self) -> torch.Tensor:
         """Place of each token in the padded batch, int64 [tokens]."""
         return self._send([start + k for start, n in zip(self.starts, self.lengths, strict=True) for k in range(n)])
+
+    @cached_property
+    def first_index(self) -> torch.Tensor:
+        """Place of each sequence's first token in the padded batch, int64 [rows], rows in packed order."""
+        return self._send(self.starts)
 
     @cached_property
     def dense_index(self) -> torch.Tensor:
@@ -81,11 +88,17 @@ class Layout:
         """[rows, columns, ...] -> [1, tokens, ...]."""
         return hidden.flatten(0, 1).index_select(0, self.index).unsqueeze(0)
 
+    def keep_first(self, hidden: torch.Tensor) -> torch.Tensor:
+        """First tokens of a packed row [1, tokens, ...] or of a full batch [rows, columns, ...]: [1, rows, ...]."""
+        index = self.first_index if self.full else self.cumulative[:-1]
+        return hidden.flatten(0, 1).index_select(0, index).unsqueeze(0)
+
     def put_back(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[1, tokens, ...] -> [rows, columns, ...], zeros at the padding."""
+        """[1, tokens, ...], or [1, rows, ...] where only first tokens are left -> [rows, columns, ...], zeros elsewhere."""
         rest = hidden.shape[2:]
         places = hidden.new_zeros(self.shape[0] * self.shape[1], *rest)
-        return places.index_copy(0, self.index, hidden[0]).view(*self.shape, *rest)
+        index = self.first_index if self.first_only else self.index
+        return places.index_copy(0, index, hidden[0]).view(*self.shape, *rest)
 
     def drop_all(self, value: Any) -> Any:
         """`drop` for every tensor in `value` that has an entry per place, for each row or once for all."""
@@ -113,12 +126,16 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Attending:
-    """window: places that see each other are nearer than this; None is no limit. scaling: None is head_dim ** -0.5."""
+    """window: places that see each other are nearer than this; None is no limit. scaling: None is head_dim ** -0.5.
+
+    first_only: only each sequence's first token is a query; what stands at the others is not read, and need not be computed.
+    """
 
     dropout: float
     scaling: float | None
     causal: bool
     window: int | None
+    first_only: bool = False
 
 
 def attend(
@@ -132,6 +149,7 @@ def attend(
     is_causal: bool | None = None,
     sliding_window: int | None = None,
     unpadded: Layout | None = None,
+    last_layer: bool = False,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """What transformers calls for `ablate_unpadded`: [1, heads, tokens, head_dim] -> [1, tokens, heads, head_dim], no weights.
@@ -150,7 +168,8 @@ def attend(
     # `sdpa` takes a module that does not say for causal, unless it is given a mask; the encoders that do not say give one.
     causal: bool = getattr(module, "is_causal", False) if is_causal is None else is_causal
     window = None if sliding_window is None or sliding_window >= unpadded.lengths[0] else sliding_window
-    how = Attending(dropout, scaling, causal, window)
+    first_only = last_layer and unpadded.first_only and not causal and window is None
+    how = Attending(dropout, scaling, causal, window, first_only)
     kernel = _each if unpadded.full else KERNELS[_kernel(query, dropout)]
     if kernel is not _varlen and query.shape[1] != key.shape[1]:
         key, value = (repeat_kv(part, query.shape[1] // part.shape[1]) for part in (key, value))
@@ -193,10 +212,13 @@ def _each(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: L
     for (count, length), (q, k, v) in zip(layout.groups, parts, strict=True):
         if count > rows:  # [1, heads, count * length, head_dim] -> [count, heads, length, head_dim]
             q, k, v = (part.view(heads, count, length, -1).transpose(0, 1) for part in (q, k, v))
+        q = q[:, :, :1] if how.first_only else q
         band = layout.band(length, how.window, how.causal) if how.window and how.window < length else None
         out = scaled_dot_product_attention(
             q, k, v, attn_mask=band, dropout_p=how.dropout, is_causal=how.causal and band is None, scale=how.scaling
         )
+        if how.first_only:
+            out = pad(out, (0, 0, 0, length - 1))
         made.append(out.transpose(1, 2).reshape(rows, -1, heads, value.shape[-1]))
     return made[0] if len(made) == 1 else torch.cat(made, dim=1)
 

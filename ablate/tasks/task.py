@@ -55,9 +55,12 @@ def quicken(model: nn.Module, config: LoopConfig) -> str:
     if not config.unpad:
         return "kept: loop.unpad=false"
     from ablate.tasks.unpad import unpad
+    from ablate.tasks.unread import leave_unread
 
     why_not = unpad(model)
-    return "left out" if why_not is None else f"kept: {why_not}"
+    if why_not is not None:
+        return f"kept: {why_not}"
+    return "left out" + (", and the last layer computed for first tokens only" if leave_unread(model) is None else "")
 
 
 def make_evaluation(config: Config, examples: Samples, measure: Callable[[nn.Module, Any], Any]) -> Evaluation:

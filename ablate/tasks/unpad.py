@@ -47,7 +47,7 @@ def unpad(model: nn.Module) -> str | None:
         return f"{type(model).__name__} holds more than one transformers model."
     if hasattr(base, "_unpadding"):
         return None
-    with _evaluating(base):
+    with evaluating(base):
         return _obstacle(base) or _switch(base)
 
 
@@ -62,9 +62,10 @@ def pad_again(model: nn.Module) -> None:
 
 
 def _enter(base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
-    """On the base model: make the layout and hand it down. None lets the call run padded, as it was made."""
+    """On the base model: make the layout and hand it down. Without one the call runs padded, as it was made."""
     names = _parameters(base)
     given = dict(zip(names, args, strict=False)) | kwargs
+    first_only = given.pop("first_only", False)  # said by `leave_unread`
     if given.get("output_attentions") or getattr(base.config, "output_attentions", False):
         raise ModelError(
             f"output_attentions=True: {type(base).__name__} runs without padding, and so makes no attention weights",
@@ -72,7 +73,8 @@ def _enter(base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Argument
         )
     layout = None if _must_pad(base, given) else _layout(given)
     if layout is None:
-        return None
+        return (), given
+    layout.first_only = first_only
     # transformers hands a mask of four dimensions on as it is: no [length, length] mask is built, and no value looked at.
     given["attention_mask"] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=layout.device)
     given["unpadded"] = layout
@@ -118,7 +120,7 @@ def _drop(_layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Argumen
 def _put_back(_layer: Any, _args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
     """On the last layer, after it."""
     layout: Layout | None = kwargs.get("unpadded")
-    if layout is None or layout.full:
+    if layout is None or (layout.full and not layout.first_only):
         return None
     return (layout.put_back(output[0]), *output[1:]) if isinstance(output, tuple) else layout.put_back(output)
 
@@ -130,8 +132,8 @@ def _parameters(base: Any) -> tuple[str, ...]:
 # ---- on, off, and the check -------------------------------------------------------------------------------------------
 
 
-def _layers(base: Any) -> nn.ModuleList | None:
-    """The outermost list that has as many modules as the config says layers."""
+def layers_of(base: Any) -> Any:
+    """The outermost list that has as many modules as the config says layers; None without one."""
     wanted = getattr(base.config, "num_hidden_layers", 0)
     return next((m for m in base.modules() if isinstance(m, nn.ModuleList) and len(m) == wanted > 0), None)
 
@@ -143,7 +145,7 @@ def _obstacle(base: Any) -> str | None:
         return f"{name} computes attention in code of its own, not through transformers' AttentionInterface."
     if getattr(config, "is_encoder_decoder", False):
         return f"{name} has an encoder and a decoder; only one stack of layers can leave padding out."
-    if _layers(base) is None:
+    if layers_of(base) is None:
         return f"{name} has no list of config.num_hidden_layers={getattr(config, 'num_hidden_layers', None)} layers."
     if not {"attention_mask", "kwargs"} <= set(_parameters(base)):
         return f"{name}.forward takes no attention_mask, or no further keywords."
@@ -157,13 +159,12 @@ def _obstacle(base: Any) -> str | None:
 
 def _switch(base: Any) -> str | None:
     """Put the hooks on, compare, and take them off again if the outputs differ."""
-    name, layers = type(base).__name__, _layers(base)
-    assert layers is not None
+    name, layers = type(base).__name__, layers_of(base)
     try:
         batch = _probe(base)
         expected = _run(base, batch)
     except Exception as error:  # whatever somebody else's model raises: it stays padded
-        return f"{name} cannot be tried on made-up tokens: {_first_line(error)}"
+        return f"{name} cannot be tried on made-up tokens: {first_line(error)}"
     original = base.config._attn_implementation
     handles = [base.register_forward_pre_hook(_enter, with_kwargs=True)]
     handles += [layer.register_forward_pre_hook(_drop, with_kwargs=True) for layer in layers]
@@ -175,7 +176,7 @@ def _switch(base: Any) -> str | None:
         worst = max(float((a - b).abs().max() / b.abs().max()) / allowed for (a, _), (b, allowed) in pairs)
         problem = None if worst <= 1.0 else f"outputs without it differ by {worst:.0f} times what rounding explains."
     except Exception as error:
-        problem = _first_line(error)
+        problem = first_line(error)
     if problem is None:
         return None
     _undo(base)
@@ -217,7 +218,7 @@ def _run(base: Any, batch: dict[str, torch.Tensor]) -> list[tuple[torch.Tensor, 
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -228,5 +229,5 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"

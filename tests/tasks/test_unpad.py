@@ -19,7 +19,7 @@ from ablate.errors import ModelError
 from ablate.tasks import packed_attention
 from ablate.tasks.packed_attention import Layout, pick_kernel, row_spans
 from ablate.tasks.samples import with_spans
-from ablate.tasks.unpad import _layers, _layout, pad_again, unpad
+from ablate.tasks.unpad import _layout, layers_of, pad_again, unpad
 
 SHAPE = {
     "vocab_size": 100,
@@ -237,7 +237,7 @@ def test_real_weights() -> None:
 @pytest.mark.parametrize("name", [*ENCODERS, "GPT2"])
 def test_layers_see_tokens_only(name: str) -> None:
     model = pair(name)[1]
-    layers = _layers(model.base_model)
+    layers = layers_of(model.base_model)
     assert layers is not None
     seen: list[tuple[int, ...]] = []
     for module in layers.modules():
