@@ -143,8 +143,8 @@ class LoopConfig:
     max_skipped: int = 10
     """Consecutive steps with non-finite gradients after which the run counts as diverged."""
     unpad: bool = True
-    """Leave padding out of the model's layers, and out of a classifier's last layer what its head does not read: the same result
-    but for rounding and the dropout masks drawn, in less time."""
+    """Leave padding out of the model's layers, and out of a classifier's last layer what its head does not read: the same
+    result but for rounding and the dropout masks drawn, in less time."""
     compile: bool = False
     """`torch.compile` the model: other kernels, so other rounding; padding is then kept, because shapes must be regular."""
     num_workers: int = 0

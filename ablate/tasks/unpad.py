@@ -219,6 +219,7 @@ def _run(base: Any, batch: dict[str, torch.Tensor]) -> list[tuple[torch.Tensor, 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients inside; every module's mode is as it was outside."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -230,4 +231,5 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
+    """An error as one line of a sentence."""
     return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
