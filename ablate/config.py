@@ -185,7 +185,7 @@ class ObserveConfig:
     """Interval at which a tracker is sent a row; the local trace keeps every step whatever this says."""
     norm_groups: str = "depth"
     """Gradient norms per group: `depth` (embeddings, each layer, head), `kind` (weights, biases, norms) or `none`."""
-    flush_every: int = 32
+    flush_every: int = 64
     """Steps that are kept on the device before they are copied and written."""
     update_ratio: bool = False
     """Record how far each step moves the weights of each group, relative to their size: a copy of the weights, three passes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -54,31 +55,31 @@ class GradNorms:
         self.parameters = [p for _, p in named]
         group_of = [grouping(name) for name in self.names] if grouping else []
         self.groups = list(dict.fromkeys(group_of))
-        self._group_of = torch.tensor([self.groups.index(group) for group in group_of], dtype=torch.long)
-        self._have: list[int] = []  # places in `parameters` of those with a gradient; on the device, and their groups:
-        self._places = self._groups_had = torch.empty(0, dtype=torch.long)
-        self._norms = torch.empty(0)
+        self.group_index = np.asarray([self.groups.index(group) for group in group_of], dtype=np.int64)
+        """Place in `groups` of each parameter's group, [parameters]; empty without groups."""
+        self._have: list[int] = []  # places in `parameters` of those with a gradient, and the same on their device:
+        self._places = torch.empty(0, dtype=torch.int64)
 
     def measure(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(global norm [], group norms [groups]), fp32, on the gradients' device; no host sync.
 
         The squares of fp16 gradients overflow and the norms of bf16 ones round, so both are read as fp32.
         """
-        self._norms = self._each()
-        total = torch.linalg.vector_norm(self._norms)
-        return total, self.by_group(self._norms)
+        total, each = self.measure_each()
+        return total, self.by_group(each)
 
-    def by_group(self, norms: torch.Tensor) -> torch.Tensor:
-        """Norms of the groups [groups] from the norms of the measured parameters [parameters with a gradient]."""
-        if not self.groups:
-            return norms.new_empty(0)
-        squares: torch.Tensor = norms.new_zeros(len(self.groups)).index_add_(0, self._groups_had, norms.square())
-        return squares.sqrt()
+    def measure_each(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(global norm [], norm of each parameter's gradient [parameters], 0 where there is none), fp32; no host sync."""
+        norms = self._norms()
+        total: torch.Tensor = torch.linalg.vector_norm(norms)
+        return total, self.spread(norms)
 
-    def measure_total(self) -> torch.Tensor:
-        """The global norm alone, fp32 []."""
-        total: torch.Tensor = torch.linalg.vector_norm(self._each())
-        return total
+    def by_group(self, each: torch.Tensor) -> torch.Tensor:
+        """Norms of the groups [groups] from the norms of their parameters [parameters]."""
+        squares = each.square()
+        index = torch.from_numpy(self.group_index).to(each.device)
+        sums: torch.Tensor = each.new_zeros(len(self.groups)).index_add_(0, index, squares[: len(index)])
+        return sums.sqrt()
 
     def clip(self, total: torch.Tensor, largest: float | None) -> torch.Tensor:
         """Scale the gradients so that their global norm is at most `largest`. Returns the coefficient, fp32 []; 1 if None."""
@@ -94,19 +95,17 @@ class GradNorms:
         """Multiply every gradient by `factor`."""
         torch._foreach_mul_(self._present(), factor)
 
-    def first_non_finite(self) -> torch.Tensor:
-        """Place in `names` of the first parameter whose gradient was not finite when it was measured, int64 []; no sync.
-
-        Where all are finite, it is the first parameter's: ask only for a norm that is not.
-        """
-        place = (~torch.isfinite(self._norms)).to(torch.int64).argmax(dim=0, keepdim=True)
-        return self._places.index_select(0, place)[0]
-
     def measured(self) -> list[nn.Parameter]:
         """The parameters that had a gradient when it was measured last."""
         return [self.parameters[k] for k in self._have]
 
-    def _each(self) -> torch.Tensor:
+    def spread(self, norms: torch.Tensor) -> torch.Tensor:
+        """[measured parameters] -> [parameters], 0 at the others."""
+        if len(self._have) == len(self.parameters):
+            return norms
+        return norms.new_zeros(len(self.parameters)).index_copy_(0, self._places, norms)
+
+    def _norms(self) -> torch.Tensor:
         """Norm of every gradient that there is, fp32 [parameters with a gradient]."""
         if not (grads := self._present()):
             raise LoopError(
@@ -132,8 +131,5 @@ class GradNorms:
         present = [local(grad) for grad in grads if grad is not None]
         if have and have != self._have:
             # Moved once and kept: a small copy to the device in every step would make the host wait.
-            self._have, device = have, present[0].device
-            self._places = torch.tensor(have, device=device)
-            if self.groups:
-                self._groups_had = self._group_of[have].to(device)
+            self._have, self._places = have, torch.tensor(have, device=present[0].device)
         return present

@@ -18,6 +18,7 @@ from ablate.errors import AblateError
 from ablate.loop.best import Best
 from ablate.loop.evaluate import Evaluation, Measured, Stop, evaluate
 from ablate.loop.fingerprint import OrderHash, weights_hash
+from ablate.loop.grad_norm import GradNorms
 from ablate.loop.parallel import Ranks
 from ablate.loop.position import Position
 from ablate.loop.precision import Precision
@@ -45,8 +46,7 @@ class Setting:
     samples_per_epoch: int
     looks: Sequence[int]
     flush_every: int
-    groups: Sequence[str]
-    names: Sequence[str]
+    norms: GradNorms
     rate: Callable[[int], float]
     flops_per_token: float
     assumed_peak: float | None
@@ -72,17 +72,18 @@ class Observer:
         self._run = RunDir(setting.folder) if setting.folder is not None and ranks.records else None
         self._earlier = self._open_folder(resumed)
         self._order = OrderHash()
+        self._fed: list[NDArray[np.int64]] = []
         self._train_seconds, self._looked_at = 0.0, -1
         self._best = Best(resumed["best"] if resumed else None)
         extents = resumed["extents"] if resumed else {}
-        metadata = {"groups": "\n".join(setting.groups)}
+        metadata = {"groups": "\n".join(setting.norms.groups)}
         self._trace = open_sink(
             setting.folder, "trace", TRACE, metadata, keep=ranks.records, resume_at=extents.get("trace")
         )
         self._evals = open_sink(setting.folder, "evals", EVALS, keep=ranks.records, resume_at=extents.get("evals"))
         applied_steps = resumed["applied_steps"] if resumed else 0
         self._rows = TraceRows(
-            self._trace, setting.flush_every, rate=setting.rate, names=setting.names, applied_steps=applied_steps
+            self._trace, setting.flush_every, rate=setting.rate, norms=setting.norms, applied_steps=applied_steps
         )
         if resumed:
             self._go_on(resumed)
@@ -107,7 +108,7 @@ class Observer:
         self._train_seconds += seconds
         self.session.step(seconds, len(ids), at.tokens - self._tokens)
         self._tokens = at.tokens
-        self._order.add(ids)
+        self._fed.append(ids)
         epoch = at.samples / self.setting.samples_per_epoch
         full = self._rows.add((at.step, epoch, at.samples, at.tokens, seconds, micro_samples), device)
         on_cpu = self.precision.device.type == "cpu"
@@ -149,6 +150,9 @@ class Observer:
     def flush(self, *, wait: bool) -> None:
         """Hand the rows on to the trace; with `wait`, all of them."""
         self._rows.flush(wait=wait)
+        if self._fed:
+            self._order.add(np.concatenate(self._fed))
+            self._fed = []
         self._flushed = time.monotonic()
         if self._flushed - self._wrote_progress > _PROGRESS_SECONDS or wait or self._rows.last.get("step", 0) < 2:
             self._write_progress()
@@ -238,7 +242,7 @@ class Observer:
             sentence=sentence,
             weights_sha256=weights,
             best=self._best.values,
-            gradient=flags_of_trace(self._trace.read(COLUMNS), self.setting.groups),
+            gradient=flags_of_trace(self._trace.read(COLUMNS), self.setting.norms.groups),
             throughput=throughput(
                 sessions, flops_per_token=self.setting.flops_per_token, assumed_peak=self.setting.assumed_peak
             ),

@@ -36,13 +36,11 @@ _FLUSH_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Gradient:
-    """What was measured of a step's gradient, on its device: norm [], clip_coefficient [], group_norms [groups], and the place
-    of the first parameter that is not finite []."""
+    """What was measured of a step's gradient, on its device: norm [], clip_coefficient [], each_norm [parameters]."""
 
     norm: torch.Tensor
     clip_coefficient: torch.Tensor
-    group_norms: torch.Tensor
-    culprit: torch.Tensor
+    each_norm: torch.Tensor
 
 
 class Recorder:
@@ -81,7 +79,7 @@ class Recorder:
         samples_per_epoch: int | None = None,
         grouping: Grouping | None = by_depth,
         facts: Mapping[str, Any] | None = None,
-        flush_every: int = 32,
+        flush_every: int = 64,
     ) -> None:
         self._place = place(Path(folder), arm, seed)
         self.config, self.facts = dict(config or {}), dict(facts or {})
@@ -103,7 +101,7 @@ class Recorder:
         self._trace: Sink = open_sink(folder, "trace", TRACE, groups, keep=writes)
         self._evals: Sink = open_sink(folder, "evals", EVALS, keep=writes)
         rates = self._rates = deque[float]()  # of the rows that have not arrived yet, in their order
-        self._rows = TraceRows(self._trace, self.flush_every, rate=lambda _: rates.popleft(), names=self.norms.names)
+        self._rows = TraceRows(self._trace, self.flush_every, rate=lambda _: rates.popleft(), norms=self.norms)
         self._order, self._best = OrderHash(), Best()
         self._none = torch.zeros((), device=self.device)
         self._train_seconds = 0.0
@@ -165,9 +163,8 @@ class Recorder:
             applied=torch.isfinite(gradient.norm) if applied is None else self._number(applied),
             loss_scale=self._number(loss_scale),
             micro_grad_norm=self._none,
-            culprit=gradient.culprit,
-            group_norms=gradient.group_norms,
-            update_ratios=gradient.group_norms[:0],
+            each_norm=gradient.each_norm,
+            update_ratios=gradient.each_norm[:0],
         )
         self._rates.append(float(learning_rate))
         at = self.at
@@ -187,14 +184,12 @@ class Recorder:
         clips_itself: the loop clips to `clip_norm` after this: the coefficient is computed and nothing is scaled.
         """
         self._check_open()
-        norm, group_norms = self.norms.measure()
-        # Asked for in every step: whether it is needed is known on the device only.
-        culprit = self.norms.first_non_finite()
+        norm, each_norm = self.norms.measure_each()
         if clips_itself and clip_norm is not None:
             coefficient = torch.clamp(clip_norm / (norm + 1e-6), max=1.0)
         else:
             coefficient = self.norms.clip(norm, clip_norm)
-        return Gradient(norm, coefficient, group_norms, culprit)
+        return Gradient(norm, coefficient, each_norm)
 
     def look(self, metrics: Mapping[str, torch.Tensor | Measured], *, split: str = "held_out") -> None:
         """One evaluation, after the optimizer's step; and one before the first step, if the fall is to be seen whole.

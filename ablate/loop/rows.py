@@ -12,16 +12,18 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from ablate.loop.grad_norm import GradNorms
 from ablate.record.columns import TRACE
 from ablate.record.reader import read_blocks, read_table
-from ablate.record.writer import TableWriter
+from ablate.record.writer import TableWriter, block_of
 
-_SCALARS = ("loss", "grad_norm", "clip_coefficient", "applied", "loss_scale", "micro_grad_norm", "culprit")
-"""The device's numbers of a step, in the order in which they lie in a row; then the group norms, then the update ratios."""
+_SCALARS = ("loss", "grad_norm", "clip_coefficient", "applied", "loss_scale", "micro_grad_norm")
+"""The device's numbers of a step, in the order in which they lie in a row; then each parameter's norm, then update ratios."""
 
 HostRow = tuple[int, float, int, int, float, int]
 """step, epoch, samples, tokens, step_seconds, micro_samples."""
-_HOST = ("step", "epoch", "samples", "tokens", "step_seconds", "micro_samples")
+_HOST = np.dtype([("step", "i8"), ("epoch", "f8"), ("samples", "i8"), ("tokens", "i8"), ("step_seconds", "f8"),
+                  ("micro_samples", "i8")])  # fmt: skip
 
 
 class Sink(Protocol):
@@ -50,8 +52,7 @@ class MemoryTable:
 
     def write(self, columns: Mapping[str, Sequence[Any]]) -> None:
         if self.keep:
-            arrays = [pa.array(columns[field.name], type=field.type) for field in self.schema]
-            self.blocks.append(pa.record_batch(arrays, schema=self.schema))
+            self.blocks.append(block_of(columns, self.schema))
 
     def close(self) -> None: ...
 
@@ -85,10 +86,9 @@ def open_sink(
     return FileTable(folder / f"{name}.arrow", schema, metadata=metadata, resume_at=resume_at)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DeviceRow:
-    """What a step leaves on the device: scalars [] and vectors [groups]. culprit: place of the first parameter whose gradient
-    was not finite, read only where `applied` is False."""
+    """What a step leaves on the device: scalars [], the norm of each parameter's gradient [parameters], update ratios."""
 
     loss: torch.Tensor
     grad_norm: torch.Tensor
@@ -96,35 +96,33 @@ class DeviceRow:
     applied: torch.Tensor
     loss_scale: torch.Tensor
     micro_grad_norm: torch.Tensor
-    culprit: torch.Tensor
-    group_norms: torch.Tensor
+    each_norm: torch.Tensor
     update_ratios: torch.Tensor
 
     def into(self, row: torch.Tensor) -> None:
-        """Write as one row of fp32 numbers, [7 + groups + ratios], where the numbers are: no host sync."""
+        """Write as one row of fp32 numbers, [6 + parameters + ratios], where the numbers are: no host sync."""
         scalars = [getattr(self, name).reshape(1) for name in _SCALARS]
-        parts = [*scalars, self.group_norms, self.update_ratios]
+        parts = [*scalars, self.each_norm, self.update_ratios]
         torch.cat([part.to(row.dtype) for part in parts], out=row)
 
-    def into_host(self, row: NDArray[np.float32]) -> None:
-        """The same where the numbers are on the host: reading each costs less than one tensor operation."""
-        ends = len(_SCALARS), len(_SCALARS) + len(self.group_norms)
-        row[: ends[0]] = [float(getattr(self, name)) for name in _SCALARS]
-        row[ends[0] : ends[1]] = self.group_norms.numpy()
-        row[ends[1] :] = self.update_ratios.numpy()
+    def numbers(self) -> list[float]:
+        """The same where the numbers are on the host: reading them costs less than one tensor operation."""
+        scalars = [float(getattr(self, name)) for name in _SCALARS]
+        return [*scalars, *self.each_norm.tolist(), *self.update_ratios.tolist()]
 
 
 class TraceRows:
     """Two blocks of rows on the device, used in turn: while one fills, the other travels to the host.
 
     block_rows: steps between two copies. rate: number of applied steps, this one included -> learning rate.
-    names: of the parameters, to name the one whose gradient was not finite first.
+    norms: whose parameters' norms come in; their groups are added up here, a block at a time, and the first parameter whose
+        gradient was not finite is named.
     """
 
     def __init__(
-        self, sink: Sink, block_rows: int, *, rate: Callable[[int], float], names: Sequence[str], applied_steps: int = 0
+        self, sink: Sink, block_rows: int, *, rate: Callable[[int], float], norms: GradNorms, applied_steps: int = 0
     ) -> None:
-        self.sink, self.block_rows, self.rate, self.names = sink, block_rows, rate, names
+        self.sink, self.block_rows, self.rate, self.norms = sink, block_rows, rate, norms
         self.last: dict[str, float] = {}
         """The newest row that has arrived, scalars only."""
         self.skipped = 0
@@ -134,16 +132,17 @@ class TraceRows:
         self._host: list[HostRow] = []
         self._blocks: list[torch.Tensor] = []
         self._landing: list[torch.Tensor] = []
-        self._on_host: list[NDArray[np.float32]] = []
-        self._turn = self._num_groups = 0
-        self._travelling: tuple[list[HostRow], torch.Tensor, torch.cuda.Event | None] | None = None
+        self._on_host = False
+        self._numbers: list[list[float]] = []
+        self._turn = 0
+        self._travelling: tuple[NDArray[Any], torch.Tensor, torch.cuda.Event | None] | None = None
 
     def add(self, host: HostRow, device: DeviceRow) -> bool:
         """Keep a row. True when the block is full and has to be flushed before the next."""
         if not self._blocks:
             self._allocate(device)
         if self._on_host:
-            device.into_host(self._on_host[self._turn][len(self._host)])
+            self._numbers.append(device.numbers())
         else:
             device.into(self._blocks[self._turn][len(self._host)])
         self._host.append(host)
@@ -157,25 +156,26 @@ class TraceRows:
         self._arrive()
         if not self._host:
             return
-        rows, landing = self._blocks[self._turn][: len(self._host)], self._landing[self._turn][: len(self._host)]
         event = None
-        if rows.device.type == "cuda":
+        if self._on_host:
+            landing = torch.tensor(self._numbers, dtype=torch.float32)
+        else:
+            rows, landing = (part[self._turn][: len(self._host)] for part in (self._blocks, self._landing))
             landing.copy_(rows, non_blocking=True)
+        if landing.is_pinned():
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
-        self._travelling, self._host, self._turn = (self._host, landing, event), [], 1 - self._turn
+        self._travelling = (np.array(self._host, dtype=_HOST), landing, event)
+        self._host, self._numbers, self._turn = [], [], 1 - self._turn
         if wait or event is None:
             self._arrive()
 
     def _allocate(self, row: DeviceRow) -> None:
-        self._num_groups = len(row.group_norms)
         device = row.grad_norm.device
-        shape = (2, self.block_rows, len(_SCALARS) + self._num_groups + len(row.update_ratios))
+        shape = (2, self.block_rows, len(_SCALARS) + len(row.each_norm) + len(row.update_ratios))
+        self._on_host = device.type == "cpu"
         self._blocks = list(torch.empty(shape, device=device))
-        if device.type == "cpu":
-            self._landing, self._on_host = self._blocks, [block.numpy() for block in self._blocks]
-        else:
-            self._landing = list(torch.empty(shape, pin_memory=device.type == "cuda"))
+        self._landing = list(torch.empty(shape, pin_memory=device.type == "cuda"))
 
     def _arrive(self) -> None:
         if self._travelling is None:
@@ -185,21 +185,19 @@ class TraceRows:
         if event is not None:
             event.synchronize()
         numbers = block.numpy()
-        columns: dict[str, Any] = dict(zip(_HOST, zip(*host, strict=True), strict=True))
-        columns |= {name: numbers[:, k].tolist() for k, name in enumerate(_SCALARS)}
-        columns["applied"] = [value == 1.0 for value in columns["applied"]]
-        columns["learning_rate"] = [self._learning_rate(applied) for applied in columns["applied"]]
-        for applied, place in zip(columns["applied"], columns["culprit"], strict=True):
+        columns: dict[str, Any] = {name: host[name] for name in _HOST.names or ()}
+        columns |= {name: numbers[:, k] for k, name in enumerate(_SCALARS)}
+        columns["applied"] = columns["applied"] == 1.0
+        columns["learning_rate"] = [self._learning_rate(bool(applied)) for applied in columns["applied"]]
+        each = numbers[:, len(_SCALARS) : len(_SCALARS) + len(self.norms.names)]
+        for applied, norms in zip(columns["applied"].tolist(), each, strict=True):
             self.skipped = 0 if applied else self.skipped + 1
-            if not applied:
-                self.culprit = self.culprit or self.names[int(place)]
-        columns["micro_grad_norm"] = [
-            norm if samples else None
-            for norm, samples in zip(columns["micro_grad_norm"], columns["micro_samples"], strict=True)
-        ]
-        groups = len(_SCALARS) + self._num_groups
-        columns["group_norms"] = list(numbers[:, len(_SCALARS) : groups])
-        columns["update_ratios"] = list(numbers[:, groups:])
+            if not applied and not self.culprit:
+                broken = np.flatnonzero(~np.isfinite(norms))
+                self.culprit = self.norms.names[broken[0]] if len(broken) else None
+        columns["micro_grad_norm"] = pa.array(columns["micro_grad_norm"], mask=columns["micro_samples"] == 0)
+        columns["group_norms"] = _lists(_by_group(each, self.norms))
+        columns["update_ratios"] = _lists(numbers[:, len(_SCALARS) + each.shape[1] :])
         self.sink.write({name: columns[name] for name in TRACE.names})
         self.last = {name: float(columns[name][-1]) for name in ("step", "samples", "loss", "grad_norm")}
 
@@ -208,3 +206,17 @@ class TraceRows:
         rate = self.rate(self.applied_steps + 1)
         self.applied_steps += applied
         return rate
+
+
+def _lists(rows: NDArray[np.float32]) -> pa.ListArray:
+    """One list per row, [rows, values]."""
+    offsets = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
+    return pa.ListArray.from_arrays(offsets, pa.array(rows.reshape(-1)))
+
+
+def _by_group(each: NDArray[np.float32], norms: GradNorms) -> NDArray[np.float32]:
+    """[rows, parameters] -> [rows, groups]."""
+    squares = np.square(each, dtype=np.float64)
+    sums = [squares[:, norms.group_index == group].sum(axis=1) for group in range(len(norms.groups))]
+    made: NDArray[np.float64] = np.sqrt(np.stack(sums, axis=1) if sums else squares[:, :0])
+    return made.astype(np.float32)

@@ -88,7 +88,7 @@ def train(
     folder: str | Path | None = None,
     checkpoints: Checkpoints | None = None,
     facts: dict[str, Any] | None = None,
-    flush_every: int = 32,
+    flush_every: int = 64,
     max_skipped: int = 10,
     assumed_peak: float | None = None,
     stop: Stop = lambda: None,
@@ -155,7 +155,7 @@ def train(
             looks=() if evaluation is None else looks(
                 every=parse_interval(evaluation.every, key="every"), spacing=evaluation.spacing,
                 count=evaluation.num_looks, total_samples=total_samples, **sizes),
-            flush_every=flush_every, groups=norms.groups, names=norms.names,
+            flush_every=flush_every, norms=norms,
             rate=lambda step: update.peaks[0] * plan.step_factor(step),
             flops_per_token=model_flops(ranks.bare), assumed_peak=assumed_peak or peak_flops(place, amp.name),
         ),
@@ -195,14 +195,14 @@ def train(
                     amp.backward(loss / (divisor / ranks.size))
                 loss_sum, num_items = loss_sum + loss.detach(), num_items + items_here * counts
                 if noise_scale and micro == 0 and given.num_micro > 1:
-                    micro_norm = norms.measure_total() * (divisor / items_here) / amp.scale()
+                    micro_norm = norms.measure_each()[0] * (divisor / items_here) / amp.scale()
                     micro_samples = min(batch_size, len(given.ids))
 
             num_items, num_step_tokens = ranks.add_counts(num_items, num_step_tokens)
             amp.unscale(optimizer)
             if num_items != divisor:
                 norms.scale(divisor / num_items)
-            grad_norm, group_norms = norms.measure()
+            grad_norm, each_norm = norms.measure_each()
             clip_coefficient = norms.clip(grad_norm, clip_norm)
             loss_scale = amp.scale()
             if ratios:
@@ -216,8 +216,7 @@ def train(
             row = DeviceRow(
                 loss=ranks.add(loss_sum) / num_items, grad_norm=grad_norm, clip_coefficient=clip_coefficient,
                 applied=applied, loss_scale=loss_scale, micro_grad_norm=micro_norm,
-                culprit=norms.first_non_finite() if update.maybe_skipped(applied) else none,
-                group_norms=group_norms, update_ratios=ratios.after() if ratios else group_norms[:0],
+                each_norm=each_norm, update_ratios=ratios.after() if ratios else each_norm[:0],
             )  # fmt: skip
             observer.row(at, now - clock, micro_samples, row, given.ids, known=update.waits and not bool(applied))
             observer.look_if_due(at, stop)

@@ -50,10 +50,6 @@ class Update:
             self.precision.scaler.update()
         return applied
 
-    def maybe_skipped(self, applied: torch.Tensor) -> bool:
-        """Whether the step was skipped, as far as the host knows: where it does not wait, it may have been."""
-        return not (self.waits and bool(applied))
-
     def restore_peaks(self) -> None:
         """The caller's optimizer as it came."""
         for group, given in zip(self.optimizer.param_groups, self._given, strict=True):

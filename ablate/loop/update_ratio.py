@@ -35,7 +35,9 @@ class UpdateRatios:
 
     def _each(self, values: torch.Tensor) -> torch.Tensor:
         whole = self._norms.whole(values)
-        return self._norms.by_group(whole) if self._norms.groups else torch.linalg.vector_norm(whole).reshape(1)
+        if not self._norms.groups:
+            return whole.square().sum().sqrt().reshape(1)
+        return self._norms.by_group(self._norms.spread(whole))
 
     def _weights(self) -> list[torch.Tensor]:
         return [local(p.detach()) for p in self._norms.measured()]

@@ -14,6 +14,16 @@ import pyarrow as pa
 from ablate.errors import RecordError
 
 
+def block_of(columns: Mapping[str, Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows as a block. columns: by name, sequences, numpy or Arrow arrays of one length."""
+
+    def array(field: pa.Field) -> pa.Array:
+        given = columns[field.name]
+        return given if isinstance(given, pa.Array) else pa.array(given, type=field.type)
+
+    return pa.record_batch([array(field) for field in schema], schema=schema)
+
+
 class TableWriter:
     """One Arrow IPC stream. Each `write` reaches the file in one system call: a kill loses at most what was not yet
     written, and a reader that comes in between sees whole blocks.
@@ -50,8 +60,7 @@ class TableWriter:
 
     def write(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Append rows. columns: one sequence per column of the schema, all of one length."""
-        arrays = [pa.array(columns[field.name], type=field.type) for field in self.schema]
-        self._stream.write_batch(pa.record_batch(arrays, schema=self.schema))
+        self._stream.write_batch(block_of(columns, self.schema))
         self._send()
 
     def close(self) -> None:

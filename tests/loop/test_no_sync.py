@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from ablate import Streams, train
-from ablate.loop import rows
 from ablate.loop.update import Update
-from tests.loop.toy import network, objective, points
+from tests.loop.toy import network, objective, points, rows_as_on_a_gpu
 
 READS = ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__", "__array__")
 
@@ -30,12 +29,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return asked
 
-    def allocate(self: rows.TraceRows, row: rows.DeviceRow) -> None:
-        plain(self, row)
-        self._on_host = []  # as on a GPU, where the numbers are not on the host
-
-    plain = rows.TraceRows._allocate
-    monkeypatch.setattr(rows.TraceRows, "_allocate", allocate)
+    rows_as_on_a_gpu(monkeypatch)
     monkeypatch.setattr("ablate.loop.train.Update", partial(Update, waits=False))
     for name in READS:
         monkeypatch.setattr(torch.Tensor, name, spy(name))

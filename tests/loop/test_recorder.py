@@ -26,7 +26,7 @@ from ablate.errors import LoopError, RecordError
 from ablate.loop.evaluate import Measured
 from ablate.record.rundir import RunDir, read_json
 from ablate.record.values import read_fingerprint, read_manifest, read_outcome
-from tests.loop.toy import network, points
+from tests.loop.toy import network, points, rows_as_on_a_gpu
 
 BATCH = 8
 
@@ -335,9 +335,9 @@ def test_the_host_never_asks_the_device(folder: Path, monkeypatch: pytest.Monkey
     """Between two blocks nothing of a tensor is read. On a CPU reading is free, so the rows are made to believe in a GPU."""
     model = network()
     asked: list[str] = []
+    rows_as_on_a_gpu(monkeypatch)
     with Recorder(folder, model, flush_every=1000) as run:
         one_step(model, run)
-        run._rows._on_host.clear()
         with monkeypatch.context() as patched:
             for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
                 patched.setattr(torch.Tensor, name, lambda self, *a, name=name: asked.append(name))

@@ -203,6 +203,12 @@ def test_with_a_folder_the_record_on_disk_is_the_result(tmp_path: Path) -> None:
     assert rows["step"][:] == list(range(1, 33))
 
 
+def test_blocks_in_memory_are_not_written_over_by_later_ones() -> None:
+    kept = ["step_seconds"]
+    few, one = (run(flush_every=size, update_ratio=True)[1].trace.table.drop_columns(kept) for size in (3, 1000))
+    assert few.combine_chunks().equals(one.combine_chunks())
+
+
 def test_a_torn_tail_is_left_out(tmp_path: Path) -> None:
     run(folder=tmp_path, flush_every=8)
     path = tmp_path / "trace.arrow"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from ablate import Evaluation, Streams, train
+from ablate.loop import rows
 from ablate.loop.train import Result
 
 
@@ -43,6 +45,17 @@ def jitter(example: Any, generator: np.random.Generator) -> Any:
     """An augmentation: a little noise on a point."""
     x, y = example
     return x + 0.1 * torch.from_numpy(generator.normal(size=x.shape)).float(), y
+
+
+def rows_as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trace's rows believe that their numbers lie on another device, where reading them would wait."""
+    plain = rows.TraceRows._allocate
+
+    def allocate(self: rows.TraceRows, row: rows.DeviceRow) -> None:
+        plain(self, row)
+        self._on_host = False
+
+    monkeypatch.setattr(rows.TraceRows, "_allocate", allocate)
 
 
 def evaluation(every: str | int = "64 samples", **settings: Any) -> Evaluation:
