@@ -1,11 +1,11 @@
-"""What recording costs: our loop, which keeps every step on disk, against the same loop by hand, which keeps nothing.
+"""What recording costs: our loop, which keeps every step on disk, against the same loop that clips and keeps nothing.
 
-Three measurements. *Whole steps*: short rounds of the two loops take turns in one process, from the same weights, over the
-same batches; a round without recording clips with `torch.nn.utils.clip_grad_norm_` and steps the same fused AdamW. Each pair
-of rounds gives one ratio; the median of the ratios is reported with a bootstrap interval over pairs, because a machine's noise
-is larger than what is looked for. *Single calls*: the time inside the calls that record, taken in a training that goes on
-around them; on a GPU it is the host's time. The budget to compare with: 1 % of a 5 ms step is 50 µs. *The norm*: bytes of
-gradients that `GradNorms.measure` gets through per second, against a plain sum over the same bytes.
+Four measurements. *Every other step*: one training records its odd steps and takes the rows of its even ones out; the norm is
+measured for clipping in both. The mean of the differences between neighbours, with its t interval, is what recording costs:
+neighbours meet the same machine. *Whole steps*: short rounds of `train` and of a loop by hand, which clips with
+`torch.nn.utils.clip_grad_norm_` and steps the same fused AdamW, take turns in one process. *Single calls*: the time inside the
+calls that record, in a training that goes on around them; on a GPU it is the host's time. 1 % of a 5 ms step is 50 µs.
+*The norm*: bytes of gradients that `GradNorms` gets through per second, against a plain sum over the same bytes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ CASES = "mlp-512x4x64,mlp-1024x4x64,mlp-2048x4x64,mlp-2048x4x768,minilm"
 WARMUP = 3
 """Steps of every round that do not count: the first allocates the optimizer's moments."""
 RECORDING_CALLS = (
-    ("ablate.loop.grad_norm", "GradNorms", "measure"),
+    ("ablate.loop.grad_norm", "GradNorms", "measure_each"),
     ("ablate.loop.grad_norm", "GradNorms", "clip"),
     ("ablate.loop.observer", "Observer", "row"),
 )
@@ -162,31 +163,51 @@ def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def whole_steps(case: Case, *, rounds: int, round_seconds: float) -> dict[str, Any]:
-    """Pairs of rounds, every other pair the other way round."""
+    """Every other step recorded; and pairs of rounds against the loop by hand, every other pair the other way round."""
     step = float(np.median(without_recording(case, 4).seconds))
     num_steps = max(4, min(64, round(round_seconds / step)))
-    with_recording(case, num_steps)  # the first round of either loop does not count
+    extra, half_width, seconds = every_other_step(case, 2 * max(20, min(2000, round(8 * round_seconds / step))))
     pairs = []
     for k in range(rounds):
         first, second = (with_recording, without_recording) if k % 2 else (without_recording, with_recording)
         one, other = first(case, num_steps), second(case, num_steps)
         pairs.append((one, other) if k % 2 else (other, one))
     ratios = [float(on.seconds.sum() / off.seconds.sum()) for on, off in pairs]
-    extra = [float((on.seconds.mean() - off.seconds.mean()) * 1e6) for on, off in pairs]
     return {
         "case": case.name,
-        "steps_per_round": num_steps,
+        "step_seconds": seconds,
+        "extra_microseconds": {"value": extra, "low": extra - half_width, "high": extra + half_width},
         "rounds": rounds,
-        "step_seconds": statistics.median(float(off.seconds.mean()) for _, off in pairs),
-        "ratio": asdict(_shared.median_interval(ratios)),
-        "extra_microseconds": asdict(_shared.median_interval(extra)),
+        "steps_per_round": num_steps,
+        "by_hand_ratio": asdict(_shared.median_interval(ratios)),
         "loss_difference": max(float(np.abs(np.subtract(on.losses, off.losses)).max()) for on, off in pairs),
         "ratios": ratios,
     }
 
 
-def with_recording(case: Case, num_steps: int) -> Round:
-    """`ablate.train`: global norm and group norms of every step, trace to disk."""
+def every_other_step(case: Case, num_steps: int) -> tuple[float, float, float]:
+    """(extra µs of a recorded step, half width of its 95 % t interval, seconds of a step that is not recorded)."""
+    from scipy import stats
+
+    from ablate.loop.observer import Observer
+
+    record = Observer.row
+
+    def odd_only(self: Observer, at: Any, *rest: Any, **named: Any) -> None:
+        if at.step % 2:
+            record(self, at, *rest, **named)
+
+    with patch.object(Observer, "row", odd_only):
+        seconds = with_recording(case, num_steps, keep=False).seconds
+    # WARMUP is odd: the first interval belongs to step WARMUP + 1, which is even.
+    even, odd = seconds[0::2], seconds[1::2]
+    pairs = odd[: len(even)] - even[: len(odd)]
+    half = float(stats.t.ppf(0.975, len(pairs) - 1) * pairs.std(ddof=1) / len(pairs) ** 0.5)
+    return float(pairs.mean()) * 1e6, half * 1e6, float(np.median(even))
+
+
+def with_recording(case: Case, num_steps: int, *, keep: bool = True) -> Round:
+    """`ablate.train`: global norm and group norms of every step, trace to disk. keep: the losses too."""
     from ablate import Streams, train
 
     optimizer, total = case.reset(), WARMUP + num_steps + 1
@@ -197,7 +218,7 @@ def with_recording(case: Case, num_steps: int) -> Round:
             batch_size=case.batch_size, clip_norm=_shared.CLIP_NORM, precision="fp32", device=str(case.device),
             collate=case.collate, streams=Streams(seed=0), folder=folder,
         )  # fmt: skip
-        losses = result.trace["loss"].tolist()
+        losses = result.trace["loss"].tolist() if keep else []
     clock.remove()
     return Round(clock.seconds(WARMUP), losses)
 
@@ -283,7 +304,7 @@ def bandwidth(case: Case, *, repeats: int) -> dict[str, Any]:
     flat = torch.cat([grad.flatten() for grad in grads])
     norms = GradNorms(case.model)
     reads: dict[str, Callable[[], Any]] = {
-        "GradNorms.measure": norms.measure,
+        "GradNorms.measure_each": norms.measure_each,
         "torch._foreach_norm": lambda: torch._foreach_norm(grads, 2),
         "sum, tensor by tensor": lambda: [grad.sum() for grad in grads],
         "sum of one flat tensor": flat.sum,
@@ -329,10 +350,11 @@ def _report(
             "",
             f"On {_shared.setting(device)}; fp32; {arguments.rounds} pairs of rounds per case; torch {torch.__version__}.",
             "",
-            "Whole steps with recording against the same steps without: median over pairs, 95 % bootstrap interval.",
+            "A step that is recorded against its neighbour that only clips: mean difference, 95 % t interval, and as a share "
+            "of the step. Whole steps against a loop by hand: median over pairs of rounds, 95 % bootstrap interval.",
             "",
             _shared.table(
-                ["case", "step, ms", "with / without", "extra, µs per step", "steps per round", "losses differ by"],
+                ["case", "step, ms", "recording, µs", "share of the step", "against by hand", "losses differ by"],
                 [_step_row(one) for one in steps],
             ),
             "",
@@ -354,13 +376,13 @@ def _report(
 
 
 def _step_row(one: dict[str, Any]) -> list[str]:
-    ratio, extra = one["ratio"], one["extra_microseconds"]
+    extra, hand, step = one["extra_microseconds"], one["by_hand_ratio"], one["step_seconds"] * 1e6
     return [
         one["case"],
-        f"{one['step_seconds'] * 1e3:.1f}",
-        f"{ratio['value']:.4f} ({ratio['low']:.4f} … {ratio['high']:.4f})",
+        f"{step / 1e3:.1f}",
         f"{extra['value']:.0f} ({extra['low']:.0f} … {extra['high']:.0f})",
-        str(one["steps_per_round"]),
+        f"{extra['value'] / step:.2%} ({extra['low'] / step:.2%} … {extra['high'] / step:.2%})",
+        f"{hand['value']:.3f} ({hand['low']:.3f} … {hand['high']:.3f})",
         "0" if one["loss_difference"] == 0 else f"{one['loss_difference']:.1e}",
     ]
 
