@@ -20,7 +20,7 @@ test test-all: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help study reference axes test test-all lint format clean
+.PHONY: help study reference axes test test-all benchmarks gpu lint format clean
 
 help: ## this list
 	@echo 'make <target> [ARGS="overrides for ablate"]'
@@ -43,6 +43,13 @@ test: $(DEV) ## the tests that end in minutes
 
 test-all: $(DEV) ## every test, the slow ones too
 	$(PYTEST)
+
+benchmarks: $(DEV) ## every benchmark, figures to docs/benchmarks; let nothing else run
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
+gpu: $(DEV) ## on a machine with a GPU: its tests, then every benchmark there
+	$(BIN)/python -m pytest tests/gpu tests/loop tests/parity tests/tasks/test_unpad.py -m "not slow"
+	$(BIN)/python -m benchmarks.run --device cuda $(ARGS)
 
 lint: $(DEV) ## style, types and layers
 	$(BIN)/ruff check

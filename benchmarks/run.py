@@ -1,6 +1,6 @@
-"""Run every benchmark and write their figures to `docs/benchmarks/<device>.md` and `.json`: one command.
+"""Run every benchmark and write their figures to `docs/benchmarks/<device>/<benchmark>.md` and `.json`: one command.
 
-On two CPU cores it takes about an hour and a half, on a GPU some minutes. Nothing else should run meanwhile; where
+On two CPU cores it takes about an hour, on a GPU some minutes. Nothing else should run meanwhile; where
 something did, the figures say so.
 """
 
@@ -24,12 +24,12 @@ EXAMPLES = """\
   python -m benchmarks.run --quick             # smoke test; writes to a temporary folder
 """
 ON_CPU = (
-    "loop --length 256 --steps 30 --rounds 5",
-    "loop --length 512 --steps 12 --rounds 5",
-    "loop --length 512 --steps 12 --rounds 5 --full-length",
-    "loop --length 256 --steps 30 --rounds 5 --no-unpad --loops raw",
+    "loop --length 256 --steps 20 --rounds 3",
+    "loop --length 512 --steps 10 --rounds 3",
+    "loop --length 512 --steps 8 --rounds 3 --full-length",
+    "loop --length 256 --steps 20 --rounds 3 --no-unpad --loops raw",
     "recording",
-    "looks --steps 400",
+    "looks --steps 2200",
     "trace",
 )
 ON_GPU = (
@@ -40,7 +40,7 @@ ON_GPU = (
     "--full-length",
     "loop --length 512 --steps 60 --warmup 10 --rounds 3 --model bert-base-shape --batch-size 8",
     "recording --cases mlp-1024x8x256,mlp-4096x8x1024,mlp-8192x8x8192,minilm",
-    "looks --steps 2000",
+    "looks --steps 2200",
     "trace",
 )
 QUICK = ("loop", "recording", "looks", "trace")
@@ -82,14 +82,17 @@ def _run(job: str, options: list[str]) -> tuple[int, str, dict[str, Any]]:
 
 
 def _write(out: Path, device: str, done: list[tuple[int, str, dict[str, Any]]]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    when = datetime.now(UTC).date().isoformat()
-    head = f"# Benchmarks on {device}\n\n{when}, {_commit()}. What is measured and how: `benchmarks/README.md`.\n"
-    stem = out / _shared.slug(device)
-    stem.with_suffix(".md").write_text("\n".join([head, *(text for _, text, _ in done)]), encoding="utf-8")
-    figures = [json.dumps(found | {"date": when, "commit": _commit()}) for _, _, found in done]  # one line for each
-    stem.with_suffix(".json").write_text("[\n" + ",\n".join(figures) + "\n]\n", encoding="utf-8")
-    print(f"{stem}.md\n{stem}.json")
+    """A page and a file of figures for each benchmark; those that were not run stay as they are."""
+    when, folder = datetime.now(UTC).date().isoformat(), out / _shared.slug(device)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in dict.fromkeys(found["benchmark"] for _, _, found in done):
+        mine = [(text, found) for _, text, found in done if found["benchmark"] == name]
+        head = f"# {name.capitalize()} on {device}\n\n{when}, {_commit()}. What is measured and how: `benchmarks/README.md`.\n"
+        page = folder / f"{name}.md"
+        page.write_text("\n".join([head, *(text for text, _ in mine)]), encoding="utf-8")
+        figures = [json.dumps(found | {"date": when, "commit": _commit()}) for _, found in mine]  # one line for each
+        page.with_suffix(".json").write_text("[\n" + ",\n".join(figures) + "\n]\n", encoding="utf-8")
+        print(page)
 
 
 def _commit() -> str:

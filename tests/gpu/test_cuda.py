@@ -1,0 +1,122 @@
+"""What only a GPU can show. `make gpu` runs these and the benchmarks; elsewhere they are skipped and say so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ablate import Checkpoints, GradNorms, Streams, train
+from ablate.config import ModelConfig
+from ablate.loop.evaluate import to_device
+from ablate.loop.streams import SampleOrder
+from ablate.tasks import text_classification as texts
+from ablate.tasks.unpad import unpad
+from ablate.tasks.unread import leave_unread
+from tests.loop.test_resume import after, rows
+from tests.loop.test_train import Spoiled
+from tests.loop.toy import evaluation, network, objective, points
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
+def on_gpu(examples: Any = None, **settings: Any) -> Any:
+    model = network(0).to("cuda")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
+    data = points() if examples is None else examples
+    return train(model, data, objective, optimizer=optimizer, device="cuda", streams=Streams(seed=0), **settings)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_steps_between_flushes_do_not_synchronise(precision: str, clip_norm: float | None) -> None:
+    """CUDA itself is told to raise at any wait for the device, from the third step to the last before the flush."""
+    model = network(0)
+    calls = 0
+
+    def strict(model: torch.nn.Module, batch: Any) -> tuple[torch.Tensor, int]:
+        nonlocal calls
+        calls += 1
+        torch.cuda.set_sync_debug_mode("error" if 3 <= calls <= 30 else "default")
+        return objective(model, batch)
+
+    try:
+        result = train(
+            model, points(), strict, optimizer=torch.optim.AdamW(model.to("cuda").parameters(), fused=True), budget=40,
+            schedule="linear", clip_norm=clip_norm, precision=precision, device="cuda", flush_every=32,
+        )  # fmt: skip
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert result.outcome.status == "finished"
+    assert len(result.trace) == 40
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_skipped_step_is_decided_on_the_device_and_holds_the_schedule(precision: str) -> None:
+    bad = set(SampleOrder(Streams(seed=0), np.arange(256)).take(16, 1))  # in the third step
+    result = on_gpu(Spoiled(bad), precision=precision, schedule="linear", clip_norm=1.0, budget="8 steps")
+    assert result.trace["applied"].tolist() == [1, 1, 0, 1, 1, 1, 1, 1]
+    assert result.trace["learning_rate"][2] == result.trace["learning_rate"][3]
+    if precision == "fp16":
+        assert result.trace["loss_scale"][3] == result.trace["loss_scale"][2] / 2
+
+
+def test_lasting_non_finite_gradients_end_as_diverged_and_name_the_parameter() -> None:
+    sound = set(SampleOrder(Streams(seed=0), np.arange(256)).take(0, 16))
+    result = on_gpu(
+        Spoiled(set(range(256)) - sound), precision="bf16", budget="200 steps", flush_every=4, max_skipped=3
+    )
+    assert result.outcome.status == "diverged"
+    assert "first in 0.weight" in result.outcome.sentence
+    assert result.outcome.step < 20  # noticed two blocks late at most
+
+
+def test_the_gpu_sees_the_samples_and_nearly_the_numbers_of_the_cpu() -> None:
+    gpu = on_gpu(precision="fp32", budget="64 steps", evaluation=evaluation())
+    model = network(0, dropout=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
+    cpu = train(model, points(), objective, optimizer=optimizer, device="cpu", precision="fp32", budget="64 steps",
+                streams=Streams(seed=0), evaluation=evaluation())  # fmt: skip
+    for item in ("order", "init", "schedule", "optimizer"):
+        assert gpu.fingerprint.items[item] == cpu.fingerprint.items[item]
+    first = gpu.evals.curve("loss").value[0], cpu.evals.curve("loss").value[0]
+    assert first[0] == pytest.approx(first[1], rel=1e-5)  # dropout masks differ from the first step on
+
+
+def test_stopped_and_resumed_on_a_gpu(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"precision": "bf16", "budget": "60 steps", "schedule": "linear", "clip_norm": 0.5}
+    on_gpu(folder=tmp_path / "whole", **settings)
+    on_gpu(folder=tmp_path / "cut", checkpoints=Checkpoints(), stop=after(23), **settings)
+    on_gpu(folder=tmp_path / "cut", checkpoints=Checkpoints(), **settings)
+    assert rows(tmp_path / "cut" / "trace.arrow") == rows(tmp_path / "whole" / "trace.arrow")
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_without_padding_the_loss_and_the_gradient_are_the_padded_ones(autocast: torch.dtype | None) -> None:
+    """fp32 takes the padded attention call, bf16 the kernel for packed sequences; neither makes the host wait."""
+    plain, packed = (texts.build_model(ModelConfig(dropout=0.0), 2, Streams(seed=0)).to("cuda") for _ in range(2))
+    assert unpad(packed) is None
+    assert leave_unread(packed) is None
+    draw = np.random.Generator(np.random.Philox(key=1))
+    samples = [(draw.integers(1000, 20000, length), k % 2) for k, length in enumerate((200, 17, 64, 64, 3))]
+    batch = to_device(texts.pad_batch(samples, 0), torch.device("cuda"))
+    found = []
+    for model in (plain, packed):
+        for attempt in range(2):  # the second one has nothing left to look up
+            model.zero_grad()
+            torch.cuda.set_sync_debug_mode("error" if attempt and model is packed else "default")
+            try:
+                with torch.autocast("cuda", autocast or torch.float16, enabled=autocast is not None):
+                    loss, _ = texts.objective(model, batch)
+                loss.backward()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        norm, groups = GradNorms(model).measure()
+        found.append((float(loss), float(norm), groups.tolist()))
+    rel = 1e-4 if autocast is None else 3e-2
+    assert found[1][0] == pytest.approx(found[0][0], rel=rel)
+    assert found[1][1] == pytest.approx(found[0][1], rel=rel)
+    assert found[1][2] == pytest.approx(found[0][2], rel=rel, abs=rel * found[0][1])
