@@ -16,11 +16,11 @@ RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
 # One thread for each test process: several of them share the cores.
-test test-all: export OMP_NUM_THREADS = 1
+test test-slow test-all: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help study reference axes test test-all benchmarks gpu lint format clean
+.PHONY: help study reference axes test test-slow test-all benchmarks gpu lint format clean
 
 help: ## this list
 	@echo 'make <target> [ARGS="overrides for ablate"]'
@@ -40,6 +40,9 @@ axes: $(RUN) ## the standard ablations, one line each
 
 test: $(DEV) ## the tests that end in minutes
 	$(PYTEST) -m "not slow"
+
+test-slow: $(DEV) ## the others: killed processes, several processes, the compiler, the benchmarks
+	$(PYTEST) -m slow
 
 test-all: $(DEV) ## every test, the slow ones too
 	$(PYTEST)

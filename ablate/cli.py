@@ -250,12 +250,12 @@ def _task(config: Any) -> Any:
 
 def _single(composer: Composer, typed: list[str]) -> int:
     from ablate.record.rundir import RunDir
-    from ablate.study.launch import eval_curves, pace_line, run_single
+    from ablate.study.launch import eval_curves, look_line, pace_line, run_single
 
     job, outcome, fresh = run_single(composer, typed)
     print(f"{outcome.status}: {outcome.sentence}" if outcome.status == "failed" else outcome.sentence or outcome.status)
     for name, curve in eval_curves(RunDir(job.folder)).items():
-        print(f"eval {name}  {curve.value[0]:.4g} -> {curve.value[-1]:.4g} in {len(curve)} looks")
+        print(look_line(name, curve))
     if pace := pace_line(outcome):
         print(pace)
     print(f"run  {job.folder}" + ("" if fresh else "  (was there already; nothing was run)"))

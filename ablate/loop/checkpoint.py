@@ -7,6 +7,7 @@ a function of seed and step. A folder appears whole or not at all, and nothing i
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,18 +20,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
 
 from ablate.errors import LoopError
-from ablate.loop.parallel import Ranks, full
+from ablate.loop.parallel import Ranks, full, local
 from ablate.record.rundir import read_json, write_json
 
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+ABSENT = "nothing"
+
 _READABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 
 
@@ -48,7 +44,9 @@ class Saved:
             rest = torch.load(self.folder / "optimizer.pt", map_location="cpu", weights_only=True)
             _load_weights(ranks, weights)
             if ranks.sharded:
-                set_optimizer_state_dict(ranks.bare, optimizer, rest["optimizer"], options=_WHOLE)
+                from ablate.loop import sharded
+
+                sharded.load_optimizer(ranks.bare, optimizer, rest["optimizer"])
             else:
                 optimizer.load_state_dict(rest["optimizer"])
         except _READABLE as error:
@@ -84,9 +82,7 @@ def save(
 ) -> None:
     """Write one checkpoint, and then remove all but the newest `keep`. Every process must call it; the first one writes."""
     weights = {name: full(tensor).detach().cpu().contiguous() for name, tensor in _unshared(ranks.bare).items()}
-    moments = (
-        get_optimizer_state_dict(ranks.bare, optimizer, options=_WHOLE) if ranks.sharded else optimizer.state_dict()
-    )
+    moments = _moments(ranks, optimizer)
     if ranks.records:
         part = folder / f".step={step}.{os.getpid()}.part"
         shutil.rmtree(part, ignore_errors=True)
@@ -111,17 +107,28 @@ def check_same_setup(saved: Saved, setup: Mapping[str, Any]) -> None:
     """Raise LoopError naming what differs first between the run that made a checkpoint and this one."""
     before, now = dict(_leaves(saved.state["setup"])), dict(_leaves(setup))
     for key in sorted({*before, *now}, key=lambda key: (key not in before, key not in now, key)):
-        if before.get(key) != now.get(key):
+        # As text: 1, 1.0 and true are equal to Python, and are not the same setting.
+        if json.dumps(before.get(key, ABSENT)) != json.dumps(now.get(key, ABSENT), default=str):
             raise LoopError(
-                f"{saved.folder} was made with {key}={before.get(key, 'nothing')}, and this run has "
-                f"{key}={now.get(key, 'nothing')}",
+                f"{saved.folder} was made with {key}={before.get(key, ABSENT)}, and this run has "
+                f"{key}={now.get(key, ABSENT)}",
                 f"{key}={before[key]} to go on with it, or another folder" if key in before else "another folder",
             )
 
 
+def _moments(ranks: Ranks, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    if not ranks.sharded:
+        return optimizer.state_dict()
+    from ablate.loop import sharded
+
+    return sharded.optimizer_state(ranks.bare, optimizer)
+
+
 def _load_weights(ranks: Ranks, weights: dict[str, torch.Tensor]) -> None:
     if ranks.sharded:
-        set_model_state_dict(ranks.bare, dict(weights), options=_WHOLE)
+        from ablate.loop import sharded
+
+        sharded.load_weights(ranks.bare, weights)
         return
     wanted = set(_unshared(ranks.bare))
     if wanted != set(weights):
@@ -135,7 +142,7 @@ def _unshared(model: nn.Module) -> dict[str, torch.Tensor]:
     seen: dict[Any, str] = {}
     state: dict[str, torch.Tensor] = model.state_dict()
     for name, tensor in state.items():
-        place = tensor.data_ptr() if not hasattr(tensor, "to_local") else tensor.to_local().data_ptr()
+        place = local(tensor).data_ptr()
         seen.setdefault((place, tensor.shape, tensor.stride()) if tensor.numel() and place else name, name)
     return {name: state[name] for name in seen.values()}
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from ablate.errors import LoopError, nearest
+from ablate.loop.parallel import is_sharded
 from ablate.loop.saver import Checkpoints
 from ablate.loop.schedule import SHAPES
 
@@ -48,7 +48,7 @@ def check_can_train(
         raise LoopError(f"clip_norm={clip_norm} would apply no gradient", "clip_norm=None never clips")
     if schedule not in SHAPES:
         raise LoopError(f"schedule={schedule!r}: {nearest(schedule, SHAPES)}", "schedule='constant'")
-    if noise_scale and (accumulate < 2 or isinstance(model, DistributedDataParallel | FSDPModule)):
+    if noise_scale and (accumulate < 2 or isinstance(model, DistributedDataParallel) or is_sharded(model)):
         raise LoopError(
             f"noise_scale=True compares the gradient of one forward pass with that of the whole step, and with "
             f"accumulate={accumulate} in {'several processes' if accumulate > 1 else 'one pass'} there is nothing to compare",

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from ablate.errors import LoopError
-from ablate.loop.parallel import local
+from ablate.loop.parallel import is_part, local
 
 Grouping = Callable[[str], str]
 
@@ -57,6 +57,7 @@ class GradNorms:
         self.groups = list(dict.fromkeys(group_of))
         self.group_index = np.asarray([self.groups.index(group) for group in group_of], dtype=np.int64)
         """Place in `groups` of each parameter's group, [parameters]; empty without groups."""
+        self._sharded: Any = next((p for p in self.parameters if is_part(p)), None)
         self._have: list[int] = []  # places in `parameters` of those with a gradient, and the same on their device:
         self._places = torch.empty(0, dtype=torch.int64)
 
@@ -115,20 +116,21 @@ class GradNorms:
 
     def whole(self, norms: torch.Tensor) -> torch.Tensor:
         """Norms of whole tensors from the norms of this process's shards of them: a shard's norm alone is too small."""
-        sharded = next((p for p in self.parameters if isinstance(p, DTensor)), None)
-        if sharded is None:
+        if self._sharded is None:
             return norms
         squares = norms.square()
-        for dim, placement in enumerate(sharded.placements):
+        for dim, placement in enumerate(self._sharded.placements):
             if placement.is_shard():
-                dist.all_reduce(squares, group=sharded.device_mesh.get_group(dim))
+                dist.all_reduce(squares, group=self._sharded.device_mesh.get_group(dim))
         return squares.sqrt()
 
     def _present(self) -> list[torch.Tensor]:
         """The gradients that there are; `_have` keeps the places of their parameters, and nothing the gradients themselves."""
         grads = [p.grad for p in self.parameters]
         have = [k for k, grad in enumerate(grads) if grad is not None]
-        present = [local(grad) for grad in grads if grad is not None]
+        present = [grad for grad in grads if grad is not None]
+        if self._sharded is not None:
+            present = [local(grad) for grad in present]
         if have and have != self._have:
             # Moved once and kept: a small copy to the device in every step would make the host wait.
             self._have, self._places = have, torch.tensor(have, device=present[0].device)

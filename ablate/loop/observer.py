@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ablate.errors import AblateError
+from ablate.errors import AblateError, LoopError
 from ablate.loop.best import Best
 from ablate.loop.evaluate import Evaluation, Measured, Stop, evaluate
 from ablate.loop.fingerprint import OrderHash, weights_hash
@@ -73,8 +74,9 @@ class Observer:
         self._earlier = self._open_folder(resumed)
         self._order = OrderHash()
         self._fed: list[NDArray[np.int64]] = []
-        self._train_seconds, self._looked_at = 0.0, -1
+        self._train_seconds, self._tokens, self._looked_at = 0.0, 0, -1
         self._best = Best(resumed["best"] if resumed else None)
+        self._replayed: dict[str, str] = resumed["order"] if resumed else {}
         extents = resumed["extents"] if resumed else {}
         metadata = {"groups": "\n".join(setting.norms.groups)}
         self._trace = open_sink(
@@ -117,8 +119,9 @@ class Observer:
 
     def look_if_due(self, at: Position, stop: Stop) -> None:
         """Evaluate where a look is due: before training, and wherever one was passed since the last."""
-        passed = self._looked_at < 0 or any(self._looked_at < look <= at.samples for look in self.setting.looks)
-        if self.evaluation is not None and passed:
+        following = bisect_right(self.setting.looks, self._looked_at)
+        passed = following < len(self.setting.looks) and self.setting.looks[following] <= at.samples
+        if passed or self._looked_at < 0:
             self.look(at, stop)
 
     def look(self, at: Position, stop: Stop = lambda: None) -> None:
@@ -190,6 +193,7 @@ class Observer:
         diverged = reason == DIVERGED
         if reason is None or diverged:
             self.look(at)
+        self.flush(wait=True)
         self.fingerprint.items["order"] = self._order.rungs
         self._write_fingerprint()
         weights = weights_hash(self.ranks.bare.state_dict().items())
@@ -203,8 +207,6 @@ class Observer:
         return Evals(self._evals.table())
 
     # ---- how it is kept ----------------------------------------------------------------------------------------
-
-    _tokens = 0
 
     def _open_folder(self, resumed: dict[str, Any] | None) -> list[Session]:
         """Make the folder ready; the sessions that this run has had before."""
@@ -224,9 +226,14 @@ class Observer:
             self.fingerprint.items["loss_at_start"] = loss
 
     def replay_order(self, ids: Iterator[NDArray[np.int64]], at: Position) -> None:
-        """Hash again the ids that an earlier session fed, and count on from there."""
+        """Hash again the ids that an earlier session fed, and count on from there. Raises LoopError if they are other ones."""
         for some in ids:
             self._order.add(some)
+        if self._order.rungs != self._replayed:
+            raise LoopError(
+                f"the order of the {at.samples} samples that were fed before the checkpoint is not the one it would be now",
+                "another folder: the run cannot go on from there",
+            )
         self._tokens = at.tokens
         self.session.first_step = at.step + 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
@@ -9,8 +10,6 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ablate.errors import LoopError
@@ -30,7 +29,7 @@ class Ranks:
         self.size = dist.get_world_size() if together else 1
         self.rank = dist.get_rank() if together else 0
         self.model = model
-        self.sharded = isinstance(model, FSDPModule)
+        self.sharded = is_sharded(model)
         if together and not self.sharded and not isinstance(model, DistributedDataParallel):
             raise LoopError(
                 f"{self.size} processes train {type(model).__name__}, which is not shared between them",
@@ -104,11 +103,29 @@ class Ranks:
             dist.barrier(group=self._hosts)
 
 
-def local(tensor: torch.Tensor) -> torch.Tensor:
+# A sharded model or tensor can only be there when its module has been imported; to import it to ask would cost every process
+# half a second.
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether `fully_shard` was done to a model."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return fsdp is not None and isinstance(model, fsdp.FSDPModule)
+
+
+def is_part(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is a DTensor, of which this process may hold a part only."""
+    distributed = sys.modules.get("torch.distributed.tensor")
+    return distributed is not None and isinstance(tensor, distributed.DTensor)
+
+
+def local(tensor: Any) -> torch.Tensor:
     """What of a tensor lies in this process."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    here: torch.Tensor = tensor.to_local() if is_part(tensor) else tensor
+    return here
 
 
-def full(tensor: torch.Tensor) -> torch.Tensor:
+def full(tensor: Any) -> torch.Tensor:
     """The whole tensor, fetched from all processes where it is sharded: all of them must ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    whole: torch.Tensor = tensor.full_tensor() if is_part(tensor) else tensor
+    return whole

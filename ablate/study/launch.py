@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ablate.config import TrackerConfig, make_config
 from ablate.design.compose import Composer
 from ablate.design.leaves import changed
@@ -131,6 +133,13 @@ def run_here(composer: Composer, overrides: Sequence[str]) -> Outcome:
 
     job = compose_jobs(composer, [overrides])[0]
     return execute(make_config(job.config), RunDir(job.folder), changes=job.changes, digest=job.digest)
+
+
+def look_line(name: str, curve: EvalCurve) -> str:
+    """A metric before and after a run, with the standard error of the last look over its examples, on one line."""
+    error = f" (standard error {curve.standard_error[-1]:.2g})" if np.isfinite(curve.standard_error[-1]) else ""
+    examples = f"{len(curve)} looks at {curve.count[-1]} examples"
+    return f"eval {name}  {curve.value[0]:.4g} -> {curve.value[-1]:.4g}{error} in {examples}"
 
 
 def pace_line(outcome: Outcome) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ablate.record.reader import EvalCurve
 from ablate.record.values import Outcome
 
 
@@ -44,3 +46,27 @@ def test_a_run_of_other_code_is_not_overwritten(ablate, runs, here, monkeypatch)
     assert code == 2
     assert "runs/single/baseline/seed=0 holds a run of another config, or by other code" in err
     assert len(runs.jobs) == 1
+
+
+def test_a_run_says_how_fast_it_went(ablate, runs, here):
+    rates = {
+        "train_samples_per_second": 24.51, "train_tokens_per_second": 615.3, "eval_samples_per_second": 92.4,
+        "peak_memory_bytes": 2.0**30, "mfu": 0.412, "assumed_peak_flops": 989e12,
+    }  # fmt: skip
+    runs.fate = lambda job: Outcome(status="finished", step=8, throughput=rates)
+    _, out, _ = ablate()
+    assert (
+        "pace train 24.5 samples/s, 615 tokens/s, eval 92.4 samples/s, MFU 41% of an assumed 989 TFLOP/s, "
+        "peak memory 1.00 GiB\n"
+    ) in out
+    runs.fate = lambda job: Outcome(status="interrupted")
+    assert "pace" not in ablate("optim.lr=1e-4")[1]
+
+
+def test_a_look_has_its_standard_error():
+    from ablate.study.launch import look_line
+
+    made = [np.asarray(column) for column in ([0, 8], [0, 64], [0, 0.1], [0, 1.0], [0.693, 0.5708], [256, 256])]
+    told, means_only = (EvalCurve(*made, np.asarray(errors)) for errors in ([0.001, 0.0213], [np.nan, np.nan]))
+    assert look_line("loss", told) == "eval loss  0.693 -> 0.5708 (standard error 0.021) in 2 looks at 256 examples"
+    assert look_line("loss", means_only) == "eval loss  0.693 -> 0.5708 in 2 looks at 256 examples"

@@ -13,7 +13,7 @@ import torch
 from ablate import Checkpoints, read_evals, read_trace
 from ablate.errors import LoopError
 from ablate.loop.train import Result
-from ablate.record.rundir import read_json
+from ablate.record.rundir import read_json, write_json
 from tests.loop.toy import evaluation, jitter, network, run
 
 TIMES = ("step_seconds", "train_seconds", "eval_seconds")
@@ -245,3 +245,31 @@ def test_tied_weights_are_saved_once_and_come_back_tied(tmp_path: Path) -> None:
     model, second = run(build(), **settings)
     assert model.first.weight is model.second.weight
     assert second.outcome.weights_sha256 == whole.outcome.weights_sha256
+
+
+def test_an_order_that_is_another_one_now_is_refused(tmp_path: Path) -> None:
+    run(folder=tmp_path, checkpoints=Checkpoints(), stop=after(20))
+    (saved,) = (tmp_path / "checkpoint").iterdir()
+    state = read_json(saved / "state.json")
+    state["observer"]["order"]["64"] = "0" * 16
+    write_json(saved / "state.json", state)
+    with pytest.raises(LoopError, match="is not the one it would be now"):
+        run(folder=tmp_path, checkpoints=Checkpoints())
+
+
+def test_a_whole_number_and_a_fraction_are_not_the_same_setting(tmp_path: Path) -> None:
+    run(folder=tmp_path, checkpoints=Checkpoints(), stop=after(5), clip_norm=1)
+    with pytest.raises(LoopError, match=r"clip_norm\.max=1, and this run has clip_norm\.max=1\.0"):
+        run(folder=tmp_path, checkpoints=Checkpoints(), clip_norm=1.0)
+
+
+def test_the_order_on_disk_is_whole_without_an_evaluation(tmp_path: Path) -> None:
+    _, result = run(folder=tmp_path)
+    assert set(result.fingerprint.items["order"]) == {"64", "128", "256"}
+    assert read_json(tmp_path / "fingerprint.json")["items"]["order"] == result.fingerprint.items["order"]
+
+
+def test_a_look_at_every_sample_costs_no_search(tmp_path: Path) -> None:
+    """A look is due once for every step that passes one, whatever the number of looks in between."""
+    _, result = run(budget="64 samples", evaluation=evaluation("1 samples"))
+    assert result.evals.curve("loss").samples.tolist() == list(range(0, 65, 8))

@@ -11,12 +11,17 @@ import pytest
 import ablate
 
 
-def loaded(statement: str, repo: Path) -> set[str]:
-    """Top-level names of every module that is there after the statement."""
-    code = f"import sys; sys.path.insert(0, {str(repo)!r}); {statement}; print(*{{m.partition('.')[0] for m in sys.modules}})"
+def modules(statement: str, repo: Path) -> set[str]:
+    """Every module that is there after the statement."""
+    code = f"import sys; sys.path.insert(0, {str(repo)!r}); {statement}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
+
+
+def loaded(statement: str, repo: Path) -> set[str]:
+    """Their top-level names."""
+    return {name.partition(".")[0] for name in modules(statement, repo)}
 
 
 def test_import_ablate_is_the_standard_library_only(repo: Path) -> None:
@@ -27,6 +32,13 @@ def test_the_loop_loads_no_part_of_the_stack_that_it_does_not_use(repo: Path) ->
     found = loaded("from ablate import train", repo)
     assert "torch" in found
     assert found & {"hydra", "omegaconf", "wandb", "transformers", "datasets", "plotly", "scipy", "rich"} == set()
+
+
+def test_a_process_that_trains_alone_does_not_pay_for_several(repo: Path) -> None:
+    """FSDP and DTensor bring sympy along: half a second for every run of a study."""
+    alone = modules("import torch", repo)
+    found = modules("from ablate import train", repo) - alone
+    assert [name for name in found if name.startswith(("torch.distributed.fsdp", "torch.distributed.tensor"))] == []
 
 
 @pytest.mark.parametrize("name", sorted(ablate.__all__))
