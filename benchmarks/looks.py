@@ -80,6 +80,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = _shared.parser(__doc__, EXAMPLES)
     parser.add_argument("--data", choices=("movie_snippets", "imdb_reviews"), default="movie_snippets")
     parser.add_argument("--length", type=int, default=64, help="tokens at which texts are cut")
+    parser.add_argument("--layers", type=int, default=6, help="of MiniLM, from the bottom: fewer are quicker")
     parser.add_argument("--steps", type=int, default=400, help="of 8 examples each")
     parser.add_argument("--held-out", type=int, default=2000, help="examples of the dense looks")
     parser.add_argument("--subset", type=int, default=1000, help="of them, for the sparse looks")
@@ -123,7 +124,9 @@ def _train(
     """One training with these looks; texts of like length are evaluated together in both."""
     from ablate import Evaluation, Streams, train
 
-    model = _shared.load_model(folder / "model").to(device)
+    model: Any = _shared.load_model(folder / "model").to(device)
+    model.base_model.encoder.layer = model.base_model.encoder.layer[: arguments.layers]
+    model.config.num_hidden_layers = arguments.layers
     _loops.turn_on_unpad(model)
     order = sorted(range(len(looked_at)), key=lambda k: len(looked_at[k][0]))
     result = train(
@@ -184,7 +187,7 @@ def _report(
         [
             f"## {found['title']}",
             "",
-            f"On {_shared.setting(device)}; MiniLM, {arguments.data}, {arguments.length} tokens, {arguments.steps} steps of "
+            f"On {_shared.setting(device)}; MiniLM ({arguments.layers} layers), {arguments.data}, {arguments.length} tokens, {arguments.steps} steps of "
             f"{BATCH_SIZE}; torch {torch.__version__}. Final weights of the two trainings: "
             f"{'equal bit for bit' if found['same_weights'] else 'DIFFERENT'}.",
             "",

@@ -29,7 +29,7 @@ ON_CPU = (
     "loop --length 512 --steps 8 --rounds 3 --full-length",
     "loop --length 256 --steps 20 --rounds 3 --no-unpad --loops raw",
     "recording",
-    "looks --steps 2200",
+    "looks --steps 2200 --layers 2",
     "trace",
 )
 ON_GPU = (
