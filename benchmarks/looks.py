@@ -187,7 +187,8 @@ def _report(
         [
             f"## {found['title']}",
             "",
-            f"On {_shared.setting(device)}; MiniLM ({arguments.layers} layers), {arguments.data}, {arguments.length} tokens, {arguments.steps} steps of "
+            f"On {_shared.setting(device)}; MiniLM ({arguments.layers} layers), {arguments.data}, "
+            f"{arguments.length} tokens, {arguments.steps} steps of "
             f"{BATCH_SIZE}; torch {torch.__version__}. Final weights of the two trainings: "
             f"{'equal bit for bit' if found['same_weights'] else 'DIFFERENT'}.",
             "",
