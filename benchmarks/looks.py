@@ -187,7 +187,7 @@ def _report(
         [
             f"## {found['title']}",
             "",
-            f"On {_shared.setting(device)}; MiniLM ({arguments.layers} layers), {arguments.data}, "
+            f"On {_shared.setting(device)}; MiniLM ({arguments.layers} of 6 layers), {arguments.data}, "
             f"{arguments.length} tokens, {arguments.steps} steps of "
             f"{BATCH_SIZE}; torch {torch.__version__}. Final weights of the two trainings: "
             f"{'equal bit for bit' if found['same_weights'] else 'DIFFERENT'}.",

@@ -29,7 +29,7 @@ ON_CPU = (
     "loop --length 512 --steps 8 --rounds 3 --full-length",
     "loop --length 256 --steps 20 --rounds 3 --no-unpad --loops raw",
     "recording",
-    "looks --steps 2200 --layers 2",
+    "looks --steps 2400 --layers 1 --length 32",
     "trace",
 )
 ON_GPU = (
@@ -40,7 +40,7 @@ ON_GPU = (
     "--full-length",
     "loop --length 512 --steps 60 --warmup 10 --rounds 3 --model bert-base-shape --batch-size 8",
     "recording --cases mlp-1024x8x256,mlp-4096x8x1024,mlp-8192x8x8192,minilm",
-    "looks --steps 2200",
+    "looks --steps 2400",
     "trace",
 )
 QUICK = ("loop", "recording", "looks", "trace")
