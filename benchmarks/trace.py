@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = _shared.parser(__doc__, EXAMPLES)
     parser.add_argument("--steps", type=int, default=1_000_000)
-    parser.add_argument("--block", type=int, default=32, help="rows per block; the loop's default is 32")
+    parser.add_argument("--block", type=int, default=64, help="rows per block; 64 is the loop's default")
     parser.add_argument("--train-steps", type=int, default=40)
     parser.add_argument("--length", type=int, default=128, help="tokens of MiniLM's reviews")
     parser.add_argument("--repeats", type=int, default=3, help="of each of the trainings, in turn")
