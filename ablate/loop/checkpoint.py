@@ -1,8 +1,8 @@
 """Checkpoints: all that a run needs to go on as if it had never stopped, bit for bit on a CPU.
 
-`<run>/checkpoint/step=<n>/` holds `model.safetensors`, `optimizer.pt` (moments, and the gradient scaler's state) and
-`state.json` (counters, the extent of every table, and the set-up that they belong to). Streams have no state: what they draw is
-a function of seed and step. A folder appears whole or not at all, and nothing in it is unpickled into code.
+`<run>/checkpoint/step=<n>/` holds `model.safetensors`, `optimizer.safetensors` and `optimizer.json` (moments, settings, the
+gradient scaler's state), and `state.json` (counters, the extent of every table, and the set-up that they belong to). Streams
+have no state: what they draw is a function of seed and step. A folder appears whole or not at all, and nothing is pickled.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ablate.errors import LoopError
+from ablate.loop.nested import put_together, take_apart
 from ablate.loop.parallel import Ranks, full, local
 from ablate.record.rundir import read_json, write_json
 
 ABSENT = "nothing"
 
-_READABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+_READABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,16 @@ class Saved:
 
     def load(self, ranks: Ranks, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None) -> None:
         """Put weights, moments and the scaler's state in place. Raises LoopError where a file cannot be read."""
+        if (self.folder / "optimizer.pt").exists():
+            raise LoopError(
+                f"{self.folder} was saved by an earlier version of ablate: optimizer.pt is a pickle, and none is read",
+                f"remove {self.folder}: the run then begins again",
+            )
         try:
             weights = load_file(self.folder / "model.safetensors")
-            rest = torch.load(self.folder / "optimizer.pt", map_location="cpu", weights_only=True)
+            rest = put_together(
+                read_json(self.folder / "optimizer.json"), load_file(self.folder / "optimizer.safetensors")
+            )
             _load_weights(ranks, weights)
             if ranks.sharded:
                 from ablate.loop import sharded
@@ -60,14 +68,23 @@ class Saved:
 
 def latest(folder: Path) -> Saved | None:
     """The newest checkpoint of a run folder's `checkpoint/`; None where there is none."""
-    found = _steps(folder)
-    if not found:
-        return None
-    newest = found[max(found)]
+    found = steps(folder)
+    return at(folder, max(found)) if found else None
+
+
+def at(folder: Path, step: int) -> Saved:
+    """The checkpoint after this step. Raises LoopError where there is none that can be read."""
+    place = folder / f"step={step}"
     try:
-        return Saved(newest, read_json(newest / "state.json"))
+        return Saved(place, read_json(place / "state.json"))
     except (OSError, ValueError) as error:
-        raise LoopError(f"{newest} cannot be read: {error}", f"remove {newest}") from None
+        raise LoopError(f"{place} cannot be read: {error}", f"remove {place}") from None
+
+
+def steps(folder: Path) -> dict[int, Path]:
+    """{step: folder} of the checkpoints that are there."""
+    names = ((re.fullmatch(r"step=(\d+)", path.name), path) for path in folder.glob("step=*"))
+    return {int(match[1]): path for match, path in names if match}
 
 
 def save(
@@ -78,17 +95,20 @@ def save(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler | None,
     *,
-    keep: int,
+    keep: int | None,
 ) -> None:
-    """Write one checkpoint, and then remove all but the newest `keep`. Every process must call it; the first one writes."""
+    """Write one checkpoint, and then remove all but the newest `keep` (None: none of them). Every process must call it; the
+    first one writes."""
     weights = {name: full(tensor).detach().cpu().contiguous() for name, tensor in _unshared(ranks.bare).items()}
-    moments = _moments(ranks, optimizer)
+    rest = {"optimizer": _moments(ranks, optimizer), "scaler": scaler.state_dict() if scaler else None}
     if ranks.records:
+        plain, tensors = take_apart(rest)
         part = folder / f".step={step}.{os.getpid()}.part"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         save_file(weights, part / "model.safetensors")
-        torch.save({"optimizer": moments, "scaler": scaler.state_dict() if scaler else None}, part / "optimizer.pt")
+        save_file(tensors, part / "optimizer.safetensors")
+        write_json(part / "optimizer.json", plain)
         write_json(part / "state.json", state)
         for path in (*part.iterdir(), part):
             _on_disk(path)
@@ -96,16 +116,28 @@ def save(
         shutil.rmtree(whole, ignore_errors=True)
         part.rename(whole)
         _on_disk(folder)
-        for old in sorted(_steps(folder))[:-keep]:
+        for old in sorted(steps(folder))[:-keep] if keep else ():
             shutil.rmtree(folder / f"step={old}")
         for torn in folder.glob(".*.part"):
             shutil.rmtree(torn, ignore_errors=True)
     ranks.wait()
 
 
-def check_same_setup(saved: Saved, setup: Mapping[str, Any]) -> None:
-    """Raise LoopError naming what differs first between the run that made a checkpoint and this one."""
-    before, now = dict(_leaves(saved.state["setup"])), dict(_leaves(setup))
+def check_can_hold(optimizer: torch.optim.Optimizer) -> None:
+    """Raise LoopError before the first step, not at the first checkpoint, for a setting that none can hold."""
+    groups = [{key: item for key, item in group.items() if key != "params"} for group in optimizer.param_groups]
+    take_apart(groups, "optimizer.param_groups")
+
+
+def check_same_setup(saved: Saved, setup: Mapping[str, Any], *, may_differ: Collection[str] = ()) -> None:
+    """Raise LoopError naming what differs first between the run that made a checkpoint and this one.
+
+    may_differ: items of the set-up, by name, that were proven not to matter up to there.
+    """
+    before, now = (
+        dict(_leaves({item: value for item, value in one.items() if item not in may_differ}))
+        for one in (saved.state["setup"], setup)
+    )
     for key in sorted({*before, *now}, key=lambda key: (key not in before, key not in now, key)):
         # As text: 1, 1.0 and true are equal to Python, and are not the same setting.
         if json.dumps(before.get(key, ABSENT)) != json.dumps(now.get(key, ABSENT), default=str):
@@ -145,11 +177,6 @@ def _unshared(model: nn.Module) -> dict[str, torch.Tensor]:
         place = local(tensor).data_ptr()
         seen.setdefault((place, tensor.shape, tensor.stride()) if tensor.numel() and place else name, name)
     return {name: state[name] for name in seen.values()}
-
-
-def _steps(folder: Path) -> dict[int, Path]:
-    names = ((re.fullmatch(r"step=(\d+)", path.name), path) for path in folder.glob("step=*"))
-    return {int(match[1]): path for match, path in names if match}
 
 
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

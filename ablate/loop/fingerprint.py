@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from collections import Counter
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -14,11 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ablate.loop.environment import environment as environment
+from ablate.loop.hooks import foreign_hooks
 from ablate.loop.parallel import full
 from ablate.loop.precision import Precision
 from ablate.loop.schedule import Schedule
 
-_FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
+FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of the budget, at which the schedule is read."""
+
+_DROPOUT = re.compile(r"drop(out)?(_p|_prob|_rate)?$")
 
 
 def weights_hash(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
@@ -32,8 +35,11 @@ def weights_hash(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
 
 
 def init_hashes(model: nn.Module) -> dict[str, str]:
-    """Hash of the initial weights of every module that owns some."""
-    owners = ((name, list(module.named_parameters(recurse=False))) for name, module in model.named_modules())
+    """Hash of the initial weights and buffers of every module that owns some."""
+    owners = (
+        (name, [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)])
+        for name, module in model.named_modules()
+    )
     return {name: weights_hash(own)[:16] for name, own in owners if own}
 
 
@@ -64,17 +70,31 @@ class OrderHash:
 def model_items(model: nn.Module) -> dict[str, Any]:
     """`parameters`, `init` and `dropout` of a fingerprint."""
     named = list(model.named_parameters())
-    shapes = "\n".join(f"{name} {tuple(p.shape)}" for name, p in named)
-    dropouts = Counter(f"{m.p:g}" for m in model.modules() if isinstance(m, nn.modules.dropout._DropoutNd))
     return {
         "parameters": {
-            "names": sha256(shapes.encode()).hexdigest()[:16],
             "count": sum(p.numel() for _, p in named),
             "trainable": sum(p.numel() for _, p in named if p.requires_grad),
+            "shapes": {name: "x".join(map(str, p.shape)) for name, p in named},
         },
         "init": init_hashes(model),
-        "dropout": dict(sorted(dropouts.items())),
+        "dropout": dict(_dropouts(model)),
     }
+
+
+def _dropouts(model: nn.Module) -> Iterator[tuple[str, float]]:
+    """(place, probability): of dropout modules, and of plain attributes that a forward pass hands to a function."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            yield name, module.p
+            continue
+        for attribute, value in _named_like_dropout(vars(module)):
+            yield f"{name}.{attribute}".lstrip("."), value
+
+
+def _named_like_dropout(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and _DROPOUT.search(name):
+            yield name, value
 
 
 def setting_items(
@@ -85,39 +105,43 @@ def setting_items(
     clip_norm: float | None,
     model: nn.Module,
 ) -> dict[str, Any]:
-    """`optimizer`, `schedule`, `precision`, `clip_norm` and `environment` of a fingerprint."""
-    groups = [
-        {k: _plain(v) for k, v in sorted(group.items()) if k not in ("params", "initial_lr")}
-        | {"params": len(group["params"])}
-        for group in optimizer.param_groups
-    ]
+    """`optimizer`, `schedule`, `precision`, `clip_norm`, `hooks` and `environment` of a fingerprint."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = [_group(group, names) for group in optimizer.param_groups]
     return {
         "optimizer": {"name": type(optimizer).__name__} | {f"group {k}": group for k, group in enumerate(groups)},
-        "schedule": {f"{f:.2f}": round(schedule.factor(f), 9) for f in _FRACTIONS},
+        "schedule": {"shape": schedule.shape, "warmup": schedule.warmup}
+        | {f"{f:.2f}": round(schedule.factor(f), 9) for f in FRACTIONS},
         "precision": {
             "autocast": "off" if precision.autocast_dtype is None else precision.name,
             "scaler": precision.scaler is not None,
             "tf32": precision.name == "tf32",
             "compiled": model._compiled_call_impl is not None,
+            "matmul": _product_dtype(precision),
+            "weights": ", ".join(sorted({_dtype(p.dtype) for p in model.parameters()})),
         },
         "clip_norm": {"max": clip_norm},
+        "hooks": foreign_hooks(model, optimizer),
         "environment": environment(precision.device),
     }
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """What else can change a number: versions, device, threads, determinism switches."""
-    cuda = device.type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(device) if cuda else f"{platform.machine()} cpu",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "num_threads": torch.get_num_threads(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "float32_matmul": torch.get_float32_matmul_precision(),
-        "CUBLAS_WORKSPACE_CONFIG": os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""),
-    }
+def _group(group: dict[str, Any], names: dict[int, str]) -> dict[str, Any]:
+    """A parameter group's settings, and which parameters it holds."""
+    held = "\n".join(names.get(id(p), f"none of the model's {tuple(p.shape)}") for p in group["params"])
+    settings = {key: _plain(value) for key, value in sorted(group.items()) if key not in ("params", "initial_lr")}
+    return settings | {"params": len(group["params"]), "names": sha256(held.encode()).hexdigest()[:16]}
+
+
+def _product_dtype(precision: Precision) -> str:
+    """What a matrix product gives where the forward pass runs, as it is and not as it is called."""
+    one = torch.ones(1, 1, device=precision.device)
+    with torch.no_grad(), precision.autocast():
+        return _dtype((one @ one).dtype)
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _plain(value: Any) -> Any:

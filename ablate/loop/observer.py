@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from bisect import bisect_right
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from ablate.errors import AblateError, LoopError
 from ablate.loop.best import Best
 from ablate.loop.evaluate import Evaluation, Measured, Stop, evaluate
-from ablate.loop.fingerprint import OrderHash, weights_hash
+from ablate.loop.fingerprint import FRACTIONS, OrderHash, weights_hash
 from ablate.loop.grad_norm import GradNorms
 from ablate.loop.parallel import Ranks
 from ablate.loop.position import Position
@@ -40,7 +41,10 @@ _FLUSH_SECONDS = 2.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
-    """What the notebook has to know of the run. looks: samples at which to evaluate, rising; 0 comes on top of them."""
+    """What the notebook has to know of the run. looks: samples at which to evaluate, rising; 0 comes on top of them.
+
+    rate: of the schedule, by the number of applied steps. rate_set: the one that the optimizer's first group has now.
+    """
 
     folder: Path | None
     total_steps: int
@@ -49,6 +53,7 @@ class Setting:
     flush_every: int
     norms: GradNorms
     rate: Callable[[int], float]
+    rate_set: Callable[[], float | torch.Tensor]
     flops_per_token: float
     assumed_peak: float | None
 
@@ -69,13 +74,15 @@ class Observer:
         self.setting, self.ranks, self.precision = setting, ranks, precision
         self.evaluation, self.collate = evaluation, collate
         self.fingerprint = Fingerprint(items=items)
-        self.session = Session()
+        self.session = Session(environment=items.get("environment", {}))
         self._run = RunDir(setting.folder) if setting.folder is not None and ranks.records else None
         self._earlier = self._open_folder(resumed)
         self._order = OrderHash()
         self._fed: list[NDArray[np.int64]] = []
         self._train_seconds, self._tokens, self._looked_at = 0.0, 0, -1
         self._best = Best(resumed["best"] if resumed else None)
+        self._rates: dict[int, float | torch.Tensor] = {}
+        self._rated = {max(1, math.ceil(part * setting.total_steps)) for part in FRACTIONS}
         self._replayed: dict[str, str] = resumed["order"] if resumed else {}
         extents = resumed["extents"] if resumed else {}
         metadata = {"groups": "\n".join(setting.norms.groups)}
@@ -111,6 +118,9 @@ class Observer:
         self.session.step(seconds, len(ids), at.tokens - self._tokens)
         self._tokens = at.tokens
         self._fed.append(ids)
+        if at.step in self._rated:
+            rate = self.setting.rate_set()
+            self._rates[at.step] = rate.detach().clone() if isinstance(rate, torch.Tensor) else rate
         epoch = at.samples / self.setting.samples_per_epoch
         full = self._rows.add((at.step, epoch, at.samples, at.tokens, seconds, micro_samples), device)
         on_cpu = self.precision.device.type == "cpu"
@@ -168,10 +178,12 @@ class Observer:
             "applied_steps": self._rows.applied_steps,
             "skipped": self._rows.skipped,
             "culprit": self._rows.culprit,
+            "largest_norm": self._rows.largest_norm,
             "train_seconds": self._train_seconds,
             "looked_at": self._looked_at,
             "best": self._best.values,
             "order": self._order.rungs,
+            "rates": self._rates_set(),
             "loss_at_start": self.fingerprint.items.get("loss_at_start"),
         }
 
@@ -194,11 +206,31 @@ class Observer:
         if reason is None or diverged:
             self.look(at)
         self.flush(wait=True)
-        self.fingerprint.items["order"] = self._order.rungs
+        self.fingerprint.items |= {"order": self._order.rungs, "rates": self._rates_set()} | self._spent(at)
         self._write_fingerprint()
         weights = weights_hash(self.ranks.bare.state_dict().items())
         status: Status = "finished" if reason is None else "diverged" if diverged else "interrupted"
         return self._end(status, at, reason or "budget", self._sentence(at, reason), weights)
+
+    def _spent(self, at: Position) -> dict[str, Any]:
+        """`first_step`, `tokens_seen` and `flops` of the fingerprint, from the record: a run in several sessions has one."""
+        filled = (block for block in self._trace.read(("loss", "grad_norm")) if len(block))
+        first = next(filled, None)
+        flops = self.setting.flops_per_token * (at.tokens or at.samples)
+        return ({} if first is None else {"first_step": first.slice(0, 1).to_pylist()[0]}) | {
+            "tokens_seen": at.tokens,
+            "flops": flops,
+        }
+
+    def _read_rates(self) -> None:
+        """A sibling has noted its rate where it matters to itself. Its rows hold it at the steps that matter here."""
+        for block in self._trace.read(("step", "learning_rate")):
+            steps, rates = block["step"].to_numpy(), block["learning_rate"].to_numpy()
+            for place in np.flatnonzero(np.isin(steps, list(self._rated))):
+                self._rates.setdefault(int(steps[place]), float(rates[place]))
+
+    def _rates_set(self) -> dict[str, float]:
+        return {str(step): float(rate) for step, rate in self._rates.items()}
 
     def trace(self) -> Trace:
         return Trace(self._trace.table())
@@ -221,6 +253,11 @@ class Observer:
     def _go_on(self, resumed: dict[str, Any]) -> None:
         self._train_seconds, self._looked_at = resumed["train_seconds"], resumed["looked_at"]
         self._rows.skipped, self._rows.culprit = resumed["skipped"], resumed["culprit"]
+        self._rows.largest_norm = float(resumed["largest_norm"])
+        self.session.prefix_from = resumed.get("prefix_from")
+        self._rates = {int(step): float(rate) for step, rate in resumed["rates"].items() if int(step) in self._rated}
+        if self.session.prefix_from:
+            self._read_rates()
         if resumed["loss_at_start"]:
             loss = {name: float(value) for name, value in resumed["loss_at_start"].items()}
             self.fingerprint.items["loss_at_start"] = loss

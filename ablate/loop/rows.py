@@ -128,6 +128,8 @@ class TraceRows:
         self.skipped = 0
         """Consecutive steps, up to the newest row that has arrived, that were not applied."""
         self.applied_steps = applied_steps
+        self.largest_norm = 0.0
+        """Of the gradient so far; inf where one was not finite."""
         self.culprit: str | None = None
         self._host: list[HostRow] = []
         self._blocks: list[torch.Tensor] = []
@@ -189,6 +191,8 @@ class TraceRows:
         columns |= {name: numbers[:, k] for k, name in enumerate(_SCALARS)}
         columns["applied"] = columns["applied"] == 1.0
         columns["learning_rate"] = [self._learning_rate(bool(applied)) for applied in columns["applied"]]
+        total = columns["grad_norm"]
+        self.largest_norm = max(self.largest_norm, float(np.max(np.where(np.isfinite(total), total, np.inf))))
         each = numbers[:, len(_SCALARS) : len(_SCALARS) + len(self.norms.names)]
         for applied, norms in zip(columns["applied"].tolist(), each, strict=True):
             self.skipped = 0 if applied else self.skipped + 1

@@ -14,7 +14,7 @@ import yaml
 
 from ablate.errors import RecordError
 from ablate.loop.throughput import Session, throughput
-from ablate.record.digest import code_digest
+from ablate.record.code import code_digest
 from ablate.record.provenance import git_state, now, versions
 from ablate.record.rundir import RunDir, StudyDir, safe_name, write_json, write_text
 from ablate.record.values import Fingerprint, Manifest, Outcome, write_value

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from ablate.errors import LoopError
 from ablate.interval import SECONDS, UNITS, parse_interval
 from ablate.loop import checkpoint
+from ablate.loop.lend import Lend, Prefix, begin, prune, remove_after
 from ablate.loop.parallel import Ranks
 from ablate.loop.position import Position
 from ablate.record.rundir import RunDir
@@ -27,12 +30,16 @@ class Checkpoints:
     keep: how many are kept, the newest ones.
     keep_final: save once more when the run has finished; otherwise a finished run leaves no checkpoint.
     resume: go on from the newest one that lies in the run's folder, if there is one. False refuses a folder that holds one.
+    lend: what is left for siblings that begin with the same steps. prefix: where this run begins itself, as long as it has no
+        checkpoint of its own.
     """
 
     every: str | int | None = "5 minutes"
     keep: int = 1
     keep_final: bool = True
     resume: bool = True
+    lend: Lend | None = None
+    prefix: Prefix | None = None
 
 
 class Saver:
@@ -54,15 +61,22 @@ class Saver:
     ) -> None:
         self.wanted, self.setup = wanted, setup
         self._ranks, self._optimizer, self._scaler = ranks, optimizer, scaler
-        self._folder = None if folder is None else RunDir(Path(folder)).checkpoint
-        self._saved = None if self._folder is None else checkpoint.latest(self._folder)
+        self._run = None if folder is None else RunDir(Path(folder))
+        self._saved = None if self._run is None else checkpoint.latest(self._run.checkpoint)
+        if wanted is not None:
+            checkpoint.check_can_hold(optimizer)
         if self._saved is not None:
             self._check(self._saved)
+        elif wanted is not None and wanted.prefix is not None and self._run is not None:
+            self._saved = begin(wanted.prefix, setup, self._run, records=ranks.records)
         state = self._saved.state if self._saved else {}
         self.position = Position(**state.get("position", {}))
         self.observer_state: dict[str, Any] | None = state.get("observer")
         self._samples, self._seconds = _every(wanted, sizes)
         self._last_samples, self._last_time = self.position.samples, time.monotonic()
+        self._lend = None if wanted is None else wanted.lend
+        if self._run is not None and ranks.records:
+            remove_after(self._run.lent, self.position.step)
 
     def load(self) -> None:
         """Put weights, moments and scaler in place."""
@@ -84,16 +98,36 @@ class Saver:
 
     def save(self, at: Position, observer_state: Mapping[str, Any]) -> None:
         """Write a checkpoint; nothing where none was asked for."""
-        if self.wanted is None or self._folder is None:
+        if self.wanted is None or self._run is None:
             return
-        state = {"setup": self.setup, "position": asdict(at), "observer": observer_state}
-        checkpoint.save(self._folder, at.step, state, self._ranks, self._optimizer, self._scaler, keep=self.wanted.keep)
+        self._write(self._run.checkpoint, at, observer_state, keep=self.wanted.keep)
         self._last_samples, self._last_time = at.samples, time.monotonic()
+
+    def lend_if_due(self, at: Position, observer_state: Callable[[], Mapping[str, Any]]) -> None:
+        """Leave a checkpoint for siblings where one is of use. A run does not fail because it could not do them this favour."""
+        if self._lend is None or self._run is None or not self._lend.may_be_wanted(at.step):
+            return
+        state = observer_state()
+        if not self._lend.is_wanted(at.step, state["largest_norm"]):
+            return
+        try:
+            self._write(self._run.lent, at, state, keep=None)
+        except (OSError, SafetensorError) as error:  # a full disk, mostly
+            shutil.rmtree(self._run.lent, ignore_errors=True)
+            warnings.warn(f"no checkpoint is left for siblings: {error}", stacklevel=2)
+            self._ranks.wait()
+            return
+        if self._ranks.records:
+            prune(self._run.lent, self._lend)
 
     def clear(self) -> None:
         """Remove what a run that has ended for good would only be continued from by mistake."""
-        if self.wanted is not None and not self.wanted.keep_final and self._folder is not None and self._ranks.records:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self.wanted is not None and not self.wanted.keep_final and self._run is not None and self._ranks.records:
+            shutil.rmtree(self._run.checkpoint, ignore_errors=True)
+
+    def _write(self, folder: Path, at: Position, observer_state: Mapping[str, Any], *, keep: int | None) -> None:
+        state = {"setup": self.setup, "position": asdict(at), "observer": observer_state}
+        checkpoint.save(folder, at.step, state, self._ranks, self._optimizer, self._scaler, keep=keep)
 
     def _check(self, saved: checkpoint.Saved) -> None:
         if self.wanted is None or not self.wanted.resume:

@@ -62,6 +62,8 @@ class Session:
     """One stretch of a run in one process. steps, samples, tokens and train_seconds: of training, evaluation not included.
 
     warm_up_*: what of it belongs to the first steps. eval_*: of evaluation.
+    environment: as in the fingerprint, of this process.
+    prefix_from: {"run", "step"} of the sibling's checkpoint where it began; the steps before are the sibling's, not counted.
     """
 
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -77,6 +79,8 @@ class Session:
     eval_samples: int = 0
     eval_seconds: float = 0.0
     peak_memory_bytes: int = 0
+    prefix_from: dict[str, Any] | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
 
     def step(self, seconds: float, samples: int, tokens: int) -> None:
         """One optimizer step; samples and tokens of this step."""

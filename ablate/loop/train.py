@@ -156,7 +156,7 @@ def train(
                 every=parse_interval(evaluation.every, key="every"), spacing=evaluation.spacing,
                 count=evaluation.num_looks, total_samples=total_samples, **sizes),
             flush_every=flush_every, norms=norms,
-            rate=lambda step: update.peaks[0] * plan.step_factor(step),
+            rate=lambda step: update.peaks[0] * plan.step_factor(step), rate_set=lambda: optimizer.param_groups[0]["lr"],
             flops_per_token=model_flops(ranks.bare), assumed_peak=assumed_peak or peak_flops(place, amp.name),
         ),
         ranks, amp, evaluation, collate, items | (facts or {}), resumed,
@@ -221,8 +221,10 @@ def train(
             observer.row(at, now - clock, micro_samples, row, given.ids, known=update.waits and not bool(applied))
             observer.look_if_due(at, stop)
             reason = ranks.agree(stop()) or (DIVERGED if observer.skipped >= max_skipped else None)
-            if reason != DIVERGED and (reason or saver.is_due(at, final=at.step == plan.total_steps)):
-                saver.save(at, observer.state())
+            if reason != DIVERGED:
+                if reason or saver.is_due(at, final=at.step == plan.total_steps):
+                    saver.save(at, observer.state())
+                saver.lend_if_due(at, observer.state)
             clock = time.perf_counter()
 
         update.restore_peaks()

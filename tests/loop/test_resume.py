@@ -106,7 +106,7 @@ def test_checkpoints_by_steps_are_kept_up_to_a_number_and_the_newest_is_taken(tm
     kept = sorted(path.name for path in (tmp_path / "checkpoint").iterdir())
     assert kept == ["step=30", "step=32"]
     files = {path.name for path in (tmp_path / "checkpoint" / "step=32").iterdir()}
-    assert files == {"model.safetensors", "optimizer.pt", "state.json"}
+    assert files == {"model.safetensors", "optimizer.safetensors", "optimizer.json", "state.json"}
     _, again = run(folder=tmp_path, budget="32 steps", checkpoints=Checkpoints(every="10 steps", keep=2))
     assert again.outcome.step == 32
     assert len(again.trace) == 32
