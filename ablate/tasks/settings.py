@@ -30,7 +30,9 @@ def load_settings(config: ModelConfig, tokenizer: Any, **settings: Any) -> Any:
     if place.startswith(ARCHITECTURE):
         found = _of_architecture(place.removeprefix(ARCHITECTURE), config, tokenizer)
     else:
-        found = from_hub(config.name, lambda: AutoConfig.from_pretrained(place, revision=revision(config)))
+        found = from_hub(
+            config.name, lambda: AutoConfig.from_pretrained(place, revision=revision(config), trust_remote_code=False)
+        )
     for name, value in settings.items():
         setattr(found, name, value)
     _check_shape(found, config)

@@ -3,40 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import default_collate
 
 from ablate.config import Config, LoopConfig
 from ablate.loop.evaluate import Evaluation
 from ablate.loop.streams import Streams
-from ablate.tasks.samples import Sample, Samples
+from ablate.tasks.samples import Samples
+
+
+def no_tokens(batch: Any) -> int:  # noqa: ARG001
+    """What is not made of tokens has none."""
+    return 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
     """The arguments of `train` that depend on what is trained.
 
-    ids: identity of each training sample in the whole pool, the same in every arm. facts: items for the fingerprint.
+    model: on the CPU, its weights drawn from the `init` stream. examples: a map-style data set; `collate` makes a batch of a
+        list of them. objective(model, batch) -> (sum of the losses of the batch's items, number of items).
+    evaluation: None never looks; `make_evaluation` makes one that looks when `observe` says.
+    num_tokens(batch): real tokens in a batch on the host, for the trace.
+    ids: identity of each training sample in the whole pool, the same in every arm; None takes the position.
+    facts: items for the fingerprint, such as {"splits": {"train": hash}}; {"data": {"source": digest}} says which data it is.
+    hub: {"model" or "data": {"name", "revision"}} of what came from a hub.
     """
 
     model: nn.Module
-    examples: Samples
+    examples: Any
     objective: Callable[[nn.Module, Any], tuple[torch.Tensor, int]]
-    evaluation: Evaluation
-    collate: Callable[[list[Sample]], dict[str, Any]]
-    num_tokens: Callable[[Any], int]
-    ids: Sequence[int]
-    facts: dict[str, Any]
+    evaluation: Evaluation | None = None
+    collate: Callable[[list[Any]], Any] = default_collate
+    num_tokens: Callable[[Any], int] = no_tokens
+    ids: Sequence[int] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    hub: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def build_task(config: Config, streams: Streams) -> Task:
     """Load, split and tokenise the data and build the model of `task.name`, weights from the `init` stream.
 
-    Raises DataError or ModelError.
+    Raises DataError or ModelError, and ConfigError for a task of the user that cannot be found or is none.
     """
+    if config.task.name == "own":
+        from ablate.tasks.own import own_task
+
+        return own_task(config, streams)
     if config.task.name == "causal_lm":
         from ablate.tasks.causal_lm import causal_lm
 
@@ -63,8 +80,8 @@ def quicken(model: nn.Module, config: LoopConfig) -> str:
     return "left out" + (", and the last layer computed for first tokens only" if leave_unread(model) is None else "")
 
 
-def make_evaluation(config: Config, examples: Samples, measure: Callable[[nn.Module, Any], Any]) -> Evaluation:
-    """How `examples` are looked at, as `observe` says."""
+def make_evaluation(config: Config, examples: Any, measure: Callable[[nn.Module, Any], Any]) -> Evaluation:
+    """How `examples` are looked at, as `observe` says: a map-style data set, and measure(model, batch) -> {metric: [batch]}."""
     return Evaluation(
         examples=examples,
         measure=measure,
@@ -72,7 +89,7 @@ def make_evaluation(config: Config, examples: Samples, measure: Callable[[nn.Mod
         spacing=config.observe.eval_spacing,
         num_looks=config.observe.eval_looks,
         batch_size=config.observe.eval_batch_size,
-        order=examples.by_length(),
+        order=examples.by_length() if isinstance(examples, Samples) else None,
     )
 
 

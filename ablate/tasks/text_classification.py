@@ -14,8 +14,10 @@ from torch.nn import functional
 from ablate.config import Config, ModelConfig
 from ablate.loop.fingerprint import ids_hash
 from ablate.loop.streams import Streams
+from ablate.tasks.components import components_of
 from ablate.tasks.data import Examples, load_examples, split
 from ablate.tasks.models import build
+from ablate.tasks.revisions import hub_revisions
 from ablate.tasks.samples import Sample, Samples, pad_rows, with_spans
 from ablate.tasks.settings import check_fits, load_settings
 from ablate.tasks.task import Task, count_tokens, make_evaluation
@@ -42,9 +44,12 @@ def text_classification(config: Config, streams: Streams) -> Task:
         num_tokens=count_tokens,
         ids=splits.train.tolist(),
         facts={
+            "data": {"source": pool.source, "texts": pool.texts},
+            "components": components_of(model),
             "splits": {"train": ids_hash(splits.train), "held_out": ids_hash(splits.held_out)},
             "eval_set": {"ids": ids_hash(splits.evaluated), "count": len(splits.evaluated)},
         },
+        hub=hub_revisions(config, pool.commit),
     )
 
 

@@ -23,7 +23,9 @@ def load_tokenizer(config: ModelConfig) -> Any:
     place = locate(name, key=key)
     # A revision is the model's; a tokenizer from elsewhere has its own history.
     wanted = revision(config) if name == config.name else "main"
-    return from_hub(name, lambda: AutoTokenizer.from_pretrained(place, revision=wanted), key=key)
+    return from_hub(
+        name, lambda: AutoTokenizer.from_pretrained(place, revision=wanted, trust_remote_code=False), key=key
+    )
 
 
 def identity(tokenizer: Any) -> str:

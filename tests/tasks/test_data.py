@@ -31,6 +31,13 @@ def csv(tmp_path: Path) -> Path:
     return tmp_path / "rows.csv"
 
 
+def test_a_file_that_was_written_again_is_read_again(csv: Path) -> None:
+    before = load_examples(config(csv))
+    assert load_examples(config(csv)) is before
+    pyarrow.csv.write_csv(rows(38), csv)
+    assert (len(before), len(load_examples(config(csv)))) == (40, 38)
+
+
 @pytest.mark.parametrize("how", ["shuffled", "blocks"])
 def test_a_smaller_held_out_part_lies_inside_the_larger_one(csv: Path, how: str) -> None:
     parts = {}
