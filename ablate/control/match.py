@@ -2,17 +2,20 @@
 
 The rule. A fingerprint item may differ from the baseline's only if the axis lists it in `accepts` (`order`, or one leaf
 of it as `optimizer.lr`) and not in `holds`. The setting that the axis moves is no exception: an axis on `optim.lr`
-accepts `optimizer`. Anything else that differs is a contamination: the arm varies more than one thing, and gets no
-verdict. The environment is held between the seeds of one arm, too.
+accepts `optimizer.lr`. An axis that accepts `components` may differ in them, and in the weights and dropouts of those
+alone. Anything else that differs is a contamination: the arm varies more than one thing, and gets no verdict. The
+environment is held between the seeds of one arm, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ablate.control.differences import Difference, differences
+from ablate.control.differences import WITHIN_A_RUN, Difference, differences
+from ablate.control.touched import untouched
 from ablate.control.values import Control
 from ablate.design.axis import Axis
+from ablate.design.derive import SPENT
 from ablate.design.designs import FINGERPRINT
 from ablate.record.values import Fingerprint
 
@@ -30,12 +33,14 @@ def match(arm: str, axis: Axis, *, baseline: Fingerprints, fingerprints: Fingerp
     found = {seed: differences(left.items, right.items) for seed, (left, right) in pairs.items()}
     for seed, leaves in found.items():
         unasked = [leaf for leaf in leaves if not _allowed(leaf, axis)]
+        if not unasked and "components" in axis.accepts:
+            unasked = untouched(leaves)
         if unasked:
             return _contaminated(arm, axis, seed, unasked)
     drift = _drift(fingerprints)
     if drift:
         return Control(arm=arm, name="match", status="failed", sentence=f"contaminated: {arm}, {drift}")
-    every = set().union(*(left.items.keys() | right.items.keys() for left, right in pairs.values()))
+    every = set().union(*(left.items.keys() | right.items.keys() for left, right in pairs.values())) - set(WITHIN_A_RUN)
     held = tuple(
         item for item in _ordered(every) if all(item != leaf.item for found_ in found.values() for leaf in found_)
     )
@@ -81,9 +86,21 @@ def _contaminated(arm: str, axis: Axis, seed: int, leaves: list[Difference]) -> 
     first, more = leaves[0], len(leaves) - 1
     promised = any(first.within(pattern) for pattern in axis.holds)
     why = f"axis {axis.name} promises to hold it" if promised else f"axis {axis.name} does not accept it"
+    if _allowed(first, axis):
+        why = "it lies in no module that was taken out or drawn anew"
     others = f"; so do {more} other values" if more > 1 else "; so does 1 other value" if more else ""
-    sentence = f"contaminated: {arm}, seed {seed}: {first} differs from the baseline's, and {why}{others}"
-    return Control(arm=arm, name="match", status="failed", sentence=sentence)
+    said = f"{first} differs from the baseline's, and {why}{others}{_ways_out(first, axis)}"
+    return Control(arm=arm, name="match", status="failed", sentence=f"contaminated: {arm}, seed {seed}: {said}")
+
+
+def _ways_out(leaf: Difference, axis: Axis) -> str:
+    """Of what follows from the config: on paper it would have been refused in the same words."""
+    if leaf.item not in SPENT:
+        return ""
+    return (
+        f": add {leaf.item} to `accepts` of axis/{axis.name}.yaml if it belongs to the change, or keep it equal and add it to "
+        "`holds`"
+    )
 
 
 def _drift(fingerprints: Fingerprints) -> str | None:

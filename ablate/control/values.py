@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Control:
-    """One check on one arm. name: `isolate`, `match`, `took effect`. status: `proven`, `failed`, `unverified`."""
+    """One check on one arm. name: `isolate`, `match`, `took effect`, `repeat`, `seeds`, `applied`, `sessions`."""
 
     arm: str
     name: str

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ablate.design.leaves import leaf
 from ablate.errors import AxisError
 
 Kind = Literal["training", "observation", "data", "model", "systems", "placebo", "repeat"]
+
+RULES: dict[str, Callable[[float], float]] = {"linear": lambda ratio: ratio, "sqrt": math.sqrt}
+"""How a key follows the leading one: factor on its baseline value, from the ratio of the level to the baseline's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axis:
     """One file of `conf/axis/`.
 
-    moves: the only config leaves that may differ from the baseline, dotted.
+    moves: the only config leaves that may differ from the baseline, dotted; the first one leads where others follow.
     levels: each a plain value (set on the one key in `moves`), or a mapping {key: value} when several keys are
         declared to be one change.
     accepts: derived quantities and fingerprint items that come with the change and may differ.
     holds: those that are promised to be equal; they are proven from the record, and shown.
-    follows: {key: rule} of keys that move with the level by a declared rule, `linear` or `sqrt` in the ratio of the level to the
-        baseline's value: a bundle, such as a learning rate that follows the batch size.
+    follows: {key: rule} of keys that move with the level by a rule of `RULES`: a bundle, such as a learning rate that follows
+        the batch size.
     seeds: only so many of the study's seeds, the first ones; None takes all.
     expect: what one should see; shown beside the result, never used by it.
     """
@@ -38,8 +43,8 @@ class Axis:
     expect: str = ""
     source: str = ""
 
-    def changes(self, level: Any) -> dict[str, Any]:
-        """The config leaves that this level sets."""
+    def changes(self, level: Any, baseline: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The config leaves that this level sets. baseline: its config, for keys that follow the first one."""
         if isinstance(level, Mapping):
             extra = sorted(set(level) - set(self.moves))
             if extra:
@@ -48,6 +53,9 @@ class Axis:
                     f"add it to `moves` of {self.name}.yaml if it belongs to the one change, or remove it from the level",
                 )
             return dict(level)
+        if self.follows:
+            assert baseline is not None
+            return {self.moves[0]: level} | {key: self._followed(key, level, baseline) for key in self.follows}
         if len(self.moves) != 1:
             raise AxisError(
                 f"axis {self.name!r} moves {', '.join(self.moves)}, so a level must say which value each key takes; "
@@ -55,6 +63,35 @@ class Axis:
                 "write the level as a mapping: " + ", ".join(f"{key}: ..." for key in self.moves),
             )
         return {self.moves[0]: level}
+
+    def runs_with(self, seeds: Sequence[int]) -> tuple[int, ...]:
+        """Those of a study's seeds that the axis asks for."""
+        return tuple(seeds[: self.seeds])
+
+    def _followed(self, key: str, level: Any, baseline: Mapping[str, Any]) -> float:
+        """The value of a key that follows: its baseline's, by the rule in the ratio of the level to the leading key's."""
+        base, lead = (self._number(name, leaf(baseline, name)) for name in (key, self.moves[0]))
+        if not level / lead > 0:
+            raise AxisError(
+                f"axis {self.name!r}: {key} follows {self.moves[0]}, and {show(lead)} -> {show(level)} has no positive ratio",
+                f"levels above 0, and a baseline with another {self.moves[0]}",
+            )
+        value = base * RULES[self.follows[key]](level / lead)
+        if isinstance(base, float) or math.isclose(value, round(value)):
+            return value if isinstance(base, float) else round(value)
+        raise AxisError(
+            f"axis {self.name!r}, level {show(level)}: {key} takes whole numbers, and the rule "
+            f"{self.follows[key]!r} makes {show(value)} of {show(base)}",
+            f"a level for which it comes out whole, or take {key} out of `follows` of axis/{self.name}.yaml",
+        )
+
+    def _number(self, key: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or value == 0:
+            raise AxisError(
+                f"axis {self.name!r} needs a number other than 0 at {key}, and the baseline has {key}={show(value)}",
+                f"give the baseline one: {key}=...",
+            )
+        return value
 
     def label(self, level: Any) -> str:
         """The arm's name: `batch_size=64`, `placebo`."""
@@ -64,9 +101,11 @@ class Axis:
 
 
 def show(value: Any) -> str:
-    """A config value as one types it: null, true, 5e-05, 64 samples."""
+    """A config value as one types it: null, true, 5e-05, 64 samples; a list as its items, joined by +."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "+".join(map(show, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -90,10 +91,33 @@ class Composer:
         self.config_name = config_name
         self.always = tuple(always)
         self._axes: dict[str, Axis] = {}
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def compose(self, overrides: Sequence[str] = ()) -> dict[str, Any]:
         """The resolved config as plain values, every type and range checked. Raises ConfigError."""
         return plain(self._compose(overrides), overrides)
+
+    def vary(self, overrides: Sequence[str], changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The config of `overrides` with some keys set: what `compose` makes of both, without reading every file again.
+
+        Twenty arms differ in a leaf each, and to compose a config takes a tenth of a second.
+        """
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        texts = [*overrides, *(override_text(key, value) for key, value in changes.items())]
+        if not all(_is_leaf(key, value) for key, value in changes.items()):
+            return self.compose(texts)
+        base = tuple(overrides)
+        if base not in self._composed:
+            self._composed[base] = self._compose(overrides)
+        config = deepcopy(self._composed[base])
+        try:
+            for key, value in changes.items():
+                OmegaConf.update(config, key, value, merge=True)
+        except OmegaConfBaseException:
+            return self.compose(texts)  # which refuses it, in our words
+        return plain(config, texts)
 
     def axis_names(self) -> list[str]:
         """Names of the axis files on the search path, the user's own included."""
@@ -171,13 +195,30 @@ class Composer:
             raise refusal(error, overrides) from None
 
 
+def _is_leaf(key: str, value: Any) -> bool:
+    """Whether Hydra would only set that key: no choice of a group, no mapping, nothing to interpolate, no open group."""
+    if "." not in key or key.startswith(OPEN):
+        return False
+    items = value if isinstance(value, list | tuple) else [value]
+    return all(item is None or (isinstance(item, bool | int | float | str) and "$" not in str(item)) for item in items)
+
+
 def _levels(override: Any) -> tuple[Any, ...] | None:
     """The values of a sweep as plain values; None for a single value."""
     if not override.is_sweep_override():
         return None
     if not override.is_discrete_sweep():
         raise AxisError(f"{override.input_line}: an interval has no levels", f"{override.key_or_group}=0.1,0.2,0.3")
-    return tuple(getattr(value, "text", value) for value in override.sweep_iterator())
+    return tuple(_unquoted(value) for value in override.sweep_iterator())
+
+
+def _unquoted(value: Any) -> Any:
+    """A value of Hydra's grammar as a plain one; a list or a mapping may hold quoted text."""
+    if isinstance(value, list):
+        return [_unquoted(item) for item in value]
+    if isinstance(value, dict):
+        return {_unquoted(key): _unquoted(item) for key, item in value.items()}
+    return getattr(value, "text", value)
 
 
 def composer_of(hydra: Any) -> Composer:
@@ -213,9 +254,18 @@ def _container(config: DictConfig, key: str, overrides: Sequence[str]) -> Any:
         raise ConfigError(f"{' '.join(overrides) or key}: {str(error).splitlines()[0]}") from None
 
 
+OPEN = ("task.options.", "model.shape.")
+"""Groups that take keys which no schema knows."""
+
+
 def override_text(key: str, value: Any) -> str:
     """`key=value` in Hydra's grammar; what parses as something else is quoted."""
-    return f"{key}={_text(value)}"
+    return with_open_key(f"{key}={_text(value)}")
+
+
+def with_open_key(text: str) -> str:
+    """The override, such that Hydra takes it whether an open group has the key already or not."""
+    return f"++{text}" if text.startswith(OPEN) else text
 
 
 def _text(value: Any) -> str:

@@ -6,41 +6,54 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, get_args
 
-from ablate.design.axis import Axis, Kind
-from ablate.design.derive import DERIVED
+from ablate.design.axis import RULES, Axis, Kind, show
+from ablate.design.derive import DERIVED, SPENT
 from ablate.errors import AxisError, nearest
 from ablate.record.digest import digest_of
 
 FINGERPRINT = (
-    "parameters",
-    "init",
-    "order",
+    "environment",
+    "data",
     "splits",
     "eval_set",
+    "order",
+    "components",
+    "parameters",
+    "init",
+    "hooks",
+    "dropout",
+    "precision",
     "optimizer",
     "schedule",
-    "precision",
     "clip_norm",
-    "dropout",
     "loss_at_start",
-    "environment",
+    "first_step",
+    *SPENT,
 )
-"""Items of a run's fingerprint, `record.values.Fingerprint`."""
+"""Items of a run's fingerprint, `record.values.Fingerprint`, causes before what follows from them: of several that differ,
+the first one is named."""
 
+_STARTS = ("loss_at_start", "first_step")
 _COMES_WITH: dict[str, tuple[str, ...]] = {
-    "model.dropout": ("dropout",),
-    "model.": ("parameters", "init", "dropout", "optimizer", "loss_at_start"),
-    "data.batch_size": (),
-    "data.max_length": ("loss_at_start",),
-    "data.train_ratio": ("splits", "order"),
-    "data.": ("splits", "order", "eval_set", "loss_at_start"),
+    "model.dropout": ("dropout", "first_step"),
+    "model.": ("components", "parameters", "init", "dropout", "optimizer", *_STARTS),
+    "data.batch_size": ("first_step",),
+    "data.max_length": _STARTS,
+    "data.train_ratio": ("splits", "order", "first_step"),
+    "data.": ("data", "splits", "order", "eval_set", *_STARTS),
     "optim.": ("optimizer", "schedule"),
     "loop.clip_norm": ("clip_norm",),
-    "loop.precision": ("precision", "loss_at_start"),
-    "loop.device": ("precision", "environment", "loss_at_start"),
+    "loop.accumulate": ("first_step",),
+    "loop.precision": ("precision", *_STARTS),
+    "loop.unpad": _STARTS,
+    "loop.compile": ("precision", *_STARTS),
+    "loop.device": ("precision", "environment", *_STARTS),
     "observe.eval_examples": ("eval_set", "loss_at_start"),
-    "streams.init": ("init", "loss_at_start"),
-    "streams.order": ("order",),
+    "observe.eval_batch_size": ("loss_at_start",),
+    "streams.init": ("init", *_STARTS),
+    "streams.order": ("order", "first_step"),
+    "streams.": ("first_step",),
+    "task.": ("data", "splits", "order", "eval_set", "parameters", "init", "dropout", "optimizer", *_STARTS),
 }
 """What a key brings with it when nobody wrote an axis file for it; the longest matching start of the key counts."""
 
@@ -63,8 +76,11 @@ def axis_from(values: Mapping[str, Any], *, file: str) -> Axis:
     if axis.kind not in get_args(Kind):
         raise AxisError(f"{file}: kind {axis.kind!r} does not exist", nearest(str(axis.kind), get_args(Kind)))
     _check_words(axis, file)
+    _check_repeats(axis, file)
+    _check_follows(axis, file)
     for level in axis.levels:
-        axis.changes(level)
+        if not axis.follows:
+            axis.changes(level)
     return axis
 
 
@@ -86,6 +102,50 @@ def _check_words(axis: Axis, file: str) -> None:
         )
 
 
+def _check_repeats(axis: Axis, file: str) -> None:
+    if axis.seeds is not None and (type(axis.seeds) is not int or axis.seeds < 1):
+        raise AxisError(f"{file}: seeds is {axis.seeds!r}, expected a whole number of at least 1", "seeds: 1")
+    if (axis.kind == "repeat") != (axis.moves == ("repeat",)):
+        raise AxisError(
+            f"{file}: kind {axis.kind!r} moves {', '.join(axis.moves)}, but only `repeat` makes the very same run again, and "
+            "it makes nothing else",
+            "kind: repeat with moves: [repeat]",
+        )
+
+
+def _check_follows(axis: Axis, file: str) -> None:
+    """A bundle: the first key of `moves` takes the levels, each of the others follows it by a rule."""
+    if not axis.follows:
+        return
+    if not isinstance(axis.follows, Mapping):
+        raise AxisError(f"{file}: follows is {axis.follows!r}, expected a mapping", "follows: {optim.lr: sqrt}")
+    lead, *others = axis.moves
+    for key, rule in axis.follows.items():
+        if key not in others:
+            where = (
+                f"is the first of its `moves`, which the others follow: {lead}"
+                if key == lead
+                else "is not in its `moves`"
+            )
+            raise AxisError(
+                f"{file}: follows names {key!r}, which {where}", f"moves: [{lead}, {', '.join(axis.follows)}]"
+            )
+        if rule not in RULES:
+            raise AxisError(
+                f"{file}: {key} follows {lead} by the rule {rule!r}, which is none of {', '.join(RULES)}",
+                f"follows: {{{key}: {next(iter(RULES))}}}",
+            )
+    alone = [key for key in others if key not in axis.follows]
+    if alone:
+        raise AxisError(
+            f"{file} moves {', '.join(alone)} and does not say how it follows {lead}",
+            f"follows: {{..., {alone[0]}: linear}}, or take it out of `moves`",
+        )
+    for level in axis.levels:
+        if isinstance(level, bool) or not isinstance(level, int | float):
+            raise AxisError(f"{file}: other keys follow {lead}, and {show(level)} has no ratio to it", "levels: [64]")
+
+
 def ad_hoc_axis(key: str, levels: Sequence[Any], known: Iterable[Axis]) -> Axis:
     """The axis of a swept key: the declarations of a known axis that moves exactly this key, else what the key implies."""
     for axis in known:
@@ -100,7 +160,7 @@ def ad_hoc_axis(key: str, levels: Sequence[Any], known: Iterable[Axis]) -> Axis:
         kind=kind,
         moves=(key,),
         levels=tuple(levels),
-        accepts=(*DERIVED, *items),
+        accepts=(*DERIVED, *SPENT, *items),
     )
 
 

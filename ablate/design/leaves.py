@@ -7,6 +7,8 @@ from typing import Any
 
 from ablate.record.digest import digest_of
 
+_PLAIN = (str, int, bool, type(None))
+
 ABSENT = "absent"
 """Stands in a difference for a leaf that one side does not have."""
 
@@ -32,6 +34,14 @@ def leaf(config: Mapping[str, Any], key: str) -> Any:
     return node
 
 
+def leaf_or_absent(config: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key; ABSENT where there is none, as for an option of a task that only one arm gives."""
+    try:
+        return leaf(config, key)
+    except KeyError:
+        return ABSENT
+
+
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """{dotted key: (before, after)} of the leaves that differ in type or in value: 1, 1.0 and True are three values."""
     left, right = leaves(before), leaves(after)
@@ -41,8 +51,15 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tu
     return {
         key: (left.get(key, ABSENT), right.get(key, ABSENT))
         for key in sorted(left.keys() | right.keys())
-        if key not in left or key not in right or digest_of(left[key]) != digest_of(right[key])
+        if key not in left or key not in right or not _same(left[key], right[key])
     }
+
+
+def _same(left: Any, right: Any) -> bool:
+    """In type and in value; a list by its digest, which tells 1 from true inside it too."""
+    if isinstance(left, _PLAIN) and type(left) is type(right):
+        return bool(left == right)
+    return digest_of(left) == digest_of(right)
 
 
 def covered(key: str, moves: Iterable[str]) -> bool:

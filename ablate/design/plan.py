@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ablate.design.axis import Axis, Kind
+from ablate.design.axis import RULES, Axis, Kind, show
+from ablate.design.leaves import changed, covered
 from ablate.record.digest import digest_of
+from ablate.typed import built
 
 BASELINE = "baseline"
 
@@ -27,9 +29,24 @@ def what_counts(config: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def run_digest(config: Mapping[str, Any], *, seed: int, code_digest: str) -> str:
+def config_digest(config: Mapping[str, Any]) -> str:
+    """Hash of a config less what cannot change a run's result."""
+    return digest_of(what_counts(config))
+
+
+def request_digest(config_digest: str, *, seed: int, data: str = "") -> str:
+    """Hash of what a run is asked to do, whatever code does it. data: digest of the pool that it reads; '' where unknown."""
+    return digest_of({"config": config_digest, "data": data, "seed": seed})
+
+
+def digest_by(request: str, code_digest: str) -> str:
+    """Hash of all that decides a run's result: what it is asked to do, and the code that does it."""
+    return digest_of({"request": request, "code": code_digest})
+
+
+def run_digest(config: Mapping[str, Any], *, seed: int, code_digest: str, data: str = "") -> str:
     """Hash of all that decides a run's result: equal digests need to run only once."""
-    return digest_of({"config": what_counts(config), "code": code_digest, "seed": seed})
+    return digest_by(request_digest(config_digest(config), seed=seed, data=data), code_digest)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +56,7 @@ class Arm:
     changes: config leaves that differ from the baseline, with their new value.
     config: the whole resolved config, less `seed` and `arm`.
     derived: quantities computed from the config (total_steps, evaluations, ...).
+    data: digest of the pool that its runs read, as it lay there when the plan was made; '' where nobody can say.
     """
 
     name: str
@@ -48,6 +66,7 @@ class Arm:
     changes: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     derived: dict[str, float] = field(default_factory=dict)
+    data: str = ""
 
     @property
     def replayed(self) -> bool:
@@ -57,11 +76,12 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """One arm x one seed."""
+    """One arm x one seed. request: the digest less the code, by which a result of earlier code is told from another run's."""
 
     arm: str
     seed: int
     digest: str
+    request: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +89,8 @@ class Plan:
     """A study before its first run.
 
     runs: only those that train, in execution order: seed by seed, arms shuffled within a seed.
+    code: {file: sha256} of all that the runs' code is; code_digest is its hash. accepted: digests of earlier code whose runs
+        are kept, because the user said so.
     notes: sentences about what the planner did on its own, such as two arms of equal digest that share a run.
     command: what was typed.
     """
@@ -82,8 +104,12 @@ class Plan:
     arms: tuple[Arm, ...]
     runs: tuple[Run, ...]
     code_digest: str
+    code: dict[str, str] = field(default_factory=dict)
+    accepted: tuple[str, ...] = ()
     command: str = ""
     notes: tuple[str, ...] = ()
+    app: dict[str, Any] | None = None
+    """Of a study on a Hydra app that is not ours: `seed_key`, `lower_is_better`; its metric is a value that main returns."""
 
     @property
     def baseline(self) -> Arm:
@@ -92,8 +118,28 @@ class Plan:
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
 
+    def seeds_of(self, arm: Arm) -> tuple[int, ...]:
+        """The seeds that the arm runs with: the study's, or as many of them as its axis asks for."""
+        return self.axis(arm.axis).runs_with(self.seeds) if arm.axis else self.seeds
+
+    def bundle(self, arm: Arm) -> str:
+        """`bundle: data.batch_size 8 -> 64, optim.lr 5e-05 -> 0.000141`: of an arm whose axis declares several keys to be one
+        change; '' of any other. The streams of a placebo are no bundle, they are chance."""
+        axis = self.axis(arm.axis) if arm.axis else None
+        if axis is None or not axis.moves or axis.kind == "placebo":
+            return ""
+        pairs = changed(self.baseline.config, arm.config)
+        order = sorted(pairs, key=lambda key: [not covered(key, [move]) for move in axis.moves])
+        after = {key: f"{pairs[key][1]:.3g}" if key in axis.follows else show(pairs[key][1]) for key in order}
+        moved = [f"{key} {show(pairs[key][0])} -> {after[key]}" for key in order]
+        return f"bundle: {', '.join(moved)}" if len(moved) > 1 else ""
+
     def axis(self, name: str) -> Axis:
         return next(axis for axis in self.axes if axis.name == name)
+
+    def keeps(self, run: Run, *, digest: str, request: str, code_digest: str) -> bool:
+        """Whether a manifest's run is this one of the plan: by its digest, or its request done by code that was accepted."""
+        return digest == run.digest or (bool(request) and request == run.request and code_digest in self.accepted)
 
     @property
     def digest(self) -> str:
@@ -102,7 +148,9 @@ class Plan:
 
     def counted(self) -> dict[str, Any]:
         """What two plans must have in common to be the same study; the number of workers, say, is not part of it."""
-        value = {key: item for key, item in self.to_json().items() if key not in ("command", "notes")}
+        value = {key: item for key, item in self.to_json().items() if key not in ("command", "notes", "accepted")}
+        if self.app is not None:
+            return value
         return value | {"arms": [arm | {"config": what_counts(arm["config"])} for arm in value["arms"]]}
 
     def to_json(self) -> dict[str, Any]:
@@ -110,17 +158,32 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
+        """A plan.json may come from anywhere: ValueError, TypeError, KeyError or AttributeError for one that is no plan."""
         value = {key: item for key, item in value.items() if key != "digest"}
-        return cls(
-            axes=tuple(_axis(axis) for axis in value.pop("axes")),
-            arms=tuple(Arm(**arm) for arm in value.pop("arms")),
-            runs=tuple(Run(**run) for run in value.pop("runs")),
-            seeds=tuple(value.pop("seeds")),
-            notes=tuple(value.pop("notes")),
-            **value,
-        )
+        axes, arms, runs = ([built(kind, one) for one in value.pop(name)] for name, kind in _PARTS.items())
+        plan: Plan = built(cls, {**value, "axes": [], "arms": [], "runs": []})
+        plan = replace(plan, axes=tuple(axes), arms=tuple(arms), runs=tuple(runs))
+        _check(plan)
+        return plan
 
 
-def _axis(value: dict[str, Any]) -> Axis:
-    lists: dict[str, Any] = {key: tuple(value[key]) for key in ("moves", "levels", "accepts", "holds")}
-    return Axis(**{**value, **lists})
+_PARTS: dict[str, type] = {"axes": Axis, "arms": Arm, "runs": Run}
+
+
+def _check(plan: Plan) -> None:
+    """Raise ValueError where a run or an arm names what there is not, and for quantities that no training has."""
+    axes, arms = {axis.name for axis in plan.axes}, {arm.name for arm in plan.arms}
+    strange = [arm.axis for arm in plan.arms[1:] if arm.axis not in axes]
+    strange += [run.arm for run in plan.runs if run.arm not in arms]
+    if strange or not plan.arms:
+        raise ValueError(f"there is no {strange[0]!r} in it" if strange else "there is no arm in it")
+    numbers = [plan.smallest_effect, *(number for arm in plan.arms for number in arm.derived.values())]
+    if not all(abs(number) < _LARGEST for number in numbers):
+        raise ValueError("a quantity in it is larger than any that training has")
+    for axis in plan.axes:
+        unknown = [rule for rule in axis.follows.values() if rule not in RULES]
+        if unknown:
+            raise ValueError(f"there is no rule {unknown[0]!r}")
+
+
+_LARGEST = 1e15

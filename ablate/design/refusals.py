@@ -17,6 +17,9 @@ from ablate.errors import AblateError, AxisError, ConfigError, nearest
 
 GROUPS = ("axis", "data", "debug", "loop", "model", "observe", "optim", "study", "task", "tracker")
 
+ENGINES = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
+"""Launchers of others, and the extra that installs each."""
+
 
 def refusal(error: Exception, overrides: Iterable[str]) -> AblateError:
     """The same refusal as an AblateError. overrides: what was typed."""
@@ -76,6 +79,10 @@ def _missing_file(error: MissingConfigException, typed: list[str]) -> AblateErro
     where = f"{group}={name}" if f"{group}={name}" in typed or parent is None else f"{parent[1]}.yaml, {group}: {name}"
     if group == "axis":
         return AxisError(f"{where}: there is no axis {name!r}", nearest(name, known))
+    if group == "hydra/launcher" and name in ENGINES:
+        return ConfigError(
+            f"{where}: Hydra's plugin for it is not installed", f"pip install 'torch-ablate[{ENGINES[name]}]'"
+        )
     return ConfigError(f"{where}: there is no file {name!r} in the group {group!r}", nearest(name, known))
 
 
@@ -143,8 +150,13 @@ def expected_type(key: str) -> str:
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
     options = get_args(kind) if get_origin(kind) in (UnionType, Union) else (kind,)
     return " or ".join(
-        names.get(option) or ("a list" if get_origin(option) is list else "a group of keys") for option in options
+        names.get(option) or (_list_of(option) if get_origin(option) is list else "a group of keys")
+        for option in options
     )
+
+
+def _list_of(kind: Any) -> str:
+    return {int: "a list of whole numbers", str: "a list of texts"}.get(get_args(kind)[0], "a list")
 
 
 def _bad_file(text: str, _typed: list[str]) -> AblateError | None:

@@ -74,3 +74,34 @@ def test_a_derived_change_that_was_not_declared():
 def test_a_derived_change_that_was_promised_not_to_be():
     said = refused(arm_of({"data.batch_size": 64}, total_steps=16, samples_seen=2048))
     assert "changes samples_seen (1024 -> 2048), which its `holds` promises to be equal" in said
+
+
+FOLLOWS = replace(AXIS, moves=("data.batch_size", "optim.lr"), follows={"optim.lr": "linear"})
+
+
+def test_a_bundle_is_one_declared_change_and_says_so() -> None:
+    arm = arm_of({"data.batch_size": 64, "optim.lr": 8 * 5e-5}, total_steps=16, samples_seen=1024)
+    assert isolate(BASELINE, arm, FOLLOWS).sentence == (
+        "one declared change, a bundle of 2 keys: data.batch_size (8 -> 64), optim.lr (5e-05 -> 0.0004); "
+        "with it come total_steps (128 -> 16)"
+    )
+
+
+def test_a_key_that_does_not_follow_as_declared() -> None:
+    said = refused(arm_of({"data.batch_size": 64, "optim.lr": 1e-4}, total_steps=16, samples_seen=1024), FOLLOWS)
+    assert "with the level 64, optim.lr is 0.0001, and the rule 'linear' makes it 0.0004" in said
+    assert "leave optim.lr to the axis: it is set by `follows` of axis/batch_size.yaml" in said
+
+
+def test_a_word_covers_what_lies_under_it() -> None:
+    counts = {"parameters.count": 100, "parameters.trainable": 100}
+    base, arm = (
+        replace(BASELINE, derived=counts),
+        arm_of({"data.batch_size": 64}, **counts | {"parameters.trainable": 60}),
+    )
+    accepts = replace(AXIS, accepts=("parameters",), holds=())
+    assert isolate(base, arm, accepts).derived == {"parameters.trainable": [100, 60]}
+    part = replace(AXIS, accepts=("parameters.trainable",), holds=("parameters.count",))
+    assert isolate(base, arm, part).held == ("parameters.count",)
+    with pytest.raises(AxisError, match=r"changes parameters\.trainable \(100 -> 60\), which its `holds` promises"):
+        isolate(base, arm, replace(AXIS, holds=("parameters",)))

@@ -39,8 +39,39 @@ def seeds(*fingerprints: Fingerprint | None) -> dict[int, Fingerprint | None]:
 def test_equal_fingerprints_are_proven_and_listed_as_held() -> None:
     control = match("batch_size=64", AXIS, baseline=seeds(made(), made()), fingerprints=seeds(made(), made()))
     assert control.status == "proven"
-    assert control.held == ("init", "order", "optimizer", "environment")
+    assert control.held == ("environment", "order", "init", "optimizer")
     assert control.derived == {}
+
+
+def test_rates_are_a_matter_of_each_run_and_are_not_called_equal() -> None:
+    left, right = made(rates={"8": 0.1}), made(rates={"1": 0.2})
+    control = match("batch_size=64", AXIS, baseline=seeds(left), fingerprints=seeds(right))
+    assert control.status == "proven"
+    assert "rates" not in control.held
+
+
+def test_the_first_step_may_differ_in_its_last_digits_and_no_more() -> None:
+    base, near, far = (made(first_step={"loss": 0.7, "grad_norm": norm}) for norm in (2.0, 2.0001, 2.001))
+    assert match("a", AXIS, baseline=seeds(base), fingerprints=seeds(near)).status == "proven"
+    control = match("a", AXIS, baseline=seeds(base), fingerprints=seeds(far))
+    assert "seed 0: first_step.grad_norm (2.0 -> 2.001) differs" in control.sentence
+
+
+def test_of_several_differences_the_cause_is_named_and_not_what_follows_from_it() -> None:
+    other = made(precision={"autocast": "bf16"}, first_step={"loss": 0.1}, loss_at_start={"loss": 0.2})
+    base = made(precision={"autocast": "off"}, first_step={"loss": 0.7}, loss_at_start={"loss": 0.7})
+    control = match("a", AXIS, baseline=seeds(base), fingerprints=seeds(other))
+    assert "seed 0: precision.autocast (off -> bf16) differs" in control.sentence
+    assert control.sentence.endswith("so do 2 other values")
+
+
+def test_what_is_counted_in_the_run_and_was_not_declared_names_the_file_and_both_ways_out() -> None:
+    control = match("a", AXIS, baseline=seeds(made(tokens_seen=100)), fingerprints=seeds(made(tokens_seen=90)))
+    assert control.sentence == (
+        "contaminated: a, seed 0: tokens_seen (100 -> 90) differs from the baseline's, and axis batch_size does not accept "
+        "it: add tokens_seen to `accepts` of axis/batch_size.yaml if it belongs to the change, or keep it equal and add it to "
+        "`holds`"
+    )
 
 
 def test_a_difference_nobody_declared_names_arm_seed_item_leaf_and_both_values() -> None:

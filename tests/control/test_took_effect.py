@@ -72,3 +72,22 @@ def test_a_placebo_must_have_another_trajectory_too() -> None:
 def test_unfinished_runs_prove_nothing() -> None:
     control = took_effect("a", CLIP, baseline={}, fingerprints={}, weights=({0: "a", 1: None}, {1: "a"}))
     assert control.status == "unverified"
+
+
+def on(device: str, clip: float) -> Fingerprint:
+    return Fingerprint(items={"environment": {"device": device}, "clip_norm": {"max": clip}})
+
+
+def test_on_a_gpu_other_weights_alone_prove_nothing() -> None:
+    """There two equal runs may end with other weights, so something else has to show that the setting reached the run."""
+    weights = ({0: "a"}, {0: "b"})
+    for device, clip, status in (
+        ("x86_64 cpu", 1.0, "proven"),
+        ("NVIDIA H100", 2.0, "proven"),
+        ("NVIDIA H100", 1.0, "unverified"),
+    ):
+        control = took_effect(
+            "clip_norm=2", CLIP, baseline={0: on(device, 1.0)}, fingerprints={0: on(device, clip)}, weights=weights
+        )
+        assert control.status == status
+    assert "nothing shows that loop.clip_norm reached the run" in control.sentence

@@ -23,6 +23,7 @@ class Sizes:
 def test_the_offline_default():
     config = Config(observe=ObserveConfig(eval_examples=256))
     assert derive(config, Sizes()) == {
+        "steps_per_epoch": 125.0,
         "total_steps": 128,
         "warmup_steps": 0,
         "schedule_steps": 128,
