@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
+PACKAGES = ("torch", "transformers", "datasets", "numpy", "pyarrow", "torch-ablate")
+"""Whose version can change a number of a run, or how it is read."""
+
 
 def git_state() -> str | None:
     """Commit of the current folder, with +dirty; None outside a repository or without git."""
@@ -34,5 +37,5 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def now() -> str:
-    """UTC, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """UTC, ISO 8601, to the millisecond: what short runs cost is read from it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

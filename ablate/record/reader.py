@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ablate.errors import RecordError
+from ablate.record.columns import EVALS, TRACE
 
 _TOGETHER = 1024
 """Blocks that are put together at a time."""
@@ -25,13 +26,16 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     parts: list[pa.Table] = []
     waiting: list[pa.RecordBatch] = []
     schema = None
-    for schema, block in _blocks(path, columns):
-        if block is not None:
-            waiting.append(block)
-        if len(waiting) >= _TOGETHER:
-            parts.append(_together(waiting, schema))
-            waiting = []
-    return pa.concat_tables([*parts, _together(waiting, schema)])
+    try:
+        for schema, block in _blocks(path, columns):
+            if block is not None:
+                waiting.append(block)
+            if len(waiting) >= _TOGETHER:
+                parts.append(_together(waiting, schema))
+                waiting = []
+        return pa.concat_tables([*parts, _together(waiting, schema)])
+    except (ValueError, pa.ArrowException) as error:
+        raise RecordError(f"{path} is not a readable table: {error}") from None
 
 
 def read_blocks(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -42,6 +46,8 @@ def read_blocks(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa
 def _blocks(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[pa.Schema, pa.RecordBatch | None]]:
     """(schema, block), the schema alone first."""
     try:
+        if path.exists() and not path.is_file():
+            raise OSError(f"{path} is no file")
         with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
             schema = stream.schema
             if columns is not None:
@@ -50,10 +56,11 @@ def _blocks(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[pa.Sche
             while True:
                 try:
                     block = stream.read_next_batch()
-                except (StopIteration, pa.ArrowInvalid, OSError):
+                    block.validate(full=True)  # an offset must not lead out of the file, whoever wrote it
+                except (StopIteration, pa.ArrowException, OSError):
                     return
                 yield schema, block if columns is None else block.select(columns)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise RecordError(f"{path} is not a readable table: {error}") from None
 
 
@@ -78,12 +85,17 @@ class Trace:
     @property
     def groups(self) -> list[str]:
         """Names of the gradient norm groups, in the order of `group_norms`."""
-        names = (self.table.schema.metadata or {}).get(b"groups", b"").decode()
+        names = (self.table.schema.metadata or {}).get(b"groups", b"").decode(errors="replace")
         return names.split("\n") if names else []
 
     def group_norms(self) -> NDArray[np.float64]:
         """Shape [steps, groups]."""
-        return self._lists("group_norms").reshape(len(self), len(self.groups))
+        flat, groups = self._lists("group_norms"), self.groups
+        if len(flat) != len(self) * len(groups):
+            raise RecordError(
+                f"the trace has {len(flat)} group norms in {len(self)} rows, and names {len(groups)} groups"
+            )
+        return flat.reshape(len(self), len(groups))
 
     def update_ratios(self) -> NDArray[np.float64]:
         """Shape [steps, groups], or [steps, 1] where there are no groups; [steps, 0] where they were not recorded."""
@@ -161,9 +173,22 @@ def _standard_error(
 
 def read_trace(path: str | Path, columns: Sequence[str] | None = None) -> Trace:
     """`trace.arrow` of a run folder. columns: those to read; None reads all."""
-    return Trace(read_table(Path(path), columns))
+    table = read_table(Path(path), columns)
+    _check_columns(path, table, TRACE if columns is None else pa.schema([TRACE.field(name) for name in columns]))
+    return Trace(table)
 
 
 def read_evals(path: str | Path) -> Evals:
     """`evals.arrow` of a run folder."""
-    return Evals(read_table(Path(path)))
+    table = read_table(Path(path))
+    _check_columns(path, table, EVALS)
+    return Evals(table)
+
+
+def _check_columns(path: str | Path, table: pa.Table, wanted: pa.Schema) -> None:
+    """Raise RecordError unless every column is there, with its type."""
+    for field in wanted:
+        place = table.schema.get_field_index(field.name)
+        if place < 0 or table.schema.field(place).type != field.type:
+            found = "it has none" if place < 0 else f"it holds {table.schema.field(place).type}"
+            raise RecordError(f"{path} is no table of a run: {field.name} should be {field.type}, and {found}")

@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
+
+from ablate.record.redact import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,11 @@ class RunDir:
     """`<study>/<arm>/seed=<n>`: one run on disk."""
 
     path: Path
+
+    def leads_out(self) -> bool:
+        """Whether the folder, or what lies in it, is a link to somewhere else than its study: it may be anybody's file."""
+        study = self.path.parents[1].resolve()
+        return not all(path.resolve().is_relative_to(study) for path in (self.path, *self.path.iterdir()))
 
     @property
     def config(self) -> Path:
@@ -47,8 +55,18 @@ class RunDir:
         return self.path / "checkpoint"
 
     @property
+    def lent(self) -> Path:
+        """Checkpoints that siblings may begin from."""
+        return self.path / "lent"
+
+    @property
     def outcome(self) -> Path:
         return self.path / "outcome.json"
+
+    @property
+    def returned(self) -> Path:
+        """Of an app that is not ours: what its main returned."""
+        return self.path / "returned.json"
 
     @property
     def log(self) -> Path:
@@ -78,38 +96,58 @@ class StudyDir:
             yield RunDir(manifest.parent)
 
 
+_OURS = ("plan.json", "analysis.json", "report.html", "report.md", "table.tex", "figures")
+"""What lies beside the arms in a study folder."""
+
+
 def safe_name(typed: str, *, longest: int = 80) -> str:
-    """A folder name for any text: no separators, no leading dot, bounded in length, distinct texts stay distinct."""
+    """A folder name for any text: no separators, no leading dot, bounded in length. Distinct texts stay distinct, unless one is
+    the name that was made of another; a name that was made is its own."""
     kept = re.sub(r"[^A-Za-z0-9=,+._-]+", "_", typed).lstrip(".") or "_"
-    if kept == typed and len(kept) <= longest:
+    if kept == typed and len(kept) <= longest and kept not in _OURS:
         return kept
-    return f"{kept[: longest - 9]}-{sha256(typed.encode()).hexdigest()[:8]}"
+    return f"{kept[: longest - 13]}-{sha256(typed.encode(errors='surrogatepass')).hexdigest()[:12]}"
 
 
-def write_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """Replace a file atomically: a reader, or a kill, sees the old text or the new one.
+def write_text(path: Path, text: str, *, durable: bool = True, hide: bool = False) -> None:
+    """Replace a file atomically: a reader, or a kill, sees the old text or the new one; so does a full disk.
 
     durable: wait until it is on disk, so that a power cut sees one of the two as well.
+    hide: write `***` for the secrets of the environment.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        if durable:
-            os.fsync(file.fileno())
-    part.replace(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.{token_hex(4)}.part")  # two machines may use one pid
+    try:
+        with part.open("x", encoding="utf-8") as file:  # never through a link that somebody has laid there
+            file.write(redact(text) if hide else text)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
-def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+def write_json(path: Path, value: Any, *, durable: bool = True, hide: bool = False) -> None:
     """`write_text` of sorted, indented JSON. Non-finite numbers are written as the strings "nan", "inf" and "-inf"."""
     text = json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False) + "\n"
-    write_text(path, text, durable=durable)
+    write_text(path, text, durable=durable, hide=hide)
 
 
 def read_json(path: Path) -> Any:
     """The value that a JSON file holds. Raises OSError or ValueError."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(read_text(path))
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+
+
+def read_text(path: Path) -> str:
+    """What stands in a file. Raises OSError, also for what is none: a pipe or a device in its place would be read for ever."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is no file")
+    return path.read_text(encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:

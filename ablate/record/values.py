@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from ablate.errors import RecordError
+from ablate.record.provenance import now
 from ablate.record.rundir import RunDir, read_json, write_json
+from ablate.typed import built, fits
 
 Status = Literal["finished", "diverged", "failed", "interrupted"]
 
@@ -19,7 +23,24 @@ class Manifest:
     seed: int
     overrides: dict[str, Any] = field(default_factory=dict)
     digest: str = ""
+    """Of config, seed, data and code: runs of equal digest have equal results."""
+    request: str = ""
+    """The digest less the code."""
+    data: str = ""
+    """Digest of the pool that the run read; empty where nobody could say."""
     code_digest: str = ""
+    code: dict[str, str] = field(default_factory=dict)
+    """{file: sha256} of the source that the code digest is made of, the user's own modules included."""
+    imported: dict[str, str] = field(default_factory=dict)
+    """{file: sha256} of the user's modules that the run had really imported when it ended."""
+    hub: dict[str, dict[str, str]] = field(default_factory=dict)
+    """{"model" or "data": {"name", "revision"}} of what came from a hub: the commit that was loaded, whatever was asked for."""
+    sessions: list[dict[str, str]] = field(default_factory=list)
+    """One entry for each process that worked on the run: `started`, and the `code_digest` of the code that it ran."""
+    attempts: list[dict[str, str]] = field(default_factory=list)
+    """One entry for each earlier try that came to no result: its `started`, and the `reason` and `sentence` of its end."""
+    shared_from: str | None = None
+    """`<study>/<arm>/seed=<n>` of the run that this one was taken from, because their digests are equal."""
     git: str | None = None
     """Commit of the working folder, with `+dirty` when it had changes; None outside a repository."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -37,17 +58,23 @@ class Fingerprint:
     """What must be equal between arms, read from the live objects.
 
     `items` keys, the vocabulary of an axis's `accepts` and `holds`:
-    parameters   {"names": hash of names and shapes, "count": int, "trainable": int}
-    init         {module name: hash of its initial weights}
+    data         {"source": digest of the pool as it lies on disk, whatever part of it is used}
+    parameters   {"count": int, "trainable": int, "shapes": {name: "384x384"}}
+    init         {module name: hash of its initial weights and buffers}
+    hooks        {module, parameter or "optimizer": kinds of the hooks that somebody has hung on it}
     order        {"64": hash of the first 64 sample ids fed, "128": ..., doubling}
     splits       {"train": hash of ids, "held_out": hash of ids}
     eval_set     {"ids": hash, "count": int}
-    optimizer    {"name", "lr", "weight_decay", ...} as set on the live groups
-    schedule     {"0.00": factor, "0.25", "0.50", "0.75", "1.00"}: learning-rate factor at fractions of the budget
-    precision    {"autocast": dtype name or "off", "scaler": bool}
+    optimizer    {"name", "group 0": {"lr", "weight_decay", ..., "params": how many, "names": hash of their names}, ...}
+    schedule     {"shape", "warmup", "0.00": factor, "0.25", "0.50", "0.75", "1.00"}: of the rate, at parts of the budget
+    precision    {"autocast": dtype name or "off", "scaler": bool, "matmul": dtype that a product gives, "weights": dtypes, ...}
     clip_norm    {"max": float or None}
-    dropout      {"<p>": number of modules with that probability}
+    dropout      {module, or attribute of one: probability}
     loss_at_start {"<metric>": value of the evaluation before training}
+    first_step   {"loss", "grad_norm"} of the first row of the trace
+    rates        {"<step>": learning rate that the first group really had}: at five steps, compared with the run's own trace
+    tokens_seen  int: real tokens that training has seen
+    flops        float: what training them has cost, by the count of `train_flops_per_second`
     environment  {"device", "torch", "num_threads", "deterministic", ...}
     """
 
@@ -80,31 +107,50 @@ class Outcome:
 
 def write_value(run: RunDir, value: Manifest | Fingerprint | Outcome) -> None:
     """Write `manifest.json`, `fingerprint.json` or `outcome.json`, whole or not at all."""
-    write_json(getattr(run, type(value).__name__.lower()), asdict(value))
+    write_json(getattr(run, type(value).__name__.lower()), asdict(value), hide=True)
 
 
 def read_manifest(run: RunDir) -> Manifest:
     """Raises RecordError when it is missing or unreadable."""
-    return Manifest(**_read(run, "manifest"))
+    return _read(run.manifest, Manifest)
 
 
 def read_fingerprint(run: RunDir) -> Fingerprint | None:
-    """None while the run has not come as far as its first step."""
-    return Fingerprint(**_read(run, "fingerprint")) if run.fingerprint.exists() else None
+    """None while the run has not come as far as its first step. Raises RecordError when it is unreadable."""
+    return _read(run.fingerprint, Fingerprint) if run.fingerprint.exists() else None
 
 
 def read_outcome(run: RunDir) -> Outcome | None:
-    """None while the run is going, or when it was killed."""
-    return Outcome(**_read(run, "outcome")) if run.outcome.exists() else None
+    """None while the run is going, or when it was killed. Raises RecordError when it is unreadable."""
+    return _read(run.outcome, Outcome) if run.outcome.exists() else None
 
 
-def _read(run: RunDir, name: str) -> dict[str, Any]:
-    path = getattr(run, name)
+Value = TypeVar("Value", Manifest, Fingerprint, Outcome)
+
+
+def _read(path: Path, kind: type[Value]) -> Value:
+    """The file may come from anywhere: whatever reads the value can rely on its types."""
     try:
-        value = read_json(path)
+        value: Value = built(kind, read_json(path))
+        if isinstance(value, Manifest):
+            for moment in (value.started, value.ended):
+                datetime.fromisoformat(moment or now())
+        if isinstance(value, Fingerprint):
+            _check_items(value.items)
     except (OSError, ValueError) as error:
         raise RecordError(
             f"{path} cannot be read: {error}", "remove that run's folder and run the study again"
         ) from None
-    assert isinstance(value, dict)
     return value
+
+
+def _check_items(items: dict[str, Any]) -> None:
+    for name, item in items.items():
+        if not fits(item, float if name in ("tokens_seen", "flops") else dict if name in _GROUPS else Any):
+            raise ValueError(f"the item {name} cannot be {str(item)[:60]!r}")
+
+
+_GROUPS = (
+    "data", "components", "parameters", "init", "hooks", "order", "splits", "eval_set", "optimizer", "schedule", "precision",
+    "clip_norm", "dropout", "loss_at_start", "first_step", "rates", "environment",
+)  # fmt: skip
