@@ -20,7 +20,7 @@ test test-slow test-all: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help study reference axes test test-slow test-all benchmarks gpu lint format clean
+.PHONY: help study reference axes test test-slow test-all engines benchmarks gpu lint format clean
 
 help: ## this list
 	@echo 'make <target> [ARGS="overrides for ablate"]'
@@ -46,6 +46,10 @@ test-slow: $(DEV) ## the others: killed processes, several processes, the compil
 
 test-all: $(DEV) ## every test, the slow ones too
 	$(PYTEST)
+
+engines: $(DEV) ## what a study through Slurm and Ray needs, into the same environment
+	$(INSTALL) --editable '.[slurm]'
+	$(INSTALL) --editable '.[ray]'
 
 benchmarks: $(DEV) ## every benchmark, figures to docs/benchmarks; let nothing else run
 	$(BIN)/python -m benchmarks.run $(ARGS)

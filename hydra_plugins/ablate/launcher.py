@@ -25,6 +25,14 @@ class LocalLauncher(Launcher):
         task_function: TaskFunction,  # noqa: ARG002
         config: DictConfig,
     ) -> None:
+        from ablate.errors import ConfigError
+        from hydra_plugins.ablate.app import is_ours
+
+        if not is_ours(config):
+            raise ConfigError(
+                "hydra/launcher=local starts the runs of an app that is not ablate's own under hydra/sweeper=ablation only",
+                "hydra/sweeper=ablation, or hydra/launcher=basic",
+            )
         self._hydra = config.hydra
 
     def launch(

@@ -2,38 +2,125 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
-# plan_only: say what would run, and run nothing.
+if TYPE_CHECKING:
+    from ablate.design.plan import Run
+    from ablate.study.app_sweep import Launched
+    from ablate.study.foreign import AppStudy
+
+# plan_only: say what would run, and run nothing. typed_in: the folder in which that was typed; the sweeper sets it.
 # A plain dict, because Hydra runs this module before it is in sys.modules, where a dataclass would look for it.
-_NODE = {"_target_": "hydra_plugins.ablate.sweeper.AblationSweeper", "plan_only": False}
+# The others are for an app that is not ours, with their defaults: `ablate.study.foreign.Options`.
+_APP = {
+    "seed_key": "seed", "seeds": 5, "metric": None, "lower_is_better": True, "smallest_effect": 0.01, "name": None,
+    "root": "runs", "workers": None,
+}  # fmt: skip
+_NODE = {"_target_": "hydra_plugins.ablate.sweeper.AblationSweeper", "plan_only": False, "typed_in": None, **_APP}
 ConfigStore.instance().store(group="hydra/sweeper", name="ablation", node=_NODE, provider="ablate")
 
 
 class AblationSweeper(Sweeper):
     """Baseline and variants, seed by seed, launched by whatever launcher is configured."""
 
-    def __init__(self, plan_only: bool = False) -> None:
-        self.plan_only = plan_only
+    def __init__(self, plan_only: bool = False, typed_in: str | None = None, **app: Any) -> None:  # noqa: ARG002
+        self.plan_only, self._app = plan_only, app
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self._hydra = config.hydra
-        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self._context, self._task, self._config = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Any:
-        from ablate.cli import run_sweep
-        from ablate.design.compose import composer_of
+        from hydra_plugins.ablate.app import is_ours
 
-        composer = composer_of(self._hydra)
-        code = run_sweep(composer, arguments, launch=self.launcher.launch, plan_only=self.plan_only)
+        code = self._sweep_ours(arguments) if is_ours(self._config) else self._sweep_app(arguments)
         if code:
             raise SystemExit(code)  # Hydra drops what a sweep returns
+
+    @property
+    def _is_local(self) -> bool:
+        return str(self._config.hydra.launcher._target_).startswith("hydra_plugins.ablate.launcher.")
+
+    def _sweep_ours(self, arguments: list[str]) -> int:
+        from ablate.cli import run_sweep
+        from ablate.design.compose import composer_of
+        from ablate.errors import ConfigError
+
+        for key, value in self._app.items():
+            if value != _APP[key]:
+                what = f"study.{key}" if key != "lower_is_better" and key != "seed_key" else "study.metric"
+                raise ConfigError(f"hydra.sweeper.{key} is for an app that is not ablate's own", f"{what}=...")
+        composer = composer_of(self._config.hydra)
+        return run_sweep(composer, arguments, launch=self._launch, plan_only=self.plan_only, local=self._is_local)
+
+    def _sweep_app(self, arguments: list[str]) -> int:
+        """Hydra would print our refusals as if the app had failed."""
+        from ablate.cli import run_app_sweep
+        from ablate.design.app import AppComposer
+        from hydra_plugins.ablate.app import modules_of
+
+        hydra = self._config.hydra
+        always = [text for text in hydra.overrides.hydra if text.startswith("hydra.searchpath")]
+        return run_app_sweep(
+            AppComposer(hydra.job.config_name, always), arguments, self._app, launch=self._launch_app,
+            modules=modules_of(self._task), plan_only=self.plan_only,
+        )  # fmt: skip
+
+    def _launch_app(self, study: AppStudy, arguments: list[str], workers: int | None) -> Launched:
+        from hydra_plugins.ablate.app import Recorded, in_processes, places_of
+        from hydra_plugins.ablate.engines import is_engine, launch_all, sentence_of
+
+        if self._is_local:
+            return in_processes(study, self._config, arguments, workers)
+        self._task = Recorded(self._task)
+        with open_dict(self._config):
+            self._config.hydra.sweep.dir = str(study.folder)
+            if self._config.hydra.hydra_logging.get("root"):
+                self._config.hydra.hydra_logging.root.level = "WARNING"  # a line per run is ours
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self._context, task_function=self._task, config=self._config
+        )
+
+        def launch(runs: Sequence[Run]) -> Iterator[tuple[Run, str | None]]:
+            size = (
+                len(runs) if is_engine(launcher) else 1
+            )  # in this process: one at a time, so that each can be checked
+            for first in range(0, len(runs), size):
+                some = runs[first : first + size]
+                jobs = [places_of(study.job(run), study.place(run)) for run in some]
+                for run, returned in zip(some, launch_all(launcher, jobs, first), strict=False):
+                    yield run, sentence_of(returned)
+
+        return launch
+
+    def _launch(self, job_overrides: Sequence[Sequence[str]], first: int) -> None:
+        from hydra_plugins.ablate.engines import launch_all, sentence_of
+
+        launcher = self._launcher(job_overrides[0])
+        for overrides, returned in zip(job_overrides, launch_all(launcher, job_overrides, first), strict=False):
+            if said := sentence_of(returned):
+                print(f"lost  {' '.join(overrides[-2:])}  {said}", flush=True)
+
+    def _launcher(self, job: Sequence[str]) -> Launcher:
+        """Made once it is known where the study lies: an engine's own files go there, under a name that begins with a dot."""
+        from ablate.design.compose import composer_of
+        from ablate.study.launch import study_folder
+
+        here = Path.cwd()
+        folder = here / study_folder(composer_of(self._config.hydra).compose(job))
+        with open_dict(self._config):
+            # A job composes its config where it runs, from these.
+            self._config.hydra.overrides.hydra.append(f"hydra.sweeper.typed_in='{here}'")
+            if self._config.hydra.sweep.dir == ".":
+                self._config.hydra.sweep.dir = str(folder)
+        return Plugins.instance().instantiate_launcher(
+            hydra_context=self._context, task_function=self._task, config=self._config
+        )

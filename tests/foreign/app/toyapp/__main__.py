@@ -1,0 +1,5 @@
+"""`python -m toyapp`."""
+
+from toyapp.main import main
+
+main()
