@@ -9,9 +9,8 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,10 @@ from ablate.errors import AblateError, ConfigError, nearest
 
 if TYPE_CHECKING:
     from ablate.analysis.adopt import Asked
+    from ablate.design.app import AppComposer
     from ablate.design.compose import Composer
+    from ablate.study.app_sweep import Launched
+    from ablate.study.foreign import AppStudy
     from ablate.study.planner import Prepared
     from ablate.study.sweep import Launch
 
@@ -35,12 +37,19 @@ ablate: which single variable caused the difference?
   ablate report runs/reference                make tables and page anew
   ablate replay runs/reference observe.eval_every='256 samples'
                                               what would I have seen at this cadence?
+  ablate status runs/reference                how far it is; `ablate stop` ends it on every machine, to go on later
+  ablate retry runs/reference                 do its failed runs again, and go on
   ablate axes                                 the standard ablations, one line each
   ablate doctor                               what works on this machine
+
+  --accept-code-change                        keep a study's runs that other code has made, and say so
 
 `ablate <verb> --help` has more on a verb; `ablate --hydra-help` lists the config groups and Hydra's own flags,
 `--config-dir DIR` adds your own config files, and `--cfg job` prints a composed config.
 """
+
+
+_ACCEPT = "study.accept_code_change=true"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,11 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(typed)
     except AblateError as error:
         return _refuse(error)
-    except KeyboardInterrupt:
-        print(
-            "ablate: interrupted; finished runs are kept, and the same command goes on with the rest", file=sys.stderr
-        )
+    except KeyboardInterrupt as interrupt:
+        how = str(interrupt) or "interrupted"
+        print(f"ablate: {how}; finished runs are kept, and the same command goes on with the rest", file=sys.stderr)
         return 130
+    except OSError as error:
+        from ablate.study.ends import disk_full, is_disk_full
+
+        if not is_disk_full(error):
+            raise
+        return _refuse(disk_full(Path(error.filename or ".")))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
 
@@ -73,7 +87,7 @@ def _dispatch(typed: list[str]) -> int:
         return _VERBS[first](typed[1:])
     if first and not first.startswith(("-", "+", "~")) and "=" not in first:
         raise ConfigError(f"{first!r} is neither a verb nor key=value", nearest(first, _VERBS))
-    return _through_hydra(typed)
+    return _through_hydra([_ACCEPT if text == "--accept-code-change" else text for text in typed])
 
 
 def _refuse(error: AblateError) -> int:
@@ -98,8 +112,10 @@ def _plan(typed: list[str]) -> int:
     )
     parser.add_argument("overrides", nargs="*", help="as for ablate -m")
     parser.add_argument("--config-dir", help="a folder with your own config files")
+    parser.add_argument("--accept-code-change", action="store_true", help="plan to keep runs that other code has made")
     asked = parser.parse_args([text for text in typed if text not in ("-m", "--multirun")])
     more = ["--config-dir", asked.config_dir] if asked.config_dir else []
+    more += [_ACCEPT] if asked.accept_code_change else []
     return _through_hydra(["-m", *more, *asked.overrides, "hydra.sweeper.plan_only=true"])
 
 
@@ -177,10 +193,75 @@ def _doctor(typed: list[str]) -> int:
     return 0
 
 
+def _status(typed: list[str]) -> int:
+    parser = _parser(
+        "status",
+        "Say how far a study is: runs that are done, running (where, and how far), failed (why) and waiting, and how long the\n"
+        "rest takes. Only reads, and may be asked on any machine that sees the folder.",
+        "ablate status runs/reference",
+        "ablate status runs/reference --json",
+    )
+    parser.add_argument("folder", type=Path, help="of the study")
+    parser.add_argument("--json", action="store_true", help="the same for a program to read")
+    asked = parser.parse_args(typed)
+    from ablate.report import print_state
+    from ablate.study.state import study_state
+
+    state = study_state(asked.folder)
+    if asked.json:
+        import json
+        from dataclasses import asdict
+
+        print(json.dumps(asdict(state), indent=2))
+    else:
+        print_state(state, _console())
+    return 0
+
+
+def _stop(typed: list[str]) -> int:
+    parser = _parser(
+        "stop",
+        "Ask whoever runs a study, on every machine, to stop: its runs save and end at their next step, no other run starts,\n"
+        "and the same command goes on later.",
+        "ablate stop runs/reference",
+        "ablate stop runs/reference --after-current",
+    )
+    parser.add_argument("folder", type=Path, help="of the study")
+    parser.add_argument("--after-current", action="store_true", help="let the running runs finish first")
+    asked = parser.parse_args(typed)
+    from ablate.study.stopping import stop
+
+    print(stop(asked.folder, after_current=asked.after_current))
+    return 0
+
+
+def _retry(typed: list[str]) -> int:
+    parser = _parser(
+        "retry",
+        "Do the failed runs of a study again, or the runs that are named, whatever they had come to; then go on with the\n"
+        "study's own command. A failed run goes on from its checkpoint if it has one, a named run begins anew.",
+        "ablate retry runs/reference",
+        "ablate retry runs/reference batch_size=64/seed=3 dropout=0.2",
+    )
+    parser.add_argument("folder", type=Path, help="of the study")
+    parser.add_argument("runs", nargs="*", metavar="ARM[/seed=N]", help="which; none takes the failed ones")
+    parser.add_argument("--accept-code-change", action="store_true", help="keep the runs that other code has made")
+    asked = parser.parse_args(typed)
+    from ablate.study.again import again
+
+    names, arguments = again(asked.folder, asked.runs)
+    print(f"again: {', '.join(names)}" if names else "no run has failed; the study goes on")
+    print(f"with: ablate {shlex.join(arguments)}", flush=True)
+    return _through_hydra([*arguments, *[_ACCEPT] * asked.accept_code_change])
+
+
 _VERBS: dict[str, Callable[[list[str]], int]] = {
     "plan": _plan,
     "report": _report,
     "replay": _replay,
+    "status": _status,
+    "stop": _stop,
+    "retry": _retry,
     "axes": _axes,
     "doctor": _doctor,
 }
@@ -193,10 +274,11 @@ def _through_hydra(typed: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from ablate.design.compose import CONFIG_NAME, conf_dir, register_schema, version_base
+    from ablate.design.compose import CONFIG_NAME, conf_dir, register_schema, version_base, with_open_key
     from ablate.design.refusals import is_refusal, refusal
 
     register_schema()
+    typed = [with_open_key(text) for text in typed]
     application = hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, **version_base())(_task)
     with _for_hydra(typed):
         try:
@@ -235,7 +317,8 @@ def _task(config: Any) -> Any:
     if hydra.mode == RunMode.MULTIRUN:
         from ablate.study.launch import run_here
 
-        return run_here(composer_of(hydra), typed)
+        typed_in = hydra.sweeper.get("typed_in")
+        return run_here(composer_of(hydra), typed, typed_in=Path(typed_in) if typed_in else None)
     try:
         if config.axis is not None or config.study.axes:
             what = f"axis={config.axis.name}" if config.axis else f"study.axes={list(config.study.axes)}"
@@ -262,37 +345,87 @@ def _single(composer: Composer, typed: list[str]) -> int:
     return int(outcome.status in ("failed", "interrupted"))
 
 
-def run_sweep(composer: Composer, arguments: Sequence[str], *, launch: Launch, plan_only: bool) -> int:
-    """What `hydra/sweeper=ablation` does: plan, run what is still to do, report. Returns the exit code."""
+def run_sweep(
+    composer: Composer, arguments: Sequence[str], *, launch: Launch, plan_only: bool, local: bool = True
+) -> int:
+    """What `hydra/sweeper=ablation` does: plan, run what is still to do, report. Returns the exit code.
+
+    local: the runs go on this machine, whose pace can be timed.
+    """
     from ablate.analysis.outcomes import check_metric
     from ablate.study.planner import make_plan
     from ablate.study.sweep import run_study
 
     request = composer.parse(arguments)
-    prepared = make_plan(composer, request, command=f"ablate -m {shlex.join(arguments)}")
+    prepared = make_plan(composer, request, command=_as_typed(arguments))
     check_metric(prepared.plan.metric)
     if plan_only:
-        _print_plan(prepared)
+        _print_plan(prepared, local=local)
         return 0
+    if not _confirmed(prepared, local=local):
+        print("not started; nothing was run", file=sys.stderr)
+        return 130
     return conclude(run_study(prepared, launch))
 
 
-def _print_plan(prepared: Prepared) -> None:
-    from ablate.report import print_plan
-    from ablate.report.listing import Forecast
-    from ablate.study.estimate import estimate
-    from ablate.study.sweep import check_same_study, is_done
-    from ablate.study.workers import num_slots
+def _as_typed(arguments: Sequence[str]) -> str:
+    """The command of a study, with the options and launcher that Hydra keeps to itself. To accept code is said each time."""
+    typed = [text for text in sys.argv[1:] if text != _ACCEPT]
+    whole = any(text in ("-m", "--multirun") for text in typed) and all(text in typed for text in arguments)
+    return shlex.join(["ablate", *typed] if whole else ["ablate", "-m", *arguments])
 
-    plan, folder = prepared.plan, prepared.folder
-    check_same_study(plan, folder)
-    done = frozenset((run.arm, run.seed) for run in plan.runs if is_done(folder, run))
-    expected = estimate(plan, folder.parent) if len(done) < len(plan.runs) else None
-    slots = num_slots(plan.baseline.config["study"]["workers"])
-    forecast = Forecast(done=done, slots=slots)
-    if expected is not None:
-        forecast = replace(forecast, seconds=expected.seconds, basis=expected.basis)
-    print_plan(plan, forecast, _console())
+
+def run_app_sweep(
+    composer: AppComposer,
+    arguments: Sequence[str],
+    options: Mapping[str, Any],
+    *,
+    launch: Callable[[AppStudy, list[str], int | None], Launched],
+    modules: Sequence[str],
+    plan_only: bool,
+) -> int:
+    """The same on a Hydra app that is not ours. Its refusals end here: to Hydra they would be failures of the app."""
+    from ablate.study.app_sweep import sweep_app
+    from ablate.study.foreign import Options, is_done, make_app_study
+
+    try:
+        asked = Options(**options)
+        request = composer.parse(arguments, seed_key=asked.seed_key)
+        study = make_app_study(composer.compose, request, asked, modules=modules, command=shlex.join(sys.orig_argv))
+        if plan_only:
+            for run in study.plan.runs:
+                print(f"{'done' if is_done(study, run) else 'to do':<6} {run.arm}/seed={run.seed}")
+            return 0
+        return conclude(sweep_app(study, launch(study, list(arguments), asked.workers)))
+    except AblateError as error:
+        return _refuse(error)
+    except KeyboardInterrupt:
+        print("ablate: interrupted; the same command goes on with the rest", file=sys.stderr)
+        return 130
+
+
+def _print_plan(prepared: Prepared, *, local: bool) -> None:
+    from ablate.analysis.precedent import earlier_spread
+    from ablate.report import print_plan
+    from ablate.study.forecast import forecast
+
+    plan = prepared.plan
+    print_plan(plan, forecast(prepared, measure=local), earlier_spread(prepared.folder.parent, plan), _console())
+
+
+def _confirmed(prepared: Prepared, *, local: bool) -> bool:
+    """Ask before a study that is expected to take long. Raises StudyError where there is nobody to ask."""
+    from ablate.study.confirm import longer_than_allowed
+
+    long = longer_than_allowed(prepared, local=local)
+    if long is None:
+        return True
+    if not sys.stdin.isatty():
+        raise long.refusal()
+    try:
+        return input(f"{long.sentence}. Start it? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 def conclude(folder: Path, asked: Asked | None = None) -> int:

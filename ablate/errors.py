@@ -8,6 +8,7 @@
     ├── ModelError              a model that is missing or cannot be loaded
     ├── StudyError              a study folder that holds something else than what is asked now
     ├── RecordError             a run folder that cannot be read or written
+    │   └── DiskFullError       no room left where the runs lie
     └── LoopError               a training set-up that cannot take a step
 
 All of them mean "the request cannot be met as typed": the command line prints the message and exits with 2.
@@ -57,6 +58,10 @@ class StudyError(AblateError): ...
 
 
 class RecordError(AblateError): ...
+
+
+class DiskFullError(RecordError):
+    exit_code = 1  # what was typed is fine
 
 
 class LoopError(AblateError): ...

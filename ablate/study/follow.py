@@ -21,7 +21,9 @@ import yaml
 from ablate.interval import parse_interval
 from ablate.record.rundir import RunDir
 from ablate.record.values import Outcome, read_outcome
+from ablate.study.capture import captured
 from ablate.study.tail import Tail
+from ablate.study.track import LOG
 
 if TYPE_CHECKING:
     import wandb
@@ -195,12 +197,13 @@ def main(arguments: Sequence[str]) -> int:
     folder, mode, parent = arguments
     # Behind the run itself, which may need every core.
     os.nice(10)
-    try:
-        follow(RunDir(Path(folder)), "offline" if mode == "offline" else "online", int(parent))
-    except Exception:
-        # The boundary of this process: nobody waits for it, so its log is where a failure can be read.
-        traceback.print_exc()
-        return 1
+    with captured(Path(folder) / LOG):
+        try:
+            follow(RunDir(Path(folder)), "offline" if mode == "offline" else "online", int(parent))
+        except Exception:
+            # The boundary of this process: nobody waits for it, so its log is where a failure can be read.
+            traceback.print_exc()
+            return 1
     return 0
 
 

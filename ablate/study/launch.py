@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +16,28 @@ import numpy as np
 from ablate.config import TrackerConfig, make_config
 from ablate.design.compose import Composer
 from ablate.design.leaves import changed
-from ablate.design.plan import BASELINE, run_digest, what_counts
-from ablate.errors import StudyError
-from ablate.record.digest import code_digest
+from ablate.design.plan import BASELINE, Plan, Run, config_digest, digest_by, request_digest, what_counts
+from ablate.errors import RecordError, StudyError
+from ablate.record.code import code_digest, code_files
+from ablate.record.digest import Planned
 from ablate.record.reader import EvalCurve, read_evals
 from ablate.record.rundir import RunDir, StudyDir, safe_name
 from ablate.record.values import Outcome, read_manifest, read_outcome
-from ablate.study.sweep import check_writable, holds_result, pending, read_plan
+from ablate.study.claims import Claim, Claims
+from ablate.study.guest import as_in_its_own, working_in
+from ablate.study.other_code import what_changed
+from ablate.study.prefix import siblings
+from ablate.study.process import Job
+from ablate.study.shared import has_result, holds_result
+from ablate.study.stopping import forget_stop, stop_request
+from ablate.study.sweep import check_writable, pending, read_plan
 from ablate.study.track import notice
-from ablate.study.workers import Job, run_all
+from ablate.study.workers import result_by_now, run_all
 
 SINGLE = "single"
 """Folder of the runs that belong to no study."""
 
+_ASK_SECONDS = 2.0
 _NOT_THE_ARM = ("seed", "study.", "study=", "tracker", "hydra")
 
 
@@ -34,14 +47,14 @@ def launch_local(composer: Composer, job_overrides: Sequence[Sequence[str]]) -> 
     if not jobs:
         return []
     config = make_config(jobs[0].config)
-    study = config.study
-    folder = Path(study.root) / safe_name(study.name or SINGLE)
-    done = 0
+    study, folder = config.study, study_folder(jobs[0].config)
+    done, after = 0, dict[str, str]()
     if StudyDir(folder).plan.exists():
         plan = read_plan(folder)
         done = len(plan.runs) - len(pending(plan, folder))
+        after = siblings(plan)
     _say_if_untracked(config.tracker)
-    return run_all(jobs, slots=study.workers, fail_fast=study.fail_fast, title=study.name or SINGLE, already_done=done)
+    return run_all(jobs, study, title=study.name or SINGLE, already_done=done, after=after)
 
 
 def _say_if_untracked(tracker: TrackerConfig) -> None:
@@ -66,15 +79,15 @@ def compose_jobs(composer: Composer, job_overrides: Sequence[Sequence[str]]) -> 
 
 def make_job(composer: Composer, config: dict[str, Any], overrides: Sequence[str]) -> Job:
     """A run of a frozen plan, or a run of its own: `<root>/single/<its overrides>/seed=<n>`."""
-    study = make_config(config).study
-    folder = Path(study.root) / safe_name(study.name or SINGLE)
-    digest = run_digest(config, seed=config["seed"], code_digest=code_digest())
+    folder = study_folder(config)
     if StudyDir(folder).plan.exists():
-        changes = _planned_changes(folder, config, digest)
+        changes, digest, planned = _as_planned(folder, config)
     else:
         config = {**config, "arm": _arm_name(config, overrides), "study": {**config["study"], "name": folder.name}}
         base = what_counts(composer.compose())
         changes = {key: after for key, (_, after) in changed(base, what_counts(config)).items()}
+        planned = _planned_alone(config)
+        digest = digest_by(planned.request, code_digest(planned.code))
     return Job(
         arm=config["arm"],
         seed=config["seed"],
@@ -82,18 +95,45 @@ def make_job(composer: Composer, config: dict[str, Any], overrides: Sequence[str
         folder=StudyDir(folder).run(config["arm"], config["seed"]).path,
         changes=changes,
         digest=digest,
+        planned=planned,
     )
 
 
-def _planned_changes(folder: Path, config: dict[str, Any], digest: str) -> dict[str, Any]:
-    plan = read_plan(folder)
-    for run in plan.runs:
-        if (run.arm, run.seed, run.digest) == (config["arm"], config["seed"], digest):
-            return plan.arm(run.arm).changes
+def _planned_alone(config: dict[str, Any]) -> Planned:
+    """Of a run that belongs to no study. Raises DataError or ModelError."""
+    from ablate.tasks.facts import data_facts
+
+    data = data_facts(make_config(config)).data
+    request = request_digest(config_digest(config), seed=config["seed"], data=data)
+    return Planned(request=request, data=data, code=code_files([config["task"]["target"]]))
+
+
+def study_folder(config: dict[str, Any]) -> Path:
+    """Where a config's study lies; `<root>/single` for a run that belongs to none."""
+    study = make_config(config).study
+    return Path(study.root) / safe_name(study.name or SINGLE)
+
+
+def _as_planned(folder: Path, config: dict[str, Any]) -> tuple[dict[str, Any], str, Planned]:
+    """What the plan says of a run: its arm's changes, its digest, and what that is made of."""
+    path = StudyDir(folder).plan
+    plan, runs = _plan_in(folder, path.stat().st_mtime_ns)
+    run = runs.get((config["arm"], config["seed"]))
+    if run is not None:
+        arm = plan.arm(run.arm)
+        if run.request == request_digest(config_digest(config), seed=run.seed, data=arm.data):
+            return arm.changes, run.digest, Planned(request=run.request, data=arm.data, code=plan.code)
     raise StudyError(
         f"{folder} holds a study, and its plan has no run {config['arm']}, seed {config['seed']} of this config",
         "study.name=<another> for a run beside it",
     )
+
+
+@lru_cache(maxsize=4)
+def _plan_in(folder: Path, _written: int) -> tuple[Plan, dict[tuple[str, int], Run]]:
+    """Read once for all jobs of a study; `_written` tells it from an earlier one in the same place."""
+    plan = read_plan(folder)
+    return plan, {(run.arm, run.seed): run for run in plan.runs}
 
 
 def _arm_name(config: dict[str, Any], overrides: Sequence[str]) -> str:
@@ -108,31 +148,93 @@ def run_single(composer: Composer, overrides: Sequence[str]) -> tuple[Job, Outco
 
     Raises DataError or ModelError before a folder is made, and StudyError where another run's result lies.
     """
-    from ablate.tasks.facts import data_facts
-
     job = compose_jobs(composer, [overrides])[0]
     place = RunDir(job.folder)
-    data_facts(make_config(job.config))
     check_writable(job.folder)
     if holds_result(place, job.digest):
         outcome = read_outcome(place)
         assert outcome is not None
         return job, outcome, False
-    if place.manifest.exists() and read_manifest(place).digest != job.digest:
+    config = make_config(job.config)
+    earlier = read_manifest(place) if place.manifest.exists() else None
+    if earlier is not None and earlier.request != job.planned.request:
         raise StudyError(
-            f"{job.folder} holds a run of another config, or by other code of ablate",
+            f"{job.folder} holds a run of another config or of other data",
             f"study.name=<another>, or remove {job.folder}",
         )
-    _say_if_untracked(make_config(job.config).tracker)
-    return job, run_all([job], slots=1, fail_fast=False, title=f"{job.arm}/seed={job.seed}")[0], True
+    if earlier is not None and has_result(place):
+        if config.study.accept_code_change and (outcome := read_outcome(place)) is not None:
+            return job, outcome, False
+        raise StudyError(
+            f"{job.folder} was made by other code: {', '.join(what_changed(earlier, job.planned.code))}",
+            f"--accept-code-change keeps it; or study.name=<another>, or remove {job.folder}",
+        )
+    _say_if_untracked(config.tracker)
+    forget_stop(study_folder(job.config))
+    return job, run_all([job], replace(config.study, workers=1, fail_fast=False))[0], True
 
 
-def run_here(composer: Composer, overrides: Sequence[str]) -> Outcome:
-    """One run in this process, for launchers that make their own processes."""
+def run_here(composer: Composer, overrides: Sequence[str], *, typed_in: Path | None = None) -> Outcome:
+    """One run in this process, for launchers that make their own processes. A result that lies there already is kept.
+
+    typed_in: the folder in which the study was started; relative paths are relative to it. Raises RecordError where this
+    machine does not see the study.
+    """
     from ablate.study.worker import execute
 
-    job = compose_jobs(composer, [overrides])[0]
-    return execute(make_config(job.config), RunDir(job.folder), changes=job.changes, digest=job.digest)
+    with working_in(typed_in):
+        job = compose_jobs(composer, [overrides])[0]
+        plan = StudyDir(study_folder(job.config)).plan
+        if typed_in is not None and not plan.exists():
+            raise RecordError(
+                f"{plan.absolute()} is not to be seen on {socket.gethostname()}",
+                "study.root=<a folder that all machines share>",
+            )
+        run = RunDir(job.folder)
+        with Claims(plan.parent.parent) as claims:
+            claim = _in_turn(claims, job, plan.parent)
+            if isinstance(claim, Outcome):
+                return claim
+            with as_in_its_own(run.log) as stop:
+                return execute(
+                    make_config(job.config),
+                    run,
+                    changes=job.changes,
+                    digest=job.digest,
+                    planned=job.planned,
+                    stop=_Reasons(stop, claims, claim, plan.parent),
+                )
+
+
+def _in_turn(claims: Claims, job: Job, study: Path) -> Claim | Outcome:
+    """Take a run, when whoever has it is done or gone; the outcome where there is nothing to do any more."""
+    while True:
+        if stop_request(study) is not None:
+            return Outcome(status="interrupted", reason="stop", sentence="not started: `ablate stop` asked for it")
+        if (claim := claims.take(job.digest)) is not None:
+            outcome = result_by_now(job)
+            return claim if outcome is None else outcome
+        time.sleep(_ASK_SECONDS)
+
+
+class _Reasons:
+    """What ends a run in an engine's job before its time: the engine, `ablate stop`, or another process that has it now."""
+
+    def __init__(self, engine: Callable[[], str | None], claims: Claims, claim: Claim, study: Path) -> None:
+        self._engine, self._claims, self._claim, self._study = engine, claims, claim, study
+        self._next = 0.0
+
+    def __call__(self) -> str | None:
+        if (reason := self._engine()) is not None:
+            return reason
+        if self._claims.is_lost(self._claim):
+            return "another process has taken this run over"
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _ASK_SECONDS
+            request = stop_request(self._study)
+            if request is not None and not request.after_current:
+                return "`ablate stop` asked for it"
+        return None
 
 
 def look_line(name: str, curve: EvalCurve) -> str:

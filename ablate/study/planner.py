@@ -10,17 +10,21 @@ from typing import Any
 from ablate.config import Config, make_config
 from ablate.control.isolate import isolate
 from ablate.design.axis import Axis, show
-from ablate.design.compose import Composer, Request, override_text
-from ablate.design.derive import Sizes, derive
+from ablate.design.compose import OPEN, Composer, Request, override_text
+from ablate.design.derive import Sizes, derive, shape_of
 from ablate.design.designs import REPLAYABLE, ad_hoc_axis, execution_order
-from ablate.design.leaves import changed, leaves
-from ablate.design.plan import BASELINE, Arm, Plan, Run, run_digest
+from ablate.design.leaves import leaves
+from ablate.design.plan import BASELINE, Arm, Plan, Run, config_digest, digest_by, request_digest
 from ablate.errors import AblateError, AxisError, nearest
 from ablate.interval import parse_interval
-from ablate.record.digest import code_digest, digest_of
+from ablate.record.code import code_digest, code_files
+from ablate.record.digest import digest_of
 from ablate.record.rundir import safe_name
+from ablate.study.levels import expanded
+from ablate.study.prefix import baseline_first
 
 Facts = Callable[[Config], Sizes]
+Counts = Callable[[Config], Mapping[str, int] | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,21 +58,26 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
     Raises AxisError, ConfigError, DataError or ModelError; writes nothing.
     """
     base = composer.compose(request.fixed)
-    axes = _axes(composer, request, base)
+    axes, level_notes = _axes(composer, request, base)
     named = axes[: len(axes) - len(request.swept)]
     files = [axis.name for axis in named]
-    drafts = [_Draft(None, None, {}, base), *_drafts(composer, request.fixed, axes, files)]
+    drafts = [_Draft(None, None, {}, base), *_drafts(composer, request.fixed, axes, files, base)]
     drafts, fixed, notes = _one_evaluation_set(drafts, request.fixed)
     study = str(base["study"]["name"] or "+".join(axis.name for axis in axes) or BASELINE)
-    arms, controls_notes = _arms(drafts, named, study, _cached(facts or _from_disk))
+    known = _cached(facts or _from_disk)
+    arms, controls_notes = _arms(drafts, named, study, known, _parameters(drafts, known))
     axes = [*named, *_with_arms(axes[len(named) :], arms)]
     settings = make_config(base).study
     seeds = tuple(range(settings.seeds))
-    code = code_digest()
+    sources = code_files({arm.config["task"]["target"] for arm in arms})
+    code = code_digest(sources)
     training = {arm.name: arm for arm in arms if not arm.replayed}
+    asked = {arm.name: _seeds(arm, axes, seeds) for arm in arms}
+    configs = {name: config_digest(arm.config) for name, arm in training.items()}
     runs = tuple(
-        Run(arm=name, seed=seed, digest=run_digest(training[name].config, seed=seed, code_digest=code))
+        _run(name, seed, request_digest(configs[name], seed=seed, data=training[name].data), code)
         for name, seed in execution_order(list(training), seeds, settings.order_seed)
+        if seed in asked[name]
     )
     plan = Plan(
         study=study,
@@ -80,9 +89,11 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
         arms=tuple(arms),
         runs=runs,
         code_digest=code,
+        code=sources,
         command=command,
-        notes=(*notes, *controls_notes),
+        notes=(*level_notes, *notes, *controls_notes),
     )
+    plan = replace(plan, runs=baseline_first(plan))
     typed = {_name(draft): tuple(override_text(key, value) for key, value in draft.typed.items()) for draft in drafts}
     return Prepared(
         plan=plan,
@@ -91,14 +102,14 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
     )
 
 
-def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> list[Axis]:
-    """The named axes, then one per swept key."""
+def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> tuple[list[Axis], list[str]]:
+    """The named axes, then one per swept key; notes on their levels."""
     names = list(base["study"]["axes"]) if request.axes is None else list(request.axes)
     named = composer.axes(names)
     keys = set(leaves(base))
     for axis in named:
         for key in axis.moves:
-            if key not in keys and not any(known.startswith(f"{key}.") for known in keys):
+            if key not in keys and not any(known.startswith(f"{key}.") for known in keys) and not key.startswith(OPEN):
                 raise AxisError(
                     f"axis/{axis.name}.yaml moves {key!r}, which is no key of the config", nearest(key, keys)
                 )
@@ -111,16 +122,18 @@ def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> list
             raise AxisError(
                 f"{axis.moves[0]} is moved by axis={axis.name} and swept as well", f"leave out one: axis={axis.name}"
             )
-    return [*named, *swept]
+    both = [expanded(axis, base) for axis in named]
+    return [*(axis for axis, _ in both), *swept], [note for _, notes in both for note in notes]
 
 
-def _drafts(composer: Composer, fixed: Sequence[str], axes: Sequence[Axis], named: Sequence[str]) -> Iterator[_Draft]:
+def _drafts(
+    composer: Composer, fixed: Sequence[str], axes: Sequence[Axis], named: Sequence[str], base: Mapping[str, Any]
+) -> Iterator[_Draft]:
     for axis in axes:
         for level in axis.levels:
-            typed = axis.changes(level)
-            texts = [override_text(key, value) for key, value in typed.items()]
+            typed = axis.changes(level, base)
             try:
-                config = composer.compose([*fixed, *texts])
+                config = composer.vary(fixed, typed)
             except AblateError as error:
                 if axis.name not in named:  # a swept key: the message quotes what was typed
                     raise
@@ -145,35 +158,41 @@ def _one_evaluation_set(
     return list(drafts), (*fixed, f"data.eval_ratio={largest}"), [note]
 
 
-def _arms(drafts: Sequence[_Draft], named: Sequence[Axis], study: str, facts: Facts) -> tuple[list[Arm], list[str]]:
+def _arms(
+    drafts: Sequence[_Draft], named: Sequence[Axis], study: str, facts: Facts, parameters: Counts
+) -> tuple[list[Arm], list[str]]:
     """Arms in plan order, each proven to vary one thing; those that would repeat another arm are left out, with a note."""
     arms: list[Arm] = []
     notes: list[str] = []
+    known: dict[str, Arm] = {}  # by all of the config: with a thousand arms, a comparison of each pair takes a minute
     for draft in drafts:
-        arm = _arm(draft, study, facts)
+        arm = _arm(draft, study, facts, parameters)
         if draft.axis is None:
             arms.append(arm)
+            known[digest_of(arm.config)] = arm
             continue
-        same = next((other for other in arms if not changed(other.config, arm.config)), None)
+        same = known.get(digest_of(arm.config))
         if same is not None and (same.axis is not None or draft.axis not in named):
             notes.append(f"{arm.name} has the same config as the arm {same.name}, and is not run twice")
             continue
         isolate(arms[0], arm, draft.axis)
         if arm.replayed:
-            _check_replayable(draft.axis, draft.level, make_config(drafts[0].config), facts)
-        elif run_digest(arm.config, seed=0, code_digest="") == run_digest(arms[0].config, seed=0, code_digest=""):
+            _check_replayable(draft.axis, draft.typed, make_config(drafts[0].config), facts)
+        elif config_digest(arm.config) == config_digest(arms[0].config):
             raise AxisError(
                 f"axis {draft.axis.name!r}: {', '.join(arm.changes)} cannot change what a run computes",
                 f"kind: observation, if it is one of {', '.join(REPLAYABLE)}",
             )
         arms.append(arm)
+        known.setdefault(digest_of(arm.config), arm)
     return arms, notes
 
 
-def _arm(draft: _Draft, study: str, facts: Facts) -> Arm:
+def _arm(draft: _Draft, study: str, facts: Facts, parameters: Counts) -> Arm:
     config = {key: value for key, value in draft.config.items() if key not in ("seed", "arm")}
     config["study"] = {**config["study"], "name": study}
     typed = make_config(config)
+    sizes = facts(typed)
     flat = leaves(config)
     return Arm(
         name=_name(draft),
@@ -182,8 +201,18 @@ def _arm(draft: _Draft, study: str, facts: Facts) -> Arm:
         kind=draft.axis.kind if draft.axis else None,
         changes={key: flat.get(key, value) for key, value in draft.typed.items()},
         config=config,
-        derived=derive(typed, facts(typed)),
+        derived=derive(typed, sizes, parameters(typed)),
+        data=sizes.data,
     )
+
+
+def _run(arm: str, seed: int, request: str, code_digest: str) -> Run:
+    return Run(arm=arm, seed=seed, digest=digest_by(request, code_digest), request=request)
+
+
+def _seeds(arm: Arm, axes: Sequence[Axis], seeds: Sequence[int]) -> tuple[int, ...]:
+    axis = next((axis for axis in axes if axis.name == arm.axis), None)
+    return tuple(seeds) if axis is None else axis.runs_with(seeds)
 
 
 def _name(draft: _Draft) -> str:
@@ -200,7 +229,7 @@ def _with_arms(axes: Sequence[Axis], arms: Sequence[Arm]) -> list[Axis]:
     return kept
 
 
-def _check_replayable(axis: Axis, level: Any, base: Config, facts: Facts) -> None:
+def _check_replayable(axis: Axis, changes: Mapping[str, Any], base: Config, facts: Facts) -> None:
     """A level of an observation axis must be readable, exactly, from the baseline's record."""
     strange = [key for key in axis.moves if key not in REPLAYABLE]
     if strange:
@@ -208,7 +237,7 @@ def _check_replayable(axis: Axis, level: Any, base: Config, facts: Facts) -> Non
             f"axis {axis.name!r} is an observation axis and moves {', '.join(strange)}, which cannot be read from a record",
             f"kind: training, or move one of {', '.join(REPLAYABLE)}",
         )
-    typed = axis.changes(level).get("observe.eval_every")
+    typed = changes.get("observe.eval_every")
     if typed is None:
         return
     sizes = {"samples_per_step": base.samples_per_step, "samples_per_epoch": facts(base).num_train}
@@ -235,12 +264,28 @@ def _from_disk(config: Config) -> Sizes:
     return data_facts(config)
 
 
+def _parameters(drafts: Sequence[_Draft], facts: Facts) -> Counts:
+    """Counts where arms differ in what decides them. Most plans do not, and then nothing is counted: they are equal."""
+
+    def shape(config: Config) -> tuple[str, int]:
+        return shape_of(config), facts(config).num_classes
+
+    shapes = {shape(config): config for config in (make_config(draft.config) for draft in drafts)}
+    if len(shapes) == 1:
+        return lambda _: None
+    from ablate.tasks.parameters import parameter_counts
+
+    found = {key: parameter_counts(config, num_classes=key[1]) for key, config in shapes.items()}
+    whole = all(counts is not None for counts in found.values())
+    return lambda config: found[shape(config)] if whole else None
+
+
 def _cached(facts: Facts) -> Facts:
     """Arms share their data, mostly: read it once."""
     known: dict[str, Sizes] = {}
 
     def cached(config: Config) -> Sizes:
-        key = digest_of([repr(config.model), repr(config.data), config.observe.eval_examples])
+        key = digest_of([repr(config.task), repr(config.model), repr(config.data), config.observe.eval_examples])
         if key not in known:
             known[key] = facts(config)
         return known[key]

@@ -17,6 +17,7 @@ from ablate.record.rundir import RunDir, read_json
 from ablate.record.values import Outcome
 
 _PLAIN_EVERY_SECONDS = 20.0
+_ELSEWHERE = "elsewhere"
 
 
 class LiveView:
@@ -24,7 +25,8 @@ class LiveView:
 
     def __init__(self, title: str, total: int, done: int) -> None:
         self.title, self.total, self.kept = title, total, done
-        self.done = self.failed = 0
+        self.done = self.failed = self.elsewhere = 0
+        """elsewhere: runs that another process of the study has taken."""
         self.running: dict[str, tuple[RunDir, float]] = {}
         """By name: the folder, and when it was started, in seconds since the epoch."""
         self._began = time.monotonic()
@@ -34,23 +36,42 @@ class LiveView:
         self.running[name] = (run, time.time())
 
     def ended(self, name: str, outcome: Outcome) -> None:
-        _, began = self.running.pop(name)
-        self._seconds.append(time.time() - began)
+        """For good; of a run that was started elsewhere, too."""
+        took = _ELSEWHERE
+        if name in self.running:
+            self._seconds.append(time.time() - self.running.pop(name)[1])
+            took = duration(self._seconds[-1])
         self.done += outcome.status == "finished"
         self.failed += outcome.status != "finished"
-        self.say(name, outcome)
+        self.say(name, outcome, took)
 
-    def say(self, name: str, outcome: Outcome) -> None:
-        """One line for a run that has ended."""
+    def again(self, name: str, outcome: Outcome, which: str) -> None:
+        """It ended by what can pass, and is tried again. which: `try 2 of 2`."""
+        self.running.pop(name)
+        self.tell(f"{name}: {outcome.sentence}; {which} follows")
+
+    def lost(self, name: str) -> None:
+        """Another process has taken the run over."""
+        self.running.pop(name)
+        self.tell(f"{name}: another process has taken this run over, and it was ended here")
+
+    def say(self, name: str, outcome: Outcome, took: str) -> None:
+        """One line for a run that has ended. took: how long, or `elsewhere`."""
+
+    def tell(self, line: str) -> None:
+        """Something that happened meanwhile."""
 
     def refresh(self) -> None:
         """Show the state now."""
 
     def headline(self) -> str:
-        counts = [f"{self.done + self.kept}/{self.total} runs done", f"{len(self.running)} running"]
+        counts = [f"{self.done + self.kept}/{self.total} runs done"] * (self.total > 1)
+        counts.append(f"{len(self.running)} running")
+        if self.elsewhere:
+            counts.append(f"{self.elsewhere} elsewhere")
         if self.failed:
             counts.append(f"{self.failed} failed")
-        return f"{self.title}   {'   '.join(counts)}   {self.time_left()}"
+        return "   ".join([*[self.title] * bool(self.title), *counts, self.time_left()])
 
     def time_left(self) -> str:
         """From the mean time of the runs that ended, or from the progress of those that run."""
@@ -63,7 +84,7 @@ class LiveView:
         per_run = sum(known) / len(known)
         waiting = self.total - self.kept - self.done - self.failed - len(self.running)
         work = waiting * per_run + sum(max(0.0, per_run - elapsed) for _, elapsed in parts)
-        return f"about {duration(work / max(len(self.running), 1))} left"
+        return f"about {duration(work / max(len(self.running) + self.elsewhere, 1))} left"
 
     def lines(self) -> list[str]:
         """One line per running run."""
@@ -75,13 +96,19 @@ class PlainView(LiveView):
 
     _said = 0.0
 
-    def say(self, name: str, outcome: Outcome) -> None:
-        print(f"{outcome.status:<11} {name:<32} {self.headline()}", flush=True)
+    def say(self, name: str, outcome: Outcome, took: str) -> None:
+        state = self.headline() if self.total > 1 else took
+        if took == _ELSEWHERE:
+            state = f"{_ELSEWHERE}   {state}"
+        print(f"{outcome.status:<11} {name:<32} {state}", flush=True)
         if outcome.status != "finished":
             print(f"  {outcome.sentence}", flush=True)
 
+    def tell(self, line: str) -> None:
+        print(line, flush=True)
+
     def refresh(self) -> None:
-        if time.monotonic() - self._said >= _PLAIN_EVERY_SECONDS and self.running:
+        if time.monotonic() - self._said >= _PLAIN_EVERY_SECONDS and (self.running or self.elsewhere):
             self._said = time.monotonic()
             print("\n".join([self.headline(), *self.lines()]), flush=True)
 
@@ -91,12 +118,14 @@ class MovingView(LiveView):
 
     live: Live
 
-    def say(self, name: str, outcome: Outcome) -> None:
+    def say(self, name: str, outcome: Outcome, took: str) -> None:
         good = outcome.status == "finished"
-        took = duration(self._seconds[-1])
         self.live.console.print(Text(f"{outcome.status:<11} {name}  {took}", style="" if good else "bold red"))
         if not good:
             self.live.console.print(Text(f"  {outcome.sentence}"))
+
+    def tell(self, line: str) -> None:
+        self.live.console.print(Text(line))
 
     def refresh(self) -> None:
         table = Table.grid()

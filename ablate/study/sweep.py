@@ -1,12 +1,12 @@
-"""A frozen plan and its runs: what lies there already, what is still to do, and nobody else at it. Knows no torch."""
+"""A frozen plan and its runs: what lies there already, and what is still to do. Knows no torch."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from glob import escape
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from ablate.design.axis import show
@@ -14,12 +14,21 @@ from ablate.design.leaves import changed
 from ablate.design.plan import Plan, Run
 from ablate.errors import RecordError, StudyError
 from ablate.record.digest import digest_of
-from ablate.record.rundir import RunDir, StudyDir, read_json, write_json
-from ablate.record.values import read_manifest, read_outcome
+from ablate.record.redact import redact
+from ablate.record.rundir import StudyDir, read_json, write_json
+from ablate.record.values import read_manifest
+from ablate.study.claims import Claims
+from ablate.study.ends import disk_full, is_disk_full
+from ablate.study.lent import tidy
+from ablate.study.other_code import differs_in_code_alone, is_kept, with_code_accepted
 from ablate.study.planner import Prepared
+from ablate.study.shared import has_result, said, take_all
+from ablate.study.stopping import forget_stop
 
 Launch = Callable[[Sequence[Sequence[str]], int], Any]
 """Hydra's `Launcher.launch`: the overrides of every job, and the number of the first one."""
+
+_OPEN = "open"
 
 
 def read_plan(folder: Path) -> Plan:
@@ -35,30 +44,42 @@ def read_plan(folder: Path) -> Plan:
         raise StudyError(f"{path} cannot be read: {error}", f"remove {folder}, or study.name=<another>") from None
 
 
-def freeze(plan: Plan, folder: Path) -> None:
-    """Write plan.json before the first run, or check that the one which lies there is this very plan.
+def freeze(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Plan:
+    """Write plan.json before the first run, unless this very plan lies there. Returns it, with the code it has accepted.
 
     Raises StudyError naming what differs first, RecordError when the folder cannot be written. Leaves nothing then.
     """
     check_writable(folder)
-    if not check_same_study(plan, folder):
-        write_json(StudyDir(folder).plan, plan.to_json() | {"digest": plan.digest})
+    now = settled(plan, folder, accept_code_change=accept_code_change)
+    path = StudyDir(folder).plan
+    if not path.exists() or (read_plan(folder).digest, read_plan(folder).accepted) != (now.digest, now.accepted):
+        write_json(path, now.to_json() | {"command": redact(now.command), "digest": now.digest})
+    return now
 
 
-def check_same_study(plan: Plan, folder: Path) -> bool:
-    """Whether this very plan lies there already. Raises StudyError when another study's runs do."""
+def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Plan:
+    """The plan as it stands in its folder, or will. Raises StudyError when another study's runs lie there, or runs of this one
+    by other code that nobody has accepted."""
     study = StudyDir(folder)
     if not study.plan.exists():
-        return False
+        return plan
     before = read_plan(folder)
-    if before.digest == plan.digest:
-        return True
-    if next(study.runs(), None) is not None:
+    instead = f"study.name={_next_name(folder)}"
+    if before.digest == plan.digest or differs_in_code_alone(before, plan):
+        return with_code_accepted(before, plan, folder, accept=accept_code_change, instead=instead)
+    if next(study.runs(), None) is not None or _is_being_run(folder):
         raise StudyError(
             f"{folder} holds another study: {_first_difference(before, plan)}",
-            f"study.name={_next_name(folder)} for a new one beside it, or remove {folder}",
+            f"{instead} for a new one beside it, or remove {folder}",
         )
-    return False
+    return plan
+
+
+def _is_being_run(folder: Path) -> bool:
+    """Whether a process works on the study; its first moments leave nothing in the folders of its runs."""
+    claims = Claims(folder.parent)
+    names = [path.name for path in claims.folder.glob(f"{_OPEN}.{escape(folder.name)}.*")]
+    return any(claims.holder(name) is not None for name in names)
 
 
 def check_writable(folder: Path) -> None:
@@ -73,11 +94,6 @@ def check_writable(folder: Path) -> None:
 
 
 def _first_difference(before: Plan, now: Plan) -> str:
-    if before.code_digest != now.code_digest:
-        return (
-            f"its runs were made by other code of ablate (digest {before.code_digest[:12]} there, "
-            f"{now.code_digest[:12]} now)"
-        )
     for name, key in (
         ("study.seeds", "seeds"),
         ("study.metric", "metric"),
@@ -94,6 +110,13 @@ def _first_difference(before: Plan, now: Plan) -> str:
     names = ([arm.name for arm in before.arms], [arm.name for arm in now.arms])
     if names[0] != names[1]:
         return f"its arms are {', '.join(names[0])} there and {', '.join(names[1])} now"
+    data = [(one, other) for one, other in zip(before.arms, now.arms, strict=True) if one.data != other.data]
+    if data:
+        one, other = data[0]
+        return (
+            f"the data of {one.name} are not those that it was planned with (digest {one.data[:12] or 'none'} there, "
+            f"{other.data[:12] or 'none'} now)"
+        )
     where = next(key for key, value in before.counted().items() if digest_of(value) != digest_of(now.counted()[key]))
     return f"`{where}` of its plan.json is not what is asked now"
 
@@ -107,48 +130,39 @@ def _next_name(folder: Path) -> str:
 
 def pending(plan: Plan, folder: Path) -> list[Run]:
     """The runs that are still to do; finished and diverged ones of equal digest are kept."""
-    return [run for run in plan.runs if not is_done(folder, run)]
+    return [run for run in plan.runs if not is_done(plan, folder, run)]
 
 
-def is_done(folder: Path, run: Run) -> bool:
-    """Whether the run's result lies there, made from the same config by the same code."""
-    return holds_result(StudyDir(folder).run(run.arm, run.seed), run.digest)
-
-
-def holds_result(place: RunDir, digest: str) -> bool:
-    """Whether a run folder holds a result of this digest. Diverging is a result; failing and being interrupted are none."""
-    outcome = read_outcome(place)
-    if outcome is None or outcome.status not in ("finished", "diverged"):
-        return False
-    return place.manifest.exists() and read_manifest(place).digest == digest
+def is_done(plan: Plan, folder: Path, run: Run) -> bool:
+    """Whether the run's result lies there, of the same config and data, by the same code or by code that was accepted."""
+    place = StudyDir(folder).run(run.arm, run.seed)
+    return has_result(place) and place.manifest.exists() and is_kept(plan, run, read_manifest(place))
 
 
 def run_study(prepared: Prepared, launch: Launch) -> Path:
-    """Freeze the plan and launch what is still to do. Returns the study's folder."""
-    check_writable(prepared.folder)
+    """Freeze the plan and launch what is still to do. Several processes may run one study. Returns its folder."""
+    folder, study = prepared.folder, prepared.plan.baseline.config["study"]
+    check_writable(folder)
     try:
-        prepared.folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RecordError(f"{prepared.folder} cannot be made: {error.strerror}", "study.root=<a folder>") from None
-    with _alone_in(prepared.folder):
-        freeze(prepared.plan, prepared.folder)
-        waiting = pending(prepared.plan, prepared.folder)
+        if is_disk_full(error):
+            raise disk_full(folder) from None
+        raise RecordError(f"{folder} cannot be made: {error.strerror}", "study.root=<a folder>") from None
+    with Claims(folder.parent) as claims:
+        with claims.alone(f"plan.{folder.name}"):
+            forget_stop(folder)
+            plan = freeze(prepared.plan, folder, accept_code_change=study["accept_code_change"])
+            taken = take_all(plan, folder, pending(plan, folder))
+            # Until the last run has ended the plan stays as it is.
+            claims.forget_dead(f"{_OPEN}.*")
+            claims.take(f"{_OPEN}.{folder.name}.{token_hex(4)}")
+        if taken:
+            print(f"{len(taken)} of {len(plan.runs)} runs are taken from {said(taken.values())}", flush=True)
+        waiting = pending(plan, folder)
         if waiting:
             launch([prepared.job(run) for run in waiting], 0)
-    return prepared.folder
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """One process at a time runs a study; the lock goes with the process, however it ends."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StudyError(
-                f"{folder} is being run by another process", f"wait for it, or study.name={_next_name(folder)}"
-            ) from None
-        yield
-    finally:
-        os.close(handle)
+            tidy(StudyDir(folder), plan, plan.seeds)
+        for run in plan.runs:  # an orphan may have finished what its killed study had taken
+            claims.forget_dead(run.digest)
+    return folder

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -14,14 +14,18 @@ from typing import Any
 import yaml
 
 from ablate.config import Config
-from ablate.errors import AblateError, RecordError
+from ablate.errors import DataError, RecordError, StudyError
 from ablate.loop.signals import stop_on_signals
-from ablate.record.digest import code_digest
-from ablate.record.provenance import git_state, now, versions
+from ablate.record.code import changed_files, code_digest, code_files, hashed_again, imported_files
+from ablate.record.digest import Planned
+from ablate.record.provenance import PACKAGES, git_state, now, versions
 from ablate.record.rundir import RunDir, write_text
 from ablate.record.values import Manifest, Outcome, read_manifest, read_outcome, write_value
+from ablate.study.ends import earlier_attempts, why
+from ablate.study.lending import Lending
+from ablate.study.shared import holds_result, publish
 
-_PACKAGES = ("torch", "transformers", "datasets", "numpy", "pyarrow", "torch-ablate")
+code_files()  # hashed when the code is imported: a run that is forked later runs that, whatever is edited meanwhile
 
 
 def execute(
@@ -30,45 +34,61 @@ def execute(
     *,
     changes: dict[str, Any],
     digest: str,
+    planned: Planned | None = None,
     stop: Callable[[], str | None] = lambda: None,
 ) -> Outcome:
     """Train one arm at one seed and leave its whole record. A failure is an outcome with a sentence, not an exception.
 
+    planned: what the digest was made of; a run that finds other code or other data now fails before its first step.
     stop(): polled at every step; a reason ends the run as `interrupted`. Raises RecordError where nothing can be written.
     """
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         with _alone(run), stop_on_signals() as caught:
-            return _execute(config, run, changes, digest, lambda: caught() or stop())
+            if digest and holds_result(run, digest):
+                return read_outcome(run) or Outcome(status="failed")  # another process has made it while we waited
+            return _execute(config, run, changes, digest, planned or Planned(), lambda: caught() or stop())
     except OSError as error:
         problem = f"{run.path} cannot be written: {error.strerror or error}"
         raise RecordError(problem, "study.root=FOLDER for another place") from error
 
 
 def _execute(
-    config: Config, run: RunDir, changes: dict[str, Any], digest: str, stop: Callable[[], str | None]
+    config: Config, run: RunDir, changes: dict[str, Any], digest: str, planned: Planned, stop: Callable[[], str | None]
 ) -> Outcome:
-    _clear(run, digest)
-    write_text(run.config, yaml.safe_dump(asdict(config), sort_keys=False))
-    manifest = _manifest(config, changes, digest)
+    continued = _continued(run, digest, planned.request if config.study.accept_code_change else "")
+    attempts = earlier_attempts(run, digest)
+    run.outcome.unlink(missing_ok=True)
+    if continued is None:
+        _clear(run)
+    manifest = _manifest(config, changes, digest, planned, continued)
+    manifest.attempts = attempts
+    write_text(run.config, yaml.safe_dump(asdict(config), sort_keys=False), hide=True)
     write_value(run, manifest)
     follower = _start_follower(config, run)
     try:
-        outcome = _train(config, run, manifest, stop)
+        _check_code(planned.code, manifest.code)
+        outcome = _train(config, run, manifest, planned.data, stop)
     except Exception as error:
         traceback.print_exc()
-        sentence = error.problem if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
-        # The loop has written how far it came; what fails before it leaves the writing to us.
-        outcome = read_outcome(run) or Outcome(status="failed", reason=type(error).__name__, sentence=sentence)
+        # The loop has written how far it came; what fails before it leaves all the writing to us.
+        outcome = read_outcome(run) or Outcome(status="failed")
+        outcome.reason, outcome.sentence = why(error, asdict(config))
         write_value(run, outcome)
     manifest.ended = now()
+    manifest.imported = imported_files()
     write_value(run, manifest)
+    if planned.data or config.task.name != "own":  # a digest that does not know the data says too little to share by
+        publish(run, digest, outcome, root=config.study.root)
+    Lending(run, config).tidy()
     if follower is not None:
         follower.wait()
     return outcome
 
 
-def _train(config: Config, run: RunDir, manifest: Manifest, stop: Callable[[], str | None]) -> Outcome:
+def _train(
+    config: Config, run: RunDir, manifest: Manifest, planned_data: str, stop: Callable[[], str | None]
+) -> Outcome:
     import torch
 
     from ablate.loop.fingerprint import environment
@@ -85,9 +105,15 @@ def _train(config: Config, run: RunDir, manifest: Manifest, stop: Callable[[], s
     write_value(run, manifest)
     streams = Streams(seed=config.seed, **asdict(config.streams))
     task = build_task(config, streams)
+    manifest.data, manifest.hub = task.facts.get("data", {}).get("source", ""), task.hub
+    _check_data(planned_data, manifest.data, config)
     task.model.to(device)
     manifest.padding = quicken(task.model, config.loop)
     print(f"padding: {manifest.padding}", flush=True)
+    lending = Lending(run, config)
+    prefix, sentence = lending.begins(environment(device))
+    if sentence:
+        print(f"prefix: {sentence}", flush=True)
     write_value(run, manifest)
     return train(
         task.model,
@@ -114,7 +140,11 @@ def _train(config: Config, run: RunDir, manifest: Manifest, stop: Callable[[], s
         update_ratio=config.observe.update_ratio,
         noise_scale=config.observe.noise_scale,
         checkpoints=Checkpoints(
-            every=config.loop.checkpoint_every, keep=config.loop.keep_checkpoints, keep_final=False
+            every=config.loop.checkpoint_every,
+            keep=config.loop.keep_checkpoints,
+            keep_final=False,
+            lend=lending.leaves(),
+            prefix=prefix,
         ),
         flush_every=config.observe.flush_every,
         max_skipped=config.loop.max_skipped,
@@ -137,27 +167,62 @@ def _optimizer(config: Config, model: Any) -> Any:
     return torch.optim.AdamW(groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True)
 
 
-def _manifest(config: Config, changes: dict[str, Any], digest: str) -> Manifest:
+def _manifest(
+    config: Config, changes: dict[str, Any], digest: str, planned: Planned, continued: Manifest | None
+) -> Manifest:
+    code = hashed_again(planned.code) if planned.code else code_files([config.task.target])
+    started = now()
+    before = continued.sessions if continued else []
     return Manifest(
         arm=config.arm,
         seed=config.seed,
         overrides=changes,
         digest=digest,
-        code_digest=code_digest(),
+        request=planned.request,
+        code_digest=code_digest(code),
+        code=code,
+        sessions=[*before, {"started": started, "code_digest": code_digest(code)}],
         git=git_state(),
-        versions=versions(_PACKAGES),
-        started=now(),
+        versions=versions(PACKAGES),
+        started=started,
     )
 
 
-def _clear(run: RunDir, digest: str) -> None:
-    """Remove what an earlier try at this run left, its log apart: a new try must not be read together with an old one.
+def _check_code(planned: Mapping[str, str], found: Mapping[str, str]) -> None:
+    """Raise StudyError where a file is not what it was when the study was planned: its runs are not to be mixed silently."""
+    if planned and (changed := changed_files(planned, found)):
+        raise StudyError(
+            f"the code is not what it was when the study was planned: {', '.join(changed)}",
+            "the same command again says which runs were made by which code, and asks what to do",
+        )
 
-    A try of the same config by the same code that has left a checkpoint is not old: the run goes on from there.
-    """
-    run.outcome.unlink(missing_ok=True)
-    if run.checkpoint.exists() and run.manifest.exists() and digest and read_manifest(run).digest == digest:
+
+def _check_data(planned: str, found: str, config: Config) -> None:
+    """Raise DataError where the pool is not the one that the study was planned with, as when a file was written meanwhile."""
+    if not planned or found == planned:
         return
+    where = config.task.target or config.data.path or config.data.name
+    hint = "; the data of a task must not depend on the run's seed" if config.task.target else ""
+    raise DataError(
+        f"the data of {where} are not those that the study was planned with (digest {planned[:12]} then, "
+        f"{found[:12] or 'none'} now){hint}",
+        "put the file back, or study.name=<another> for a study of what is there now",
+    )
+
+
+def _continued(run: RunDir, digest: str, request: str) -> Manifest | None:
+    """The manifest of an earlier try that has left a checkpoint to go on from; None where the run begins anew.
+
+    It must be of the same config by the same code. request: of the run, where a try by other code will do as well.
+    """
+    if not (run.checkpoint.exists() and run.manifest.exists() and digest):
+        return None
+    earlier = read_manifest(run)
+    return earlier if earlier.digest == digest or (request and earlier.request == request) else None
+
+
+def _clear(run: RunDir) -> None:
+    """Remove what an earlier try left, its log apart: a new try must not be read together with an old one."""
     for path in (run.trace, run.evals, run.fingerprint, run.progress):
         path.unlink(missing_ok=True)
     shutil.rmtree(run.checkpoint, ignore_errors=True)

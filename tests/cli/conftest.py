@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from ablate import cli
+from ablate.config import StudyConfig
+from ablate.errors import AblateError
+from ablate.record.code import code_digest
 from ablate.record.rundir import RunDir
 from ablate.record.values import Manifest, Outcome, write_value
 from ablate.study.workers import Job
@@ -25,14 +28,16 @@ class Runs:
         self.options: dict[str, Any] = {}
         self.fate: Fate = lambda job: Outcome(status="finished", step=1)
 
-    def run_all(self, jobs: Sequence[Job], **options: Any) -> list[Outcome]:
-        self.options = options
+    def run_all(self, jobs: Sequence[Job], study: StudyConfig, **options: Any) -> list[Outcome]:
+        self.options = options | {"workers": study.workers}
         return [self._run(job) for job in jobs]
 
     def _run(self, job: Job) -> Outcome:
         self.jobs.append(job)
         run = RunDir(job.folder)
-        write_value(run, Manifest(arm=job.arm, seed=job.seed, overrides=job.changes, digest=job.digest))
+        asked: dict[str, Any] = {"digest": job.digest, "request": job.planned.request, "code": dict(job.planned.code)}
+        asked["code_digest"] = code_digest(job.planned.code)
+        write_value(run, Manifest(arm=job.arm, seed=job.seed, overrides=job.changes, **asked))
         outcome = self.fate(job)
         write_value(run, outcome)
         return outcome
@@ -43,6 +48,10 @@ class Runs:
 
     def forget(self) -> None:
         self.jobs.clear()
+
+
+def _not_timed(*_: object, **__: object) -> None:
+    raise AblateError("no run is made for real here, and so nothing is timed")
 
 
 @pytest.fixture
@@ -61,6 +70,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, here: Path) -> Runs:
     monkeypatch.setattr("ablate.study.launch.run_all", found.run_all)
     monkeypatch.setattr("ablate.tasks.facts.data_facts", lambda config: sizes)
     monkeypatch.setattr("ablate.cli.conclude", lambda folder: 0)
+    monkeypatch.setattr("ablate.study.timing.timed", _not_timed)
     return found
 
 

@@ -12,7 +12,7 @@ question: What if two keys move?
 kind: training
 moves: [data.batch_size]
 levels: [{data.batch_size: 64, optim.lr: 1.0e-4}]
-accepts: [total_steps, schedule_steps, effective_batch, evaluations]
+accepts: [steps_per_epoch, total_steps, schedule_steps, effective_batch, evaluations]
 """
 
 
@@ -201,27 +201,15 @@ def test_a_study_folder_of_another_plan(ablate, runs, refused, here):
 
 
 def test_a_study_folder_of_other_code(ablate, runs, refused, monkeypatch):
+    files = {"ablate/loop/train.py": "a" * 64, "ablate/tasks/data.py": "b" * 64}
+    monkeypatch.setattr("ablate.study.planner.code_files", lambda targets: files)
     assert ablate("-m", "axis=batch_size", "study.seeds=1")[0] == 0
     runs.forget()
-    monkeypatch.setattr("ablate.study.planner.code_digest", lambda: "f" * 64)
+    files["ablate/tasks/data.py"] = "c" * 64
     said = refused("-m", "axis=batch_size", "study.seeds=1")
-    assert "its runs were made by other code of ablate" in said
-    assert "ffffffffffff now" in said
-    assert "fix: study.name=batch_size_2" in said
-
-
-def test_a_study_that_another_process_runs(ablate, runs, refused, here):
-    import fcntl
-
-    assert ablate("-m", "axis=batch_size", "study.seeds=1")[0] == 0
-    runs.forget()
-    with (here / "runs/batch_size/plan.json").open():
-        import os
-
-        handle = os.open(here / "runs/batch_size", os.O_RDONLY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        assert "runs/batch_size is being run by another process" in refused("-m", "axis=batch_size", "study.seeds=1")
-        os.close(handle)
+    assert "runs/batch_size: 2 of its runs were made by other code: ablate/tasks/data.py changed" in said
+    assert "fix: --accept-code-change keeps them" in said
+    assert "study.name=batch_size_2 for a new study" in said
 
 
 def test_data_and_models_are_refused_before_a_folder_is_made(refused, monkeypatch, here):

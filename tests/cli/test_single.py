@@ -41,11 +41,22 @@ def test_the_exit_code_says_whether_there_is_a_result(ablate, runs, here, status
 
 def test_a_run_of_other_code_is_not_overwritten(ablate, runs, here, monkeypatch):
     ablate()
-    monkeypatch.setattr("ablate.study.launch.code_digest", lambda: "other")
+    monkeypatch.setattr("ablate.study.launch.code_files", lambda targets: {"ablate/loop/train.py": "other"})
     code, _, err = ablate()
     assert code == 2
-    assert "runs/single/baseline/seed=0 holds a run of another config, or by other code" in err
-    assert len(runs.jobs) == 1
+    assert "runs/single/baseline/seed=0 was made by other code: " in err
+    assert "--accept-code-change keeps it" in err
+    code, out, _ = ablate("--accept-code-change")
+    assert (code, len(runs.jobs)) == (0, 1)
+    assert "was there already" in out
+
+
+def test_a_run_that_failed_under_other_code_is_made_again(ablate, runs, here, monkeypatch):
+    runs.fate = lambda job: Outcome(status="failed")
+    ablate()
+    monkeypatch.setattr("ablate.study.launch.code_files", lambda targets: {"ablate/loop/train.py": "other"})
+    ablate()
+    assert len(runs.jobs) == 2
 
 
 def test_a_run_says_how_fast_it_went(ablate, runs, here):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ablate.design.plan import Plan
-from ablate.record.rundir import read_json
-from ablate.record.values import Outcome
+from ablate.record.rundir import RunDir, read_json
+from ablate.record.values import Outcome, read_manifest, write_value
 
 
 def plan_in(folder: Path) -> Plan:
@@ -47,7 +47,7 @@ def test_a_job_is_the_arms_whole_config_with_its_seed_and_its_folder(ablate, run
     assert (job.config["arm"], job.config["seed"], job.config["study"]["name"]) == ("batch_size=64", 1, "batch_size")
     assert job.folder == Path("runs/batch_size/batch_size=64/seed=1")
     assert job.changes == {"data.batch_size": 64}
-    assert runs.options == {"slots": 2, "fail_fast": True, "title": "batch_size", "already_done": 0}
+    assert runs.options == {"workers": 2, "title": "batch_size", "already_done": 0, "after": {}}
 
 
 def test_a_baseline_seed_that_was_typed_does_not_leak_into_the_study(ablate, runs, here):
@@ -156,13 +156,14 @@ def test_hydra_leaves_nothing_behind(ablate, runs, here):
 
 
 def test_plan_runs_nothing_and_leaves_nothing(ablate, runs, here, monkeypatch):
-    from ablate.study.estimate import Pace
+    from ablate.study.pace import Pace
 
-    monkeypatch.setattr("ablate.study.estimate._timed", lambda config: Pace(batch_size=8, train=10.0, evaluate=100.0))
+    pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, at_once=2)
+    monkeypatch.setattr("ablate.study.timing.timed", lambda config, *, at_once: (pace, 5.0))
     code, out, _ = ablate("plan", "data.batch_size=8,64", "optim.lr=5e-5,1e-4", "study.seeds=2")
     assert code == 0
     assert "3 arms × 2 seeds" in out
-    assert "total_steps 128 → 16" in out
+    assert "total_steps 128 → 16" in " ".join(out.split())
     assert "6 to do, 0 done, 0 free" in out
     assert "timed just now" in out
     assert not runs.jobs
@@ -179,19 +180,28 @@ def test_plan_says_what_is_done_and_what_is_free(ablate, runs, here):
 
 
 def test_an_estimate_comes_from_earlier_runs_where_there_are_any(ablate, runs, here):
-    import yaml
-
-    runs.fate = lambda job: Outcome(
-        status="finished", throughput={"train_samples_per_second": 64.0, "eval_samples_per_second": 272.0}
-    )
-    ablate("-m", "axis=batch_size", "study.seeds=1", "study.name=earlier")
-    for job in runs.jobs:
-        (job.folder / "config.yaml").write_text(yaml.safe_dump(job.config))
+    rates = {
+        "train_samples_per_second": 64.0,
+        "eval_samples_per_second": 272.0,
+        "train_seconds": 16,
+        "eval_seconds": 16,
+    }
+    runs.fate = lambda job: Outcome(status="finished", throughput=rates)
+    ablate("-m", "axis=learning_rate", "study.seeds=1", "study.name=earlier")
+    for number, job in enumerate(runs.jobs):
+        manifest = read_manifest(RunDir(job.folder))
+        manifest.started, manifest.ended = (
+            f"2026-01-01T00:{second // 60:02}:{second % 60:02}" for second in (40 * number, 40 * number + 40)
+        )
+        write_value(RunDir(job.folder), manifest)
     code, out, _ = ablate("plan", "axis=placebo", "study.seeds=2", "study.workers=1")
     assert code == 0
-    # 1,024 samples at 64/s are 16 s, 17 looks of 256 at 272/s are 16 s: four runs take 128 s, one at a time.
-    assert "about 2 min" in out or "about 128 s" in out
-    assert "the throughput of 2 earlier runs in runs" in " ".join(out.split())
+    text = " ".join(out.split())
+    # 1,024 samples at 64/s are 16 s, 17 looks of 256 at 272/s are 16 s, and 8 s went by besides.
+    assert "baseline, placebo 40 s" in text
+    # Four of them one after the other, and to import, plan and report.
+    assert "about 3 min: 1 run at a time" in text
+    assert "from 3 earlier runs in runs" in text
 
 
 def test_a_thousand_runs_are_planned_in_seconds(ablate, runs, here):
@@ -204,7 +214,7 @@ def test_a_thousand_runs_are_planned_in_seconds(ablate, runs, here):
 def test_hydras_own_launcher_works(ablate, here, runs, monkeypatch):
     done = []
 
-    def execute(config, run, *, changes, digest):
+    def execute(config, run, *, changes, **_):
         done.append((config.arm, config.seed, changes))
         return Outcome(status="finished")
 

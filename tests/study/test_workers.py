@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ import pytest
 from datasets import Dataset
 
 from ablate import read_trace
-from ablate.config import Config, ModelConfig
+from ablate.config import Config, ModelConfig, StudyConfig
+from ablate.record.digest import digest_of
 from ablate.record.rundir import RunDir
-from ablate.record.values import read_manifest
-from ablate.study.workers import Job, run_all
+from ablate.record.values import Outcome, read_manifest
+from ablate.study.process import Job
+from ablate.study.workers import run_all
 
 TINY = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 
@@ -36,15 +38,20 @@ def job(root: Path, arm: str = "baseline", seed: int = 0, *, budget: str = "64 s
         arm=arm,
         seed=seed,
         config=asdict(config),
-        folder=root / arm / f"seed={seed}",
+        folder=root / "study" / arm / f"seed={seed}",
         changes=data,
-        digest=f"of {budget}",
+        digest=digest_of([arm, seed, budget]),
     )
+
+
+def go(jobs: Sequence[Job], **study: Any) -> list[Outcome]:
+    """Run them, each once."""
+    return run_all(jobs, StudyConfig(**{"workers": 1, "retries": 0, **study}))
 
 
 def test_two_arms_pair_and_a_failed_run_does_not_stop_the_rest(tmp_path: Path) -> None:
     jobs = [job(tmp_path), job(tmp_path, "broken", path="/nowhere.csv"), job(tmp_path, "batch_size=32", batch_size=32)]
-    outcomes = run_all(jobs, slots=2, fail_fast=False, title="t")
+    outcomes = go(jobs, workers=2)
     assert [o.status for o in outcomes] == ["finished", "failed", "finished"]
     assert "/nowhere.csv" in outcomes[1].sentence
     assert "DataError" in (jobs[1].folder / "log.txt").read_text()
@@ -60,7 +67,7 @@ def test_two_arms_pair_and_a_failed_run_does_not_stop_the_rest(tmp_path: Path) -
 def test_runs_side_by_side_equal_runs_one_by_one(tmp_path: Path) -> None:
     def hashes(root: Path, slots: int) -> list[str | None]:
         jobs = [job(root, seed=s) for s in (0, 1)]
-        return [o.weights_sha256 for o in run_all(jobs, slots=slots, fail_fast=False, title="t")]
+        return [o.weights_sha256 for o in go(jobs, workers=slots)]
 
     assert hashes(tmp_path / "a", 2) == hashes(tmp_path / "b", 1)
 
@@ -77,7 +84,7 @@ def test_a_killed_run_is_recorded_and_its_trace_is_readable(tmp_path: Path) -> N
 
     killer = threading.Thread(target=kill)
     killer.start()
-    outcomes = run_all(jobs, slots=2, fail_fast=False, title="t")
+    outcomes = go(jobs, workers=2)
     killer.join()
     assert [o.status for o in outcomes] == ["failed", "finished"]
     assert outcomes[0].reason == "SIGKILL"
@@ -96,7 +103,7 @@ def test_an_interrupt_lets_runs_end_at_their_next_step(tmp_path: Path) -> None:
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        run_all(jobs, slots=1, fail_fast=False, title="t")
+        go(jobs)
     outcome = json.loads((jobs[0].folder / "outcome.json").read_text())
     assert outcome["status"] == "interrupted"
     assert outcome["throughput"]["train_samples_per_second"] > 0
@@ -105,7 +112,7 @@ def test_an_interrupt_lets_runs_end_at_their_next_step(tmp_path: Path) -> None:
 
 def test_fail_fast_stops_at_the_first_failure(tmp_path: Path) -> None:
     jobs = [job(tmp_path, "broken", path="/nowhere.csv"), job(tmp_path)]
-    assert len(run_all(jobs, slots=1, fail_fast=True, title="t")) == 1
+    assert len(go(jobs, fail_fast=True)) == 1
 
 
 def _pid_of(run: RunDir) -> int:
@@ -114,17 +121,17 @@ def _pid_of(run: RunDir) -> int:
 
 def test_a_killed_study_takes_its_runs_along_and_they_can_start_again(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from tests.study.test_workers import job; from ablate.study.workers import run_all;"
-        f"run_all([job(Path({str(tmp_path)!r}), budget='1000000 samples')], slots=1, fail_fast=False, title='t')"
+        "from pathlib import Path; from tests.study.test_workers import go, job;"
+        f"go([job(Path({str(tmp_path)!r}), budget='1000000 samples')])"
     )
     study = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
-    run = RunDir(tmp_path / "baseline" / "seed=0")
+    run = RunDir(tmp_path / "study" / "baseline" / "seed=0")
     _until(run.progress.exists)
     study.kill()
     study.wait()
     _until(run.outcome.exists)
     assert json.loads(run.outcome.read_text())["reason"] == "the study's process is gone"
-    assert run_all([job(tmp_path)], slots=1, fail_fast=False, title="t")[0].status == "finished"
+    assert go([job(tmp_path)])[0].status == "finished"
 
 
 def test_a_run_that_was_killed_goes_on_from_its_checkpoint_and_gives_the_same_bits(tmp_path: Path) -> None:
@@ -132,7 +139,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_and_gives_the_same_bi
     whole, cut = (job(tmp_path / name, budget="400 samples") for name in ("whole", "cut"))
     for one in (whole, cut):
         one.config["loop"]["checkpoint_every"] = "5 steps"
-    expected = run_all([whole], slots=1, fail_fast=False, title="t")[0]
+    expected = go([whole])[0]
     run = RunDir(cut.folder)
 
     def kill() -> None:
@@ -141,9 +148,9 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_and_gives_the_same_bi
 
     killer = threading.Thread(target=kill)
     killer.start()
-    assert run_all([cut], slots=1, fail_fast=False, title="t")[0].reason == "SIGKILL"
+    assert go([cut])[0].reason == "SIGKILL"
     killer.join()
-    outcome = run_all([cut], slots=1, fail_fast=False, title="t")[0]
+    outcome = go([cut])[0]
     assert (outcome.status, outcome.weights_sha256) == ("finished", expected.weights_sha256)
     assert outcome.sessions[1]["first_step"] > 1
     assert not run.checkpoint.exists()
@@ -155,9 +162,9 @@ def test_what_another_config_has_left_is_cleared_and_not_continued(tmp_path: Pat
     run = RunDir(first.folder)
     threading.Thread(target=lambda: (_until(run.progress.exists), os.kill(os.getpid(), signal.SIGINT))).start()
     with pytest.raises(KeyboardInterrupt):
-        run_all([first], slots=1, fail_fast=False, title="t")
+        go([first])
     assert list(run.checkpoint.glob("step=*"))
-    outcome = run_all([second], slots=1, fail_fast=False, title="t")[0]
+    outcome = go([second])[0]
     assert (outcome.status, outcome.step, len(outcome.sessions)) == ("finished", 8, 1)
 
 

@@ -1,0 +1,40 @@
+"""When a baseline's lent checkpoints go. Knows no torch."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+
+from ablate.design.plan import Plan
+from ablate.errors import RecordError
+from ablate.record.rundir import RunDir, StudyDir
+from ablate.record.values import read_outcome
+from ablate.study.prefix import sharing
+
+
+def tidy(study: StudyDir, plan: Plan, seeds: Iterable[int]) -> None:
+    """Remove what the baselines of these seeds have lent, where they have ended and every arm that shares has ended too, or
+    goes on from a checkpoint of its own."""
+    arms = list(sharing(plan))
+    for seed in seeds:
+        lent = study.run(plan.baseline.name, seed).lent
+        if lent.exists() and all(_needs_none(study.run(arm, seed)) for arm in (plan.baseline.name, *arms)):
+            shutil.rmtree(lent, ignore_errors=True)
+
+
+def _needs_none(run: RunDir) -> bool:
+    return status(run) in ("finished", "diverged", "failed") or has_checkpoint(run)
+
+
+def has_checkpoint(run: RunDir) -> bool:
+    """Whether a run can go on from its own."""
+    return next(run.checkpoint.glob("step=*"), None) is not None
+
+
+def status(run: RunDir) -> str | None:
+    """How a run ended; None while it has not."""
+    try:
+        outcome = read_outcome(run)
+    except (RecordError, TypeError):
+        return None  # what cannot be read is no result
+    return outcome.status if outcome is not None else None
