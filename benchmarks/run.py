@@ -31,6 +31,9 @@ ON_CPU = (
     "recording",
     "looks --steps 2400 --layers 1 --length 32",
     "trace",
+    "plan",
+    "slots",
+    "overhead",
 )
 ON_GPU = (
     "loop --length 256 --steps 300 --warmup 30 --rounds 5",
@@ -42,8 +45,10 @@ ON_GPU = (
     "recording --cases mlp-1024x8x256,mlp-4096x8x1024,mlp-8192x8x8192,minilm",
     "looks --steps 2400",
     "trace",
+    "slots",
+    "overhead",
 )
-QUICK = ("loop", "recording", "looks", "trace")
+QUICK = ("loop", "recording", "looks", "trace", "plan", "slots", "overhead")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -105,6 +105,15 @@ AXES = {
             accepts=("order",),
             holds=("init", "splits", "eval_set"),
         ),
+        Axis(
+            name="repeat",
+            question="How far do two runs lie apart that differ in nothing at all?",
+            kind="repeat",
+            moves=("repeat",),
+            levels=({"repeat": 1},),
+            holds=("init", "order", "splits", "eval_set", "environment"),
+            seeds=1,
+        ),
     )
 }
 
@@ -145,6 +154,7 @@ def write_study(
     noise: float = 0.004,
     contaminated: str | None = None,
     no_op: str | None = None,
+    drift: float = 0.0,
     diverged: Sequence[tuple[str, int]] = (),
     failed: Sequence[tuple[str, int]] = (),
     missing: Sequence[tuple[str, int]] = (),
@@ -156,7 +166,8 @@ def write_study(
     effects: arm name -> known shift of its final eval loss from the baseline's (replaces the reference shape).
     seed: of everything that is drawn. noise: sd of the arms' own part of the final eval loss.
     contaminated: the arm whose initial weights differ from the baseline's at seed 1 (0 when there is only one seed).
-    no_op: the arm whose runs are bit-equal to the baseline's. diverged, failed, missing, running: (arm, seed).
+    no_op: the arm whose runs are bit-equal to the baseline's, as those of `repeat` are unless the same seed twice ends with an
+    eval loss that is `drift` away. diverged, failed, missing, running: (arm, seed).
     """
     plan = make_plan(folder.name, arms=arms, seeds=seeds, metric=metric, smallest_effect=smallest_effect)
     study = StudyDir(folder)
@@ -170,11 +181,18 @@ def write_study(
         key = (run.arm, run.seed)
         if key in missing:
             continue
-        shape = SHAPES.get(run.arm, Shape())
+        shape = SHAPES.get(run.arm, Shape(shift=drift if run.arm == "repeat" else 0.0))
         if effects and run.arm in effects:
             shape = replace(Shape(), shift=effects[run.arm])
-        same = run.arm == no_op
-        made = _make(Shape() if same else shape, plan, run, seed=seed, noise=noise, twin=BASELINE if same else run.arm)
+        same = run.arm in (no_op, "repeat")
+        made = _make(
+            Shape() if run.arm == no_op else shape,
+            plan,
+            run,
+            seed=seed,
+            noise=noise,
+            twin=BASELINE if same else run.arm,
+        )
         items = _fingerprint(plan.baseline if same else plan.arm(run.arm), run.seed)
         if run.arm == contaminated and run.seed == min(1, seeds - 1):
             items["init"] = {**items["init"], "layer.1": digest_of("another draw")}
@@ -200,7 +218,7 @@ def make_plan(name: str, *, arms: Sequence[str], seeds: int, metric: str, smalle
         Run(arm=arm.name, seed=number, digest=run_digest(arm.config, seed=number, code_digest=code))
         for number in range(seeds)
         for arm in made
-        if not arm.replayed
+        if not arm.replayed and (arm.axis is None or number in AXES[arm.axis].runs_with(range(seeds)))
     ]
     return Plan(
         study=name,
@@ -223,8 +241,8 @@ def _arm(name: str, config: dict[str, Any]) -> Arm:
     changes = axis.changes(level)
     moved = json.loads(json.dumps(config))
     for key, value in changes.items():
-        group, leaf = key.split(".")
-        moved[group][leaf] = value
+        *groups, leaf = key.split(".")
+        (moved[groups[0]] if groups else moved)[leaf] = value
     return Arm(
         name=name, axis=axis.name, level=level, kind=axis.kind, changes=changes, config=moved, derived=_derived(moved)
     )
@@ -278,7 +296,7 @@ def _make(shape: Shape, plan: Plan, run: Run, *, seed: int, noise: float, twin: 
     norms = shape.norm_median * np.exp(shape.norm_sigma * own.standard_normal(steps))
     norms[own.random(steps) < shape.spike[0]] *= shape.spike[1]
     correct = np.round(NUM_EVAL * np.clip(1.19 - eval_losses, 0.5, 1.0))
-    weights = digest_of([seed, run.seed, twin])
+    weights = digest_of([seed, run.seed, twin, shape.shift])
     return _Made(norms, np.maximum(losses, 0.01), looks, eval_losses, correct / NUM_EVAL, weights)
 
 

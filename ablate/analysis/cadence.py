@@ -20,6 +20,9 @@ KEYS = ("observe.eval_every", "observe.log_every", "observe.eval_spacing")
 """What can be replayed."""
 
 
+_MOST_LOOKS = 10_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """What turns an interval into samples: the run's length, and how the baseline itself looks."""
@@ -42,13 +45,19 @@ class Budget:
             observe, every = replace(observe, eval_spacing=level), observe.eval_every
         else:
             observe, every = replace(observe, eval_spacing="even"), level
+        gap = parse_interval(every, key=key)
+        sizes = {"samples_per_step": self.samples_per_step, "samples_per_epoch": self.samples_per_epoch}
+        if self.total_samples > _MOST_LOOKS * gap.samples(**sizes):
+            raise ConfigError(
+                f"{key}={level!r} asks for more than {_MOST_LOOKS:,} looks at {self.total_samples:,} samples",
+                f"{key}='1 epochs'",
+            )
         points = looks(
-            every=parse_interval(every, key=key),
+            every=gap,
             spacing=observe.eval_spacing,
             count=observe.eval_looks,
             total_samples=self.total_samples,
-            samples_per_step=self.samples_per_step,
-            samples_per_epoch=self.samples_per_epoch,
+            **sizes,
         )
         steps = -(-np.asarray(points, dtype=np.int64) // self.samples_per_step)
         return np.unique(np.minimum(steps * self.samples_per_step, self.total_samples))

@@ -1,4 +1,4 @@
-"""The three controls of every arm, from the plan and from what the finished runs left."""
+"""The controls of every arm, from the plan and from what the finished runs left."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from collections.abc import Sequence
 
 from ablate.analysis.adopt import isolate_adopted
 from ablate.analysis.readings import RunFiles
+from ablate.analysis.returned import app_controls
 from ablate.analysis.values import Control
+from ablate.control.applied import COLUMNS, Made, applied
 from ablate.control.isolate import isolate
 from ablate.control.match import Fingerprints, match, match_baseline
+from ablate.control.repeat import repeats
+from ablate.control.seeds import seeds_differ
+from ablate.control.sessions import Sessions, sessions_alike
 from ablate.control.took_effect import took_effect
 from ablate.design.axis import Axis
 from ablate.design.plan import Arm, Plan
@@ -16,12 +21,17 @@ from ablate.errors import AblateError
 
 
 def controls(plan: Plan, runs: Sequence[RunFiles]) -> tuple[Control, ...]:
-    """Arm by arm in plan order: isolate, match, took effect; of the baseline only that its seeds share an environment."""
-    found = [match_baseline(plan.baseline.name, _fingerprints(runs, plan.baseline))]
+    """Arm by arm in plan order: isolate, match, took effect, and what is true of an arm by itself; of the baseline the last,
+    and that its seeds share an environment."""
+    if plan.app is not None:
+        isolated = {arm.name: [_isolate(plan, arm, plan.axis(arm.axis))] for arm in plan.arms if arm.axis}
+        return tuple(one for arm in plan.arms for one in (*isolated.get(arm.name, ()), *app_controls(plan, arm, runs)))
+    found = [match_baseline(plan.baseline.name, _fingerprints(runs, plan.baseline)), *_alone(plan, plan.baseline, runs)]
     for arm in plan.arms[1:]:
         axis = plan.axis(arm.axis or "")
         found.append(_isolate(plan, arm, axis))
         found += _replayed(plan, arm, runs) if arm.replayed else _trained(plan, arm, axis, runs)
+        found += [] if arm.replayed else _alone(plan, arm, runs)
     return tuple(found)
 
 
@@ -38,10 +48,34 @@ def _isolate(plan: Plan, arm: Arm, axis: Axis) -> Control:
 def _trained(plan: Plan, arm: Arm, axis: Axis, runs: Sequence[RunFiles]) -> list[Control]:
     baseline, own = _fingerprints(runs, plan.baseline), _fingerprints(runs, arm)
     weights = (_weights(runs, plan.baseline), _weights(runs, arm))
-    return [
-        match(arm.name, axis, baseline=baseline, fingerprints=own),
-        took_effect(arm.name, axis, baseline=baseline, fingerprints=own, weights=weights),
+    matched = match(arm.name, axis, baseline=baseline, fingerprints=own)
+    if axis.kind == "repeat":  # equal weights are what it should have
+        return [matched, repeats(arm.name, weights=weights)]
+    return [matched, took_effect(arm.name, axis, baseline=baseline, fingerprints=own, weights=weights)]
+
+
+def _alone(plan: Plan, arm: Arm, runs: Sequence[RunFiles]) -> list[Control]:
+    """What was declared was done, in one piece, and by every seed anew; as far as the runs tell."""
+    mine = [run for run in runs if run.arm == arm.name and run.finished]
+    made = {run.seed: made for run in mine if (made := _made(run)) is not None}
+    sessions = {run.seed: _sessions(run) for run in mine}
+    found = [
+        seeds_differ(arm.name, fingerprints=_fingerprints(runs, arm), weights=_weights(runs, arm)),
+        applied(arm.name, made),
+        sessions_alike(arm.name, sessions, accepted=(plan.code_digest, *plan.accepted) if plan.accepted else ()),
     ]
+    return [control for control in found if control is not None]
+
+
+def _made(run: RunFiles) -> Made | None:
+    if run.fingerprint is None or run.trace is None:
+        return None
+    return Made(run.fingerprint.items, {name: run.trace[name] for name in COLUMNS})
+
+
+def _sessions(run: RunFiles) -> Sessions:
+    code = [str(one.get("code_digest", "")) for one in (run.manifest.sessions if run.manifest else ())]
+    return Sessions(code, [one.get("environment", {}) for one in (run.outcome.sessions if run.outcome else ())])
 
 
 def _replayed(plan: Plan, arm: Arm, runs: Sequence[RunFiles]) -> list[Control]:

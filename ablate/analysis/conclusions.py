@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ablate.analysis.contrasts import DECIDED, ENOUGH_SEEDS, NOT_BEYOND
+from ablate.analysis.contrasts import DECIDED, ENOUGH_SEEDS, NOT_BEYOND, ONE_SIDED, WITHIN_FLOOR
 from ablate.analysis.replay import curve_name
-from ablate.analysis.values import Contrast, Control, ReplayedLevel, RunReading
+from ablate.analysis.values import Contrast, Control, Floor, ReplayedLevel, RunReading
 from ablate.analysis.words import change, counted, figure, joined, percent
 from ablate.design.axis import show
 from ablate.design.plan import Arm, Plan
@@ -22,14 +22,15 @@ def conclusions(
     dense_share: float | None,
     checks: Sequence[Control],
     readings: Sequence[RunReading],
-    noise_floor: float | None,
+    floors: Sequence[Floor],
 ) -> tuple[str, ...]:
     """Most important first: what moves each headline outcome, what only looked so, how far to trust it, what went wrong."""
     headlines = dict.fromkeys((plan.metric, *ALWAYS))
     said = [_about(plan, metric, contrasts) for metric in headlines]
     for axis in dict.fromkeys(level.axis for level in replays):
         said.append(_only_looks(plan, [level for level in replays if level.axis == axis], dense_share))
-    said += [_placebo(plan, contrasts, noise_floor), _refused(checks), _power(contrasts), _troubles(readings)]
+    said += [_floor(plan, floor, contrasts) for floor in floors]
+    said += [_refused(plan, checks), _power(contrasts), _troubles(readings)]
     return tuple(sentence for sentence in said if sentence)
 
 
@@ -69,6 +70,8 @@ def _updates(plan: Plan, arm: Arm) -> str:
 
 
 def _named(one: Contrast) -> str:
+    if one.bundle:
+        return one.bundle
     if isinstance(one.level, dict):
         return one.arm
     return f"{one.axis} {show(one.baseline_level)} -> {show(one.level)}"
@@ -85,6 +88,8 @@ def _figures(one: Contrast) -> str:
 def _needed(one: Contrast) -> str:
     if NOT_BEYOND in one.labels:
         return "; the placebo lies as far from the baseline"
+    if WITHIN_FLOOR in one.labels:
+        return f"; no larger than the floor of {figure(one.floor or 0.0)}"
     return f"; about {one.seeds_needed} seeds needed" if one.seeds_needed else ""
 
 
@@ -109,21 +114,31 @@ def _only_looks(plan: Plan, levels: Sequence[ReplayedLevel], dense_share: float 
     )
 
 
-def _placebo(plan: Plan, contrasts: Sequence[Contrast], noise_floor: float | None) -> str:
-    mine = [one for one in contrasts if one.primary and plan.arm(one.arm).kind == "placebo"]
-    if not mine or noise_floor is None:
+def _floor(plan: Plan, floor: Floor, contrasts: Sequence[Contrast]) -> str:
+    if plan.metric not in floor.values:
         return ""
-    unit = f" {mine[0].unit}" if mine[0].unit else ""
-    floor = f"two runs that differ in nothing but chance lie {figure(noise_floor)}{unit} apart in {plan.metric}"
-    if mine[0].verdict in DECIDED:
-        return f"Placebo: {floor}, and always to one side ({_figures(mine[0])}): believe no effect of that size."
-    return f"Placebo: {floor} (root mean square over seeds): the noise floor."
+    unit = next((f" {one.unit}" for one in contrasts if one.primary and one.unit), "")
+    value = f"{figure(floor.values[plan.metric])}{unit}"
+    seeds = counted(len(floor.seeds), "seed")
+    if floor.kind == "nondeterminism" and floor.same_weights:
+        return f"Same seed twice ({seeds}): same weights bit for bit, nondeterminism floor 0."
+    if floor.kind == "nondeterminism":
+        return (
+            f"Same seed twice ({seeds}): other weights, {value} apart in {plan.metric}: the nondeterminism floor. "
+            "No effect of that size or less gets a verdict."
+        )
+    apart = f"Placebo: two runs that differ in nothing but chance lie {value} apart in {plan.metric}"
+    sided = [one for one in contrasts if one.primary and one.arm in floor.arms and ONE_SIDED in one.labels]
+    if sided:
+        return f"{apart}, and always to one side ({_figures(sided[0])}): believe no effect of that size."
+    return f"{apart} (root mean square over {seeds}): the noise floor. No effect of that size or less gets a verdict."
 
 
-def _refused(checks: Sequence[Control]) -> str:
+def _refused(plan: Plan, checks: Sequence[Control]) -> str:
     failed = [check for check in checks if check.status == "failed"]
     open_ = [check for check in checks if check.status == "unverified"]
-    said = [f"No verdict for {check.arm}: {check.sentence}." for check in failed]
+    whose = {plan.baseline.name: "any arm"}
+    said = [f"No verdict for {whose.get(check.arm, check.arm)}: {check.sentence}." for check in failed]
     said += [f"{check.arm}, control `{check.name}`: {check.sentence}." for check in open_]
     return " ".join(said)
 

@@ -25,6 +25,12 @@ DECIDED: tuple[VerdictKind, ...] = ("helps", "hurts", "raises", "lowers")
 NOT_BEYOND = "NOT BEYOND PLACEBO"
 """Label of a difference from the baseline that does not hold against the placebo."""
 
+WITHIN_FLOOR = "WITHIN NOISE FLOOR"
+"""Label of a difference that is no larger than what runs differ by that nothing was done to."""
+
+ONE_SIDED = "ONE-SIDED"
+"""Label of a placebo that differs from the baseline always to the same side."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
@@ -34,6 +40,7 @@ class Question:
     refused: why the arm gets no verdict (a control that failed), else None.
     chance: the arm is itself a placebo, so that a secondary outcome which it moves was moved by chance.
     lost: runs that ended without a result, in words: `seed 1 of batch_size=64 diverged`.
+    floor: the larger of the noise floor and the nondeterminism floor of the metric; None where neither was measured.
     """
 
     arm: str
@@ -47,10 +54,14 @@ class Question:
     refused: str | None = None
     lost: tuple[str, ...] = ()
     chance: bool = False
+    floor: float | None = None
+    bundle: str = ""
 
     @property
     def change(self) -> str:
-        """`batch_size 8 -> 64`; the arm's name where several keys move together."""
+        """`batch_size 8 -> 64`; where several keys are declared to be one change, all of them."""
+        if self.bundle:
+            return self.bundle
         if isinstance(self.level, Mapping):
             return self.arm
         return f"{self.axis} {show(self.baseline_level)} -> {show(self.level)}"
@@ -59,17 +70,19 @@ class Question:
 def contrast(question: Question, baseline: BySeed, arm: BySeed, placebo: BySeed | None = None) -> Contrast:
     """Pair the two arms' values by seed and infer from the differences; a seed without both values is no pair.
 
-    placebo: of an A/A arm. It is as good a baseline as the baseline is, so an effect must hold against both: its 95 %
-        interval against the placebo must exclude 0 on the same side. This can only take a verdict away.
+    An effect that is no larger than the floor of its metric is none. placebo: of an A/A arm. It is as good a baseline as the
+    baseline is, so an effect must hold against both: its 95 % interval against the placebo must exclude 0 on the same side.
+    Both rules can only take a verdict away, never give one.
     """
     pairs = {seed: pair for seed in sorted(baseline.keys() & arm.keys()) if (pair := _pair(baseline[seed], arm[seed]))}
     left, right = (np.asarray([pair[side] for pair in pairs.values()], dtype=np.float64) for side in (0, 1))
     differences = right - left
     inference = paired(differences)
     verdict = _verdict(question, inference)
-    withdrawn = verdict in DECIDED and inference is not None and not _holds(question, inference, arm, placebo)
+    withdrawn = _withdrawn(question, inference, arm, placebo) if verdict in DECIDED and inference else None
     verdict = "undecided" if withdrawn else verdict
-    needed = _needed(question, inference) if verdict == "undecided" else None
+    # No number of seeds lifts an effect of this size above the floor.
+    needed = _needed(question, inference) if verdict == "undecided" and withdrawn in (None, NOT_BEYOND) else None
     several = len(pairs) > 1
     return Contrast(
         arm=question.arm,
@@ -90,8 +103,10 @@ def contrast(question: Question, baseline: BySeed, arm: BySeed, placebo: BySeed 
         rho=correlation(left, right),
         verdict=verdict,
         seeds_needed=needed,
-        labels=(*_labels(question, len(pairs)), *([NOT_BEYOND] if withdrawn else [])),
-        sentence=_sentence(question, inference, verdict, needed, left, right),
+        labels=(*_labels(question, len(pairs)), *([withdrawn] if withdrawn else [])),
+        sentence=_sentence(question, inference, verdict, needed, withdrawn, left, right),
+        floor=question.floor,
+        bundle=question.bundle,
     )
 
 
@@ -99,6 +114,14 @@ def _pair(left: float | None, right: float | None) -> tuple[float, float] | None
     if left is None or right is None or not (math.isfinite(left) and math.isfinite(right)):
         return None
     return left, right
+
+
+def _withdrawn(question: Question, inference: Paired, arm: BySeed, placebo: BySeed | None) -> str | None:
+    """Why a difference is not believed although its interval excludes 0: the label that says so, or None."""
+    if question.floor is not None and abs(inference.mean) <= question.floor:
+        # The mean of a placebo's differences is never beyond their root mean square; that it is no chance is still said.
+        return ONE_SIDED if question.chance and question.primary else WITHIN_FLOOR
+    return None if _holds(question, inference, arm, placebo) else NOT_BEYOND
 
 
 def _holds(question: Question, inference: Paired, arm: BySeed, placebo: BySeed | None) -> bool:
@@ -147,6 +170,7 @@ def _sentence(
     inference: Paired | None,
     verdict: VerdictKind,
     needed: int | None,
+    withdrawn: str | None,
     left: np.ndarray[Any, np.dtype[np.float64]],
     right: np.ndarray[Any, np.dtype[np.float64]],
 ) -> str:
@@ -161,15 +185,19 @@ def _sentence(
         f"{figure(float(np.mean(left)))} -> {figure(float(np.mean(right)))}{unit} "
         f"({change(inference.mean, inference.low, inference.high)}; {counted(inference.n, 'seed')}{lost})"
     )
-    return f"{subject}: {_finding(question, inference, verdict, needed)}, {figures}"
+    return f"{subject}: {_finding(question, inference, verdict, needed, withdrawn)}, {figures}"
 
 
-def _finding(question: Question, inference: Paired, verdict: VerdictKind, needed: int | None) -> str:
+def _finding(
+    question: Question, inference: Paired, verdict: VerdictKind, needed: int | None, withdrawn: str | None
+) -> str:
     if verdict == "no effect":
         margin = f"inside plus or minus {figure(question.smallest_effect or 0.0)}"
         return f"no effect that matters (not zero, but {margin})" if inference.differs else f"no effect ({margin})"
     if verdict != "undecided":
         return verdict
+    if withdrawn in (WITHIN_FLOOR, ONE_SIDED):
+        return f"undecided (no larger than {figure(question.floor or 0.0)}, which chance alone makes)"
     if question.smallest_effect is None:
         return "undecided"
     if needed is None:

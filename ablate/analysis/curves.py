@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 Values = NDArray[np.float64]
 
 
 def falling(values: Values, weights: Values | None = None) -> Values:
     """The never-rising sequence nearest to `values` in (weighted) squares. Shape [looks]."""
+    from scipy.optimize import isotonic_regression  # slow to import, and planning fits nothing
+
     return np.asarray(isotonic_regression(values, weights=weights, increasing=False).x, dtype=np.float64)
 
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ablate.errors import RecordError
 from ablate.record.reader import read_evals, read_trace
 from ablate.record.rundir import RunDir, StudyDir, safe_name
 from ablate.record.values import Manifest, read_fingerprint, read_manifest, read_outcome
+from ablate.record.yaml_file import read_yaml
 
 
 @dataclass(slots=True)
@@ -29,7 +28,7 @@ def found_arms(folder: Path) -> dict[str, FoundArm]:
     found: dict[str, FoundArm] = {}
     for run in StudyDir(folder).runs():
         number = run.path.name.removeprefix("seed=")
-        if not number.isdecimal() or str(int(number)) != number:
+        if not number.isdecimal() or str(int(number)) != number or run.leads_out():
             continue
         try:
             manifest = read_manifest(run)
@@ -45,8 +44,8 @@ def found_arms(folder: Path) -> dict[str, FoundArm]:
 def _settings(run: RunDir) -> dict[str, Any]:
     """config.yaml, less what every run has of its own. Raises RecordError for one that cannot be read."""
     try:
-        value = yaml.safe_load(run.config.read_text(encoding="utf-8")) if run.config.exists() else {}
-    except (OSError, yaml.YAMLError) as error:
+        value = read_yaml(run.config) if run.config.exists() else {}
+    except (OSError, ValueError) as error:
         raise RecordError(f"{run.config} cannot be read: {error}", "remove that run's folder") from None
     value = _undotted(value) if isinstance(value, Mapping) else {}
     return {key: item for key, item in value.items() if key not in ("seed", "arm")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ from ablate.analysis.values import RunReading
 from ablate.design.plan import Arm, Plan, Run, run_digest
 from ablate.errors import ConfigError, RecordError, StudyError
 from ablate.record.reader import EvalCurve, Trace, read_evals, read_trace
+from ablate.record.returned import read_returned
 from ablate.record.rundir import RunDir, StudyDir, read_json
-from ablate.record.values import Fingerprint, Outcome, read_fingerprint, read_manifest, read_outcome
+from ablate.record.values import Fingerprint, Manifest, Outcome, read_fingerprint, read_manifest, read_outcome
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunFiles:
     """One run. status: that of its outcome, or `running` (going on, or killed), `missing`, `unreadable`.
 
-    trace, curves: of a finished run; curves by metric, on the held-out split.
+    trace, curves: of a finished run; curves by metric, on the held-out split. returned: of a run of an app that is not ours,
+        which may have neither.
     """
 
     arm: str
@@ -31,10 +34,12 @@ class RunFiles:
     folder: RunDir
     status: str
     sentence: str
+    manifest: Manifest | None = None
     outcome: Outcome | None = None
     fingerprint: Fingerprint | None = None
     trace: Trace | None = None
     curves: dict[str, EvalCurve] | None = None
+    returned: dict[str, float] | None = None
 
     @property
     def finished(self) -> bool:
@@ -82,33 +87,41 @@ def read_runs(folder: Path, plan: Plan) -> list[RunFiles]:
     shared = {run.digest: run for run in reversed(plan.runs)}
 
     def digest(arm: Arm, seed: int) -> str:
-        return run_digest(arm.config, seed=seed, code_digest=plan.code_digest)
+        return run_digest(arm.config, seed=seed, code_digest=plan.code_digest, data=arm.data)
 
     found = []
     for arm in (arm for arm in plan.arms if not arm.replayed):
-        for seed in plan.seeds:
+        for seed in plan.seeds_of(arm):
             run = planned.get((arm.name, seed)) or shared.get(digest(arm, seed))
             if run is not None:
-                found.append(_read(study.run(run.arm, run.seed), arm.name, run))
+                found.append(_read(study.run(run.arm, run.seed), arm.name, run, plan))
     return found
 
 
-def _read(folder: RunDir, arm: str, run: Run) -> RunFiles:
+def _read(folder: RunDir, arm: str, run: Run, plan: Plan) -> RunFiles:
     common: dict[str, Any] = {"arm": arm, "seed": run.seed, "folder": folder}
     if not folder.manifest.exists():
         return RunFiles(**common, status="missing", sentence="has not been started")
+    if folder.leads_out():
+        sentence = f"{folder.path} or a file in it is a link that leads out of the study, and is not followed"
+        return RunFiles(**common, status="unreadable", sentence=sentence)
     try:
         manifest, outcome, fingerprint = read_manifest(folder), read_outcome(folder), read_fingerprint(folder)
-        if manifest.digest and manifest.digest != run.digest:
+        if manifest.digest and not plan.keeps(
+            run, digest=manifest.digest, request=manifest.request, code_digest=manifest.code_digest
+        ):
             sentence = "the folder holds a run of other settings or other code than the plan's"
             return RunFiles(**common, status="missing", sentence=sentence)
-        common |= {"outcome": outcome, "fingerprint": fingerprint}
+        common |= {"manifest": manifest, "outcome": outcome, "fingerprint": fingerprint}
         if outcome is None:
             return RunFiles(
                 **common, status="running", sentence=f"no outcome yet, {_how_far(folder)}: still going, or killed"
             )
         if outcome.status != "finished":
             return RunFiles(**common, status=outcome.status, sentence=outcome.sentence)
+        common |= {"returned": read_returned(folder)}
+        if common["returned"] is not None and not folder.trace.exists():
+            return RunFiles(**common, status="finished", sentence=outcome.sentence)
         evals = read_evals(folder.evals)
         curves = {metric: evals.curve(metric) for metric in evals.metrics()}
         trace = read_trace(folder.trace)
@@ -130,12 +143,15 @@ def common_looks(runs: list[RunFiles]) -> NDArray[np.int64]:
     return np.asarray(sorted(set.intersection(*looks)) if looks else [], dtype=np.int64)
 
 
-def reading(run: RunFiles, study: Path, common: NDArray[np.int64]) -> RunReading:
-    """A run's value of every outcome; only a finished run has any, because half a curve is another outcome."""
-    values: dict[str, float | None] = dict.fromkeys(OUTCOMES)
+def reading(
+    run: RunFiles, study: Path, common: NDArray[np.int64], metrics: Iterable[str] = tuple(OUTCOMES)
+) -> RunReading:
+    """A run's value of every metric; only a finished run has any, because half a curve is another outcome."""
+    values: dict[str, float | None] = dict.fromkeys(metrics)
     if run.trace is not None and run.curves is not None:
         record = Record(trace=run.trace, curves=run.curves, common=common)
-        values = {name: outcome(record) for name, outcome in OUTCOMES.items()}
+        values |= {name: outcome(record) for name, outcome in OUTCOMES.items() if name in values}
+    values |= {name: value for name, value in (run.returned or {}).items() if np.isfinite(value)}
     return RunReading(
         arm=run.arm,
         seed=run.seed,

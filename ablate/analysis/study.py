@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ablate.analysis.adopt import Asked
 from ablate.analysis.checks import controls
 from ablate.analysis.conclusions import conclusions
 from ablate.analysis.contrasts import Question, contrast
-from ablate.analysis.curves import rms
-from ablate.analysis.outcomes import OUTCOMES, check_metric
+from ablate.analysis.floors import floors, largest
 from ablate.analysis.readings import RunFiles, common_looks, read_plan, read_runs, reading
 from ablate.analysis.replay import dense_share, finished_baseline, replay_level
-from ablate.analysis.values import Analysis, Contrast, Control, MetricInfo, ReplayedLevel, RunReading
-from ablate.analysis.words import joined
+from ablate.analysis.returned import metrics_of, settled
+from ablate.analysis.values import Analysis, Contrast, Control, Floor, MetricInfo, ReplayedLevel, RunReading
+from ablate.analysis.words import counted, joined
 from ablate.design.axis import show
-from ablate.design.leaves import leaf
+from ablate.design.leaves import leaf_or_absent
 from ablate.design.plan import Arm, Plan
 from ablate.errors import ConfigError
 from ablate.record.rundir import StudyDir, write_json
@@ -34,20 +33,20 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
     runs nor a readable plan.json; runs that are missing, going on or broken are readings with a status.
     """
     plan = read_plan(folder, asked)
-    check_metric(plan.metric)
     runs = read_runs(folder, plan)
+    plan = settled(plan, runs)
+    metrics = metrics_of(plan, runs)
     common = common_looks(runs)
-    readings = tuple(reading(run, folder, common) for run in runs)
+    readings = tuple(reading(run, folder, common, [info.name for info in metrics]) for run in runs)
     checks = controls(plan, runs)
-    metrics = _metrics(plan.metric)
+    found = floors(plan, readings, checks)
     contrasts = tuple(
-        _contrast(plan, arm, metric, readings, checks)
+        _contrast(plan, arm, metric, readings, checks, found)
         for metric in metrics
         for arm in plan.arms[1:]
-        if not arm.replayed
+        if not arm.replayed and arm.kind != "repeat"  # which changes nothing, so that there is no effect to infer
     )
     replays, refused = _replays(plan, runs)
-    floor = _noise_floor(plan, readings)
     return Analysis(
         study=plan.study,
         question=plan.question,
@@ -61,8 +60,8 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
         replays=replays,
         controls=checks,
         runs=readings,
-        noise_floor=floor,
-        conclusions=conclusions(plan, contrasts, replays, dense_share(plan, runs), checks, readings, floor),
+        floors=found,
+        conclusions=conclusions(plan, contrasts, replays, dense_share(plan, runs), checks, readings, found),
         notes=(*plan.notes, *refused, *_notes(runs, contrasts, len(common))),
         complete=_complete(plan, readings),
     )
@@ -71,31 +70,33 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
 def write_analysis(folder: Path, asked: Asked | None = None) -> Analysis:
     """`analyse`, and `analysis.json` replaced whole."""
     analysis = analyse(folder, asked)
-    write_json(StudyDir(folder).analysis, analysis.to_json())
+    write_json(StudyDir(folder).analysis, analysis.to_json(), hide=True)
     return analysis
 
 
-def _metrics(primary: str) -> tuple[MetricInfo, ...]:
-    names = [primary, *(name for name in OUTCOMES if name != primary)]
-    return tuple(OUTCOMES[name].info for name in names)
-
-
 def _contrast(
-    plan: Plan, arm: Arm, metric: MetricInfo, readings: Sequence[RunReading], checks: Sequence[Control]
+    plan: Plan,
+    arm: Arm,
+    metric: MetricInfo,
+    readings: Sequence[RunReading],
+    checks: Sequence[Control],
+    found: Sequence[Floor],
 ) -> Contrast:
     primary = metric.name == plan.metric
     question = Question(
         arm=arm.name,
         axis=arm.axis or "",
         level=arm.level,
+        bundle=plan.bundle(arm),
         baseline_level=_baseline_level(plan, arm),
         metric=metric,
         primary=primary,
         smallest_effect=plan.smallest_effect if primary else None,
-        num_seeds=len(plan.seeds),
-        refused=_refused(arm, checks),
+        num_seeds=len(plan.seeds_of(arm)),
+        refused=_refused(plan.baseline, arm, checks),
         lost=tuple(_lost(readings, (plan.baseline.name, arm.name))),
         chance=arm.kind == "placebo",
+        floor=largest(found, metric.name),
     )
 
     def values(name: str) -> dict[int, float | None]:
@@ -107,12 +108,14 @@ def _contrast(
 
 def _baseline_level(plan: Plan, arm: Arm) -> Any:
     """The baseline's value of what the arm moves: one value, or {key: value} where several keys move together."""
-    values = {key: leaf(plan.baseline.config, key) for key in arm.changes}
+    values = {key: leaf_or_absent(plan.baseline.config, key) for key in arm.changes}
     return next(iter(values.values())) if len(values) == 1 else values
 
 
-def _refused(arm: Arm, checks: Sequence[Control]) -> str | None:
-    broken = [check for check in checks if check.arm == arm.name and check.status == "failed"]
+def _refused(baseline: Arm, arm: Arm, checks: Sequence[Control]) -> str | None:
+    """A baseline that is not what it says leaves nothing to compare with."""
+    failed = [check for check in checks if check.status == "failed"]
+    broken = [check for name in (arm.name, baseline.name) for check in failed if check.arm == name]
     return f"the control `{broken[0].name}` failed: {broken[0].sentence}" if broken else None
 
 
@@ -140,18 +143,6 @@ def _replays(plan: Plan, runs: Sequence[RunFiles]) -> tuple[tuple[ReplayedLevel,
     return tuple(levels), notes
 
 
-def _noise_floor(plan: Plan, readings: Sequence[RunReading]) -> float | None:
-    values = {(run.arm, run.seed): run.values[plan.metric] for run in readings}
-    pairs = [
-        (values.get((plan.baseline.name, seed)), values.get((arm.name, seed)))
-        for arm in plan.arms
-        if arm.kind == "placebo"
-        for seed in plan.seeds
-    ]
-    differences = [right - left for left, right in pairs if left is not None and right is not None]
-    return rms(np.asarray(differences)) if differences else None
-
-
 def _arm(plan: Plan, arm: Arm) -> dict[str, Any]:
     axis = plan.axis(arm.axis) if arm.axis else None
     return {
@@ -160,6 +151,7 @@ def _arm(plan: Plan, arm: Arm) -> dict[str, Any]:
         "level": arm.level,
         "kind": arm.kind,
         "changes": arm.changes,
+        "bundle": plan.bundle(arm),
         "derived": arm.derived,
         "question": axis.question if axis else "",
         "expect": axis.expect if axis else "",
@@ -168,6 +160,12 @@ def _arm(plan: Plan, arm: Arm) -> dict[str, Any]:
 
 
 def _notes(runs: Sequence[RunFiles], contrasts: Sequence[Contrast], num_common: int) -> Iterable[str]:
+    origins = Counter(
+        run.manifest.shared_from.partition("/")[0] for run in runs if run.manifest and run.manifest.shared_from
+    )
+    if origins:
+        studies = joined([f"{study} ({count})" for study, count in origins.most_common()])
+        yield f"{counted(origins.total(), 'run')} of {len(runs)} taken from studies that made the same ones before: {studies}"
     most = {
         run.arm: max((len(curve) for curve in (run.curves or {}).values()), default=0) for run in runs if run.finished
     }

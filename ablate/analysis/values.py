@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ablate.control.values import Control as Control
 
 VerdictKind = Literal["helps", "hurts", "raises", "lowers", "no effect", "undecided", "none"]
+FloorKind = Literal["noise", "nondeterminism"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,8 +20,10 @@ class Contrast:
         seeds are paired.
     differences: one per entry of `seeds`.
     verdict: `none` when a control failed: a contaminated or no-op arm gets no verdict.
+    floor: the larger of the two floors of this outcome; an effect that is not larger has no verdict either.
     labels: `LOW POWER`, ...
     sentence: the finding in words, figures included.
+    bundle: the keys that move together as one declared change, in words; '' where one key moves.
     """
 
     arm: str
@@ -43,6 +46,25 @@ class Contrast:
     seeds_needed: int | None
     labels: tuple[str, ...]
     sentence: str
+    floor: float | None = None
+    bundle: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Floor:
+    """How far apart runs lie that nothing was done to.
+
+    kind: `noise` (the placebo: other order and dropout streams) or `nondeterminism` (the same seed twice).
+    arms, seeds: what was paired with the baseline.
+    values: root mean square of the differences, by outcome.
+    same_weights: whether every pair ended with the same weights, bit for bit.
+    """
+
+    kind: FloorKind
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    values: dict[str, float]
+    same_weights: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,19 +126,24 @@ class Analysis:
     seeds: tuple[int, ...]
     metrics: tuple[MetricInfo, ...]
     arms: tuple[dict[str, Any], ...]
-    """[{name, axis, level, kind, changes, derived, question, expect, source}], the baseline first."""
+    """[{name, axis, level, kind, changes, bundle, derived, question, expect, source}], the baseline first."""
     contrasts: tuple[Contrast, ...]
     """Primary metric first, arm by arm in plan order; then the secondary outcomes."""
     replays: tuple[ReplayedLevel, ...]
     controls: tuple[Control, ...]
     runs: tuple[RunReading, ...]
-    noise_floor: float | None
-    """Root mean square over seeds of placebo minus baseline on the primary metric; None without a placebo arm."""
+    floors: tuple[Floor, ...]
+    """Of chance and of nondeterminism, as far as the plan has an arm that measures them."""
     conclusions: tuple[str, ...]
     """Plain sentences, most important first: what a person wants to know."""
     notes: tuple[str, ...]
     complete: bool
     """Whether every run of the plan has an outcome."""
+
+    def floor(self, kind: FloorKind, metric: str | None = None) -> float | None:
+        """A floor of an outcome, the primary metric's by default; None where it was not measured."""
+        found = [one.values.get(metric or self.metric) for one in self.floors if one.kind == kind]
+        return found[0] if found else None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

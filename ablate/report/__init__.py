@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ablate.report.build import build_report as build_report
     from ablate.report.listing import print_axes as print_axes
     from ablate.report.listing import print_plan as print_plan
+    from ablate.report.state import print_state as print_state
     from ablate.report.terminal import print_replay as print_replay
     from ablate.report.terminal import print_report as print_report
 
@@ -19,8 +20,9 @@ _HOMES = {
     "print_replay": "terminal",
     "print_plan": "listing",
     "print_axes": "listing",
+    "print_state": "state",
 }
-__all__ = ["build_report", "print_axes", "print_plan", "print_replay", "print_report"]
+__all__ = ["build_report", "print_axes", "print_plan", "print_replay", "print_report", "print_state"]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ def build_report(folder: Path, asked: Asked | None = None) -> Analysis:
     """
     analysis = write_analysis(folder, asked)
     view = make_view(analysis)
-    write_text(folder / "report.md", markdown(view))
-    write_text(folder / "table.tex", latex(view))
-    write_text(folder / "report.html", page(view, folder))
+    write_text(folder / "report.md", markdown(view), hide=True)
+    write_text(folder / "table.tex", latex(view), hide=True)
+    write_text(folder / "report.html", page(view, folder), hide=True)
     return analysis

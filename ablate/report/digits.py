@@ -9,6 +9,7 @@ from collections.abc import Iterable
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
 _MOST_DECIMALS = 6
+_UNITS = {10: "KiB", 20: "MiB", 30: "GiB"}
 
 
 def magnitude(value: float) -> int:
@@ -84,6 +85,15 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes as `79 KiB`, `1.6 MiB`, `0.93 GiB`; a dash where nobody measured them."""
+    if not count:
+        return DASH
+    power = 30 if count >= 0.9 * 2**30 else 20 if count >= 0.9 * 2**20 else 10
+    value = count / 2**power
+    return f"{number(value, 0) if value >= 100 else figure(value, 2)} {_UNITS[power]}"
 
 
 def joined(words: Iterable[str]) -> str:

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from ablate.analysis.precedent import Spread
 from ablate.design.axis import Axis, show
+from ablate.design.leaves import leaf_or_absent
 from ablate.design.plan import Arm, Plan
 from ablate.report import digits
+from ablate.report.forecast import detectable, seeds_for, training_steps
 from ablate.report.pen import columns, labelled, say, words
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Forecast:
-    """What is known about a plan besides the plan.
-
-    done: (arm, seed) of runs that are finished and will not run again.
-    seconds: expected duration of one run per arm; arms without an estimate are missing.
-    basis: where the estimate comes from, such as `finished runs of this study`.
-    slots: runs at a time.
-    """
-
-    done: frozenset[tuple[str, int]] = frozenset()
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    basis: str = ""
-    slots: int = 1
+if TYPE_CHECKING:
+    from ablate.study.forecast import Forecast
 
 
-def print_plan(plan: Plan, forecast: Forecast, console: Console) -> None:
-    """Every arm with its changes and what they bring along, then how many runs and how long."""
+def print_plan(plan: Plan, known: Forecast, spread: Spread | None, console: Console) -> None:
+    """Every arm with its changes and what they bring along; then what a run costs, how many there are, and how long."""
     title = words(f"{plan.study}  ", console, "bold")
     runs_per_arm = digits.counted(len(plan.seeds), "seed")
     title.append_text(words(f"{digits.counted(len(plan.arms), 'arm')} × {runs_per_arm}", console))
@@ -39,9 +30,13 @@ def print_plan(plan: Plan, forecast: Forecast, console: Console) -> None:
     say(console, plan.question)
     say(console, f"metric {plan.metric}; smallest effect that matters {plan.smallest_effect:g}")
     console.print()
-    _arms(plan, forecast, console)
+    _arms(plan, known, console)
     console.print()
-    _counts(plan, forecast, console)
+    if known.costs:
+        _costs(known, console)
+        console.print()
+    for label, text in _lines(plan, known, spread):
+        labelled(console, label, text, width=10)
     for note in plan.notes:
         labelled(console, "note", note, width=10, style="dim")
 
@@ -63,23 +58,28 @@ def _level(axis: Axis, level: object) -> str:
     return axis.label(level).removeprefix(f"{axis.name}=") if isinstance(level, Mapping) else show(level)
 
 
-def _arms(plan: Plan, forecast: Forecast, console: Console) -> None:
+def _arms(plan: Plan, known: Forecast, console: Console) -> None:
     table = columns()
     table.show_header = True
     table.add_column("arm", overflow="fold", header_style="dim", max_width=26)
     table.add_column("changes, and what comes with them", overflow="fold", header_style="dim")
     table.add_column("runs", no_wrap=True, header_style="dim")
     for arm in plan.arms:
-        changes = words("; ".join(_changes(plan.baseline, arm)) or "the base config", console)
+        changes = words(
+            digits.typeset(plan.bundle(arm)) or "; ".join(_changes(plan.baseline, arm)) or "the base config", console
+        )
         brings = _derived(plan.baseline, arm)
         if brings:
             changes.append_text(words("\n" + "; ".join(brings), console, "dim"))
-        table.add_row(words(arm.name, console, "bold"), changes, words(_state(plan, arm, forecast), console))
+        table.add_row(words(arm.name, console, "bold"), changes, words(_state(plan, arm, known), console))
     console.print(table)
 
 
 def _changes(baseline: Arm, arm: Arm) -> list[str]:
-    return [f"{key} {show(_leaf(baseline.config, key))} → {show(value)}" for key, value in sorted(arm.changes.items())]
+    return [
+        f"{key} {show(leaf_or_absent(baseline.config, key))} → {show(value)}"
+        for key, value in sorted(arm.changes.items())
+    ]
 
 
 def _derived(baseline: Arm, arm: Arm) -> list[str]:
@@ -91,38 +91,101 @@ def _derived(baseline: Arm, arm: Arm) -> list[str]:
     ]
 
 
-def _leaf(config: Mapping[str, object], dotted: str) -> object:
-    node: object = config
-    for key in dotted.split("."):
-        node = node[key] if isinstance(node, Mapping) else None
-    return node
-
-
-def _state(plan: Plan, arm: Arm, forecast: Forecast) -> str:
+def _state(plan: Plan, arm: Arm, known: Forecast) -> str:
     if arm.replayed:
         return "free: replayed"
-    mine = [run for run in plan.runs if run.arm == arm.name]
+    mine = [(run.arm, run.seed) for run in plan.runs if run.arm == arm.name]
     if not mine:
         return "free: shared"
-    done = sum((run.arm, run.seed) in forecast.done for run in mine)
-    waiting = len(mine) - done
-    return ", ".join([f"{waiting} to do"] * bool(waiting) + [f"{done} done"] * bool(done))
+    done, taken = sum(place in known.done for place in mine), sum(place in known.shared for place in mine)
+    counts = ((len(mine) - done - taken, "to do"), (done, "done"), (taken, "taken"))
+    return ", ".join(f"{count} {word}" for count, word in counts if count)
 
 
-def _counts(plan: Plan, forecast: Forecast, console: Console) -> None:
-    waiting = [run for run in plan.runs if (run.arm, run.seed) not in forecast.done]
-    free = sum(len(plan.seeds) for arm in plan.arms if not any(run.arm == arm.name for run in plan.runs))
-    parts = [f"{len(waiting)} to do", f"{len(plan.runs) - len(waiting)} done", f"{free} free"]
-    labelled(console, "runs", ", ".join(parts), width=10)
-    known = [forecast.seconds[run.arm] for run in waiting if run.arm in forecast.seconds]
-    if not waiting:
-        labelled(console, "time", "nothing to run: the report is rebuilt from what is there", width=10)
-    elif len(known) < len(waiting):
-        labelled(console, "time", "no estimate yet: it is made from the first finished run", width=10)
-    else:
-        slots = max(1, min(forecast.slots, len(known)))
-        # The longest run bounds the end from below, however many slots there are.
-        seconds = max(max(known), math.fsum(known) / slots)
-        basis = f", from {forecast.basis}" if forecast.basis else ""
-        at_once = f"{digits.counted(slots, 'run')} at a time"
-        labelled(console, "time", f"about {digits.duration(seconds)}, {at_once}{basis}", width=10)
+def _costs(known: Forecast, console: Console) -> None:
+    """What one run takes; arms that cost the same share a line."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for name, cost in known.costs.items():
+        figures = digits.duration(cost.seconds), digits.size(cost.memory_bytes), digits.size(cost.kept_bytes)
+        alike.setdefault(figures, []).append(name)
+    table = columns()
+    table.show_header = True
+    table.add_column("one run of", overflow="fold", header_style="dim", max_width=44)
+    for head in ("time", "memory", "disk"):
+        table.add_column(head, justify="right", no_wrap=True, header_style="dim")
+    for figures, names in alike.items():
+        table.add_row(*(words(text, console) for text in (", ".join(names), *figures)))
+    console.print(table)
+
+
+def _lines(plan: Plan, known: Forecast, spread: Spread | None) -> Iterator[tuple[str, str]]:
+    """(label, sentence) of what is to do, what it costs and what it can find."""
+    waiting = known.waiting(plan)
+    yield "runs", _counts(plan, known, len(waiting))
+    yield "steps", _steps(plan, known)
+    yield "time", _time(known, len(waiting))
+    costs = [known.costs[run.arm] for run in waiting if run.arm in known.costs]
+    if costs:
+        most = max(cost.memory_bytes for cost in costs)
+        yield "memory", f"at most {digits.size(most)} a run{_all_at_once(most, known.at_once)}"
+        kept, held = math.fsum(cost.kept_bytes for cost in costs), max(cost.checkpoint_bytes for cost in costs)
+        going = f"; while they run at most {digits.size(held * known.at_once)} more, for checkpoints" if held else ""
+        yield "disk", f"{digits.size(kept)} stay{going}"
+    yield "finds", _finds(plan, spread)
+    limit = plan.baseline.config["study"]["confirm_hours"]
+    if known.seconds is not None and limit is not None and known.seconds > 3600 * limit:
+        yield "asks", f"`ablate -m` asks before it starts: longer than study.confirm_hours={limit:g}"
+
+
+def _counts(plan: Plan, known: Forecast, num_waiting: int) -> str:
+    planned = {run.arm for run in plan.runs}
+    replayed = sum(len(plan.seeds_of(arm)) for arm in plan.arms if arm.replayed)
+    same = sum(len(plan.seeds_of(arm)) for arm in plan.arms if not arm.replayed and arm.name not in planned)
+    free = [f"{replayed} replayed"] * bool(replayed) + [f"{same} the same as another arm"] * bool(same)
+    for study, count in Counter(known.shared.values()).items():
+        free.append(f"{count} taken from {study}")
+    why = f" ({', '.join(free)})" if free else ""
+    return f"{num_waiting} to do, {len(known.done)} done, {replayed + same + len(known.shared)} free{why}"
+
+
+def _steps(plan: Plan, known: Forecast) -> str:
+    planned, naive = training_steps(plan, known)
+    text = f"{planned:,} of training"
+    if planned < naive:
+        share = digits.percent(planned / naive)
+        text += f", {share} of the {naive:,} that every arm and cadence would take by itself, one by one"
+    if known.saved_steps:
+        text += f"; {known.saved_steps:,} saved by starting from a sibling's checkpoint"
+    if known.may_save_steps:
+        text += f"; up to {known.may_save_steps:,} may be saved that way, if no gradient is clipped before"
+    return text
+
+
+def _time(known: Forecast, num_waiting: int) -> str:
+    if not num_waiting:
+        return "nothing to run: the report is rebuilt from what is there"
+    if known.seconds is None:
+        return "no estimate yet: it is made from the first finished run"
+    how = f"{digits.counted(known.at_once, 'run')} at a time, start-up, evaluation and report included"
+    return f"about {digits.duration(known.seconds)}: {how}" + (f"; from {known.basis}" if known.basis else "")
+
+
+def _all_at_once(most: float, at_once: int) -> str:
+    return f", {digits.size(most * at_once)} for {at_once} at a time" if at_once > 1 else ""
+
+
+def _finds(plan: Plan, spread: Spread | None) -> str:
+    """The smallest effects that so many seeds would find, and what that rests on."""
+    unit = " sd" if spread is None else ""
+    effects = [f"{digits.figure(effect, 2)}{unit} with {n} seeds" for n, effect in detectable(plan, spread).items()]
+    text = f"effects of {digits.joined(effects)} (80 % power at 5 %)"
+    if spread is None:
+        return f"{text}; sd of the paired differences in {plan.metric}: no earlier study of this baseline says it"
+    rho = f", rho {spread.rho:.2f}" if spread.rho is not None else ""
+    source = f"{digits.counted(spread.num_contrasts, 'contrast')} in {', '.join(spread.studies)}"
+    needed = seeds_for(plan, spread)
+    decides = "more than 1,000 seeds" if needed is None else f"about {digits.counted(needed, 'seed')}"
+    return (
+        f"{text}; sd of the paired differences {digits.figure(spread.sd, 2)}{rho}, from {source}; "
+        f"{plan.smallest_effect:g} is decided by {decides}"
+    )

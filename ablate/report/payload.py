@@ -31,8 +31,8 @@ def payload(view: View, folder: Path) -> dict[str, Any]:
 
 
 def style(arm: ArmView, view: View) -> str:
-    """`baseline`, `placebo`, or `v1`, `v2` ...: the colour of an arm, the same in tables and curves."""
-    if arm.kind == "placebo":
+    """`baseline`, `placebo` (of both A/A arms), or `v1`, `v2` ...: the colour of an arm, the same in tables and curves."""
+    if arm.kind in ("placebo", "repeat"):
         return "placebo"
     variants = [other.name for other in view.trained if other.axis is not None and other.kind != "placebo"]
     return f"v{variants.index(arm.name) % 6 + 1}" if arm.name in variants else "baseline"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from ablate.analysis.values import Control, RunReading
 from ablate.design.axis import show
+from ablate.errors import RecordError
 from ablate.record.rundir import RunDir
 from ablate.record.values import Manifest, read_manifest
 from ablate.report import digits
@@ -152,8 +154,12 @@ def reproduce(view: View, folder: Path) -> Markup:
 
 
 def _manifests(view: View, folder: Path) -> list[Manifest]:
-    places = [RunDir(folder / reading.folder) for reading in view.analysis.runs]
-    return [read_manifest(run) for run in places if run.manifest.exists()]
+    """Those that can be read: a run whose manifest cannot is named among the runs, and costs the page nothing else."""
+    found = []
+    for reading in view.analysis.runs:
+        with suppress(RecordError, TypeError):
+            found.append(read_manifest(RunDir(folder / reading.folder)))
+    return found
 
 
 def _budget(derived: Mapping[str, float]) -> str:

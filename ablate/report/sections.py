@@ -9,7 +9,7 @@ from ablate.report.marks import Scale, bar, ruler
 from ablate.report.markup import Markup, el, join
 from ablate.report.payload import style
 from ablate.report.strips import scale
-from ablate.report.view import OutcomeView, Row, View, looked_differently, named
+from ablate.report.view import OutcomeView, Row, View, floors_sentence, looked_differently, named
 
 
 def header(view: View) -> Markup:
@@ -35,14 +35,15 @@ def findings(view: View) -> Markup | None:
 
 def contrasts(view: View) -> Markup | None:
     """A row per variant on the primary metric; observation axes below, because they cannot have had an effect."""
-    if not view.primary and not view.replays:
+    if not view.primary and not view.replays and not view.repeated:
         return None
     low, high = scale([row.contrast for row in view.primary])
     common = Scale(low, high)
     floor = view.analysis.smallest_effect
     rows = [_contrast(row, common, floor, view) for row in view.primary]
     foot = [_ruler(common, floor)] if view.primary else []
-    seen = [_replayed(axis, levels, len(foot) > 0) for axis, levels in view.replays.items()]
+    seen = [_beside("eye", axis, looked_differently(levels), len(foot) > 0) for axis, levels in view.replays.items()]
+    seen += [_beside("placebo", arm, sentence, len(foot) > 0) for arm, sentence in view.repeated.items()]
     head = ("change", "effect", "95 % interval", "", "verdict")
     return el(
         "section",
@@ -63,7 +64,7 @@ def _key(view: View) -> str:
     return (
         f"Variant minus baseline, paired by seed; {view.direction}. Line: 95 % t interval of this contrast alone, not "
         f"corrected for the number of contrasts. Dots: one seed each. Shaded: smaller than "
-        f"±{view.analysis.smallest_effect:g}, too small to matter. "
+        f"±{view.analysis.smallest_effect:g}, too small to matter. {floors_sentence(view)} "
         f"{view.metric.name}: {definition}."
     )
 
@@ -94,10 +95,14 @@ def _ruler(common: Scale, floor: float) -> Markup:
     )
 
 
-def _replayed(axis: str, levels: tuple[ReplayedLevel, ...], ruled: bool) -> Markup:
-    body = el("td", looked_differently(levels), colspan=4, class_="looked")
+def _beside(swatch: str, name: str, sentence: str, ruled: bool) -> Markup:
+    """A row of an arm that has a sentence in the place of an effect."""
+    body = el("td", sentence, colspan=4, class_="looked")
     return el(
-        "tr", el("th", el("i", class_="swatch eye"), axis, scope="row"), body, class_="replayed" if ruled else None
+        "tr",
+        el("th", el("i", class_=f"swatch {swatch}"), name, scope="row"),
+        body,
+        class_="replayed" if ruled else None,
     )
 
 
@@ -121,6 +126,7 @@ def outcomes(view: View) -> Markup | None:
         return None
     head = [el("th", "outcome", scope="col")]
     head += [el("th", el("i", class_=f"swatch {style(arm, view)}"), arm.name, scope="col") for arm in view.trained]
+    head += [el("th", floor.name, scope="col") for floor in view.floors]
     return el(
         "section",
         el("h2", "All outcomes"),
@@ -153,6 +159,7 @@ def _outcome(outcome: OutcomeView, view: View) -> Markup:
     for arm in view.trained:
         mean = el("span", digits.figure(outcome.means[arm.name]), class_="value")
         cells.append(el("td", mean, _difference(outcome.rows.get(arm.name)), class_="number"))
+    cells += [el("td", floor.of(info.name), class_="number muted") for floor in view.floors]
     return el("tr", *cells, class_="primary" if info.name == view.analysis.metric else None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ablate.report import digits
-from ablate.report.view import Row, View, looked_differently, named
+from ablate.report.view import Row, View, floors_sentence, looked_differently, named
 
 _TEX = str.maketrans(
     {
@@ -46,6 +46,8 @@ def markdown(view: View) -> str:
         "## Contrasts with the baseline",
         _md_table(("arm", "effect", "95 % interval", "seeds", "verdict"), [_md_row(row) for row in view.primary]),
         *(f"`{axis}`: {_md(looked_differently(levels))}." for axis, levels in view.replays.items()),
+        *(f"`{arm}`: {_md(sentence)}." for arm, sentence in view.repeated.items()),
+        floors_sentence(view),
         "## Means over seeds",
         _md_means(view),
         "## Controls",
@@ -96,6 +98,8 @@ def _caption(view: View) -> str:
         f"mean over n = {len(analysis.seeds)} seeds paired by seed, with the 95 % interval of a paired t test per contrast, "
         f"not corrected for multiple comparisons. Smallest effect that matters: {analysis.smallest_effect:g}.{budget}"
     )
+    if view.floors:
+        text += f" {floors_sentence(view)}"
     return _tex(text)
 
 
@@ -108,9 +112,13 @@ def _md_row(row: Row) -> tuple[str, ...]:
 
 
 def _md_means(view: View) -> str:
-    head = ("outcome", *(_md(arm.name) for arm in view.trained))
+    head = ("outcome", *(_md(arm.name) for arm in view.trained), *(floor.name for floor in view.floors))
     rows = [
-        (_md(named(outcome.info)), *(digits.figure(outcome.means[arm.name]) for arm in view.trained))
+        (
+            _md(named(outcome.info)),
+            *(digits.figure(outcome.means[arm.name]) for arm in view.trained),
+            *(floor.of(outcome.info.name) for floor in view.floors),
+        )
         for outcome in view.outcomes
     ]
     return _md_table(head, rows)

@@ -125,12 +125,14 @@ def _replays(view: View, console: Console, name_width: int) -> None:
     for axis, levels in view.replays.items():
         style = "" if all(level.same_trajectory for level in levels) else "bold red"
         grid.add_row(words(axis, console), words(looked_differently(levels), console, style))
-    if view.replays:
+    for arm, sentence in view.repeated.items():
+        grid.add_row(words(arm, console), words(sentence, console))
+    if view.replays or view.repeated:
         console.print(grid)
 
 
 def _summary(view: View, folder: Path, console: Console) -> None:
-    """Means over seeds of the few outcomes that a narrow table holds, with the gradient norm as a sparkline."""
+    """Means over seeds of the few outcomes that a narrow table holds, with the gradient norm as a sparkline, and the floors."""
     outcomes = view.summary
     sparks = _sparks(view, folder) if console.width >= 72 else {}
     table = columns()
@@ -150,6 +152,10 @@ def _summary(view: View, folder: Path, console: Console) -> None:
         cells += [words(digits.figure(outcome.means[arm.name]), console) for outcome in outcomes]
         cells += [words(sparks.get(arm.name, ""), console)] if sparks else []
         table.add_row(*cells)
+    for floor in view.floors:
+        name = "noise floor" if floor.floor.kind == "noise" else floor.floor.kind  # as much as the column holds
+        figures = [floor.of(outcome.info.name) for outcome in outcomes]
+        table.add_row(*(words(text, console, "dim") for text in (name, *figures)))
     console.print(table)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ablate.analysis.values import Analysis, Contrast, Control, MetricInfo, ReplayedLevel, RunReading
+from ablate.analysis.contrasts import ONE_SIDED
+from ablate.analysis.values import Analysis, Contrast, Control, Floor, MetricInfo, ReplayedLevel, RunReading
 from ablate.design.axis import show
 from ablate.report import digits
 
@@ -72,8 +73,24 @@ class ControlsView:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FloorView:
+    """One of the two floors. name: `noise floor`. value: on the primary metric. sentence: what the repeat shows in the place
+    of a contrast."""
+
+    name: str
+    value: str
+    sentence: str
+    floor: Floor
+
+    def of(self, outcome: str) -> str:
+        """The floor of any outcome; a dash where it has none."""
+        return digits.figure(self.floor.values.get(outcome), 2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """The whole report. primary: a row per variant; placebo rows come last. replays: observation axes by name.
+    """The whole report. primary: a row per variant; placebo rows come last. replays: observation axes by name. floors: the two
+    A/A floors, as far as they were measured.
 
     troubles: (status, sentence naming the runs) for all that did not finish. headline: every verdict in one sentence.
     """
@@ -86,6 +103,7 @@ class View:
     primary: tuple[Row, ...]
     outcomes: tuple[OutcomeView, ...]
     replays: Mapping[str, tuple[ReplayedLevel, ...]]
+    floors: tuple[FloorView, ...]
     controls: ControlsView
     troubles: tuple[tuple[str, str], ...]
     headline: str
@@ -96,8 +114,15 @@ class View:
 
     @property
     def trained(self) -> tuple[ArmView, ...]:
-        """Arms that have runs of their own."""
-        return tuple(arm for arm in self.arms if arm.kind != "observation")
+        """Arms that are compared: those with runs of their own, less the baseline's repeat."""
+        return tuple(arm for arm in self.arms if arm.kind not in ("observation", "repeat"))
+
+    @property
+    def repeated(self) -> Mapping[str, str]:
+        """{arm: sentence} of the same seed twice; it has no contrast, because nothing was varied."""
+        found = {floor.floor.kind: floor.sentence for floor in self.floors}
+        arms = [arm.name for arm in self.arms if arm.kind == "repeat"]
+        return {name: found.get("nondeterminism", "not measured yet") for name in arms}
 
     @property
     def summary(self) -> tuple[OutcomeView, ...]:
@@ -126,6 +151,7 @@ def make_view(analysis: Analysis) -> View:
         primary=tuple(sorted(rows, key=lambda row: row.arm.kind == "placebo")),
         outcomes=tuple(_outcome(info, arms, analysis) for info in analysis.metrics),
         replays=replays,
+        floors=tuple(_floor(floor, metric) for floor in analysis.floors),
         controls=_controls(analysis, arms),
         troubles=_troubles(analysis.runs),
         headline=_headline([row for row in rows if row.tone != "floor"], tuple(replays), metric),
@@ -160,13 +186,29 @@ def looked_differently(levels: Sequence[ReplayedLevel]) -> str:
     return f"{same}; share of the fall before the first look: {digits.joined(missed)}"
 
 
+def floors_sentence(view: View) -> str:
+    """`Noise floor 0.019, nondeterminism floor 0: an effect that is no larger gets no verdict.`"""
+    said = ", ".join(f"{floor.name} {floor.value}" for floor in view.floors)
+    return f"{said[:1].upper()}{said[1:]}: an effect that is no larger gets no verdict." if said else ""
+
+
+def _floor(floor: Floor, metric: MetricInfo) -> FloorView:
+    value = digits.figure(floor.values.get(metric.name), 2)
+    name = f"{floor.kind} floor"
+    same = "same weights bit for bit" if floor.same_weights else "other weights"
+    twice = "same seed twice, " + same if floor.kind == "nondeterminism" else "other order and dropout"
+    sentence = f"{twice}: {name} {value}"
+    return FloorView(name=name, value=value, sentence=sentence, floor=floor)
+
+
 def _heading(analysis: Analysis, arms: Sequence[ArmView]) -> str:
     placebos = sum(arm.kind == "placebo" for arm in arms)
-    trained = sum(arm.kind not in ("placebo", "observation") for arm in arms)
+    trained = sum(arm.kind not in ("placebo", "repeat", "observation") for arm in arms)
     axes = len({arm.axis for arm in arms if arm.kind == "observation"})
     parts = [digits.counted(trained, "arm")]
     parts += ["placebo"] if placebos == 1 else [f"{placebos} placebos"] if placebos else []
     text = f"{' + '.join(parts)} × {digits.counted(len(analysis.seeds), 'seed')}"
+    text += ", repeat" if any(arm.kind == "repeat" for arm in arms) else ""
     return f"{text}, {axes} replayed {'axis' if axes == 1 else 'axes'}" if axes else text
 
 
@@ -189,13 +231,16 @@ def _arm(arm: Mapping[str, Any], number: int, contrasts: Sequence[Contrast]) -> 
 
 def _change(arm: Mapping[str, Any], contrast: Contrast | None) -> str:
     bundled = isinstance(arm.get("level"), Mapping) or arm.get("kind") == "placebo"
+    if arm.get("bundle"):
+        return digits.typeset(str(arm["bundle"]))
     if contrast is None or bundled or isinstance(contrast.baseline_level, Mapping):
         return str(arm["name"])
     return f"{contrast.axis} {show(contrast.baseline_level)} → {show(contrast.level)}"
 
 
 def _row(contrast: Contrast, arm: ArmView, analysis: Analysis) -> Row:
-    floor = arm.kind == "placebo" and contrast.primary and analysis.noise_floor is not None
+    noise = analysis.floor("noise", contrast.metric)
+    floor = arm.kind == "placebo" and contrast.primary and noise is not None
     decimals = _decimals(contrast)
     remarks = list(contrast.labels)
     if contrast.verdict == "undecided" and contrast.seeds_needed:
@@ -203,7 +248,8 @@ def _row(contrast: Contrast, arm: ArmView, analysis: Analysis) -> Row:
     verdict: str = "no verdict" if contrast.verdict == "none" else contrast.verdict
     moved = contrast.verdict in ("helps", "hurts", "raises", "lowers")
     if floor and not moved and contrast.verdict != "none":
-        verdict, remarks = "noise floor", [digits.figure(analysis.noise_floor, 2)]
+        sided = [label for label in contrast.labels if label == ONE_SIDED]
+        verdict, remarks = "noise floor", [digits.figure(noise, 2), *sided]
     return Row(
         arm=arm,
         contrast=contrast,
@@ -265,9 +311,11 @@ def _troubles(runs: Sequence[RunReading]) -> tuple[tuple[str, str], ...]:
 
 def _controls(analysis: Analysis, arms: Sequence[ArmView]) -> ControlsView:
     """held is about the variants that trained: an observation level is the baseline's own run, equal in everything."""
-    words = {"isolate": "one variable", "match": "all else equal", "took effect": "took effect"}
+    words = {"isolate": "one variable", "match": "all else equal", "took effect": "took effect", "seeds": "seeds differ",
+             "applied": "done as declared", "sessions": "in one piece"}  # fmt: skip
+    words["repeat"] = "same seed twice"
     summary = []
-    found = dict.fromkeys([*words, *(control.name for control in analysis.controls)])
+    found = dict.fromkeys(["isolate", "match", "took effect", *(control.name for control in analysis.controls)])
     for name in found:
         mine = [control for control in analysis.controls if control.name == name]
         proven = sum(control.status == "proven" for control in mine)

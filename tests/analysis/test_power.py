@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.analysis.power import CHANCE, detection_power, equivalence_power, seeds_needed
+from ablate.analysis.power import CHANCE, detection_power, equivalence_power, seeds_needed, smallest_detectable
 
 
 @pytest.mark.parametrize(("n", "effect"), [(3, 2.0), (5, 1.0), (10, 1.0), (20, 0.5)])
@@ -39,3 +39,16 @@ def test_the_number_is_the_smallest_that_gives_four_chances_in_five(sd: float) -
 
 def test_hopeless_is_none_and_not_a_large_number() -> None:
     assert seeds_needed(100.0, 1.0) is None
+
+
+@pytest.mark.parametrize(("n", "effect"), [(3, 3.26), (5, 1.68), (8, 1.16)])
+def test_the_smallest_detectable_effect_is_that_of_the_noncentral_t(n: int, effect: float) -> None:
+    found = smallest_detectable(n)
+    assert found == pytest.approx(effect, abs=0.02)
+    limit, shift = stats.t.ppf(0.975, n - 1), found * np.sqrt(n)
+    assert stats.nct.sf(limit, n - 1, shift) + stats.nct.cdf(-limit, n - 1, shift) == pytest.approx(0.8, abs=0.005)
+
+
+def test_the_smallest_detectable_effect_scales_with_the_spread_and_needs_two_pairs() -> None:
+    assert smallest_detectable(5, 0.01) == pytest.approx(0.01 * smallest_detectable(5))
+    assert smallest_detectable(1) == np.inf

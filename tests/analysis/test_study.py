@@ -50,7 +50,9 @@ def test_the_reference_study_answers_its_question(reference: Analysis) -> None:
 
 def test_every_control_of_a_clean_study_is_proven(reference: Analysis) -> None:
     assert {one.status for one in reference.controls} == {"proven"}
-    assert [one.name for one in reference.controls if one.arm == "train_ratio=4"] == ["isolate", "match", "took effect"]
+    assert [one.name for one in reference.controls if one.arm == "train_ratio=4"] == [
+        "isolate", "match", "took effect", "seeds", "applied",
+    ]  # fmt: skip
     assert set(control(reference, "batch_size=64", "match").held) >= {"init", "order", "splits", "eval_set"}
     assert control(reference, "batch_size=64", "isolate").derived["total_steps"] == [128, 16]
 
@@ -64,7 +66,7 @@ def test_the_primary_metric_comes_first_arm_by_arm_in_plan_order(reference: Anal
 
 def test_the_noise_floor_is_the_root_mean_square_of_the_placebo(reference: Analysis) -> None:
     differences = contrast(reference, "placebo", "eval_loss").differences
-    assert reference.noise_floor == pytest.approx((sum(d * d for d in differences) / 3) ** 0.5)
+    assert reference.floor("noise") == pytest.approx((sum(d * d for d in differences) / 3) ** 0.5)
 
 
 def test_a_known_effect_is_found_where_it_was_planted(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from ablate.config import Config, make_config
 from ablate.design.axis import Axis
 from ablate.design.compose import Composer, Request, conf_dir, opened, override_text
 from ablate.design.leaves import changed
+from ablate.errors import AblateError
 from ablate.study.planner import make_plan
 
 FILES = sorted(conf_dir().rglob("*.yaml"))
@@ -19,6 +20,7 @@ AXES = sorted(file.stem for file in (conf_dir() / "axis").glob("*.yaml"))
 BASES = {
     "eval_every_coarse": ["data=imdb", "loop.budget='1 epochs'", "observe.eval_every='160 samples'"],
     "precision": ["loop.precision=fp32"],
+    "column": ["data.columns=[title]"],
 }
 
 
@@ -26,6 +28,8 @@ BASES = {
 class Sizes:
     num_train: int = 1000
     num_eval: int = 256
+    num_classes: int = 2
+    data: str = ""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +65,7 @@ def test_the_files_choose_what_the_schema_defaults_to(composer: Composer):
 def test_every_axis_is_proven_to_vary_one_thing(composer: Composer, name: str):
     """Planning isolates every arm; an axis that failed it would raise."""
     plan = plan_of(composer, *BASES.get(name, []), axes=(name,))
-    axis = composer.axis(name)
+    axis = plan.axis(name)  # with what `each` stands for
     assert axis.name == name
     assert [arm.name for arm in plan.arms[1:]] == [axis.label(level) for level in axis.levels]
     assert all(set(arm.changes) <= set(axis.moves) for arm in plan.arms[1:])
@@ -77,14 +81,15 @@ def test_an_axis_file_answers_a_question_and_says_what_it_holds(composer: Compos
 
 
 @pytest.mark.parametrize("study", ["reference", "reference_imdb"])
-def test_the_reference_studies_plan_the_three_suspects_and_a_placebo(composer: Composer, study: str):
+def test_the_reference_studies_plan_the_suspects_and_two_placebos(composer: Composer, study: str):
     plan = plan_of(composer, f"study={study}")
     assert plan.study == study
     assert [axis.moves[0] for axis in plan.axes] == [
-        "data.batch_size", "data.train_ratio", "observe.eval_every", "streams.order",
+        "data.batch_size", "data.train_ratio", "observe.eval_every", "observe.log_every", "streams.order", "repeat",
     ]  # fmt: skip
     assert {arm.config["data"]["eval_ratio"] for arm in plan.arms} == {4.0}
-    assert len(plan.runs) == 4 * 3
+    assert len(plan.runs) == 4 * 3 + 1
+    assert [run.seed for run in plan.runs if run.arm == "repeat"] == [0]
 
 
 def test_the_published_run_is_what_reference_imdb_asks_for(composer: Composer):
@@ -115,3 +120,38 @@ def test_a_value_survives_hydras_grammar(composer: Composer, value: object):
 def test_axes_are_values(composer: Composer):
     assert all(isinstance(axis, Axis) for axis in composer.axes())
     assert [axis.name for axis in composer.axes()] == AXES
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_a_config_that_is_varied_is_the_one_that_is_composed(composer: Composer, name: str):
+    """Arms are not composed anew, which takes long; the shortcut must not be seen."""
+    fixed = BASES.get(name, [])
+    axis = composer.axis(name)
+    for level in axis.levels:
+        changes = axis.changes(level, composer.compose(fixed)) if "each" not in str(level) else {}
+        texts = [override_text(key, value) for key, value in changes.items()]
+        assert composer.vary(fixed, changes) == composer.compose([*fixed, *texts])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.batch_size", "eight"),
+        ("data.batch_siz", 8),
+        ("optim.lr", -1.0),
+        ("task.options.width", 3),
+        ("data.path", "~/my file.csv"),
+        ("data.path", "${data.name}"),
+        ("model.freeze", ["embeddings", "layers.0"]),
+        ("model", "bert"),
+    ],
+)
+def test_what_is_varied_is_refused_or_taken_as_typed(composer: Composer, key: str, value: object):
+    def outcome(call):
+        try:
+            return call()
+        except AblateError as error:
+            return str(error)
+
+    varied = outcome(lambda: composer.vary([], {key: value}))
+    assert varied == outcome(lambda: composer.compose([override_text(key, value)]))

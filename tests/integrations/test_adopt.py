@@ -152,11 +152,13 @@ def test_other_initial_weights_are_a_contamination_unless_they_are_accepted(tmp_
     assert control(analyse(study, Asked(accepts=("init",))), "fast", "match").status == "proven"
 
 
-def test_a_placebo_gives_the_noise_floor(tmp_path: Path) -> None:
+def test_a_placebo_is_told_by_its_name_and_one_that_changes_nothing_is_no_floor(tmp_path: Path) -> None:
     arms = {"baseline": BASE, "fast": other(lr=0.5), "placebo": BASE | {"order": 1, "dropout": 1}}
     analysis = analyse(study_of(tmp_path / "mine", arms))
     assert control(analysis, "placebo", "isolate").status == "proven"
-    assert analysis.noise_floor == 0.0
+    # Its runs are the baseline's, bit for bit: it is a no-op, and such a placebo measures nothing.
+    assert control(analysis, "placebo", "took effect").status == "failed"
+    assert analysis.floor("noise") is None
     analysis = analyse(study_of(tmp_path / "same", {"baseline": BASE, "placebo": BASE}))
     assert control(analysis, "placebo", "isolate").sentence == "the baseline's settings, leaf by leaf"
 

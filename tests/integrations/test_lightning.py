@@ -26,6 +26,7 @@ from tests.loop.toy import points
 pytestmark = [
     # What Lightning itself warns of: few workers, few steps to log, and its own use of things that have grown old.
     pytest.mark.filterwarnings("ignore:The .*dataloader.* does not have many workers:Warning"),
+    pytest.mark.filterwarnings("ignore:The `srun` command is available:Warning"),
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning"),
 ]
 

@@ -239,12 +239,13 @@ def test_two_arms_and_three_seeds_are_reported(tmp_path: Path, capsys: pytest.Ca
     assert (primary["metric"], primary["level"], primary["baseline_level"]) == ("eval_loss", 0.5, 0.1)
     assert primary["seeds"] == [0, 1, 2]
     assert math.isfinite(primary["effect"])
-    isolate, matched, took = (control for control in analysis["controls"] if control["arm"] == "lr=0.5")
+    isolate, matched, took, *alone = (control for control in analysis["controls"] if control["arm"] == "lr=0.5")
     assert isolate["sentence"].startswith("only trainer.learning_rate (0.1 -> 0.5)")
     assert matched["status"] == "unverified"
     assert "order, splits, eval_set, which the fingerprints do not have" in matched["sentence"]
     assert "init" in matched["held"]
     assert took["status"] == "proven"
+    assert [(one["name"], one["status"]) for one in alone] == [("seeds", "proven"), ("applied", "proven")]
     assert (study / "report.html").exists()
     assert not (study / "plan.json").exists()
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ablate.analysis.values import Analysis, Contrast, Control, MetricInfo, ReplayedLevel, RunReading
+from ablate.analysis.values import Analysis, Contrast, Control, Floor, MetricInfo, ReplayedLevel, RunReading
 from ablate.design.plan import Plan
 
 METRICS = (
@@ -80,7 +80,15 @@ def analysis(plan: Plan, **changes: Any) -> Analysis:
         replays=tuple(_replay(arm.name, arm.level, plan.seeds) for arm in plan.arms if arm.replayed),
         controls=tuple(control for arm in plan.arms[1:] if not arm.replayed for control in _controls(arm.name)),
         runs=tuple(_reading(run.arm, run.seed) for run in plan.runs),
-        noise_floor=0.0121,
+        floors=(
+            Floor(
+                kind="noise",
+                arms=("placebo",),
+                seeds=plan.seeds,
+                values={"eval_loss": 0.0121, "grad_norm_spread": 0.4},
+                same_weights=False,
+            ),
+        ),
         conclusions=(
             "batch_size 8 -> 64 calms the gradient: its spread falls from 4.2 to 1.9.",
             "The same change raises eval_loss by 0.178 nats at an equal number of samples, because it takes 16 updates "

@@ -53,3 +53,13 @@ def test_building_twice_gives_equal_bytes_and_analysis_json_says_the_same(tmp_pa
     build_report(folder)
     assert {name: (folder / name).read_bytes() for name in FILES} == before
     assert read_json(folder / "analysis.json")["conclusions"] == list(analysis.conclusions)
+
+
+def test_a_manifest_that_cannot_be_read_costs_the_page_that_run_and_no_more(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    write_study(folder)
+    (folder / "baseline" / "seed=1" / "manifest.json").write_text('{"torn')
+    analysis = build_report(folder)
+    page = (folder / "report.html").read_text()
+    assert "baseline, seed 1 cannot be read" in " ".join(analysis.conclusions)
+    assert "Make it again" in page

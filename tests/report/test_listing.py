@@ -3,47 +3,129 @@
 from __future__ import annotations
 
 import io
+import re
+from dataclasses import replace
 
 from rich.console import Console
 
+from ablate.analysis.power import smallest_detectable
+from ablate.analysis.precedent import Spread
+from ablate.design.plan import Plan
 from ablate.report import print_axes, print_plan
-from ablate.report.listing import Forecast
+from ablate.report.forecast import training_steps
+from ablate.study.estimate import Cost
+from ablate.study.forecast import Forecast
 from tests.report.conftest import Study
+from tests.synthetic import make_plan
+
+COST = Cost(seconds=80.0, startup_seconds=2.0, memory_bytes=2**30, kept_bytes=80 * 2**10, checkpoint_bytes=2**29)
 
 
-def plan_text(study: Study, forecast: Forecast) -> str:
+def plan_text(plan: Plan, known: Forecast, spread: Spread | None = None) -> str:
     file = io.StringIO()
-    print_plan(study.plan, forecast, Console(file=file, width=80))
+    print_plan(plan, known, spread, Console(file=file, width=80))
     assert max(len(line.rstrip()) for line in file.getvalue().splitlines()) <= 80
     return " ".join(file.getvalue().split())
 
 
+def costs(plan: Plan, cost: Cost = COST) -> dict[str, Cost]:
+    return {arm.name: cost for arm in plan.arms if not arm.replayed}
+
+
 def test_a_plan_lists_changes_what_comes_with_them_and_the_time(study: Study) -> None:
     done = frozenset({("baseline", 0), ("baseline", 1), ("baseline", 2)})
-    seconds = {arm.name: 80.0 for arm in study.plan.arms}
-    text = plan_text(study, Forecast(done=done, seconds=seconds, slots=2, basis="finished runs of this study"))
+    known = Forecast(done=done, costs=costs(study.plan), seconds=365.0, at_once=2, basis="finished runs of this study")
+    text = plan_text(study.plan, known)
     assert "data.batch_size 8 → 64" in text
     assert "total_steps 128 → 16" in text
     assert "free: replayed" in text
-    assert "9 to do, 3 done, 9 free" in text
-    assert "about 6 min, 2 runs at a time, from finished runs of this study" in text
+    assert "9 to do, 3 done, 9 free (9 replayed)" in text
+    assert (
+        "about 6 min: 2 runs at a time, start-up, evaluation and report included; from finished runs of this study"
+        in text
+    )
+
+
+def test_arms_that_cost_the_same_share_a_line(study: Study) -> None:
+    each = costs(study.plan) | {"batch_size=64": replace(COST, seconds=200.0, memory_bytes=3 * 2**29)}
+    text = plan_text(study.plan, Forecast(costs=each, seconds=900.0))
+    assert "baseline, train_ratio=4, placebo 80 s 1.0 GiB 80 KiB" in text
+    assert "batch_size=64 3 min 1.5 GiB 80 KiB" in text
+
+
+def test_memory_and_disk_are_of_all_that_goes_at_a_time(study: Study) -> None:
+    text = plan_text(study.plan, Forecast(costs=costs(study.plan), seconds=900.0, at_once=4))
+    assert "memory at most 1.0 GiB a run, 4.0 GiB for 4 at a time" in text
+    assert "disk 0.94 MiB stay; while they run at most 2.0 GiB more, for checkpoints" in text
 
 
 def test_without_an_estimate_it_says_where_one_will_come_from(study: Study) -> None:
-    assert "no estimate yet" in plan_text(study, Forecast())
+    text = plan_text(study.plan, Forecast())
+    assert "no estimate yet" in text
+    assert "memory" not in text
 
 
 def test_a_finished_plan_has_nothing_to_run(study: Study) -> None:
     done = frozenset((run.arm, run.seed) for run in study.plan.runs)
-    text = plan_text(study, Forecast(done=done))
+    text = plan_text(study.plan, Forecast(done=done))
     assert "0 to do, 12 done" in text
     assert "nothing to run" in text
 
 
-def test_one_long_run_bounds_the_time_from_below(study: Study) -> None:
-    seconds = {arm.name: 1.0 for arm in study.plan.arms} | {"placebo": 6000.0}
-    done = frozenset((run.arm, run.seed) for run in study.plan.runs if (run.arm, run.seed) != ("placebo", 0))
-    assert "about 1 h 40 min, 1 run at a time" in plan_text(study, Forecast(done=done, seconds=seconds, slots=8))
+def test_runs_that_are_taken_from_other_studies_are_free_and_take_no_steps(study: Study) -> None:
+    shared = {("baseline", 0): "earlier", ("baseline", 1): "earlier", ("placebo", 0): "other"}
+    text = plan_text(study.plan, Forecast(shared=shared))
+    assert "9 to do, 0 done, 12 free (9 replayed, 2 taken from earlier, 1 taken from other)" in text
+    assert "1 to do, 2 taken" in text
+    # 12 runs of 128 or 16 steps, less three; nine looks at the baseline would be nine more runs.
+    assert training_steps(study.plan, Forecast(shared=shared)) == (
+        9 * 128 + 3 * 16 - 3 * 128,
+        9 * 128 + 3 * 16 + 9 * 128,
+    )
+
+
+def test_the_share_of_the_naive_steps_is_said(study: Study) -> None:
+    text = plan_text(study.plan, Forecast())
+    assert (
+        "steps 1,200 of training, 51 % of the 2,352 that every arm and cadence would take by itself, one by one" in text
+    )
+
+
+def test_steps_saved_by_a_siblings_checkpoint_are_said_apart(study: Study) -> None:
+    text = plan_text(study.plan, Forecast(saved_steps=200, may_save_steps=90))
+    assert "steps 1,000 of training" in text
+    assert "200 saved by starting from a sibling's checkpoint" in text
+    assert "up to 90 may be saved that way" in text
+
+
+def test_one_seed_of_the_repeat_is_one_run(study: Study) -> None:
+    plan = make_plan("s", arms=("repeat", "eval_every=128 samples"), seeds=4, metric="eval_loss", smallest_effect=0.01)
+    text = plan_text(plan, Forecast())
+    assert "5 to do, 0 done, 4 free (4 replayed)" in text
+    assert training_steps(plan, Forecast()) == (5 * 128, 9 * 128)
+
+
+def test_the_smallest_detectable_effect_is_in_sd_until_an_earlier_study_says_more(study: Study) -> None:
+    text = plan_text(study.plan, Forecast())
+    assert "effects of 3.3 sd with 3 seeds, 1.7 sd with 5 seeds and 1.2 sd with 8 seeds (80 % power at 5 %)" in text
+    assert "no earlier study of this baseline says it" in text
+    spread = Spread(sd=0.01, rho=0.5, num_contrasts=3, studies=("earlier",))
+    text = plan_text(study.plan, Forecast(), spread)
+    five = f"{smallest_detectable(5, 0.01):.3f}"
+    assert f"{five} with 5 seeds" in text
+    assert "sd of the paired differences 0.010, rho 0.50, from 3 contrasts in earlier" in text
+    assert re.search(r"0\.01 is decided by about \d+ seeds", text)
+
+
+def test_a_number_of_seeds_of_ones_own_is_shown_too(study: Study) -> None:
+    plan = replace(study.plan, seeds=tuple(range(12)))
+    assert "with 12 seeds" in plan_text(plan, Forecast())
+
+
+def test_it_says_when_ablate_m_will_ask(study: Study) -> None:
+    assert "asks" not in plan_text(study.plan, Forecast(costs=costs(study.plan), seconds=7.9 * 3600))
+    text = plan_text(study.plan, Forecast(costs=costs(study.plan), seconds=9 * 3600))
+    assert "`ablate -m` asks before it starts: longer than study.confirm_hours=8" in text
 
 
 def test_axes_are_listed_with_levels_and_question(study: Study) -> None:

@@ -121,7 +121,7 @@ def test_a_console_without_unicode_gets_the_same_in_ascii(study: Study) -> None:
 
 
 def test_a_study_of_observation_axes_alone_needs_no_contrasts(study: Study) -> None:
-    flat = " ".join(shown(study, contrasts=(), controls=(), noise_floor=None).split())
+    flat = " ".join(shown(study, contrasts=(), controls=(), floors=()).split())
     assert "same trajectory, bit for bit" in flat
     assert "95 % interval" not in flat
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from pathlib import Path
 
+from rich.console import Console
+
+from ablate.analysis.contrasts import ONE_SIDED, WITHIN_FLOOR
+from ablate.analysis.study import analyse
 from ablate.analysis.values import Control
+from ablate.report import print_report
+from ablate.report.html import page
 from ablate.report.payload import style
+from ablate.report.tables import latex, markdown
 from ablate.report.view import looked_differently, make_view
 from tests.report.conftest import Study
 from tests.report.made_up import contrast
+from tests.synthetic import write_study
 
 
 def test_the_headline_says_every_verdict_once(study: Study) -> None:
@@ -71,3 +81,33 @@ def test_colours_belong_to_arms_and_the_baseline_has_its_own(study: Study) -> No
 def test_the_primary_outcome_leads_the_narrow_table(study: Study) -> None:
     names = [outcome.info.name for outcome in make_view(replace(study.analysis, metric="grad_norm_median")).summary]
     assert names == ["grad_norm_median", "eval_loss", "grad_norm_spread", "grad_norm_max"]
+
+
+def test_both_floors_are_shown_on_every_outcome_and_the_repeat_is_no_row_of_means(study: Study, tmp_path: Path) -> None:
+    write_study(tmp_path / "s", arms=["learning_rate=0.0001", "placebo", "repeat"], seeds=3)
+    view = make_view(analyse(tmp_path / "s"))
+    assert [floor.name for floor in view.floors] == ["noise floor", "nondeterminism floor"]
+    assert view.floors[1].of("grad_norm_max") == "0"
+    assert view.repeated == {"repeat": "same seed twice, same weights bit for bit: nondeterminism floor 0"}
+    assert "repeat" not in [arm.name for arm in view.trained]
+    assert view.heading == "2 arms + placebo × 3 seeds, repeat"
+    assert dict(view.controls.summary)["same seed twice"] == "1/1 proven"
+    for text in (markdown(view), latex(view), str(page(view, tmp_path / "s"))):
+        assert "nondeterminism floor 0" in text
+        assert f"oise floor {view.floors[0].value}" in text
+    file = io.StringIO()
+    print_report(view.analysis, tmp_path / "s", Console(file=file, width=80))
+    assert "nondeterminism floor 0" in " ".join(file.getvalue().split())
+    assert max(len(line.rstrip()) for line in file.getvalue().splitlines() if "page" not in line) <= 80
+
+
+def test_a_verdict_that_a_floor_took_away_says_so(study: Study) -> None:
+    within = contrast("batch_size=64", verdict="undecided", labels=(WITHIN_FLOOR,))
+    (row,) = make_view(replace(study.analysis, contrasts=(within,))).primary
+    assert (row.verdict, row.remark) == ("undecided", "WITHIN NOISE FLOOR")
+
+
+def test_a_one_sided_placebo_is_marked_beside_the_floor(study: Study) -> None:
+    sided = contrast("placebo", verdict="undecided", labels=("LOW POWER", ONE_SIDED))
+    (row,) = make_view(replace(study.analysis, contrasts=(sided,))).primary
+    assert (row.verdict, row.remark) == ("noise floor", "0.012, ONE-SIDED")
