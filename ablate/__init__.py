@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ablate.config import Config as Config
     from ablate.loop.evaluate import Evaluation as Evaluation
     from ablate.loop.grad_norm import GradNorms as GradNorms
     from ablate.loop.recorder import Recorder as Recorder
@@ -19,14 +20,19 @@ if TYPE_CHECKING:
     from ablate.loop.train import train as train
     from ablate.record.reader import read_evals as read_evals
     from ablate.record.reader import read_trace as read_trace
+    from ablate.tasks.task import Task as Task
+    from ablate.tasks.task import make_evaluation as make_evaluation
 
 _HOMES = {
     "Checkpoints": "ablate.loop.saver",
+    "Config": "ablate.config",
     "Evaluation": "ablate.loop.evaluate",
     "GradNorms": "ablate.loop.grad_norm",
     "Recorder": "ablate.loop.recorder",
     "Result": "ablate.loop.train",
     "Streams": "ablate.loop.streams",
+    "Task": "ablate.tasks.task",
+    "make_evaluation": "ablate.tasks.task",
     "read_evals": "ablate.record.reader",
     "read_trace": "ablate.record.reader",
     "stop_on_signals": "ablate.loop.signals",
@@ -35,11 +41,14 @@ _HOMES = {
 
 __all__ = [
     "Checkpoints",
+    "Config",
     "Evaluation",
     "GradNorms",
     "Recorder",
     "Result",
     "Streams",
+    "Task",
+    "make_evaluation",
     "read_evals",
     "read_trace",
     "stop_on_signals",
