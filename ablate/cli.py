@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,8 @@ ablate: which single variable caused the difference?
   ablate plan axis=batch_size study.seeds=5   what would run, what is done, what is free, how long; runs nothing
   ablate report runs/reference                make tables and page anew
   ablate replay runs/reference observe.eval_every='256 samples'
-                                              what would I have seen at this cadence?
+                                              what would I have seen at this cadence? without one: at each?
+  ablate bisect a.yaml b.yaml study.seeds=5   how much of the difference does each key that differs make?
   ablate status runs/reference                how far it is; `ablate stop` ends it on every machine, to go on later
   ablate retry runs/reference                 do its failed runs again, and go on
   ablate axes                                 the standard ablations, one line each
@@ -141,25 +142,82 @@ def _report(typed: list[str]) -> int:
 def _replay(typed: list[str]) -> int:
     parser = _parser(
         "replay",
-        "Show what a run that looked more rarely would have shown, read from the record; nothing is trained.",
+        "Show what a run that looked more rarely would have shown, read from the record; nothing is trained. Without a level:\n"
+        "how coarse a cadence each curve bears before a verdict flips, or its fall is over before the first look.",
+        "ablate replay runs/reference",
         "ablate replay runs/reference observe.eval_every=200",
         "ablate replay runs/reference observe.eval_every='128 samples,256 samples' observe.log_every='10 steps'",
     )
     parser.add_argument("folder", type=Path, help="of the study")
     parser.add_argument(
-        "levels", nargs="+", help="observe.eval_every=... or observe.log_every=..., several with commas"
+        "levels", nargs="*", help="observe.eval_every=... or observe.log_every=..., several with commas; none: a table"
     )
     asked = parser.parse_args(typed)
     from ablate.analysis.replay import replay
     from ablate.design.designs import REPLAYABLE
-    from ablate.report import print_replay
+    from ablate.report import print_adequacy, print_replay
 
+    if not asked.levels:
+        from ablate.analysis.study import analyse
+
+        print_adequacy(analyse(asked.folder).adequacy, _console())
     for text in asked.levels:
         key, equals, levels = text.partition("=")
         if not equals or key not in REPLAYABLE:
             raise ConfigError(f"{text!r}: {key!r} cannot be read from a record", nearest(key, REPLAYABLE))
         print_replay(replay(asked.folder, key, [level.strip(" '\"") for level in levels.split(",")]), _console())
     return 0
+
+
+def _bisect(typed: list[str]) -> int:
+    parser = _parser(
+        "bisect",
+        "Two configs differ in several keys: how much of the difference in study.metric does each make? Runs the corners\n"
+        "between the two, seed by seed, and divides the difference into shares that add up. Each config is a .yaml file, a\n"
+        "run folder, or a list of overrides in quotes ('' is the base config); what follows holds for both.",
+        "ablate bisect a.yaml b.yaml study.seeds=5",
+        "ablate bisect 'data.batch_size=8' 'data.batch_size=64 data.train_ratio=4' study.metric=eval_loss_roughness",
+        "ablate bisect runs/one/baseline/seed=0 runs/other/baseline/seed=0 axis=placebo",
+        "ablate bisect a.yaml b.yaml --plan",
+    )
+    parser.add_argument("first", help="the config from which the difference is told")
+    parser.add_argument("second", help="the config to which it leads")
+    parser.add_argument("overrides", nargs="*", help="of both, and of the study; axis=placebo measures the noise floor")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--plan", action="store_true", help="say what would run and what it costs; run nothing")
+    how.add_argument("--json", action="store_true", help="the answer for a program to read")
+    parser.add_argument(
+        "--together", action="append", default=[], metavar="KEY,KEY", help="keys that only make sense as one change"
+    )
+    parser.add_argument("--all-up-to", type=_count, metavar="KEYS", help="run every corner up to so many keys; 4")
+    parser.add_argument("--pairs", type=_count, metavar="N", help="above that: orders, each with its reverse; 3")
+    parser.add_argument("--config-dir", help="a folder with your own config files")
+    parser.add_argument("--accept-code-change", action="store_true", help="keep the runs that other code has made")
+    asked = parser.parse_intermixed_args(typed)
+    from dataclasses import asdict
+
+    from ablate.design.compose import opened, override_text
+    from ablate.study.bisect import ask
+
+    with opened(config_dir=Path(asked.config_dir) if asked.config_dir else None) as composer:
+        first, bisect = ask(
+            composer, asked.first, asked.second, asked.overrides, together=asked.together, all_up_to=asked.all_up_to,
+            pairs=asked.pairs, command=shlex.join(["ablate", "bisect", *_less(typed, "--plan", "--json", _ACCEPT)]),
+        )  # fmt: skip
+    more = ["--config-dir", asked.config_dir] if asked.config_dir else []
+    more += [_ACCEPT] * asked.accept_code_change + ["hydra.sweeper.plan_only=true"] * asked.plan
+    more += ["hydra.sweeper.as_json=true"] * asked.json
+    return _through_hydra(["-m", *first, *more, override_text("hydra.sweeper.bisect", asdict(bisect))])
+
+
+def _count(typed: str) -> int:
+    if not typed.isdecimal() or int(typed) < 1:
+        raise argparse.ArgumentTypeError(f"{typed!r} is not a whole number of at least 1")
+    return int(typed)
+
+
+def _less(typed: Sequence[str], *options: str) -> list[str]:
+    return [text for text in typed if text not in (*options, "--accept-code-change")]
 
 
 def _axes(typed: list[str]) -> int:
@@ -252,13 +310,15 @@ def _retry(typed: list[str]) -> int:
     names, arguments = again(asked.folder, asked.runs)
     print(f"again: {', '.join(names)}" if names else "no run has failed; the study goes on")
     print(f"with: ablate {shlex.join(arguments)}", flush=True)
-    return _through_hydra([*arguments, *[_ACCEPT] * asked.accept_code_change])
+    arguments += [_ACCEPT] * asked.accept_code_change
+    return _bisect(arguments[1:]) if arguments[0] == "bisect" else _through_hydra(arguments)
 
 
 _VERBS: dict[str, Callable[[list[str]], int]] = {
     "plan": _plan,
     "report": _report,
     "replay": _replay,
+    "bisect": _bisect,
     "status": _status,
     "stop": _stop,
     "retry": _retry,
@@ -352,12 +412,37 @@ def run_sweep(
 
     local: the runs go on this machine, whose pace can be timed.
     """
-    from ablate.analysis.outcomes import check_metric
     from ablate.study.planner import make_plan
-    from ablate.study.sweep import run_study
 
     request = composer.parse(arguments)
     prepared = make_plan(composer, request, command=_as_typed(arguments))
+    return _carry_out(prepared, launch=launch, plan_only=plan_only, local=local)
+
+
+def run_bisect(
+    composer: Composer,
+    arguments: Sequence[str],
+    asked: Mapping[str, Any],
+    *,
+    launch: Launch,
+    plan_only: bool,
+    local: bool,
+    as_json: bool,
+) -> int:
+    """The same for the corners between two configs, `ablate.study.bisect.Bisect`. Returns the exit code."""
+    from ablate.study.bisect import Bisect, OneKey, prepare
+
+    prepared = prepare(composer, arguments, Bisect.from_values(asked))
+    if isinstance(prepared, OneKey):
+        print(prepared.to_json() if as_json else prepared.sentence)
+        return 0
+    return _carry_out(prepared, launch=launch, plan_only=plan_only, local=local, as_json=as_json)
+
+
+def _carry_out(prepared: Prepared, *, launch: Launch, plan_only: bool, local: bool, as_json: bool = False) -> int:
+    from ablate.analysis.outcomes import check_metric
+    from ablate.study.sweep import run_study
+
     check_metric(prepared.plan.metric)
     if plan_only:
         _print_plan(prepared, local=local)
@@ -365,7 +450,11 @@ def run_sweep(
     if not _confirmed(prepared, local=local):
         print("not started; nothing was run", file=sys.stderr)
         return 130
-    return conclude(run_study(prepared, launch))
+    if not as_json:
+        return conclude(run_study(prepared, launch))
+    with redirect_stdout(sys.stderr):  # how far it is
+        folder = run_study(prepared, launch)
+    return conclude(folder, as_json=True)
 
 
 def _as_typed(arguments: Sequence[str]) -> str:
@@ -428,12 +517,18 @@ def _confirmed(prepared: Prepared, *, local: bool) -> bool:
         return False
 
 
-def conclude(folder: Path, asked: Asked | None = None) -> int:
-    """Make the report of a study and print it. 1 when a run or a control failed, or runs are missing."""
-    from ablate.report import build_report, print_report
+def conclude(folder: Path, asked: Asked | None = None, *, as_json: bool = False) -> int:
+    """Make the report of a study and print it. 1 when a run or a control failed, or runs are missing.
+
+    as_json: print the shares of a study between two configs instead, for a program to read.
+    """
+    from ablate.report import build_report, print_report, print_shares_json
 
     analysis = build_report(folder, asked)
-    print_report(analysis, folder, _console())
+    if as_json:
+        print_shares_json(analysis)
+    else:
+        print_report(analysis, folder, _console())
     failed = any(run.status in ("failed", "interrupted") for run in analysis.runs)
     return int(failed or not analysis.complete or any(control.status == "failed" for control in analysis.controls))
 

@@ -335,7 +335,8 @@ class StudyConfig:
     seeds: int = 5
     """Seeds 0 .. seeds-1 for every arm."""
     metric: str = "eval_loss"
-    """The one primary outcome, by its name in `ablate.analysis.outcomes`."""
+    """The one primary outcome: a name out of `docs/reference/outcomes.md`, a target such as `samples_to:eval_loss:0.6`, or a
+    function of your own, `my_module:my_outcome`."""
     smallest_effect: float = 0.01
     """Smallest difference in `metric` that would matter; `no effect` means inside plus or minus this."""
     design: str = "one_at_a_time"

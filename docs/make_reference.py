@@ -1,6 +1,7 @@
 """Writes the reference pages whose facts stand in the source: `python docs/make_reference.py`.
 
 `docs/reference/config.md` comes from the dataclasses of `ablate.config` and the string under each field;
+`docs/reference/outcomes.md` from the registry in `ablate.analysis.outcomes`;
 `docs/reference/record.md` has its tables of columns from `ablate.record.columns` between its marks, the rest of it is
 written by hand. A test runs this and compares.
 """
@@ -11,11 +12,15 @@ import ast
 import dataclasses
 import inspect
 import re
+import textwrap
+from collections.abc import Iterable
 from itertools import zip_longest
 from pathlib import Path
 
 import pyarrow as pa
 
+from ablate.analysis import eval_outcomes, own_outcome
+from ablate.analysis.outcomes import OUTCOMES, outcome
 from ablate.config import Config
 from ablate.design.axis import show
 from ablate.record.columns import EVALS, TRACE, meaning
@@ -98,9 +103,83 @@ def record_page(text: str) -> str:
     return text
 
 
+_OUTCOMES = """\
+# Outcomes
+
+An outcome is one number that is read from one run. `study.metric` names the primary one, which the verdicts are about; the
+others are shown beside it. Every arm's runs are compared at the cadence that stands in the table: a run that was looked at more
+often than another has no advantage from it, and quantiles are corrected for the number of steps. What a coarser record
+would have shown, and whether a verdict would flip, is told by [sampling](../explain/sampling.md).
+
+This page is made from `ablate/analysis/outcomes.py` by `docs/make_reference.py`.
+
+## Read in every study
+
+{standard}
+
+How often an arm diverged is not in the table: it is no number of one run. It is compared by an exact test of its own, over all
+runs that finished or diverged, as soon as one has diverged. A run that diverged has no other outcome.
+
+## Of any metric that your runs evaluate
+
+`eval_<metric>` is read in every study, for every metric that was evaluated; the others where `study.metric` names them. A
+metric has a better side where a word of its name says so: {lower} are to fall, {higher} are to rise. A name that is one slip
+of the hand away from a standard outcome is refused, not taken for another metric.
+
+{patterns}
+
+## How soon a target is reached
+
+`samples_to:`, `steps_to:` and `seconds_to:`, a curve and a value: `study.metric=samples_to:eval_loss:0.6`.
+
+{targets}
+
+Runs that never reach the target have no value, and the contrast says how many seeds it rests on.
+
+## Your own
+
+`study.metric=my_module:my_outcome` is a function in `my_module.py` of the working folder, which is where ablate was started. It
+gets a `Record` of one run and returns a number, or None where the run has none:
+
+```python
+{own}
+```
+
+`record.trace["loss"]` is a column of `trace.arrow` as an array, `record.curves["loss"]` an eval curve with `step`, `samples`,
+`train_seconds` and `value`, and `record.at_common_looks("loss")` the samples and values at the looks that all runs have in
+common, which is what to compare curves by. Without `register` the outcome has no unit and no better side, and is defined by
+the first line of the docstring. The module is imported from the working folder and from nowhere else, and never from a study
+folder: a study that somebody sent runs nothing of its own.
+"""
+
+
+def outcomes_page() -> str:
+    """The text of outcomes.md."""
+    example = (inspect.getdoc(own_outcome) or "").partition("\n")[2]  # the lines below the module's first one
+    return _OUTCOMES.format(
+        standard=_outcomes_table(OUTCOMES),
+        lower=", ".join(f"`{word}`" for word in eval_outcomes.LOWER),
+        higher=", ".join(f"`{word}`" for word in eval_outcomes.HIGHER),
+        patterns=_outcomes_table([form.format("f1") for form in eval_outcomes.FORMS]),
+        targets=_outcomes_table(["samples_to:eval_loss:0.6", "steps_to:eval_f1:0.9", "seconds_to:eval_loss:0.6"]),
+        own=textwrap.dedent(example).strip(),
+    )
+
+
+def _outcomes_table(names: Iterable[str]) -> str:
+    sides = {True: "lower", False: "higher", None: "none"}
+    rows = [
+        f"| `{info.name}` | {info.unit} | {sides[info.lower_is_better]} | {_cell(info.cadence)} | {_cell(info.definition)} |"
+        for info in (outcome(name).info for name in names)
+    ]
+    head = ["| outcome | unit | better | compared at | definition |", "| --- | --- | --- | --- | --- |"]
+    return "\n".join([*head, *rows])
+
+
 def main() -> None:
-    """Write both pages."""
+    """Write the pages."""
     (REFERENCE / "config.md").write_text(config_page(), encoding="utf-8")
+    (REFERENCE / "outcomes.md").write_text(outcomes_page(), encoding="utf-8")
     record = REFERENCE / "record.md"
     record.write_text(record_page(record.read_text(encoding="utf-8")), encoding="utf-8")
 

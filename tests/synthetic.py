@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ablate.config import Config, DataConfig, ObserveConfig, StudyConfig
 from ablate.design.axis import Axis
+from ablate.design.corners import Corners
 from ablate.design.plan import BASELINE, Arm, Plan, Run, run_digest
 from ablate.record.columns import EVALS, TRACE
 from ablate.record.digest import digest_of
@@ -237,8 +238,12 @@ def make_plan(name: str, *, arms: Sequence[str], seeds: int, metric: str, smalle
 
 def _arm(name: str, config: dict[str, Any]) -> Arm:
     axis = AXES[name.partition("=")[0]]
-    level = next(level for level in axis.levels if axis.label(level) == name)
-    changes = axis.changes(level)
+    return _moved(axis, config, next(level for level in axis.levels if axis.label(level) == name))
+
+
+def _moved(axis: Axis, config: dict[str, Any], level: Any = None) -> Arm:
+    level = axis.levels[0] if level is None else level
+    name, changes = axis.label(level), axis.changes(level)
     moved = json.loads(json.dumps(config))
     for key, value in changes.items():
         *groups, leaf = key.split(".")
@@ -431,3 +436,31 @@ def _outcome(status: Status, made: _Made, steps: int, batch: int, looks: Sequenc
             "eval_seconds": 1.5 * len(looks),
         },
     )
+
+
+def write_corners(
+    folder: Path, corners: Corners, shifts: Mapping[int, float], *, seeds: int = 5, noise: float = 0.004
+) -> Plan:
+    """A study between two configs. shifts: corner -> known shift of its final eval loss; what it lacks is 0."""
+    plan = corners_plan(folder.name, corners, seeds=seeds)
+    study = StudyDir(folder)
+    write_json(study.plan, {**plan.to_json(), "digest": plan.digest})
+    numbers = {corners.arm(number): number for number in corners.numbers}
+    for run in plan.runs:
+        shape = Shape(shift=shifts.get(numbers[run.arm], 0.0))
+        made = _make(shape, plan, run, seed=0, noise=noise, twin=run.arm)
+        _write_run(study.run(run.arm, run.seed), plan, run, made, _fingerprint(plan.arm(run.arm), run.seed), "finished")
+    return plan
+
+
+def corners_plan(name: str, corners: Corners, *, seeds: int = 5, metric: str = "eval_loss") -> Plan:
+    """The plan alone, as `ablate bisect` makes it."""
+    base = make_plan(name, arms=(), seeds=seeds, metric=metric, smallest_effect=0.01)
+    axes = corners.axes()
+    arms = [base.baseline, *(_moved(axis, base.baseline.config) for axis in axes)]
+    runs = [
+        Run(arm=arm.name, seed=seed, digest=run_digest(arm.config, seed=seed, code_digest=base.code_digest))
+        for seed in range(seeds)
+        for arm in arms
+    ]
+    return replace(base, axes=axes, arms=tuple(arms), runs=tuple(runs), bisect=corners.to_json())

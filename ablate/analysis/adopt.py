@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.analysis.found import FoundArm, counts, fingerprint_item, found_arms
-from ablate.analysis.outcomes import OUTCOMES
+from ablate.analysis.outcomes import check_metric
 from ablate.config import StudyConfig
 from ablate.control.values import Control
 from ablate.design.axis import Axis, show
@@ -95,10 +95,8 @@ def isolate_adopted(baseline: Arm, arm: Arm) -> Control:
 
 
 def _check(asked: Asked) -> None:
-    if asked.metric is not None and asked.metric not in OUTCOMES:
-        raise ConfigError(
-            f"--metric {asked.metric} is not an outcome; {nearest(asked.metric, OUTCOMES)}", "--metric eval_loss"
-        )
+    if asked.metric is not None:
+        check_metric(asked.metric, key="--metric")
     if asked.smallest_effect is not None and not asked.smallest_effect > 0:
         raise ConfigError(f"--smallest-effect {asked.smallest_effect:g} is not above 0", "--smallest-effect 0.01")
     for item in asked.accepts:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ablate.analysis.contrasts import DECIDED, ENOUGH_SEEDS, NOT_BEYOND, ONE_SIDED, WITHIN_FLOOR
+from ablate.analysis.contrasts import DECIDED, NOT_BEYOND, ONE_SIDED, WITHIN_FLOOR
+from ablate.analysis.guard import ENOUGH_SEEDS
+from ablate.analysis.judge import LOW_POWER_POOLED_ONLY, POOLED_ONLY
 from ablate.analysis.replay import curve_name
-from ablate.analysis.values import Contrast, Control, Floor, ReplayedLevel, RunReading
+from ablate.analysis.values import Contrast, Control, DivergenceRate, Floor, ReplayedLevel, RunReading
 from ablate.analysis.words import change, counted, figure, joined, percent
 from ablate.design.axis import show
 from ablate.design.plan import Arm, Plan
@@ -18,6 +20,7 @@ ALWAYS = ("grad_norm_spread", "eval_loss")
 def conclusions(
     plan: Plan,
     contrasts: Sequence[Contrast],
+    diverged: Sequence[DivergenceRate],
     replays: Sequence[ReplayedLevel],
     dense_share: float | None,
     checks: Sequence[Control],
@@ -27,6 +30,7 @@ def conclusions(
     """Most important first: what moves each headline outcome, what only looked so, how far to trust it, what went wrong."""
     headlines = dict.fromkeys((plan.metric, *ALWAYS))
     said = [_about(plan, metric, contrasts) for metric in headlines]
+    said.append(_diverged(diverged))
     for axis in dict.fromkeys(level.axis for level in replays):
         said.append(_only_looks(plan, [level for level in replays if level.axis == axis], dense_share))
     said += [_floor(plan, floor, contrasts) for floor in floors]
@@ -90,7 +94,15 @@ def _needed(one: Contrast) -> str:
         return "; the placebo lies as far from the baseline"
     if WITHIN_FLOOR in one.labels:
         return f"; no larger than the floor of {figure(one.floor or 0.0)}"
-    return f"; about {one.seeds_needed} seeds needed" if one.seeds_needed else ""
+    pooled = {LOW_POWER_POOLED_ONLY, POOLED_ONLY} & set(one.labels)
+    why = "; all arms together would decide it, its own pairs do not" if pooled else ""
+    return f"{why}; about {one.seeds_needed} seeds needed" if one.seeds_needed else why
+
+
+def _diverged(diverged: Sequence[DivergenceRate]) -> str:
+    """Only of arms that did, or that the baseline did not stay behind: `0 of 5` beside `0 of 5` is no finding."""
+    said = [one.sentence for one in diverged if one.count or one.baseline_count]
+    return f"Divergence, an outcome of its own: {'; '.join(said)}." if said else ""
 
 
 def _only_looks(plan: Plan, levels: Sequence[ReplayedLevel], dense_share: float | None) -> str:
@@ -144,12 +156,14 @@ def _refused(plan: Plan, checks: Sequence[Control]) -> str:
 
 
 def _power(contrasts: Sequence[Contrast]) -> str:
-    pairs = [len(one.seeds) for one in contrasts if one.primary]
-    if not pairs or min(pairs) >= ENOUGH_SEEDS:
+    primary = [one for one in contrasts if one.primary]
+    low = [one for one in primary if len(one.seeds) < ENOUGH_SEEDS]
+    if not low:
         return ""
+    whose = f" of {joined([one.arm for one in low])}" if len(low) < len(primary) else ""
     return (
-        f"LOW POWER: {counted(min(pairs), 'seed')}. With fewer than {ENOUGH_SEEDS} a true effect is easily missed and a found "
-        "one is likely overstated: repeat with more seeds before you rely on it."
+        f"LOW POWER: {counted(min(len(one.seeds) for one in low), 'seed')}{whose}. With fewer than {ENOUGH_SEEDS} a true "
+        "effect is easily missed and a found one is likely overstated: repeat with more seeds before you rely on it."
     )
 
 

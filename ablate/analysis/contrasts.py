@@ -1,4 +1,4 @@
-"""Variant minus baseline, paired by seed: effect, interval, one of four verdicts, and the finding in words."""
+"""Variant minus baseline on one outcome: what its judgement says, what takes a verdict away, and the finding in words."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ablate.analysis.intervals import Paired, correlation, paired
-from ablate.analysis.power import MOST_SEEDS, seeds_needed
+from ablate.analysis.blocked_power import MOST_SEEDS
+from ablate.analysis.family import BySeed, Judged
+from ablate.analysis.judge import LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
+from ablate.analysis.own_pairs import own_pairs
 from ablate.analysis.values import Contrast, MetricInfo, VerdictKind
-from ablate.analysis.words import change, counted, figure
+from ablate.analysis.words import change, counted, figure, joined
 from ablate.design.axis import show
 
-ENOUGH_SEEDS = 5
-"""Below this number of pairs every contrast is labelled LOW POWER."""
-
-BySeed = Mapping[int, float | None]
+Values = np.ndarray[Any, np.dtype[np.float64]]
 
 DECIDED: tuple[VerdictKind, ...] = ("helps", "hurts", "raises", "lowers")
 
@@ -67,23 +66,19 @@ class Question:
         return f"{self.axis} {show(self.baseline_level)} -> {show(self.level)}"
 
 
-def contrast(question: Question, baseline: BySeed, arm: BySeed, placebo: BySeed | None = None) -> Contrast:
-    """Pair the two arms' values by seed and infer from the differences; a seed without both values is no pair.
+def contrast(
+    question: Question, found: Judged, baseline: BySeed, arm: BySeed, placebo: BySeed | None = None
+) -> Contrast:
+    """The judgement of one arm, with the values it rests on; a seed without both values is no pair.
 
     An effect that is no larger than the floor of its metric is none. placebo: of an A/A arm. It is as good a baseline as the
     baseline is, so an effect must hold against both: its 95 % interval against the placebo must exclude 0 on the same side.
     Both rules can only take a verdict away, never give one.
     """
-    pairs = {seed: pair for seed in sorted(baseline.keys() & arm.keys()) if (pair := _pair(baseline[seed], arm[seed]))}
-    left, right = (np.asarray([pair[side] for pair in pairs.values()], dtype=np.float64) for side in (0, 1))
-    differences = right - left
-    inference = paired(differences)
-    verdict = _verdict(question, inference)
-    withdrawn = _withdrawn(question, inference, arm, placebo) if verdict in DECIDED and inference else None
-    verdict = "undecided" if withdrawn else verdict
-    # No number of seeds lifts an effect of this size above the floor.
-    needed = _needed(question, inference) if verdict == "undecided" and withdrawn in (None, NOT_BEYOND) else None
-    several = len(pairs) > 1
+    seeds, left, right = _pairs(baseline, arm)
+    judgement = found.judgement
+    verdict: VerdictKind = judgement.verdict if question.refused is None else "none"
+    withdrawn = _withdrawn(question, judgement.effect or 0.0, arm, placebo) if verdict in DECIDED else None
     return Contrast(
         arm=question.arm,
         axis=question.axis,
@@ -92,126 +87,128 @@ def contrast(question: Question, baseline: BySeed, arm: BySeed, placebo: BySeed 
         metric=question.metric.name,
         unit=question.metric.unit,
         primary=question.primary,
-        effect=float(np.mean(differences)) if several else None,
-        low=inference.low if inference else None,
-        high=inference.high if inference else None,
-        seeds=tuple(pairs),
-        differences=tuple(differences.tolist()),
-        baseline_mean=float(np.mean(left)) if pairs else None,
-        arm_mean=float(np.mean(right)) if pairs else None,
-        p_value=inference.p_value if inference else None,
-        rho=correlation(left, right),
-        verdict=verdict,
-        seeds_needed=needed,
-        labels=(*_labels(question, len(pairs)), *([withdrawn] if withdrawn else [])),
-        sentence=_sentence(question, inference, verdict, needed, withdrawn, left, right),
+        method="own pairs" if found.alone else "seed-blocked",
+        family=found.variants,
+        effect=judgement.effect if len(seeds) > 1 or judgement.low is not None else None,
+        low=judgement.low,
+        high=judgement.high,
+        inner_low=judgement.inner_low,
+        inner_high=judgement.inner_high,
+        seeds=seeds,
+        differences=tuple((right - left).tolist()),
+        baseline_mean=float(np.mean(left)) if seeds else None,
+        arm_mean=float(np.mean(right)) if seeds else None,
+        beats=judgement.beats,
+        hedges_g=judgement.hedges_g,
+        p_value=judgement.p_value,
+        own_p=judgement.own_p_value,
+        signflip_p=judgement.signflip_p,
+        residual_sd=found.sd,
+        df=judgement.df,
+        rho=found.rho,
+        verdict="undecided" if withdrawn else verdict,
+        # No number of seeds lifts an effect above the floor or beyond the placebo; nothing measured, none known.
+        seeds_needed=judgement.seeds_needed if verdict == "undecided" and judgement.low is not None else None,
+        labels=(*judgement.labels, *_labels(question, len(seeds)), *([withdrawn] if withdrawn else [])),
+        sentence=_sentence(question, found, "undecided" if withdrawn else verdict, withdrawn, left, right),
         floor=question.floor,
         bundle=question.bundle,
     )
 
 
-def _pair(left: float | None, right: float | None) -> tuple[float, float] | None:
-    if left is None or right is None or not (math.isfinite(left) and math.isfinite(right)):
-        return None
-    return left, right
+def _pairs(left: BySeed, right: BySeed) -> tuple[tuple[int, ...], Values, Values]:
+    """The seeds in which both arms have a finite value, and these values."""
+    found = {
+        seed: (one, other)
+        for seed in sorted(left.keys() & right.keys())
+        if (one := left[seed]) is not None
+        and (other := right[seed]) is not None
+        and math.isfinite(one)
+        and math.isfinite(other)
+    }
+    values = np.asarray([*found.values()], dtype=np.float64).reshape(-1, 2)
+    return tuple(found), values[:, 0], values[:, 1]
 
 
-def _withdrawn(question: Question, inference: Paired, arm: BySeed, placebo: BySeed | None) -> str | None:
+def _withdrawn(question: Question, effect: float, arm: BySeed, placebo: BySeed | None) -> str | None:
     """Why a difference is not believed although its interval excludes 0: the label that says so, or None."""
-    if question.floor is not None and abs(inference.mean) <= question.floor:
+    if question.floor is not None and abs(effect) <= question.floor:
         # The mean of a placebo's differences is never beyond their root mean square; that it is no chance is still said.
         return ONE_SIDED if question.chance and question.primary else WITHIN_FLOOR
-    return None if _holds(question, inference, arm, placebo) else NOT_BEYOND
+    return None if _holds(question, effect, arm, placebo) else NOT_BEYOND
 
 
-def _holds(question: Question, inference: Paired, arm: BySeed, placebo: BySeed | None) -> bool:
+def _holds(question: Question, effect: float, arm: BySeed, placebo: BySeed | None) -> bool:
     """Whether a difference from the baseline is one from the placebo as well. True where there is no second opinion."""
     if question.chance:
         return question.primary  # there the report says aloud that the placebo moved; elsewhere it is one of many
-    pairs = [pair for seed in arm if placebo is not None and (pair := _pair(placebo.get(seed), arm[seed]))]
-    second = paired(np.asarray([right - left for left, right in pairs], dtype=np.float64))
-    return second is None or (second.differs and (second.mean > 0) == (inference.mean > 0))
-
-
-def _verdict(question: Question, inference: Paired | None) -> VerdictKind:
-    """Equivalence first: a difference that is proven to be smaller than what matters is no effect, be it zero or not."""
-    if question.refused is not None:
-        return "none"
-    if inference is None:
-        return "undecided"
-    if question.smallest_effect is not None and inference.within(question.smallest_effect):
-        return "no effect"
-    if not inference.differs:
-        return "undecided"
-    rises, lower_is_better = inference.mean > 0, question.metric.lower_is_better
-    if lower_is_better is None:
-        return "raises" if rises else "lowers"
-    return "hurts" if rises == lower_is_better else "helps"
-
-
-def _needed(question: Question, inference: Paired | None) -> int | None:
-    if inference is None or question.smallest_effect is None:
-        return None
-    needed = seeds_needed(inference.sd, question.smallest_effect)
-    return None if needed is None else max(needed, inference.n + 1)
+    _, left, right = _pairs(placebo or {}, arm)
+    second = own_pairs(np.stack([left, right]))
+    half, difference = float(second.half_width(0.95)[0]), float(second.effects[0])
+    return not math.isfinite(half) or (abs(difference) > half and difference * effect > 0)
 
 
 def _labels(question: Question, num_pairs: int) -> tuple[str, ...]:
-    labels = ["LOW POWER"] if num_pairs < ENOUGH_SEEDS else []
-    if num_pairs < question.num_seeds:
-        labels.append(f"{num_pairs} of {question.num_seeds} seeds")
+    labels = [f"{num_pairs} of {question.num_seeds} seeds"] if num_pairs < question.num_seeds else []
     if question.lost:
         labels.append("SURVIVORS ONLY")
     return tuple(labels)
 
 
 def _sentence(
-    question: Question,
-    inference: Paired | None,
-    verdict: VerdictKind,
-    needed: int | None,
-    withdrawn: str | None,
-    left: np.ndarray[Any, np.dtype[np.float64]],
-    right: np.ndarray[Any, np.dtype[np.float64]],
+    question: Question, found: Judged, verdict: VerdictKind, withdrawn: str | None, left: Values, right: Values
 ) -> str:
     lost = f"; without {', '.join(question.lost)}" if question.lost else ""
     subject = f"{question.change}, {question.metric.name}"
     if question.refused is not None:
         return f"{subject}: no verdict, because {question.refused}"
-    if inference is None:
+    one = found.judgement
+    if one.effect is None or one.low is None or one.high is None:
         return f"{subject}: undecided, {_no_interval(question, left, right)}{lost}"
     unit = f" {question.metric.unit}" if question.metric.unit else ""
-    figures = (
-        f"{figure(float(np.mean(left)))} -> {figure(float(np.mean(right)))}{unit} "
-        f"({change(inference.mean, inference.low, inference.high)}; {counted(inference.n, 'seed')}{lost})"
-    )
-    return f"{subject}: {_finding(question, inference, verdict, needed, withdrawn)}, {figures}"
+    ends = f"{figure(float(np.mean(left)))} -> {figure(float(np.mean(right)))}{unit}, " if len(left) else ""
+    alone = f"; {_set_aside(found)}" if OWN_VARIANCE in one.labels else ""
+    figures = f"{change(one.effect, one.low, one.high)}; {counted(one.pairs, 'seed')}{lost}{alone}"
+    return f"{subject}: {_finding(question, found, verdict, withdrawn)}, {ends.removesuffix(', ')} ({figures})"
 
 
-def _finding(
-    question: Question, inference: Paired, verdict: VerdictKind, needed: int | None, withdrawn: str | None
-) -> str:
+def _set_aside(found: Judged) -> str:
+    """Said of each contrast that is not judged with the others."""
+    why = "because its spread or the baseline's is unlike the other arms'"
+    return f"judged by its own pairs, Holm over {found.variants} variants, {why}"
+
+
+def _finding(question: Question, found: Judged, verdict: VerdictKind, withdrawn: str | None) -> str:
+    one = found.judgement
     if verdict == "no effect":
         margin = f"inside plus or minus {figure(question.smallest_effect or 0.0)}"
-        return f"no effect that matters (not zero, but {margin})" if inference.differs else f"no effect ({margin})"
+        differs = one.low is not None and one.high is not None and one.low * one.high > 0
+        return f"no effect that matters (not zero, but {margin})" if differs else f"no effect ({margin})"
     if verdict != "undecided":
         return verdict
+    why = _why_undecided(question, found, withdrawn)
+    return f"undecided ({joined(why)})" if why else "undecided"
+
+
+def _why_undecided(question: Question, found: Judged, withdrawn: str | None) -> list[str]:
     if withdrawn in (WITHIN_FLOOR, ONE_SIDED):
-        return f"undecided (no larger than {figure(question.floor or 0.0)}, which chance alone makes)"
+        return [f"no larger than {figure(question.floor or 0.0)}, which chance alone makes"]
+    if withdrawn == NOT_BEYOND:
+        return ["it does not hold against the placebo"]
+    one = found.judgement
+    only_pooled = {LOW_POWER_POOLED_ONLY, POOLED_ONLY} & set(one.labels)
+    why = ["all arms together would decide it, its own pairs do not"] if only_pooled else []
     if question.smallest_effect is None:
-        return "undecided"
-    if needed is None:
-        return f"undecided (more than {MOST_SEEDS} seeds needed)"
-    return f"undecided (about {needed} seeds needed)"
+        return why
+    if one.seeds_needed is None:
+        return [*why, f"more than {MOST_SEEDS} seeds needed"]
+    return [*why, f"about {one.seeds_needed} seeds needed"]
 
 
-def _no_interval(
-    question: Question, left: np.ndarray[Any, np.dtype[np.float64]], right: np.ndarray[Any, np.dtype[np.float64]]
-) -> str:
+def _no_interval(question: Question, left: Values, right: Values) -> str:
     if not len(left):
         return f"no seed in which both arms have a value of {question.metric.name}"
+    only = float(right[0] - left[0])
     if len(left) == 1:
-        only = float(right[0] - left[0])
         return f"one seed ({figure(only)}) has no interval: two are the least"
-    same = float(right[0] - left[0])
-    return f"the difference is {figure(same)} in each of {len(left)} seeds: without spread there is no interval"
+    return f"the difference is {figure(only)} in each of {len(left)} seeds: without spread there is no interval"

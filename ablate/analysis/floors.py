@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from ablate.analysis.curves import rms
-from ablate.analysis.outcomes import OUTCOMES
 from ablate.analysis.values import Control, Floor, FloorKind, RunReading
 from ablate.design.plan import Plan
 
@@ -44,8 +43,8 @@ def _pairs(
 
 def _floor(kind: FloorKind, arms: tuple[str, ...], pairs: Sequence[tuple[RunReading, RunReading]]) -> Floor:
     values = {}
-    for metric in OUTCOMES:
-        both = [(left.values[metric], right.values[metric]) for left, right in pairs]
+    for metric in dict.fromkeys(name for pair in pairs for run in pair for name in run.values):
+        both = [(left.values.get(metric), right.values.get(metric)) for left, right in pairs]
         differences = np.asarray([b - a for a, b in both if a is not None and b is not None], dtype=np.float64)
         if len(differences) and np.isfinite(differences).all():
             values[metric] = rms(differences)

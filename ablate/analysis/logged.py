@@ -35,7 +35,13 @@ def logged(
 
 
 def share_of_train_loss(trace: Trace, first: int) -> float | None:
-    """Part of the training loss's total fall that had happened by the step of index `first`.
+    """Part of the training loss's total fall that had happened by the step of index `first`; None as `train_loss_fallen`."""
+    fallen = train_loss_fallen(trace)
+    return None if fallen is None else float(fallen[first])
+
+
+def train_loss_fallen(trace: Trace) -> NDArray[np.float64] | None:
+    """Part of the training loss's total fall that had happened by each step, shape [steps].
 
     Read from the never-rising curve nearest to the mean loss of every 64 samples. None where that curve does not fall
     or the loss was not finite.
@@ -47,4 +53,4 @@ def share_of_train_loss(trace: Trace, first: int) -> float | None:
         return None
     fit = falling(means, weights=count.astype(np.float64))
     fall = float(fit[0] - fit[-1])
-    return float(fit[0] - fit[number[first]]) / fall if fall > 0 else None
+    return np.asarray((fit[0] - fit[number]) / fall) if fall > 0 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ _FEWEST_PAIRS = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spread:
-    """Medians over the contrasts of earlier studies. sd: of the paired differences. rho: between arm and baseline over seeds,
-    None where none says. studies: their folders' names.
+    """Medians over the contrasts of earlier studies. sd: residual, of a run after arm and seed are taken out. rho: between arms
+    over seeds, None where none says. studies: their folders' names.
     """
 
     sd: float
@@ -53,10 +54,10 @@ def earlier_spread(root: Path, plan: Plan) -> Spread | None:
 
 
 def _spreads(analysis: Any, metric: str) -> Iterator[tuple[float, float | None]]:
-    """(sd of the differences, rho) of every contrast on that outcome."""
+    """(residual sd, rho) of every contrast on that outcome. An older analysis.json has only the differences."""
     for one in analysis["contrasts"]:
         differences = np.asarray(one["differences"], dtype=np.float64)
         if one["metric"] == metric and len(differences) >= _FEWEST_PAIRS:
-            sd = float(np.std(differences, ddof=1))
-            if np.isfinite(sd) and sd > 0:
+            sd = one.get("residual_sd") or float(np.std(differences, ddof=1)) / math.sqrt(2)
+            if math.isfinite(sd) and sd > 0:
                 yield sd, one.get("rho")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.analysis.adopt import Asked, adopt
-from ablate.analysis.outcomes import OUTCOMES, Record
+from ablate.analysis.outcomes import OUTCOMES, Record, find
 from ablate.analysis.values import RunReading
 from ablate.design.plan import Arm, Plan, Run, run_digest
 from ablate.errors import ConfigError, RecordError, StudyError
@@ -150,7 +150,7 @@ def reading(
     values: dict[str, float | None] = dict.fromkeys(metrics)
     if run.trace is not None and run.curves is not None:
         record = Record(trace=run.trace, curves=run.curves, common=common)
-        values |= {name: outcome(record) for name, outcome in OUTCOMES.items() if name in values}
+        values |= {name: known(record) for name in values if (known := find(name)) is not None}
     values |= {name: value for name, value in (run.returned or {}).items() if np.isfinite(value)}
     return RunReading(
         arm=run.arm,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ablate.analysis.outcomes import OUTCOMES, check_metric
+from ablate.analysis.outcomes import OUTCOMES, check_recorded, outcome, recorded
 from ablate.analysis.readings import RunFiles
 from ablate.analysis.values import Control, MetricInfo
 from ablate.analysis.words import counted, joined
@@ -29,7 +29,7 @@ def settled(plan: Plan, runs: Sequence[RunFiles]) -> Plan:
     Raises ConfigError for a metric that does not exist, and where it must be chosen.
     """
     if plan.app is None:
-        check_metric(plan.metric)
+        check_recorded(plan.metric, [list(run.curves) for run in runs if run.curves])
         return plan
     names = _names(runs)
     return (
@@ -38,14 +38,15 @@ def settled(plan: Plan, runs: Sequence[RunFiles]) -> Plan:
 
 
 def metrics_of(plan: Plan, runs: Sequence[RunFiles]) -> tuple[MetricInfo, ...]:
-    """The primary metric first. Of an app that is not ours: what it returned, then what can be read from its record."""
+    """The primary metric first, then the standard ones and the final value of whatever else was evaluated. Of an app that is
+    not ours: what it returned, then what can be read from its record."""
     if plan.app is None:
-        names = [plan.metric, *(name for name in OUTCOMES if name != plan.metric)]
-        return tuple(OUTCOMES[name].info for name in names)
+        measured = recorded(metric for run in runs for metric in run.curves or {})
+        return tuple(outcome(name).info for name in dict.fromkeys((plan.metric, *OUTCOMES, *measured)))
     returned = dict.fromkeys((plan.metric, *_names(runs)))
     infos = [_info(name, plan.app["lower_is_better"] if name == plan.metric else None) for name in returned]
     if any(run.trace is not None for run in runs):
-        infos += [outcome.info for name, outcome in OUTCOMES.items() if name not in returned]
+        infos += [one.info for name, one in OUTCOMES.items() if name not in returned]
     return tuple(infos)
 
 

@@ -6,13 +6,16 @@ whether key i has moved.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import factorial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+
+from ablate.design.corners import draw_paths as draw_paths
+from ablate.design.corners import path_corners as path_corners
 
 Values = NDArray[np.float64]
 
@@ -23,7 +26,7 @@ class Part:
 
     share: effect over total. share_low, share_high: Fieller's 95 % interval of this ratio; None where the total is not
     itself told from 0, because then a share of it means nothing.
-    sampling_error: standard error from the paths not drawn, 0 when all corners were run.
+    sampling_error: standard error from the paths not drawn, 0 when all corners were run. df: of the t interval.
     """
 
     name: str
@@ -34,6 +37,7 @@ class Part:
     share_low: float | None
     share_high: float | None
     sampling_error: float = 0.0
+    df: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,26 +73,6 @@ def shares(names: Sequence[str], corners: Values) -> Shares:
     )
 
 
-def draw_paths(keys: int, pairs: int, rng: np.random.Generator) -> tuple[tuple[int, ...], ...]:
-    """Orders in which to move the keys, 2 * pairs of them: each random order comes with its reverse.
-
-    A key that moves early in one moves late in the other, which takes most of the interactions' noise out.
-    """
-    forward = [tuple(rng.permutation(keys).tolist()) for _ in range(pairs)]
-    return tuple(path for one in forward for path in (one, one[::-1]))
-
-
-def path_corners(paths: Iterable[Sequence[int]]) -> tuple[int, ...]:
-    """The corners that these paths go through, ascending: the runs that are needed."""
-    found = {0}
-    for path in paths:
-        corner = 0
-        for key in path:
-            corner |= 1 << key
-            found.add(corner)
-    return tuple(sorted(found))
-
-
 def path_shares(names: Sequence[str], values: Mapping[int, Values], paths: Sequence[Sequence[int]]) -> Shares:
     """Shapley shares from some paths only; values: {corner: [seeds]}. Every path adds up to the total, so their mean does.
 
@@ -107,6 +91,15 @@ def path_shares(names: Sequence[str], values: Mapping[int, Values], paths: Seque
     )
     shapley = tuple(_part(name, own[key], total, float(error[key])) for key, name in enumerate(names))
     return Shares(total=_part("total", total, total), alone=(), interaction=None, shapley=shapley)
+
+
+def alone_and_together(names: Sequence[str], values: Mapping[int, Values]) -> tuple[tuple[Part, ...], Part]:
+    """What each key does by itself, and the interaction, from the corners that have none, one or all of the keys."""
+    keys = len(names)
+    total = np.asarray(values[2**keys - 1] - values[0])
+    alone = np.stack([values[1 << key] - values[0] for key in range(keys)])
+    parts = tuple(_part(name, own, total) for name, own in zip(names, alone, strict=True))
+    return parts, _part("interaction", total - np.sum(alone, axis=0), total)
 
 
 def _shapley(corners: Values, key: int, keys: int) -> Values:
@@ -144,6 +137,7 @@ def _part(name: str, own: Values, total: Values, sampling_error: float = 0.0, le
         share_low=low_high[0] if low_high else None,
         share_high=low_high[1] if low_high else None,
         sampling_error=sampling_error,
+        df=seeds - 1,
     )
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ablate.analysis.adequacy import adequacy
 from ablate.analysis.adopt import Asked
+from ablate.analysis.attribution import answers, attribution
 from ablate.analysis.checks import controls
 from ablate.analysis.conclusions import conclusions
-from ablate.analysis.contrasts import Question, contrast
+from ablate.analysis.contrasts import DECIDED, Question, contrast
+from ablate.analysis.diverged import divergences
+from ablate.analysis.family import family, judge_together
 from ablate.analysis.floors import floors, largest
+from ablate.analysis.method import method_notes
 from ablate.analysis.readings import RunFiles, common_looks, read_plan, read_runs, reading
 from ablate.analysis.replay import dense_share, finished_baseline, replay_level
 from ablate.analysis.returned import metrics_of, settled
@@ -40,13 +46,11 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
     readings = tuple(reading(run, folder, common, [info.name for info in metrics]) for run in runs)
     checks = controls(plan, runs)
     found = floors(plan, readings, checks)
-    contrasts = tuple(
-        _contrast(plan, arm, metric, readings, checks, found)
-        for metric in metrics
-        for arm in plan.arms[1:]
-        if not arm.replayed and arm.kind != "repeat"  # which changes nothing, so that there is no effect to infer
-    )
+    speaks = family(plan, readings, checks)
+    contrasts = tuple(one for metric in metrics for one in _contrasts(plan, metric, speaks, readings, checks, found))
+    diverged = divergences(plan, speaks, readings)
     replays, refused = _replays(plan, runs)
+    shared = attribution(plan, metrics, readings, checks, found)
     return Analysis(
         study=plan.study,
         question=plan.question,
@@ -57,13 +61,21 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
         metrics=metrics,
         arms=tuple(_arm(plan, arm) for arm in plan.arms),
         contrasts=contrasts,
+        divergences=diverged,
         replays=replays,
         controls=checks,
         runs=readings,
         floors=found,
-        conclusions=conclusions(plan, contrasts, replays, dense_share(plan, runs), checks, readings, found),
+        conclusions=(
+            *answers(shared),
+            *conclusions(plan, contrasts, diverged, replays, dense_share(plan, runs), checks, readings, found),
+        ),
         notes=(*plan.notes, *refused, *_notes(runs, contrasts, len(common))),
         complete=_complete(plan, readings),
+        adequacy=adequacy(
+            plan, runs, common, lambda metric, values: _verdicts(plan, metric, values, speaks, readings, checks)
+        ),
+        attribution=shared,
     )
 
 
@@ -74,36 +86,60 @@ def write_analysis(folder: Path, asked: Asked | None = None) -> Analysis:
     return analysis
 
 
-def _contrast(
+def _contrasts(
     plan: Plan,
-    arm: Arm,
     metric: MetricInfo,
+    speaks: Mapping[str, str],
     readings: Sequence[RunReading],
     checks: Sequence[Control],
     found: Sequence[Floor],
-) -> Contrast:
+) -> Iterator[Contrast]:
+    """Of one outcome, arm by arm in plan order: the variants from one table, every other arm by itself."""
     primary = metric.name == plan.metric
-    question = Question(
-        arm=arm.name,
-        axis=arm.axis or "",
-        level=arm.level,
-        bundle=plan.bundle(arm),
-        baseline_level=_baseline_level(plan, arm),
-        metric=metric,
-        primary=primary,
-        smallest_effect=plan.smallest_effect if primary else None,
-        num_seeds=len(plan.seeds_of(arm)),
-        refused=_refused(plan.baseline, arm, checks),
-        lost=tuple(_lost(readings, (plan.baseline.name, arm.name))),
-        chance=arm.kind == "placebo",
-        floor=largest(found, metric.name),
-    )
+    margin = plan.smallest_effect if primary else None
+    values: dict[str, dict[int, float | None]] = {arm.name: {} for arm in plan.arms}
+    for run in readings:
+        values[run.arm][run.seed] = run.values[metric.name]
+    baseline = values[plan.baseline.name]
+    together = judge_together(metric, baseline, {name: values[name] for name in dict.fromkeys(speaks.values())}, margin)
+    placebo = next((values[arm.name] for arm in plan.arms if arm.kind == "placebo"), None)
+    for arm in plan.arms[1:]:
+        if arm.replayed or arm.kind == "repeat":  # which changes nothing, so that there is no effect to infer
+            continue
+        question = Question(
+            arm=arm.name,
+            axis=arm.axis or "",
+            level=arm.level,
+            bundle=plan.bundle(arm),
+            baseline_level=_baseline_level(plan, arm),
+            metric=metric,
+            primary=primary,
+            smallest_effect=margin,
+            num_seeds=len(plan.seeds_of(arm)),
+            refused=_refused(plan.baseline, arm, checks),
+            lost=tuple(_lost(readings, (plan.baseline.name, arm.name))),
+            chance=arm.kind == "placebo",
+            floor=largest(found, metric.name),
+        )
+        if arm.name in speaks:
+            judged = together[speaks[arm.name]]
+        else:
+            judged = judge_together(metric, baseline, {arm.name: values[arm.name]}, margin)[arm.name]
+        yield contrast(question, judged, baseline, values[arm.name], placebo)
 
-    def values(name: str) -> dict[int, float | None]:
-        return {run.seed: run.values[metric.name] for run in readings if run.arm == name}
 
-    placebo = next((other.name for other in plan.arms if other.kind == "placebo"), None)
-    return contrast(question, values(plan.baseline.name), values(arm.name), values(placebo) if placebo else None)
+def _verdicts(
+    plan: Plan,
+    metric: MetricInfo,
+    values: Sequence[float | None],
+    speaks: Mapping[str, str],
+    readings: Sequence[RunReading],
+    checks: Sequence[Control],
+) -> dict[str, str]:
+    """What the study would say of every variant had its runs these values of an outcome; floors are had from them as well."""
+    read = [replace(run, values={metric.name: value}) for run, value in zip(readings, values, strict=True)]
+    found = _contrasts(plan, metric, speaks, read, checks, floors(plan, read, checks))
+    return {one.arm: one.verdict for one in found if plan.arm(one.arm).kind != "placebo"}
 
 
 def _baseline_level(plan: Plan, arm: Arm) -> Any:
@@ -175,11 +211,12 @@ def _notes(runs: Sequence[RunFiles], contrasts: Sequence[Contrast], num_common: 
             f"curve outcomes (best, roughness, area) are read at the {num_common} looks that all arms have in common, because "
             f"more looks alone find a lower best and more roughness; looked at more often or elsewhere: {joined(denser)}"
         )
-    decided = [one for one in contrasts if not one.primary and one.verdict in ("helps", "hurts", "raises", "lowers")]
-    if decided:
+    yield from method_notes(contrasts)
+    if any(not one.primary and one.verdict in DECIDED for one in contrasts):
         yield (
-            "secondary outcomes are not corrected for their number: of twenty that nothing moves, about one is decided by "
-            "chance; and they get no `no effect`, because a smallest effect was declared for the primary metric only"
+            "secondary outcomes are corrected for the number of variants, not for their own: of twenty that nothing moves, "
+            "about one is decided by chance; and they get no `no effect`, because a smallest effect was declared for the "
+            "primary metric only"
         )
     if contrasts:
         yield "the claims are about this evaluation set: the sampling of its examples is not part of the intervals"

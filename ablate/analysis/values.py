@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ablate.analysis.shares import Part
 from ablate.control.values import Control as Control
 
 VerdictKind = Literal["helps", "hurts", "raises", "lowers", "no effect", "undecided", "none"]
@@ -14,11 +15,21 @@ FloorKind = Literal["noise", "nondeterminism"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contrast:
-    """Variant minus baseline on one outcome, paired by seed.
+    """Variant minus baseline on one outcome.
 
-    effect, low, high: mean difference and its 95 % t interval, in the metric's own unit; None when fewer than two
-        seeds are paired.
-    differences: one per entry of `seeds`.
+    method: `seed-blocked` is judged with all variants of the study, by one residual; `own pairs` rests on this arm's and the
+        baseline's runs alone: of a study with one variant, of the placebo, of an arm whose control failed, and of one whose
+        spread is unlike the others' (labelled `OWN VARIANCE`).
+    family: variants judged together, over which interval and p are simultaneous; 1 for an arm by itself.
+    effect, low, high: difference and its 95 % interval, in the metric's own unit; None where the runs give none. In a study
+        with lost runs the effect is that of the incomplete layout, not the mean of `differences`.
+    inner_low, inner_high: the interval that has to lie inside the smallest effect for `no effect`; simultaneous too.
+    seeds: in which both arms have a value. differences: one per entry of `seeds`; the two means are over them as well.
+    beats: share of these seeds in which the arm is better (higher, for an outcome without a better side); a tie is a half.
+    hedges_g: difference over the sd of single runs, corrected for their number.
+    p_value: adjusted for `family`. own_p: of the arm's own paired t; signflip_p: exact; neither is adjusted.
+    residual_sd: of a run after arm and seed are taken out, in the metric's own unit. df: of the error.
+    rho: measured between all arms judged together, over seeds.
     verdict: `none` when a control failed: a contaminated or no-op arm gets no verdict.
     floor: the larger of the two floors of this outcome; an effect that is not larger has no verdict either.
     labels: `LOW POWER`, ...
@@ -33,14 +44,24 @@ class Contrast:
     metric: str
     unit: str
     primary: bool
+    method: Literal["seed-blocked", "own pairs"]
+    family: int
     effect: float | None
     low: float | None
     high: float | None
+    inner_low: float | None
+    inner_high: float | None
     seeds: tuple[int, ...]
     differences: tuple[float, ...]
     baseline_mean: float | None
     arm_mean: float | None
+    beats: float | None
+    hedges_g: float | None
     p_value: float | None
+    own_p: float | None
+    signflip_p: float | None
+    residual_sd: float | None
+    df: int
     rho: float | None
     verdict: VerdictKind
     seeds_needed: int | None
@@ -48,6 +69,25 @@ class Contrast:
     sentence: str
     floor: float | None = None
     bundle: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DivergenceRate:
+    """How often an arm diverged, beside the baseline: an outcome of its own, over all runs that finished or diverged.
+
+    runs: seeds in which both did either. low, high: 95 % Clopper-Pearson interval of the arm's rate.
+    p_value: Fisher's exact test, two-sided, Holm over the variants.
+    """
+
+    arm: str
+    count: int
+    baseline_count: int
+    runs: int
+    rate: float
+    low: float
+    high: float
+    p_value: float
+    sentence: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,12 +146,98 @@ class RunReading:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetricInfo:
-    """name, unit, definition; lower_is_better: None for an outcome with no better side."""
+    """name, unit, definition; lower_is_better: None for an outcome with no better side. cadence: where runs are compared."""
 
     name: str
     unit: str
     definition: str
     lower_is_better: bool | None
+    cadence: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rung:
+    """One cadence of one curve: what it would have shown, of every arm.
+
+    every: `20 steps`, of the baseline for evaluations, of each arm for rows of a log. points: looks or rows of a baseline run.
+    before_first: share of the curve's fall that lies before the first of them, the mean over seeds of the arm where it is most,
+    latest; None where nothing falls. peak: of the gradient norm, the highest that the rows show by the highest of all steps,
+    likewise of the arm where it is least. flips: `batch_size=64: lowers -> undecided`. truthful: no flip, and little before the
+    first.
+    """
+
+    every: str
+    points: int
+    first_step: int
+    before_first: float | None
+    latest: str | None
+    peak: float | None
+    flips: tuple[str, ...]
+    truthful: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adequacy:
+    """How coarsely one curve could have been recorded without telling something else.
+
+    curve: `eval loss`, `train loss` or `grad norm`. metric: whose verdicts are read again at every cadence: the primary one
+    where it is read from this curve. rungs: densest first, the first of them the record itself. coarsest: the last cadence up
+    to which every one is truthful; None where not even the record is. advice: log-spaced looks and their cost; '' where there
+    is none to give.
+    """
+
+    curve: str
+    metric: str
+    rungs: tuple[Rung, ...]
+    coarsest: str | None
+    sentence: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeyMoved:
+    """A key in which two configs differ, or several that move as one.
+
+    moves: {dotted key: (first, second)}. brings: {derived quantity: (before, after)} of what comes with it by itself.
+    """
+
+    name: str
+    moves: dict[str, tuple[Any, Any]]
+    brings: dict[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attribution:
+    """How much of the difference between two configs each key makes, in the primary metric, over seeds with all corners.
+
+    total, alone, interaction: what each key does by itself from the first config, and what they do only together; they add
+        up to the total. shapley: the interaction divided evenly instead; adds up as well. No part has a share where `refused`
+        says why nothing is divided.
+    told: names of the parts that are told from 0, Holm over all of them. told_evenly: of shapley's, which are had from every
+        corner, and so are the surer ones where the keys hardly interact.
+    orders: in which the keys were moved, where not every corner was run; 0 where all were.
+    sentence: the answer; even: the second reading. left_out: seeds that lack a corner, in words.
+    """
+
+    metric: str
+    unit: str
+    first: str
+    second: str
+    keys: tuple[KeyMoved, ...]
+    seeds: tuple[int, ...]
+    left_out: tuple[str, ...]
+    orders: int
+    corners: tuple[dict[str, Any], ...]
+    labels: tuple[str, ...]
+    total: Part | None = None
+    alone: tuple[Part, ...] = ()
+    interaction: Part | None = None
+    shapley: tuple[Part, ...] = ()
+    told: tuple[str, ...] = ()
+    told_evenly: tuple[str, ...] = ()
+    refused: str = ""
+    sentence: str = ""
+    even: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,6 +255,8 @@ class Analysis:
     """[{name, axis, level, kind, changes, bundle, derived, question, expect, source}], the baseline first."""
     contrasts: tuple[Contrast, ...]
     """Primary metric first, arm by arm in plan order; then the secondary outcomes."""
+    divergences: tuple[DivergenceRate, ...]
+    """Of the variants, in plan order; empty where no run of the baseline or of a variant diverged."""
     replays: tuple[ReplayedLevel, ...]
     controls: tuple[Control, ...]
     runs: tuple[RunReading, ...]
@@ -139,6 +267,11 @@ class Analysis:
     notes: tuple[str, ...]
     complete: bool
     """Whether every run of the plan has an outcome."""
+    adequacy: tuple[Adequacy, ...] = ()
+    """How coarse a cadence each curve bears; empty where no run has left a record of its own."""
+
+    attribution: Attribution | None = None
+    """Of a study between two configs."""
 
     def floor(self, kind: FloorKind, metric: str | None = None) -> float | None:
         """A floor of an outcome, the primary metric's by default; None where it was not measured."""

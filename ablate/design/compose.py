@@ -40,11 +40,13 @@ class Request:
     axes: names from `axis=a,b`; None when no axis was named.
     swept: {key: values} of `key=a,b`.
     fixed: everything else, as typed; it holds for the baseline and for every arm.
+    made: axes that were neither named nor swept, but made of something else that was typed.
     """
 
     axes: tuple[str, ...] | None = None
     swept: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     fixed: tuple[str, ...] = ()
+    made: tuple[Axis, ...] = ()
 
 
 def conf_dir() -> Path:

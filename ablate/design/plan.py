@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ablate.design.axis import RULES, Axis, Kind, show
+from ablate.design.corners import Corners
 from ablate.design.leaves import changed, covered
 from ablate.record.digest import digest_of
 from ablate.typed import built
@@ -110,6 +111,13 @@ class Plan:
     notes: tuple[str, ...] = ()
     app: dict[str, Any] | None = None
     """Of a study on a Hydra app that is not ours: `seed_key`, `lower_is_better`; its metric is a value that main returns."""
+    bisect: dict[str, Any] | None = None
+    """Of a study between two configs: its `Corners`."""
+
+    @property
+    def corners(self) -> Corners | None:
+        """Of two configs that `ablate bisect` compares; None in any other study."""
+        return None if self.bisect is None else Corners.from_json(self.bisect)
 
     @property
     def baseline(self) -> Arm:
@@ -128,6 +136,8 @@ class Plan:
         axis = self.axis(arm.axis) if arm.axis else None
         if axis is None or not axis.moves or axis.kind == "placebo":
             return ""
+        if self.bisect is not None and len(arm.changes) > 1:  # their values stand in a table of their own
+            return f"bundle: {arm.name.replace('+', ' + ')}"
         pairs = changed(self.baseline.config, arm.config)
         order = sorted(pairs, key=lambda key: [not covered(key, [move]) for move in axis.moves])
         after = {key: f"{pairs[key][1]:.3g}" if key in axis.follows else show(pairs[key][1]) for key in order}
@@ -151,6 +161,8 @@ class Plan:
         value = {key: item for key, item in self.to_json().items() if key not in ("command", "notes", "accepted")}
         if self.app is not None:
             return value
+        if self.bisect is not None:  # not how the two configs were typed
+            value["bisect"] = {key: item for key, item in self.bisect.items() if key not in ("first", "second")}
         return value | {"arms": [arm | {"config": what_counts(arm["config"])} for arm in value["arms"]]}
 
     def to_json(self) -> dict[str, Any]:
@@ -175,6 +187,8 @@ def _check(plan: Plan) -> None:
     axes, arms = {axis.name for axis in plan.axes}, {arm.name for arm in plan.arms}
     strange = [arm.axis for arm in plan.arms[1:] if arm.axis not in axes]
     strange += [run.arm for run in plan.runs if run.arm not in arms]
+    if (corners := plan.corners) is not None:
+        strange += [name for name in map(corners.arm, corners.numbers) if name not in arms]
     if strange or not plan.arms:
         raise ValueError(f"there is no {strange[0]!r} in it" if strange else "there is no arm in it")
     numbers = [plan.smallest_effect, *(number for arm in plan.arms for number in arm.derived.values())]

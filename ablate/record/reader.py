@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ablate.errors import RecordError
@@ -125,6 +126,10 @@ class EvalCurve:
     def __len__(self) -> int:
         return len(self.step)
 
+    def at(self, looks: NDArray[np.int64]) -> EvalCurve:
+        """The same curve at some of its looks. looks: their indices."""
+        return EvalCurve(*(getattr(self, field.name)[looks] for field in fields(self)))
+
 
 @dataclass(frozen=True, slots=True)
 class Evals:
@@ -133,21 +138,14 @@ class Evals:
     table: pa.Table
 
     def metrics(self, split: str = "held_out") -> list[str]:
-        rows = zip(self.table["split"].to_pylist(), self.table["metric"].to_pylist(), strict=True)
-        return sorted({metric for name, metric in rows if name == split})
+        return sorted(pc.unique(self.table.filter(pc.equal(self.table["split"], split))["metric"]).to_pylist())
 
     def curve(self, metric: str, split: str = "held_out") -> EvalCurve:
         """sum / count at every look; empty where the metric was not evaluated."""
-        keep = np.asarray(
-            [
-                name == metric and part == split
-                for name, part in zip(self.table["metric"].to_pylist(), self.table["split"].to_pylist(), strict=True)
-            ],
-            dtype=bool,
-        )
+        rows = self.table.filter(pc.and_(pc.equal(self.table["metric"], metric), pc.equal(self.table["split"], split)))
 
         def column(name: str) -> NDArray[np.float64]:
-            return np.asarray(self.table[name].to_numpy()[keep], dtype=np.float64)
+            return np.asarray(rows[name].to_numpy(), dtype=np.float64)
 
         total, count = column("sum"), column("count").astype(np.int64)
         value = total / np.maximum(count, 1)

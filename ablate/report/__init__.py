@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ablate.report.adequacy import print_adequacy as print_adequacy
+    from ablate.report.attribution import print_shares_json as print_shares_json
     from ablate.report.build import build_report as build_report
     from ablate.report.listing import print_axes as print_axes
     from ablate.report.listing import print_plan as print_plan
@@ -16,13 +18,24 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "build_report": "build",
+    "print_shares_json": "attribution",
     "print_report": "terminal",
+    "print_adequacy": "adequacy",
     "print_replay": "terminal",
     "print_plan": "listing",
     "print_axes": "listing",
     "print_state": "state",
 }
-__all__ = ["build_report", "print_axes", "print_plan", "print_replay", "print_report", "print_state"]
+__all__ = [
+    "build_report",
+    "print_adequacy",
+    "print_axes",
+    "print_plan",
+    "print_replay",
+    "print_report",
+    "print_shares_json",
+    "print_state",
+]
 
 
 def __getattr__(name: str) -> Any:

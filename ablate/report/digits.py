@@ -55,6 +55,11 @@ def figure(value: float | None, digits: int = 3) -> str:
     return number(value, max(0, digits - 1 - power) if power > -5 else _MOST_DECIMALS + 1)
 
 
+def p_value(value: float | None) -> str:
+    """Two digits: 0.0079; below 0.0001 nobody tells them apart."""
+    return "< 0.0001" if value is not None and value < 1e-4 else figure(value, 2)
+
+
 def plain(value: float) -> str:
     """A count or a setting, as short as it is exact: 128, 0.5, 1e-04."""
     return number(value, 0) if float(value).is_integer() else f"{value:g}".replace("-", MINUS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ablate.analysis.power import seeds_needed, smallest_detectable
+from ablate.analysis.blocked_power import detectable_effect, seeds_to_decide
 from ablate.analysis.precedent import Spread
 from ablate.design.plan import Plan
 
@@ -21,12 +21,18 @@ def training_steps(plan: Plan, known: Forecast) -> tuple[int, int]:
     return planned - known.saved_steps, sum(steps[arm.name] * len(plan.seeds_of(arm)) for arm in plan.arms)
 
 
+def num_variants(plan: Plan) -> int:
+    """Over how many contrasts the intervals will be simultaneous."""
+    return max(1, sum(not arm.replayed and arm.kind not in ("placebo", "repeat") for arm in plan.arms[1:]))
+
+
 def detectable(plan: Plan, spread: Spread | None) -> dict[int, float]:
-    """{seeds: smallest effect that so many find with a chance of 80 %}, in the metric's unit, or in sd without a spread."""
+    """{seeds: smallest effect that so many find with a chance of 80 %}, in the metric's unit, or in residual sd without one."""
     sd = 1.0 if spread is None else spread.sd
-    return {n: smallest_detectable(n, sd) for n in sorted({*SEEDS, len(plan.seeds)}) if n > 1}
+    seeds = sorted({*SEEDS, len(plan.seeds)})
+    return {n: detectable_effect(n, num_variants(plan), sd) for n in seeds if n > 1}
 
 
 def seeds_for(plan: Plan, spread: Spread) -> int | None:
     """Seeds that would decide whether there is an effect of the size that matters."""
-    return seeds_needed(spread.sd, plan.smallest_effect)
+    return seeds_to_decide(spread.sd, plan.smallest_effect, num_variants(plan))

@@ -6,6 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from ablate.report.adequacy import adequacy_section
+from ablate.report.attribution import section
 from ablate.report.markup import Markup, el, embedded_json, join
 from ablate.report.payload import payload
 from ablate.report.record_sections import controls, reproduce, runs
@@ -18,12 +20,14 @@ def page(view: View, folder: Path) -> str:
     curves = payload(view, folder)
     body = join(
         header(view),
+        section(view.analysis),
         contrasts(view),
         controls_line(view),
         findings(view),
         _curves(int(curves["window"])),
         outcomes(view),
         replays(view),
+        adequacy_section(view),
         controls(view),
         runs(view),
         reproduce(view, folder),

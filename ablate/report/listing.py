@@ -14,7 +14,7 @@ from ablate.design.axis import Axis, show
 from ablate.design.leaves import leaf_or_absent
 from ablate.design.plan import Arm, Plan
 from ablate.report import digits
-from ablate.report.forecast import detectable, seeds_for, training_steps
+from ablate.report.forecast import detectable, num_variants, seeds_for, training_steps
 from ablate.report.pen import columns, labelled, say, words
 
 if TYPE_CHECKING:
@@ -178,14 +178,16 @@ def _finds(plan: Plan, spread: Spread | None) -> str:
     """The smallest effects that so many seeds would find, and what that rests on."""
     unit = " sd" if spread is None else ""
     effects = [f"{digits.figure(effect, 2)}{unit} with {n} seeds" for n, effect in detectable(plan, spread).items()]
-    text = f"effects of {digits.joined(effects)} (80 % power at 5 %)"
+    variants = num_variants(plan)
+    together = f" over {variants} variants together" if variants > 1 else ""
+    text = f"effects of {digits.joined(effects)} (80 % power at 5 %{together})"
     if spread is None:
-        return f"{text}; sd of the paired differences in {plan.metric}: no earlier study of this baseline says it"
+        return f"{text}; residual sd of {plan.metric}: no earlier study of this baseline says it"
     rho = f", rho {spread.rho:.2f}" if spread.rho is not None else ""
     source = f"{digits.counted(spread.num_contrasts, 'contrast')} in {', '.join(spread.studies)}"
     needed = seeds_for(plan, spread)
     decides = "more than 1,000 seeds" if needed is None else f"about {digits.counted(needed, 'seed')}"
     return (
-        f"{text}; sd of the paired differences {digits.figure(spread.sd, 2)}{rho}, from {source}; "
+        f"{text}; residual sd {digits.figure(spread.sd, 2)}{rho}, from {source}; "
         f"{plan.smallest_effect:g} is decided by {decides}"
     )

@@ -9,7 +9,7 @@ from ablate.report.marks import Scale, bar, ruler
 from ablate.report.markup import Markup, el, join
 from ablate.report.payload import style
 from ablate.report.strips import scale
-from ablate.report.view import OutcomeView, Row, View, floors_sentence, looked_differently, named
+from ablate.report.view import OutcomeView, Row, View, beats_what, floors_sentence, looked_differently, named
 
 
 def header(view: View) -> Markup:
@@ -62,9 +62,9 @@ def contrasts(view: View) -> Markup | None:
 def _key(view: View) -> str:
     definition = view.metric.definition.rstrip(".")
     return (
-        f"Variant minus baseline, paired by seed; {view.direction}. Line: 95 % t interval of this contrast alone, not "
-        f"corrected for the number of contrasts. Dots: one seed each. Shaded: smaller than "
-        f"±{view.analysis.smallest_effect:g}, too small to matter. {floors_sentence(view)} "
+        f"Variant minus baseline; {view.direction}. Lines: {view.method}; a placebo is judged by itself. Dots: one seed each. "
+        f"Shaded: smaller than ±{view.analysis.smallest_effect:g}, too small to matter. Under the verdict: share of seeds, "
+        f"Hedges g (effect over the sd of single runs), p (adjusted for the variants). {floors_sentence(view)} "
         f"{view.metric.name}: {definition}."
     )
 
@@ -76,7 +76,7 @@ def _contrast(row: Row, common: Scale, floor: float, view: View) -> Markup:
         el("td", row.effect, class_="number effect"),
         el("td", row.interval, class_="number interval"),
         el("td", bar(row.contrast, common, floor, f"{row.effect}, {row.interval}"), class_="picture"),
-        el("td", chip(row), class_="verdict"),
+        el("td", chip(row), _sure(row, view), class_="verdict"),
         title=row.contrast.sentence,
         class_=f"tone-{row.tone}",
     )
@@ -86,6 +86,13 @@ def chip(row: Row) -> Markup:
     """The verdict as a word in a frame; what qualifies it stands beside it."""
     remark = el("span", row.remark, class_="remark") if row.remark else None
     return join(el("span", row.verdict, class_=f"chip {row.tone}"), " ", remark)
+
+
+def _sure(row: Row, view: View) -> Markup | None:
+    """How sure, in the order in which it is to be read; p last."""
+    if row.contrast.effect is None:
+        return None
+    return el("small", f"{beats_what(view.metric)} in {row.beats} · g {row.hedges_g} · p {row.p}", class_="sure")
 
 
 def _ruler(common: Scale, floor: float) -> Markup:
@@ -145,8 +152,9 @@ def outcomes(view: View) -> Markup | None:
         ),
         el(
             "p",
-            "Mean over seeds; below it the difference from the baseline with its 95 % interval. Only "
-            f"{view.metric.name} was declared as the question beforehand: with many outcomes, some differ by chance.",
+            "Mean over seeds; below it the difference from the baseline with its 95 % interval, simultaneous over the variants "
+            f"but not over the outcomes. Only {view.metric.name} was declared as the question beforehand: with many outcomes, "
+            "some differ by chance.",
             class_="key",
         ),
     )

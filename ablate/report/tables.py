@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ablate.report import digits
-from ablate.report.view import Row, View, floors_sentence, looked_differently, named
+from ablate.report import attribution, digits
+from ablate.report.adequacy import adequacy_rows
+from ablate.report.view import Row, View, beats_what, floors_sentence, looked_differently, named
 
 _TEX = str.maketrans(
     {
@@ -43,13 +44,21 @@ def markdown(view: View) -> str:
         + ("" if analysis.complete else " **Not complete.**"),
         "## What it says",
         "\n".join(f"- {_md(sentence)}" for sentence in view.conclusions),
+        *_md_attribution(view),
         "## Contrasts with the baseline",
-        _md_table(("arm", "effect", "95 % interval", "seeds", "verdict"), [_md_row(row) for row in view.primary]),
+        _md_table(
+            ("arm", "effect", "95 % interval", "seeds", "verdict", beats_what(view.metric), "Hedges g", "p"),
+            [_md_row(row) for row in view.primary],
+        ),
+        f"Intervals: {view.method}; a placebo is judged by itself. p is adjusted for the variants."
+        if view.primary
+        else "",
         *(f"`{axis}`: {_md(looked_differently(levels))}." for axis, levels in view.replays.items()),
         *(f"`{arm}`: {_md(sentence)}." for arm, sentence in view.repeated.items()),
         floors_sentence(view),
         "## Means over seeds",
         _md_means(view),
+        *_md_adequacy(view),
         "## Controls",
         _md_controls(view),
         "## Reproduce",
@@ -95,12 +104,30 @@ def _caption(view: View) -> str:
     )
     text = (
         f"Effect of each change on {view.metric.name} ({view.direction}): variant minus baseline, "
-        f"mean over n = {len(analysis.seeds)} seeds paired by seed, with the 95 % interval of a paired t test per contrast, "
-        f"not corrected for multiple comparisons. Smallest effect that matters: {analysis.smallest_effect:g}.{budget}"
+        f"n = {len(analysis.seeds)} seeds; {view.method}; a placebo is judged by itself. "
+        f"Smallest effect that matters: {analysis.smallest_effect:g}.{budget}"
     )
     if view.floors:
         text += f" {floors_sentence(view)}"
     return _tex(text)
+
+
+def _md_attribution(view: View) -> tuple[str, ...]:
+    about = view.analysis.attribution
+    if about is None:
+        return ()
+    keys = [_md(line) for line in (*map(attribution.key_line, about.keys), *about.left_out)]
+    cells = [tuple(map(_md, row)) for row in attribution.rows(about)]
+    return "## What makes the difference", _md_table(attribution.HEAD, cells), "\n".join(f"- {line}" for line in keys)
+
+
+def _md_adequacy(view: View) -> tuple[str, ...]:
+    found = view.analysis.adequacy
+    if not found:
+        return ()
+    head, rows = adequacy_rows(found)
+    said = [f"- {_md(digits.typeset(text))}" for one in found for text in (one.sentence, one.advice) if text]
+    return "## Was it looked at often enough?", "\n".join(said), _md_table(head, [tuple(map(_md, row)) for row in rows])
 
 
 def _md_row(row: Row) -> tuple[str, ...]:
@@ -108,7 +135,7 @@ def _md_row(row: Row) -> tuple[str, ...]:
     decimals = digits.effect_decimals(row.contrast.effect or 0.0, row.contrast.low, row.contrast.high)
     seeds = ", ".join(digits.number(difference, decimals) for difference in differences)
     verdict = f"**{row.verdict}** {row.remark}".rstrip()
-    return (_md(row.arm.change), row.effect, row.interval, seeds, verdict)
+    return (_md(row.arm.change), row.effect, row.interval, seeds, verdict, row.beats, row.hedges_g, _md(row.p))
 
 
 def _md_means(view: View) -> str:

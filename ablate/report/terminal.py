@@ -12,6 +12,8 @@ from rich.table import Table
 
 from ablate.analysis.values import Analysis, ReplayedLevel
 from ablate.report import digits
+from ablate.report.adequacy import brief
+from ablate.report.attribution import print_attribution
 from ablate.report.curves import read_curves
 from ablate.report.pen import STYLES, columns, labelled, say, whole_line, widest, words
 from ablate.report.strips import scale, sparkline, strip
@@ -26,6 +28,7 @@ def print_report(analysis: Analysis, folder: Path, console: Console) -> None:
     """Table, controls, conclusions and the page's path, in that order: the last lines are what a person wants to know."""
     view = make_view(analysis)
     _header(view, console)
+    print_attribution(analysis, console)
     name_width = _contrasts(view, console)
     _replays(view, console, name_width)
     console.print()
@@ -36,6 +39,8 @@ def print_report(analysis: Analysis, folder: Path, console: Console) -> None:
     console.print()
     for sentence in view.conclusions:
         labelled(console, "•", sentence, width=2)
+    if line := brief(analysis.adequacy):
+        labelled(console, "•", line, width=2)
     console.print()
     whole_line(console, f"page  {folder / 'report.html'}")
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ablate.analysis.contrasts import ONE_SIDED
+from ablate.analysis.method import method
 from ablate.analysis.values import Analysis, Contrast, Control, Floor, MetricInfo, ReplayedLevel, RunReading
 from ablate.design.axis import show
 from ablate.report import digits
@@ -43,7 +44,10 @@ class ArmView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One contrast as it is read. tone: good, bad, moved, still, open, broken or floor; decides the colour only."""
+    """One contrast as it is read. tone: good, bad, moved, still, open, broken or floor; decides the colour only.
+
+    beats: share of seeds in which the arm is better, or higher where there is no better side. p: adjusted for the variants.
+    """
 
     arm: ArmView
     contrast: Contrast
@@ -51,6 +55,9 @@ class Row:
     interval: str
     verdict: str
     remark: str
+    beats: str
+    hedges_g: str
+    p: str
     tone: str
 
 
@@ -92,13 +99,15 @@ class View:
     """The whole report. primary: a row per variant; placebo rows come last. replays: observation axes by name. floors: the two
     A/A floors, as far as they were measured.
 
-    troubles: (status, sentence naming the runs) for all that did not finish. headline: every verdict in one sentence.
+    method: what the primary metric's intervals are. troubles: (status, sentence naming the runs) for all that did not finish.
+    headline: every verdict in one sentence.
     """
 
     analysis: Analysis
     heading: str
     metric: MetricInfo
     direction: str
+    method: str
     arms: tuple[ArmView, ...]
     primary: tuple[Row, ...]
     outcomes: tuple[OutcomeView, ...]
@@ -147,6 +156,7 @@ def make_view(analysis: Analysis) -> View:
         heading=_heading(analysis, arms),
         metric=metric,
         direction=direction(metric),
+        method=method(analysis.contrasts),
         arms=arms,
         primary=tuple(sorted(rows, key=lambda row: row.arm.kind == "placebo")),
         outcomes=tuple(_outcome(info, arms, analysis) for info in analysis.metrics),
@@ -164,6 +174,11 @@ def direction(metric: MetricInfo) -> str:
     if metric.lower_is_better is None:
         return "no better side"
     return "lower is better" if metric.lower_is_better else "higher is better"
+
+
+def beats_what(metric: MetricInfo) -> str:
+    """What `Row.beats` is a share of: seeds in which the arm `beats baseline`, or is `above baseline`."""
+    return "above baseline" if metric.lower_is_better is None else "beats baseline"
 
 
 def named(metric: MetricInfo) -> str:
@@ -257,6 +272,9 @@ def _row(contrast: Contrast, arm: ArmView, analysis: Analysis) -> Row:
         interval=digits.interval(contrast.low, contrast.high, decimals),
         verdict=verdict,
         remark=", ".join(remarks),
+        beats=digits.percent(contrast.beats),
+        hedges_g=digits.figure(contrast.hedges_g, 2),
+        p=digits.p_value(contrast.p_value),
         tone="floor" if verdict == "noise floor" else TONES[contrast.verdict],
     )
 

@@ -105,7 +105,7 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
 def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> tuple[list[Axis], list[str]]:
     """The named axes, then one per swept key; notes on their levels."""
     names = list(base["study"]["axes"]) if request.axes is None else list(request.axes)
-    named = composer.axes(names)
+    named = [*composer.axes(names), *request.made]
     keys = set(leaves(base))
     for axis in named:
         for key in axis.moves:

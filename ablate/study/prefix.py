@@ -26,8 +26,13 @@ HARMLESS: dict[str, tuple[str, ...]] = {
 FEWEST_STEPS = 10
 """Fewer are not worth it: to save a checkpoint and to begin at it costs about three steps of the default model."""
 
-MEASURES_SPEED = ("samples_per_second",)
-"""Metrics for which a run has to take all its steps itself."""
+_BY_STEPS = ("samples_to:", "steps_to:")
+
+
+def measures_speed(metric: str) -> bool:
+    """Whether a run has to take all its steps itself for this metric. What an outcome of the user's reads nobody can tell."""
+    return metric.endswith("_per_second") or (":" in metric and not metric.startswith(_BY_STEPS))
+
 
 _MARGIN, _ADDED = 1e-5, 2e-6
 """The loop divides the clip norm by the gradient's norm plus 1e-6, in fp32: a norm this little below it counts as clipped."""
@@ -78,7 +83,7 @@ def shared_prefix(
 def sharing(plan: Plan) -> dict[str, Shared]:
     """What every arm that trains can share with the baseline of its seed, by arm, as far as it is known on paper; an arm that
     shares nothing is missing. It says what is possible, whatever `study.share_prefix` is."""
-    if plan.metric in MEASURES_SPEED:
+    if measures_speed(plan.metric):
         return {}
     base = plan.baseline
     num_train = int(base.derived.get("train_examples", 0))

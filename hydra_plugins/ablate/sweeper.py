@@ -11,7 +11,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
     from ablate.design.plan import Run
@@ -19,21 +19,32 @@ if TYPE_CHECKING:
     from ablate.study.foreign import AppStudy
 
 # plan_only: say what would run, and run nothing. typed_in: the folder in which that was typed; the sweeper sets it.
+# bisect: what `ablate bisect` asks, `ablate.study.bisect.Bisect`. as_json: its answer for a program to read.
 # A plain dict, because Hydra runs this module before it is in sys.modules, where a dataclass would look for it.
 # The others are for an app that is not ours, with their defaults: `ablate.study.foreign.Options`.
 _APP = {
     "seed_key": "seed", "seeds": 5, "metric": None, "lower_is_better": True, "smallest_effect": 0.01, "name": None,
     "root": "runs", "workers": None,
 }  # fmt: skip
-_NODE = {"_target_": "hydra_plugins.ablate.sweeper.AblationSweeper", "plan_only": False, "typed_in": None, **_APP}
+_NODE = {
+    "_target_": "hydra_plugins.ablate.sweeper.AblationSweeper", "plan_only": False, "typed_in": None, "bisect": None,
+    "as_json": False, **_APP,
+}  # fmt: skip
 ConfigStore.instance().store(group="hydra/sweeper", name="ablation", node=_NODE, provider="ablate")
 
 
 class AblationSweeper(Sweeper):
     """Baseline and variants, seed by seed, launched by whatever launcher is configured."""
 
-    def __init__(self, plan_only: bool = False, typed_in: str | None = None, **app: Any) -> None:  # noqa: ARG002
-        self.plan_only, self._app = plan_only, app
+    def __init__(
+        self,
+        plan_only: bool = False,
+        typed_in: str | None = None,  # noqa: ARG002
+        bisect: DictConfig | None = None,
+        as_json: bool = False,
+        **app: Any,
+    ) -> None:
+        self.plan_only, self.bisect, self.as_json, self._app = plan_only, bisect, as_json, app
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._context, self._task, self._config = hydra_context, task_function, config
@@ -50,7 +61,7 @@ class AblationSweeper(Sweeper):
         return str(self._config.hydra.launcher._target_).startswith("hydra_plugins.ablate.launcher.")
 
     def _sweep_ours(self, arguments: list[str]) -> int:
-        from ablate.cli import run_sweep
+        from ablate.cli import run_bisect, run_sweep
         from ablate.design.compose import composer_of
         from ablate.errors import ConfigError
 
@@ -59,6 +70,12 @@ class AblationSweeper(Sweeper):
                 what = f"study.{key}" if key != "lower_is_better" and key != "seed_key" else "study.metric"
                 raise ConfigError(f"hydra.sweeper.{key} is for an app that is not ablate's own", f"{what}=...")
         composer = composer_of(self._config.hydra)
+        if self.bisect is not None:
+            asked: Any = OmegaConf.to_container(self.bisect)
+            return run_bisect(
+                composer, arguments, asked, launch=self._launch, plan_only=self.plan_only, local=self._is_local,
+                as_json=self.as_json,
+            )  # fmt: skip
         return run_sweep(composer, arguments, launch=self._launch, plan_only=self.plan_only, local=self._is_local)
 
     def _sweep_app(self, arguments: list[str]) -> int:

@@ -7,7 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from ablate.analysis.contrasts import NOT_BEYOND, BySeed, Question, contrast
+from ablate.analysis.contrasts import NOT_BEYOND, Question, contrast
+from ablate.analysis.family import BySeed, judge_together
+from ablate.analysis.judge import LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
 from ablate.analysis.outcomes import OUTCOMES
 from ablate.analysis.values import Contrast
 
@@ -34,7 +36,35 @@ def ask(
         refused=refused,
         lost=lost,
     )
-    return contrast(question, baseline, arm)
+    return contrast(
+        question, judge_together(question.metric, baseline, {"arm": arm}, smallest_effect)["arm"], baseline, arm
+    )
+
+
+def table(arms: list[list[float | None]], *, smallest_effect: float | None = 0.1) -> list[Contrast]:
+    """Contrasts of several arms, judged together; values of each arm by seed, the baseline first."""
+    by_seed: list[BySeed] = [dict(enumerate(values)) for values in arms]
+    info = OUTCOMES["eval_loss"].info
+    variants = {f"axis={number}": values for number, values in enumerate(by_seed[1:])}
+    found = judge_together(info, by_seed[0], variants, smallest_effect)
+    return [
+        contrast(
+            Question(
+                arm=name,
+                axis="axis",
+                level=1,
+                baseline_level=0,
+                metric=info,
+                primary=smallest_effect is not None,
+                smallest_effect=smallest_effect,
+                num_seeds=len(arms[0]),
+            ),
+            found[name],
+            by_seed[0],
+            values,
+        )
+        for name, values in variants.items()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -158,8 +188,12 @@ def against(placebo: list[float], *, differences: list[float], chance: bool = Fa
         num_seeds=len(differences),
         chance=chance,
     )
-    values = [{s: 3.0 + 0.1 * s + d for s, d in enumerate(arm)} for arm in ([0.0] * len(placebo), differences, placebo)]
-    return contrast(question, *values)
+    baseline, arm, other = (
+        {s: 3.0 + 0.1 * s + d for s, d in enumerate(values)} for values in ([0.0] * len(placebo), differences, placebo)
+    )
+    return contrast(
+        question, judge_together(question.metric, baseline, {"arm": arm}, None)["arm"], baseline, arm, other
+    )
 
 
 def test_an_effect_that_does_not_hold_against_the_placebo_is_withdrawn() -> None:
@@ -199,3 +233,114 @@ def test_the_placebo_only_ever_takes_a_verdict_away() -> None:
         assert second.verdict in (alone.verdict, "undecided")
         withdrawn += second.verdict != alone.verdict
     assert withdrawn > 0
+
+
+SEEDS_MOVE = [0.50, 0.62, 0.41, 0.55, 0.47]
+
+
+def shifted(by: float, noise: list[float]) -> list[float | None]:
+    return [value + by + one for value, one in zip(SEEDS_MOVE, noise, strict=True)]
+
+
+CALM = [[0.01, -0.01, 0.02, -0.02, 0.0], [-0.02, 0.01, 0.0, 0.01, 0.0], [0.0, 0.02, -0.01, 0.01, -0.02]]
+
+
+def test_several_variants_share_one_residual_and_their_intervals_are_simultaneous() -> None:
+    together = table(
+        [list(SEEDS_MOVE), *(shifted(by, noise) for by, noise in zip((0.3, 0.0, 0.15), CALM, strict=True))]
+    )
+    assert [one.verdict for one in together] == ["hurts", "no effect", "hurts"]
+    assert {(one.method, one.family, one.df) for one in together} == {("seed-blocked", 3, 12)}
+    assert len({one.rho for one in together}) == len({one.residual_sd for one in together}) == 1
+    for one in together:
+        assert one.p_value is not None
+        assert one.own_p is not None
+        assert one.effect == pytest.approx(np.mean(one.differences))
+    alone = ask([0.3 + noise for noise in CALM[0]])
+    assert (alone.method, alone.family, alone.df) == ("own pairs", 1, 4)
+
+
+def test_what_stands_beside_the_verdict_is_of_the_pairs() -> None:
+    hurts, *_ = table([list(SEEDS_MOVE), shifted(0.3, CALM[0]), shifted(0.0, CALM[1])])
+    assert (hurts.beats, hurts.signflip_p) == (0.0, 2 / 2**5)
+    assert hurts.hedges_g is not None
+    assert hurts.hedges_g > 1
+    assert hurts.inner_low is not None
+    assert hurts.low is not None
+    assert hurts.low < hurts.inner_low < (hurts.effect or 0.0)
+
+
+def test_an_arm_whose_spread_is_unlike_the_others_says_that_it_is_judged_alone() -> None:
+    rng = np.random.default_rng(4)
+    calm = [[0.5 + 0.01 * value for value in rng.normal(size=10)] for _ in range(5)]
+    wild: list[float | None] = [1.5 + 0.5 * value for value in rng.normal(size=10)]
+    *others, alone = table([*map(list, calm), wild], smallest_effect=0.05)
+    assert OWN_VARIANCE in alone.labels
+    assert (alone.method, alone.df) == ("own pairs", 9)
+    assert "judged by its own pairs, Holm over 5 variants" in alone.sentence
+    assert alone.residual_sd is not None
+    assert {one.method for one in others} == {"seed-blocked"}
+    assert all((one.residual_sd or 0.0) < alone.residual_sd / 5 for one in others)
+
+
+@pytest.mark.parametrize(("seeds", "label"), [(3, LOW_POWER_POOLED_ONLY), (10, POOLED_ONLY)])
+def test_what_only_the_pool_supports_is_undecided_and_says_so(seeds: int, label: str) -> None:
+    """An effect among four variants: in some studies the pool finds it and its own pairs do not."""
+    withheld = []
+    for draw in range(60):
+        values = np.random.default_rng(draw).normal(size=(5, seeds))
+        values[1] += 4.2 / np.sqrt(seeds)
+        one = table(values.tolist(), smallest_effect=0.2)[0]
+        withheld += [one] if label in one.labels else []
+    assert withheld
+    for one in withheld:
+        assert one.verdict == "undecided"
+        assert one.low is not None
+        assert one.high is not None
+        assert one.low * one.high > 0
+        assert "undecided (all arms together would decide it, its own pairs do not" in one.sentence
+
+
+def test_a_lost_run_leaves_the_other_arms_of_its_seed_in_the_analysis() -> None:
+    lost = shifted(0.3, CALM[0])
+    lost[1] = None
+    first, second = table([list(SEEDS_MOVE), lost, shifted(0.0, CALM[1])])
+    assert (first.seeds, first.df, second.df) == ((0, 2, 3, 4), 7, 7)
+    assert first.effect != pytest.approx(float(np.mean(first.differences)), abs=1e-12), "not the complete pairs alone"
+    assert first.effect == pytest.approx(0.3, abs=0.03)
+    assert second.seeds == (0, 1, 2, 3, 4)
+    assert "4 of 5 seeds" in first.labels
+
+
+def test_an_arm_without_the_metric_gets_no_verdict_and_takes_nothing_from_the_others() -> None:
+    values = [list(SEEDS_MOVE), shifted(0.3, CALM[0]), shifted(0.0, CALM[1])]
+    with_it, absent = table([*values, [None] * 5])[:2], table([*values, [None] * 5])[2]
+    assert (absent.verdict, absent.effect, absent.seeds) == ("undecided", None, ())
+    assert "no seed in which both arms have a value of eval_loss" in absent.sentence
+    assert [one.low for one in with_it] == pytest.approx([one.low for one in table(values)], abs=1e-12)
+
+
+def test_arms_without_common_seeds_decide_nothing() -> None:
+    found = table([[0.5, 0.6, None, None], [None, None, 0.9, 1.0], [None, None, 0.9, 1.1]])
+    assert {(one.verdict, one.effect, one.seeds_needed) for one in found} == {("undecided", None, None)}
+
+
+def test_no_value_anywhere_is_undecided_everywhere() -> None:
+    assert {one.verdict for one in table([[None, None], [None, math.nan], [math.inf, None]])} == {"undecided"}
+    assert {one.verdict for one in table([[None, None], [0.1, 0.2], [0.2, 0.1]])} == {"undecided"}
+
+
+def test_constant_outcomes_of_several_arms_are_no_proof() -> None:
+    found = table([[0.5] * 4, [0.7] * 4, [0.5] * 4])
+    assert {(one.verdict, one.low) for one in found} == {("undecided", None)}
+    assert "the difference is 0.200 in each of 4 seeds" in found[0].sentence
+
+
+def test_one_seed_of_several_arms_has_no_interval() -> None:
+    found = table([[0.5], [0.7], [0.4]])
+    assert {(one.verdict, one.effect, one.low) for one in found} == {("undecided", None, None)}
+
+
+@pytest.mark.parametrize("margin", [0.0, -0.1])
+def test_a_margin_that_is_not_positive_claims_no_effect_of_nothing(margin: float) -> None:
+    assert ask([0.01, -0.01, 0.02, -0.02, 0.00], smallest_effect=margin).verdict == "undecided"

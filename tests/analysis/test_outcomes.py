@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablate.analysis.curves import falling, valley
-from ablate.analysis.outcomes import OUTCOMES, Record, check_metric, spread
+from ablate.analysis.eval_outcomes import lower_is_better
+from ablate.analysis.outcomes import OUTCOMES, Record, check_metric, check_recorded, one_slip, outcome
+from ablate.analysis.step_outcomes import spread
 from ablate.errors import ConfigError
 from ablate.record.columns import TRACE
 from ablate.record.reader import EvalCurve, Trace
@@ -165,10 +168,10 @@ def test_spread_needs_thirteen_steps() -> None:
 
 
 def test_every_outcome_is_named_defined_and_has_a_side_or_says_that_it_has_none() -> None:
-    for name, outcome in OUTCOMES.items():
-        assert outcome.info.name == name
-        assert outcome.info.definition.endswith(".")
-        assert outcome.info.lower_is_better in (True, False, None)
+    for name, one in OUTCOMES.items():
+        assert one.info.name == name
+        assert one.info.definition.endswith(".")
+        assert one.info.lower_is_better in (True, False, None)
         check_metric(name)
 
 
@@ -190,3 +193,152 @@ def test_the_noise_scale_is_read_where_it_was_recorded() -> None:
 
 def test_the_share_of_spikes() -> None:
     assert value("grad_norm_spikes", norms=[1.0] * 15 + [9.0] + [1.0] * 4) == pytest.approx(1 / 20)
+
+
+def test_the_gradient_norms_99_percent_quantile_needs_67_steps() -> None:
+    norms = [float(k) for k in range(1, 68)]
+    assert value("grad_norm_p99", norms=norms[:66]) is None
+    assert value("grad_norm_p99", norms=norms) == pytest.approx(67.0, abs=0.01)
+
+
+def test_the_coefficient_of_variation_sees_rare_spikes_which_the_spread_leaves_out() -> None:
+    calm, spiky = [1.0] * 400, [1.0] * 398 + [30.0] * 2
+    assert value("grad_norm_cv", norms=calm) == 0.0
+    assert value("grad_norm_spread", norms=spiky) == value("grad_norm_spread", norms=calm) == 0.0
+    by_hand = np.std(spiky, ddof=1) / np.mean(spiky)
+    assert value("grad_norm_cv", norms=spiky) == pytest.approx(by_hand)
+    assert value("grad_norm_cv", norms=[2 * norm for norm in spiky]) == pytest.approx(by_hand)
+    assert value("grad_norm_cv", norms=[0.0] * 20) is None
+
+
+def test_the_overfit_gap_is_the_final_eval_loss_less_the_late_training_loss() -> None:
+    assert value("overfit_gap", loss=[9.0] * 18 + [0.25, 0.75]) == pytest.approx(0.55 - 0.5)
+
+
+def test_the_share_of_the_fall_before_the_first_look() -> None:
+    assert value("eval_loss_before_first_look") == pytest.approx(0.1 / 0.2)
+    assert value("eval_loss_before_first_look", common=[0, 128, 192]) == pytest.approx(1.0)
+    assert value("eval_loss_before_first_look", common=[64, 128, 192]) is None
+
+
+def test_tokens_per_second() -> None:
+    assert value("tokens_per_second", tokens=[10 * k for k in range(1, 21)]) == pytest.approx(40.0)
+    assert value("tokens_per_second") is None
+
+
+def record(samples: list[int], **curves: list[float]) -> Record:
+    made = {name: curve(samples, values) for name, values in curves.items()}
+    return Record(trace=trace([1.0] * 20), curves=made, common=np.asarray(samples))
+
+
+def test_any_recorded_metric_is_read_by_its_name() -> None:
+    made = record([0, 64, 128, 192, 256], f1=[0.1, 0.5, 0.9, 0.7, 0.8], distance=[4.0, 2.0, 1.0, 3.0, 2.5])
+    assert outcome("eval_f1")(made) == 0.8
+    assert outcome("best_eval_f1")(made) == 0.9
+    assert outcome("eval_f1").info.lower_is_better is False
+    assert outcome("lowest_eval_distance")(made) == 1.0
+    assert outcome("highest_eval_distance")(made) == 3.0
+    assert outcome("eval_distance").info.lower_is_better is None
+    assert outcome("eval_f1_before_first_look")(made) == pytest.approx(0.4 / 0.8)
+    assert outcome("eval_f1_area")(made) == pytest.approx((0.3 + 0.7 + 0.8 + 0.75) / 4)
+    # What rises and then falls is smooth for a metric that is to rise: only the last point zigzags.
+    assert outcome("eval_f1_roughness")(made) == pytest.approx(np.sqrt(2 * 0.05**2 / 5))
+    assert outcome("eval_f1")(record([0, 64], loss=[1.0, 0.5])) is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "side"),
+    [("loss", True), ("token_error", True), ("top5-accuracy", False), ("loss_score", None), ("x", None)],
+)
+def test_the_better_side_is_told_by_the_words_of_a_name_that_do_not_contradict(metric: str, side: bool | None) -> None:
+    assert lower_is_better(metric) is side
+
+
+def test_best_of_a_metric_whose_better_side_is_unknown_is_refused_with_what_to_type() -> None:
+    with pytest.raises(ConfigError, match="which side of distance is the better one") as caught:
+        check_metric("best_eval_distance")
+    assert caught.value.fix == "study.metric=lowest_eval_distance or study.metric=highest_eval_distance"
+
+
+@pytest.mark.parametrize(
+    "typed", ["eval_los", "eval_lsos", "eval_losss", "eval_acuracy", "eval_loss_aera", "best_eval_los"]
+)
+def test_a_slip_of_the_hand_is_not_taken_for_another_metric(typed: str) -> None:
+    with pytest.raises(ConfigError, match="is not an outcome; did you mean"):
+        check_metric(typed)
+
+
+@given(st.text("abc", min_size=1, max_size=6), st.integers(0, 5), st.sampled_from(["cut", "swap", "wrong", "more"]))
+def test_one_slip_is_one_letter(word: str, place: int, how: str) -> None:
+    place = min(place, len(word) - 1)
+    swapped = word[:place] + word[place : place + 2][::-1] + word[place + 2 :]
+    slips = {
+        "cut": word[:place] + word[place + 1 :],
+        "swap": swapped,
+        "wrong": word[:place] + "z" + word[place + 1 :],
+        "more": word[:place] + "z" + word[place:],
+    }
+    assert one_slip(slips[how], word) == one_slip(word, slips[how]) == (slips[how] != word)
+    assert not one_slip(f"{word}zz", word)
+    assert not one_slip(f"z{word}"[:-1] + "yy", word)
+
+
+def test_a_target_is_reached_on_the_line_between_two_looks() -> None:
+    assert outcome("samples_to:eval_loss:0.65")(record([0, 64, 128], loss=[0.7, 0.6, 0.5])) == pytest.approx(32)
+    assert outcome("steps_to:eval_loss:0.55")(record([0, 64, 128], loss=[0.7, 0.6, 0.5])) == pytest.approx(12)
+    assert outcome("seconds_to:eval_loss:0.5")(record([0, 64, 128], loss=[0.7, 0.6, 0.5])) == pytest.approx(1.28)
+    assert outcome("samples_to:eval_f1:0.5")(record([0, 64, 128], f1=[0.0, 1.0, 0.2])) == pytest.approx(32)
+
+
+def test_a_target_that_holds_from_the_start_takes_nothing_and_one_never_reached_has_no_value() -> None:
+    assert outcome("samples_to:eval_loss:0.9")(record([0, 64], loss=[0.7, 0.6])) == 0.0
+    assert outcome("samples_to:eval_loss:0.1")(record([0, 64], loss=[0.7, 0.6])) is None
+    assert outcome("samples_to:eval_loss:0.1")(record([0, 64], f1=[0.7, 0.6])) is None
+
+
+def test_a_target_is_looked_for_at_the_looks_that_all_runs_have() -> None:
+    made = record([0, 64, 128], loss=[0.7, 0.5, 0.6])
+    sparse = replace(made, common=np.asarray([0, 128]))
+    assert outcome("samples_to:eval_loss:0.6")(made) == pytest.approx(32)
+    assert outcome("samples_to:eval_loss:0.6")(sparse) == 128
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem"),
+    [
+        ("samples_to:eval_loss=0.6", "names no curve and target: expected samples_to:eval_<metric>:<value>"),
+        ("samples_to:loss:0.6", "names no curve and target"),
+        ("steps_to:", "names no curve and target"),
+        ("steps_to:eval_loss:low", "the target 'low' is not a number"),
+        ("steps_to:eval_loss:nan", "the target 'nan' is not a number"),
+        ("seconds_to:eval_x:3", "whether x is to fall to 3 or to rise to it, its name does not say"),
+    ],
+)
+def test_an_incomplete_target_is_refused_with_one_that_is_complete(typed: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_metric(typed)
+    assert problem in caught.value.problem
+    assert "_to:eval_loss:0.6" in (caught.value.fix or "")
+
+
+def test_a_metric_that_no_run_has_evaluated_is_named_with_those_that_were() -> None:
+    check_recorded("eval_f1", [["loss"], ["loss", "f1"]])
+    check_recorded("eval_f1", [])  # nothing has finished yet
+    check_recorded("eval_loss", [["f1"]])  # a standard one has no value then, as ever
+    with pytest.raises(ConfigError) as caught:
+        check_recorded("best_eval_f2_score", [["loss"], ["loss", "f1_score"]])
+    assert "no run has evaluated 'f2_score'; evaluated: f1_score, loss" in caught.value.problem
+    assert (caught.value.fix or "").startswith("study.metric=best_eval_f1_score and another study.name")
+
+
+def test_every_outcome_says_where_runs_are_compared() -> None:
+    for name in (*OUTCOMES, "eval_f1", "best_eval_f1", "samples_to:eval_loss:0.6"):
+        assert outcome(name).info.cadence
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=10))
+def test_no_turn_makes_a_nearer_valley(values: list[float]) -> None:
+    y = np.asarray(values)
+    each = [np.concatenate([falling(y[:turn]), -falling(-y[turn:])]) for turn in range(1, len(y))]
+    nearest_error = min(float(np.sum((y - fit) ** 2)) for fit in [*each, falling(y)])
+    assert float(np.sum((y - valley(y)) ** 2)) == pytest.approx(nearest_error, abs=1e-9)

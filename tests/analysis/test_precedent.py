@@ -9,6 +9,7 @@ import pytest
 
 from ablate.analysis.precedent import earlier_spread
 from ablate.analysis.study import write_analysis
+from ablate.record.rundir import read_json, write_json
 from tests.synthetic import make_plan, write_study
 
 RATE = "learning_rate=0.0001"
@@ -24,9 +25,25 @@ def test_sd_and_rho_are_medians_over_the_contrasts_of_the_same_baseline(tmp_path
     mine = [one for one in analysis.contrasts if one.metric == "eval_loss"]
     found = earlier_spread(tmp_path, plan_of())
     assert found is not None
-    assert found.sd == pytest.approx(np.median([np.std(one.differences, ddof=1) for one in mine]))
+    # One variant and one placebo are two by two: a difference has the variance of two residuals.
+    assert found.sd == pytest.approx(np.median([np.std(one.differences, ddof=1) / 2**0.5 for one in mine]))
     assert found.rho == pytest.approx(np.median([one.rho for one in mine]))
     assert (found.num_contrasts, found.studies) == (2, ("before",))
+
+
+def test_an_older_analysis_without_a_residual_says_the_same(tmp_path: Path) -> None:
+    write_study(tmp_path / "before", arms=[RATE, "placebo"], seeds=6)
+    write_analysis(tmp_path / "before")
+    now = earlier_spread(tmp_path, plan_of())
+    path = tmp_path / "before/analysis.json"
+    stored = read_json(path)
+    for one in stored["contrasts"]:
+        del one["residual_sd"]
+    write_json(path, stored)
+    then = earlier_spread(tmp_path, plan_of())
+    assert now is not None
+    assert then is not None
+    assert then.sd == pytest.approx(now.sd)
 
 
 def test_another_baseline_or_too_few_seeds_say_nothing(tmp_path: Path) -> None:

@@ -11,14 +11,18 @@ import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 
 from ablate import errors
+from ablate.analysis.outcomes import OUTCOMES, PATTERNS, Record
 from ablate.config import Config
 from ablate.record.columns import EVALS, TRACE, meaning
 from ablate.record.rundir import RunDir
 from ablate.record.values import Fingerprint, Manifest, Outcome
+from tests.analysis.test_outcomes import trace
 
 
 @pytest.fixture
@@ -48,6 +52,28 @@ def test_every_config_key_has_a_default_and_a_meaning(repo: Path) -> None:
         wanted |= {f"{field.name}.{one.name}" for one in inner} or {field.name}
     assert set(rows) == wanted
     assert [key for key, text in rows.items() if len(text.split()) < 2] == []
+
+
+def test_outcomes_page_is_what_the_registry_says(repo: Path, made: ModuleType) -> None:
+    assert page(repo, "outcomes.md") == made.outcomes_page(), "run: python docs/make_reference.py"
+
+
+def test_every_outcome_is_documented_with_unit_side_cadence_and_definition(repo: Path) -> None:
+    text = page(repo, "outcomes.md")
+    for name, one in OUTCOMES.items():
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        side = {True: "lower", False: "higher", None: "none"}[one.info.lower_is_better]
+        assert cells[1:] == [one.info.unit, side, one.info.cadence, one.info.definition]
+    for form in PATTERNS[:-1]:
+        assert f"| `{form.partition('<metric>')[0]}" in text
+
+
+def test_the_outcome_of_ones_own_that_the_page_shows_can_be_read(repo: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", page(repo, "outcomes.md"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["lowest_loss"](Record(trace=trace([1.0] * 20), curves={}, common=np.empty(0, dtype=np.int64))) == 0.5
 
 
 def test_record_page_has_the_columns_as_they_are_written(repo: Path, made: ModuleType) -> None:

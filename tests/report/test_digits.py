@@ -81,3 +81,11 @@ def test_a_duration_is_said_in_its_own_unit(seconds: float, shown: str) -> None:
 )
 def test_sentences_get_real_signs_and_settings_stay_as_typed(sentence: str, shown: str) -> None:
     assert digits.typeset(sentence) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, digits.DASH), (1.0, "1.0"), (0.0079365, "0.0079"), (0.0001, "0.00010"), (9e-5, "< 0.0001")],
+)
+def test_p_values_are_two_digits_down_to_where_nobody_tells_them_apart(value: float | None, shown: str) -> None:
+    assert digits.p_value(value) == shown

@@ -13,6 +13,7 @@ from ablate.report.html import page
 from ablate.report.markup import Markup, el, embedded_json
 from ablate.report.view import make_view
 from tests.report.conftest import Study
+from tests.report.made_up import contrast
 from tests.report.test_tables import renamed
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -110,6 +111,25 @@ def test_the_first_screen_has_question_answer_and_table_in_that_order(study: Stu
     ]
     places = [body.index(mark, body.index("<main>")) for mark in marks]
     assert places == sorted(places)
+
+
+def test_how_sure_stands_under_the_verdict_in_the_order_in_which_it_is_read(text: str) -> None:
+    body = own_part(text)
+    row = body[body.index("batch_size 8 → 64</th>") :]
+    row = row[: row.index("</tr>")]
+    marks = ["0.178", "0.160 … 0.196", "<svg", "hurts", "beats baseline in 0 %", "g 21", "p 0.00080"]
+    places = [row.index(mark) for mark in marks]
+    assert places == sorted(places)
+    assert "Lines: 95 % simultaneous intervals over 2 variants (Dunnett), seed-blocked" in body
+
+
+def test_an_outcome_without_a_better_side_is_above_and_does_not_beat(study: Study) -> None:
+    spread = replace(contrast("batch_size=64"), metric="grad_norm_spread", verdict="lowers")
+    text = own_part(
+        page(make_view(replace(study.analysis, metric="grad_norm_spread", contrasts=(spread,))), study.folder)
+    )
+    assert "above baseline in 0 %" in text
+    assert "beats baseline" not in text
 
 
 def test_a_failed_run_and_control_are_named(study: Study) -> None:

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from ablate.analysis.power import smallest_detectable
+from ablate.analysis.blocked_power import detectable_effect
 from ablate.analysis.precedent import Spread
 from ablate.design.plan import Plan
 from ablate.report import print_axes, print_plan
-from ablate.report.forecast import training_steps
+from ablate.report.forecast import detectable, num_variants, training_steps
 from ablate.study.estimate import Cost
 from ablate.study.forecast import Forecast
 from tests.report.conftest import Study
@@ -107,14 +107,24 @@ def test_one_seed_of_the_repeat_is_one_run(study: Study) -> None:
 
 def test_the_smallest_detectable_effect_is_in_sd_until_an_earlier_study_says_more(study: Study) -> None:
     text = plan_text(study.plan, Forecast())
-    assert "effects of 3.3 sd with 3 seeds, 1.7 sd with 5 seeds and 1.2 sd with 8 seeds (80 % power at 5 %)" in text
-    assert "no earlier study of this baseline says it" in text
+    three, five, eight = (f"{detectable_effect(n, 2, 1.0):.1f} sd with {n} seeds" for n in (3, 5, 8))
+    assert f"effects of {three}, {five} and {eight} (80 % power at 5 % over 2 variants together)" in text
+    assert "residual sd of eval_loss: no earlier study of this baseline says it" in text
     spread = Spread(sd=0.01, rho=0.5, num_contrasts=3, studies=("earlier",))
     text = plan_text(study.plan, Forecast(), spread)
-    five = f"{smallest_detectable(5, 0.01):.3f}"
+    five = f"{detectable_effect(5, 2, 0.01):.3f}"
     assert f"{five} with 5 seeds" in text
-    assert "sd of the paired differences 0.010, rho 0.50, from 3 contrasts in earlier" in text
+    assert "residual sd 0.010, rho 0.50, from 3 contrasts in earlier" in text
     assert re.search(r"0\.01 is decided by about \d+ seeds", text)
+
+
+def test_the_more_variants_a_plan_has_the_larger_an_effect_must_be() -> None:
+    one, many = (
+        make_plan("s", arms=(*arms, "placebo"), seeds=5, metric="eval_loss", smallest_effect=0.01)
+        for arms in (["batch_size=64"], ["batch_size=64", "train_ratio=4", "learning_rate=0.0001"])
+    )
+    assert (num_variants(one), num_variants(many)) == (1, 3)
+    assert detectable(one, None)[8] < detectable(many, None)[8]
 
 
 def test_a_number_of_seeds_of_ones_own_is_shown_too(study: Study) -> None:

@@ -32,6 +32,14 @@ def test_markdown_has_header_conclusions_table_controls_and_command(study: Study
     assert study.analysis.command in text
 
 
+def test_markdown_says_how_sure_after_the_verdict_and_p_last(study: Study) -> None:
+    text = markdown(make_view(study.analysis))
+    assert "| arm | effect | 95 % interval | seeds | verdict | beats baseline | Hedges g | p |" in text
+    row = next(line for line in text.splitlines() if line.startswith("| batch\\_size 8 → 64 | 0.178"))
+    assert row.endswith("| **hurts** LOW POWER | 0 % | 21 | 0.00080 |")
+    assert "Intervals: 95 % simultaneous intervals over 2 variants (Dunnett), seed-blocked" in text
+
+
 def test_every_markdown_table_row_has_as_many_cells_as_its_head(study: Study) -> None:
     text = markdown(make_view(renamed(study.analysis, "batch_size=64", "a|b <script>")))
     for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
@@ -43,7 +51,8 @@ def test_latex_says_n_test_interval_correction_and_budget(study: Study) -> None:
     text = latex(make_view(study.analysis))
     caption = re.search(r"\\caption\{(.*)\}", text)
     assert caption
-    for part in ("n = 3", "paired t test", r"95 \% interval", "not corrected", "1024 samples (128 steps"):
+    said = r"95 \% simultaneous intervals over 2 variants (Dunnett), seed-blocked; a placebo is judged by itself"
+    for part in ("n = 3 seeds", said, "1024 samples (128 steps"):
         assert part in caption[1]
     assert r"\toprule" in text
     assert r"train\_ratio 1 $\rightarrow$ 4 & $-0.003$ & [$-0.021$, $0.015$] & undecided" in text

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from ablate.analysis.contrasts import WITHIN_FLOOR
+from ablate.analysis.judge import LOW_POWER_POOLED_ONLY, OWN_VARIANCE
 from ablate.analysis.values import Analysis, Control
 from ablate.report import digits, print_replay, print_report
 from tests.report.conftest import Study
@@ -67,6 +69,16 @@ def test_the_conclusions_come_last_before_the_page(study: Study) -> None:
 def test_undecided_says_how_many_seeds(study: Study) -> None:
     flat = " ".join(shown(study, width=120).split())
     assert "undecided about 9 seeds, LOW POWER" in flat
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_the_longest_labels_fit_too(study: Study, width: int) -> None:
+    labels = (LOW_POWER_POOLED_ONLY, OWN_VARIANCE, "3 of 5 seeds", "SURVIVORS ONLY", WITHIN_FLOOR)
+    loud = contrast("batch_size=64", verdict="undecided", seeds_needed=120, labels=labels)
+    text = shown(study, width=width, contrasts=(loud,))
+    assert max(len(line.rstrip()) for line in text.splitlines() if not line.startswith("page")) <= width
+    table = text[: text.index("mean of seeds")]
+    assert all(word in table for label in labels for word in label.split())
 
 
 def test_a_failed_run_and_a_failed_control_are_named_with_their_sentence(study: Study) -> None:

@@ -22,7 +22,7 @@ from ablate.record.yaml_file import read_yaml
 from tests.synthetic import write_study
 
 SCRIPT = "<script>alert(1)</script>"
-VERBS = (("report",), ("replay", "observe.eval_every=128 samples"), ("status",))
+VERBS = (("report",), ("replay", "observe.eval_every=128 samples"), ("replay",), ("status",))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,48 @@
+"""How often each variant diverged beside the baseline, read from how the runs ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ablate.analysis.divergence import Divergence, divergence
+from ablate.analysis.values import DivergenceRate, RunReading
+from ablate.analysis.words import figure, percent
+from ablate.design.plan import Plan
+
+LEVEL = 0.05
+
+
+def divergences(plan: Plan, speaks: Mapping[str, str], readings: Sequence[RunReading]) -> tuple[DivergenceRate, ...]:
+    """Of the variants that are judged together. Nothing where no run of them or of the baseline diverged.
+
+    A run that failed for another reason gave no answer: its seed is left out of that pair, and it is named among the losses.
+    """
+    names = [plan.baseline.name, *dict.fromkeys(speaks.values())]
+    status = {(run.arm, run.seed): run.status for run in readings}
+    seeds = sorted({seed for _, seed in status})
+    ends = np.asarray([[status.get((name, seed), "missing") for seed in seeds] for name in names])
+    if len(names) < 2 or not np.any(ends == "diverged"):
+        return ()
+    found = divergence(ends == "diverged", np.isin(ends, ("diverged", "finished")))
+    return tuple(_rate(name, one, len(found)) for name, one in zip(names[1:], found, strict=True) if one.runs)
+
+
+def _rate(name: str, one: Divergence, variants: int) -> DivergenceRate:
+    beside = f"{name} diverged in {one.variant_count} of {one.runs} seeds, the baseline in {one.baseline_count}"
+    more = "more often" if one.variant_count > one.baseline_count else "less often"
+    finding = more if one.adjusted_p < LEVEL else "no difference shown"
+    holm = f", Holm over {variants} variants" if variants > 1 else ""
+    return DivergenceRate(
+        arm=name,
+        count=one.variant_count,
+        baseline_count=one.baseline_count,
+        runs=one.runs,
+        rate=one.rate,
+        low=one.low,
+        high=one.high,
+        p_value=one.adjusted_p,
+        sentence=f"{beside}: {finding} (rate {percent(one.rate)}, 95 % interval {percent(one.low)} to {percent(one.high)}; "
+        f"Fisher's exact test p {figure(one.adjusted_p, 2)}{holm})",
+    )

@@ -1,0 +1,45 @@
+"""The statistics page carries the calibration table as the script made it, and speaks of every label."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ablate.analysis import contrasts, judge
+
+
+def page(repo: Path) -> str:
+    return (repo / "docs" / "explain" / "statistics.md").read_text(encoding="utf-8")
+
+
+def test_the_calibration_table_is_the_one_that_was_made(repo: Path) -> None:
+    made = (repo / "tests" / "calibration" / "table.md").read_text(encoding="utf-8").strip()
+    found = re.search(r"<!-- calibration: begin -->\n(.*)\n<!-- calibration: end -->", page(repo), re.DOTALL)
+    assert found
+    assert found[1] == made, "python -m tests.calibration.table > tests/calibration/table.md, and copy it into the page"
+
+
+def test_what_is_not_met_is_the_figure_of_the_table(repo: Path) -> None:
+    row = re.search(r"^\| 5 \| 1\.5 \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page(repo), re.MULTILINE)
+    assert row
+    flat = " ".join(page(repo).split())
+    assert f"it is found in {row[1]} %" in flat
+    assert f"finds {float(row[3]):.0f} %" in flat
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        judge.LOW_POWER,
+        judge.LOW_POWER_POOLED_ONLY,
+        judge.POOLED_ONLY,
+        judge.OWN_VARIANCE,
+        contrasts.NOT_BEYOND,
+        contrasts.WITHIN_FLOOR,
+        "SURVIVORS ONLY",
+    ],
+)
+def test_every_label_is_explained(repo: Path, label: str) -> None:
+    assert f"`{label}`" in page(repo)
