@@ -42,9 +42,9 @@ test: $(DEV) ## the tests that end in minutes
 	$(PYTEST) -m "not slow"
 
 test-slow: $(DEV) ## the others: killed processes, several processes, the compiler, the benchmarks
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not long"
 
-test-all: $(DEV) ## every test, the slow ones too
+test-all: $(DEV) ## every test, the long ones too
 	$(PYTEST)
 
 engines: $(DEV) ## what a study through Slurm and Ray needs, into the same environment

@@ -66,6 +66,7 @@ def test_a_study_through_two_nodes_equals_the_local_one_bit_for_bit(
     assert "padding" in (tmp_path / "there/runs/batch_size/baseline/seed=0/log.txt").read_text()
 
 
+@pytest.mark.long
 def test_a_lost_worker_ends_neither_the_study_nor_the_other_runs(
     tmp_path: Path, cluster: tuple[str, dict[str, str]]
 ) -> None:

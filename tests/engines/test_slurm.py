@@ -53,6 +53,7 @@ def test_a_study_through_slurm_equals_the_local_one_bit_for_bit(tmp_path: Path, 
     assert "padding" in (tmp_path / "there/runs/batch_size/baseline/seed=0/log.txt").read_text()
 
 
+@pytest.mark.long
 def test_a_job_whose_time_is_over_is_continued_by_the_same_command(
     tmp_path: Path, env: dict[str, str], undisturbed: Path
 ) -> None:
@@ -75,6 +76,7 @@ def test_a_job_whose_time_is_over_is_continued_by_the_same_command(
     assert differences(undisturbed, tmp_path / "runs/batch_size") == []
 
 
+@pytest.mark.long
 def test_a_preempted_job_is_queued_again_and_goes_on_by_itself(
     tmp_path: Path, env: dict[str, str], undisturbed: Path
 ) -> None:
@@ -89,6 +91,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on_by_itself(
     assert differences(undisturbed, tmp_path / "runs/batch_size") == []
 
 
+@pytest.mark.long
 def test_a_lost_job_ends_neither_the_study_nor_the_other_runs(tmp_path: Path, env: dict[str, str]) -> None:
     study = started(*LONG, "hydra/launcher=submitit_slurm", cwd=tmp_path, env=env)
     run = tmp_path / "runs/batch_size/baseline/seed=0"
