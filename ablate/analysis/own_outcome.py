@@ -2,6 +2,7 @@
 
 from ablate.analysis.outcomes import Record, register
 
+
 @register(unit="nats", lower_is_better=True, definition="Lowest training loss of any step.")
 def lowest_loss(record: Record) -> float:
     return float(record.trace["loss"].min())

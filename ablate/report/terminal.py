@@ -158,7 +158,7 @@ def _summary(view: View, folder: Path, console: Console) -> None:
         cells += [words(sparks.get(arm.name, ""), console)] if sparks else []
         table.add_row(*cells)
     for floor in view.floors:
-        name = "noise floor" if floor.floor.kind == "noise" else floor.floor.kind  # as much as the column holds
+        name = "noise floor" if floor.floor.kind == "noise" else "repeat floor"  # as much as the column holds
         figures = [floor.of(outcome.info.name) for outcome in outcomes]
         table.add_row(*(words(text, console, "dim") for text in (name, *figures)))
     console.print(table)
