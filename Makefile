@@ -9,7 +9,7 @@ TESTS  ?= tests
 
 BIN     := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
-PYTEST  := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(TESTS)
+PYTEST  := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(TESTS)
 
 # One environment, in two layers: to run studies, and on top of it to test and check.
 RUN := $(VENV)/.installed-run
