@@ -16,7 +16,7 @@ from tests.engines.equal import STUDY, ablate, differences, kill_owner, started
 ray = pytest.importorskip("ray", reason="pip install 'torch-ablate[ray]'")
 pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="pip install 'torch-ablate[ray]'")
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.xdist_group("ray")]
 
 _CLUSTER = """
 import sys, time
@@ -66,7 +66,6 @@ def test_a_study_through_two_nodes_equals_the_local_one_bit_for_bit(
     assert "padding" in (tmp_path / "there/runs/batch_size/baseline/seed=0/log.txt").read_text()
 
 
-@pytest.mark.long
 def test_a_lost_worker_ends_neither_the_study_nor_the_other_runs(
     tmp_path: Path, cluster: tuple[str, dict[str, str]]
 ) -> None:
