@@ -87,7 +87,7 @@ def read_runs(folder: Path, plan: Plan) -> list[RunFiles]:
     shared = {run.digest: run for run in reversed(plan.runs)}
 
     def digest(arm: Arm, seed: int) -> str:
-        return run_digest(arm.config, seed=seed, code_digest=plan.code_digest, data=arm.data)
+        return run_digest(arm.config, seed=seed, code_digest=plan.code_digest, data=arm.data, model=arm.model)
 
     found = []
     for arm in (arm for arm in plan.arms if not arm.replayed):

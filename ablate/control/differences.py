@@ -51,7 +51,7 @@ class Difference:
 def differences(baseline: Mapping[str, Any], arm: Mapping[str, Any]) -> list[Difference]:
     """Every leaf in which two fingerprints' items differ, causes before what follows from them, in path order.
 
-    `order` hashes the first 64, 128, ... sample ids; arms of unequal batch size or length hash different counts, so
+    `order` hashes the first 8, 16, ... sample ids; arms of unequal batch size or length hash different counts, so
     only the counts that both hold are compared.
     """
     found = []

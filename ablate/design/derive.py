@@ -29,8 +29,8 @@ SPENT = ("tokens_seen", "flops")
 
 
 class Sizes(Protocol):
-    """num_train: training examples. num_eval: examples of one evaluation. num_classes: 0 without labels. data: digest of
-    the pool; '' where unknown."""
+    """num_train: training examples. num_eval: examples of one evaluation. num_classes: 0 without labels.
+    data, model: digests of the pool, and of the model's local files; '' where unknown."""
 
     @property
     def num_train(self) -> int: ...
@@ -40,6 +40,8 @@ class Sizes(Protocol):
     def num_classes(self) -> int: ...
     @property
     def data(self) -> str: ...
+    @property
+    def model(self) -> str: ...
 
 
 def derive(config: Config, sizes: Sizes, parameters: Mapping[str, int] | None = None) -> dict[str, float]:

@@ -35,9 +35,12 @@ def config_digest(config: Mapping[str, Any]) -> str:
     return digest_of(what_counts(config))
 
 
-def request_digest(config_digest: str, *, seed: int, data: str = "") -> str:
-    """Hash of what a run is asked to do, whatever code does it. data: digest of the pool that it reads; '' where unknown."""
-    return digest_of({"config": config_digest, "data": data, "seed": seed})
+def request_digest(config_digest: str, *, seed: int, data: str = "", model: str = "") -> str:
+    """Hash of what a run is asked to do, whatever code does it.
+
+    data: digest of the pool that it reads. model: of the local files that its model is made from. '' where nobody can say.
+    """
+    return digest_of({"config": config_digest, "data": data, "model": model, "seed": seed})
 
 
 def digest_by(request: str, code_digest: str) -> str:
@@ -45,9 +48,9 @@ def digest_by(request: str, code_digest: str) -> str:
     return digest_of({"request": request, "code": code_digest})
 
 
-def run_digest(config: Mapping[str, Any], *, seed: int, code_digest: str, data: str = "") -> str:
+def run_digest(config: Mapping[str, Any], *, seed: int, code_digest: str, data: str = "", model: str = "") -> str:
     """Hash of all that decides a run's result: equal digests need to run only once."""
-    return digest_by(request_digest(config_digest(config), seed=seed, data=data), code_digest)
+    return digest_by(request_digest(config_digest(config), seed=seed, data=data, model=model), code_digest)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +61,7 @@ class Arm:
     config: the whole resolved config, less `seed` and `arm`.
     derived: quantities computed from the config (total_steps, evaluations, ...).
     data: digest of the pool that its runs read, as it lay there when the plan was made; '' where nobody can say.
+    model: digest of the local files that its model is made from; '' for a model of the hub, and of the user's own.
     """
 
     name: str
@@ -68,6 +72,7 @@ class Arm:
     config: dict[str, Any] = field(default_factory=dict)
     derived: dict[str, float] = field(default_factory=dict)
     data: str = ""
+    model: str = ""
 
     @property
     def replayed(self) -> bool:

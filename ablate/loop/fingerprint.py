@@ -49,7 +49,7 @@ def ids_hash(ids: Iterable[int]) -> str:
 
 
 class OrderHash:
-    """Hashes of the first 64, 128, 256, ... sample ids that were fed: runs are compared where both have been."""
+    """Hashes of the first 8, 16, 32, ... sample ids that were fed: runs are compared where both have been."""
 
     def __init__(self) -> None:
         self.rungs: dict[str, str] = {}
@@ -59,7 +59,7 @@ class OrderHash:
     def add(self, ids: NDArray[np.int64]) -> None:
         """ids: int64 [samples], those that come next."""
         while len(ids):
-            rung = max(64, 1 << self._count.bit_length())
+            rung = max(8, 1 << self._count.bit_length())
             now, ids = ids[: rung - self._count], ids[rung - self._count :]
             self._running.update(now.astype("<i8").tobytes())
             self._count += len(now)

@@ -62,7 +62,7 @@ class Fingerprint:
     parameters   {"count": int, "trainable": int, "shapes": {name: "384x384"}}
     init         {module name: hash of its initial weights and buffers}
     hooks        {module, parameter or "optimizer": kinds of the hooks that somebody has hung on it}
-    order        {"64": hash of the first 64 sample ids fed, "128": ..., doubling}
+    order        {"8": hash of the first 8 sample ids fed, "16": ..., doubling}
     splits       {"train": hash of ids, "held_out": hash of ids}
     eval_set     {"ids": hash, "count": int}
     optimizer    {"name", "group 0": {"lr", "weight_decay", ..., "params": how many, "names": hash of their names}, ...}

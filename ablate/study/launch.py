@@ -103,9 +103,9 @@ def _planned_alone(config: dict[str, Any]) -> Planned:
     """Of a run that belongs to no study. Raises DataError or ModelError."""
     from ablate.tasks.facts import data_facts
 
-    data = data_facts(make_config(config)).data
-    request = request_digest(config_digest(config), seed=config["seed"], data=data)
-    return Planned(request=request, data=data, code=code_files([config["task"]["target"]]))
+    facts = data_facts(make_config(config))
+    request = request_digest(config_digest(config), seed=config["seed"], data=facts.data, model=facts.model)
+    return Planned(request=request, data=facts.data, code=code_files([config["task"]["target"]]))
 
 
 def study_folder(config: dict[str, Any]) -> Path:
@@ -121,7 +121,7 @@ def _as_planned(folder: Path, config: dict[str, Any]) -> tuple[dict[str, Any], s
     run = runs.get((config["arm"], config["seed"]))
     if run is not None:
         arm = plan.arm(run.arm)
-        if run.request == request_digest(config_digest(config), seed=run.seed, data=arm.data):
+        if run.request == request_digest(config_digest(config), seed=run.seed, data=arm.data, model=arm.model):
             return arm.changes, run.digest, Planned(request=run.request, data=arm.data, code=plan.code)
     raise StudyError(
         f"{folder} holds a study, and its plan has no run {config['arm']}, seed {config['seed']} of this config",

@@ -75,9 +75,9 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
     asked = {arm.name: _seeds(arm, axes, seeds) for arm in arms}
     configs = {name: config_digest(arm.config) for name, arm in training.items()}
     runs = tuple(
-        _run(name, seed, request_digest(configs[name], seed=seed, data=training[name].data), code)
+        _run(name, seed, request_digest(configs[name], seed=seed, data=arm.data, model=arm.model), code)
         for name, seed in execution_order(list(training), seeds, settings.order_seed)
-        if seed in asked[name]
+        if (arm := training[name]) and seed in asked[name]
     )
     plan = Plan(
         study=study,
@@ -203,6 +203,7 @@ def _arm(draft: _Draft, study: str, facts: Facts, parameters: Counts) -> Arm:
         config=config,
         derived=derive(typed, sizes, parameters(typed)),
         data=sizes.data,
+        model=sizes.model,
     )
 
 

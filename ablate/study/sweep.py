@@ -110,13 +110,14 @@ def _first_difference(before: Plan, now: Plan) -> str:
     names = ([arm.name for arm in before.arms], [arm.name for arm in now.arms])
     if names[0] != names[1]:
         return f"its arms are {', '.join(names[0])} there and {', '.join(names[1])} now"
-    data = [(one, other) for one, other in zip(before.arms, now.arms, strict=True) if one.data != other.data]
-    if data:
-        one, other = data[0]
-        return (
-            f"the data of {one.name} are not those that it was planned with (digest {one.data[:12] or 'none'} there, "
-            f"{other.data[:12] or 'none'} now)"
-        )
+    for one, other in zip(before.arms, now.arms, strict=True):
+        for what, left, right in (
+            ("the data", one.data, other.data),
+            ("the files of the model", one.model, other.model),
+        ):
+            if left != right:
+                digests = f"digest {left[:12] or 'none'} there, {right[:12] or 'none'} now"
+                return f"{what} of {one.name} are not those that it was planned with ({digests})"
     where = next(key for key, value in before.counted().items() if digest_of(value) != digest_of(now.counted()[key]))
     return f"`{where}` of its plan.json is not what is asked now"
 

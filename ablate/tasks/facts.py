@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from ablate.config import Config, ModelConfig
 from ablate.errors import ModelError, nearest
 from ablate.tasks.data import load_examples, split
+from ablate.tasks.model_files import model_digest
 
 ARCHITECTURE = "config:"
 """Before the name of an architecture whose default config is taken."""
@@ -21,6 +22,7 @@ class DataFacts:
     """Numbers of samples: texts, or pieces of documents. num_eval: of one evaluation. num_classes: 0 without labels.
 
     data: digest of the pool as it lies on disk, whatever part of it is used; '' where nobody can say.
+    model: digest of the local files that the model is made from; '' where there are none.
     """
 
     num_train: int
@@ -28,6 +30,7 @@ class DataFacts:
     num_eval: int
     num_classes: int
     data: str = ""
+    model: str = ""
 
 
 def data_facts(config: Config) -> DataFacts:
@@ -39,9 +42,9 @@ def data_facts(config: Config) -> DataFacts:
         from ablate.tasks.own import own_facts
 
         return own_facts(config)
-    locate_model(config.model)
+    model = model_digest(config.model, locate_model(config.model))
     if config.task.name == "causal_lm":
-        return _of_pieces(config)
+        return replace(_of_pieces(config), model=model)
     pool = load_examples(config.data)
     splits = split(pool, config.data, eval_examples=config.observe.eval_examples)
     _check_components(config, len(pool.classes))
@@ -51,6 +54,7 @@ def data_facts(config: Config) -> DataFacts:
         num_eval=len(splits.evaluated),
         num_classes=len(pool.classes),
         data=pool.source,
+        model=model,
     )
 
 

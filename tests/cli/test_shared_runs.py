@@ -133,11 +133,13 @@ def test_an_import_that_no_source_names_counts_when_a_result_is_looked_at_again(
     assert recorded.names == []
 
 
-def test_other_data_under_the_same_name_is_another_study(ablate, recorded, here, monkeypatch):
+@pytest.mark.parametrize(("what", "said"), [("data", "the data"), ("model", "the files of the model")])
+def test_other_files_under_the_same_name_are_another_study(ablate, recorded, here, monkeypatch, what, said):
     from ablate.tasks.facts import DataFacts
 
-    def facts(data: str) -> Any:
-        return lambda config: DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2, data=data)
+    def facts(digest: str) -> Any:
+        sizes = DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2, **{what: digest})
+        return lambda config: sizes
 
     monkeypatch.setattr("ablate.tasks.facts.data_facts", facts("1" * 64))
     ablate("-m", "axis=batch_size", "study.seeds=1")
@@ -146,7 +148,7 @@ def test_other_data_under_the_same_name_is_another_study(ablate, recorded, here,
     status, _, err = ablate("-m", "axis=batch_size", "study.seeds=1")
     assert status == 2
     assert (
-        "the data of baseline are not those that it was planned with (digest 111111111111 there, 222222222222 now)"
+        f"{said} of baseline are not those that it was planned with (digest 111111111111 there, 222222222222 now)"
         in err
     )
     assert ablate("-m", "axis=batch_size", "study.seeds=1", "study.name=other")[0] == 0

@@ -265,7 +265,7 @@ def test_a_whole_number_and_a_fraction_are_not_the_same_setting(tmp_path: Path) 
 
 def test_the_order_on_disk_is_whole_without_an_evaluation(tmp_path: Path) -> None:
     _, result = run(folder=tmp_path)
-    assert set(result.fingerprint.items["order"]) == {"64", "128", "256"}
+    assert set(result.fingerprint.items["order"]) == {"8", "16", "32", "64", "128", "256"}
     assert read_json(tmp_path / "fingerprint.json")["items"]["order"] == result.fingerprint.items["order"]
 
 
