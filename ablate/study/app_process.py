@@ -8,12 +8,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from ablate.design.plan import Run
 from ablate.record.redact import redact, secrets
 from ablate.study.capture import Hider
+from ablate.study.interrupts import interrupts
 from ablate.study.leases import Lease, leases
 
 _LOOK_SECONDS = 0.05
@@ -31,7 +32,7 @@ def run_processes(
     """
     free, waiting = leases(workers), list(commands)
     going: list[tuple[subprocess.Popen[bytes], Run, Lease]] = []
-    with _interrupts() as caught:
+    with interrupts() as caught:
         try:
             while (waiting or going) and not caught:
                 while waiting and free:
@@ -104,14 +105,3 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 def _send(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    caught: list[int] = []
-    before = {n: signal.signal(n, lambda number, _: caught.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -18,6 +18,7 @@ from ablate.record.rundir import RunDir
 from ablate.record.values import Outcome, read_outcome, write_value
 from ablate.study import ends
 from ablate.study.claims import Claim, Claims
+from ablate.study.interrupts import interrupts
 from ablate.study.leases import Lease, leases
 from ablate.study.process import DUMP_SIGNAL, LOST_EXIT, Job, server, start
 from ablate.study.progress import LiveView, plain_or_live
@@ -55,15 +56,15 @@ def run_all(
     folder = jobs[0].folder.parents[1]
     with (
         plain_or_live(title, len(jobs) + already_done, already_done) as view,
-        _interrupts() as interrupts,
+        interrupts() as caught,
         Claims(folder.parent) as claims,
     ):
-        crew = _Crew(jobs, study, folder, claims, view, interrupts, after or {})
+        crew = _Crew(jobs, study, folder, claims, view, caught, after or {})
         try:
             crew.work()
         finally:
             crew.dismiss()
-    if interrupts:
+    if caught:
         raise KeyboardInterrupt
     if crew.disk_is_full:
         raise ends.disk_full(folder)
@@ -378,15 +379,3 @@ def _send(process: BaseProcess, number: signal.Signals) -> None:
     if process.pid is not None:
         with suppress(ProcessLookupError):
             os.kill(process.pid, number)
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them, so that the running runs can end well."""
-    caught: list[int] = []
-    before = {n: signal.signal(n, lambda number, _: caught.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
