@@ -25,8 +25,15 @@ _KEY = (
 
 def brief(found: Iterable[Adequacy]) -> str:
     """`coarsest truthful cadence: eval loss every 20 steps, train loss every 5 steps, grad norm every 1 step`; '' for none."""
-    said = [f"{one.curve} {every(one.coarsest) if one.coarsest else 'none, not even the record'}" for one in found]
+    said = [f"{one.curve} {every(one.coarsest) if one.coarsest else _none(one)}" for one in found]
     return f"coarsest truthful cadence: {', '.join(said)}" if said else ""
+
+
+def _none(one: Adequacy) -> str:
+    """Why not even the record will do."""
+    record = one.rungs[0]
+    where = f" of {record.latest}'s" if record.latest else " of the"
+    return f"none ({digits.percent(record.before_first)}{where} fall lies before its first point even in the record)"
 
 
 def print_adequacy(found: Sequence[Adequacy], console: Console) -> None:

@@ -31,9 +31,11 @@ class LiveView:
         """By name: the folder, and when it was started, in seconds since the epoch."""
         self._began = time.monotonic()
         self._seconds: list[float] = []
+        self._most = 1
 
     def started(self, name: str, run: RunDir) -> None:
         self.running[name] = (run, time.time())
+        self._most = max(self._most, len(self.running))
 
     def ended(self, name: str, outcome: Outcome) -> None:
         """For good; of a run that was started elsewhere, too."""
@@ -84,7 +86,9 @@ class LiveView:
         per_run = sum(known) / len(known)
         waiting = self.total - self.kept - self.done - self.failed - len(self.running)
         work = waiting * per_run + sum(max(0.0, per_run - elapsed) for _, elapsed in parts)
-        return f"about {duration(work / max(len(self.running) + self.elsewhere, 1))} left"
+        # Not those that go at this moment: one has just ended, and the next has not begun.
+        at_once = min(self._most + self.elsewhere, max(waiting + len(self.running), 1))
+        return f"about {duration(work / at_once)} left"
 
     def lines(self) -> list[str]:
         """One line per running run."""
