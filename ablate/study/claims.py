@@ -62,8 +62,9 @@ class Claims:
         with Claims(root) as claims:
             claim = claims.take(digest)     # None: a living process has it
 
-    As a context it keeps its own claims fresh from a thread, and gives them back at the end. Whoever takes over a stale
-    claim renames its file away, and looks at what it has renamed: two cannot both believe that they have it.
+    As a context it keeps its own claims fresh from a thread, and gives them back at the end. Whoever changes or removes the
+    file of a claim has first to have the turn to do so, which is a claim of its own, named by the token that it ends, and
+    then looks once more: two cannot both believe that they have taken over, and no claim of a living process is touched.
     """
 
     def __init__(self, root: Path, *, beat_seconds: float = BEAT_SECONDS, stale_seconds: float = STALE_SECONDS) -> None:
@@ -71,29 +72,24 @@ class Claims:
         self.beat_seconds, self.stale_seconds = beat_seconds, stale_seconds
         self._mine: dict[str, Claim] = {}
         self._lost: set[str] = set()
+        self._lock = threading.Lock()  # between giving a claim back and keeping it fresh
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, name="claims", daemon=True)
 
     def take(self, name: str) -> Claim | None:
         """Claim a run; None where a living process has it. Raises OSError where nothing can be written."""
-        claim = Claim(self.folder / name, uuid4().hex)
-        for _ in range(_TRIES):  # claims come and go while one looks
-            if self._create(claim):
-                self._mine[claim.token] = claim
-                return claim
-            found = _read(claim.path)
-            if found is None:
-                continue
-            if self._is_alive(found) or not _displace(claim.path, found.token):
-                return None
-        return None
+        claim = self._take(name)
+        if claim is not None:
+            self._mine[claim.token] = claim
+        return claim
 
     def release(self, claim: Claim) -> None:
         """Give a claim back. Nothing happens to one that somebody else has by now."""
-        self._mine.pop(claim.token, None)
-        found = _read(claim.path)
-        if found is not None and found.token == claim.token:
-            _displace(claim.path, claim.token)
+        with self._lock:
+            self._mine.pop(claim.token, None)
+        with self._turn(claim.path.name, claim.token) as mine:
+            if mine:
+                claim.path.unlink(missing_ok=True)
 
     def is_lost(self, claim: Claim) -> bool:
         """Whether another process has taken the claim over: its owner was silent for too long, and must end its run."""
@@ -134,15 +130,50 @@ class Claims:
             with suppress(OSError):
                 self.release(claim)
 
+    def _take(self, name: str) -> Claim | None:
+        claim = Claim(self.folder / name, uuid4().hex)
+        for _ in range(_TRIES):  # claims come and go while one looks
+            if self._create(claim):
+                return claim
+            found = _read(claim.path)
+            if found is None:
+                continue
+            if self._is_alive(found):
+                return None
+            with self._turn(name, found.token) as mine:
+                if mine:
+                    self._written(claim).replace(claim.path)
+                    return claim
+        return None
+
+    @contextmanager
+    def _turn(self, name: str, token: str) -> Iterator[bool]:
+        """Whether the claim with this token is there and ours to end: nobody else replaces or removes its file meanwhile.
+
+        A turn whose owner died in it is taken over like any other claim.
+        """
+        turn = self._take(f".{name}.{token or 'torn'}")
+        try:
+            found = _read(self.folder / name) if turn is not None else None
+            yield found is not None and found.token == token
+        finally:
+            if turn is not None:
+                turn.path.unlink(missing_ok=True)
+
     def _create(self, claim: Claim) -> bool:
         """Whole or not at all, and only where there is none: a hard link is atomic on network file systems too."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / f".{claim.token}"
-        part.write_text(json.dumps(asdict(_me(claim.token))), encoding="utf-8")
+        part = self._written(claim)
         try:
             return _link(part, claim.path)
         finally:
             part.unlink()
+
+    def _written(self, claim: Claim) -> Path:
+        """The claim in a file that has no name yet by which anybody would look for it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / f".{claim.token}"
+        part.write_text(json.dumps(asdict(_me(claim.token))), encoding="utf-8")
+        return part
 
     def _is_alive(self, found: _Found) -> bool:
         if found.owner is not None and found.owner.is_near():
@@ -164,8 +195,9 @@ class Claims:
     def _keep_beating(self) -> None:
         while not self._over.wait(self.beat_seconds):
             for claim in list(self._mine.values()):
-                with suppress(OSError):  # a file server that is away for a moment: the next beat tells
-                    self._beat(claim)
+                with suppress(OSError), self._lock:  # a file server that is away for a moment: the next beat tells
+                    if claim.token in self._mine:
+                        self._beat(claim)
 
     def _beat(self, claim: Claim) -> None:
         found = _read(claim.path)
@@ -217,21 +249,6 @@ def _link(part: Path, path: Path) -> bool:
         with os.fdopen(handle, "wb") as file:
             file.write(part.read_bytes())
     return True
-
-
-def _displace(path: Path, token: str) -> bool:
-    """Remove the claim with this token, and no other one: what turns out to be another's is put back."""
-    aside = path.with_name(f".{uuid4().hex}")
-    try:
-        path.rename(aside)
-    except FileNotFoundError:
-        return True
-    found = _read(aside)
-    mistaken = found is not None and found.token != token
-    if mistaken:
-        _link(aside, path)  # where a third one was quicker, the owner finds out at its next beat
-    aside.unlink(missing_ok=True)
-    return not mistaken
 
 
 def _me(token: str) -> Owner:

@@ -30,6 +30,7 @@ class Sizes:
     num_eval: int = 256
     num_classes: int = 2
     data: str = ""
+    model: str = ""
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from ablate.study import claims as module
-from ablate.study.claims import Claim, Claims, _displace
+from ablate.study.claims import Claim, Claims
 
 
 @pytest.fixture
@@ -103,9 +103,12 @@ def test_a_pid_that_another_process_has_now_is_a_dead_process(claims: Claims) ->
 
 def test_of_many_that_find_a_dead_process_one_takes_over(tmp_path: Path) -> None:
     left_by_a_dead_process(tmp_path, "run")
-    got: list[Claim | None] = []
-    at_once(8, lambda _: got.append(Claims(tmp_path).take("run")))
-    assert sum(claim is not None for claim in got) == 1
+    dead = (tmp_path / ".claims/run").read_text()
+    for k in range(40):
+        (tmp_path / f".claims/run{k}").write_text(dead)
+        got: list[Claim | None] = []
+        at_once(8, lambda _, k=k, got=got: got.append(Claims(tmp_path).take(f"run{k}")))
+        assert sum(claim is not None for claim in got) == 1
 
 
 @pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"boot": "another"}, {"pids": "pid:[1]"}])
@@ -163,13 +166,42 @@ def test_claims_of_the_dead_are_removed_and_others_are_not(tmp_path: Path, claim
     assert sorted(path.name for path in claims.folder.glob("[!.]*")) == ["open.study.2", "other"]
 
 
-def test_who_removes_another_ones_claim_by_mistake_puts_it_back(claims: Claims) -> None:
-    """Between a look at a stale claim and its removal somebody else has taken the run over."""
+def test_a_claim_that_another_one_has_taken_over_is_not_given_back_by_the_first(claims: Claims) -> None:
     claim = claims.take("run")
     assert claim is not None
-    assert not _displace(claim.path, "what I had seen before")
-    assert json.loads(claim.path.read_text())["token"] == claim.token
-    assert _displace(claim.path, claim.token)
+    rewrite(claim, token="of the one who took over")
+    claims.release(claim)
+    assert json.loads(claim.path.read_text())["token"] == "of the one who took over"
+
+
+def test_who_looked_before_another_took_over_leaves_the_new_claim_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have seen the dead one; the second acts when the first is done."""
+    left_by_a_dead_process(tmp_path, "run")
+    first, second = Claims(tmp_path), Claims(tmp_path)
+    taken: list[Claim | None] = []
+    alive = second._is_alive
+
+    def looks_and_then_the_first_acts(found: module._Found) -> bool:
+        answer = alive(found)
+        if not taken:
+            taken.append(first.take("run"))
+        return answer
+
+    monkeypatch.setattr(second, "_is_alive", looks_and_then_the_first_acts)
+    assert second.take("run") is None
+    assert taken[0] is not None
+    assert json.loads(taken[0].path.read_text())["token"] == taken[0].token
+    assert not [path for path in (tmp_path / ".claims").iterdir() if path.name != "run"]
+
+
+def test_a_turn_whose_owner_died_in_it_is_taken_over_too(tmp_path: Path, claims: Claims) -> None:
+    left_by_a_dead_process(tmp_path, "run")
+    token = json.loads((claims.folder / "run").read_text())["token"]
+    left_by_a_dead_process(tmp_path, f".run.{token}")
+    assert claims.take("run") is not None
+    assert [path.name for path in claims.folder.iterdir()] == ["run"]
 
 
 def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
