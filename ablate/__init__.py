@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ablate.loop.train import Result as Result
     from ablate.loop.train import train as train
     from ablate.record.reader import read_evals as read_evals
+    from ablate.record.reader import read_predictions as read_predictions
     from ablate.record.reader import read_trace as read_trace
     from ablate.tasks.task import Task as Task
     from ablate.tasks.task import make_evaluation as make_evaluation
@@ -34,6 +35,7 @@ _HOMES = {
     "Task": "ablate.tasks.task",
     "make_evaluation": "ablate.tasks.task",
     "read_evals": "ablate.record.reader",
+    "read_predictions": "ablate.record.reader",
     "read_trace": "ablate.record.reader",
     "stop_on_signals": "ablate.loop.signals",
     "train": "ablate.loop.train",
@@ -50,6 +52,7 @@ __all__ = [
     "Task",
     "make_evaluation",
     "read_evals",
+    "read_predictions",
     "read_trace",
     "stop_on_signals",
     "train",

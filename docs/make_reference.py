@@ -23,7 +23,7 @@ from ablate.analysis import eval_outcomes, own_outcome
 from ablate.analysis.outcomes import OUTCOMES, outcome
 from ablate.config import Config
 from ablate.design.axis import show
-from ablate.record.columns import EVALS, TRACE, meaning
+from ablate.record.columns import EVALS, PREDICTIONS, TRACE, meaning
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -95,7 +95,8 @@ def columns_table(schema: pa.Schema) -> str:
 
 def record_page(text: str) -> str:
     """record.md with its tables of columns made anew."""
-    for name, table in (("trace", columns_table(TRACE)), ("evals", columns_table(EVALS))):
+    tables = {"trace": TRACE, "evals": EVALS, "predictions": PREDICTIONS}
+    for name, table in ((name, columns_table(schema)) for name, schema in tables.items()):
         marks = f"<!-- {name} columns -->", f"<!-- end of {name} columns -->"
         pattern = re.compile(f"({re.escape(marks[0])}\n).*?({re.escape(marks[1])})", re.DOTALL)
         (old,) = pattern.findall(text)

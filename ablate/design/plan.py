@@ -16,7 +16,7 @@ BASELINE = "baseline"
 
 
 _NO_RESULT = {
-    "observe": ("log_every", "flush_every", "assumed_peak_flops"),
+    "observe": ("log_every", "flush_every", "assumed_peak_flops", "keep_examples"),
     "loop": ("checkpoint_every", "keep_checkpoints", "num_workers"),
 }
 """Keys that change how a run is watched, saved or fed, and never what it computes."""

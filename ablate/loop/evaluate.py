@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ablate.errors import LoopError
+from ablate.loop.kept import Kept
 from ablate.loop.parallel import Ranks
 from ablate.loop.precision import Precision
 
@@ -22,6 +24,10 @@ class Evaluation:
 
     examples: a map-style data set. measure(model, batch) gives every metric per example: {"loss": [batch], ...}.
     order: positions in the order in which they are batched (by length, say); None keeps theirs. The result is the same.
+    keep_examples: keep what the final evaluation gives of each example, where the run has a folder. ids: who the examples are,
+        the same in every arm; None takes their positions. groups: of examples that were drawn together, such as the pieces of
+        one document; None takes each by itself. items(batch): how many values of the metrics each example of a batch on the
+        host has, one after the other; None where they have one each.
     every: `20 steps`, `64 samples` or `0.1 epochs`, used when spacing is `even`; num_looks: used when it is `log`.
     """
 
@@ -31,8 +37,20 @@ class Evaluation:
     spacing: str = "even"
     num_looks: int = 20
     batch_size: int = 64
+    keep_examples: bool = True
     order: Sequence[int] | None = None
     split: str = "held_out"
+    ids: Sequence[int] | None = None
+    groups: Sequence[int] | None = None
+    items: Callable[[Any], Sequence[int]] | None = None
+
+    def __post_init__(self) -> None:
+        for name, given in (("ids", self.ids), ("groups", self.groups)):
+            if given is not None and len(given) != len(self.examples):
+                raise LoopError(
+                    f"Evaluation({name}=...) has {len(given)} entries for {len(self.examples)} examples",
+                    f"{name}=None, or one for each example",
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +78,11 @@ def evaluate(
     precision: Precision,
     ranks: Ranks,
     stop: Stop = lambda: None,
+    keep: Kept | None = None,
 ) -> dict[str, Measured] | None:
     """Every metric over all examples; None when `stop` gave a reason on the way.
+
+    keep: takes what each example gave.
 
     Draws from no generator, and every module's train/eval mode is as it was afterwards. Several processes share the work.
     """
@@ -78,9 +99,15 @@ def evaluate(
                 if ranks.agree(stop()) is not None:
                     return None
                 chosen, counts = ranks.share(order[start : start + evaluation.batch_size])
-                batch = to_device(collate([evaluation.examples[k] for k in chosen]), precision.device)
+                on_host = collate([evaluation.examples[k] for k in chosen])
+                items = (
+                    None if evaluation.items is None else evaluation.items(on_host)
+                )  # a mistake shows at the first look
+                batch = to_device(on_host, precision.device)
                 with precision.autocast():
                     measured = evaluation.measure(model, batch)
+                if keep is not None and counts:
+                    keep.add(chosen, items, measured)
                 for name, values in measured.items():
                     own = sums_of(values) if counts else torch.zeros(3, dtype=torch.float64, device=values.device)
                     sums[name] = sums.get(name, 0.0) + own

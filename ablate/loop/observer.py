@@ -21,6 +21,7 @@ from ablate.loop.best import Best
 from ablate.loop.evaluate import Evaluation, Measured, Stop, evaluate
 from ablate.loop.fingerprint import FRACTIONS, OrderHash, weights_hash
 from ablate.loop.grad_norm import GradNorms
+from ablate.loop.kept import Kept, write_predictions
 from ablate.loop.parallel import Ranks
 from ablate.loop.position import Position
 from ablate.loop.precision import Precision
@@ -142,13 +143,18 @@ class Observer:
         if self.precision.device.type == "cuda":
             torch.cuda.synchronize(self.precision.device)  # so that queued training is not billed to evaluation
         began = time.perf_counter()
-        measured = evaluate(self.evaluation, self.collate, self.precision, self.ranks, stop)
+        final = at.step >= self.setting.total_steps and self.setting.folder is not None
+        kept = Kept() if final and self.evaluation.keep_examples else None
+        measured = evaluate(self.evaluation, self.collate, self.precision, self.ranks, stop, kept)
         if measured is None:
             return
+        examples = None if kept is None else kept.columns(self.ranks, self.evaluation.ids, self.evaluation.groups)
         seconds = time.perf_counter() - began
         self._looked_at = at.samples
         self.session.look(seconds, len(self.evaluation.examples))
         self._write_look(at, seconds, measured)
+        if examples is not None and self._run is not None:
+            write_predictions(self._run.predictions, examples, step=at.step, split=self.evaluation.split)
         means = {metric: one.mean for metric, one in measured.items()}
         self._best.see(means, at.step)
         if at.step == 0:
@@ -246,6 +252,8 @@ class Observer:
             return []
         self._run.path.mkdir(parents=True, exist_ok=True)
         self._run.outcome.unlink(missing_ok=True)
+        if resumed is None:
+            self._run.predictions.unlink(missing_ok=True)
         if resumed is None or not self._run.progress.exists():
             return []
         return read_sessions(read_json(self._run.progress))

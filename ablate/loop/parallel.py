@@ -97,6 +97,14 @@ class Ranks:
         dist.all_gather_object(reasons, reason, group=self._hosts)
         return next(one for one in reasons if one is not None)
 
+    def gather(self, value: T) -> list[T]:
+        """What each process has, on its host, in the order of the processes."""
+        if self._hosts is None:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value, group=self._hosts)
+        return found
+
     def wait(self) -> None:
         """Until all processes have come here."""
         if self._hosts is not None:

@@ -22,6 +22,7 @@ from ablate.loop.best import Best
 from ablate.loop.evaluate import Measured, sums_of
 from ablate.loop.fingerprint import OrderHash, environment, model_items, weights_hash
 from ablate.loop.grad_norm import GradNorms, Grouping, by_depth
+from ablate.loop.kept import Kept, write_predictions
 from ablate.loop.parallel import Ranks
 from ablate.loop.position import Position
 from ablate.loop.rows import DeviceRow, Sink, TraceRows, open_sink
@@ -191,11 +192,19 @@ class Recorder:
             coefficient = self.norms.clip(norm, clip_norm)
         return Gradient(norm, coefficient, each_norm)
 
-    def look(self, metrics: Mapping[str, torch.Tensor | Measured], *, split: str = "held_out") -> None:
+    def look(
+        self,
+        metrics: Mapping[str, torch.Tensor | Measured],
+        *,
+        split: str = "held_out",
+        ids: Sequence[int] | NDArray[np.int64] | None = None,
+    ) -> None:
         """One evaluation, after the optimizer's step; and one before the first step, if the fall is to be seen whole.
 
         metrics: per example, {"loss": [examples], ...}: sum, sum of squares and count are kept. `Measured` for sums that were
             made elsewhere; its `sum_squares` is nan where only a mean is known.
+        ids: identity of each example, the same in every arm: what this look gave of each is kept in predictions.arrow, in the
+            place of what an earlier one gave. Name them at the last look at least, in each process for its own examples.
         The time since the last step, or since the last look, is the evaluation's and no training time.
         """
         self._check_open()
@@ -211,6 +220,8 @@ class Recorder:
         ]  # fmt: skip
         if rows:
             self._evals.write(dict(zip(EVALS.names, map(list, zip(*rows, strict=True)), strict=True)))
+        if ids is not None:
+            self._keep(metrics, ids, split)
         if split == "held_out":
             means = {name: one.mean for name, one in measured.items()}
             self._best.see(means, at.step)
@@ -254,6 +265,22 @@ class Recorder:
                 "one value per example: cross_entropy(..., reduction='none')",
             )
         return Measured.of(self.ranks.add(sums_of(values)))
+
+    def _keep(
+        self, metrics: Mapping[str, torch.Tensor | Measured], ids: Sequence[int] | NDArray[np.int64], split: str
+    ) -> None:
+        values = {name: one for name, one in metrics.items() if isinstance(one, torch.Tensor)}
+        other = [f"{name} {tuple(one.shape)}" for name, one in values.items() if one.shape != (len(ids),)]
+        if other or not values:
+            raise LoopError(
+                f"look was given {len(ids)} ids and {', '.join(other) or 'no metric per example'}",
+                "one id per example, in the order of the values",
+            )
+        kept = Kept()
+        kept.add([int(one) for one in ids], None, values)
+        columns = kept.columns(self.ranks)
+        if columns is not None and self._files.writes:
+            write_predictions(self._place[0].predictions, columns, step=self.at.step, split=split)
 
     def _flush(self, *, wait: bool) -> None:
         self._rows.flush(wait=wait)

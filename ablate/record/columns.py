@@ -1,6 +1,9 @@
-"""The columns of `trace.arrow` and `evals.arrow`, each with its unit. `docs/reference/record.md` is tested against these."""
+"""The columns of `trace.arrow`, `evals.arrow` and `predictions.arrow`, each with its unit. `docs/reference/record.md` is
+tested against these."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import pyarrow as pa
 
@@ -37,12 +40,35 @@ _EVALS = [
 ]
 
 
+_PREDICTIONS = [
+    (
+        "id",
+        pa.int64(),
+        "identity of the example in the whole pool, the same in every arm; its position where a task names none",
+    ),
+    (
+        "group",
+        pa.int64(),
+        "examples that were drawn together, such as the pieces of one document, have one; else the id",
+    ),
+    ("items", pa.int64(), "values that are summed below: 1, or the predicted tokens of a piece"),
+]
+
+
 def _schema(rows: list[tuple[str, pa.DataType, str]]) -> pa.Schema:
     return pa.schema([pa.field(name, kind, metadata={"meaning": meaning}) for name, kind, meaning in rows])
 
 
 TRACE = _schema(_TRACE)
 EVALS = _schema(_EVALS)
+PREDICTIONS = _schema(_PREDICTIONS)
+"""What `predictions.arrow` always has; a column of its own for every metric follows."""
+
+
+def with_metrics(metrics: Iterable[str]) -> pa.Schema:
+    """The columns of a `predictions.arrow` that has these metrics."""
+    more = [(name, pa.float64(), f"sum of `{name}` over the items of the example") for name in metrics]
+    return pa.schema([*PREDICTIONS, *_schema(more)])
 
 
 def meaning(field: pa.Field) -> str:

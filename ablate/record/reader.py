@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ablate.errors import RecordError
-from ablate.record.columns import EVALS, TRACE
+from ablate.record.columns import EVALS, PREDICTIONS, TRACE
 
 _TOGETHER = 1024
 """Blocks that are put together at a time."""
@@ -181,6 +181,43 @@ def read_evals(path: str | Path) -> Evals:
     table = read_table(Path(path))
     _check_columns(path, table, EVALS)
     return Evals(table)
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What the final evaluation gave of each example. Every array has one entry per example, in the order of the data set.
+
+    id, group, items: as in the columns of that name. step: after which the evaluation took place.
+    """
+
+    table: pa.Table
+    step: int
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __getitem__(self, column: str) -> NDArray[np.float64]:
+        """`id`, `group`, `items`, or the sums of a metric over each example's items."""
+        return np.asarray(self.table[column].to_numpy())
+
+    @property
+    def metrics(self) -> list[str]:
+        return [name for name in self.table.column_names if name not in PREDICTIONS.names]
+
+
+def read_predictions(path: str | Path) -> Predictions:
+    """`predictions.arrow` of a run folder. Raises RecordError for one that is missing or none, with what is wrong with it."""
+    table = read_table(Path(path))
+    _check_columns(path, table, PREDICTIONS)
+    metrics = pa.schema([(name, pa.float64()) for name in table.column_names if name not in PREDICTIONS.names])
+    _check_columns(path, table, metrics)
+    step = (table.schema.metadata or {}).get(b"step", b"").decode(errors="replace")
+    holes = [name for name in table.column_names if table[name].null_count]
+    if not step.isdecimal() or holes or len(set(table.column_names)) < table.num_columns:
+        raise RecordError(
+            f"{path} is no table of a run: {f'{holes[0]} has holes' if holes else 'its step is not told'}"
+        )
+    return Predictions(table, int(step))
 
 
 def _check_columns(path: str | Path, table: pa.Table, wanted: pa.Schema) -> None:

@@ -47,6 +47,11 @@ class RunDir:
         return self.path / "evals.arrow"
 
     @property
+    def predictions(self) -> Path:
+        """What the final evaluation gave of each example, where that was kept."""
+        return self.path / "predictions.arrow"
+
+    @property
     def progress(self) -> Path:
         return self.path / "progress.json"
 

@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from secrets import token_hex
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +23,21 @@ def block_of(columns: Mapping[str, Sequence[Any]], schema: pa.Schema) -> pa.Reco
         return given if isinstance(given, pa.Array) else pa.array(given, type=field.type)
 
     return pa.record_batch([array(field) for field in schema], schema=schema)
+
+
+def write_table(path: Path, columns: Mapping[str, Any], schema: pa.Schema) -> None:
+    """A whole table, replaced atomically: a reader, or a kill, sees the old file or the new one; so does a full disk."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.{token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            with pa.ipc.new_stream(file, schema) as stream:
+                stream.write_batch(block_of(columns, schema))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 class TableWriter:

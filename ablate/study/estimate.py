@@ -20,7 +20,7 @@ IMPORT_SECONDS = 6.0
 AROUND_SECONDS = 5.0
 """Of a study besides: to compose and plan it, and to write its report. Both measured on two CPU cores that did nothing else."""
 
-_KEPT_BYTES, _BYTES_PER_STEP, _BYTES_PER_LOOK = 30e3, 300.0, 1e3
+_KEPT_BYTES, _BYTES_PER_STEP, _BYTES_PER_LOOK, _BYTES_PER_EXAMPLE = 30e3, 300.0, 1e3, 40.0
 """What a finished run leaves: its small files, a row of the trace, a look. Measured on the reference study."""
 
 _LOOKS_PER_STEP = 3.0
@@ -105,7 +105,8 @@ def _timed(arm: Arm, at_once: int) -> tuple[Pace, float]:
 
 
 def _cost(pace: Pace, arm: Arm) -> Cost:
-    derived, loop = arm.derived, make_config(arm.config).loop
+    derived, config = arm.derived, make_config(arm.config)
+    loop, kept_examples = config.loop, derived["eval_examples"] * config.observe.keep_examples
     seconds = derived["samples_seen"] / pace.train + derived["evaluations"] * derived["eval_examples"] / pace.evaluate
     moments = 1 if arm.config["optim"]["name"] == "sgd" else 2
     state = 4.0 * (pace.num_parameters + moments * pace.num_trainable)
@@ -113,7 +114,10 @@ def _cost(pace: Pace, arm: Arm) -> Cost:
         seconds=pace.startup_seconds + seconds,
         startup_seconds=pace.startup_seconds,
         memory_bytes=pace.peak_memory_bytes,
-        kept_bytes=_KEPT_BYTES + _BYTES_PER_STEP * derived["total_steps"] + _BYTES_PER_LOOK * derived["evaluations"],
+        kept_bytes=_KEPT_BYTES
+        + _BYTES_PER_STEP * derived["total_steps"]
+        + _BYTES_PER_LOOK * derived["evaluations"]
+        + _BYTES_PER_EXAMPLE * kept_examples,
         # A new checkpoint is complete before an old one goes.
         checkpoint_bytes=state * (loop.keep_checkpoints + 1),
     )

@@ -40,7 +40,7 @@ class Kept:
         if planned is None:
             raise StudyError(f"{folder} is no run of the plan in {folder.parents[1]}")
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in (run.outcome, run.returned, run.trace, run.evals, run.fingerprint, run.progress):
+        for stale in (run.outcome, run.returned, run.trace, run.evals, run.predictions, run.fingerprint, run.progress):
             stale.unlink(missing_ok=True)
         kept = cls(run, plan, planned, now())
         kept._write(ended=None)

@@ -97,7 +97,7 @@ def _train(
     from ablate.loop.saver import Checkpoints
     from ablate.loop.streams import Streams
     from ablate.loop.train import train
-    from ablate.tasks.task import build_task, quicken
+    from ablate.tasks.task import build_task, evaluation_of, quicken
 
     device = pick_device(config.loop.device)
     manifest.device = str(environment(device)["device"])
@@ -128,7 +128,7 @@ def _train(
         clip_norm=config.loop.clip_norm,
         precision=config.loop.precision,
         device=str(device),
-        evaluation=task.evaluation,
+        evaluation=evaluation_of(task, config),
         collate=task.collate,
         num_tokens=task.num_tokens,
         streams=streams,
@@ -223,7 +223,7 @@ def _continued(run: RunDir, digest: str, request: str) -> Manifest | None:
 
 def _clear(run: RunDir) -> None:
     """Remove what an earlier try left, its log apart: a new try must not be read together with an old one."""
-    for path in (run.trace, run.evals, run.fingerprint, run.progress):
+    for path in (run.trace, run.evals, run.predictions, run.fingerprint, run.progress):
         path.unlink(missing_ok=True)
     shutil.rmtree(run.checkpoint, ignore_errors=True)
 

@@ -44,7 +44,14 @@ def causal_lm(config: Config, streams: Streams) -> Task:
         model=model,
         examples=_samples(corpus, corpus.train),
         objective=objective,
-        evaluation=make_evaluation(config, _samples(corpus, corpus.evaluated), measure),
+        evaluation=make_evaluation(
+            config,
+            _samples(corpus, corpus.evaluated),
+            measure,
+            ids=corpus.evaluated.tolist(),
+            groups=corpus.pieces.document[corpus.evaluated].tolist(),  # pieces of one document are alike
+            items=lambda batch: [length - 1 for _, length in batch["spans"]],
+        ),
         collate=lambda samples: pad_batch(samples, pad),
         num_tokens=count_tokens,
         ids=corpus.train.tolist(),

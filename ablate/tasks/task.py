@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -80,8 +80,19 @@ def quicken(model: nn.Module, config: LoopConfig) -> str:
     return "left out" + (", and the last layer computed for first tokens only" if leave_unread(model) is None else "")
 
 
-def make_evaluation(config: Config, examples: Any, measure: Callable[[nn.Module, Any], Any]) -> Evaluation:
-    """How `examples` are looked at, as `observe` says: a map-style data set, and measure(model, batch) -> {metric: [batch]}."""
+def make_evaluation(
+    config: Config,
+    examples: Any,
+    measure: Callable[[nn.Module, Any], Any],
+    *,
+    ids: Sequence[int] | None = None,
+    groups: Sequence[int] | None = None,
+    items: Callable[[Any], Sequence[int]] | None = None,
+) -> Evaluation:
+    """How `examples` are looked at, as `observe` says: a map-style data set, and measure(model, batch) -> {metric: [batch]}.
+
+    ids, groups, items: as in `Evaluation`, for what is kept of each example.
+    """
     return Evaluation(
         examples=examples,
         measure=measure,
@@ -90,7 +101,17 @@ def make_evaluation(config: Config, examples: Any, measure: Callable[[nn.Module,
         num_looks=config.observe.eval_looks,
         batch_size=config.observe.eval_batch_size,
         order=examples.by_length() if isinstance(examples, Samples) else None,
+        keep_examples=config.observe.keep_examples,
+        ids=ids,
+        groups=groups,
+        items=items,
     )
+
+
+def evaluation_of(task: Task, config: Config) -> Evaluation | None:
+    """The task's evaluation; whether its examples are kept is for `observe` to say, whoever made it."""
+    made = task.evaluation
+    return None if made is None else replace(made, keep_examples=made.keep_examples and config.observe.keep_examples)
 
 
 def count_tokens(batch: Any) -> int:

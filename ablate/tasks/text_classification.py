@@ -39,7 +39,9 @@ def text_classification(config: Config, streams: Streams) -> Task:
         model=model,
         examples=_samples(tokens, pool, splits.train),
         objective=objective,
-        evaluation=make_evaluation(config, _samples(tokens, pool, splits.evaluated), measure),
+        evaluation=make_evaluation(
+            config, _samples(tokens, pool, splits.evaluated), measure, ids=splits.evaluated.tolist()
+        ),
         collate=lambda samples: pad_batch(samples, pad),
         num_tokens=count_tokens,
         ids=splits.train.tolist(),

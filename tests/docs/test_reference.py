@@ -19,7 +19,7 @@ import pytest
 from ablate import errors
 from ablate.analysis.outcomes import OUTCOMES, PATTERNS, Record
 from ablate.config import Config
-from ablate.record.columns import EVALS, TRACE, meaning
+from ablate.record.columns import EVALS, PREDICTIONS, TRACE, meaning
 from ablate.record.rundir import RunDir
 from ablate.record.values import Fingerprint, Manifest, Outcome
 from tests.analysis.test_outcomes import trace
@@ -80,7 +80,7 @@ def test_record_page_has_the_columns_as_they_are_written(repo: Path, made: Modul
     assert page(repo, "record.md") == made.record_page(page(repo, "record.md")), "run: python docs/make_reference.py"
 
 
-@pytest.mark.parametrize("schema", [TRACE, EVALS], ids=["trace", "evals"])
+@pytest.mark.parametrize("schema", [TRACE, EVALS, PREDICTIONS], ids=["trace", "evals", "predictions"])
 def test_every_column_is_documented_with_its_meaning(repo: Path, schema: object) -> None:
     text = page(repo, "record.md")
     for field in schema:  # type: ignore[attr-defined]

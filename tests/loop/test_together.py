@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate import read_evals, read_trace
+from ablate import read_evals, read_predictions, read_trace
 from ablate.record.rundir import RunDir, read_json
 from ablate.record.values import Fingerprint, Outcome, read_fingerprint, read_outcome
 from tests.loop.toy import network
@@ -72,6 +72,9 @@ def test_two_processes_are_one_run(tmp_path: Path, repo: Path, alone: Path, kind
     """Same sample order, global norms, one record; a share without samples in the last step takes part and counts nothing."""
     torchrun(repo, str(tmp_path), kind)
     assert_same_run(tmp_path, alone)
+    ours, theirs = (read_predictions(RunDir(folder).predictions) for folder in (tmp_path, alone))
+    assert ours["id"].tolist() == theirs["id"].tolist() == list(range(100))
+    np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-3, atol=1e-5)
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in alone.iterdir()}
 
 

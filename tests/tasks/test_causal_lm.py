@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ablate import train
+from ablate import read_predictions, train
 from ablate.config import Config, DataConfig, ModelConfig, ObserveConfig, StudyConfig, TaskConfig
 from ablate.errors import AblateError, ConfigError
 from ablate.loop.fingerprint import init_hashes
@@ -331,3 +331,20 @@ def test_an_architecture_needs_a_tokenizer_and_has_no_weights(settings: dict[str
     with pytest.raises(ConfigError) as caught:
         ModelConfig(name="config:gpt2", **settings)
     assert said in str(caught.value)
+
+
+def test_what_is_kept_of_a_piece_is_the_sum_over_its_tokens_and_pieces_of_a_document_go_together(
+    text: Path, words: str, tmp_path: Path
+) -> None:
+    task = causal_lm(config(text, words), Streams(seed=0))
+    result = run(task, budget=2, evaluation=replace(task.evaluation, batch_size=3), folder=tmp_path / "run")
+    found, curve = read_predictions(tmp_path / "run" / "predictions.arrow"), result.evals.curve("loss")
+    lengths = [len(own) for own in tokens_in(task.evaluation.examples)]
+    assert found["items"].tolist() == [length - 1 for length in lengths]
+    assert found["loss"].sum() / found["items"].sum() == pytest.approx(curve.value[-1], rel=1e-12)
+    assert len(set(found["id"].tolist())) == len(lengths) > len(set(found["group"].tolist())) > 1
+    batch = task.collate([task.evaluation.examples[0]])
+    task.model.eval()
+    with torch.no_grad():
+        alone = task.evaluation.measure(task.model, batch)
+    assert found["loss"][0] == pytest.approx(float(alone["loss"].double().sum()), rel=1e-5)
