@@ -243,7 +243,7 @@ class ObserveConfig:
     """Evaluate on this many of the held-out examples (a fixed, nested subset; under `causal_lm` at most so many pieces); None
     takes all. Each look's standard error follows from `sum_squares` in evals.arrow."""
     keep_examples: bool = True
-    """Keep what the final evaluation gave of each example in predictions.arrow, 36 bytes for each: without it a claim is about
+    """Keep what the final evaluation gave of each example in predictions.arrow, 40 bytes for each: without it a claim is about
     this evaluation set alone, and what was not kept cannot be had later."""
     eval_batch_size: int = 64
     """Samples per forward pass of an evaluation; the result does not depend on it."""

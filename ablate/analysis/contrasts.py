@@ -113,6 +113,7 @@ def contrast(
         sentence=_sentence(question, found, "undecided" if withdrawn else verdict, withdrawn, left, right),
         floor=question.floor,
         bundle=question.bundle,
+        error=judgement.error,
     )
 
 

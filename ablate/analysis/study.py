@@ -18,6 +18,7 @@ from ablate.analysis.diverged import divergences
 from ablate.analysis.family import family, judge_together
 from ablate.analysis.floors import floors, largest
 from ablate.analysis.method import method_notes
+from ablate.analysis.over_examples import over_examples
 from ablate.analysis.readings import RunFiles, common_looks, read_plan, read_runs, reading
 from ablate.analysis.replay import dense_share, finished_baseline, replay_level
 from ablate.analysis.returned import metrics_of, settled
@@ -50,6 +51,7 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
     contrasts = tuple(one for metric in metrics for one in _contrasts(plan, metric, speaks, readings, checks, found))
     diverged = divergences(plan, speaks, readings)
     replays, refused = _replays(plan, runs)
+    examples = over_examples(plan, runs, contrasts)
     shared = attribution(plan, metrics, readings, checks, found)
     return Analysis(
         study=plan.study,
@@ -70,12 +72,13 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
             *answers(shared),
             *conclusions(plan, contrasts, diverged, replays, dense_share(plan, runs), checks, readings, found),
         ),
-        notes=(*plan.notes, *refused, *_notes(runs, contrasts, len(common))),
+        notes=(*plan.notes, *refused, *_notes(runs, contrasts, len(common)), *([examples.scope] if examples else [])),
         complete=_complete(plan, readings),
         adequacy=adequacy(
             plan, runs, common, lambda metric, values: _verdicts(plan, metric, values, speaks, readings, checks)
         ),
         attribution=shared,
+        examples=examples,
     )
 
 
@@ -218,8 +221,6 @@ def _notes(runs: Sequence[RunFiles], contrasts: Sequence[Contrast], num_common: 
             "about one is decided by chance; and they get no `no effect`, because a smallest effect was declared for the "
             "primary metric only"
         )
-    if contrasts:
-        yield "the claims are about this evaluation set: the sampling of its examples is not part of the intervals"
 
 
 def _complete(plan: Plan, readings: Sequence[RunReading]) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ablate.analysis.example_values import Examples
 from ablate.analysis.shares import Part
 from ablate.control.values import Control as Control
 
@@ -35,6 +36,7 @@ class Contrast:
     labels: `LOW POWER`, ...
     sentence: the finding in words, figures included.
     bundle: the keys that move together as one declared change, in words; '' where one key moves.
+    error: standard error of `effect` over seeds, with `df`.
     """
 
     arm: str
@@ -69,6 +71,7 @@ class Contrast:
     sentence: str
     floor: float | None = None
     bundle: str = ""
+    error: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -272,6 +275,9 @@ class Analysis:
 
     attribution: Attribution | None = None
     """Of a study between two configs."""
+
+    examples: Examples | None = None
+    """The primary metric's contrasts over new examples as well, as far as runs have kept theirs."""
 
     def floor(self, kind: FloorKind, metric: str | None = None) -> float | None:
         """A floor of an outcome, the primary metric's by default; None where it was not measured."""

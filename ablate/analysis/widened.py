@@ -1,0 +1,58 @@
+"""An interval over seeds, widened by what the choice of examples adds: then it is about new seeds and new examples alike.
+
+The interval over seeds is about one evaluation set. What moves a difference from set to set is how unlike its examples are in
+it, over all seeds. That part is had from the examples' mean square, less what chance alone would show, and added to the squared
+error. What chance does to an example in one seed is in the error over seeds already.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Widened:
+    """error: of a mean difference over seeds and examples. df: of that error, Satterthwaite's. example_share: of its square,
+    what the choice of examples adds."""
+
+    error: float
+    df: float
+    example_share: float
+
+    def half_width(self, over_seeds: float, error: float, df: float) -> float:
+        """Of the interval whose counterpart over seeds alone has the half width `over_seeds`, from `error` with `df`.
+
+        It is as many errors wide as the t of the same chance is at these degrees of freedom, so that an interval that is
+        simultaneous over several variants stays it.
+        """
+        outside = float(stats.t.sf(over_seeds / error, df))
+        return float(stats.t.isf(outside, self.df)) * self.error
+
+
+def widened(differences: Values, error: float, df: float) -> Widened:
+    """differences: variant minus baseline [seeds, examples], paired in both; their mean is the effect.
+
+    error, df: of the mean over seeds, from whatever model, such as one that pools arms. Raises ValueError below two seeds or
+    two examples.
+    """
+    seeds, examples = differences.shape
+    if seeds < 2 or examples < 2:
+        raise ValueError(f"shape {differences.shape}: two seeds and two examples are the least that have a spread")
+    by_seed = np.mean(differences, axis=1, keepdims=True)
+    by_example = np.mean(differences, axis=0) - np.mean(differences)
+    rest_df = (seeds - 1) * (examples - 1)
+    rest_square = float(np.sum((differences - by_seed - by_example) ** 2)) / rest_df
+    example_square = seeds * float(np.sum(by_example**2)) / (examples - 1)
+    cells = seeds * examples
+    added = max(example_square - rest_square, 0.0) / cells
+    variance = error**2 + added
+    spread = error**4 / df
+    if added > 0:
+        spread += (example_square / cells) ** 2 / (examples - 1) + (rest_square / cells) ** 2 / rest_df
+    return Widened(variance**0.5, max(1.0, variance**2 / spread), added / variance)
