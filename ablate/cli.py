@@ -127,16 +127,26 @@ def _report(typed: list[str]) -> int:
         "recorded, is read as a study: its arms are compared with the arm called baseline by the settings they recorded.",
         "ablate report runs/reference",
         "ablate report runs/mine --metric eval_accuracy --smallest-effect 0.005",
+        "ablate report runs/reference --at steps",
+        "ablate report runs/reference --at '512 samples' --json",
     )
     parser.add_argument("folder", type=Path, help="of the study, such as runs/reference")
     parser.add_argument("--metric", help="without a plan: primary outcome; eval_loss")
     parser.add_argument("--smallest-effect", type=float, help="without a plan: smallest difference that matters; 0.01")
     parser.add_argument("--accepts", default="", help="without a plan: what may come with a change, as init,order")
+    parser.add_argument(
+        "--at",
+        metavar="UNIT|'N UNIT'",
+        help="compare the arms at equal steps, samples, tokens, epochs or seconds, as many as every run had, or at an amount; "
+        "`end`: as they ended. What is not the study's own choice is written beside its report, not in its place",
+    )
+    parser.add_argument("--json", action="store_true", help="print the analysis for a program to read")
     asked = parser.parse_args(typed)
     from ablate.analysis.adopt import Asked
 
     accepts = tuple(item for item in asked.accepts.split(",") if item)
-    return conclude(asked.folder, Asked(metric=asked.metric, smallest_effect=asked.smallest_effect, accepts=accepts))
+    wanted = Asked(metric=asked.metric, smallest_effect=asked.smallest_effect, accepts=accepts)
+    return conclude(asked.folder, wanted, at=asked.at, show="print_json" if asked.json else "")
 
 
 def _replay(typed: list[str]) -> int:
@@ -454,7 +464,7 @@ def _carry_out(prepared: Prepared, *, launch: Launch, plan_only: bool, local: bo
         return conclude(run_study(prepared, launch))
     with redirect_stdout(sys.stderr):  # how far it is
         folder = run_study(prepared, launch)
-    return conclude(folder, as_json=True)
+    return conclude(folder, show="print_shares_json")
 
 
 def _as_typed(arguments: Sequence[str]) -> str:
@@ -517,16 +527,18 @@ def _confirmed(prepared: Prepared, *, local: bool) -> bool:
         return False
 
 
-def conclude(folder: Path, asked: Asked | None = None, *, as_json: bool = False) -> int:
+def conclude(folder: Path, asked: Asked | None = None, *, at: str | None = None, show: str = "") -> int:
     """Make the report of a study and print it. 1 when a run or a control failed, or runs are missing.
 
-    as_json: print the shares of a study between two configs instead, for a program to read.
+    at: compare the arms there. show: print for a program to read instead: `print_json` all of it, `print_shares_json` the
+    shares of a study between two configs.
     """
-    from ablate.report import build_report, print_report, print_shares_json
+    from ablate import report
+    from ablate.report import build_report, print_report
 
-    analysis = build_report(folder, asked)
-    if as_json:
-        print_shares_json(analysis)
+    analysis = build_report(folder, asked, at)
+    if show:
+        getattr(report, show)(analysis)
     else:
         print_report(analysis, folder, _console())
     failed = any(run.status in ("failed", "interrupted") for run in analysis.runs)

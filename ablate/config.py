@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
+from ablate.amount import parse_amount
 from ablate.errors import ConfigError, nearest
 from ablate.interval import SECONDS, UNITS, Interval, parse_interval
 
@@ -342,6 +343,9 @@ class StudyConfig:
     function of your own, `my_module:my_outcome`."""
     smallest_effect: float = 0.01
     """Smallest difference in `metric` that would matter; `no effect` means inside plus or minus this."""
+    compare_at: str | None = None
+    """Where arms are compared: at equal `steps`, `samples`, `tokens`, `epochs` or `seconds`, as many as every run had, or at an
+    amount, `512 samples`: each run is read up to there. None compares the runs as they ended; `ablate report --at` re-reads."""
     design: str = "one_at_a_time"
     """`one_at_a_time`: the baseline, and each level of each axis alone."""
     order_seed: int = 0
@@ -370,6 +374,8 @@ class StudyConfig:
         _within("study.seeds", self.seeds, low=1)
         _within("study.smallest_effect", self.smallest_effect, low=0, low_open=True)
         _one_of("study.design", self.design, ("one_at_a_time",))
+        if self.compare_at is not None:
+            parse_amount(self.compare_at, key="study.compare_at")
         if self.workers is not None:
             _within("study.workers", self.workers, low=1)
         _within("study.slots_per_gpu", self.slots_per_gpu, low=1)

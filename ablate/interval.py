@@ -57,7 +57,15 @@ def parse_interval(typed: str | int | float, *, key: str, units: Sequence[str] =
         whole = interval.unit in _FRACTIONS or interval.count.is_integer()
         if interval.count > 0 and math.isfinite(interval.count) and whole:
             return interval
-    examples = {"steps": "20", "samples": "64", "epochs": "0.1", "seconds": "90", "minutes": "5", "hours": "1"}
+    examples = {
+        "steps": "20",
+        "samples": "64",
+        "tokens": "4096",
+        "epochs": "0.1",
+        "seconds": "90",
+        "minutes": "5",
+        "hours": "1",
+    }
     typable = [f"{key}='{examples[one]} {one}'" for one in units]
     raise IntervalError(
         f"{key}={str(typed)!r} is not an interval: expected a number above 0 and one of {', '.join(units)}",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ablate.amount import END
 from ablate.analysis.adequacy import adequacy
 from ablate.analysis.adopt import Asked
 from ablate.analysis.attribution import answers, attribution
@@ -15,6 +16,7 @@ from ablate.analysis.checks import controls
 from ablate.analysis.conclusions import conclusions
 from ablate.analysis.contrasts import DECIDED, Question, contrast
 from ablate.analysis.diverged import divergences
+from ablate.analysis.equal import ReadAt, read_at
 from ablate.analysis.family import family, judge_together
 from ablate.analysis.floors import floors, largest
 from ablate.analysis.method import method_notes
@@ -33,25 +35,29 @@ from ablate.record.rundir import StudyDir, write_json
 ENDED = ("finished", "diverged", "failed", "interrupted")
 
 
-def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
+def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> Analysis:
     """Controls, contrasts, replays and conclusions of a study folder.
 
-    asked: of a folder without a plan.json, whose arms are told from its runs. Raises StudyError when the folder has neither
+    asked: of a folder without a plan.json, whose arms are told from its runs. at: compare the runs there, as in
+    `ablate.amount`, and not where the plan says. Raises StudyError when the folder has neither
     runs nor a readable plan.json; runs that are missing, going on or broken are readings with a status.
     """
     plan = read_plan(folder, asked)
     runs = read_runs(folder, plan)
     plan = settled(plan, runs)
     metrics = metrics_of(plan, runs)
-    common = common_looks(runs)
-    readings = tuple(reading(run, folder, common, [info.name for info in metrics]) for run in runs)
+    common, read = common_looks(runs), read_at(plan, runs, at)
+    names = [info.name for info in metrics]
+    readings = tuple(reading(run, folder, looks, names) for run, looks in zip(read.runs, read.common, strict=True))
     checks = controls(plan, runs)
     found = floors(plan, readings, checks)
     speaks = family(plan, readings, checks)
     contrasts = tuple(one for metric in metrics for one in _contrasts(plan, metric, speaks, readings, checks, found))
     diverged = divergences(plan, speaks, readings)
     replays, refused = _replays(plan, runs)
-    examples = over_examples(plan, runs, contrasts)
+    # What the runs were to have at their end says nothing of where they are read.
+    told = plan if read.budgets.unit == END else replace(plan, arms=tuple(replace(a, derived={}) for a in plan.arms))
+    examples = over_examples(plan, read.runs, contrasts)
     shared = attribution(plan, metrics, readings, checks, found)
     return Analysis(
         study=plan.study,
@@ -70,23 +76,36 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
         floors=found,
         conclusions=(
             *answers(shared),
-            *conclusions(plan, contrasts, diverged, replays, dense_share(plan, runs), checks, readings, found),
+            *conclusions(told, contrasts, diverged, replays, dense_share(plan, runs), checks, readings, found),
         ),
-        notes=(*plan.notes, *refused, *_notes(runs, contrasts, len(common)), *([examples.scope] if examples else [])),
+        notes=(*plan.notes, *refused, *_notes(read, contrasts), *([examples.scope] if examples else [])),
         complete=_complete(plan, readings),
         adequacy=adequacy(
             plan, runs, common, lambda metric, values: _verdicts(plan, metric, values, speaks, readings, checks)
-        ),
+        )
+        if read.budgets.unit == END  # it is about the whole record
+        else (),
         attribution=shared,
         examples=examples,
+        budgets=read.budgets,
     )
 
 
-def write_analysis(folder: Path, asked: Asked | None = None) -> Analysis:
-    """`analyse`, and `analysis.json` replaced whole."""
-    analysis = analyse(folder, asked)
-    write_json(StudyDir(folder).analysis, analysis.to_json(), hide=True)
+def write_analysis(folder: Path, asked: Asked | None = None, at: str | None = None) -> Analysis:
+    """`analyse`, and `analysis.json` replaced whole; what was asked in the reading alone goes beside it."""
+    analysis = analyse(folder, asked, at)
+    write_json(folder / named(analysis, StudyDir(folder).analysis.name), analysis.to_json(), hide=True)
     return analysis
+
+
+def named(analysis: Analysis, name: str) -> str:
+    """`report.html`; `report.at-512-samples.html` of a study that is re-read at another amount than its plan's."""
+    budgets = analysis.budgets
+    if budgets is None or not budgets.reread:
+        return name
+    stem, _, end = name.partition(".")
+    at = budgets.unit if budgets.amount is None else f"{budgets.amount:g}-{budgets.unit}"
+    return f"{stem}.at-{at}.{end}"
 
 
 def _contrasts(
@@ -198,7 +217,8 @@ def _arm(plan: Plan, arm: Arm) -> dict[str, Any]:
     }
 
 
-def _notes(runs: Sequence[RunFiles], contrasts: Sequence[Contrast], num_common: int) -> Iterable[str]:
+def _notes(read: ReadAt, contrasts: Sequence[Contrast]) -> Iterable[str]:
+    runs, num_common = read.runs, max(map(len, read.common), default=0)
     origins = Counter(
         run.manifest.shared_from.partition("/")[0] for run in runs if run.manifest and run.manifest.shared_from
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ablate.analysis.budget_values import Budgets
 from ablate.analysis.example_values import Examples
 from ablate.analysis.shares import Part
 from ablate.control.values import Control as Control
@@ -278,6 +279,9 @@ class Analysis:
 
     examples: Examples | None = None
     """The primary metric's contrasts over new examples as well, as far as runs have kept theirs."""
+
+    budgets: Budgets | None = None
+    """At which amount of training the arms are compared."""
 
     def floor(self, kind: FloorKind, metric: str | None = None) -> float | None:
         """A floor of an outcome, the primary metric's by default; None where it was not measured."""

@@ -118,6 +118,8 @@ class Plan:
     """Of a study on a Hydra app that is not ours: `seed_key`, `lower_is_better`; its metric is a value that main returns."""
     bisect: dict[str, Any] | None = None
     """Of a study between two configs: its `Corners`."""
+    compare_at: str = ""
+    """`study.compare_at`: at equal what the arms are compared; '' compares the runs as they ended."""
 
     @property
     def corners(self) -> Corners | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ablate.report.adequacy import print_adequacy as print_adequacy
     from ablate.report.attribution import print_shares_json as print_shares_json
+    from ablate.report.budgets import print_json as print_json
     from ablate.report.build import build_report as build_report
     from ablate.report.listing import print_axes as print_axes
     from ablate.report.listing import print_plan as print_plan
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "build_report": "build",
+    "print_json": "budgets",
     "print_shares_json": "attribution",
     "print_report": "terminal",
     "print_adequacy": "adequacy",
@@ -30,6 +32,7 @@ __all__ = [
     "build_report",
     "print_adequacy",
     "print_axes",
+    "print_json",
     "print_plan",
     "print_replay",
     "print_report",

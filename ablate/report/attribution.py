@@ -52,7 +52,7 @@ def print_shares_json(analysis: Analysis) -> None:
     """The answer for a program to read; `null` for a study that is not one between two configs."""
     about = analysis.attribution
     value = None if about is None else {"study": analysis.study, "complete": analysis.complete, **asdict(about)}
-    print(json.dumps(_finite(value), indent=2))
+    print(json.dumps(finite(value), indent=2))
 
 
 def rows(about: Attribution) -> list[tuple[str, ...]]:
@@ -94,12 +94,12 @@ def _plain(value: object) -> str:
     return digits.plain(value) if isinstance(value, int | float) else str(value)
 
 
-def _finite(value: object) -> object:
+def finite(value: object) -> object:
     """NaN, which JSON does not have, as null."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and value != value else value
 
 

@@ -8,6 +8,8 @@ from string import Template
 
 from ablate.report.adequacy import adequacy_section
 from ablate.report.attribution import section
+from ablate.report.budgets import budgets_line
+from ablate.report.examples import examples_section
 from ablate.report.markup import Markup, el, embedded_json, join
 from ablate.report.payload import payload
 from ablate.report.record_sections import controls, reproduce, runs
@@ -20,10 +22,12 @@ def page(view: View, folder: Path) -> str:
     curves = payload(view, folder)
     body = join(
         header(view),
+        budgets_line(view.analysis),
         section(view.analysis),
         contrasts(view),
         controls_line(view),
         findings(view),
+        examples_section(view),
         _curves(int(curves["window"])),
         outcomes(view),
         replays(view),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ablate.report import attribution, digits
+from ablate.amount import END
+from ablate.report import attribution, budgets, digits, examples
 from ablate.report.adequacy import adequacy_rows
 from ablate.report.view import Row, View, beats_what, floors_sentence, looked_differently, named
 
@@ -42,6 +43,8 @@ def markdown(view: View) -> str:
         f"{_md(view.heading)}. Metric: {_md(named(view.metric))}, {view.direction}; "
         f"smallest effect that matters {analysis.smallest_effect:g}."
         + ("" if analysis.complete else " **Not complete.**"),
+        _md(budgets.question(analysis)),
+        *(f"**{_md(text)}**" for text in budgets.cautions(analysis)),
         "## What it says",
         "\n".join(f"- {_md(sentence)}" for sentence in view.conclusions),
         *_md_attribution(view),
@@ -56,6 +59,7 @@ def markdown(view: View) -> str:
         *(f"`{axis}`: {_md(looked_differently(levels))}." for axis, levels in view.replays.items()),
         *(f"`{arm}`: {_md(sentence)}." for arm, sentence in view.repeated.items()),
         floors_sentence(view),
+        *_md_examples(view),
         "## Means over seeds",
         _md_means(view),
         *_md_adequacy(view),
@@ -107,6 +111,8 @@ def _caption(view: View) -> str:
         f"n = {len(analysis.seeds)} seeds; {view.method}; a placebo is judged by itself. "
         f"Smallest effect that matters: {analysis.smallest_effect:g}.{budget}"
     )
+    if analysis.budgets is not None and analysis.budgets.unit != END:
+        text += f" {budgets.question(analysis)} {' '.join(budgets.cautions(analysis))}".rstrip()
     if view.floors:
         text += f" {floors_sentence(view)}"
     return _tex(text)
@@ -119,6 +125,14 @@ def _md_attribution(view: View) -> tuple[str, ...]:
     keys = [_md(line) for line in (*map(attribution.key_line, about.keys), *about.left_out)]
     cells = [tuple(map(_md, row)) for row in attribution.rows(about)]
     return "## What makes the difference", _md_table(attribution.HEAD, cells), "\n".join(f"- {line}" for line in keys)
+
+
+def _md_examples(view: View) -> tuple[str, ...]:
+    about = view.analysis.examples
+    if about is None or not about.contrasts:
+        return ()
+    table = _md_table(examples.HEAD, [tuple(map(_md, row)) for row in examples.rows(view)])
+    return "## For new examples as well?", _md(about.scope), table, examples.KEY
 
 
 def _md_adequacy(view: View) -> tuple[str, ...]:

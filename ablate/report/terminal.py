@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from ablate.analysis.study import named as file_named
 from ablate.analysis.values import Analysis, ReplayedLevel
 from ablate.report import digits
 from ablate.report.adequacy import brief
 from ablate.report.attribution import print_attribution
+from ablate.report.budgets import print_budgets
 from ablate.report.curves import read_curves
+from ablate.report.examples import print_examples
 from ablate.report.pen import STYLES, columns, labelled, say, whole_line, widest, words
 from ablate.report.strips import scale, sparkline, strip
 from ablate.report.view import Row, View, level_name, looked_differently, make_view, named
@@ -39,10 +42,11 @@ def print_report(analysis: Analysis, folder: Path, console: Console) -> None:
     console.print()
     for sentence in view.conclusions:
         labelled(console, "•", sentence, width=2)
+    print_examples(analysis, console)
     if line := brief(analysis.adequacy):
         labelled(console, "•", line, width=2)
     console.print()
-    whole_line(console, f"page  {folder / 'report.html'}")
+    whole_line(console, f"page  {folder / file_named(analysis, 'report.html')}")
 
 
 def print_replay(levels: Sequence[ReplayedLevel], console: Console) -> None:
@@ -85,6 +89,7 @@ def _header(view: View, console: Console) -> None:
     )
     if not analysis.complete:
         say(console, "NOT COMPLETE: runs of the plan are missing; what follows is what is there so far", "yellow")
+    print_budgets(analysis, console)
     console.print()
 
 

@@ -84,6 +84,7 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
         question=settings.question or " ".join(axis.question for axis in axes),
         metric=settings.metric,
         smallest_effect=settings.smallest_effect,
+        compare_at=settings.compare_at or "",
         seeds=seeds,
         axes=tuple(axes),
         arms=tuple(arms),
