@@ -52,8 +52,8 @@ def read_at(plan: Plan, runs: list[RunFiles], at: str | None = None) -> ReadAt:
         return ReadAt(runs, [common] * len(runs), _with_plan(budgets, plan))
     if any(plan.metric in (run.returned or {}) for run in runs):
         raise ConfigError(
-            f"{key} {str(asked)!r}: {plan.metric} is what the app returned when it was over, and has no value before",
-            f"{key} {END}",
+            f"{key}={str(asked)!r}: {plan.metric} is what the app returned when it was over, and has no value before",
+            f"{key}={END}",
         )
     return _cut(plan, runs, cut, asked, key, reread)
 
@@ -95,7 +95,7 @@ def _amounts(run: RunFiles, asked: Amount, key: str) -> Values:
     values = np.cumsum(trace["step_seconds"]) if asked.unit == "seconds" else trace[columns[asked.unit]]
     if not np.all(np.isfinite(values)) or not values[-1] > 0:
         raise ConfigError(
-            f"{key} {str(asked)!r}: seed {run.seed} of {run.arm} has recorded no {asked.unit}", f"{key} samples"
+            f"{key}={str(asked)!r}: seed {run.seed} of {run.arm} has recorded no {asked.unit}", f"{key}=samples"
         )
     return np.asarray(values, dtype=np.float64)
 
@@ -112,14 +112,14 @@ def _amount(cut: Sequence[RunFiles], amounts: dict[int, Values], asked: Amount, 
         most = _shown(reached, asked.unit)
         who = "no run has" if len(short) == len(cut) else f"{len(short)} of {counted(len(cut), 'run')} have not"
         raise ConfigError(
-            f"{key} {str(asked)!r}: {who} reached that; seed {first.seed} of {first.arm} ended first, at {most}",
-            f"{key} '{_exact(reached, asked.unit)}', or {key} {asked.unit} for the largest amount that every run has reached",
+            f"{key}={str(asked)!r}: {who} reached that; seed {first.seed} of {first.arm} ended first, at {most}",
+            f"{key}='{_exact(reached, asked.unit)}', or {key}={asked.unit} for the largest amount that every run has reached",
         )
     if all(not np.any(_within(amounts[id(run)], asked.count)) for run in cut):
         least = min(float(amounts[id(run)][0]) for run in cut)
         raise ConfigError(
-            f"{key} {str(asked)!r}: the first step of every run ends later, at {_shown(least, asked.unit)} at the earliest",
-            f"{key} {asked.unit}",
+            f"{key}={str(asked)!r}: the first step of every run ends later, at {_shown(least, asked.unit)} at the earliest",
+            f"{key}={asked.unit}",
         )
     return float(asked.count)
 
@@ -174,9 +174,9 @@ def _check_looked_at(plan: Plan, looks: _Looks, asked: Amount, amount: float, ke
         return
     first = looks.first()
     raise ConfigError(
-        f"{key} {str(asked)!r}: {plan.metric} is read from evaluations, and seed {unseen[0].seed} of {unseen[0].arm} has none "
+        f"{key}={str(asked)!r}: {plan.metric} is read from evaluations, and seed {unseen[0].seed} of {unseen[0].arm} has none "
         f"between the start and {_shown(amount, asked.unit)}",
-        f"{key} '{_exact(first, asked.unit)}'" if np.isfinite(first) else f"{key} {END}",
+        f"{key}='{_exact(first, asked.unit)}'" if np.isfinite(first) else f"{key}={END}",
     )
 
 
@@ -296,21 +296,24 @@ def _schedules(plan: Plan, whole: Sequence[RunFiles], read: Sequence[RunFiles]) 
     by_run = {(run.arm, run.seed): run for run in read}
     alike: dict[str, list[str]] = {}
     for arm in plan.arms:
-        run = next((one for one in whole if one.arm == arm.name), None)
-        if run is None or run.trace is None:
+        mine = [run for run in whole if run.arm == arm.name]
+        if not mine:
             continue
-        short = by_run[run.arm, run.seed].trace
-        steps = 0 if short is None else len(short)
-        if steps < len(run.trace) and (said := _schedule(run, steps)):
+        steps = [_end(by_run[run.arm, run.seed])[0] for run in mine]
+        least = int(np.argmin(steps))
+        if said := _schedule(mine[least], steps[least], _ranged((min(steps), max(steps)))):
             alike.setdefault(said, []).append(arm.name)
     for said, names in alike.items():
         yield f"{joined(names)}: {said}"
 
 
-def _schedule(run: RunFiles, steps: int) -> str:
+def _schedule(run: RunFiles, steps: int, read: str) -> str:
+    """Of the run of an arm that is cut off the earliest. read: at how many steps the arm's runs are, in words."""
     assert run.trace is not None
     rates, of = run.trace["learning_rate"], len(run.trace)
-    where = f"read at {steps:,} of {of:,} steps"
+    where = f"read at {read} of {of:,} steps"
+    if steps == of:
+        return ""
     if not np.all(np.isfinite(rates)):
         return f"{where}; the learning rate was not recorded, so that a schedule may not have been over"
     if np.allclose(rates[max(steps - 1, 0) :], rates[-1], rtol=1e-9, atol=0):

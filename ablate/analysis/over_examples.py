@@ -233,6 +233,8 @@ def _pairs(told: OverExamples) -> str:
     one = told.paired
     if one is None:
         return ""
+    if one.only_baseline == one.only_arm == 0:
+        return f"; both get the very same of the {one.examples} examples right"
     return (
         f"; of {one.examples} examples, only the baseline gets {figure(one.only_baseline)} right and only the arm "
         f"{figure(one.only_arm)}, per seed (in every seed {one.always_baseline} and {one.always_arm}; exact p over examples "

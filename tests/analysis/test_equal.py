@@ -144,6 +144,19 @@ def test_seconds_are_the_machines(study: Path) -> None:
     assert any("whatever else ran on the machine counts" in text for text in found.cautions)
 
 
+def test_of_runs_that_are_cut_off_unlike_the_earliest_is_named(copy: Path) -> None:
+    """One seed of the large batch had a slow machine."""
+    run = StudyDir(copy).run(LARGE, 1)
+    trace = read_trace(run.trace)
+    table = {name: trace.table[name].to_pylist() for name in TRACE.names}
+    table["step_seconds"] = [4 * seconds for seconds in table["step_seconds"]]
+    with TableWriter(run.trace, TRACE, metadata={"groups": "\n".join(trace.groups)}) as writer:
+        writer.write(table)
+    said = " ".join(budgets(analyse(copy, at="31.04 seconds")).cautions)
+    assert "batch_size=64: read at 2 to 8 of 16 steps" in said
+    assert "baseline and placebo: read at 59 of 128 steps" in said
+
+
 def test_tokens_and_epochs_are_amounts_too(study: Path) -> None:
     for at, amount in (("tokens", 25_600.0), ("12800 tokens", 12_800.0), ("epochs", 1.024), ("0.512 epochs", 0.512)):
         found = budgets(analyse(study, at=at))
@@ -222,9 +235,9 @@ def rewrite(folder: Path, **columns: Callable[[Any], Any]) -> None:
 @pytest.mark.parametrize(
     ("typed", "said", "fix"),
     [
-        ("stpes", "'stpes' is no unit that runs can be compared at; did you mean 'steps'", "--at steps"),
-        ("16 sampels", "'sampels' is no unit", "--at '16 samples'"),
-        ("3 hours", "'hours' is no unit that runs can be compared at; known: epochs, samples", "--at '3 steps'"),
+        ("stpes", "'stpes' is no unit that runs can be compared at; did you mean 'steps'", "--at=steps"),
+        ("16 sampels", "'sampels' is no unit", "--at='16 samples'"),
+        ("3 hours", "'hours' is no unit that runs can be compared at; known: epochs, samples", "--at='3 steps'"),
         ("0 steps", "'0 steps' is not an interval: expected a number above 0", "--at='20 steps'"),
         ("-5 steps", "'-5 steps' is not an interval: expected a number above 0", "--at='20 steps'"),
         ("1.5 samples", "'1.5 samples' is not an interval", "--at='64 samples'"),
@@ -233,10 +246,10 @@ def rewrite(folder: Path, **columns: Callable[[Any], Any]) -> None:
         (
             "64 steps",
             "5 of 15 runs have not reached that; seed 0 of batch_size=64 ended first, at 16",
-            "--at '16 steps'",
+            "--at='16 steps'",
         ),
-        ("2 samples", "the first step of every run ends later, at 8 samples at the earliest", "--at samples"),
-        ("4 steps", "seed 0 of baseline has none between the start and 4 steps", "--at '8 steps'"),
+        ("2 samples", "the first step of every run ends later, at 8 samples at the earliest", "--at=samples"),
+        ("4 steps", "seed 0 of baseline has none between the start and 4 steps", "--at='8 steps'"),
         ("9 seconds", "", ""),
     ],
 )
@@ -258,18 +271,18 @@ def test_what_was_not_recorded_is_said(copy: Path, unit: str, column: str, value
     rewrite(copy, **{column: lambda values: np.full(len(values), value)})
     with pytest.raises(ConfigError, match=f"seed 0 of baseline has recorded no {unit}") as raised:
         analyse(copy, at=unit)
-    assert raised.value.fix == "--at samples"
+    assert raised.value.fix == "--at=samples"
 
 
 def test_a_plan_s_own_amount_that_cannot_be_read_names_the_key(copy: Path) -> None:
     plan_at(copy, "5000 samples")
-    with pytest.raises(ConfigError, match=r"study\.compare_at '5000 samples': no run has reached"):
+    with pytest.raises(ConfigError, match=r"study\.compare_at='5000 samples': no run has reached"):
         analyse(copy)
 
 
 def test_the_key_is_checked_before_anything_runs() -> None:
     assert StudyConfig(compare_at="512 samples").compare_at == "512 samples"
-    with pytest.raises(IntervalError, match=r"study\.compare_at 'sampels'.*did you mean 'samples'"):
+    with pytest.raises(IntervalError, match=r"study\.compare_at='sampels'.*did you mean 'samples'"):
         StudyConfig(compare_at="sampels")
     assert str(parse_amount("step", key="--at")) == "steps"
 
