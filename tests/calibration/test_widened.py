@@ -69,7 +69,7 @@ class Cell:
 def test_it_covers_whichever_source_is_the_larger(arms: int, seeds: int, kind: str) -> None:
     for sds in ((0.3, 0.0, 1.0), (0.1, 1.0, 1.0), (0.02, 0.5, 0.5), (0.02, 0.0, 1.0)):
         covered, _ = Cell(arms, seeds, *sds, kind=kind).rates()  # type: ignore[arg-type]
-        assert 0.92 <= covered <= 0.99, sds  # two standard errors of 400 draws are 0.022
+        assert 0.917 <= covered <= 0.983, sds  # three standard errors of 400 draws
 
 
 def test_the_interval_over_seeds_covers_half_of_the_time_where_examples_are_the_larger_source() -> None:
