@@ -170,7 +170,8 @@ def _told(reader: _Reader, contrast: Contrast, baseline: BySeed, arm: BySeed, pl
     inner = None
     if contrast.inner_low is not None and contrast.inner_high is not None:
         inner = found.half_width((contrast.inner_high - contrast.inner_low) / 2, error, contrast.df)
-    told = replace(told, holds=_holds(contrast, half, inner, plan.smallest_effect))
+    if plan.arm(contrast.arm).kind != "placebo":  # of which nothing is claimed
+        told = replace(told, holds=_holds(contrast, half, inner, plan.smallest_effect))
     return replace(told, sentence=_sentence(contrast, told))
 
 

@@ -29,6 +29,12 @@ def print_examples(analysis: Analysis, console: Console) -> None:
             labelled(console, "•", digits.typeset(one.sentence) + ".", width=2)
 
 
+def scope(view: View) -> str:
+    """What the claims are about, as a sentence."""
+    about = view.analysis.examples
+    return "" if about is None else digits.typeset(f"{about.scope[:1].upper()}{about.scope[1:]}.")
+
+
 def rows(view: View) -> list[tuple[str, ...]]:
     """One for each contrast of the primary metric; a dash where there is none of a figure."""
     about = view.analysis.examples
@@ -64,7 +70,7 @@ def examples_section(view: View) -> Markup | None:
     return el(
         "section",
         el("h2", "For new examples as well?"),
-        el("p", f"{digits.typeset(about.scope[:1].upper() + about.scope[1:])}."),
+        el("p", scope(view)),
         el("div", table, class_="wide", tabindex="0", role="region", aria_label="For new examples as well?"),
         el("p", KEY, class_="key"),
         id="examples",

@@ -132,7 +132,7 @@ def _md_examples(view: View) -> tuple[str, ...]:
     if about is None or not about.contrasts:
         return ()
     table = _md_table(examples.HEAD, [tuple(map(_md, row)) for row in examples.rows(view)])
-    return "## For new examples as well?", _md(about.scope), table, examples.KEY
+    return "## For new examples as well?", _md(examples.scope(view)), table, examples.KEY
 
 
 def _md_adequacy(view: View) -> tuple[str, ...]:

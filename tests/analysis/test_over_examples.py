@@ -55,6 +55,13 @@ def test_a_difference_that_is_alike_in_all_examples_holds_for_new_ones(tmp_path:
     assert "holds for new examples of this kind as well: +0.06" in one.sentence
 
 
+def test_of_a_placebo_nothing_is_claimed(tmp_path: Path) -> None:
+    _, one = of(made(tmp_path / "s"), "placebo")
+    assert one.holds == ""
+    assert one.low is not None
+    assert "over new examples as well" in one.sentence
+
+
 def test_a_difference_that_few_examples_make_holds_for_this_set_only_and_the_verdict_stays(tmp_path: Path) -> None:
     analysis = made(tmp_path / "s", own={UP: 0.8})
     plain = analyse_without(tmp_path)
