@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ablate.config import Config, DataConfig, ObserveConfig, StudyConfig
 from ablate.design.axis import Axis
 from ablate.design.corners import Corners
+from ablate.design.mediation import Mediation
 from ablate.design.plan import BASELINE, Arm, Plan, Run, run_digest
 from ablate.record.columns import EVALS, TRACE
 from ablate.record.digest import digest_of
@@ -464,3 +465,39 @@ def corners_plan(name: str, corners: Corners, *, seeds: int = 5, metric: str = "
         for arm in arms
     ]
     return replace(base, axes=axes, arms=tuple(arms), runs=tuple(runs), bisect=corners.to_json())
+
+
+def mediation_plan(name: str, asked: Mediation, *, seeds: int = 5, metric: str = "eval_loss") -> Plan:
+    """The plan alone, as `ablate mediate` makes it."""
+    base = make_plan(name, arms=(), seeds=seeds, metric=metric, smallest_effect=0.01)
+    config = json.loads(json.dumps(base.baseline.config))
+    group, leaf = asked.key.split(".")
+    config[group][leaf] = asked.levels[0]
+    baseline = replace(base.baseline, config=config, derived=_derived(config))
+    axes = asked.axes(AXES.values())
+    arms = [baseline, *(_moved(axis, config) for axis in axes)]
+    runs = [
+        Run(arm=arm.name, seed=seed, digest=run_digest(arm.config, seed=seed, code_digest=base.code_digest))
+        for seed in range(seeds)
+        for arm in arms
+    ]
+    return replace(base, axes=axes, arms=tuple(arms), runs=tuple(runs), mediate=asked.to_json())
+
+
+def write_mediation(
+    folder: Path, asked: Mediation, shifts: Mapping[str, float], *, seeds: int = 5, noise: float = 0.004
+) -> Plan:
+    """A study that holds a mediator. shifts: arm -> known shift of its final eval loss; what it lacks is 0."""
+    plan = mediation_plan(folder.name, asked, seeds=seeds)
+    study = StudyDir(folder)
+    write_json(study.plan, {**plan.to_json(), "digest": plan.digest})
+    for run in plan.runs:
+        arm = plan.arm(run.arm)
+        of = arm.config["loop"]["grad_noise_of"] or arm.config["data"]["batch_size"]
+        shape = Shape(shift=shifts.get(run.arm, 0.0), norm_median=4.2 / of**0.5)
+        made = _make(shape, plan, run, seed=0, noise=noise, twin=run.arm)
+        items = _fingerprint(arm, run.seed) | {"first_step": {"loss": 0.692, "grad_norm": float(made.norms[0])}}
+        if arm.config["loop"]["grad_noise_of"]:
+            items["grad_noise"] = {"of": of, "drawn": digest_of([of, run.seed])}
+        _write_run(study.run(run.arm, run.seed), plan, run, made, items, "finished")
+    return plan

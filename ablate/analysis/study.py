@@ -17,6 +17,7 @@ from ablate.analysis.contrasts import DECIDED, Question, contrast
 from ablate.analysis.diverged import divergences
 from ablate.analysis.family import family, judge_together
 from ablate.analysis.floors import floors, largest
+from ablate.analysis.mediation import mediated, said
 from ablate.analysis.method import method_notes
 from ablate.analysis.readings import RunFiles, common_looks, read_plan, read_runs, reading
 from ablate.analysis.replay import dense_share, finished_baseline, replay_level
@@ -51,6 +52,7 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
     diverged = divergences(plan, speaks, readings)
     replays, refused = _replays(plan, runs)
     shared = attribution(plan, metrics, readings, checks, found)
+    through = mediated(plan, metrics, readings, runs, checks, found)
     return Analysis(
         study=plan.study,
         question=plan.question,
@@ -68,6 +70,7 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
         floors=found,
         conclusions=(
             *answers(shared),
+            *said(through),
             *conclusions(plan, contrasts, diverged, replays, dense_share(plan, runs), checks, readings, found),
         ),
         notes=(*plan.notes, *refused, *_notes(runs, contrasts, len(common))),
@@ -76,6 +79,7 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
             plan, runs, common, lambda metric, values: _verdicts(plan, metric, values, speaks, readings, checks)
         ),
         attribution=shared,
+        mediated=through,
     )
 
 
