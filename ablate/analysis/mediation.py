@@ -234,8 +234,14 @@ def _answer(
         None if value is None else f"{fixed(100 * value, 0)} %" for value in (through.share_low, through.share_high)
     )
     ends = f"{fixed(left.low or 0, _decimals(left))} .. {fixed(left.high or 0, _decimals(left))}"
-    figures = f"{share(through)} of it goes through {through_it}: {where}, {what} {figure(abs(left.effect))}"
-    head = f"{figures} (effect left {fixed(left.effect, _decimals(left))}, {ends})."
+    figures = f"{where}, {what} {figure(abs(left.effect))} (simultaneous interval of the effect left {ends})"
+    if found == "undecided":
+        head = (
+            f"Undecided: {share(through)} of it would go through {through_it}, but neither this nor what is left is told from "
+            f"0; {figures}"
+        )
+        return f"{head}. {holds.sentence}".strip()
+    head = f"{share(through)} of it goes through {through_it}: {figures}."
     least = f"at least {low}" if low and (through.share_low or 0) > 0 else "some"
     most = f"at most {high}" if high and (through.share_high or 0) < 1 else "how much is open"
     conclusion = {
@@ -246,7 +252,6 @@ def _answer(
         "against": f"So {through_it} works against it: held, the effect is larger",
         "none": f"So it does not need {through_it}: what goes through is within plus or minus {figure(smallest_effect)}",
         "not all": f"So an effect is left without it; that any goes through is not shown ({most})",
-        "undecided": "Undecided: neither what goes through nor what is left is told from 0",
     }[found]
     return f"{head} {conclusion}. {holds.sentence}".strip()
 

@@ -144,7 +144,7 @@ def test_an_effect_that_goes_through_it_by_half() -> None:
         (-0.08, 0.004, "beyond", "the rise turns into a fall of 0.0"),
         (0.10, 0.02, "not all", "that any goes through is not shown (at most"),
         (0.02, 0.02, "some or all", "that anything is left is not shown"),
-        (0.06, 0.045, "undecided", "Undecided: neither what goes through nor what is left is told from 0"),
+        (0.06, 0.045, "undecided", "but neither this nor what is left is told from 0; with that of 8"),
     ],
 )
 def test_every_other_verdict_has_its_words(left: float, noise: float, word: str, says: str) -> None:
