@@ -14,12 +14,13 @@ from ablate.report import digits
 from ablate.report.markup import Markup, el
 from ablate.report.pen import columns, labelled, say, words
 
-HEAD = ("held", "effect left", "simultaneous 95 %", "goes through", "verdict")
+HEAD = ("held", "effect left", "95 % interval", "goes through", "verdict")
 
 KEY = (
     "Effect left: the treatment's effect between two arms that both have the mediator at this level. Goes through: the total "
-    "less that, as a share of the total with Fieller's interval. Intervals hold together over all rows but the total's."
+    "less that, as a share of the total with Fieller's interval."
 )
+INTERVALS = "the total's by itself; what is left and what goes through hold together over all levels held (Bonferroni)"
 VERDICTS = {
     "all": "all of it",
     "some or all": "some or all of it",
@@ -49,13 +50,14 @@ def print_mediation(analysis: Analysis, console: Console) -> None:
         table = columns()
         table.show_header = True
         table.add_column("", overflow="fold", max_width=18)
-        for head in ("effect left", "95 %, together", "goes through"):
+        for head in HEAD[1:4]:
             table.add_column(head, justify="right", overflow="fold", header_style="dim")
         table.add_column("verdict", overflow="fold", header_style="dim")
         for row in rows(about):
             table.add_row(*(words(text, console) for text in row))
         console.print(table)
         console.print()
+        labelled(console, "intervals", INTERVALS, width=12)
     for line in seen_lines(about):
         labelled(console, "measured", line, width=12)
     for line in about.left_out:
@@ -122,7 +124,7 @@ def section(analysis: Analysis) -> Markup | None:
         el("div", table, class_="wide") if about.total is not None and about.held else None,
         el("ul", *lines, *(el("li", line, class_="alarm") for line in about.left_out), class_="findings"),
         el("p", digits.typeset(about.limits)) if about.limits else None,
-        el("p", KEY, class_="key") if about.held else None,
+        el("p", f"{KEY} Intervals: {INTERVALS}.", class_="key") if about.held else None,
         id="mediation",
     )
 
