@@ -38,6 +38,8 @@ ablate: which single variable caused the difference?
   ablate replay runs/reference observe.eval_every='256 samples'
                                               what would I have seen at this cadence? without one: at each?
   ablate bisect a.yaml b.yaml study.seeds=5   how much of the difference does each key that differs make?
+  ablate mediate data.batch_size=8,64 --through grad_noise
+                                              does it act through the gradient's noise? holds that, and looks
   ablate status runs/reference                how far it is; `ablate stop` ends it on every machine, to go on later
   ablate retry runs/reference                 do its failed runs again, and go on
   ablate axes                                 the standard ablations, one line each
@@ -220,6 +222,42 @@ def _bisect(typed: list[str]) -> int:
     return _through_hydra(["-m", *first, *more, override_text("hydra.sweeper.bisect", asdict(bisect))])
 
 
+def _mediate(typed: list[str]) -> int:
+    parser = _parser(
+        "mediate",
+        "A key moves from one level to another, and study.metric with it: how much of that goes through a mediator? Runs both\n"
+        "levels, and both with the mediator held at the same level, seed by seed. Mediators:\n"
+        "  grad_noise           the noise of the larger batch made that of the smaller; grad_noise=N: both as of N samples\n"
+        "  clip_norm=LEVEL,...  the size of the applied gradient, by clipping both levels at the same norm",
+        "ablate mediate data.batch_size=8,64 --through grad_noise study.seeds=5",
+        "ablate mediate data.batch_size=8,64 --through clip_norm=0.5,0.25 --through grad_noise",
+        "ablate mediate data.batch_size=8,64 --through grad_noise loop.budget='128 steps'    at equal updates",
+        "ablate mediate data.batch_size=8,64 --through grad_noise --plan",
+    )
+    parser.add_argument("overrides", nargs="+", help="one key with two levels, and what holds for every arm")
+    parser.add_argument(
+        "--through", action="append", default=[], metavar="MEDIATOR[=LEVEL,...]", help="what is held; may be repeated"
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--plan", action="store_true", help="say what would run and what it costs; run nothing")
+    how.add_argument("--json", action="store_true", help="the answer for a program to read")
+    parser.add_argument("--config-dir", help="a folder with your own config files")
+    parser.add_argument("--accept-code-change", action="store_true", help="keep the runs that other code has made")
+    asked = parser.parse_intermixed_args(typed)
+    from dataclasses import asdict
+
+    from ablate.design.compose import override_text
+    from ablate.study.mediate import Mediate, read_through
+
+    read_through(asked.through)
+    command = shlex.join(["ablate", "mediate", *_less(typed, "--plan", "--json", _ACCEPT)])
+    more = ["--config-dir", asked.config_dir] if asked.config_dir else []
+    more += [_ACCEPT] * asked.accept_code_change + ["hydra.sweeper.plan_only=true"] * asked.plan
+    more += ["hydra.sweeper.as_json=true"] * asked.json
+    wanted = asdict(Mediate(through=tuple(asked.through), command=command))
+    return _through_hydra(["-m", *asked.overrides, *more, override_text("hydra.sweeper.mediate", wanted)])
+
+
 def _count(typed: str) -> int:
     if not typed.isdecimal() or int(typed) < 1:
         raise argparse.ArgumentTypeError(f"{typed!r} is not a whole number of at least 1")
@@ -321,7 +359,8 @@ def _retry(typed: list[str]) -> int:
     print(f"again: {', '.join(names)}" if names else "no run has failed; the study goes on")
     print(f"with: ablate {shlex.join(arguments)}", flush=True)
     arguments += [_ACCEPT] * asked.accept_code_change
-    return _bisect(arguments[1:]) if arguments[0] == "bisect" else _through_hydra(arguments)
+    verb = {"bisect": _bisect, "mediate": _mediate}.get(arguments[0])
+    return verb(arguments[1:]) if verb else _through_hydra(arguments)
 
 
 _VERBS: dict[str, Callable[[list[str]], int]] = {
@@ -329,6 +368,7 @@ _VERBS: dict[str, Callable[[list[str]], int]] = {
     "report": _report,
     "replay": _replay,
     "bisect": _bisect,
+    "mediate": _mediate,
     "status": _status,
     "stop": _stop,
     "retry": _retry,
@@ -446,6 +486,23 @@ def run_bisect(
     if isinstance(prepared, OneKey):
         print(prepared.to_json() if as_json else prepared.sentence)
         return 0
+    return _carry_out(prepared, launch=launch, plan_only=plan_only, local=local, as_json=as_json)
+
+
+def run_mediate(
+    composer: Composer,
+    arguments: Sequence[str],
+    asked: Mapping[str, Any],
+    *,
+    launch: Launch,
+    plan_only: bool,
+    local: bool,
+    as_json: bool,
+) -> int:
+    """The same for a treatment whose mediator is held, `ablate.study.mediate.Mediate`. Returns the exit code."""
+    from ablate.study.mediate import Mediate, prepare
+
+    prepared = prepare(composer, arguments, Mediate.from_values(asked))
     return _carry_out(prepared, launch=launch, plan_only=plan_only, local=local, as_json=as_json)
 
 

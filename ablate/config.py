@@ -199,6 +199,9 @@ class LoopConfig:
     """Forward passes per optimizer step."""
     clip_norm: float | None = 1.0
     """Largest global gradient norm that is applied; None never clips."""
+    grad_noise_of: int | None = None
+    """Make the gradient as noisy as that of a batch of so many samples: of each step's, so many are drawn at random, and their
+    gradient alone updates. All of them are run, counted and recorded. None takes the gradient of them all."""
     precision: str = "auto"
     """`fp32`, `tf32` (matrix products of a CUDA GPU keep 10 bits of the mantissa), `bf16`, `fp16` (with a gradient scaler), or
     `auto`: bf16 where the GPU has it, else fp16; fp32 on a CPU."""
@@ -230,6 +233,8 @@ class LoopConfig:
         _within("loop.max_skipped", self.max_skipped, low=1)
         if self.clip_norm is not None:
             _within("loop.clip_norm", self.clip_norm, low=0, low_open=True)
+        if self.grad_noise_of is not None:
+            _within("loop.grad_noise_of", self.grad_noise_of, low=1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -288,6 +293,8 @@ class StreamsConfig:
     """Random changes to samples."""
     dropout: int = 0
     """Dropout masks."""
+    noise: int = 0
+    """Which samples of a step update, under `loop.grad_noise_of`."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -411,6 +418,24 @@ class Config:
             raise ConfigError(
                 f"observe.noise_scale=true needs two forward passes in a step, and loop.accumulate={self.loop.accumulate}",
                 f"data.batch_size={max(1, self.data.batch_size // 2)} loop.accumulate=2 is the same step in two passes",
+            )
+
+        self._check_noise()
+
+    def _check_noise(self) -> None:
+        of = self.loop.grad_noise_of
+        if of is not None and of >= self.samples_per_step:
+            raise ConfigError(
+                f"loop.grad_noise_of={of}: the gradient of a step of {self.samples_per_step} samples has no more noise than "
+                f"that of {of}, and noise can only be added",
+                f"loop.grad_noise_of={max(1, self.samples_per_step // 2)}, data.batch_size={2 * of}, or "
+                "loop.grad_noise_of=null",
+            )
+        if of is not None and self.observe.noise_scale:
+            raise ConfigError(
+                f"loop.grad_noise_of={of} and observe.noise_scale=true: the first forward pass of a step may hold none of the "
+                "samples that are drawn, and then its gradient has no norm to compare",
+                "observe.noise_scale=false, or loop.grad_noise_of=null",
             )
 
     @property

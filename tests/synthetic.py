@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ablate.config import Config, DataConfig, ObserveConfig, StudyConfig
 from ablate.design.axis import Axis
 from ablate.design.corners import Corners
+from ablate.design.mediation import Mediation
 from ablate.design.plan import BASELINE, Arm, Plan, Run, run_digest
 from ablate.record.columns import EVALS, TRACE
 from ablate.record.digest import digest_of
@@ -350,7 +351,7 @@ def _write_run(folder: RunDir, plan: Plan, run: Run, made: _Made, items: dict[st
     )
     write_value(folder, manifest)
     write_value(folder, Fingerprint(items=items))
-    _write_trace(folder, made, steps, batch, train)
+    _write_trace(folder, made, steps, batch, train, arm.config["loop"]["clip_norm"])
     looks = [k for k, samples in enumerate(made.looks) if samples <= steps * batch]
     _write_evals(folder, made, looks, batch, train)
     if status is not None:
@@ -361,7 +362,7 @@ def _step_seconds(batch: int) -> float:
     return 0.04 + 0.06 * batch
 
 
-def _write_trace(folder: RunDir, made: _Made, steps: int, batch: int, train: float) -> None:
+def _write_trace(folder: RunDir, made: _Made, steps: int, batch: int, train: float, limit: float) -> None:
     number = np.arange(1, steps + 1)
     norms = made.norms[:steps]
     parts = np.sqrt(np.asarray([0.1, 0.2, 0.3, 0.4]))
@@ -372,7 +373,7 @@ def _write_trace(folder: RunDir, made: _Made, steps: int, batch: int, train: flo
         "tokens": number * batch * 25,
         "loss": made.losses[:steps].astype(np.float32),
         "grad_norm": norms.astype(np.float32),
-        "clip_coefficient": np.minimum(1.0, 1.0 / norms).astype(np.float32),
+        "clip_coefficient": np.minimum(1.0, limit / norms).astype(np.float32),
         "applied": np.ones(steps, dtype=bool),
         "learning_rate": 5e-5 * (1 - (number - 1) / len(made.norms)),
         "loss_scale": np.ones(steps, dtype=np.float32),
@@ -464,3 +465,43 @@ def corners_plan(name: str, corners: Corners, *, seeds: int = 5, metric: str = "
         for arm in arms
     ]
     return replace(base, axes=axes, arms=tuple(arms), runs=tuple(runs), bisect=corners.to_json())
+
+
+def mediation_plan(name: str, asked: Mediation, *, seeds: int = 5, metric: str = "eval_loss") -> Plan:
+    """The plan alone, as `ablate mediate` makes it."""
+    base = make_plan(name, arms=(), seeds=seeds, metric=metric, smallest_effect=0.01)
+    config = json.loads(json.dumps(base.baseline.config))
+    group, leaf = asked.key.split(".")
+    config[group][leaf] = asked.levels[0]
+    baseline = replace(base.baseline, config=config, derived=_derived(config))
+    axes = asked.axes(())
+    arms = [baseline, *(_moved(axis, config) for axis in axes)]
+    runs = [
+        Run(arm=arm.name, seed=seed, digest=run_digest(arm.config, seed=seed, code_digest=base.code_digest))
+        for seed in range(seeds)
+        for arm in arms
+    ]
+    return replace(base, axes=axes, arms=tuple(arms), runs=tuple(runs), mediate=asked.to_json())
+
+
+def write_mediation(
+    folder: Path, asked: Mediation, shifts: Mapping[str, float], *, seeds: int = 5, noise: float = 0.004
+) -> Plan:
+    """A study that holds a mediator. shifts: arm -> known shift of its final eval loss; what it lacks is 0."""
+    plan = mediation_plan(folder.name, asked, seeds=seeds)
+    study = StudyDir(folder)
+    write_json(study.plan, {**plan.to_json(), "digest": plan.digest})
+    for run in plan.runs:
+        arm = plan.arm(run.arm)
+        of = arm.config["loop"]["grad_noise_of"] or arm.config["data"]["batch_size"]
+        shape = Shape(shift=shifts.get(run.arm, 0.0), norm_median=4.2 / of**0.5)
+        made = _make(shape, plan, run, seed=0, noise=noise, twin=run.arm)
+        first = np.random.default_rng(
+            [of, run.seed]
+        ).standard_normal()  # at equal weights: the same whatever is clipped
+        made.norms[0] = 4.2 / of**0.5 * np.exp(0.1 * first)
+        items = _fingerprint(arm, run.seed) | {"first_step": {"loss": 0.692, "grad_norm": float(made.norms[0])}}
+        if arm.config["loop"]["grad_noise_of"]:
+            items["grad_noise"] = {"of": of, "drawn": digest_of([of, run.seed])}
+        _write_run(study.run(run.arm, run.seed), plan, run, made, items, "finished")
+    return plan

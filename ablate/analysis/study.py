@@ -19,6 +19,7 @@ from ablate.analysis.diverged import divergences
 from ablate.analysis.equal import ReadAt, read_at
 from ablate.analysis.family import family, judge_together
 from ablate.analysis.floors import floors, largest
+from ablate.analysis.mediation import mediated, said
 from ablate.analysis.method import method_notes
 from ablate.analysis.over_examples import over_examples
 from ablate.analysis.readings import RunFiles, common_looks, read_plan, read_runs, reading
@@ -59,6 +60,7 @@ def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> 
     told = plan if read.budgets.unit == END else replace(plan, arms=tuple(replace(a, derived={}) for a in plan.arms))
     examples = over_examples(plan, read.runs, contrasts)
     shared = attribution(plan, metrics, readings, checks, found)
+    through = mediated(plan, metrics, readings, runs, checks, found)
     return Analysis(
         study=plan.study,
         question=plan.question,
@@ -76,6 +78,7 @@ def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> 
         floors=found,
         conclusions=(
             *answers(shared),
+            *said(through),
             *conclusions(told, contrasts, diverged, replays, dense_share(plan, runs), checks, readings, found),
         ),
         notes=(*plan.notes, *refused, *_notes(read, contrasts), *([examples.scope] if examples else [])),
@@ -88,6 +91,7 @@ def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> 
         attribution=shared,
         examples=examples,
         budgets=read.budgets,
+        mediated=through,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ablate.analysis.budget_values import Budgets
 from ablate.analysis.example_values import Examples
+from ablate.analysis.mediated import Mediated
 from ablate.analysis.shares import Part
 from ablate.control.values import Control as Control
 
@@ -282,6 +283,9 @@ class Analysis:
 
     budgets: Budgets | None = None
     """At which amount of training the arms are compared."""
+
+    mediated: Mediated | None = None
+    """Of a treatment whose mediator was held."""
 
     def floor(self, kind: FloorKind, metric: str | None = None) -> float | None:
         """A floor of an outcome, the primary metric's by default; None where it was not measured."""

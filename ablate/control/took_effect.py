@@ -13,7 +13,10 @@ from ablate.record.values import Fingerprint
 Weights = Mapping[int, str | None]
 """By seed: sha256 of the final weights; None where the run has not finished."""
 
-_NEVER_BOUND = {"clip_norm": "no gradient norm was large enough for the two limits to act differently"}
+_NEVER_BOUND = {
+    "clip_norm": "no gradient norm was large enough for the two limits to act differently",
+    "grad_noise": "no step had a sample that was not drawn",
+}
 
 
 def took_effect(

@@ -9,6 +9,7 @@ from typing import Any
 from ablate.design.axis import RULES, Axis, Kind, show
 from ablate.design.corners import Corners
 from ablate.design.leaves import changed, covered
+from ablate.design.mediation import Mediation
 from ablate.record.digest import digest_of
 from ablate.typed import built
 
@@ -120,11 +121,18 @@ class Plan:
     """Of a study between two configs: its `Corners`."""
     compare_at: str = ""
     """`study.compare_at`: at equal what the arms are compared; '' compares the runs as they ended."""
+    mediate: dict[str, Any] | None = None
+    """Of a study that holds a mediator: its `Mediation`."""
 
     @property
     def corners(self) -> Corners | None:
         """Of two configs that `ablate bisect` compares; None in any other study."""
         return None if self.bisect is None else Corners.from_json(self.bisect)
+
+    @property
+    def mediation(self) -> Mediation | None:
+        """Of a treatment whose mediator `ablate mediate` holds; None in any other study."""
+        return None if self.mediate is None else Mediation.from_json(self.mediate)
 
     @property
     def baseline(self) -> Arm:
@@ -143,7 +151,7 @@ class Plan:
         axis = self.axis(arm.axis) if arm.axis else None
         if axis is None or not axis.moves or axis.kind == "placebo":
             return ""
-        if self.bisect is not None and len(arm.changes) > 1:  # their values stand in a table of their own
+        if (self.bisect or self.mediate) and len(arm.changes) > 1:  # their values stand in a table of their own
             return f"bundle: {arm.name.replace('+', ' + ')}"
         pairs = changed(self.baseline.config, arm.config)
         order = sorted(pairs, key=lambda key: [not covered(key, [move]) for move in axis.moves])
@@ -196,6 +204,8 @@ def _check(plan: Plan) -> None:
     strange += [run.arm for run in plan.runs if run.arm not in arms]
     if (corners := plan.corners) is not None:
         strange += [name for name in map(corners.arm, corners.numbers) if name not in arms]
+    if (mediation := plan.mediation) is not None:
+        strange += [name for name in mediation.arms if name not in arms]
     if strange or not plan.arms:
         raise ValueError(f"there is no {strange[0]!r} in it" if strange else "there is no arm in it")
     numbers = [plan.smallest_effect, *(number for arm in plan.arms for number in arm.derived.values())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -58,6 +59,30 @@ def check_can_train(
         raise LoopError("checkpoints need a place to lie in, and folder=None", "folder='runs/mine'")
     if checkpoints is not None and checkpoints.keep < 1:
         raise LoopError(f"keep={checkpoints.keep} would keep no checkpoint", "keep=1, or checkpoints=None")
+
+
+def check_can_draw(
+    of: int, sample_losses: Callable[..., object] | None, *, samples_per_step: int, noise_scale: bool
+) -> None:
+    """Raise LoopError where the gradient cannot be made as noisy as that of `of` samples."""
+    if not 1 <= of < samples_per_step:
+        raise LoopError(
+            f"grad_noise_of={of}: a step has {samples_per_step} samples, and its gradient can be made as noisy as that of 1 to "
+            f"{samples_per_step - 1} of them, not of {of}",
+            f"grad_noise_of={max(1, samples_per_step // 2)}, or grad_noise_of=None",
+        )
+    if sample_losses is None:
+        raise LoopError(
+            f"grad_noise_of={of} needs the loss of each sample by itself, and the objective gives one sum",
+            "sample_losses=..., an argument of train and of Task: (model, batch) -> (loss of each sample [samples], number "
+            "of items of each sample)",
+        )
+    if noise_scale:
+        raise LoopError(
+            f"grad_noise_of={of} and noise_scale=True: the first forward pass of a step may hold none of the samples that are "
+            "drawn, and then its gradient has no norm to compare",
+            "noise_scale=False, or grad_noise_of=None",
+        )
 
 
 def check_loss(loss: torch.Tensor, num_items: int) -> None:

@@ -17,9 +17,10 @@ from torch.utils.data import default_collate
 
 from ablate.interval import parse_interval
 from ablate.loop import fingerprint as fp
-from ablate.loop.checks import check_can_train, check_loss
+from ablate.loop.checks import check_can_draw, check_can_train, check_loss
 from ablate.loop.evaluate import Evaluation, Stop, to_device
 from ablate.loop.feed import Augment, Feed
+from ablate.loop.grad_noise import GradNoise, SampleLosses
 from ablate.loop.grad_norm import GradNorms, Grouping, by_depth
 from ablate.loop.observer import DIVERGED, Observer, Setting
 from ablate.loop.parallel import Ranks
@@ -73,6 +74,8 @@ def train(
     schedule: str = "constant",
     warmup: float = 0.0,
     clip_norm: float | None = None,
+    grad_noise_of: int | None = None,
+    sample_losses: SampleLosses | None = None,
     precision: str = "auto",
     device: str = "auto",
     evaluation: Evaluation | None = None,
@@ -104,9 +107,12 @@ def train(
     budget: optimizer steps (a bare number), or `500 steps`, `4096 samples`, `3 epochs`.
     batch_size: samples of one forward pass, over all processes. accumulate: forward passes per optimizer step.
     clip_norm: largest global gradient norm that is applied; None never clips. The recorded norm is the one before clipping.
+    grad_noise_of: samples of each step, drawn from the `noise` stream, that update the weights: the gradient is then as noisy
+        as that of a batch of so many. None takes them all. It needs sample_losses(model, batch) -> (sum of the losses of each
+        sample's items [samples], number of items of each sample, on the host), with the same sum as the objective's.
     precision, device: `auto`, or as in `Precision` and `pick_device`.
     num_tokens(batch): real tokens in a batch on the host, for the trace.
-    streams: seeds of order, augmentation and dropout. The model's initial weights are the caller's: build it inside
+    streams: seeds of order, augmentation, dropout and noise. The model's initial weights are the caller's: build it inside
         `Streams.scope("init")`.
     ids: identity of each example in a pool that other arms share; None takes the position.
     grouping: a parameter's name -> its group, for norms per group. update_ratio: record how far each step moves the weights
@@ -127,6 +133,8 @@ def train(
     amp = Precision(precision, place)
     check_can_train(model, optimizer, examples, clip_norm=clip_norm, batch_size=batch_size, accumulate=accumulate,
                     schedule=schedule, noise_scale=noise_scale, checkpoints=checkpoints, folder=folder)  # fmt: skip
+    if grad_noise_of is not None:
+        check_can_draw(grad_noise_of, sample_losses, samples_per_step=batch_size * accumulate, noise_scale=noise_scale)
     ranks = Ranks(model)
     model = model if ranks.sharded else model.to(place)
 
@@ -138,8 +146,10 @@ def train(
     order = SampleOrder(streams, np.arange(len(examples)) if ids is None else np.asarray(ids, dtype=np.int64))
     feed = Feed(examples=examples, collate=collate, order=order, ranks=ranks, batch_size=batch_size,
                 accumulate=accumulate, total_samples=total_samples, augment=augment, num_workers=num_workers)  # fmt: skip
+    noise = GradNoise(grad_noise_of, sample_losses, streams) if grad_noise_of and sample_losses else None
     items = fp.model_items(ranks.bare) | fp.setting_items(optimizer, amp, schedule=plan, clip_norm=clip_norm,
                                                           model=ranks.bare)  # fmt: skip
+    items |= noise.items(sizes["samples_per_step"]) if noise else {}
     setup = {
         "budget": f"{total_samples} samples", "batch_size": batch_size, "accumulate": accumulate,
         "streams": asdict(streams), "examples": fp.ids_hash(order.ids), "groups": norms.groups,
@@ -178,7 +188,8 @@ def train(
             # ---- a single training step -----------------------------------------------------------------------
             given = next(steps)
             loss_sum, micro_norm = none, none
-            micro_samples = num_items = num_step_tokens = divisor = 0
+            micro_samples = num_items = num_used = num_step_tokens = divisor = 0
+            kept = noise.drawn(at.step, len(given.ids)).tolist() if noise else []
             for micro, (batch, counts) in enumerate(given.batches):
                 num_step_tokens += num_tokens(batch) * counts
                 with (
@@ -186,22 +197,29 @@ def train(
                     ranks.accumulating(last=micro == given.num_micro - 1),
                 ):
                     with amp.autocast():
-                        loss, items_here = objective(model, to_device(batch, place))
+                        if noise is None:
+                            loss, items_here = used, used_here = objective(model, to_device(batch, place))
+                        else:
+                            kept_here, _ = ranks.share(kept[micro * batch_size : (micro + 1) * batch_size])
+                            loss, items_here, used, used_here = noise(model, to_device(batch, place), kept_here)
                     if at.step == 0:
                         check_loss(loss, items_here)
                     # The guess is exact unless passes hold unequal numbers of items; DDP and FSDP average over processes.
                     divisor = divisor or (items_here * given.num_micro if ranks.size == 1 else len(given.ids))
-                    loss = loss if counts else loss * 0
-                    amp.backward(loss / (divisor / ranks.size))
+                    if noise and micro == 0:
+                        divisor = max(1, divisor * sum(kept) // len(kept))
+                    loss, used = (loss, used) if counts else (loss * 0, used * 0)
+                    amp.backward(used / (divisor / ranks.size))
                 loss_sum, num_items = loss_sum + loss.detach(), num_items + items_here * counts
+                num_used += used_here * counts
                 if noise_scale and micro == 0 and given.num_micro > 1:
                     micro_norm = norms.measure_each()[0] * (divisor / items_here) / amp.scale()
                     micro_samples = min(batch_size, len(given.ids))
 
-            num_items, num_step_tokens = ranks.add_counts(num_items, num_step_tokens)
+            num_items, num_used, num_step_tokens = ranks.add_counts(num_items, num_used, num_step_tokens)
             amp.unscale(optimizer)
-            if num_items != divisor:
-                norms.scale(divisor / num_items)
+            if num_used != divisor:
+                norms.scale(divisor / num_used)
             grad_norm, each_norm = norms.measure_each()
             clip_coefficient = norms.clip(grad_norm, clip_norm)
             loss_scale = amp.scale()

@@ -69,6 +69,8 @@ class Fingerprint:
     schedule     {"shape", "warmup", "0.00": factor, "0.25", "0.50", "0.75", "1.00"}: of the rate, at parts of the budget
     precision    {"autocast": dtype name or "off", "scaler": bool, "matmul": dtype that a product gives, "weights": dtypes, ...}
     clip_norm    {"max": float or None}
+    grad_noise   {"of": samples of each step that update, "drawn": hash of their places in the first step}; only under
+                 `loop.grad_noise_of`
     dropout      {module, or attribute of one: probability}
     loss_at_start {"<metric>": value of the evaluation before training}
     first_step   {"loss", "grad_norm"} of the first row of the trace
@@ -152,5 +154,5 @@ def _check_items(items: dict[str, Any]) -> None:
 
 _GROUPS = (
     "data", "components", "parameters", "init", "hooks", "order", "splits", "eval_set", "optimizer", "schedule", "precision",
-    "clip_norm", "dropout", "loss_at_start", "first_step", "rates", "environment",
+    "clip_norm", "grad_noise", "dropout", "loss_at_start", "first_step", "rates", "environment",
 )  # fmt: skip

@@ -49,8 +49,8 @@ def print_attribution(analysis: Analysis, console: Console) -> None:
 
 
 def print_shares_json(analysis: Analysis) -> None:
-    """The answer for a program to read; `null` for a study that is not one between two configs."""
-    about = analysis.attribution
+    """The answer for a program to read, of a study between two configs or one that holds a mediator; `null` for any other."""
+    about = analysis.attribution or analysis.mediated
     value = None if about is None else {"study": analysis.study, "complete": analysis.complete, **asdict(about)}
     print(json.dumps(finite(value), indent=2))
 

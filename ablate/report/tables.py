@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ablate.amount import END
-from ablate.report import attribution, budgets, digits, examples
+from ablate.report import attribution, budgets, digits, examples, mediation
 from ablate.report.adequacy import adequacy_rows
 from ablate.report.view import Row, View, beats_what, floors_sentence, looked_differently, named
 
@@ -48,6 +48,7 @@ def markdown(view: View) -> str:
         "## What it says",
         "\n".join(f"- {_md(sentence)}" for sentence in view.conclusions),
         *_md_attribution(view),
+        *_md_mediation(view),
         "## Contrasts with the baseline",
         _md_table(
             ("arm", "effect", "95 % interval", "seeds", "verdict", beats_what(view.metric), "Hedges g", "p"),
@@ -133,6 +134,15 @@ def _md_examples(view: View) -> tuple[str, ...]:
         return ()
     table = _md_table(examples.HEAD, [tuple(map(_md, row)) for row in examples.rows(view)])
     return "## For new examples as well?", _md(examples.scope(view)), table, examples.KEY
+
+
+def _md_mediation(view: View) -> tuple[str, ...]:
+    found = mediation.markdown(view.analysis.mediated)
+    if found is None:
+        return ()
+    heading, cells, lines = found
+    table = _md_table(mediation.HEAD, [tuple(map(_md, row)) for row in cells])
+    return heading, table, "\n".join(f"- {_md(line)}" for line in lines)
 
 
 def _md_adequacy(view: View) -> tuple[str, ...]:

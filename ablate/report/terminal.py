@@ -18,6 +18,7 @@ from ablate.report.attribution import print_attribution
 from ablate.report.budgets import print_budgets
 from ablate.report.curves import read_curves
 from ablate.report.examples import print_examples
+from ablate.report.mediation import print_mediation
 from ablate.report.pen import STYLES, columns, labelled, say, whole_line, widest, words
 from ablate.report.strips import scale, sparkline, strip
 from ablate.report.view import Row, View, level_name, looked_differently, make_view, named
@@ -32,6 +33,7 @@ def print_report(analysis: Analysis, folder: Path, console: Console) -> None:
     view = make_view(analysis)
     _header(view, console)
     print_attribution(analysis, console)
+    print_mediation(analysis, console)
     name_width = _contrasts(view, console)
     _replays(view, console, name_width)
     console.print()

@@ -22,9 +22,9 @@ _NO_PACE = {
     "model": ("dropout",),
     "data": ("split", "split_seed", "train_ratio", "eval_ratio"),
     "optim": ("lr", "weight_decay", "beta1", "beta2", "eps", "schedule", "warmup"),
-    "loop": ("budget", "clip_norm", "max_skipped"),
+    "loop": ("budget", "clip_norm", "grad_noise_of", "max_skipped"),
     "observe": ("eval_every", "eval_spacing", "eval_looks", "eval_examples"),
-    "streams": ("init", "order", "augment", "dropout"),
+    "streams": ("init", "order", "augment", "dropout", "noise"),
 }
 """Keys that leave the cost of a sample as it is. A key that is not named here is taken to change it."""
 

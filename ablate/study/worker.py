@@ -126,6 +126,8 @@ def _train(
         schedule=config.optim.schedule,
         warmup=config.optim.warmup,
         clip_norm=config.loop.clip_norm,
+        grad_noise_of=config.loop.grad_noise_of,
+        sample_losses=task.sample_losses,
         precision=config.loop.precision,
         device=str(device),
         evaluation=evaluation_of(task, config),

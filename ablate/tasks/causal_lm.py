@@ -52,6 +52,7 @@ def causal_lm(config: Config, streams: Streams) -> Task:
             groups=corpus.pieces.document[corpus.evaluated].tolist(),  # pieces of one document are alike
             items=lambda batch: [length - 1 for _, length in batch["spans"]],
         ),
+        sample_losses=sample_losses,
         collate=lambda samples: pad_batch(samples, pad),
         num_tokens=count_tokens,
         ids=corpus.train.tolist(),
@@ -71,6 +72,14 @@ def objective(model: nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, in
     wanted = batch["labels"][:, 1:]
     loss = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
     return loss, batch["num_predicted"]
+
+
+def sample_losses(model: nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, list[int]]:
+    """(sum of the cross entropies of each piece's next tokens in nats [batch], number of tokens predicted in each)."""
+    logits = _logits(model, batch)  # [batch, longest - 1, vocabulary]
+    wanted = batch["labels"][:, 1:]
+    each = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="none")
+    return each.view(wanted.shape).sum(dim=1), [length - 1 for _, length in batch["spans"]]
 
 
 def measure(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, torch.Tensor]:

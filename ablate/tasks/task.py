@@ -12,6 +12,7 @@ from torch.utils.data import default_collate
 
 from ablate.config import Config, LoopConfig
 from ablate.loop.evaluate import Evaluation
+from ablate.loop.grad_noise import SampleLosses
 from ablate.loop.streams import Streams
 from ablate.tasks.samples import Samples
 
@@ -27,6 +28,8 @@ class Task:
 
     model: on the CPU, its weights drawn from the `init` stream. examples: a map-style data set; `collate` makes a batch of a
         list of them. objective(model, batch) -> (sum of the losses of the batch's items, number of items).
+    sample_losses(model, batch) -> (sum of the losses of each sample's items [samples], number of items of each sample, on the
+        host): needed by `loop.grad_noise_of` alone.
     evaluation: None never looks; `make_evaluation` makes one that looks when `observe` says.
     num_tokens(batch): real tokens in a batch on the host, for the trace.
     ids: identity of each training sample in the whole pool, the same in every arm; None takes the position.
@@ -37,6 +40,7 @@ class Task:
     model: nn.Module
     examples: Any
     objective: Callable[[nn.Module, Any], tuple[torch.Tensor, int]]
+    sample_losses: SampleLosses | None = None
     evaluation: Evaluation | None = None
     collate: Callable[[list[Any]], Any] = default_collate
     num_tokens: Callable[[Any], int] = no_tokens

@@ -42,6 +42,7 @@ def text_classification(config: Config, streams: Streams) -> Task:
         evaluation=make_evaluation(
             config, _samples(tokens, pool, splits.evaluated), measure, ids=splits.evaluated.tolist()
         ),
+        sample_losses=sample_losses,
         collate=lambda samples: pad_batch(samples, pad),
         num_tokens=count_tokens,
         ids=splits.train.tolist(),
@@ -59,6 +60,12 @@ def objective(model: nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, in
     """(sum of the cross entropies in nats, number of texts)."""
     logits = _logits(model, batch)
     return functional.cross_entropy(logits, batch["labels"], reduction="sum"), len(batch["labels"])
+
+
+def sample_losses(model: nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, list[int]]:
+    """(cross entropy of each text in nats [batch], 1 for each of them)."""
+    logits = _logits(model, batch)
+    return functional.cross_entropy(logits, batch["labels"], reduction="none"), [1] * len(logits)
 
 
 def measure(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, torch.Tensor]:

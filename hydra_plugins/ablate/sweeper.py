@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from ablate.study.foreign import AppStudy
 
 # plan_only: say what would run, and run nothing. typed_in: the folder in which that was typed; the sweeper sets it.
-# bisect: what `ablate bisect` asks, `ablate.study.bisect.Bisect`. as_json: its answer for a program to read.
+# bisect, mediate: what these verbs ask, `ablate.study.bisect.Bisect` and `ablate.study.mediate.Mediate`. as_json: the answer
+# for a program to read.
 # A plain dict, because Hydra runs this module before it is in sys.modules, where a dataclass would look for it.
 # The others are for an app that is not ours, with their defaults: `ablate.study.foreign.Options`.
 _APP = {
@@ -28,7 +29,7 @@ _APP = {
 }  # fmt: skip
 _NODE = {
     "_target_": "hydra_plugins.ablate.sweeper.AblationSweeper", "plan_only": False, "typed_in": None, "bisect": None,
-    "as_json": False, **_APP,
+    "mediate": None, "as_json": False, **_APP,
 }  # fmt: skip
 ConfigStore.instance().store(group="hydra/sweeper", name="ablation", node=_NODE, provider="ablate")
 
@@ -41,10 +42,12 @@ class AblationSweeper(Sweeper):
         plan_only: bool = False,
         typed_in: str | None = None,  # noqa: ARG002
         bisect: DictConfig | None = None,
+        mediate: DictConfig | None = None,
         as_json: bool = False,
         **app: Any,
     ) -> None:
         self.plan_only, self.bisect, self.as_json, self._app = plan_only, bisect, as_json, app
+        self.mediate = mediate
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._context, self._task, self._config = hydra_context, task_function, config
@@ -61,7 +64,7 @@ class AblationSweeper(Sweeper):
         return str(self._config.hydra.launcher._target_).startswith("hydra_plugins.ablate.launcher.")
 
     def _sweep_ours(self, arguments: list[str]) -> int:
-        from ablate.cli import run_bisect, run_sweep
+        from ablate.cli import run_bisect, run_mediate, run_sweep
         from ablate.design.compose import composer_of
         from ablate.errors import ConfigError
 
@@ -74,6 +77,12 @@ class AblationSweeper(Sweeper):
             asked: Any = OmegaConf.to_container(self.bisect)
             return run_bisect(
                 composer, arguments, asked, launch=self._launch, plan_only=self.plan_only, local=self._is_local,
+                as_json=self.as_json,
+            )  # fmt: skip
+        if self.mediate is not None:
+            wanted: Any = OmegaConf.to_container(self.mediate)
+            return run_mediate(
+                composer, arguments, wanted, launch=self._launch, plan_only=self.plan_only, local=self._is_local,
                 as_json=self.as_json,
             )  # fmt: skip
         return run_sweep(composer, arguments, launch=self._launch, plan_only=self.plan_only, local=self._is_local)

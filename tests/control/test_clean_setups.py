@@ -14,10 +14,11 @@ from ablate.design.compose import opened
 from tests.control.studies import Toys, controls_of, planned, run_planned, toy
 from tests.loop.test_resume import after
 from tests.loop.test_train import Spoiled
+from tests.loop.toy import sample_losses
 
 AXES = (
     "batch_size", "batch_size_sqrt_lr", "dropout", "warmup", "precision", "train_ratio", "eval_every", "log_every", "placebo",
-    "repeat", "drop_layer",
+    "repeat", "drop_layer", "grad_noise",
 )  # fmt: skip
 SWEPT = {
     "loop__clip_norm": (0.1,), "optim__lr": (2e-3,), "optim__weight_decay": (0.1,), "model__freeze": (["embeddings"],),
@@ -66,6 +67,7 @@ ARMS: dict[str, Callable[[int], dict[str, Any]]] = {
     "batch_size": lambda seed: {"batch_size": 64},
     "batch_size_sqrt_lr": lambda seed: {"batch_size": 64, "lr": 1e-2 * 8**0.5},
     "clip_norm": lambda seed: {"clip_norm": None},
+    "grad_noise": lambda seed: {"grad_noise_of": 2, "sample_losses": sample_losses},
     "dropout": lambda seed: {"dropout": 0.0},
     "learning_rate": lambda seed: {"lr": 2e-2},
     "warmup": lambda seed: {"warmup": 0.1},

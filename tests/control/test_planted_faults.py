@@ -24,6 +24,7 @@ from ablate.design.axis import Axis
 from ablate.design.derive import DERIVED
 from ablate.errors import AblateError
 from ablate.loop import environment
+from ablate.loop.grad_noise import GradNoise
 from ablate.loop.grad_norm import GradNorms
 from ablate.record.digest import Planned
 from ablate.record.provenance import versions
@@ -32,7 +33,7 @@ from ablate.record.values import read_manifest
 from ablate.study.worker import execute
 from tests.control.studies import Toys, config_of, drawn, failures_of, planned, run_dir, run_planned, toy
 from tests.loop.test_resume import after
-from tests.loop.toy import jitter, measure, network, points
+from tests.loop.toy import jitter, measure, network, objective, points, sample_losses
 
 Plant = Callable[[Path, pytest.MonkeyPatch], str]
 """Sets the fault up in an empty folder and gives back what was said of it, a sentence in each line; '' where nothing was."""
@@ -192,6 +193,44 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     return "\n".join(Toys(folder, arm=toy, axis=DROPOUT).failures())
+
+
+NOISE = Axis(
+    name="grad_noise",
+    question="?",
+    kind="training",
+    moves=("loop.grad_noise_of",),
+    levels=(2,),
+    accepts=(*DERIVED, "grad_noise", "first_step"),
+    holds=("init", "order", "loss_at_start"),
+)
+
+
+@fault(
+    "gradient noise that is drawn and not applied",
+    by="took effect",
+    says=r"no-op: variant.*loop\.grad_noise_of was applied \(grad_noise.*but changed no update",
+)
+def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    def forgotten(self: GradNoise, model: nn.Module, batch: Any, kept: Any) -> Any:
+        loss, items = objective(model, batch)
+        return loss, items, loss / len(kept) * sum(kept), sum(kept)
+
+    patch.setattr(GradNoise, "__call__", forgotten)
+    return "\n".join(Toys(folder, arm=noisy, axis=NOISE).failures())
+
+
+@fault(
+    "gradient noise that is applied and not declared",
+    by="match",
+    says=r"contaminated: .*grad_noise\b",
+)
+def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
+    return "\n".join(Toys(folder, arm=lambda **given: noisy(lr=0.02, **given)).failures())
+
+
+def noisy(**given: Any) -> Any:
+    return toy(grad_noise_of=2, sample_losses=sample_losses, **given)
 
 
 class Fixed(torch.optim.AdamW):

@@ -55,10 +55,10 @@ def test_a_sample_is_augmented_anew_in_every_epoch_and_as_its_seed_says() -> Non
     assert not torch.allclose(first, second)
 
 
-@pytest.mark.parametrize("stream", ["init", "order", "augment", "dropout"])
+@pytest.mark.parametrize("stream", ["init", "order", "augment", "dropout", "noise"])
 def test_moving_one_stream_moves_no_other(stream: str) -> None:
     base, moved = Streams(seed=1), Streams(seed=1, **{stream: 1})
-    for other in ("init", "order", "augment", "dropout"):
+    for other in ("init", "order", "augment", "dropout", "noise"):
         same = base.seed_of(other, 7) == moved.seed_of(other, 7)
         assert same == (other != stream)
 

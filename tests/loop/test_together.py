@@ -79,6 +79,18 @@ def test_two_processes_are_one_run(tmp_path: Path, repo: Path, alone: Path, kind
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp+noise", "fsdp+noise"])
+def test_two_processes_draw_the_same_noise_as_one(tmp_path: Path, repo: Path, kind: str) -> None:
+    from tests.loop.together import NOISE, together
+
+    together(network(0, dropout=0.0), tmp_path / "alone", **NOISE)
+    torchrun(repo, str(tmp_path / "both"), kind)
+    assert_same_run(tmp_path / "both", tmp_path / "alone")
+    drawn = [small_files(tmp_path / name)[1].items["grad_noise"] for name in ("alone", "both")]
+    assert drawn[0] == drawn[1]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_stopped_in_one_process_both_end_at_the_same_step_and_go_on_together(
     tmp_path: Path, repo: Path, alone: Path, kind: str

@@ -1,4 +1,4 @@
-"""A run of several processes: `torchrun -m tests.loop.together <folder> <ddp|fsdp> [stop at poll]`."""
+"""A run of several processes: `torchrun -m tests.loop.together <folder> <ddp|fsdp>[+noise] [stop at poll]`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ablate import Checkpoints, Streams, train
 from ablate.loop.train import Result
-from tests.loop.toy import evaluation, network, objective, points
+from tests.loop.toy import evaluation, network, objective, points, sample_losses
 
 SETTINGS: dict[str, Any] = {
     "budget": "203 samples",  # the last step has 3 samples in one pass, the last of them in one process alone
@@ -29,18 +29,22 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def together(model: nn.Module, folder: Path, polls: int = 10**9) -> Result:
+NOISE: dict[str, Any] = {"grad_noise_of": 5, "sample_losses": sample_losses}
+
+
+def together(model: nn.Module, folder: Path, polls: int = 10**9, **more: Any) -> Result:
     """Train; a reason to stop comes at the given poll, in the last process only."""
     count, last = itertools.count(), not dist.is_initialized() or dist.get_rank() == dist.get_world_size() - 1
     return train(
         model, points(), objective, optimizer=torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True),
         evaluation=evaluation("50 samples", batch_size=33), streams=Streams(seed=0), folder=folder,
         checkpoints=Checkpoints(every="64 samples"),
-        stop=lambda: "asked to" if next(count) >= polls and last else None, **SETTINGS,
+        stop=lambda: "asked to" if next(count) >= polls and last else None, **SETTINGS, **more,
     )  # fmt: skip
 
 
 def main(folder: Path, kind: str, polls: int) -> None:
+    kind, _, noise = kind.partition("+")
     dist.init_process_group("gloo")
     torch.set_num_threads(1)
     model = network(0, dropout=0.0)
@@ -49,7 +53,7 @@ def main(folder: Path, kind: str, polls: int) -> None:
     elif kind == "fsdp":
         fully_shard(model, mesh=dist.device_mesh.init_device_mesh("cpu", (dist.get_world_size(),)))
     try:
-        together(model, folder, polls)
+        together(model, folder, polls, **(NOISE if noise else {}))
     finally:
         dist.destroy_process_group()
 

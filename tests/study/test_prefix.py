@@ -205,3 +205,13 @@ def test_the_configs_are_left_as_they_are() -> None:
     found = shared_prefix(sibling, arm, NUM_TRAIN)
     assert isinstance(found, Shared)
     assert (sibling, arm) == before
+
+
+def test_gradient_noise_parts_at_the_first_step_and_shares_as_much_where_both_have_it() -> None:
+    """What is drawn is a function of the seed and the step alone."""
+    noisy = config(loop__grad_noise_of=4, loop__budget="1024 samples")
+    assert shared_prefix(config(loop__budget="1024 samples"), noisy, NUM_TRAIN).step == 0
+    assert "loop.grad_noise_of may act" in shared_prefix(config(loop__budget="1024 samples"), noisy, NUM_TRAIN).reason
+    shorter = config(loop__grad_noise_of=4, loop__budget="512 samples")
+    plain = shared_prefix(config(loop__budget="1024 samples"), config(loop__budget="512 samples"), NUM_TRAIN)
+    assert shared_prefix(noisy, shorter, NUM_TRAIN).step == plain.step > 0

@@ -1,0 +1,316 @@
+"""Does a treatment act through a mediator? The effect that is left when the mediator is held, and what went through it.
+
+Total: treated minus baseline. Left: the same difference between two arms that both have the mediator at one level (the
+controlled direct effect at that level). Through: total minus left (the portion eliminated), which holds what treatment and
+mediator do only together as well. All are differences within a seed.
+
+Nothing is divided unless the total is told from 0. The intervals of all that is left and goes through are simultaneous
+(Bonferroni): without a total effect a claim needs the gate to err, with one it needs the family to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from ablate.analysis.floors import largest
+from ablate.analysis.guard import ENOUGH_SEEDS
+from ablate.analysis.mediated import HeldEffect, Mediated
+from ablate.analysis.readings import RunFiles
+from ablate.analysis.seen import Holding, holding
+from ablate.analysis.shares import Part, ratio_interval
+from ablate.analysis.values import Control, Floor, MetricInfo, RunReading
+from ablate.analysis.words import change, counted, figure, fixed, joined
+from ablate.design.axis import show
+from ablate.design.mediation import BASELINE, Held, Mediation
+from ablate.design.plan import Plan
+
+Values = NDArray[np.float64]
+
+WORDS = {"grad_noise": "the gradient's noise", "clip_norm": "the size of the applied gradient"}
+
+
+def mediated(
+    plan: Plan,
+    metrics: Sequence[MetricInfo],
+    readings: Sequence[RunReading],
+    runs: Sequence[RunFiles],
+    checks: Sequence[Control],
+    found: Sequence[Floor],
+) -> Mediated | None:
+    """Of the primary metric; None for a study that holds no mediator."""
+    asked = plan.mediation
+    if asked is None:
+        return None
+    metric = next(info for info in metrics if info.name == plan.metric)
+    values, seeds, left_out = _values(plan, asked, metric.name, readings)
+    about = Mediated(
+        metric=metric.name,
+        unit=metric.unit,
+        key=asked.key,
+        levels=(asked.levels[0], asked.levels[1]),
+        treated=asked.treated,
+        updates=(_updates(plan, BASELINE), _updates(plan, asked.treated)),
+        seeds=seeds,
+        left_out=left_out,
+        labels=("LOW POWER",) if len(seeds) < ENOUGH_SEEDS else (),
+    )
+    refused = _failed((BASELINE, asked.treated), checks) or ("" if seeds else _empty(readings))
+    if refused:
+        return _without(about, refused)
+    total = part("total", values[asked.treated] - values[BASELINE], values[asked.treated] - values[BASELINE], 0.95)
+    about = replace(about, total=total)
+    if why := _not_told(total, len(seeds), largest(found, metric.name)):
+        return _without(replace(about, total=replace(total, share=None, share_low=None, share_high=None)), why)
+    level = 1 - 0.05 / (2 * len(asked.held))
+    held = tuple(
+        _pair(
+            about,
+            one,
+            values,
+            level,
+            plan,
+            _failed((one.first, one.second), checks),
+            holding(asked, one, readings, runs),
+        )
+        for one in asked.held
+    )
+    about = replace(about, held=held, limits=_limits(about, held))
+    return replace(about, sentence=_sentence(about, values, plan.smallest_effect))
+
+
+def said(about: Mediated | None) -> tuple[str, ...]:
+    """What comes before all other conclusions."""
+    if about is None:
+        return ()
+    return tuple(text for text in (about.sentence, *(one.sentence for one in about.held), about.limits) if text)
+
+
+def part(name: str, own: Values, whole: Values, level: float) -> Part:
+    """The mean over seeds with its t interval, and its share of the whole with Fieller's, both at this level."""
+    seeds, effect, all_of_it = len(own), float(np.mean(own)), float(np.mean(whole))
+    half = None
+    if seeds > 1:
+        half = float(stats.t.ppf(0.5 + level / 2, seeds - 1) * np.std(own, ddof=1) / seeds**0.5)
+    ratio = ratio_interval(own, whole, level)
+    return Part(
+        name=name,
+        effect=effect,
+        low=None if half is None else effect - half,
+        high=None if half is None else effect + half,
+        share=effect / all_of_it if all_of_it else None,
+        share_low=ratio[0] if ratio else None,
+        share_high=ratio[1] if ratio else None,
+        df=seeds - 1,
+    )
+
+
+def verdict(total: float, left: Part, through: Part, smallest_effect: float) -> str:
+    """What follows from the two intervals; `undecided` rather than a claim that one of them does not bear."""
+    sign = 1.0 if total > 0 else -1.0
+    goes, stays = _side(through) * sign, _side(left) * sign
+    if goes < 0:
+        return "against"
+    if goes and stays:
+        return "part" if stays > 0 else "beyond"
+    if goes:
+        return "all" if _inside(left, smallest_effect) else "some or all"
+    if stays > 0:
+        return "none" if _inside(through, smallest_effect) else "not all"
+    return "undecided"
+
+
+def _side(one: Part) -> float:
+    """1 or -1 where the interval lies on one side of 0."""
+    if one.low is None or one.high is None or one.low <= 0 <= one.high:
+        return 0.0
+    return 1.0 if one.low > 0 else -1.0
+
+
+def _inside(one: Part, margin: float) -> bool:
+    return one.low is not None and one.high is not None and -margin < one.low and one.high < margin
+
+
+def _values(
+    plan: Plan, asked: Mediation, metric: str, readings: Sequence[RunReading]
+) -> tuple[dict[str, Values], tuple[int, ...], tuple[str, ...]]:
+    """By arm, over the seeds that have a value in every arm; in words the seeds that lack some."""
+    names = (BASELINE, *asked.arms)
+    known: dict[str, dict[int, float]] = {name: {} for name in names}
+    ended: dict[tuple[str, int], str] = {}
+    for run in readings:
+        value = run.values.get(metric)
+        ended[run.arm, run.seed] = run.status
+        if run.arm in known and value is not None and np.isfinite(value):
+            known[run.arm][run.seed] = value
+    seeds = tuple(seed for seed in plan.seeds if all(seed in known[name] for name in names))
+    left_out = []
+    for seed in (seed for seed in plan.seeds if seed not in seeds):
+        what = [f"{name} ({ended.get((name, seed), 'missing')})" for name in names if seed not in known[name]]
+        left_out.append(f"seed {seed} is left out: no value in {joined(what)}")
+    return {name: np.asarray([known[name][seed] for seed in seeds]) for name in names}, seeds, tuple(left_out)
+
+
+def _updates(plan: Plan, arm: str) -> float:
+    return float(plan.arm(arm).derived.get("total_steps", 0))
+
+
+def _failed(arms: Sequence[str], checks: Sequence[Control]) -> str:
+    broken = [check for check in checks if check.status == "failed" and check.arm in arms]
+    return f"the control `{broken[0].name}` failed: {broken[0].sentence}" if broken else ""
+
+
+def _empty(readings: Sequence[RunReading]) -> str:
+    waiting = [run for run in readings if run.status in ("missing", "running", "interrupted")]
+    if waiting:
+        return f"no seed has finished every arm yet ({len(waiting)} of {counted(len(readings), 'run')} to go)"
+    return "no seed has a value in every arm"
+
+
+def _without(about: Mediated, why: str) -> Mediated:
+    return replace(about, refused=why, sentence=f"{_metric(about)}: nothing is divided, because {why}.")
+
+
+def _not_told(total: Part, seeds: int, floor: float | None) -> str:
+    if seeds < 2:
+        return "one seed has no interval: two are the least"
+    assert total.low is not None
+    assert total.high is not None
+    if not total.high > total.low:
+        return f"the difference is {figure(total.effect)} in each of {seeds} seeds: without spread there is no interval"
+    if total.low <= 0 <= total.high:
+        return (
+            f"the total effect is not told from 0 ({change(total.effect, total.low, total.high)}); paths that cancel each "
+            "other would look the same"
+        )
+    if floor is not None and abs(total.effect) <= floor:
+        return f"the total effect, {figure(total.effect)}, is no larger than {figure(floor)}, which chance alone makes"
+    return ""
+
+
+def _pair(
+    about: Mediated, one: Held, values: Mapping[str, Values], level: float, plan: Plan, failed: str, holds: Holding
+) -> HeldEffect:
+    base = HeldEffect(
+        mediator=one.mediator, level=one.level, label=one.label, first=one.first, second=one.second, verdict="none given",
+        sentence="", seen=holds.seen, held=holds.sentence,
+    )  # fmt: skip
+    if failed:
+        return replace(base, sentence=f"{one.label}: no answer, because {failed}.")
+    total = values[about.treated] - values[BASELINE]
+    own = values[one.second] - values[one.first]
+    left, through = part("left", own, total, level), part("through", total - own, total, level)
+    assert about.total is not None
+    base = replace(base, left=left, through=through)
+    if not holds.held:
+        sentence = (
+            f"NOT HELD: {holds.sentence} So the effect between {one.first} and {one.second} "
+            f"({figure(left.effect)}) does not say what goes through {WORDS[one.mediator]}."
+        )
+        return replace(base, verdict="not held", sentence=sentence)
+    found = verdict(about.total.effect, left, through, plan.smallest_effect)
+    return replace(base, verdict=found, sentence=_answer(about, one, left, through, found, plan.smallest_effect, holds))
+
+
+def _answer(
+    about: Mediated, one: Held, left: Part, through: Part, found: str, smallest_effect: float, holds: Holding
+) -> str:
+    """`3 % (-9 to 15) goes through the gradient's noise: with that of 8 samples at both levels, the rise is 0.115 ...`"""
+    assert about.total is not None
+    rise = "rise" if about.total.effect > 0 else "fall"
+    where = (
+        f"with that of {show(one.level)} samples at both levels"
+        if one.mediator == "grad_noise"
+        else f"with both levels clipped at {show(one.level)}"
+    )
+    turned = left.effect * about.total.effect < 0
+    what = f"the {rise} turns into a {'fall' if rise == 'rise' else 'rise'} of" if turned else f"the {rise} is"
+    through_it = WORDS[one.mediator]
+    low, high = (
+        None if value is None else f"{fixed(100 * value, 0)} %" for value in (through.share_low, through.share_high)
+    )
+    ends = f"{fixed(left.low or 0, _decimals(left))} .. {fixed(left.high or 0, _decimals(left))}"
+    figures = f"{where}, {what} {figure(abs(left.effect))} (simultaneous interval of the effect left {ends})"
+    if found == "undecided":
+        head = (
+            f"Undecided: {share(through)} of it would go through {through_it}, but neither this nor what is left is told from "
+            f"0; {figures}"
+        )
+        return f"{head}. {holds.sentence}".strip()
+    head = f"{share(through)} of it goes through {through_it}: {figures}."
+    least = f"at least {low}" if low and (through.share_low or 0) > 0 else "some"
+    most = f"at most {high}" if high and (through.share_high or 0) < 1 else "how much is open"
+    conclusion = {
+        "all": f"What is left is within plus or minus {figure(smallest_effect)}: all of it that matters goes through it",
+        "some or all": f"So {least} of it goes through it; that anything is left is not shown",
+        "part": f"So it goes through it in part ({least}), and in part not",
+        "beyond": "So more than all of it goes through it: something else works the other way",
+        "against": f"So {through_it} works against it: held, the effect is larger",
+        "none": f"So it does not need {through_it}: what goes through is within plus or minus {figure(smallest_effect)}",
+        "not all": f"So an effect is left without it; that any goes through is not shown ({most})",
+    }[found]
+    return f"{head} {conclusion}. {holds.sentence}".strip()
+
+
+def _decimals(one: Part) -> int:
+    half = ((one.high or 0) - (one.low or 0)) / 2
+    return max(0, 1 - int(np.floor(np.log10(half)))) if half > 0 else 3
+
+
+def share(one: Part) -> str:
+    """`92 % (80 to 104)`; without an interval where the total is not told from 0 at the level of the family."""
+    if one.share is None:
+        return "no share"
+    text = f"{fixed(100 * one.share, 0)} %"
+    if one.share_low is None or one.share_high is None:
+        return f"{text} (no interval)"
+    return f"{text} ({fixed(100 * one.share_low, 0)} to {fixed(100 * one.share_high, 0)})"
+
+
+def _sentence(about: Mediated, values: Mapping[str, Values], smallest_effect: float) -> str:
+    total = about.total
+    assert total is not None
+    assert total.low is not None
+    assert total.high is not None
+    unit = f" {about.unit}" if about.unit else ""
+    before, after = (figure(float(np.mean(values[arm]))) for arm in (BASELINE, about.treated))
+    levels = " -> ".join(show(level) for level in about.levels)
+    said = (
+        f"{about.key} {levels} {'raises' if total.effect > 0 else 'lowers'} {_metric(about)} from {before} to {after}{unit} "
+        f"({change(total.effect, total.low, total.high)}; {counted(len(about.seeds), 'seed')})."
+    )
+    if abs(total.effect) < smallest_effect:
+        said += f" All of it is smaller than {figure(smallest_effect)}, the smallest effect that matters."
+    return said
+
+
+def _limits(about: Mediated, held: Sequence[HeldEffect]) -> str:
+    """What does not follow."""
+    answered = [one for one in held if one.verdict not in ("not held", "none given")]
+    if not answered:
+        return ""
+    names = joined(dict.fromkeys(WORDS[one.mediator] for one in answered))
+    said = (
+        f"This holds for {names} at the levels held and says nothing of other mediators; what goes through is the total less "
+        "what is left, and so holds what the two do only together."
+    )
+    before, after = about.updates
+    if before != after:
+        said += (
+            f" The levels also differ in the number of updates ({before:g} and {after:g}), a path that stays open: what is "
+            f"left may be that. loop.budget='{max(before, after):g} steps' asks at equal updates."
+        )
+    elif any(one.mediator == "grad_noise" and BASELINE in (one.first, one.second) for one in answered):
+        said += (
+            " At equal updates a batch with the noise of a smaller one differs from it in little else, so that nearly all has "
+            "to go through the noise; a share far from 100 % would point to a fault."
+        )
+    return said
+
+
+def _metric(about: Mediated) -> str:
+    return about.metric.replace("_", " ")

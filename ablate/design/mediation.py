@@ -1,0 +1,97 @@
+"""A treatment, a mediator through which it may act, and the arms that hold the mediator while the treatment moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from ablate.design.axis import Axis, show
+from ablate.design.designs import ad_hoc_axis
+from ablate.typed import built
+
+BASELINE = "baseline"
+
+MEDIATORS: dict[str, str] = {"grad_noise": "loop.grad_noise_of", "clip_norm": "loop.clip_norm"}
+"""{what `--through` takes: the key that holds it}."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """The mediator at one level, in both arms of a pair. first, second: their names; the treatment moves between them.
+
+    level: samples whose noise the gradient has, or the largest norm.
+    """
+
+    mediator: str
+    level: float
+    first: str
+    second: str
+
+    @property
+    def label(self) -> str:
+        """`grad_noise of 8`, `clip_norm=0.5`."""
+        return f"grad_noise of {show(self.level)}" if self.mediator == "grad_noise" else f"clip_norm={show(self.level)}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mediation:
+    """key: the treatment, from levels[0], which the baseline has, to levels[1]. treated: arm of the second.
+
+    held: what is held, level by level. arms: {name: the keys that it changes} of every arm but the baseline.
+    """
+
+    key: str
+    levels: tuple[Any, ...]
+    treated: str
+    held: tuple[Held, ...]
+    arms: dict[str, dict[str, Any]]
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Mediation:
+        """Raises ValueError for what describes no mediation."""
+        values = dict(value)
+        held = values.pop("held", ())
+        if not isinstance(held, list | tuple):
+            raise ValueError("held of Mediation is no list")
+        found: Mediation = built(cls, {**values, "held": ()})
+        made = cls(**{field.name: getattr(found, field.name) for field in fields(cls)} | {"held": _held(held)})
+        known = {BASELINE, *made.arms}
+        named = [made.treated, *(name for one in made.held for name in (one.first, one.second))]
+        strange = [one.mediator for one in made.held if one.mediator not in MEDIATORS]
+        if len(made.levels) != 2 or not made.held or strange or not set(named) <= known:
+            raise ValueError("its mediation is not that of a treatment with two levels")
+        return made
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def mediators(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(one.mediator for one in self.held))
+
+    def axes(self, known: Iterable[Axis]) -> tuple[Axis, ...]:
+        """One per arm: its keys are one declared change, with what each of them may bring along. known: the axis files."""
+        known = tuple(known)
+        return tuple(_axis(name, changes, known) for name, changes in self.arms.items())
+
+
+def _held(values: Iterable[Any]) -> tuple[Held, ...]:
+    return tuple(built(Held, value) for value in values)
+
+
+def _axis(name: str, changes: Mapping[str, Any], known: tuple[Axis, ...]) -> Axis:
+    each = [ad_hoc_axis(key, [value], known) for key, value in changes.items()]
+    accepts = tuple(dict.fromkeys(word for axis in each for word in axis.accepts))
+    shared = [word for word in each[0].holds if all(word in axis.holds for axis in each)]
+    return Axis(
+        name=name,
+        question="",
+        kind=each[0].kind,
+        moves=tuple(changes),
+        levels=(dict(changes),),
+        accepts=accepts,
+        holds=tuple(word for word in shared if word not in accepts),
+        expect=each[0].expect if len(each) == 1 else "",
+        source=each[0].source if len(each) == 1 else "",
+    )

@@ -1,0 +1,106 @@
+"""What goes through a mediator, in a terminal, on the page, in Markdown and for a program."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ablate.design.mediation import Mediation
+from ablate.record.rundir import StudyDir, read_json
+from ablate.report import build_report, print_report
+from ablate.report.attribution import print_shares_json
+from ablate.report.mediation import VERDICTS, rows, seen_lines
+from tests.analysis.test_mediation import BOTH, NOISE, NOISY, TREATED
+from tests.synthetic import write_mediation
+
+LOOSE = Mediation.from_json(json.loads(json.dumps(BOTH.to_json()).replace("0.25", "0.6")))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Batch 64 raises the eval loss by 0.12, with the noise of 8 as well; a limit of 0.6 clips too few of its steps."""
+    found = tmp_path_factory.mktemp("studies") / "through"
+    shifts = {TREATED: 0.12, NOISY: 0.12, f"{TREATED}+clip_norm=0.6": 0.12}
+    write_mediation(found, LOOSE, shifts, noise=0.001)
+    return found
+
+
+def printed(folder: Path, width: int = 80, encoding: str = "utf-8") -> str:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding)
+    print_report(build_report(folder), folder, Console(file=file, width=width))
+    file.flush()
+    return raw.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_terminal_shows_the_answer_and_cuts_nothing(folder: Path, width: int) -> None:
+    text = printed(folder, width)
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert max(len(line) for line in lines if not line.startswith("page")) <= width
+    words = " ".join(text.split())
+    assert "data.batch_size 8 → 64 raises eval loss from 0.5" in words
+    assert "NOT HELD: " in words
+    assert "none of it" in words
+    assert words.index("raises eval loss") < words.index("none of it") < words.index("measured")
+    assert "number of updates (128 and 16)" in words
+    assert "median grad norm 1." in words
+
+
+def test_where_the_terminal_speaks_ascii_so_does_the_table(folder: Path) -> None:
+    assert printed(folder, encoding="ascii").isascii()
+
+
+def test_the_table_has_a_row_for_the_total_and_each_level(folder: Path) -> None:
+    about = build_report(folder).mediated
+    assert about is not None
+    total, noise, clip = rows(about)
+    assert total[0] == "total"
+    assert noise[0] == "grad_noise of 8"
+    assert "% (" in noise[3]
+    assert noise[4] == "none of it"
+    assert clip[0] == "clip_norm=0.6"
+    assert clip[3] == "–", "no share of what was not held"
+    assert clip[4] == "NOT HELD"
+    assert {one.verdict for one in about.held} <= set(VERDICTS)
+    assert any(line.startswith("grad_noise of 8: grad norm at the first step") for line in seen_lines(about))
+
+
+def test_page_markdown_and_json_say_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    analysis = build_report(folder)
+    about = analysis.mediated
+    assert about is not None
+    page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
+    assert 'id="mediation"' in page
+    assert "What goes through the mediator, in eval_loss" in page
+    assert "## What goes through the mediator" in text
+    assert "grad\\_noise of 8" in text or "grad_noise of 8" in text
+    stored = read_json(StudyDir(folder).analysis)["mediated"]
+    assert stored["held"][0]["verdict"] == about.held[0].verdict == "none"
+    capsys.readouterr()
+    print_shares_json(analysis)
+    told = json.loads(capsys.readouterr().out)
+    assert told["held"][1]["verdict"] == "not held"
+    assert told["study"] == "through"
+
+
+def test_other_studies_say_nothing_of_it(folder: Path, tmp_path: Path) -> None:
+    from ablate.report.mediation import markdown, section
+
+    analysis = replace(build_report(folder), mediated=None)
+    assert section(analysis) is None
+    assert markdown(None) is None
+
+
+def test_a_study_that_is_half_done_says_what_is_missing(tmp_path: Path) -> None:
+    write_mediation(tmp_path / "half", NOISE, {TREATED: 0.12})
+    import shutil
+
+    shutil.rmtree(tmp_path / "half" / NOISY)
+    words = " ".join(printed(tmp_path / "half").split())
+    assert "eval loss: nothing is divided, because no seed has finished every arm yet (5 of 15 runs to go)" in words

