@@ -19,6 +19,12 @@ from ablate.interval import SECONDS, UNITS, Interval, parse_interval
 FEATURES = ("case", "punctuation", "digits", "word_order")
 """Of a text; `data.drop_features` takes them out."""
 
+DESIGNS = ("one_at_a_time", "factorial", "fractional", "pairs")
+"""How a study combines the levels of its axes; `study.design`."""
+
+RESOLUTIONS = (3, 4, 5)
+"""Of a fractional design."""
+
 ACTIONS = ("remove", "zero", "freeze", "reinit")
 """What `model.components` can do to a module."""
 
@@ -340,7 +346,13 @@ class StudyConfig:
     smallest_effect: float = 0.01
     """Smallest difference in `metric` that would matter; `no effect` means inside plus or minus this."""
     design: str = "one_at_a_time"
-    """`one_at_a_time`: the baseline, and each level of each axis alone."""
+    """`one_at_a_time`: the baseline, and each level of each axis alone. `factorial`: every combination of levels. `fractional`:
+    some of them, see `resolution`. `pairs`: each level alone, and each two together."""
+    resolution: int | None = None
+    """Of a fractional design, 4 where None. 3: an axis's effect is mixed up with interactions of two; 4: those with each other;
+    5: neither."""
+    most_arms: int | None = 64
+    """Arms above which a design that combines levels is refused; None never refuses."""
     order_seed: int = 0
     """Shuffles the arms within each seed block."""
     workers: int | None = None
@@ -366,7 +378,7 @@ class StudyConfig:
     def __post_init__(self) -> None:
         _within("study.seeds", self.seeds, low=1)
         _within("study.smallest_effect", self.smallest_effect, low=0, low_open=True)
-        _one_of("study.design", self.design, ("one_at_a_time",))
+        self._check_design()
         if self.workers is not None:
             _within("study.workers", self.workers, low=1)
         _within("study.slots_per_gpu", self.slots_per_gpu, low=1)
@@ -374,6 +386,25 @@ class StudyConfig:
         for key in ("hang_minutes", "confirm_hours"):
             if (typed := getattr(self, key)) is not None:
                 _within(f"study.{key}", typed, low=0, low_open=True)
+
+    def _check_design(self) -> None:
+        if self.design not in DESIGNS:
+            raise ConfigError(
+                f"study.design={self.design!r} is not one of {', '.join(DESIGNS)}", nearest(self.design, DESIGNS)
+            )
+        if self.resolution is not None and self.resolution not in RESOLUTIONS:
+            raise ConfigError(
+                f"study.resolution={self.resolution} is not one of {', '.join(map(str, RESOLUTIONS))}: 3 mixes effects with "
+                "interactions of two axes, 4 these with each other, 5 neither",
+                "study.resolution=4",
+            )
+        if self.resolution is not None and self.design != "fractional":
+            raise ConfigError(
+                f"study.resolution={self.resolution} is of a fractional design, and study.design={self.design}",
+                f"study.design=fractional study.resolution={self.resolution}",
+            )
+        if self.most_arms is not None:
+            _within("study.most_arms", self.most_arms, low=2)
 
 
 @dataclass(kw_only=True, slots=True)

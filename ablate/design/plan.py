@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ablate.design.axis import RULES, Axis, Kind, show
+from ablate.design.cells import Cells
 from ablate.design.corners import Corners
 from ablate.design.leaves import changed, covered
 from ablate.record.digest import digest_of
@@ -118,6 +119,13 @@ class Plan:
     """Of a study on a Hydra app that is not ours: `seed_key`, `lower_is_better`; its metric is a value that main returns."""
     bisect: dict[str, Any] | None = None
     """Of a study between two configs: its `Corners`."""
+    cells: dict[str, Any] | None = None
+    """Of a study that moves several axes at once: its `Cells`."""
+
+    @property
+    def crossed(self) -> Cells | None:
+        """The cells of `study.design=factorial`, `fractional` or `pairs`; None of one axis at a time."""
+        return None if self.cells is None else Cells.from_json(self.cells)
 
     @property
     def corners(self) -> Corners | None:
@@ -143,6 +151,8 @@ class Plan:
             return ""
         if self.bisect is not None and len(arm.changes) > 1:  # their values stand in a table of their own
             return f"bundle: {arm.name.replace('+', ' + ')}"
+        if self.cells is not None and len(parts := Cells(**self.cells).moved(arm.name)) > 1 and len(arm.changes) > 1:
+            return f"bundle: {' + '.join(parts)}"
         pairs = changed(self.baseline.config, arm.config)
         order = sorted(pairs, key=lambda key: [not covered(key, [move]) for move in axis.moves])
         after = {key: f"{pairs[key][1]:.3g}" if key in axis.follows else show(pairs[key][1]) for key in order}
@@ -194,6 +204,8 @@ def _check(plan: Plan) -> None:
     strange += [run.arm for run in plan.runs if run.arm not in arms]
     if (corners := plan.corners) is not None:
         strange += [name for name in map(corners.arm, corners.numbers) if name not in arms]
+    if (crossed := plan.crossed) is not None:
+        strange += [name for name in crossed.arms if name not in arms]
     if strange or not plan.arms:
         raise ValueError(f"there is no {strange[0]!r} in it" if strange else "there is no arm in it")
     numbers = [plan.smallest_effect, *(number for arm in plan.arms for number in arm.derived.values())]
