@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.config import Config, DataConfig, ObserveConfig, StudyConfig
+from ablate.design import fraction
 from ablate.design.axis import Axis
+from ablate.design.cells import Cells, joint_axis, merged
 from ablate.design.corners import Corners
 from ablate.design.plan import BASELINE, Arm, Plan, Run, run_digest
 from ablate.record.columns import EVALS, TRACE
@@ -350,7 +352,7 @@ def _write_run(folder: RunDir, plan: Plan, run: Run, made: _Made, items: dict[st
     )
     write_value(folder, manifest)
     write_value(folder, Fingerprint(items=items))
-    _write_trace(folder, made, steps, batch, train)
+    _write_trace(folder, made, steps, batch, train, arm.config["loop"]["clip_norm"])
     looks = [k for k, samples in enumerate(made.looks) if samples <= steps * batch]
     _write_evals(folder, made, looks, batch, train)
     if status is not None:
@@ -361,7 +363,7 @@ def _step_seconds(batch: int) -> float:
     return 0.04 + 0.06 * batch
 
 
-def _write_trace(folder: RunDir, made: _Made, steps: int, batch: int, train: float) -> None:
+def _write_trace(folder: RunDir, made: _Made, steps: int, batch: int, train: float, limit: float) -> None:
     number = np.arange(1, steps + 1)
     norms = made.norms[:steps]
     parts = np.sqrt(np.asarray([0.1, 0.2, 0.3, 0.4]))
@@ -372,7 +374,7 @@ def _write_trace(folder: RunDir, made: _Made, steps: int, batch: int, train: flo
         "tokens": number * batch * 25,
         "loss": made.losses[:steps].astype(np.float32),
         "grad_norm": norms.astype(np.float32),
-        "clip_coefficient": np.minimum(1.0, 1.0 / norms).astype(np.float32),
+        "clip_coefficient": np.minimum(1.0, limit / norms).astype(np.float32),
         "applied": np.ones(steps, dtype=bool),
         "learning_rate": 5e-5 * (1 - (number - 1) / len(made.norms)),
         "loss_scale": np.ones(steps, dtype=np.float32),
@@ -464,3 +466,65 @@ def corners_plan(name: str, corners: Corners, *, seeds: int = 5, metric: str = "
         for arm in arms
     ]
     return replace(base, axes=axes, arms=tuple(arms), runs=tuple(runs), bisect=corners.to_json())
+
+
+TWO_LEVELS = ("batch_size", "train_ratio", "learning_rate", "clip_norm")
+"""Axes of `AXES` with one level beside the baseline's."""
+
+
+def crossed_cells(kind: str, names: Sequence[str], generators: Mapping[str, tuple[str, ...]] | None = None) -> Cells:
+    """Of two-level axes. generators: of a fractional design."""
+    axes = [AXES[name] for name in names]
+    parts = [axis.label(axis.levels[0]) for axis in axes]
+    count = len(names)
+    if kind == "fractional":
+        places = [tuple(place) for place in fraction.cells(names, generators or {}).tolist()]
+    else:
+        places = sorted(np.ndindex(*[2] * count), key=lambda place: (sum(place), [-one for one in place]))
+    if kind == "pairs":
+        places = [place for place in places if sum(place) < 3]
+    arms = ["+".join(part for part, one in zip(parts, place, strict=True) if one) or BASELINE for place in places]
+    return Cells(
+        kind=kind,
+        names=tuple(parts if kind == "pairs" else names),
+        levels=tuple(("off", str(axis.levels[0])) for axis in axes),
+        parts=tuple((part,) for part in parts),
+        places=tuple(places),
+        arms=tuple(arms),
+        generators=dict(generators or {}),
+    )
+
+
+def crossed_plan(
+    name: str, cells: Cells, *, seeds: int = 5, metric: str = "eval_loss", smallest_effect: float = 0.01
+) -> Plan:
+    """The plan alone, as `study.design` makes it."""
+    base = make_plan(name, arms=(), seeds=seeds, metric=metric, smallest_effect=smallest_effect)
+    single = {axis.label(axis.levels[0]): axis for axis in AXES.values()}
+    axes = []
+    for arm in cells.arms[1:]:
+        moved = [single[part] for part in cells.moved(arm)]
+        changes: dict[str, Any] = {}
+        for axis in moved:
+            changes = merged(changes, axis.changes(axis.levels[0]), base.baseline.config)
+        axes.append(moved[0] if len(moved) == 1 else joint_axis(arm, moved, changes))
+    arms = [base.baseline, *(_moved(axis, base.baseline.config) for axis in axes)]
+    runs = [
+        Run(arm=arm.name, seed=seed, digest=run_digest(arm.config, seed=seed, code_digest=base.code_digest))
+        for seed in range(seeds)
+        for arm in arms
+    ]
+    return replace(base, axes=tuple(axes), arms=tuple(arms), runs=tuple(runs), cells=cells.to_json())
+
+
+def write_crossed(
+    folder: Path, cells: Cells, shifts: Mapping[str, float], *, seeds: int = 5, noise: float = 0.004
+) -> Plan:
+    """A study that moves several axes at once. shifts: arm -> known shift of its final eval loss; what it lacks is 0."""
+    plan = crossed_plan(folder.name, cells, seeds=seeds)
+    study = StudyDir(folder)
+    write_json(study.plan, {**plan.to_json(), "digest": plan.digest})
+    for run in plan.runs:
+        made = _make(Shape(shift=shifts.get(run.arm, 0.0)), plan, run, seed=0, noise=noise, twin=run.arm)
+        _write_run(study.run(run.arm, run.seed), plan, run, made, _fingerprint(plan.arm(run.arm), run.seed), "finished")
+    return plan

@@ -15,6 +15,7 @@ from ablate.analysis.checks import controls
 from ablate.analysis.conclusions import conclusions
 from ablate.analysis.contrasts import DECIDED, Question, contrast
 from ablate.analysis.diverged import divergences
+from ablate.analysis.effects import cell_effects, findings
 from ablate.analysis.family import family, judge_together
 from ablate.analysis.floors import floors, largest
 from ablate.analysis.method import method_notes
@@ -51,6 +52,7 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
     diverged = divergences(plan, speaks, readings)
     replays, refused = _replays(plan, runs)
     shared = attribution(plan, metrics, readings, checks, found)
+    effects = cell_effects(plan, metrics, readings, checks, found, contrasts)
     return Analysis(
         study=plan.study,
         question=plan.question,
@@ -68,6 +70,7 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
         floors=found,
         conclusions=(
             *answers(shared),
+            *findings(effects),
             *conclusions(plan, contrasts, diverged, replays, dense_share(plan, runs), checks, readings, found),
         ),
         notes=(*plan.notes, *refused, *_notes(runs, contrasts, len(common))),
@@ -76,6 +79,7 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
             plan, runs, common, lambda metric, values: _verdicts(plan, metric, values, speaks, readings, checks)
         ),
         attribution=shared,
+        effects=effects,
     )
 
 

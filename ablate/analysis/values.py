@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ablate.analysis.effect_values import Effects
 from ablate.analysis.shares import Part
 from ablate.control.values import Control as Control
 
@@ -272,6 +273,8 @@ class Analysis:
 
     attribution: Attribution | None = None
     """Of a study between two configs."""
+    effects: Effects | None = None
+    """Of a study that moves several axes at once."""
 
     def floor(self, kind: FloorKind, metric: str | None = None) -> float | None:
         """A floor of an outcome, the primary metric's by default; None where it was not measured."""

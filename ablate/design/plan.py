@@ -152,7 +152,7 @@ class Plan:
         if self.bisect is not None and len(arm.changes) > 1:  # their values stand in a table of their own
             return f"bundle: {arm.name.replace('+', ' + ')}"
         if self.cells is not None and len(parts := Cells(**self.cells).moved(arm.name)) > 1 and len(arm.changes) > 1:
-            return f"bundle: {' + '.join(parts)}"
+            return " + ".join(parts)
         pairs = changed(self.baseline.config, arm.config)
         order = sorted(pairs, key=lambda key: [not covered(key, [move]) for move in axis.moves])
         after = {key: f"{pairs[key][1]:.3g}" if key in axis.follows else show(pairs[key][1]) for key in order}

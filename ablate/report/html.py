@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from ablate.report import effects
 from ablate.report.adequacy import adequacy_section
 from ablate.report.attribution import section
 from ablate.report.markup import Markup, el, embedded_json, join
@@ -21,6 +22,7 @@ def page(view: View, folder: Path) -> str:
     body = join(
         header(view),
         section(view.analysis),
+        effects.section(view.analysis),
         contrasts(view),
         controls_line(view),
         findings(view),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ablate.report import attribution, digits
+from ablate.report import attribution, digits, effects
 from ablate.report.adequacy import adequacy_rows
 from ablate.report.view import Row, View, beats_what, floors_sentence, looked_differently, named
 
@@ -45,6 +45,7 @@ def markdown(view: View) -> str:
         "## What it says",
         "\n".join(f"- {_md(sentence)}" for sentence in view.conclusions),
         *_md_attribution(view),
+        *_md_effects(view),
         "## Contrasts with the baseline",
         _md_table(
             ("arm", "effect", "95 % interval", "seeds", "verdict", beats_what(view.metric), "Hedges g", "p"),
@@ -119,6 +120,21 @@ def _md_attribution(view: View) -> tuple[str, ...]:
     keys = [_md(line) for line in (*map(attribution.key_line, about.keys), *about.left_out)]
     cells = [tuple(map(_md, row)) for row in attribution.rows(about)]
     return "## What makes the difference", _md_table(attribution.HEAD, cells), "\n".join(f"- {line}" for line in keys)
+
+
+def _md_effects(view: View) -> tuple[str, ...]:
+    about = view.analysis.effects
+    if about is None:
+        return ()
+    rows = [effects.part_row(part) for part in about.parts] or [effects.row(one) for one in about.effects]
+    head = effects.PART_HEAD if about.parts else effects.HEAD
+    said = "\n".join(f"- {_md(digits.typeset(text))}" for _, text in effects.lines(about))
+    return (
+        f"## {effects.title(about)}",
+        _md_table(head, [tuple(map(_md, row)) for row in rows]),
+        said,
+        effects.key(about),
+    )
 
 
 def _md_adequacy(view: View) -> tuple[str, ...]:

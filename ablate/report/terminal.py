@@ -15,6 +15,7 @@ from ablate.report import digits
 from ablate.report.adequacy import brief
 from ablate.report.attribution import print_attribution
 from ablate.report.curves import read_curves
+from ablate.report.effects import print_effects
 from ablate.report.pen import STYLES, columns, labelled, say, whole_line, widest, words
 from ablate.report.strips import scale, sparkline, strip
 from ablate.report.view import Row, View, level_name, looked_differently, make_view, named
@@ -29,6 +30,7 @@ def print_report(analysis: Analysis, folder: Path, console: Console) -> None:
     view = make_view(analysis)
     _header(view, console)
     print_attribution(analysis, console)
+    print_effects(analysis, console)
     name_width = _contrasts(view, console)
     _replays(view, console, name_width)
     console.print()

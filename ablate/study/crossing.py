@@ -217,9 +217,13 @@ def _pairs(
             why = error.problem if isinstance(error, AblateError) else str(error)
             apart.append((parts[i].name, parts[k].name, why))
             continue
+        if digest in known:
+            apart.append((parts[i].name, parts[k].name, f"that is {known[digest]}, which is there by itself"))
+            continue
+        known[digest] = name
         places.append(tuple(int(j in (i, k)) for j in range(count)))
-        arms.append(known.get(digest, name))
-        joint += [] if digest in known else [axis]
+        arms.append(name)
+        joint.append(axis)
     if not joint:
         pairs = "; ".join(f"{one} and {other}: {why}" for one, other, why in apart[:3])
         raise AxisError(f"study.design=pairs: no two of these can be combined: {pairs}", "study.design=one_at_a_time")
@@ -256,9 +260,10 @@ def _check_number(arms: int, crossed: Sequence[Sequence[_Part]], settings: Study
     if most is None or arms <= most:
         return
     levels = " x ".join(str(len(found) + 1) for found in crossed)
-    what = f"{levels} combinations" if settings.design == "factorial" else "that many combinations"
+    what = {"factorial": f"{levels} combinations", "pairs": "each change alone and each two together"}
+    how = what.get(settings.design, "a fraction of all combinations")
     raise AxisError(
-        f"study.design={settings.design} of these axes has {arms} arms ({what}), {arms * settings.seeds:,} runs at "
+        f"study.design={settings.design} of these axes has {arms} arms ({how}), {arms * settings.seeds:,} runs at "
         f"{settings.seeds} seeds, and study.most_arms={most} allows fewer",
         f"{_smaller(crossed, settings)}study.most_arms={arms}",
     )
