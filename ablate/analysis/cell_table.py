@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -174,7 +175,7 @@ def shown(
         high=_known(claims.high[number]),
         inner_low=_known(claims.inner_low[number]),
         inner_high=_known(claims.inner_high[number]),
-        p_value=_known(claims.p_values[number]),
+        p_value=_known(claims.p_value(number)),
         own_p=_known(claims.own_p_values[number]),
         seeds=seeds,
         verdict=verdict,
@@ -197,8 +198,12 @@ def _needed(table: CellTable, claims: Claims, number: int) -> int | None:
     error, seeds = float(claims.errors[number]), int(claims.seeds[number])
     if not (error > 0 and seeds > 1):
         return None
-    needed = seeds_to_decide(error * math.sqrt(seeds / 2), table.margin, len(claims.effects))
+    needed = _decided_by(float(f"{error * math.sqrt(seeds / 2):.9g}"), table.margin, len(claims.effects))
     return None if needed is None else max(needed, seeds + 1)
+
+
+_decided_by = lru_cache(maxsize=256)(seeds_to_decide)
+"""The claims of a complete layout have two errors or three."""
 
 
 def figures(one: CellEffect) -> str:

@@ -68,7 +68,7 @@ def read_parts(
         effects=tuple(effects),
         parts=parts,
     )
-    return replace(about, sentences=tuple(_sentences(about, table)))
+    return replace(about, sentences=tuple(_sentences(about)))
 
 
 def _same(arms: Sequence[str], bits: Mapping[tuple[str, int], str | None], seeds: Sequence[int]) -> bool:
@@ -137,7 +137,7 @@ def _sentence(
     return f"{name} is undecided: no effect alone ({figures(alone)}), but beside {which.axes[1]} {same}{needed_words(which)}"
 
 
-def _sentences(about: Effects, table: CellTable) -> list[str]:
+def _sentences(about: Effects) -> list[str]:
     """The words that say something first; what is undecided in one sentence."""
     order: tuple[PartWord, ...] = ("redundant", "dead", "matters", "none")
     said = [f"{about.metric}: {part.sentence}." for word in order for part in about.parts if part.word == word]
