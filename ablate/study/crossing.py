@@ -131,7 +131,7 @@ def _fractional(
             raise AxisError(
                 f"study.design=fractional takes one level of each axis beside the baseline's, and {found[0].axis.name} has "
                 f"{len(found)}: {', '.join(part.words(base)[1] for part in found)}",
-                f"one of them, or study.design=factorial, {prod(len(one) + 1 for one in crossed)} arms",
+                f"{_one_level(found, base)}, or study.design=factorial, {prod(len(one) + 1 for one in crossed)} arms",
             )
     names, least = [found[0].axis.name for found in crossed], settings.resolution or RESOLUTION
     count, full = len(names), 2 ** len(names)
@@ -157,6 +157,14 @@ def _fractional(
         "have; which effects are mixed up is said beside them"
     )
     return cells, joint, (note,)
+
+
+def _one_level(found: Sequence[_Part], base: Values) -> str:
+    """What to type for the first of an axis's levels alone."""
+    key, words = found[0].axis.moves[0], found[0].words(base)
+    if len(found[0].axis.moves) > 1 or isinstance(found[0].level, Mapping | list | tuple):
+        return "one of them"
+    return f"{key}={','.join(words)} for one of them"
 
 
 def _grid(
