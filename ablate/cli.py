@@ -31,6 +31,8 @@ ablate: which single variable caused the difference?
   ablate [key=value ...]                      one run of the base config
   ablate -m axis=batch_size,dropout           a study: the baseline and every level of each axis, x seeds
   ablate -m data.batch_size=8,64              the same for any key
+  ablate -m axis=batch_size,dropout study.design=factorial
+                                              every combination: do they interact? also fractional, pairs
   ablate -m study=reference                   the reference study
 
   ablate plan axis=batch_size study.seeds=5   what would run, what is done, what is free, how long; runs nothing
@@ -111,6 +113,7 @@ def _plan(typed: list[str]) -> int:
         "rest takes. Runs nothing and leaves nothing. Without earlier runs in study.root, a few steps are timed.",
         "ablate plan axis=batch_size study.seeds=5",
         "ablate plan data.batch_size=8,64 optim.lr=5e-5,1e-4 study.seeds=2",
+        "ablate plan axis=batch_size,dropout,warmup optim.lr=5e-5,1e-4 study.design=fractional",
         "ablate plan study=reference_imdb",
     )
     parser.add_argument("overrides", nargs="*", help="as for ablate -m")

@@ -20,6 +20,12 @@ from ablate.interval import SECONDS, UNITS, Interval, parse_interval
 FEATURES = ("case", "punctuation", "digits", "word_order")
 """Of a text; `data.drop_features` takes them out."""
 
+DESIGNS = ("one_at_a_time", "factorial", "fractional", "pairs")
+"""How a study combines the levels of its axes; `study.design`."""
+
+RESOLUTIONS = (3, 4, 5)
+"""Of a fractional design."""
+
 ACTIONS = ("remove", "zero", "freeze", "reinit")
 """What `model.components` can do to a module."""
 
@@ -354,7 +360,13 @@ class StudyConfig:
     """Where arms are compared: at equal `steps`, `samples`, `tokens`, `epochs` or `seconds`, as many as every run had, or at an
     amount, `512 samples`: each run is read up to there. None compares the runs as they ended; `ablate report --at` re-reads."""
     design: str = "one_at_a_time"
-    """`one_at_a_time`: the baseline, and each level of each axis alone."""
+    """`one_at_a_time`: the baseline, and each level of each axis alone. `factorial`: every combination of levels. `fractional`:
+    some of them, see `resolution`. `pairs`: each level alone, and each two together."""
+    resolution: int | None = None
+    """Of a fractional design, 4 where None. 3: an axis's effect is mixed up with interactions of two; 4: those with each other;
+    5: neither."""
+    most_arms: int | None = 64
+    """Arms above which a design that combines levels is refused; None never refuses."""
     order_seed: int = 0
     """Shuffles the arms within each seed block."""
     workers: int | None = None
@@ -380,9 +392,9 @@ class StudyConfig:
     def __post_init__(self) -> None:
         _within("study.seeds", self.seeds, low=1)
         _within("study.smallest_effect", self.smallest_effect, low=0, low_open=True)
-        _one_of("study.design", self.design, ("one_at_a_time",))
         if self.compare_at is not None:
             parse_amount(self.compare_at, key="study.compare_at")
+        self._check_design()
         if self.workers is not None:
             _within("study.workers", self.workers, low=1)
         _within("study.slots_per_gpu", self.slots_per_gpu, low=1)
@@ -390,6 +402,25 @@ class StudyConfig:
         for key in ("hang_minutes", "confirm_hours"):
             if (typed := getattr(self, key)) is not None:
                 _within(f"study.{key}", typed, low=0, low_open=True)
+
+    def _check_design(self) -> None:
+        if self.design not in DESIGNS:
+            raise ConfigError(
+                f"study.design={self.design!r} is not one of {', '.join(DESIGNS)}", nearest(self.design, DESIGNS)
+            )
+        if self.resolution is not None and self.resolution not in RESOLUTIONS:
+            raise ConfigError(
+                f"study.resolution={self.resolution} is not one of {', '.join(map(str, RESOLUTIONS))}: 3 mixes effects with "
+                "interactions of two axes, 4 these with each other, 5 neither",
+                "study.resolution=4",
+            )
+        if self.resolution is not None and self.design != "fractional":
+            raise ConfigError(
+                f"study.resolution={self.resolution} is of a fractional design, and study.design={self.design}",
+                f"study.design=fractional study.resolution={self.resolution}",
+            )
+        if self.most_arms is not None:
+            _within("study.most_arms", self.most_arms, low=2)
 
 
 @dataclass(kw_only=True, slots=True)

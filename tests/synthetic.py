@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.config import Config, DataConfig, ObserveConfig, StudyConfig
+from ablate.design import fraction
 from ablate.design.axis import Axis
+from ablate.design.cells import Cells, joint_axis, merged
 from ablate.design.corners import Corners
 from ablate.design.mediation import Mediation
 from ablate.design.plan import BASELINE, Arm, Plan, Run, run_digest
@@ -504,4 +506,66 @@ def write_mediation(
         if arm.config["loop"]["grad_noise_of"]:
             items["grad_noise"] = {"of": of, "drawn": digest_of([of, run.seed])}
         _write_run(study.run(run.arm, run.seed), plan, run, made, items, "finished")
+    return plan
+
+
+TWO_LEVELS = ("batch_size", "train_ratio", "learning_rate", "clip_norm")
+"""Axes of `AXES` with one level beside the baseline's."""
+
+
+def crossed_cells(kind: str, names: Sequence[str], generators: Mapping[str, tuple[str, ...]] | None = None) -> Cells:
+    """Of two-level axes. generators: of a fractional design."""
+    axes = [AXES[name] for name in names]
+    parts = [axis.label(axis.levels[0]) for axis in axes]
+    count = len(names)
+    if kind == "fractional":
+        places = [tuple(place) for place in fraction.cells(names, generators or {}).tolist()]
+    else:
+        places = sorted(np.ndindex(*[2] * count), key=lambda place: (sum(place), [-one for one in place]))
+    if kind == "pairs":
+        places = [place for place in places if sum(place) < 3]
+    arms = ["+".join(part for part, one in zip(parts, place, strict=True) if one) or BASELINE for place in places]
+    return Cells(
+        kind=kind,
+        names=tuple(parts if kind == "pairs" else names),
+        levels=tuple(("off", str(axis.levels[0])) for axis in axes),
+        parts=tuple((part,) for part in parts),
+        places=tuple(places),
+        arms=tuple(arms),
+        generators=dict(generators or {}),
+    )
+
+
+def crossed_plan(
+    name: str, cells: Cells, *, seeds: int = 5, metric: str = "eval_loss", smallest_effect: float = 0.01
+) -> Plan:
+    """The plan alone, as `study.design` makes it."""
+    base = make_plan(name, arms=(), seeds=seeds, metric=metric, smallest_effect=smallest_effect)
+    single = {axis.label(axis.levels[0]): axis for axis in AXES.values()}
+    axes = []
+    for arm in cells.arms[1:]:
+        moved = [single[part] for part in cells.moved(arm)]
+        changes: dict[str, Any] = {}
+        for axis in moved:
+            changes = merged(changes, axis.changes(axis.levels[0]), base.baseline.config)
+        axes.append(moved[0] if len(moved) == 1 else joint_axis(arm, moved, changes))
+    arms = [base.baseline, *(_moved(axis, base.baseline.config) for axis in axes)]
+    runs = [
+        Run(arm=arm.name, seed=seed, digest=run_digest(arm.config, seed=seed, code_digest=base.code_digest))
+        for seed in range(seeds)
+        for arm in arms
+    ]
+    return replace(base, axes=tuple(axes), arms=tuple(arms), runs=tuple(runs), cells=cells.to_json())
+
+
+def write_crossed(
+    folder: Path, cells: Cells, shifts: Mapping[str, float], *, seeds: int = 5, noise: float = 0.004
+) -> Plan:
+    """A study that moves several axes at once. shifts: arm -> known shift of its final eval loss; what it lacks is 0."""
+    plan = crossed_plan(folder.name, cells, seeds=seeds)
+    study = StudyDir(folder)
+    write_json(study.plan, {**plan.to_json(), "digest": plan.digest})
+    for run in plan.runs:
+        made = _make(Shape(shift=shifts.get(run.arm, 0.0)), plan, run, seed=0, noise=noise, twin=run.arm)
+        _write_run(study.run(run.arm, run.seed), plan, run, made, _fingerprint(plan.arm(run.arm), run.seed), "finished")
     return plan

@@ -76,7 +76,7 @@ def factorial(
     if terms is None:
         terms = [term for size in range(1, order + 1) for term in combinations(names, size)]
     numbers = [tuple(list(names).index(factor) for factor in term) for term in terms]
-    columns, owners, marks = _model(levels, numbers)
+    columns, owners, marks = model(levels, numbers)
     seen = np.isfinite(values)
     cell, seed = np.nonzero(seen)
     used = [number for number in range(seeds) if np.any(seen[:, number])]
@@ -117,7 +117,7 @@ def factorial(
     return Factorial(effects=effects, terms=tests, sd=variance**0.5, df=df)
 
 
-def _model(
+def model(
     levels: NDArray[np.int64], terms: Sequence[tuple[int, ...]]
 ) -> tuple[Values, list[int], list[tuple[int, ...]]]:
     """Columns whose coefficients are the effects as `Effect` defines them; the term and the levels of each."""

@@ -16,6 +16,7 @@ from ablate.analysis.checks import controls
 from ablate.analysis.conclusions import conclusions
 from ablate.analysis.contrasts import DECIDED, Question, contrast
 from ablate.analysis.diverged import divergences
+from ablate.analysis.effects import cell_effects, findings
 from ablate.analysis.equal import ReadAt, read_at
 from ablate.analysis.family import family, judge_together
 from ablate.analysis.floors import floors, largest
@@ -61,6 +62,7 @@ def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> 
     examples = over_examples(plan, read.runs, contrasts)
     shared = attribution(plan, metrics, readings, checks, found)
     through = mediated(plan, metrics, readings, runs, checks, found)
+    effects = cell_effects(plan, metrics, readings, checks, found, contrasts)
     return Analysis(
         study=plan.study,
         question=plan.question,
@@ -79,6 +81,7 @@ def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> 
         conclusions=(
             *answers(shared),
             *said(through),
+            *findings(effects),
             *conclusions(told, contrasts, diverged, replays, dense_share(plan, runs), checks, readings, found),
         ),
         notes=(*plan.notes, *refused, *_notes(read, contrasts), *([examples.scope] if examples else [])),
@@ -92,6 +95,7 @@ def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> 
         examples=examples,
         budgets=read.budgets,
         mediated=through,
+        effects=effects,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ablate.analysis.budget_values import Budgets
+from ablate.analysis.effect_values import Effects
 from ablate.analysis.example_values import Examples
 from ablate.analysis.mediated import Mediated
 from ablate.analysis.shares import Part
@@ -277,6 +278,8 @@ class Analysis:
 
     attribution: Attribution | None = None
     """Of a study between two configs."""
+    effects: Effects | None = None
+    """Of a study that moves several axes at once."""
 
     examples: Examples | None = None
     """The primary metric's contrasts over new examples as well, as far as runs have kept theirs."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ablate.design.axis import RULES, Axis, Kind, show
+from ablate.design.cells import Cells
 from ablate.design.corners import Corners
 from ablate.design.leaves import changed, covered
 from ablate.design.mediation import Mediation
@@ -123,6 +124,13 @@ class Plan:
     """`study.compare_at`: at equal what the arms are compared; '' compares the runs as they ended."""
     mediate: dict[str, Any] | None = None
     """Of a study that holds a mediator: its `Mediation`."""
+    cells: dict[str, Any] | None = None
+    """Of a study that moves several axes at once: its `Cells`."""
+
+    @property
+    def crossed(self) -> Cells | None:
+        """The cells of `study.design=factorial`, `fractional` or `pairs`; None of one axis at a time."""
+        return None if self.cells is None else Cells.from_json(self.cells)
 
     @property
     def corners(self) -> Corners | None:
@@ -153,6 +161,8 @@ class Plan:
             return ""
         if (self.bisect or self.mediate) and len(arm.changes) > 1:  # their values stand in a table of their own
             return f"bundle: {arm.name.replace('+', ' + ')}"
+        if self.cells is not None and len(parts := Cells(**self.cells).moved(arm.name)) > 1 and len(arm.changes) > 1:
+            return " + ".join(parts)
         pairs = changed(self.baseline.config, arm.config)
         order = sorted(pairs, key=lambda key: [not covered(key, [move]) for move in axis.moves])
         after = {key: f"{pairs[key][1]:.3g}" if key in axis.follows else show(pairs[key][1]) for key in order}
@@ -206,6 +216,8 @@ def _check(plan: Plan) -> None:
         strange += [name for name in map(corners.arm, corners.numbers) if name not in arms]
     if (mediation := plan.mediation) is not None:
         strange += [name for name in mediation.arms if name not in arms]
+    if (crossed := plan.crossed) is not None:
+        strange += [name for name in crossed.arms if name not in arms]
     if strange or not plan.arms:
         raise ValueError(f"there is no {strange[0]!r} in it" if strange else "there is no arm in it")
     numbers = [plan.smallest_effect, *(number for arm in plan.arms for number in arm.derived.values())]

@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from ablate.report import mediation
+from ablate.report import effects, mediation
 from ablate.report.adequacy import adequacy_section
 from ablate.report.attribution import section
 from ablate.report.budgets import budgets_line
@@ -26,6 +26,7 @@ def page(view: View, folder: Path) -> str:
         budgets_line(view.analysis),
         section(view.analysis),
         mediation.section(view.analysis),
+        effects.section(view.analysis),
         contrasts(view),
         controls_line(view),
         findings(view),

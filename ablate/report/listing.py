@@ -14,6 +14,7 @@ from ablate.design.axis import Axis, show
 from ablate.design.leaves import leaf_or_absent
 from ablate.design.plan import Arm, Plan
 from ablate.report import digits
+from ablate.report.effects import print_design
 from ablate.report.forecast import detectable, num_variants, seeds_for, training_steps
 from ablate.report.pen import columns, labelled, say, words
 
@@ -35,6 +36,7 @@ def print_plan(plan: Plan, known: Forecast, spread: Spread | None, console: Cons
     if known.costs:
         _costs(known, console)
         console.print()
+    print_design(plan, console)
     for label, text in _lines(plan, known, spread):
         labelled(console, label, text, width=10)
     for note in plan.notes:

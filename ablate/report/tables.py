@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ablate.amount import END
-from ablate.report import attribution, budgets, digits, examples, mediation
+from ablate.report import attribution, budgets, digits, effects, examples, mediation
 from ablate.report.adequacy import adequacy_rows
 from ablate.report.view import Row, View, beats_what, floors_sentence, looked_differently, named
 
@@ -49,6 +49,7 @@ def markdown(view: View) -> str:
         "\n".join(f"- {_md(sentence)}" for sentence in view.conclusions),
         *_md_attribution(view),
         *_md_mediation(view),
+        *_md_effects(view),
         "## Contrasts with the baseline",
         _md_table(
             ("arm", "effect", "95 % interval", "seeds", "verdict", beats_what(view.metric), "Hedges g", "p"),
@@ -143,6 +144,21 @@ def _md_mediation(view: View) -> tuple[str, ...]:
     heading, cells, lines = found
     table = _md_table(mediation.HEAD, [tuple(map(_md, row)) for row in cells])
     return heading, table, "\n".join(f"- {_md(line)}" for line in lines)
+
+
+def _md_effects(view: View) -> tuple[str, ...]:
+    about = view.analysis.effects
+    if about is None:
+        return ()
+    rows = [effects.part_row(part) for part in about.parts] or [effects.row(one) for one in about.effects]
+    head = effects.PART_HEAD if about.parts else effects.HEAD
+    said = "\n".join(f"- {_md(digits.typeset(text))}" for _, text in effects.lines(about))
+    return (
+        f"## {effects.title(about)}",
+        _md_table(head, [tuple(map(_md, row)) for row in rows]),
+        said,
+        effects.key(about),
+    )
 
 
 def _md_adequacy(view: View) -> tuple[str, ...]:

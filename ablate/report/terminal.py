@@ -17,6 +17,7 @@ from ablate.report.adequacy import brief
 from ablate.report.attribution import print_attribution
 from ablate.report.budgets import print_budgets
 from ablate.report.curves import read_curves
+from ablate.report.effects import print_effects
 from ablate.report.examples import print_examples
 from ablate.report.mediation import print_mediation
 from ablate.report.pen import STYLES, columns, labelled, say, whole_line, widest, words
@@ -34,6 +35,7 @@ def print_report(analysis: Analysis, folder: Path, console: Console) -> None:
     _header(view, console)
     print_attribution(analysis, console)
     print_mediation(analysis, console)
+    print_effects(analysis, console)
     name_width = _contrasts(view, console)
     _replays(view, console, name_width)
     console.print()

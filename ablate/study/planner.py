@@ -20,6 +20,7 @@ from ablate.interval import parse_interval
 from ablate.record.code import code_digest, code_files
 from ablate.record.digest import digest_of
 from ablate.record.rundir import safe_name
+from ablate.study.crossing import Composed, Crossing, Touched, cross
 from ablate.study.levels import expanded
 from ablate.study.prefix import baseline_first
 
@@ -60,12 +61,17 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
     base = composer.compose(request.fixed)
     axes, level_notes = _axes(composer, request, base)
     named = axes[: len(axes) - len(request.swept)]
-    files = [axis.name for axis in named]
-    drafts = [_Draft(None, None, {}, base), *_drafts(composer, request.fixed, axes, files, base)]
-    drafts, fixed, notes = _one_evaluation_set(drafts, request.fixed)
-    study = str(base["study"]["name"] or "+".join(axis.name for axis in axes) or BASELINE)
     known = _cached(facts or _from_disk)
-    arms, controls_notes = _arms(drafts, named, study, known, _parameters(drafts, known))
+    compose = _composed(composer, request.fixed, [axis.name for axis in named])
+    crossing = cross(axes, request, base, compose, _touched(known))
+    if crossing is not None:
+        axes = named = [*crossing.axes, *crossing.joint]
+    drafts = [_Draft(None, None, {}, base), *_drafts(compose, axes, base, crossing)]
+    drafts, fixed, notes = _one_evaluation_set(drafts, request.fixed)
+    study = str(base["study"]["name"] or _title(axes, crossing) or BASELINE)
+    arms, controls_notes = _arms(
+        drafts, named, study, known, _parameters(drafts, known), crossing.joint if crossing else ()
+    )
     axes = [*named, *_with_arms(axes[len(named) :], arms)]
     settings = make_config(base).study
     seeds = tuple(range(settings.seeds))
@@ -81,7 +87,7 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
     )
     plan = Plan(
         study=study,
-        question=settings.question or " ".join(axis.question for axis in axes),
+        question=settings.question or " ".join(axis.question for axis in axes if axis.question),
         metric=settings.metric,
         smallest_effect=settings.smallest_effect,
         compare_at=settings.compare_at or "",
@@ -92,7 +98,8 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
         code_digest=code,
         code=sources,
         command=command,
-        notes=(*level_notes, *notes, *controls_notes),
+        notes=(*level_notes, *(crossing.notes if crossing else ()), *notes, *controls_notes),
+        cells=crossing.cells.to_json() if crossing else None,
     )
     plan = replace(plan, runs=baseline_first(plan))
     typed = {_name(draft): tuple(override_text(key, value) for key, value in draft.typed.items()) for draft in drafts}
@@ -127,19 +134,39 @@ def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> tupl
     return [*(axis for axis, _ in both), *swept], [note for _, notes in both for note in notes]
 
 
+def _title(axes: Sequence[Axis], crossing: Crossing | None) -> str:
+    """Of the axes that were asked for."""
+    joint = crossing.joint if crossing else ()
+    title = "+".join(axis.name for axis in axes if axis not in joint)
+    return f"{crossing.cells.kind}-{title}" if crossing else title
+
+
+def _composed(composer: Composer, fixed: Sequence[str], named: Sequence[str]) -> Composed:
+    """Composes the config of an axis at a level, each once. Of a swept key the refusal quotes what was typed."""
+    known: dict[str, dict[str, Any]] = {}
+
+    def compose(axis: Axis, level: Any, typed: Mapping[str, Any]) -> dict[str, Any]:
+        key = digest_of(typed)
+        try:
+            if key not in known:
+                known[key] = composer.vary(fixed, typed)
+        except AblateError as error:
+            if axis.name not in named:
+                raise
+            raise type(error)(f"axis {axis.name!r}, level {show(level)}: {error.problem}", error.fix) from None
+        return {**known[key]}
+
+    return compose
+
+
 def _drafts(
-    composer: Composer, fixed: Sequence[str], axes: Sequence[Axis], named: Sequence[str], base: Mapping[str, Any]
+    compose: Composed, axes: Sequence[Axis], base: Mapping[str, Any], crossing: Crossing | None
 ) -> Iterator[_Draft]:
     for axis in axes:
         for level in axis.levels:
-            typed = axis.changes(level, base)
-            try:
-                config = composer.vary(fixed, typed)
-            except AblateError as error:
-                if axis.name not in named:  # a swept key: the message quotes what was typed
-                    raise
-                raise type(error)(f"axis {axis.name!r}, level {show(level)}: {error.problem}", error.fix) from None
-            yield _Draft(axis, level, typed, config)
+            if crossing is None or crossing.wants(axis, level):
+                typed = axis.changes(level, base)
+                yield _Draft(axis, level, typed, dict(compose(axis, level, typed)))
 
 
 def _one_evaluation_set(
@@ -160,7 +187,12 @@ def _one_evaluation_set(
 
 
 def _arms(
-    drafts: Sequence[_Draft], named: Sequence[Axis], study: str, facts: Facts, parameters: Counts
+    drafts: Sequence[_Draft],
+    named: Sequence[Axis],
+    study: str,
+    facts: Facts,
+    parameters: Counts,
+    joint: Sequence[Axis],
 ) -> tuple[list[Arm], list[str]]:
     """Arms in plan order, each proven to vary one thing; those that would repeat another arm are left out, with a note."""
     arms: list[Arm] = []
@@ -176,7 +208,7 @@ def _arms(
         if same is not None and (same.axis is not None or draft.axis not in named):
             notes.append(f"{arm.name} has the same config as the arm {same.name}, and is not run twice")
             continue
-        isolate(arms[0], arm, draft.axis)
+        _isolate(arms[0], arm, draft.axis, joint)
         if arm.replayed:
             _check_replayable(draft.axis, draft.typed, make_config(drafts[0].config), facts)
         elif config_digest(arm.config) == config_digest(arms[0].config):
@@ -187,6 +219,18 @@ def _arms(
         arms.append(arm)
         known.setdefault(digest_of(arm.config), arm)
     return arms, notes
+
+
+def _isolate(baseline: Arm, arm: Arm, axis: Axis, joint: Sequence[Axis]) -> None:
+    """What is wrong with an arm that moves several axes is in none of their files."""
+    try:
+        isolate(baseline, arm, axis)
+    except AblateError as error:
+        if axis not in joint:
+            raise
+        raise AxisError(
+            f"the arm {arm.name} cannot be composed: {error.problem}", "leave out one of its axes, or accept it in each"
+        ) from None
 
 
 def _arm(draft: _Draft, study: str, facts: Facts, parameters: Counts) -> Arm:
@@ -280,6 +324,18 @@ def _parameters(drafts: Sequence[_Draft], facts: Facts) -> Counts:
     found = {key: parameter_counts(config, num_classes=key[1]) for key, config in shapes.items()}
     whole = all(counts is not None for counts in found.values())
     return lambda config: found[shape(config)] if whole else None
+
+
+def _touched(facts: Facts) -> Touched:
+    """Which modules of the model a config changes."""
+
+    def touched(config: Mapping[str, Any]) -> object:
+        from ablate.tasks.parameters import modules_changed
+
+        typed = make_config(config)
+        return modules_changed(typed, num_classes=facts(typed).num_classes)
+
+    return touched
 
 
 def _cached(facts: Facts) -> Facts:

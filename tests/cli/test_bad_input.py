@@ -115,7 +115,7 @@ def test_a_value_of_the_wrong_type(refused, typed, said):
         ("study.smallest_effect=-1", "study.smallest_effect=-1.0 is out of range: expected above 0"),
         ("optim.lr=0", "optim.lr=0.0 is out of range: expected above 0"),
         ("loop.budget='20 stesp'", "loop.budget='20 stesp' is not an interval"),
-        ("study.design=factorial", "study.design='factorial' is not one of one_at_a_time"),
+        ("study.design=factor", "study.design='factor' is not one of one_at_a_time, factorial, fractional, pairs"),
         ("study.metric=eval_los", "study.metric='eval_los' is not an outcome"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ablate.analysis.factorial import factorial
-from ablate.analysis.fraction import alias_sets, aliases, cells, resolution
+from ablate.design.fraction import alias_sets, aliases, cells, defining_words, generators_for, mixed_with, resolution
 
 DESIGNS = [
     ("abc", {"c": "ab"}, 3),
@@ -52,19 +52,62 @@ def test_effects_said_to_be_one_are_the_same_column_of_the_design(
             assert same == (effect in group)
 
 
+@pytest.mark.parametrize(("factors", "generators", "expected"), DESIGNS)
+def test_what_is_said_to_be_mixed_in_is_with_its_sign(factors: str, generators: dict[str, str], expected: int) -> None:
+    """A column of the design is the sum or the difference that the words say, over the very cells that are run."""
+    signs = 2 * cells(factors, generators) - 1
+
+    def column(effect: tuple[str, ...]) -> np.ndarray:
+        # Coded as in `analysis.factorial`: each factor -1/2 or 1/2, times 2 per further factor.
+        return np.prod([signs[:, factors.index(one)] / 2 for one in effect], axis=0) * 2 ** (len(effect) - 1)
+
+    for group in alias_sets(factors, generators):
+        first = tuple(one for one in factors if one in group[0])
+        for other, sign in mixed_with(factors, generators, first):
+            assert np.array_equal(column(first), sign * column(other))
+        said = {frozenset(other) for other, _ in mixed_with(factors, generators, first)}
+        assert said >= set(group[1:])
+
+
 def test_the_words_name_the_axes() -> None:
     factors = ["lr", "batch_size", "clip_norm", "dropout"]
     generators = {"dropout": ["lr", "batch_size", "clip_norm"]}
-    assert aliases(factors, generators) == (
-        "what shows as the interaction of lr x batch_size may be that of clip_norm x dropout",
-        "what shows as the interaction of lr x clip_norm may be that of batch_size x dropout",
-        "what shows as the interaction of lr x dropout may be that of batch_size x clip_norm",
+    said = aliases(factors, generators)
+    assert said[0] == "the effect called lr is that of lr plus that of batch_size, clip_norm and dropout together"
+    assert said[4:] == (
+        "the effect called lr x batch_size is that of lr and batch_size together plus that of clip_norm and dropout together",
+        "the effect called lr x clip_norm is that of lr and clip_norm together plus that of batch_size and dropout together",
+        "the effect called lr x dropout is that of lr and dropout together plus that of batch_size and clip_norm together",
     )
     assert aliases(["lr", "batch_size", "clip_norm"], {"clip_norm": ["lr", "batch_size"]})[0] == (
-        "what shows as the effect of lr may be that of batch_size x clip_norm"
+        "the effect called lr is that of lr less that of batch_size and clip_norm together"
     )
     assert aliases(factors, {}) == ()
     assert resolution({}) is None
+
+
+SMALLEST = [
+    (3, 3, 4), (4, 3, 8), (4, 4, 8), (5, 3, 8), (5, 5, 16), (6, 4, 16), (6, 5, 32), (7, 3, 8), (8, 4, 16), (8, 5, 64),
+    (9, 4, 32), (11, 3, 16),
+]  # fmt: skip
+"""Axes, resolution, runs: the table of Box, Hunter and Hunter."""
+
+
+@pytest.mark.parametrize(("count", "least", "runs"), SMALLEST)
+def test_the_smallest_design_of_a_resolution_is_found(count: int, least: int, runs: int) -> None:
+    factors = [f"x{number}" for number in range(count)]
+    found = generators_for(factors, least)
+    assert found is not None
+    assert len(cells(factors, found)) == runs
+    reached = resolution(found)
+    assert reached is not None
+    assert reached >= least
+    assert len(defining_words(found)) == 2 ** len(found) - 1
+
+
+@pytest.mark.parametrize(("count", "least"), [(2, 3), (3, 4), (4, 5)])
+def test_a_resolution_that_only_all_corners_have(count: int, least: int) -> None:
+    assert generators_for("abcd"[:count], least) is None
 
 
 def test_one_effect_of_each_group_can_be_estimated() -> None:

@@ -1,0 +1,121 @@
+"""The cells of a crossed design as values: what is stored is checked, and what can be combined is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ablate.design.axis import Axis
+from ablate.design.cells import Cells, ClashError, joint_axis, merged
+from ablate.design.plan import Plan
+from tests.synthetic import AXES, TWO_LEVELS, crossed_cells, crossed_plan
+
+HALF = {"clip_norm": TWO_LEVELS[:3]}
+DESIGNS = [
+    crossed_cells("factorial", TWO_LEVELS[:3]),
+    crossed_cells("fractional", TWO_LEVELS, HALF),
+    crossed_cells("pairs", TWO_LEVELS),
+]
+
+
+@pytest.mark.parametrize("cells", DESIGNS, ids=lambda cells: cells.kind)
+def test_a_plan_comes_back_from_its_json_as_it_was(cells: Cells) -> None:
+    plan = crossed_plan("s", cells)
+    again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
+    assert again.crossed == cells
+    assert again.digest == plan.digest
+    assert replace(plan, cells=None).digest != plan.digest
+
+
+def test_an_arm_that_moves_several_is_called_by_its_parts() -> None:
+    plan = crossed_plan("s", DESIGNS[0])
+    said = {arm.name: plan.bundle(arm) for arm in plan.arms}
+    assert said["batch_size=64"] == ""
+    assert said["batch_size=64+train_ratio=4"] == "batch_size=64 + train_ratio=4"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "latin"},
+        {"kind": "pairs"},
+        {"kind": "fractional"},
+        {"names": ["batch_size"]},
+        {"names": ["batch_size", "batch_size", "learning_rate"]},
+        {"levels": [["8"], ["1", "4"], ["a", "b"]]},
+        {"levels": [["8", "64", "128"], ["1", "4"], ["a", "b"]]},
+        {"levels": ["8", "64", "1"]},
+        {"parts": [["batch_size=64"], ["train_ratio=4"], []]},
+        {"places": [0]},
+        {"places": [[0, 0, 0]] * 8},
+        {"places": [[0, 0, True]] + [[0, 0, 0]] * 7},
+        {"arms": ["baseline"] * 8},
+        {"generators": {"learning_rate": ["batch_size"]}},
+        {"generators": {"learning_rate": 3}},
+        {"strange": 1},
+    ],
+    ids=str,
+)
+def test_a_plan_that_came_from_elsewhere_must_describe_a_design(wrong: dict[str, Any]) -> None:
+    plan = json.loads(json.dumps(crossed_plan("s", DESIGNS[0]).to_json()))
+    with pytest.raises((ValueError, TypeError)):
+        Plan.from_json(plan | {"cells": plan["cells"] | wrong})
+
+
+def test_cells_in_another_order_or_of_other_signs_are_refused() -> None:
+    cells = DESIGNS[1]
+    for places in (cells.places[::-1], [(1, *place[1:]) for place in cells.places[:1]] + list(cells.places[1:])):
+        with pytest.raises(ValueError, match="not those of a crossed design"):
+            Cells.from_json(cells.to_json() | {"places": list(places)})
+    with pytest.raises(ValueError, match="it must name factors out of"):
+        Cells.from_json(cells.to_json() | {"generators": {"clip_norm": ["clip_norm"]}})
+
+
+def test_an_arm_that_is_not_there_is_named() -> None:
+    plan = json.loads(json.dumps(crossed_plan("s", DESIGNS[2]).to_json()))
+    arms = ["baseline", "somebody=else", *plan["cells"]["arms"][2:]]
+    with pytest.raises(ValueError, match="there is no 'somebody=else' in it"):
+        Plan.from_json(plan | {"cells": plan["cells"] | {"arms": arms}})
+
+
+BASE = {"model": {"drop_layers": [5], "dropout": 0.1}, "data": {"batch_size": 8}}
+
+
+def test_lists_of_what_is_taken_out_become_one_list() -> None:
+    found = merged({"model.drop_layers": [5, 0]}, {"model.drop_layers": [5, 2], "data.batch_size": 64}, BASE)
+    assert found == {"model.drop_layers": [5, 0, 2], "data.batch_size": 64}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        ({"data.batch_size": 32}, {"data.batch_size": 64}, "both set data.batch_size, which has one value"),
+        ({"model.drop_layers": [5, 0]}, {"model.drop_layers": [5, 0, 1]}, "holds the other's"),
+        ({"model.drop_layers": []}, {"model.drop_layers": [5, 1]}, "takes back what the baseline has"),
+        ({"model": {"dropout": 0.0}}, {"model.dropout": 0.2}, "are set in the same place"),
+    ],
+)
+def test_what_no_config_can_have_at_once(one: dict[str, Any], other: dict[str, Any], words: str) -> None:
+    with pytest.raises(ClashError, match=words):
+        merged(one, other, BASE)
+
+
+def test_a_joint_arm_may_bring_what_each_axis_may_and_holds_what_all_promise() -> None:
+    one, other = AXES["batch_size"], AXES["train_ratio"]
+    found = joint_axis("both", [one, other], {"data.batch_size": 64, "data.train_ratio": 4})
+    assert set(found.accepts) == {*one.accepts, *other.accepts}
+    assert "init" in found.holds
+    assert "order" not in found.holds, "train_ratio accepts it"
+    assert found.moves == ("data.batch_size", "data.train_ratio")
+    assert (one.kind, other.kind, found.kind) == ("training", "data", "training")
+
+
+def test_a_promise_about_a_whole_gives_way_to_a_part_that_may_differ() -> None:
+    def axis(**words: Any) -> Axis:
+        return Axis(name="a", question="", kind="model", moves=("model.x",), levels=(1,), **words)
+
+    parts = [axis(holds=("optimizer", "data.source")), axis(accepts=("optimizer.params", "data"), holds=("init",))]
+    assert joint_axis("both", parts, {"model.x": 1}).holds == ("init",)
