@@ -17,8 +17,9 @@ from ablate.analysis.contrasts import DECIDED, Question, contrast
 from ablate.analysis.diverged import divergences
 from ablate.analysis.family import family, judge_together
 from ablate.analysis.floors import floors, largest
+from ablate.analysis.imported import check_readable, imported, said_here
 from ablate.analysis.method import method_notes
-from ablate.analysis.readings import RunFiles, common_looks, read_plan, read_runs, reading
+from ablate.analysis.readings import RunFiles, common_looks, common_rows, read_plan, read_runs, reading
 from ablate.analysis.replay import dense_share, finished_baseline, replay_level
 from ablate.analysis.returned import metrics_of, settled
 from ablate.analysis.values import Analysis, Contrast, Control, Floor, MetricInfo, ReplayedLevel, RunReading
@@ -41,9 +42,10 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
     plan = read_plan(folder, asked)
     runs = read_runs(folder, plan)
     plan = settled(plan, runs)
+    check_readable(plan, runs)
     metrics = metrics_of(plan, runs)
-    common = common_looks(runs)
-    readings = tuple(reading(run, folder, common, [info.name for info in metrics]) for run in runs)
+    common, logged = common_looks(runs), common_rows(runs)
+    readings = tuple(reading(run, folder, common, [info.name for info in metrics], logged) for run in runs)
     checks = controls(plan, runs)
     found = floors(plan, readings, checks)
     speaks = family(plan, readings, checks)
@@ -68,14 +70,17 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
         floors=found,
         conclusions=(
             *answers(shared),
-            *conclusions(plan, contrasts, diverged, replays, dense_share(plan, runs), checks, readings, found),
+            *conclusions(
+                plan, contrasts, diverged, replays, dense_share(plan, runs), said_here(runs, checks), readings, found
+            ),
         ),
         notes=(*plan.notes, *refused, *_notes(runs, contrasts, len(common))),
         complete=_complete(plan, readings),
         adequacy=adequacy(
-            plan, runs, common, lambda metric, values: _verdicts(plan, metric, values, speaks, readings, checks)
+            plan, runs, common, lambda metric, values: _verdicts(plan, metric, values, speaks, readings, checks), logged
         ),
         attribution=shared,
+        imported=imported(plan, runs, common),
     )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ablate.analysis.import_values import Imported
 from ablate.analysis.shares import Part
 from ablate.control.values import Control as Control
 
@@ -272,6 +273,9 @@ class Analysis:
 
     attribution: Attribution | None = None
     """Of a study between two configs."""
+
+    imported: Imported | None = None
+    """Of a folder with runs that were made elsewhere."""
 
     def floor(self, kind: FloorKind, metric: str | None = None) -> float | None:
         """A floor of an outcome, the primary metric's by default; None where it was not measured."""

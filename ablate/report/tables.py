@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ablate.report import attribution, digits
 from ablate.report.adequacy import adequacy_rows
+from ablate.report.imported import alarm_lines, looked_lines
 from ablate.report.view import Row, View, beats_what, floors_sentence, looked_differently, named
 
 _TEX = str.maketrans(
@@ -42,6 +43,7 @@ def markdown(view: View) -> str:
         f"{_md(view.heading)}. Metric: {_md(named(view.metric))}, {view.direction}; "
         f"smallest effect that matters {analysis.smallest_effect:g}."
         + ("" if analysis.complete else " **Not complete.**"),
+        "\n".join(f"- **{_md(label)}** {_md(sentence)}" for label, sentence in alarm_lines(analysis.imported)),
         "## What it says",
         "\n".join(f"- {_md(sentence)}" for sentence in view.conclusions),
         *_md_attribution(view),
@@ -59,6 +61,7 @@ def markdown(view: View) -> str:
         "## Means over seeds",
         _md_means(view),
         *_md_adequacy(view),
+        "\n".join(f"- {_md(sentence)}" for sentence in looked_lines(analysis.imported)),
         "## Controls",
         _md_controls(view),
         "## Reproduce",
