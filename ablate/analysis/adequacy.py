@@ -51,7 +51,10 @@ def adequacy(
     batch = int(plan.baseline.derived.get("effective_batch", 0))
     batch = batch or (int(dense[0].trace["samples"][0]) if logged is None else 1)
     found = []
-    if metric := _eval_metric(primary, dense[0]):
+    blind = logged is not None and not np.any(
+        common == 0
+    )  # without a look before training nothing shows the whole fall
+    if (metric := _eval_metric(primary, dense[0])) and not blind:
         judged = _judged_by(primary, "eval", f"eval_{metric}_roughness")
         advice = _eval_advice([run for run in runs if run.arm == plan.baseline.name], dense, metric, batch)
         reads = at_looks(records, judged, metric, common, batch)

@@ -8,6 +8,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.analysis.eval_outcomes import FEWEST_LOOKS
 from ablate.analysis.import_values import Imported, Looked
 from ablate.analysis.looked import looked
 from ablate.analysis.outcomes import OUTCOMES, find
@@ -151,6 +152,13 @@ def differing(plan: Plan, arm: Arm) -> list[str]:
 # ---- what a report says at its top ---------------------------------------------------------------------------------
 
 
+def in_brief(found: Imported) -> str:
+    """The first of the conclusions: what stands at the top, in one line."""
+    labels = [label.lower() for label, _ in found.alarms[1:]]
+    more = f" See at the top: {joined(labels)}." if labels else ""
+    return f"These runs were made elsewhere, and no control is proven: a difference is no cause yet.{more}"
+
+
 def imported(plan: Plan, runs: Sequence[RunFiles], common: NDArray[np.int64]) -> Imported | None:
     """None for a study without an imported run."""
     known = {(run.arm, run.seed): found for run in runs if (found := origin(run)) is not None}
@@ -167,7 +175,7 @@ def imported(plan: Plan, runs: Sequence[RunFiles], common: NDArray[np.int64]) ->
         *_rarely(seen),
         *_positions(known),
         *_lengths(by_arm, metric),
-        *([("NO COMMON LOOK", _no_common_look(seen))] if not len(common[common > 0]) and len(plan.arms) > 1 else []),
+        *_apart(seen, int(np.sum(common > 0))),
         *([("NOT READ", _left(not_read))] if not_read else []),
     ]
     return Imported(
@@ -235,11 +243,19 @@ def _lengths(by_arm: Mapping[str, Sequence[RunFiles]], metric: str) -> Iterator[
     )
 
 
-def _no_common_look(seen: Sequence[Looked]) -> str:
-    cadences = [f"{one.arm} every {one.every}" for one in seen if one.curve == "eval loss"]
-    return (
-        f"the arms were never looked at after the same number of samples ({joined(cadences)}), so best, roughness and area, "
-        "which depend on when one looks, have no value"
+def _apart(seen: Sequence[Looked], common: int) -> Iterator[tuple[str, str]]:
+    """Arms that were looked at otherwise share few looks, and curves are compared at those."""
+    evals = [one for one in seen if one.curve == "eval loss"]
+    cadences = [f"{one.arm} every {one.every}" for one in evals]
+    if not evals or common >= min(FEWEST_LOOKS, *(one.points for one in evals)):
+        return
+    yield (
+        "FEW COMMON LOOKS",
+        (
+            f"after the same number of samples all runs were looked at {counted(common, 'time')} ({joined(cadences)}): best, "
+            "roughness "
+            "and area, which depend on when one looks, are read there alone"
+        ),
     )
 
 
@@ -268,7 +284,7 @@ def said_here(runs: Sequence[RunFiles], checks: Sequence[Control]) -> Sequence[C
     """The controls that conclusions have to name: of imported runs `Imported.alarms` says once what is proven of none."""
     if not any(run.manifest and run.manifest.origin for run in runs):
         return checks
-    return [check for check in checks if check.status == "failed"]
+    return [check for check in checks if check.status == "failed" and check.name != "isolate"]
 
 
 def _left(names: Sequence[str]) -> str:

@@ -41,7 +41,8 @@ def gaps(steps: NDArray[np.int64]) -> tuple[str, int]:
     apart = apart[apart > 0]
     if not len(apart):
         return "once", 0
-    usual = int(np.median(apart))
+    sizes, times = np.unique(apart, return_counts=True)
+    usual = int(sizes[times == times.max()].max())
     # The last row often comes at the end of training, whatever the cadence.
     even = bool(np.all(apart[:-1] == usual)) and (apart[-1] <= usual or len(apart) == 1)
     return f"{'' if even else 'about '}{counted(usual, 'step')}", int(apart.max())
@@ -60,7 +61,9 @@ def _evaluations(arm: str, runs: Sequence[RunFiles], metric: str) -> Looked:
         told_by = "train loss" if shares else ""
     before = float(np.mean(shares)) if shares else None
     last = int(curve.step[-1])
-    rarely = None if before is None else before > MOST_BEFORE
+    # What rows of the train loss show is the least that had happened: little of it is no proof that it was little.
+    sure = told_by != "train loss" or _from_the_start(runs)
+    rarely = before > MOST_BEFORE if before is not None and (sure or before > MOST_BEFORE) else None
     head = (
         f"{arm}: eval {metric}, first look after training began at step {at} of {last}, {counted(len(trained), 'look')}"
         f"{', one every ' + every if len(trained) > 1 else ''}"
@@ -72,6 +75,11 @@ def _evaluations(arm: str, runs: Sequence[RunFiles], metric: str) -> Looked:
         arm=arm, curve="eval loss", every=every, points=len(trained), first_step=at, last_step=last, before_first=before,
         told_by=told_by, rarely=rarely, sentence=f"{head}: {_share(metric, before, told_by, runs[0], at)}; {blind}",
     )  # fmt: skip
+
+
+def _from_the_start(runs: Sequence[RunFiles]) -> bool:
+    """Whether the train loss of the very first step was logged, from which the rest is counted."""
+    return all(run.trace is not None and bool((run.trace["step"][run.trace.told("loss")] == 1).any()) for run in runs)
 
 
 def _share(metric: str, before: float | None, told_by: str, run: RunFiles, at: int) -> str:
@@ -86,9 +94,15 @@ def _share(metric: str, before: float | None, told_by: str, run: RunFiles, at: i
     assert run.trace is not None
     every, _ = gaps(run.trace["step"][run.trace.told("loss")].astype(np.int64))
     return (
-        f"there was no look before training, but the train loss, logged every {every}, had made at least {percent(before)} of "
+        f"there was no look before training, but the train loss, logged every {every}, had made {_at_least(before)} of "
         f"its own fall by then{_early(run.trace, at)}"
     )
+
+
+def _at_least(share: float) -> str:
+    """`at least 94 %`, `over 99 %`."""
+    text = percent(share)
+    return text if text.startswith("over") else f"at least {text}"
 
 
 def _early(trace: Trace, at: int) -> str:

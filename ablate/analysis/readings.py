@@ -155,11 +155,16 @@ def common_looks(runs: list[RunFiles]) -> NDArray[np.int64]:
 
 
 def common_rows(runs: list[RunFiles]) -> NDArray[np.float64] | None:
-    """Sample counts at which every finished run has a training loss; None where all of them recorded every step."""
+    """Sample counts at which every finished run has a training loss; None where all of them recorded every step.
+
+    Empty where their rows of the last tenth are not the same ones: what is read from other rows is another outcome.
+    """
     if not any(run.sparse for run in runs if run.finished):
         return None
     rows = [set(run.trace["samples"][run.trace.told("loss")].tolist()) for run in runs if run.trace is not None]
-    return np.asarray(sorted(set.intersection(*rows)) if rows else [], dtype=np.float64)
+    late = [{count for count in mine if count > 0.9 * max(mine)} for mine in rows if mine]
+    same = len(late) == len(rows) and all(mine == late[0] for mine in late)
+    return np.asarray(sorted(set.intersection(*rows)) if same and rows else [], dtype=np.float64)
 
 
 def reading(

@@ -17,7 +17,7 @@ from ablate.analysis.contrasts import DECIDED, Question, contrast
 from ablate.analysis.diverged import divergences
 from ablate.analysis.family import family, judge_together
 from ablate.analysis.floors import floors, largest
-from ablate.analysis.imported import check_readable, imported, said_here
+from ablate.analysis.imported import check_readable, imported, in_brief, said_here
 from ablate.analysis.method import method_notes
 from ablate.analysis.readings import RunFiles, common_looks, common_rows, read_plan, read_runs, reading
 from ablate.analysis.replay import dense_share, finished_baseline, replay_level
@@ -52,6 +52,8 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
     contrasts = tuple(one for metric in metrics for one in _contrasts(plan, metric, speaks, readings, checks, found))
     diverged = divergences(plan, speaks, readings)
     replays, refused = _replays(plan, runs)
+    elsewhere = imported(plan, runs, common)
+    told = [one for one in contrasts if elsewhere is None or one.metric not in elsewhere.not_read]
     shared = attribution(plan, metrics, readings, checks, found)
     return Analysis(
         study=plan.study,
@@ -69,9 +71,10 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
         runs=readings,
         floors=found,
         conclusions=(
+            *([in_brief(elsewhere)] if elsewhere else []),
             *answers(shared),
             *conclusions(
-                plan, contrasts, diverged, replays, dense_share(plan, runs), said_here(runs, checks), readings, found
+                plan, told, diverged, replays, dense_share(plan, runs), said_here(runs, checks), readings, found
             ),
         ),
         notes=(*plan.notes, *refused, *_notes(runs, contrasts, len(common))),
@@ -80,7 +83,7 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
             plan, runs, common, lambda metric, values: _verdicts(plan, metric, values, speaks, readings, checks), logged
         ),
         attribution=shared,
-        imported=imported(plan, runs, common),
+        imported=elsewhere,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from ablate.errors import ConfigError, RecordError, StudyError
+from ablate.imports import trainer_state
 from ablate.imports.arms import numbered, read_arms, read_by_arm
 from ablate.imports.find import read_source
 from ablate.imports.names import mapping, read_renames
@@ -79,6 +80,7 @@ def _read(typed: str, named: dict[str, list[Path]], asked: Import) -> Source:
 
 def _settle(read: dict[str, list[Source]], asked: Import) -> None:
     """What the user says of an arm stands above what its sources say."""
+    trainer_state.settle([source for mine in read.values() for source in mine])
     files = read_by_arm(asked.config_files, read, "--config-file")
     sizes = read_by_arm(asked.samples_per_step, read, "--samples-per-step")
     for arm, mine in read.items():
@@ -134,6 +136,9 @@ def _write(
         for source, seed in zip(mine, seeds[arm][0], strict=True):
             names = mapping(source.names(), renames, source.path)
             unused -= set(source.names())
+            wrong = next((source.rows.doubled[name] for name in names if name in source.rows.doubled), None)
+            if wrong is not None:
+                raise RecordError(wrong, source.rows.fix)
             said = (
                 source.seed_from
                 if own

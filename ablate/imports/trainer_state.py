@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,17 @@ def read(path: Path) -> Source:
     if (file.parent / "training_args.bin").exists():
         source.notes.append("training_args.bin is a pickle and is not opened: its settings are not on record")
     return source
+
+
+def settle(sources: Sequence[Source]) -> None:
+    """Where all runs were to take equally many steps, their epochs follow from that, and are no setting: a state has both."""
+    mine = [source for source in sources if source.format == "trainer_state"]
+    if len({source.total_steps for source in mine}) == 1:
+        for source in mine:
+            trainer = {
+                key: value for key, value in source.config.get("trainer", {}).items() if key != "num_train_epochs"
+            }
+            source.config = {**source.config, "trainer": trainer}
 
 
 def _files(path: Path) -> list[Path]:

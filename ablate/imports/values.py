@@ -14,8 +14,16 @@ from ablate.errors import RecordError
 LARGEST = 2**63 - 1
 """Beyond it a step is no step, and no table holds it."""
 
-Rows = dict[int, dict[str, float]]
-"""{step as it was logged: {name as it was logged: value}}, steps rising."""
+
+class Rows(dict[int, dict[str, float]]):
+    """{step as it was logged: {name as it was logged: value}}, steps rising.
+
+    doubled: {name: what is wrong with it} of names that had two values at one step; fix: what to do then.
+    """
+
+    def __init__(self, rows: Mapping[int, dict[str, float]], doubled: dict[str, str], fix: str) -> None:
+        super().__init__(sorted(rows.items()))
+        self.doubled, self.fix = doubled, fix
 
 
 @dataclass(kw_only=True, slots=True)
@@ -81,18 +89,19 @@ def step_of(value: Any, where: str) -> int:
 
 
 def merged(logged: Iterable[tuple[int, Mapping[str, float]]], where: str, fix: str) -> Rows:
-    """One row for each step. Raises RecordError where a name has two values at one step: two runs lie on top of each other.
+    """One row for each step. A name with two values at one step says that two runs lie on top of each other, where it counts.
 
     where: what was read, for the message. fix: what to do then.
     """
-    rows: Rows = {}
+    rows: dict[int, dict[str, float]] = {}
+    doubled: dict[str, str] = {}
     for step, values in logged:
         row = rows.setdefault(step, {})
         for name, value in values.items():
             before = row.setdefault(name, value)
             if before != value and not (math.isnan(before) and math.isnan(value)):
-                raise RecordError(f"{where} has two values of {name} at step {step}: {before:g} and {value:g}", fix)
-    return dict(sorted(rows.items()))
+                doubled.setdefault(name, f"{where} has two values of {name} at step {step}: {before:g} and {value:g}")
+    return Rows(rows, doubled, fix)
 
 
 def _short(value: Any) -> str:

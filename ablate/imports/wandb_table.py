@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.errors import RecordError
 from ablate.imports.tables import Table, pick_step, rows_of_csv, step_notes
-from ablate.imports.values import Rows, Source, merged
+from ablate.imports.values import Source, merged
 
 _BETWEEN = " - "
 _ENDS = ("__MIN", "__MAX")
@@ -65,14 +65,14 @@ def read_run(run: str, paths: Sequence[Path], step_column: str | None = None) ->
         kept = [{name: value for name, value in row.items() if not name.endswith(_ENDS)} for row in rows]
         logged += Table(path, [], [*kept]).by_step(step)
         notes += table.notes
-    rows_: Rows = merged(logged, f"{run} of {', '.join(map(str, paths))}", "export each metric once")
+    together = merged(logged, f"{run} of {', '.join(map(str, paths))}", "export each metric once")
     if averaged:
         notes.append(
             "the export holds means over stretches of the chart (__MIN and __MAX differ), and no rows as they were logged: "
             "wandb.Api().run(...).scan_history() has those"
         )
     return Source(
-        format="wandb_table", path=run, files=tuple(paths), rows=rows_, step=step, averaged=averaged,
+        format="wandb_table", path=run, files=tuple(paths), rows=together, step=step, averaged=averaged,
         loss="means over stretches of a chart" if averaged else "what was logged: of one step, or a mean",
         notes=[*notes, *step_notes("_step" if step == "Step" else step, 0)],
     )  # fmt: skip

@@ -40,8 +40,10 @@ def print_alarms(found: Imported | None, console: Console) -> None:
 
 def print_looked(found: Imported | None, console: Console) -> None:
     """Below the controls: how often it was looked, curve by curve."""
+    said = "\n".join(sentence for _, sentence in alarm_lines(found))
     for sentence in looked_lines(found):
-        labelled(console, "looked", sentence, width=8)
+        if sentence.partition(": ")[2] not in said:
+            labelled(console, "looked", sentence, width=8)
     if found and found.looked:
         console.print()
 

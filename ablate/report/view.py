@@ -137,7 +137,8 @@ class View:
     def summary(self) -> tuple[OutcomeView, ...]:
         """The four outcomes that fit a narrow table: the primary one, eval loss, and the gradient norm's spread,
         maximum and median, as far as there is room."""
-        known = {outcome.info.name: outcome for outcome in self.outcomes}
+        skipped = self.analysis.imported.not_read if self.analysis.imported else ()
+        known = {outcome.info.name: outcome for outcome in self.outcomes if outcome.info.name not in skipped}
         wanted = dict.fromkeys((self.metric.name, *_SUMMARY))
         return tuple(known[name] for name in wanted if name in known)[:4]
 
