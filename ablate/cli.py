@@ -173,6 +173,7 @@ def _import(typed: list[str]) -> int:
     parser.add_argument("--smallest-effect", type=float, help="smallest difference that matters; 0.01")
     asked = parser.parse_intermixed_args(typed)
     from ablate.analysis.adopt import Asked, check_asked
+    from ablate.analysis.study import analyse
     from ablate.imports.bring import Import, bring
 
     then = Asked(metric=asked.metric, smallest_effect=asked.smallest_effect)
@@ -182,7 +183,8 @@ def _import(typed: list[str]) -> int:
             arms=asked.arms, into=asked.into, kind=asked.kind, tables=asked.table, renames=asked.rename,
             step_column=asked.step_column, samples_per_step=asked.samples_per_step, config_files=asked.config_file,
             number_seeds=asked.number_seeds,
-        )
+        ),
+        check=lambda folder: analyse(folder, then),
     )  # fmt: skip
     for line in brought.lines:
         print(line)

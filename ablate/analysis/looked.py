@@ -66,7 +66,7 @@ def _evaluations(arm: str, runs: Sequence[RunFiles], metric: str) -> Looked:
     rarely = before > MOST_BEFORE if before is not None and (sure or before > MOST_BEFORE) else None
     head = (
         f"{arm}: eval {metric}, first look after training began at step {at} of {last}, {counted(len(trained), 'look')}"
-        f"{', one every ' + every if len(trained) > 1 else ''}"
+        f"{', ' + _one(every) if len(trained) > 1 else ''}"
     )
     blind = (
         f"this curve cannot show what happened before step {at}, nor a rise and fall within {counted(largest, 'step')}"
@@ -85,18 +85,24 @@ def _from_the_start(runs: Sequence[RunFiles]) -> bool:
 def _share(metric: str, before: float | None, told_by: str, run: RunFiles, at: int) -> str:
     if before is None:
         return (
-            "there was no look before training, and no train loss was logged more often, so how much had happened by then is "
-            "not on record"
+            "there was no look before training, and no two rows of a train loss lie before it, so how much had happened by "
+            "then is not on record"
         )
     if told_by != "train loss":
         move = "rise" if rising(metric) < 0 else "fall"
         return f"{percent(before)} of its {move} lies before it"
     assert run.trace is not None
-    every, _ = gaps(run.trace["step"][run.trace.told("loss")].astype(np.int64))
+    how = _one(gaps(run.trace["step"][run.trace.told("loss")].astype(np.int64))[0]).removeprefix("one ")
     return (
-        f"there was no look before training, but the train loss, logged every {every}, had made {_at_least(before)} of "
+        f"there was no look before training, but the train loss, logged {how}, had made {_at_least(before)} of "
         f"its own fall by then{_early(run.trace, at)}"
     )
+
+
+def _one(every: str) -> str:
+    """`one every 500 steps`, `one about every 500 steps`, `one every step`."""
+    about = "about " if every.startswith("about ") else ""
+    return f"one {about}every {every.removeprefix('about ').removeprefix('1 ')}"
 
 
 def _at_least(share: float) -> str:
@@ -150,7 +156,7 @@ def _rows(arm: str, curve: str, steps: NDArray[np.int64], run: RunFiles) -> Look
     every, largest = gaps(steps)
     dense = len(steps) == steps[-1]
     origin = origin_of(run.manifest.origin) if run.manifest else None
-    head = f"{arm}: {curve}, {counted(len(steps), 'row')}, one every {every} from step {int(steps[0])} on"
+    head = f"{arm}: {curve}, {counted(len(steps), 'row')}, {_one(every)} from step {int(steps[0])} on"
     if dense:
         said = f"{arm}: {curve}, logged at every step"
     elif curve == "grad norm":

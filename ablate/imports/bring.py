@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -44,9 +44,10 @@ class Brought:
     fresh: bool
 
 
-def bring(asked: Import) -> Brought:
+def bring(asked: Import, check: Callable[[Path], object] | None = None) -> Brought:
     """Read every source, then write all runs at once. The same sources give the same bytes.
 
+    check: is given the finished folder before it is put in its place; what it raises leaves nothing behind.
     Raises ConfigError, RecordError or StudyError before anything is written where something typed does not hold.
     """
     named = runs_in(_tables(asked.tables))
@@ -59,6 +60,8 @@ def bring(asked: Import) -> Brought:
     part = asked.into.parent / f".{asked.into.name}.{token_hex(4)}.part"
     try:
         lines = list(_write(StudyDir(part), read, seeds, renames))
+        if check is not None:
+            check(part)
         fresh = _put(part, asked.into)
     finally:
         shutil.rmtree(part, ignore_errors=True)

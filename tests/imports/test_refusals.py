@@ -79,6 +79,20 @@ def test_a_source_that_fails_leaves_nothing_behind(here: Path) -> None:
     assert not list(here.glob("runs/.*"))
 
 
+def test_an_outcome_that_cannot_be_read_is_refused_before_anything_is_written(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made.state(here / "a")
+    for metric, said in (
+        ("grad_norm_spread", "baseline seed 0 logged 200 of 2000"), ("eval_los", "did you mean 'eval_loss'"),
+        ("eval_f1", "no run has evaluated 'f1'"),
+    ):  # fmt: skip
+        assert cli.main(["import", "baseline=a", "--into", "runs/mine", "--metric", metric]) == 2
+        assert said in capsys.readouterr().err
+        assert not list(here.glob("runs/*"))
+        assert not list(here.glob("runs/.*"))
+
+
 def test_an_empty_folder_may_be_filled(here: Path) -> None:
     made.state(here / "a")
     (here / "runs" / "mine").mkdir(parents=True)

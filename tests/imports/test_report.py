@@ -113,7 +113,7 @@ def test_where_nothing_was_logged_more_often_it_cannot_be_told(tmp_path: Path, l
     one = evaluations(analysis)
     if logging_steps == 500:
         assert (one.before_first, one.told_by, one.rarely) == (None, "", None)
-        assert "no train loss was logged more often" in alarms(analysis)["CANNOT BE TOLD"]
+        assert "no two rows of a train loss lie before it" in alarms(analysis)["CANNOT BE TOLD"]
     assert "eval loss" not in [each.curve for each in analysis.adequacy]
 
 
