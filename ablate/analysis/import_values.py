@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+UNPROVEN = "UNPROVEN"
+"""Label of every contrast with an imported arm: its cause is not known, whatever its interval."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Looked:

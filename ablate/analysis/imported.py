@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ablate.analysis.eval_outcomes import FEWEST_LOOKS
-from ablate.analysis.import_values import Imported, Looked
+from ablate.analysis.import_values import UNPROVEN, Imported, Looked
 from ablate.analysis.looked import looked
 from ablate.analysis.outcomes import OUTCOMES, find
 from ablate.analysis.readings import RunFiles
-from ablate.analysis.values import Control
+from ablate.analysis.values import Contrast, Control
 from ablate.analysis.words import counted, joined
 from ablate.design.axis import show
 from ablate.design.leaves import leaf_or_absent
@@ -150,6 +151,17 @@ def differing(plan: Plan, arm: Arm) -> list[str]:
 
 
 # ---- what a report says at its top ---------------------------------------------------------------------------------
+
+
+def labelled(contrasts: Sequence[Contrast], runs: Sequence[RunFiles], baseline: str) -> tuple[Contrast, ...]:
+    """With `UNPROVEN` where the arm or the baseline was imported; an arm without a verdict needs no label."""
+    elsewhere = {run.arm for run in runs if origin(run) is not None}
+    return tuple(
+        replace(one, labels=(*one.labels, UNPROVEN))
+        if one.verdict != "none" and {one.arm, baseline} & elsewhere
+        else one
+        for one in contrasts
+    )
 
 
 def in_brief(found: Imported) -> str:

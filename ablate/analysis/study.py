@@ -17,7 +17,7 @@ from ablate.analysis.contrasts import DECIDED, Question, contrast
 from ablate.analysis.diverged import divergences
 from ablate.analysis.family import family, judge_together
 from ablate.analysis.floors import floors, largest
-from ablate.analysis.imported import check_readable, imported, in_brief, said_here
+from ablate.analysis.imported import check_readable, imported, in_brief, labelled, said_here
 from ablate.analysis.method import method_notes
 from ablate.analysis.readings import RunFiles, common_looks, common_rows, read_plan, read_runs, reading
 from ablate.analysis.replay import dense_share, finished_baseline, replay_level
@@ -50,6 +50,7 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
     found = floors(plan, readings, checks)
     speaks = family(plan, readings, checks)
     contrasts = tuple(one for metric in metrics for one in _contrasts(plan, metric, speaks, readings, checks, found))
+    contrasts = labelled(contrasts, runs, plan.baseline.name)
     diverged = divergences(plan, speaks, readings)
     replays, refused = _replays(plan, runs)
     elsewhere = imported(plan, runs, common)

@@ -151,7 +151,13 @@ def test_no_control_is_proven_and_each_says_what_is_missing(tmp_path: Path) -> N
     assert "initial weights, sample order, splits" in control(analysis, "large", "match")[1]
     assert next(iter(alarms(analysis))) == "IMPORTED"
     assert analysis.conclusions[0].startswith("These runs were made elsewhere, and no control is proven")
-    assert next(one for one in analysis.contrasts if one.primary).verdict != "none"
+    (primary,) = (one for one in analysis.contrasts if one.primary)
+    assert primary.verdict != "none"
+    assert "UNPROVEN" in primary.labels
+    assert (
+        "none of this is proven, because the runs were made elsewhere"
+        in (tmp_path / "runs/mine/report.html").read_text()
+    )
 
 
 def test_several_settings_at_once_are_no_contrast_of_one(tmp_path: Path) -> None:
