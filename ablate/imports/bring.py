@@ -162,7 +162,8 @@ def _line(arm: str, seed: int, source: Source, origin: Origin) -> str:
     left = f"; left out: {', '.join(origin.left_out)}" if origin.left_out else ""
     notes = "".join(f"; {note}" for note in origin.notes)
     head = f"{arm}/seed={seed} <- {source.path} ({origin.format}, steps by {origin.step})"
-    return f"{head}: {taken}{left}; seed: {origin.seed}{notes}"
+    line = f"{head}: {taken}{left}; seed: {origin.seed}{notes}"
+    return "".join(mark if mark.isprintable() else "?" for mark in line)  # a log may name its columns as it likes
 
 
 def _put(part: Path, into: Path) -> bool:

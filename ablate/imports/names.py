@@ -29,7 +29,7 @@ _METRICS = {"acc": "accuracy", "loss_epoch": "loss", "acc_epoch": "accuracy", "a
 
 # Neither ours nor worth a word: clocks, rates of work, and means over the whole run that loggers write at its end.
 _SILENT = re.compile(
-    r"_.*|(train_)?global_step|trainer_global_step|step|.*_(per_second|preparation_time|compilation_time)|"
+    r"(train_)?global_step|trainer_global_step|step|.*_(per_second|preparation_time|compilation_time)|"
     r"(train_)?train_(runtime|loss)|train_runtime|(train_)?total_flos|(?:eval|val|valid|validation)_(epoch|step)|hp_metric"
 )
 

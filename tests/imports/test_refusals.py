@@ -364,6 +364,19 @@ def test_a_manifest_whose_origin_is_none_is_an_unreadable_run(here: Path) -> Non
         assert [run.status for run in analyse(here / "runs" / "x").runs] == ["finished", "unreadable"]
 
 
+def test_a_name_in_a_log_cannot_write_on_the_terminal_or_the_page(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "a.csv").write_text("step,loss,\x1b[2Jgone,<script>alert(1)</script>\n1,0.5,1,1\n2,0.4,1,1\n")
+    assert cli.main(["import", "baseline=a.csv", "--into", "runs/x"]) == 0
+    said = capsys.readouterr().out
+    assert "left out: ?[2Jgone, <script>alert(1)</script>" in said
+    assert "\x1b" not in said
+    page = (here / "runs/x/report.html").read_text()
+    assert "alert(1)" in page
+    assert "<script>alert" not in page
+
+
 def test_training_steps_that_are_counted_from_0_are_moved_and_said(here: Path) -> None:
     from ablate.record.reader import read_evals, read_trace
 
