@@ -29,23 +29,32 @@ Verdicts = Callable[[MetricInfo, Sequence[float | None]], Mapping[str, str]]
 
 
 def adequacy(
-    plan: Plan, runs: Sequence[RunFiles], common: NDArray[np.int64], verdicts: Verdicts
+    plan: Plan,
+    runs: Sequence[RunFiles],
+    common: NDArray[np.int64],
+    verdicts: Verdicts,
+    logged: NDArray[np.float64] | None = None,
 ) -> tuple[Adequacy, ...]:
     """Of the eval curve, the training loss and the gradient norm, as far as the runs have recorded them.
 
     common: sample counts at which every finished run was looked at. A verdict is that of the primary metric where it is read
-    from the curve in question, and else that of the curve's own outcome. A cadence is truthful where no verdict differs from
+    from the curve in question, and else that of the curve's own outcome. logged: `Record`; a log with gaps is its own
+    coarsest cadence, so that only its looks are read again. A cadence is truthful where no verdict differs from
     the record's and, of a loss, at most a tenth of the fall lies before its first look or row, in every arm.
     """
-    records = [_record(run, common) for run in runs]
+    records = [_record(run, common, logged) for run in runs]
     arms = [run.arm for run in runs]
     dense = [record for arm, record in zip(arms, records, strict=True) if record and arm == plan.baseline.name]
     if not dense:
         return ()
     primary = find(plan.metric)
-    batch = int(plan.baseline.derived.get("effective_batch", 0)) or int(dense[0].trace["samples"][0])
+    batch = int(plan.baseline.derived.get("effective_batch", 0))
+    batch = batch or (int(dense[0].trace["samples"][0]) if logged is None else 1)
     found = []
-    if metric := _eval_metric(primary, dense[0]):
+    blind = logged is not None and not np.any(
+        common == 0
+    )  # without a look before training nothing shows the whole fall
+    if (metric := _eval_metric(primary, dense[0])) and not blind:
         judged = _judged_by(primary, "eval", f"eval_{metric}_roughness")
         advice = _eval_advice([run for run in runs if run.arm == plan.baseline.name], dense, metric, batch)
         reads = at_looks(records, judged, metric, common, batch)
@@ -54,17 +63,19 @@ def adequacy(
         )
         basis = "what all arms have in common" if sparse else _RECORD
         found.append(_adequacy(f"eval {metric}", judged, list(reads), arms, verdicts, advice, basis))
-    for curve, name in (("train loss", "train_loss_final"), ("grad norm", "grad_norm_spread")):
+    for curve, name in (
+        () if logged is not None else (("train loss", "train_loss_final"), ("grad norm", "grad_norm_spread"))
+    ):
         judged = _judged_by(primary, curve, name)
         reads = at_rows(records, judged, curve, len(dense[0].trace))
         found.append(_adequacy(curve, judged, list(reads), arms, verdicts))
     return tuple(one for one in found if one.rungs)
 
 
-def _record(run: RunFiles, common: NDArray[np.int64]) -> Record | None:
-    if run.trace is None or run.curves is None or not len(run.trace):
+def _record(run: RunFiles, common: NDArray[np.int64], logged: NDArray[np.float64] | None) -> Record | None:
+    if run.trace is None or run.curves is None or not (len(run.trace) or run.sparse):
         return None
-    return Record(trace=run.trace, curves=run.curves, common=common)
+    return Record(trace=run.trace, curves=run.curves, common=common, logged=logged)
 
 
 def _eval_metric(primary: Outcome | None, record: Record) -> str | None:

@@ -49,7 +49,7 @@ def adopt(folder: Path, asked: Asked) -> Plan:
     moves nothing: the control `isolate` fails and it gets no verdict. Only seeds that every arm has are read.
     Raises StudyError without a baseline or a common seed, ConfigError for an unknown metric, effect or item.
     """
-    _check(asked)
+    check_asked(asked)
     found = found_arms(folder)
     if BASELINE not in found:
         raise StudyError(
@@ -94,7 +94,8 @@ def isolate_adopted(baseline: Arm, arm: Arm) -> Control:
     return Control(arm=arm.name, name="isolate", status="failed", sentence=f"{arm.name} {said}")
 
 
-def _check(asked: Asked) -> None:
+def check_asked(asked: Asked) -> None:
+    """Raise ConfigError for an unknown metric, effect or item."""
     if asked.metric is not None:
         check_metric(asked.metric, key="--metric")
     if asked.smallest_effect is not None and not asked.smallest_effect > 0:
@@ -219,6 +220,11 @@ def _digest(arm: FoundArm, seed: int) -> str:
     return manifest.digest if manifest is not None else ""
 
 
+def _imported(arm: FoundArm) -> bool:
+    """Of an imported arm its controls say what is not on record."""
+    return any(manifest is not None and manifest.origin for manifest in arm.manifests.values())
+
+
 def _notes(found: Mapping[str, FoundArm], seeds: Sequence[int]) -> Iterable[str]:
     yield (
         "there is no plan.json: arms, axes and seeds are read from what the runs recorded, so nothing says that the metric, "
@@ -227,6 +233,6 @@ def _notes(found: Mapping[str, FoundArm], seeds: Sequence[int]) -> Iterable[str]
     left = [f"{name} seed {seed}" for name, arm in found.items() for seed in sorted(arm.runs) if seed not in seeds]
     if left:
         yield f"only seeds that every arm has are read; left out: {', '.join(left)}"
-    bare = [name for name, arm in found.items() if not any(arm.configs.values())]
+    bare = [name for name, arm in found.items() if not any(arm.configs.values()) and not _imported(arm)]
     if bare:
         yield f"no settings were recorded for {', '.join(bare)}: Recorder(..., config=...) makes arms comparable"

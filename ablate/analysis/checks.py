@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ablate.analysis.adopt import isolate_adopted
+from ablate.analysis.imported import imported_controls
 from ablate.analysis.readings import RunFiles
 from ablate.analysis.returned import app_controls
 from ablate.analysis.values import Control
@@ -26,8 +27,14 @@ def controls(plan: Plan, runs: Sequence[RunFiles]) -> tuple[Control, ...]:
     if plan.app is not None:
         isolated = {arm.name: [_isolate(plan, arm, plan.axis(arm.axis))] for arm in plan.arms if arm.axis}
         return tuple(one for arm in plan.arms for one in (*isolated.get(arm.name, ()), *app_controls(plan, arm, runs)))
-    found = [match_baseline(plan.baseline.name, _fingerprints(runs, plan.baseline)), *_alone(plan, plan.baseline, runs)]
+    found = imported_controls(plan, plan.baseline, runs) or [
+        match_baseline(plan.baseline.name, _fingerprints(runs, plan.baseline)),
+        *_alone(plan, plan.baseline, runs),
+    ]
     for arm in plan.arms[1:]:
+        if not arm.replayed and (unseen := imported_controls(plan, arm, runs)) is not None:
+            found += unseen
+            continue
         axis = plan.axis(arm.axis or "")
         found.append(_isolate(plan, arm, axis))
         found += _replayed(plan, arm, runs) if arm.replayed else _trained(plan, arm, axis, runs)

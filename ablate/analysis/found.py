@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ablate.errors import RecordError
-from ablate.record.reader import read_evals, read_trace
+from ablate.record.origin import origin_of
+from ablate.record.reader import Evals, Trace, read_evals, read_trace
 from ablate.record.rundir import RunDir, StudyDir, safe_name
-from ablate.record.values import Manifest, read_fingerprint, read_manifest, read_outcome
+from ablate.record.values import Manifest, Outcome, read_fingerprint, read_manifest, read_outcome
 from ablate.record.yaml_file import read_yaml
 
 
@@ -71,9 +74,14 @@ def counts(run: RunDir) -> dict[str, float]:
     """Steps, samples, looks and epochs of a finished run, by their names in `design.derive`; nothing of any other."""
     try:
         outcome, trace, evals = read_outcome(run), read_trace(run.trace), read_evals(run.evals)
+        manifest = read_manifest(run)
     except (RecordError, TypeError):
         return {}
-    if outcome is None or outcome.status != "finished" or not len(trace):
+    if outcome is None or outcome.status != "finished":
+        return {}
+    if origin := origin_of(manifest.origin):
+        return _imported_counts(outcome, trace, evals, origin.samples_per_step)
+    if not len(trace):
         return {}
     samples, epochs = trace["samples"], float(trace["epoch"][-1])
     curves = [evals.curve(metric) for metric in evals.metrics()]
@@ -86,3 +94,18 @@ def counts(run: RunDir) -> dict[str, float]:
     }
     # nan where the loop did not say how many samples an epoch has
     return found | ({"epochs": epochs, "train_examples": round(samples[-1] / epochs)} if epochs > 0 else {})
+
+
+def _imported_counts(outcome: Outcome, trace: Trace, evals: Evals, samples_per_step: int) -> dict[str, float]:
+    """The same of an imported run, as far as its log says them: rows are not steps there, and nobody counted the examples."""
+    curves = [evals.curve(metric) for metric in evals.metrics()]
+    found: dict[str, float] = {
+        "total_steps": outcome.step,
+        "evaluations": max((len(set(curve.step.tolist())) for curve in curves), default=0),
+    }
+    epochs = np.concatenate([trace["epoch"][-1:], *(curve.epoch[-1:] for curve in curves)])
+    if samples_per_step:
+        found |= {"effective_batch": samples_per_step, "samples_seen": outcome.step * samples_per_step}
+    if len(epochs) and np.isfinite(epochs).any():
+        found["epochs"] = float(np.nanmax(epochs))
+    return found

@@ -25,11 +25,14 @@ class Record:
     """What one finished run has left. curves: by metric, every look; the first one is before training.
 
     common: sample counts at which every finished run of the study was looked at, ascending.
+    logged: of an imported run that did not log every step, sample counts at which every run of the study logged a training
+        loss, ascending; None where every step is on record.
     """
 
     trace: Trace
     curves: dict[str, EvalCurve]
     common: NDArray[np.int64]
+    logged: NDArray[np.float64] | None = None
 
     def at_common_looks(self, metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Samples and values at the common looks; None where the metric was not evaluated."""
@@ -61,6 +64,8 @@ class Outcome:
     metric: str = ""
 
     def __call__(self, record: Record) -> float | None:
+        if self.curve == "grad norm" and record.logged is not None:
+            return None  # what is read from some of the steps is another outcome
         value = self.read(record)
         return value if value is not None and np.isfinite(value) else None
 

@@ -46,6 +46,17 @@ class RunFiles:
         return self.status == "finished"
 
     @property
+    def sparse(self) -> bool:
+        """Whether it was imported and has no gradient norm for each of its steps."""
+        imported = self.manifest is not None and bool(self.manifest.origin)
+        return imported and not (
+            self.trace is not None
+            and len(self.trace) > 0
+            and self.trace.every_step
+            and bool(self.trace.told("grad_norm").all())
+        )
+
+    @property
     def weights(self) -> str | None:
         return self.outcome.weights_sha256 if self.outcome and self.finished else None
 
@@ -143,13 +154,30 @@ def common_looks(runs: list[RunFiles]) -> NDArray[np.int64]:
     return np.asarray(sorted(set.intersection(*looks)) if looks else [], dtype=np.int64)
 
 
+def common_rows(runs: list[RunFiles]) -> NDArray[np.float64] | None:
+    """Sample counts at which every finished run has a training loss; None where all of them recorded every step.
+
+    Empty where their rows of the last tenth are not the same ones: what is read from other rows is another outcome.
+    """
+    if not any(run.sparse for run in runs if run.finished):
+        return None
+    rows = [set(run.trace["samples"][run.trace.told("loss")].tolist()) for run in runs if run.trace is not None]
+    late = [{count for count in mine if count > 0.9 * max(mine)} for mine in rows if mine]
+    same = len(late) == len(rows) and all(mine == late[0] for mine in late)
+    return np.asarray(sorted(set.intersection(*rows)) if same and rows else [], dtype=np.float64)
+
+
 def reading(
-    run: RunFiles, study: Path, common: NDArray[np.int64], metrics: Iterable[str] = tuple(OUTCOMES)
+    run: RunFiles,
+    study: Path,
+    common: NDArray[np.int64],
+    metrics: Iterable[str] = tuple(OUTCOMES),
+    logged: NDArray[np.float64] | None = None,
 ) -> RunReading:
-    """A run's value of every metric; only a finished run has any, because half a curve is another outcome."""
+    """A run's value of every metric; only a finished run has any, because half a curve is another outcome. logged: `Record`."""
     values: dict[str, float | None] = dict.fromkeys(metrics)
     if run.trace is not None and run.curves is not None:
-        record = Record(trace=run.trace, curves=run.curves, common=common)
+        record = Record(trace=run.trace, curves=run.curves, common=common, logged=logged)
         values |= {name: known(record) for name in values if (known := find(name)) is not None}
     values |= {name: value for name, value in (run.returned or {}).items() if np.isfinite(value)}
     return RunReading(

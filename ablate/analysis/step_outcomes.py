@@ -62,15 +62,31 @@ def _noise(record: Record) -> float | None:
 
 def _clipped(record: Record) -> float | None:
     applied = record.trace["applied"] == 1
+    if not record.trace.told("clip_coefficient").all():
+        return None
     return float(np.mean(record.trace["clip_coefficient"][applied] < 1)) if applied.any() else None
 
 
 def _train_loss(record: Record) -> float | None:
     if not len(record.trace):
         return None
+    if record.logged is not None:
+        return _logged_train_loss(record.trace, record.logged)
     samples = record.trace["samples"]
     late = samples > 0.9 * samples[-1]
     return float(np.average(record.trace["loss"][late], weights=np.diff(samples, prepend=0.0)[late]))
+
+
+def _logged_train_loss(trace: Trace, common: NDArray[np.float64]) -> float | None:
+    """Of a log with gaps: the rows of the last tenth, where every run of the study has the same ones; else it has no value."""
+    told = trace.told("loss")
+    samples, losses = trace["samples"][told], trace["loss"][told]
+    if not len(samples):
+        return None
+    late = samples > 0.9 * trace["samples"][-1]
+    weights = np.diff(samples, prepend=0.0)[late]
+    same = np.array_equal(samples[late], common[common > 0.9 * trace["samples"][-1]])
+    return float(np.average(losses[late], weights=weights)) if same and late.any() else None
 
 
 def _overfit(record: Record) -> float | None:

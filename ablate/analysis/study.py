@@ -20,10 +20,11 @@ from ablate.analysis.effects import cell_effects, findings
 from ablate.analysis.equal import ReadAt, read_at
 from ablate.analysis.family import family, judge_together
 from ablate.analysis.floors import floors, largest
+from ablate.analysis.imported import check_readable, imported, in_brief, labelled, said_here
 from ablate.analysis.mediation import mediated, said
 from ablate.analysis.method import method_notes
 from ablate.analysis.over_examples import over_examples
-from ablate.analysis.readings import RunFiles, common_looks, read_plan, read_runs, reading
+from ablate.analysis.readings import RunFiles, common_looks, common_rows, read_plan, read_runs, reading
 from ablate.analysis.replay import dense_share, finished_baseline, replay_level
 from ablate.analysis.returned import metrics_of, settled
 from ablate.analysis.values import Analysis, Contrast, Control, Floor, MetricInfo, ReplayedLevel, RunReading
@@ -47,19 +48,25 @@ def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> 
     plan = read_plan(folder, asked)
     runs = read_runs(folder, plan)
     plan = settled(plan, runs)
+    check_readable(plan, runs)
     metrics = metrics_of(plan, runs)
-    common, read = common_looks(runs), read_at(plan, runs, at)
+    common, read, logged = common_looks(runs), read_at(plan, runs, at), common_rows(runs)
     names = [info.name for info in metrics]
-    readings = tuple(reading(run, folder, looks, names) for run, looks in zip(read.runs, read.common, strict=True))
+    readings = tuple(
+        reading(run, folder, looks, names, logged) for run, looks in zip(read.runs, read.common, strict=True)
+    )
     checks = controls(plan, runs)
     found = floors(plan, readings, checks)
     speaks = family(plan, readings, checks)
     contrasts = tuple(one for metric in metrics for one in _contrasts(plan, metric, speaks, readings, checks, found))
+    contrasts = labelled(contrasts, runs, plan.baseline.name)
     diverged = divergences(plan, speaks, readings)
     replays, refused = _replays(plan, runs)
     # What the runs were to have at their end says nothing of where they are read.
     told = plan if read.budgets.unit == END else replace(plan, arms=tuple(replace(a, derived={}) for a in plan.arms))
     examples = over_examples(plan, read.runs, contrasts)
+    elsewhere = imported(plan, runs, common)
+    legible = [one for one in contrasts if elsewhere is None or one.metric not in elsewhere.not_read]
     shared = attribution(plan, metrics, readings, checks, found)
     through = mediated(plan, metrics, readings, runs, checks, found)
     effects = cell_effects(plan, metrics, readings, checks, found, contrasts)
@@ -79,15 +86,18 @@ def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> 
         runs=readings,
         floors=found,
         conclusions=(
+            *([in_brief(elsewhere)] if elsewhere else []),
             *answers(shared),
             *said(through),
             *findings(effects),
-            *conclusions(told, contrasts, diverged, replays, dense_share(plan, runs), checks, readings, found),
+            *conclusions(
+                told, legible, diverged, replays, dense_share(plan, runs), said_here(runs, checks), readings, found
+            ),
         ),
         notes=(*plan.notes, *refused, *_notes(read, contrasts), *([examples.scope] if examples else [])),
         complete=_complete(plan, readings),
         adequacy=adequacy(
-            plan, runs, common, lambda metric, values: _verdicts(plan, metric, values, speaks, readings, checks)
+            plan, runs, common, lambda metric, values: _verdicts(plan, metric, values, speaks, readings, checks), logged
         )
         if read.budgets.unit == END  # it is about the whole record
         else (),
@@ -96,6 +106,7 @@ def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> 
         budgets=read.budgets,
         mediated=through,
         effects=effects,
+        imported=elsewhere,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from ablate.analysis.budget_values import Budgets
 from ablate.analysis.effect_values import Effects
 from ablate.analysis.example_values import Examples
+from ablate.analysis.import_values import Imported
 from ablate.analysis.mediated import Mediated
 from ablate.analysis.shares import Part
 from ablate.control.values import Control as Control
@@ -289,6 +290,9 @@ class Analysis:
 
     mediated: Mediated | None = None
     """Of a treatment whose mediator was held."""
+
+    imported: Imported | None = None
+    """Of a folder with runs that were made elsewhere."""
 
     def floor(self, kind: FloorKind, metric: str | None = None) -> float | None:
         """A floor of an outcome, the primary metric's by default; None where it was not measured."""

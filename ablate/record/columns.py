@@ -10,7 +10,11 @@ import pyarrow as pa
 _TRACE = [
     ("step", pa.int64(), "optimizer steps taken, this one included: 1 .. total, never reset"),
     ("epoch", pa.float64(), "passes over the training set, this step included"),
-    ("samples", pa.int64(), "training samples seen, this step included"),
+    (
+        "samples",
+        pa.int64(),
+        "training samples seen, this step included; null where an import cannot tell, and read as one per step",
+    ),
     ("tokens", pa.int64(), "real (unpadded) tokens seen, this step included; 0 where samples have no tokens"),
     ("loss", pa.float32(), "mean over the items of this step's batch, before the update, in nats for classification"),
     ("grad_norm", pa.float32(), "global L2 norm of the gradient of `loss`: fp32, unscaled, before clipping"),
@@ -28,14 +32,14 @@ _TRACE = [
 _EVALS = [
     ("step", pa.int64(), "optimizer steps taken before this evaluation; 0 is before training"),
     ("epoch", pa.float64(), "passes over the training set before this evaluation"),
-    ("samples", pa.int64(), "training samples seen before this evaluation"),
+    ("samples", pa.int64(), "training samples seen before this evaluation; null as in the trace"),
     ("tokens", pa.int64(), "real tokens seen before this evaluation"),
     ("train_seconds", pa.float64(), "sum of `step_seconds` before this evaluation"),
     ("eval_seconds", pa.float64(), "wall time of this evaluation"),
     ("split", pa.string(), "name of the examples evaluated: `held_out`"),
     ("metric", pa.string(), "`loss` (nats) or `accuracy` (0 to 1), or the name your evaluation gave"),
     ("sum", pa.float64(), "sum of the metric over the examples; the metric is sum / count"),
-    ("count", pa.int64(), "number of examples summed over"),
+    ("count", pa.int64(), "number of examples summed over; 1 where only the mean is known"),
     ("sum_squares", pa.float64(), "sum of the squared metric over the examples, for its standard error"),
 ]
 

@@ -72,7 +72,7 @@ def _together(blocks: list[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A run's steps as columns. Every array has one entry per optimizer step."""
+    """A run's steps as columns. Every array has one entry per optimizer step; an imported run may lack some."""
 
     table: pa.Table
 
@@ -80,8 +80,19 @@ class Trace:
         return int(self.table.num_rows)
 
     def __getitem__(self, column: str) -> NDArray[np.float64]:
-        """One column, shape [steps]; booleans come as 0 and 1."""
+        """One column, shape [rows]; booleans come as 0 and 1, what an import could not tell as nan."""
+        if column == "samples" and self.table[column].null_count:
+            return self["step"]  # nobody said how many samples a step has: positions are steps
         return np.asarray(self.table[column].to_numpy(), dtype=np.float64)
+
+    def told(self, column: str) -> NDArray[np.bool_]:
+        """Which rows hold a value of a column, shape [rows]. All of them in a run that was recorded step by step."""
+        return np.asarray(self.table[column].is_valid().to_numpy(), dtype=np.bool_)
+
+    @property
+    def every_step(self) -> bool:
+        """Whether there is a row for every step from the first one on; an imported run may have logged a few."""
+        return bool(np.array_equal(self["step"], np.arange(1, len(self) + 1)))
 
     @property
     def groups(self) -> list[str]:
@@ -149,9 +160,10 @@ class Evals:
 
         total, count = column("sum"), column("count").astype(np.int64)
         value = total / np.maximum(count, 1)
+        unknown = rows["samples"].null_count > 0  # then positions are steps, as in a trace
         return EvalCurve(
             step=column("step").astype(np.int64),
-            samples=column("samples").astype(np.int64),
+            samples=column("step" if unknown else "samples").astype(np.int64),
             epoch=column("epoch"),
             train_seconds=column("train_seconds"),
             value=value,

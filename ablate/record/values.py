@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ablate.errors import RecordError
+from ablate.record.origin import origin_of
 from ablate.record.provenance import now
 from ablate.record.rundir import RunDir, read_json, write_json
 from ablate.typed import built, fits
@@ -39,6 +40,8 @@ class Manifest:
     """One entry for each process that worked on the run: `started`, and the `code_digest` of the code that it ran."""
     attempts: list[dict[str, str]] = field(default_factory=list)
     """One entry for each earlier try that came to no result: its `started`, and the `reason` and `sentence` of its end."""
+    origin: dict[str, Any] = field(default_factory=dict)
+    """Of an imported run: where its numbers come from, as in `record.origin`. Empty for a run that was recorded."""
     shared_from: str | None = None
     """`<study>/<arm>/seed=<n>` of the run that this one was taken from, because their digests are equal."""
     git: str | None = None
@@ -137,6 +140,7 @@ def _read(path: Path, kind: type[Value]) -> Value:
         if isinstance(value, Manifest):
             for moment in (value.started, value.ended):
                 datetime.fromisoformat(moment or now())
+            origin_of(value.origin)
         if isinstance(value, Fingerprint):
             _check_items(value.items)
     except (OSError, ValueError) as error:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ablate.analysis.values import Analysis, RunReading
 from ablate.errors import RecordError
-from ablate.record.reader import read_evals, read_trace
+from ablate.record.reader import Trace, read_evals, read_trace
 from ablate.record.rundir import RunDir
 
 Array = NDArray[np.float64]
@@ -62,9 +62,17 @@ def _read(reading: RunReading, run: RunDir) -> RunCurves | None:
         "epochs": trace["epoch"],
         "seconds": np.cumsum(trace["step_seconds"]),
     }
-    panels = {name: Curve(steps, trace[name]) for name in ("loss", "grad_norm")}
+    panels = {name: _told(trace, name, steps) for name in ("loss", "grad_norm")}
     panels["eval_loss"] = _eval_loss(run)
     return RunCurves(reading.arm, reading.seed, reading.status, panels)
+
+
+def _told(trace: Trace, name: str, steps: dict[str, Array]) -> Curve:
+    """A column at the rows that hold a value of it: a log that was imported may have other steps for each."""
+    told = trace.told(name)
+    if told.all():
+        return Curve(steps, trace[name])
+    return Curve({unit: values[told] for unit, values in steps.items()}, trace[name][told])
 
 
 def _eval_loss(run: RunDir) -> Curve:

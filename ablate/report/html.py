@@ -11,6 +11,7 @@ from ablate.report.adequacy import adequacy_section
 from ablate.report.attribution import section
 from ablate.report.budgets import budgets_line
 from ablate.report.examples import examples_section
+from ablate.report.imported import alarms, imported_section
 from ablate.report.markup import Markup, el, embedded_json, join
 from ablate.report.payload import payload
 from ablate.report.record_sections import controls, reproduce, runs
@@ -24,6 +25,7 @@ def page(view: View, folder: Path) -> str:
     body = join(
         header(view),
         budgets_line(view.analysis),
+        alarms(view.analysis.imported),
         section(view.analysis),
         mediation.section(view.analysis),
         effects.section(view.analysis),
@@ -31,10 +33,11 @@ def page(view: View, folder: Path) -> str:
         controls_line(view),
         findings(view),
         examples_section(view),
-        _curves(int(curves["window"])),
+        _curves(int(curves["window"]), logged=view.analysis.imported is not None),
         outcomes(view),
         replays(view),
         adequacy_section(view),
+        imported_section(view.analysis.imported),
         controls(view),
         runs(view),
         reproduce(view, folder),
@@ -49,11 +52,13 @@ def page(view: View, folder: Path) -> str:
     )
 
 
-def _curves(window: int) -> Markup:
+def _curves(window: int, *, logged: bool) -> Markup:
+    """logged: the steps are those that somebody's log has, not all of them."""
+    which = "the logged steps" if logged else "every step"
     panels = (
-        ("grad_norm", "Gradient norm of every step", "before clipping; thin: one seed, bold: mean over seeds"),
+        ("grad_norm", f"Gradient norm of {which}", "before clipping; thin: one seed, bold: mean over seeds"),
         ("eval_loss", "Eval loss", "thin: one seed, bold: mean over seeds"),
-        ("loss", "Training loss", f"thin: every step of one seed, bold: mean over seeds and {window} samples"),
+        ("loss", "Training loss", f"thin: {which} of one seed, bold: mean over seeds and {window} samples"),
     )
     units = ("samples", "steps", "epochs", "seconds")
     return el(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from ablate.amount import END
 from ablate.report import attribution, budgets, digits, effects, examples, mediation
 from ablate.report.adequacy import adequacy_rows
+from ablate.report.imported import alarm_lines, looked_lines
 from ablate.report.view import Row, View, beats_what, floors_sentence, looked_differently, named
 
 _TEX = str.maketrans(
@@ -45,6 +46,7 @@ def markdown(view: View) -> str:
         + ("" if analysis.complete else " **Not complete.**"),
         _md(budgets.question(analysis)),
         *(f"**{_md(text)}**" for text in budgets.cautions(analysis)),
+        "\n".join(f"- **{_md(label)}** {_md(sentence)}" for label, sentence in alarm_lines(analysis.imported)),
         "## What it says",
         "\n".join(f"- {_md(sentence)}" for sentence in view.conclusions),
         *_md_attribution(view),
@@ -65,6 +67,7 @@ def markdown(view: View) -> str:
         "## Means over seeds",
         _md_means(view),
         *_md_adequacy(view),
+        "\n".join(f"- {_md(sentence)}" for sentence in looked_lines(analysis.imported)),
         "## Controls",
         _md_controls(view),
         "## Reproduce",

@@ -19,6 +19,7 @@ from ablate.report.budgets import print_budgets
 from ablate.report.curves import read_curves
 from ablate.report.effects import print_effects
 from ablate.report.examples import print_examples
+from ablate.report.imported import print_alarms, print_looked
 from ablate.report.mediation import print_mediation
 from ablate.report.pen import STYLES, columns, labelled, say, whole_line, widest, words
 from ablate.report.strips import scale, sparkline, strip
@@ -33,6 +34,7 @@ def print_report(analysis: Analysis, folder: Path, console: Console) -> None:
     """Table, controls, conclusions and the page's path, in that order: the last lines are what a person wants to know."""
     view = make_view(analysis)
     _header(view, console)
+    print_alarms(analysis.imported, console)
     print_attribution(analysis, console)
     print_mediation(analysis, console)
     print_effects(analysis, console)
@@ -44,6 +46,7 @@ def print_report(analysis: Analysis, folder: Path, console: Console) -> None:
     _controls(view, console)
     _troubles(view, console)
     console.print()
+    print_looked(analysis.imported, console)
     for sentence in view.conclusions:
         labelled(console, "•", sentence, width=2)
     print_examples(analysis, console)
@@ -148,7 +151,8 @@ def _replays(view: View, console: Console, name_width: int) -> None:
 def _summary(view: View, folder: Path, console: Console) -> None:
     """Means over seeds of the few outcomes that a narrow table holds, with the gradient norm as a sparkline, and the floors."""
     outcomes = view.summary
-    sparks = _sparks(view, folder) if console.width >= 72 else {}
+    gaps = view.analysis.imported is not None  # the highest of some steps is not the highest
+    sparks = _sparks(view, folder) if console.width >= 72 and not gaps else {}
     table = columns()
     table.show_header = True
     table.add_column(words("mean of seeds", console), overflow="fold", header_style="dim")

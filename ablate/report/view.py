@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ablate.analysis.contrasts import ONE_SIDED
+from ablate.analysis.import_values import UNPROVEN
 from ablate.analysis.method import method
 from ablate.analysis.values import Analysis, Contrast, Control, Floor, MetricInfo, ReplayedLevel, RunReading
 from ablate.design.axis import show
@@ -137,7 +138,8 @@ class View:
     def summary(self) -> tuple[OutcomeView, ...]:
         """The four outcomes that fit a narrow table: the primary one, eval loss, and the gradient norm's spread,
         maximum and median, as far as there is room."""
-        known = {outcome.info.name: outcome for outcome in self.outcomes}
+        skipped = self.analysis.imported.not_read if self.analysis.imported else ()
+        known = {outcome.info.name: outcome for outcome in self.outcomes if outcome.info.name not in skipped}
         wanted = dict.fromkeys((self.metric.name, *_SUMMARY))
         return tuple(known[name] for name in wanted if name in known)[:4]
 
@@ -313,6 +315,8 @@ def _headline(rows: Sequence[Row], looked: Sequence[str], metric: MetricInfo) ->
         names = [row.arm.change for row in rows if row.verdict == verdict]
         if names:
             parts.append(f"{digits.joined(names)} {one if len(names) == 1 else many}")
+    if parts and any(UNPROVEN in row.contrast.labels for row in rows):
+        parts.append("none of this is proven, because the runs were made elsewhere")
     if looked:
         parts.append(f"{digits.joined(looked)} only {'changes' if len(looked) == 1 else 'change'} what is looked at")
     return "; ".join(parts) + "." if parts else ""
