@@ -11,7 +11,7 @@ import numpy as np
 
 from ablate.analysis.blocked_power import MOST_SEEDS
 from ablate.analysis.family import BySeed, Judged
-from ablate.analysis.judge import LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
+from ablate.analysis.judge import BY_STEPS, LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
 from ablate.analysis.own_pairs import own_pairs
 from ablate.analysis.values import Contrast, MetricInfo, VerdictKind
 from ablate.analysis.words import change, counted, figure, joined
@@ -113,6 +113,7 @@ def contrast(
         sentence=_sentence(question, found, "undecided" if withdrawn else verdict, withdrawn, left, right),
         floor=question.floor,
         bundle=question.bundle,
+        step_p=judgement.step_p,
     )
 
 
@@ -168,6 +169,8 @@ def _sentence(
     unit = f" {question.metric.unit}" if question.metric.unit else ""
     ends = f"{figure(float(np.mean(left)))} -> {figure(float(np.mean(right)))}{unit}, " if len(left) else ""
     alone = f"; {_set_aside(found)}" if OWN_VARIANCE in one.labels else ""
+    if BY_STEPS in one.labels and one.step_p is not None:
+        alone = f"; by steps, p {figure(one.step_p, 2)}: the interval is over all {found.variants} variants"
     figures = f"{change(one.effect, one.low, one.high)}; {counted(one.pairs, 'seed')}{lost}{alone}"
     return f"{subject}: {_finding(question, found, verdict, withdrawn)}, {ends.removesuffix(', ')} ({figures})"
 

@@ -88,6 +88,8 @@ def test_what_only_the_pool_supports_is_no_verdict_and_says_so(seeds: int, label
     seen = set()
     for draw in range(200):
         values = study([1.4, 0.0, 0.0, 0.0], seeds=seeds, sd=1.0, seed=draw)
+        if seeds == 5:  # at 15 % the own pairs of an arm like the others hardly ever disagree
+            values[1] += 2 * np.random.default_rng(draw).normal(size=seeds)
         found = decide(values)
         if found.pooled_differs[0]:
             one = judge(values, None, True).variants[0]
@@ -176,7 +178,8 @@ def test_a_margin_is_a_positive_number(margin: float) -> None:
 
 
 def test_the_own_analysis_is_lenient_only_where_it_would_cost_power() -> None:
-    assert own_level(np.asarray([2, 3, 4, 5, 7, 8, 30])).tolist() == [0.05, 0.05, 0.05, 0.10, 0.10, 0.05, 0.05]
+    assert own_level(np.asarray([2, 3, 4, 5, 7, 8, 30])).tolist() == [0.05, 0.05, 0.05, 0.15, 0.15, 0.05, 0.05]
+    assert own_level(np.asarray([4, 5, 8]), "equivalence").tolist() == [0.05, 0.10, 0.05]
 
 
 tables = st.tuples(st.integers(2, 5), st.integers(2, 6)).flatmap(
