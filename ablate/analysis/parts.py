@@ -144,7 +144,9 @@ def told(found: PartFigures, level: float = LEVEL) -> Flags:
         families = [rest[rest != number]]
         if np.count_nonzero(done) == 1 and len(families[0]):
             families = [np.delete(families[0], place) for place in range(len(families[0]))]
-        if not max(_adjusted(found, int(number), others) for others in families) < 1 - level:  # nor for NaN
+        if not np.isfinite(found.p_values[number]):
+            break
+        if not max(_adjusted(found, int(number), others) for others in families) < 1 - level:
             break
         done[number] = agrees[number]
     return done
@@ -152,7 +154,7 @@ def told(found: PartFigures, level: float = LEVEL) -> Flags:
 
 def _adjusted(found: PartFigures, number: int, others: NDArray[np.int64]) -> float:
     family = np.asarray([number, *others])
-    if np.any(found.alone[family]) or not np.isfinite(found.errors[number]):
+    if np.any(found.alone[family]):
         return float(found.p_values[number]) * len(family)
     weights = found.weights[family]
     scales = np.linalg.norm(weights, axis=1)

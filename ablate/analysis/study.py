@@ -39,7 +39,11 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
     runs nor a readable plan.json; runs that are missing, going on or broken are readings with a status.
     """
     plan = read_plan(folder, asked)
-    runs = read_runs(folder, plan)
+    return analysis_of(plan, read_runs(folder, plan), folder)
+
+
+def analysis_of(plan: Plan, runs: Sequence[RunFiles], folder: Path) -> Analysis:
+    """The same of runs that have been read. folder: that of the study, which run folders are named from."""
     plan = settled(plan, runs)
     metrics = metrics_of(plan, runs)
     common = common_looks(runs)
