@@ -136,9 +136,7 @@ def _divided(corners: Corners, values: ByCorner) -> Shares:
     if not corners.paths:
         return shares(corners.names, np.stack([values[number] for number in corners.numbers]))
     evenly = path_shares(corners.names, values, corners.paths)
-    return replace(
-        alone_and_together(corners.names, values), shapley=evenly.shapley, told_evenly=evenly.told_evenly
-    )
+    return replace(alone_and_together(corners.names, values), shapley=evenly.shapley, told_evenly=evenly.told_evenly)
 
 
 def _not_told(total: Part, values: ByCorner, floor: float | None) -> str:
@@ -215,9 +213,7 @@ def _sentence(about: Attribution, values: ByCorner, smallest_effect: float) -> s
     elif about.told_evenly:
         makes = "make" if len(about.told_evenly) > 1 else "makes"
         each = "each by itself or" if len(about.told_evenly) > 1 else "by itself or"
-        head = (
-            f"{joined(about.told_evenly)} {makes} a part {whole}, whether {each} only with the others is not told: {lead}"
-        )
+        head = f"{joined(about.told_evenly)} {makes} a part {whole}, whether {each} only with the others is not told: {lead}"
     else:
         head = f"No key is shown to explain the {direction} in {_words(about.metric)} by itself: {lead}"
     unit = f" {about.unit}" if about.unit else ""
@@ -229,7 +225,9 @@ def _sentence(about: Attribution, values: ByCorner, smallest_effect: float) -> s
     if abs(total.effect) < smallest_effect:
         said += f" All of it is smaller than {figure(smallest_effect)}, the smallest effect that matters."
     untold = [part.name for part in parts if part.name not in about.told]
-    return said + (f" Not told from 0 (over {counted(len(parts), 'part')} together): {joined(untold)}." if untold else "")
+    return said + (
+        f" Not told from 0 (over {counted(len(parts), 'part')} together): {joined(untold)}." if untold else ""
+    )
 
 
 def _opposed(about: Attribution) -> str:
@@ -238,7 +236,9 @@ def _opposed(about: Attribution) -> str:
     for part in (part for part in about.alone if part.name in about.told):
         assert part.low is not None
         assert part.high is not None
-        moved.append(f"{part.name} {'raises' if part.effect > 0 else 'lowers'} it ({change(part.effect, part.low, part.high)})")
+        moved.append(
+            f"{part.name} {'raises' if part.effect > 0 else 'lowers'} it ({change(part.effect, part.low, part.high)})"
+        )
     return f" By itself {joined(moved)}: they work against each other." if moved else ""
 
 

@@ -109,7 +109,9 @@ def decide(
     pooled_differs = np.abs(effects) > half
     pooled_within = np.abs(effects) + inner_half < limit
     agrees = alone | _own_differs(own, effects)
-    differs = _step_down(pooled_differs & agrees, agrees & ~alone, np.abs(effects) / pool.errors, level, pool.df, layout)
+    differs = _step_down(
+        pooled_differs & agrees, agrees & ~alone, np.abs(effects) / pool.errors, level, pool.df, layout
+    )
     return Decisions(
         effects=effects,
         errors=np.where(alone, own.errors, pool.errors),

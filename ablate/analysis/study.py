@@ -105,8 +105,10 @@ def _contrasts(
     for run in readings:
         values[run.arm][run.seed] = run.values[metric.name]
     baseline = values[plan.baseline.name]
-    together = judge_together(metric, baseline, {name: values[name] for name in dict.fromkeys(speaks.values())}, margin)
+    variants = {name: values[name] for name in dict.fromkeys(speaks.values())}
+    together = judge_together(metric, baseline, variants, margin)
     placebo = next((values[arm.name] for arm in plan.arms if arm.kind == "placebo"), None)
+    beside = judge_together(metric, placebo, variants, None) if placebo is not None else {}
     for arm in plan.arms[1:]:
         if arm.replayed or arm.kind == "repeat":  # which changes nothing, so that there is no effect to infer
             continue
@@ -129,7 +131,7 @@ def _contrasts(
             judged = together[speaks[arm.name]]
         else:
             judged = judge_together(metric, baseline, {arm.name: values[arm.name]}, margin)[arm.name]
-        yield contrast(question, judged, baseline, values[arm.name], placebo)
+        yield contrast(question, judged, baseline, values[arm.name], beside.get(speaks.get(arm.name, "")))
 
 
 def _verdicts(

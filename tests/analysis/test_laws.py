@@ -46,7 +46,9 @@ def figures(one: Judgement, names: tuple[str, ...] = FIGURES) -> list[float]:
 
 def same(left: Table, right: Table) -> bool:
     return all(
-        a.verdict == b.verdict and a.labels == b.labels and figures(a) == pytest.approx(figures(b), rel=1e-6, abs=1e-9, nan_ok=True)
+        a.verdict == b.verdict
+        and a.labels == b.labels
+        and figures(a) == pytest.approx(figures(b), rel=1e-6, abs=1e-9, nan_ok=True)
         for a, b in zip(left.variants, right.variants, strict=True)
     )
 
@@ -58,7 +60,12 @@ def test_the_order_of_arms_and_seeds_changes_nothing(rng: np.random.Generator) -
     plain = judge(values, 0.5, True)
     arms, seeds = rng.permutation(len(values) - 1), rng.permutation(values.shape[1])
     again = judge(np.concatenate([values[:1], values[1:][arms]])[:, seeds], 0.5, True)
-    back = Table(rho=again.rho, sd=again.sd, df=again.df, variants=tuple(again.variants[int(np.argwhere(arms == i)[0, 0])] for i in range(len(arms))))
+    back = Table(
+        rho=again.rho,
+        sd=again.sd,
+        df=again.df,
+        variants=tuple(again.variants[int(np.argwhere(arms == i)[0, 0])] for i in range(len(arms))),
+    )
     assert same(plain, back)
 
 
@@ -85,13 +92,17 @@ def test_a_turned_sign_mirrors_effects_and_verdicts(rng: np.random.Generator) ->
         plain, turned = judge(values, 0.5, better), judge(-values, 0.5, better)
         for a, b in zip(plain.variants, turned.variants, strict=True):
             assert b.verdict == TURNED.get(a.verdict, a.verdict)
-            assert figures(b, ("effect", "low", "high")) == pytest.approx([-x for x in figures(a, ("effect", "high", "low"))])
+            assert figures(b, ("effect", "low", "high")) == pytest.approx(
+                [-x for x in figures(a, ("effect", "high", "low"))]
+            )
             assert figures(b, ("p_value", "step_p")) == pytest.approx(figures(a, ("p_value", "step_p")))
 
 
 @settings(max_examples=60)
 @given(seeded, st.sampled_from([1e-6, 0.25, 3.0, 1e5]), st.sampled_from([-7.0, 0.0, 1000.0]))
-def test_another_unit_scales_the_effects_and_leaves_the_verdicts(rng: np.random.Generator, factor: float, shift: float) -> None:
+def test_another_unit_scales_the_effects_and_leaves_the_verdicts(
+    rng: np.random.Generator, factor: float, shift: float
+) -> None:
     values = drawn(rng)
     plain, other = judge(values, 0.5, True), judge(factor * (values + shift), 0.5 * factor, True)
     for a, b in zip(plain.variants, other.variants, strict=True):
