@@ -1,4 +1,4 @@
-"""The parts of a difference between two configs, as contrasts of the corners between them: one residual, pooled over all corners.
+"""The parts of a difference between two configs, as contrasts of the corners between them, with one residual for all.
 
 The corners are a randomised complete block whose blocks are the seeds, as the arms of a study are (see blocked.py), and a part
 is a weighted sum of corner means. Pooling gives its error (corners - 1) * (seeds - 1) degrees of freedom where the seeds' own
@@ -20,7 +20,6 @@ from scipy import stats
 
 from ablate.analysis.dunnett import simultaneous_p
 from ablate.analysis.guard import ENOUGH_SEEDS
-from ablate.analysis.multiplicity import holm
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -33,7 +32,7 @@ LEVEL = 0.95
 
 
 def lenient_level(seeds: int) -> float:
-    """At which two-sided level a part's own seeds must agree. Below five the guard sees little, and more is asked of them."""
+    """At which two-sided level a part's own seeds must agree. Below five the guard sees little, and more is asked."""
     return 0.15 if seeds >= ENOUGH_SEEDS else 0.10
 
 
@@ -132,9 +131,10 @@ def set_aside(values: Values) -> Flags:
 def told(found: PartFigures, level: float = LEVEL) -> Flags:
     """Which parts are told from 0, so that any false one appears in 5 % of studies: steps of a closed test, shape [parts].
 
-    The last part is the total, to which the others add up: of all of them together, it cannot be that exactly one is not 0. So
-    once anything is told, one fewer of the rest may be without effect (Shaffer 1986). Every part's own seeds must agree, and each step is the
-    exact multivariate t of what is left, or Holm's where some parts do not share the pooled residual.
+    The last part is the total, to which the others add up: of all of them together, it cannot be that exactly one is not 0.
+    So once anything is told, one fewer of the rest may be without effect (Shaffer 1986). Every part's own seeds must agree,
+    and each step is the exact multivariate t of what is left, or Bonferroni's where one of them does not share the pooled
+    residual.
     """
     parts = len(found.effects)
     agrees = found.alone | (found.own_p < lenient_level(found.own.shape[-1]))

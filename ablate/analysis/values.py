@@ -27,7 +27,8 @@ class Contrast:
     seeds: in which both arms have a value. differences: one per entry of `seeds`; the two means are over them as well.
     beats: share of these seeds in which the arm is better (higher, for an outcome without a better side); a tie is a half.
     hedges_g: difference over the sd of single runs, corrected for their number.
-    p_value: adjusted for `family`, as the interval is. step_p: by steps, which decides. own_p: of the arm's own paired t; signflip_p: exact; neither is adjusted.
+    p_value: adjusted for `family`, as the interval is. step_p: by steps, which decides.
+    own_p: of the arm's own paired t; signflip_p: exact; neither is adjusted.
     residual_sd: of a run after arm and seed are taken out, in the metric's own unit. df: of the error.
     rho: measured between all arms judged together, over seeds.
     verdict: `none` when a control failed: a contaminated or no-op arm gets no verdict.

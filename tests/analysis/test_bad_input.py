@@ -116,7 +116,7 @@ def test_a_study_without_a_smallest_effect_makes_no_claim_of_no_effect() -> None
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.5, 1.5, 95, math.nan])
 def test_a_level_outside_zero_and_one_is_refused(level: float) -> None:
-    with pytest.raises(ValueError, match="a number between 0 and 1 is needed, such as 0.95"):
+    with pytest.raises(ValueError, match=r"a number between 0 and 1 is needed, such as 0\.95"):
         decide(np.random.default_rng(4).normal(size=(3, 5)), level=level)
 
 

@@ -1,4 +1,4 @@
-"""Planted causes are named, and no others: rates over seeded draws of each kind, and one draw of each shape from a written folder.
+"""Planted causes are named, and no others: rates over seeded draws of each kind, and draws from a written folder.
 
 Where the wish of 95 % is not met the figure stands here with its cause, and in the table of docs/explain/statistics.md.
 """
@@ -20,29 +20,32 @@ LEAST = {
     "one cause among two axes": 0.88,
     "two changes, one of which helps": 0.90,
     "through the gradient": 0.87,
-    "a noisy arm beside a cause": 0.80,
     "another outcome alone": 0.82,
     "batch size at equal samples": 0.87,
     "a lucky baseline": 0.94,
+    # The noisy arm is set aside and keeps its place in the family, or is not and widens the pool.
+    "a noisy arm beside a cause": 0.73,
     # Two claims have to be made at once.
     "two that cancel": 0.77,
     "a redundant pair": 0.83,
     # A contrast of four corners has twice the variance of a key's own.
     "only together": 0.86,
 }
-WRONG = 0.06
+WRONG = {"another outcome alone": 0.11}
+"""Two families of 5 % each; every other kind has one, and 6 %."""
 
 
 def check(kind: Kind, draws: int) -> None:
     found = rates(kind, draws)
     least = LEAST.get(kind.name, 0.95)
     assert found["right"] >= least - 2 * math.sqrt(least * (1 - least) / draws), found
-    assert found["wrong"] <= WRONG + 2 * math.sqrt(WRONG * (1 - WRONG) / draws), found
+    most = WRONG.get(kind.name, 0.06)
+    assert found["wrong"] <= most + 2 * math.sqrt(most * (1 - most) / draws), found
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_planted_cause_is_named_in_most_of_a_few_draws(kind: Kind) -> None:
-    check(kind, 10)
+    check(kind, 8)
 
 
 @pytest.mark.slow
