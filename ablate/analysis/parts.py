@@ -58,7 +58,7 @@ class PartFigures:
 
 
 def part_figures(values: Values, weights: Values) -> PartFigures:
-    """Of complete `values` [..., corners, seeds]; weights: [parts, corners], each summing to 0. Corner 0 is the first config."""
+    """Of complete `values` [..., corners, seeds]; weights: [parts, corners], each summing to 0. Corner 0 is the first."""
     seeds = values.shape[-1]
     own = np.einsum("pc,...cs->...ps", weights, values)
     effects = np.mean(own, axis=-1)
