@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from ablate.analysis.floors import largest
 from ablate.analysis.guard import ENOUGH_SEEDS
-from ablate.analysis.multiplicity import holm
 from ablate.analysis.shares import Part, Shares, alone_and_together, path_shares, shares
 from ablate.analysis.values import Attribution, Control, Floor, KeyMoved, MetricInfo, RunReading
 from ablate.analysis.words import change, counted, figure, fixed, joined
@@ -23,6 +21,8 @@ from ablate.design.plan import Plan
 ByCorner = dict[int, NDArray[np.float64]]
 
 INTERACTION = "interaction"
+
+NOT_TOLD = "the total difference is not told from 0"
 
 
 def attribution(
@@ -58,6 +58,7 @@ def attribution(
         return replace(about, refused=failed, sentence=f"{_words(metric.name)}: no shares, because {failed}.")
     divided = _divided(corners, values)
     refused = _not_told(divided.total, values, largest(found, metric.name))
+    against = _against(divided) if refused.startswith(NOT_TOLD) else ()
     if refused:
         divided = _without_shares(divided)
     about = replace(
@@ -66,9 +67,11 @@ def attribution(
         alone=divided.alone,
         interaction=divided.interaction,
         shapley=divided.shapley,
-        told=() if refused else _told([*divided.alone, divided.interaction]),
-        told_evenly=() if refused else _told(divided.shapley),
+        told=against if refused else divided.told,
+        told_evenly=() if refused else divided.told_evenly,
         refused=refused,
+        undone=divided.undone,
+        together=not refused and _together(divided),
     )
     return replace(about, sentence=_sentence(about, values, plan.smallest_effect), even=_even(about))
 
@@ -132,8 +135,8 @@ def _empty(corners: Corners, metric: str, readings: Sequence[RunReading]) -> str
 def _divided(corners: Corners, values: ByCorner) -> Shares:
     if not corners.paths:
         return shares(corners.names, np.stack([values[number] for number in corners.numbers]))
-    alone, interaction = alone_and_together(corners.names, values)
-    return replace(path_shares(corners.names, values, corners.paths), alone=alone, interaction=interaction)
+    evenly = path_shares(corners.names, values, corners.paths)
+    return replace(alone_and_together(corners.names, values), shapley=evenly.shapley, told_evenly=evenly.told_evenly)
 
 
 def _not_told(total: Part, values: ByCorner, floor: float | None) -> str:
@@ -144,7 +147,7 @@ def _not_told(total: Part, values: ByCorner, floor: float | None) -> str:
     if total.low is None or total.high is None or not total.high > total.low:
         return f"the difference is {figure(total.effect)} in each of {len(second)} seeds: without spread there is no interval"
     if total.low <= 0 <= total.high:
-        return f"the total difference is not told from 0 ({change(total.effect, total.low, total.high)})"
+        return f"{NOT_TOLD} ({change(total.effect, total.low, total.high)})"
     if floor is not None and abs(total.effect) <= floor:
         return (
             f"the total difference, {figure(total.effect)}, is no larger than {figure(floor)}, which chance alone makes"
@@ -165,22 +168,26 @@ def _without_shares(divided: Shares) -> Shares:
     )
 
 
-def _told(parts: Iterable[Part | None]) -> tuple[str, ...]:
-    """Names of the parts that are told from 0: a t test each, Holm over all of them."""
-    known = [part for part in parts if part is not None]
-    adjusted = holm(np.asarray([_p_value(part) for part in known]))
-    return tuple(part.name for part, p in zip(known, adjusted, strict=True) if p < 0.05)
+def _together(divided: Shares) -> bool:
+    """Whether the difference is there only where several keys have moved, and no key is told to make any of it by itself.
+
+    Told by the interaction, or because each of several keys takes the difference away when it alone goes back. Each of these
+    must exclude 0, so that no correction is needed for their number: all have to be true for the claim to be.
+    """
+    if any(name != INTERACTION for name in divided.told):
+        return False
+    return INTERACTION in divided.told or len(_needed(divided.undone)) > 1
 
 
-def _p_value(part: Part) -> float:
-    """From the effect and its 95 % t interval."""
-    assert part.low is not None
-    assert part.high is not None
-    half = (part.high - part.low) / 2
-    if half <= 0:
-        return 0.0 if part.effect else 1.0
-    assert part.df > 0
-    return float(2 * stats.t.sf(abs(part.effect) / half * stats.t.ppf(0.975, part.df), part.df))
+def _needed(undone: Sequence[Part]) -> list[str]:
+    return [part.name for part in undone if part.low is not None and part.high is not None and part.low * part.high > 0]
+
+
+def _against(divided: Shares) -> tuple[str, ...]:
+    """Of a total that is not told from 0: keys that are, on either side of it. They work against each other."""
+    told = [part for part in divided.alone if part.name in divided.told]
+    both = any(part.effect > 0 for part in told) and any(part.effect < 0 for part in told)
+    return tuple(part.name for part in told) if both else ()
 
 
 def _sentence(about: Attribution, values: ByCorner, smallest_effect: float) -> str:
@@ -188,19 +195,27 @@ def _sentence(about: Attribution, values: ByCorner, smallest_effect: float) -> s
     assert about.total is not None
     assert about.interaction is not None
     if about.refused:
-        return f"{_words(about.metric)}: no shares, because {about.refused}."
+        return f"{_words(about.metric)}: no shares, because {about.refused}.{_opposed(about)}"
     total = about.total
     parts = sorted((*about.alone, about.interaction), key=lambda part: -(part.share or 0.0))
     parts.sort(key=lambda part: part.name not in about.told)
     lead, *others = [_share(part) for part in parts]
     direction = "fall" if total.effect < 0 else "rise"
     whole = f"of the {direction} in {_words(about.metric)}"
-    if parts[0].name not in about.told:
-        head = f"No key is shown to explain the {direction} in {_words(about.metric)} by itself: {lead}"
-    elif parts[0].name == INTERACTION:
-        head = f"{joined([key.name for key in about.keys])} together, and not each by itself, explain {_only(parts[0])} {whole}"
-    else:
+    if about.together:
+        needed = [part.name for part in about.undone if part.name in _needed(about.undone)]
+        keys = needed if len(needed) > 1 else [key.name for key in about.keys]
+        parts.sort(key=lambda part: part.name != INTERACTION)
+        lead, *others = [_share(part) for part in parts]
+        head = f"{joined(keys)} together, and not each by itself, explain {_only(parts[0])} {whole}"
+    elif parts[0].name in about.told and parts[0].name != INTERACTION:
         head = f"{parts[0].name} explains {_only(parts[0])} {whole}"
+    elif about.told_evenly:
+        makes = "make" if len(about.told_evenly) > 1 else "makes"
+        each = "each by itself or" if len(about.told_evenly) > 1 else "by itself or"
+        head = f"{joined(about.told_evenly)} {makes} a part {whole}, whether {each} only with the others is not told: {lead}"
+    else:
+        head = f"No key is shown to explain the {direction} in {_words(about.metric)} by itself: {lead}"
     unit = f" {about.unit}" if about.unit else ""
     ends = [float(np.mean(values[number])) for number in (0, max(values))]
     assert total.low is not None
@@ -210,7 +225,21 @@ def _sentence(about: Attribution, values: ByCorner, smallest_effect: float) -> s
     if abs(total.effect) < smallest_effect:
         said += f" All of it is smaller than {figure(smallest_effect)}, the smallest effect that matters."
     untold = [part.name for part in parts if part.name not in about.told]
-    return said + (f" Not told from 0 (Holm over {counted(len(parts), 'part')}): {joined(untold)}." if untold else "")
+    return said + (
+        f" Not told from 0 (over {counted(len(parts), 'part')} together): {joined(untold)}." if untold else ""
+    )
+
+
+def _opposed(about: Attribution) -> str:
+    """`batch_size raises it by 1.0 (...) and train_ratio lowers it by 1.0 (...): they work against each other.`"""
+    moved = []
+    for part in (part for part in about.alone if part.name in about.told):
+        assert part.low is not None
+        assert part.high is not None
+        moved.append(
+            f"{part.name} {'raises' if part.effect > 0 else 'lowers'} it ({change(part.effect, part.low, part.high)})"
+        )
+    return f" By itself {joined(moved)}: they work against each other." if moved else ""
 
 
 def _even(about: Attribution) -> str:

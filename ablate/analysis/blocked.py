@@ -7,6 +7,7 @@ three to five seeds speak: with k variants and n seeds it has k * (n - 1) degree
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,7 @@ def blocked(values: Values) -> Blocked:
     correlation, df = np.full((len(flat), arms - 1, arms - 1), np.nan), np.zeros(len(flat), dtype=np.int64)
     for number, layout in enumerate(layouts.reshape(-1, arms, seeds)):
         rows = which.reshape(-1) == number
-        design = _Layout(layout)
+        design = _layout(layout.shape, layout.tobytes())
         scales[rows], correlation[rows], df[rows] = design.scales, design.correlation, design.df
         effects[rows], residuals = design.solve(flat[rows])
         square_sum[rows] = np.sum(residuals**2, axis=(-2, -1))
@@ -143,6 +144,12 @@ class _Layout:
         seed = np.sum(left, axis=-2) / np.maximum(self.in_seed, 1.0)
         residuals = (left - seed[:, None, :]) * self.seen
         return np.where(self.estimable, arm @ self.contrasts.T, np.nan), residuals
+
+
+@lru_cache(maxsize=1024)
+def _layout(shape: tuple[int, int], seen: bytes) -> _Layout:
+    """Studies, outcomes and arms left out share few layouts, and each costs a pseudo-inverse."""
+    return _Layout(np.frombuffer(seen, dtype=bool).reshape(shape))
 
 
 def _spread(values: Values, residuals: Values) -> Flags:

@@ -83,7 +83,7 @@ def _limits(seeds: int, variants: int, claim: Literal["difference", "equivalence
     sides = 2 if claim == "difference" else 1
     df, own_df = variants * (seeds - 1), seeds - 1
     value = critical_value if claim == "difference" else equivalence_value
-    agrees = float(own_level(np.asarray(seeds))) / sides
+    agrees = float(own_level(np.asarray(seeds), claim)) / sides
     return (
         (value(LEVEL, df, complete(variants)), df),
         (float(stats.t.isf(agrees, own_df)), own_df),

@@ -11,8 +11,7 @@ import numpy as np
 
 from ablate.analysis.blocked_power import MOST_SEEDS
 from ablate.analysis.family import BySeed, Judged
-from ablate.analysis.judge import LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
-from ablate.analysis.own_pairs import own_pairs
+from ablate.analysis.judge import BY_STEPS, LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
 from ablate.analysis.values import Contrast, MetricInfo, VerdictKind
 from ablate.analysis.words import change, counted, figure, joined
 from ablate.design.axis import show
@@ -67,18 +66,19 @@ class Question:
 
 
 def contrast(
-    question: Question, found: Judged, baseline: BySeed, arm: BySeed, placebo: BySeed | None = None
+    question: Question, found: Judged, baseline: BySeed, arm: BySeed, placebo: Judged | None = None
 ) -> Contrast:
     """The judgement of one arm, with the values it rests on; a seed without both values is no pair.
 
-    An effect that is no larger than the floor of its metric is none. placebo: of an A/A arm. It is as good a baseline as the
-    baseline is, so an effect must hold against both: its 95 % interval against the placebo must exclude 0 on the same side.
-    Both rules can only take a verdict away, never give one.
+    An effect that is no larger than the floor of its metric is none. placebo: how the arm is judged with an A/A arm in the
+    baseline's place. That is as good a baseline, so an effect must hold against both: together with the other variants, or a
+    baseline that was lucky would have each of them try its own luck against the placebo. Both rules can only take a verdict
+    away, never give one.
     """
     seeds, left, right = _pairs(baseline, arm)
     judgement = found.judgement
     verdict: VerdictKind = judgement.verdict if question.refused is None else "none"
-    withdrawn = _withdrawn(question, judgement.effect or 0.0, arm, placebo) if verdict in DECIDED else None
+    withdrawn = _withdrawn(question, judgement.effect or 0.0, placebo) if verdict in DECIDED else None
     return Contrast(
         arm=question.arm,
         axis=question.axis,
@@ -114,6 +114,7 @@ def contrast(
         floor=question.floor,
         bundle=question.bundle,
         error=judgement.error,
+        step_p=judgement.step_p,
     )
 
 
@@ -131,22 +132,21 @@ def _pairs(left: BySeed, right: BySeed) -> tuple[tuple[int, ...], Values, Values
     return tuple(found), values[:, 0], values[:, 1]
 
 
-def _withdrawn(question: Question, effect: float, arm: BySeed, placebo: BySeed | None) -> str | None:
+def _withdrawn(question: Question, effect: float, placebo: Judged | None) -> str | None:
     """Why a difference is not believed although its interval excludes 0: the label that says so, or None."""
     if question.floor is not None and abs(effect) <= question.floor:
         # The mean of a placebo's differences is never beyond their root mean square; that it is no chance is still said.
         return ONE_SIDED if question.chance and question.primary else WITHIN_FLOOR
-    return None if _holds(question, effect, arm, placebo) else NOT_BEYOND
+    return None if _holds(question, effect, placebo) else NOT_BEYOND
 
 
-def _holds(question: Question, effect: float, arm: BySeed, placebo: BySeed | None) -> bool:
+def _holds(question: Question, effect: float, placebo: Judged | None) -> bool:
     """Whether a difference from the baseline is one from the placebo as well. True where there is no second opinion."""
     if question.chance:
         return question.primary  # there the report says aloud that the placebo moved; elsewhere it is one of many
-    _, left, right = _pairs(placebo or {}, arm)
-    second = own_pairs(np.stack([left, right]))
-    half, difference = float(second.half_width(0.95)[0]), float(second.effects[0])
-    return not math.isfinite(half) or (abs(difference) > half and difference * effect > 0)
+    if placebo is None or placebo.judgement.low is None or placebo.judgement.effect is None:
+        return True
+    return placebo.judgement.verdict in DECIDED and placebo.judgement.effect * effect > 0
 
 
 def _labels(question: Question, num_pairs: int) -> tuple[str, ...]:
@@ -169,6 +169,8 @@ def _sentence(
     unit = f" {question.metric.unit}" if question.metric.unit else ""
     ends = f"{figure(float(np.mean(left)))} -> {figure(float(np.mean(right)))}{unit}, " if len(left) else ""
     alone = f"; {_set_aside(found)}" if OWN_VARIANCE in one.labels else ""
+    if BY_STEPS in one.labels and one.step_p is not None:
+        alone = f"; by steps, p {figure(one.step_p, 2)}: the interval is over all {found.variants} variants"
     figures = f"{change(one.effect, one.low, one.high)}; {counted(one.pairs, 'seed')}{lost}{alone}"
     return f"{subject}: {_finding(question, found, verdict, withdrawn)}, {ends.removesuffix(', ')} ({figures})"
 

@@ -29,13 +29,20 @@ OWN_VARIANCE = "OWN VARIANCE"
 """The variant (or the baseline) is too unlike the other arms in spread to be pooled with them."""
 
 
+DIRECTIONS: tuple[VerdictKind, ...] = ("helps", "hurts", "raises", "lowers")
+
+BY_STEPS = "BY STEPS"
+"""Decided once the variants before it were: the simultaneous interval, which knows no steps, still holds 0."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:
     """One variant against the baseline. None stands for a figure that the runs do not give.
 
     effect, error, low, high: in the metric's unit; low and high at 95 %, simultaneous over all variants.
     inner_low, inner_high: the interval that has to lie inside the margin for `no effect`, simultaneous too.
-    p_value: adjusted for the number of variants (Dunnett; Holm for a variant with its own variance).
+    p_value: adjusted for the number of variants (Dunnett; Holm for a variant with its own variance). step_p: by steps, which
+        decides; the two differ where other variants are decided before.
     own_p_value: of the variant's own paired t, not adjusted.
     signflip_p: exact, not adjusted; smallest_p: the least it could be with so many pairs.
     beats: share of seeds in which the variant is better (higher, for an outcome without a better side).
@@ -53,6 +60,7 @@ class Judgement:
     inner_low: float | None
     inner_high: float | None
     p_value: float | None
+    step_p: float | None
     own_p_value: float | None
     signflip_p: float | None
     smallest_p: float
@@ -82,29 +90,35 @@ def judge(values: Values, margin: float | None = None, lower_is_better: bool | N
     Raises ValueError for a margin that is not positive and for fewer than two arms.
     """
     found = decide(values, margin)
-    p_values, own_p_values = _p_values(found), found.own.p_values
+    p_values = _p_values(found)
     variants = tuple(
-        _judgement(found, values, number, float(p_values[number]), float(own_p_values[number]), margin, lower_is_better)
-        for number in range(values.shape[0] - 1)
+        _judgement(found, values, number, p_values, margin, lower_is_better) for number in range(values.shape[0] - 1)
     )
     return Table(rho=seed_correlation(values), sd=_known(found.pool.sd), df=int(found.pool.df), variants=variants)
 
 
-def _p_values(found: Decisions) -> Values:
+def _p_values(found: Decisions) -> tuple[Values, Values]:
+    """Single step, as the intervals are, and by steps: of a variant among those that are still open when its turn comes."""
     family = np.isfinite(np.diag(found.correlation))
     correlation = found.correlation[np.ix_(family, family)]
     with np.errstate(invalid="ignore"):
-        statistics = np.abs(found.effects) / found.errors
-    pooled = [simultaneous_p(float(t), int(found.pool.df), correlation) for t in statistics]
-    return np.where(found.alone, found.holm_p, pooled)
+        statistics = np.where(found.alone, np.nan, np.abs(found.effects) / found.errors)
+    df = int(found.pool.df)
+    single = np.where(found.alone, found.holm_p, [simultaneous_p(float(t), df, correlation) for t in statistics])
+    steps, before = np.array(single), 0.0
+    for number in np.argsort(-np.nan_to_num(statistics, nan=-1.0), kind="stable"):
+        if np.isfinite(statistics[number]):
+            rest = found.correlation[np.ix_(family, family)]
+            before = steps[number] = max(before, simultaneous_p(float(statistics[number]), df, rest))
+            family[number] &= not found.differs[number]
+    return single, steps
 
 
 def _judgement(
     found: Decisions,
     values: Values,
     number: int,
-    p_value: float,
-    own_p_value: float,
+    p_values: tuple[Values, Values],
     margin: float | None,
     lower_is_better: bool | None,
 ) -> Judgement:
@@ -113,6 +127,7 @@ def _judgement(
     pairs, effect, alone = len(baseline), _known(found.effects[number]), bool(found.alone[number])
     error, differs, within = _known(found.errors[number]), bool(found.differs[number]), bool(found.within[number])
     verdict = _verdict(effect, differs, within, lower_is_better)
+    by_steps = verdict in DIRECTIONS and bool(found.by_steps[number])
     withheld = verdict == "undecided" and bool(found.pooled_differs[number] | found.pooled_within[number])
     return Judgement(
         method="own pairs" if alone else "pooled",
@@ -124,14 +139,15 @@ def _judgement(
         high=_known(found.high[number]),
         inner_low=_known(found.inner_low[number]),
         inner_high=_known(found.inner_high[number]),
-        p_value=_known(p_value),
-        own_p_value=_known(own_p_value),
+        p_value=_known(p_values[0][number]),
+        step_p=_known(p_values[1][number]),
+        own_p_value=_known(found.own.p_values[number]),
         signflip_p=_known(signflip_p(variant - baseline)) if pairs <= MOST_PAIRS else None,
         smallest_p=smallest_p(pairs),
         beats=_known(beats(baseline, variant, bool(lower_is_better))),
         hedges_g=_known(hedges_g(baseline, variant)),
         verdict=verdict,
-        labels=_labels(pairs, alone, withheld),
+        labels=_labels(pairs, alone, withheld, by_steps),
         seeds_needed=_needed(found, number, margin, pairs) if verdict == "undecided" else None,
     )
 
@@ -147,8 +163,8 @@ def _verdict(effect: float | None, differs: bool, within: bool, lower_is_better:
     return "hurts" if (effect > 0) == lower_is_better else "helps"
 
 
-def _labels(pairs: int, alone: bool, withheld: bool) -> tuple[str, ...]:
-    labels = [OWN_VARIANCE] if alone else []
+def _labels(pairs: int, alone: bool, withheld: bool, by_steps: bool) -> tuple[str, ...]:
+    labels = [OWN_VARIANCE] if alone else [BY_STEPS] if by_steps else []
     if pairs < ENOUGH_SEEDS:
         return (LOW_POWER_POOLED_ONLY if withheld else LOW_POWER, *labels)
     return (POOLED_ONLY, *labels) if withheld else tuple(labels)

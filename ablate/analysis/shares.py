@@ -7,13 +7,14 @@ whether key i has moved.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import factorial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from ablate.analysis.parts import LEVEL, PartFigures, lenient_level, part_figures, told, weights_of_keys
 from ablate.design.corners import draw_paths as draw_paths
 from ablate.design.corners import path_corners as path_corners
 
@@ -22,11 +23,12 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """A part of the total difference: effect in the outcome's unit with its 95 % t interval over seeds.
+    """A part of the total difference: effect in the outcome's unit with its 95 % interval, for this part alone.
 
     share: effect over total. share_low, share_high: Fieller's 95 % interval of this ratio; None where the total is not
     itself told from 0, because then a share of it means nothing.
-    sampling_error: standard error from the paths not drawn, 0 when all corners were run. df: of the t interval.
+    sampling_error: standard error from the paths not drawn, 0 when all corners were run. df: of the error, which is pooled
+    over all corners unless the guard has set aside one that the part needs.
     """
 
     name: str
@@ -47,12 +49,17 @@ class Shares:
     alone: what each key does by itself from the first config, and `interaction`: what they do only together.
     shapley: the interaction divided evenly among the keys that make it (Shapley 1953): each key's mean effect over all
     orders of moving the keys. alone and interaction are empty and None when only paths were run.
+    undone: what each key does as the last to move, the rest being the second config's; empty where these corners were not
+    run. told, told_evenly: names of the parts of either division that are told from 0, simultaneously over its parts.
     """
 
     total: Part
     alone: tuple[Part, ...]
     interaction: Part | None
     shapley: tuple[Part, ...]
+    undone: tuple[Part, ...] = ()
+    told: tuple[str, ...] = ()
+    told_evenly: tuple[str, ...] = ()
 
 
 def shares(names: Sequence[str], corners: Values) -> Shares:
@@ -62,15 +69,10 @@ def shares(names: Sequence[str], corners: Values) -> Shares:
         raise ValueError(
             f"{corners.shape[0]} corners for {keys} keys: all {2**keys} are needed, with a value for every seed"
         )
-    total = corners[-1] - corners[0]
-    alone = np.stack([corners[1 << key] - corners[0] for key in range(keys)])
-    shapley = np.stack([_shapley(corners, key, keys) for key in range(keys)])
-    return Shares(
-        total=_part("total", total, total),
-        alone=tuple(_part(name, own, total) for name, own in zip(names, alone, strict=True)),
-        interaction=_part("interaction", total - np.sum(alone, axis=0), total),
-        shapley=tuple(_part(name, own, total) for name, own in zip(names, shapley, strict=True)),
-    )
+    found = alone_and_together(names, dict(enumerate(corners)))
+    weights = np.stack([_shapley(key, keys) for key in range(keys)])
+    shapley, evenly = _evenly(names, _weights(range(2**keys), keys)["total"], weights, corners)
+    return replace(found, shapley=shapley, told_evenly=evenly)
 
 
 def path_shares(names: Sequence[str], values: Mapping[int, Values], paths: Sequence[Sequence[int]]) -> Shares:
@@ -82,63 +84,125 @@ def path_shares(names: Sequence[str], values: Mapping[int, Values], paths: Seque
     if len(paths) % 2 or any(tuple(a) != tuple(b)[::-1] for a, b in zip(paths[::2], paths[1::2], strict=True)):
         raise ValueError("paths: every path is followed by its reverse, as draw_paths() gives them")
     keys = len(names)
-    moved = np.stack([_steps(values, path) for path in paths])
-    pairs = (moved[::2] + moved[1::2]) / 2
-    total = np.asarray(values[2**keys - 1] - values[0])
-    own = np.mean(pairs, axis=0)
-    error = (
-        np.std(np.mean(pairs, axis=2), axis=0, ddof=1) / len(pairs) ** 0.5 if len(pairs) > 1 else np.full(keys, np.nan)
-    )
-    shapley = tuple(_part(name, own[key], total, float(error[key])) for key, name in enumerate(names))
-    return Shares(total=_part("total", total, total), alone=(), interaction=None, shapley=shapley)
+    numbers, corners = _stacked(values)
+    steps = np.stack([_steps(numbers, path) for path in paths])
+    pairs = (steps[::2] + steps[1::2]) / 2
+    moved = np.mean(pairs @ corners, axis=2)
+    error = np.std(moved, axis=0, ddof=1) / len(pairs) ** 0.5 if len(pairs) > 1 else np.full(keys, np.nan)
+    whole = _row(numbers, 0, 2**keys - 1)[None]
+    shapley, evenly = _evenly(names, whole, np.mean(pairs, axis=0), corners)
+    shapley = tuple(replace(part, sampling_error=float(own)) for part, own in zip(shapley, error, strict=True))
+    total = _parts(["total"], part_figures(corners, whole))[0]
+    return Shares(total=total, alone=(), interaction=None, shapley=shapley, told_evenly=evenly)
 
 
-def alone_and_together(names: Sequence[str], values: Mapping[int, Values]) -> tuple[tuple[Part, ...], Part]:
-    """What each key does by itself, and the interaction, from the corners that have none, one or all of the keys."""
+def alone_and_together(names: Sequence[str], values: Mapping[int, Values]) -> Shares:
+    """What each key does by itself and as the last to move, and the interaction; the corners that have none, one or all of the
+    keys are needed, and those with all but one for `undone`. shapley is empty."""
     keys = len(names)
-    total = np.asarray(values[2**keys - 1] - values[0])
-    alone = np.stack([values[1 << key] - values[0] for key in range(keys)])
-    parts = tuple(_part(name, own, total) for name, own in zip(names, alone, strict=True))
-    return parts, _part("interaction", total - np.sum(alone, axis=0), total)
+    numbers, corners = _stacked(values)
+    weights = _weights(numbers, keys)
+    figures = part_figures(corners, np.concatenate([weights["alone"], weights["interaction"], weights["total"]]))
+    *alone, interaction, total = _parts([*names, "interaction", "total"], figures)
+    undone: tuple[Part, ...] = ()
+    if "undone" in weights:
+        figures_undone = part_figures(corners, np.concatenate([weights["undone"], weights["total"]]))
+        undone = _parts([*names, "total"], figures_undone)[:-1]
+    return Shares(
+        total=total,
+        alone=tuple(alone),
+        interaction=interaction,
+        shapley=(),
+        undone=undone,
+        told=_told([*names, "interaction", "total"], figures),
+    )
 
 
-def _shapley(corners: Values, key: int, keys: int) -> Values:
-    share = np.zeros(corners.shape[1])
+def _stacked(values: Mapping[int, Values]) -> tuple[list[int], Values]:
+    numbers = sorted(values)
+    return numbers, np.stack([np.asarray(values[number], dtype=np.float64) for number in numbers])
+
+
+def _weights(numbers: Sequence[int], keys: int) -> dict[str, Values]:
+    return weights_of_keys(numbers, keys)
+
+
+def _evenly(
+    names: Sequence[str], whole: Values, weights: Values, corners: Values
+) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+    figures, called = part_figures(corners, np.concatenate([weights, whole])), [*names, "total"]
+    return _parts(called, figures)[:-1], _told(called, figures)
+
+
+def _told(names: Sequence[str], figures: PartFigures) -> tuple[str, ...]:
+    """Of the parts; the last one is the total, which is not one of them."""
+    return tuple(name for name, is_told in zip(names[:-1], told(figures)[:-1], strict=True) if is_told)
+
+
+def _shapley(key: int, keys: int) -> Values:
+    """Weights of the corners, [2^keys]."""
+    row = np.zeros(2**keys)
     for corner in range(2**keys):
         if not corner >> key & 1:
             before = corner.bit_count()
             weight = factorial(before) * factorial(keys - before - 1) / factorial(keys)
-            share += weight * (corners[corner | 1 << key] - corners[corner])
-    return share
+            row[corner | 1 << key] += weight
+            row[corner] -= weight
+    return row
 
 
-def _steps(values: Mapping[int, Values], path: Sequence[int]) -> Values:
-    """What each key moved when its turn came, [keys, seeds]."""
-    moved = np.empty((len(path), len(values[0])))
+def _row(numbers: Sequence[int], before: int, after: int) -> Values:
+    row = np.zeros(len(numbers))
+    row[list(numbers).index(after)] += 1
+    row[list(numbers).index(before)] -= 1
+    return row
+
+
+def _steps(numbers: Sequence[int], path: Sequence[int]) -> Values:
+    """Weights of what each key moves when its turn comes, [keys, corners]."""
+    rows = np.empty((len(path), len(numbers)))
     corner = 0
     for key in path:
-        moved[key] = values[corner | 1 << key] - values[corner]
+        rows[key] = _row(numbers, corner, corner | 1 << key)
         corner |= 1 << key
-    return moved
+    return rows
 
 
-def _part(name: str, own: Values, total: Values, sampling_error: float = 0.0, level: float = 0.95) -> Part:
-    seeds, effect, whole = len(own), float(np.mean(own)), float(np.mean(total))
-    half = None
-    if seeds > 1:
-        half = float(stats.t.ppf(0.5 + level / 2, seeds - 1) * np.std(own, ddof=1) / seeds**0.5)
-    low_high = ratio_interval(own, total, level)
+def _parts(names: Sequence[str], figures: PartFigures) -> tuple[Part, ...]:
+    """The last one is the total."""
+    return tuple(_part(name, figures, number) for number, name in enumerate(names))
+
+
+def _part(name: str, figures: PartFigures, number: int) -> Part:
+    effect, half, whole = (float(x) for x in (figures.effects[number], figures.halves[number], figures.effects[-1]))
+    known = bool(np.isfinite(half))
+    low_high = _share_interval(figures, number)
     return Part(
         name=name,
         effect=effect,
-        low=None if half is None else effect - half,
-        high=None if half is None else effect + half,
+        low=effect - half if known else None,
+        high=effect + half if known else None,
         share=effect / whole if whole else None,
         share_low=low_high[0] if low_high else None,
         share_high=low_high[1] if low_high else None,
-        sampling_error=sampling_error,
-        df=seeds - 1,
+        df=int(figures.df[number]),
     )
+
+
+def _share_interval(figures: PartFigures, number: int) -> tuple[float, float] | None:
+    """The wider of two as every interval is: from the pooled residual, and from the own seeds at a lenient level."""
+    own, whole = figures.own[number], figures.own[-1]
+    if figures.alone[number] or figures.alone[-1]:
+        return ratio_interval(own, whole)
+    part, total = figures.weights[number], figures.weights[-1]
+    seeds = len(own)
+    limit = float(stats.t.ppf(0.5 + LEVEL / 2, max(int(figures.df[number]), 1))) ** 2 * float(figures.sd) ** 2 / seeds
+    variances = (float(part @ part) * limit, float(part @ total) * limit, float(total @ total) * limit)
+    pooled = _fieller(float(figures.effects[number]), float(figures.effects[-1]), *variances)
+    lenient = ratio_interval(own, whole, 1 - lenient_level(seeds))
+    if pooled is None or lenient is None:
+        return None
+    return min(pooled[0], lenient[0]), max(pooled[1], lenient[1])
 
 
 def ratio_interval(part: Values, whole: Values, level: float = 0.95) -> tuple[float, float] | None:
@@ -151,11 +215,20 @@ def ratio_interval(part: Values, whole: Values, level: float = 0.95) -> tuple[fl
     if seeds < 2:
         return None
     limit = float(stats.t.ppf(0.5 + level / 2, seeds - 1)) ** 2 / seeds
-    covariance = np.cov(np.stack([part, whole]))
-    a = float(np.mean(whole)) ** 2 - limit * float(covariance[1, 1])
-    b = float(np.mean(part)) * float(np.mean(whole)) - limit * float(covariance[0, 1])
-    c = float(np.mean(part)) ** 2 - limit * float(covariance[0, 0])
-    if a <= 1e-12 * float(np.mean(whole)) ** 2:
+    covariance = np.cov(np.stack([part, whole])) * limit
+    return _fieller(
+        float(np.mean(part)),
+        float(np.mean(whole)),
+        float(covariance[0, 0]),
+        float(covariance[0, 1]),
+        float(covariance[1, 1]),
+    )
+
+
+def _fieller(part: float, whole: float, own: float, both: float, other: float) -> tuple[float, float] | None:
+    """own, both, other: variances and covariance of the two estimates, times the square of the critical t."""
+    a, b, c = whole**2 - other, part * whole - both, part**2 - own
+    if not a > 1e-12 * whole**2:
         return None
     root = max(b * b - a * c, 0.0) ** 0.5
     return (b - root) / a, (b + root) / a

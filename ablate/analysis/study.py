@@ -46,7 +46,11 @@ def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> 
     runs nor a readable plan.json; runs that are missing, going on or broken are readings with a status.
     """
     plan = read_plan(folder, asked)
-    runs = read_runs(folder, plan)
+    return analysis_of(plan, read_runs(folder, plan), folder, at)
+
+
+def analysis_of(plan: Plan, runs: list[RunFiles], folder: Path, at: str | None = None) -> Analysis:
+    """The same of runs that have been read. folder: that of the study, which run folders are named from."""
     plan = settled(plan, runs)
     check_readable(plan, runs)
     metrics = metrics_of(plan, runs)
@@ -142,8 +146,10 @@ def _contrasts(
     for run in readings:
         values[run.arm][run.seed] = run.values[metric.name]
     baseline = values[plan.baseline.name]
-    together = judge_together(metric, baseline, {name: values[name] for name in dict.fromkeys(speaks.values())}, margin)
+    variants = {name: values[name] for name in dict.fromkeys(speaks.values())}
+    together = judge_together(metric, baseline, variants, margin)
     placebo = next((values[arm.name] for arm in plan.arms if arm.kind == "placebo"), None)
+    beside = judge_together(metric, placebo, variants, None) if placebo is not None else {}
     for arm in plan.arms[1:]:
         if arm.replayed or arm.kind == "repeat":  # which changes nothing, so that there is no effect to infer
             continue
@@ -166,7 +172,7 @@ def _contrasts(
             judged = together[speaks[arm.name]]
         else:
             judged = judge_together(metric, baseline, {arm.name: values[arm.name]}, margin)[arm.name]
-        yield contrast(question, judged, baseline, values[arm.name], placebo)
+        yield contrast(question, judged, baseline, values[arm.name], beside.get(speaks.get(arm.name, "")))
 
 
 def _verdicts(

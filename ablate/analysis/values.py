@@ -32,7 +32,8 @@ class Contrast:
     seeds: in which both arms have a value. differences: one per entry of `seeds`; the two means are over them as well.
     beats: share of these seeds in which the arm is better (higher, for an outcome without a better side); a tie is a half.
     hedges_g: difference over the sd of single runs, corrected for their number.
-    p_value: adjusted for `family`. own_p: of the arm's own paired t; signflip_p: exact; neither is adjusted.
+    p_value: adjusted for `family`, as the interval is. step_p: by steps, which decides.
+    own_p: of the arm's own paired t; signflip_p: exact; neither is adjusted.
     residual_sd: of a run after arm and seed are taken out, in the metric's own unit. df: of the error.
     rho: measured between all arms judged together, over seeds.
     verdict: `none` when a control failed: a contaminated or no-op arm gets no verdict.
@@ -76,6 +77,7 @@ class Contrast:
     floor: float | None = None
     bundle: str = ""
     error: float | None = None
+    step_p: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,8 +222,11 @@ class Attribution:
     total, alone, interaction: what each key does by itself from the first config, and what they do only together; they add
         up to the total. shapley: the interaction divided evenly instead; adds up as well. No part has a share where `refused`
         says why nothing is divided.
-    told: names of the parts that are told from 0, Holm over all of them. told_evenly: of shapley's, which are had from every
-        corner, and so are the surer ones where the keys hardly interact.
+    told: names of the parts that are told from 0, simultaneously over all of them; of a total that is not told, the keys that
+        work against each other. told_evenly: of shapley's, which are had from every corner, and so are the surer ones where
+        the keys hardly interact.
+    undone: what each key does as the last to move; empty where these corners were not run. together: the difference is there
+        only where several keys have moved, and none is told to make any of it by itself.
     orders: in which the keys were moved, where not every corner was run; 0 where all were.
     sentence: the answer; even: the second reading. left_out: seeds that lack a corner, in words.
     """
@@ -245,6 +250,8 @@ class Attribution:
     refused: str = ""
     sentence: str = ""
     even: str = ""
+    undone: tuple[Part, ...] = ()
+    together: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

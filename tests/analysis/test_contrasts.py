@@ -191,9 +191,8 @@ def against(placebo: list[float], *, differences: list[float], chance: bool = Fa
     baseline, arm, other = (
         {s: 3.0 + 0.1 * s + d for s, d in enumerate(values)} for values in ([0.0] * len(placebo), differences, placebo)
     )
-    return contrast(
-        question, judge_together(question.metric, baseline, {"arm": arm}, None)["arm"], baseline, arm, other
-    )
+    found, second = (judge_together(question.metric, one, {"arm": arm}, None)["arm"] for one in (baseline, other))
+    return contrast(question, found, baseline, arm, second)
 
 
 def test_an_effect_that_does_not_hold_against_the_placebo_is_withdrawn() -> None:

@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import stats
 
+from ablate.analysis.parts import part_figures, weights_of_keys
 from ablate.analysis.shares import draw_paths, path_corners, path_shares, ratio_interval, shares
+
+DRAWS = 200
 
 corner_tables = st.tuples(st.integers(1, 4), st.integers(1, 6)).flatmap(
     lambda size: arrays(np.float64, (2 ** size[0], size[1]), elements=st.integers(-800, 800).map(lambda k: k / 64))
@@ -94,6 +98,57 @@ def test_the_interval_of_a_share_covers_it(seeds: int) -> None:
             covered.append(interval[0] <= 0.6 <= interval[1])
     assert len(covered) > 1000
     assert 0.92 < np.mean(covered) < 0.98
+
+
+@pytest.mark.parametrize("noisy", [None, 0, 1, 3])
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_the_intervals_of_parts_cover(seeds: int, noisy: int | None) -> None:
+    """Also with one corner of three times the spread, which the guard mostly sees."""
+    values = np.random.default_rng(seeds).normal(size=(3000, 4, seeds))
+    if noisy is not None:
+        values[:, noisy] *= 3
+    weights = weights_of_keys(range(4), 2)
+    found = part_figures(values, np.concatenate([weights["alone"], weights["interaction"], weights["total"]]))
+    covered = np.mean(np.abs(found.effects) <= found.halves, axis=0)
+    assert 0.925 < np.mean(covered) < 0.97
+    assert np.min(covered) > 0.91
+    if noisy is None:
+        assert np.mean(found.halves[:, 0]) < 0.95 * np.mean(
+            stats.t.isf(0.025, seeds - 1) * np.std(found.own[:, 0], axis=-1, ddof=1) / seeds**0.5
+        )
+
+
+@pytest.mark.parametrize("noisy", [None, 1])
+def test_pooled_shares_cover_and_a_key_without_effect_is_seldom_told(noisy: int | None) -> None:
+    """One cause of 3 sd of a run, seeds that share half: its share is 1, the other's 0."""
+    rng = np.random.default_rng(11)
+    covered, told, wrong = [], 0, 0
+    for _ in range(DRAWS):
+        residual = rng.normal(size=(4, 5))
+        if noisy is not None:
+            residual[noisy] *= 3
+        found = shares(["a", "b"], 0.7 * (residual + rng.normal(size=5)) + 3.0 * np.asarray([[0], [1], [0], [1]]))
+        told += "a" in found.told
+        wrong += bool({"b", "interaction"} & set(found.told))
+        for part, truth in zip(found.alone, (1.0, 0.0), strict=True):
+            if part.share_low is not None and part.share_high is not None:
+                covered.append(part.share_low <= truth <= part.share_high)
+    assert len(covered) > 1.5 * DRAWS
+    assert 0.91 < np.mean(covered) < 0.99
+    assert wrong / DRAWS < 0.06 + 2 * (0.06 * 0.94 / DRAWS) ** 0.5
+    assert told / DRAWS > (0.97 if noisy is None else 0.4)
+
+
+def test_a_difference_that_only_both_make_is_given_to_neither() -> None:
+    rng = np.random.default_rng(12)
+    alone = [
+        bool(
+            {"a", "b"}
+            & set(shares(["a", "b"], 0.7 * rng.normal(size=(4, 5)) + 2.0 * np.asarray([[0], [0], [0], [1]])).told)
+        )
+        for _ in range(DRAWS)
+    ]
+    assert np.mean(alone) < 0.06 + 2 * (0.06 * 0.94 / DRAWS) ** 0.5
 
 
 def test_paths_need_fewer_runs_and_their_error_is_told() -> None:

@@ -21,6 +21,13 @@ def test_the_calibration_table_is_the_one_that_was_made(repo: Path) -> None:
     assert found[1] == made, "python -m tests.calibration.table > tests/calibration/table.md, and copy it into the page"
 
 
+def test_the_table_of_planted_causes_is_the_one_that_was_made(repo: Path) -> None:
+    made = (repo / "tests" / "calibration" / "planted.md").read_text(encoding="utf-8").strip()
+    found = re.search(r"<!-- planted: begin -->\n(.*)\n<!-- planted: end -->", page(repo), re.DOTALL)
+    assert found
+    assert found[1] == made, "python -m tests.calibration.planted_table > tests/calibration/planted.md, and copy it"
+
+
 def test_what_is_not_met_is_the_figure_of_the_table(repo: Path) -> None:
     row = re.search(r"^\| 5 \| 1\.5 \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page(repo), re.MULTILINE)
     assert row
@@ -36,6 +43,7 @@ def test_what_is_not_met_is_the_figure_of_the_table(repo: Path) -> None:
         judge.LOW_POWER_POOLED_ONLY,
         judge.POOLED_ONLY,
         judge.OWN_VARIANCE,
+        judge.BY_STEPS,
         contrasts.NOT_BEYOND,
         contrasts.WITHIN_FLOOR,
         "SURVIVORS ONLY",

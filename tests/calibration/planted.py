@@ -1,0 +1,401 @@
+"""Studies whose cause is planted, drawn by the hundred and read by the real code: from runs in memory to the conclusions.
+
+Noise model, of every kind: a run's value is what its arm is planted to do, plus noise of sd 1 (`SD`) of single runs, of which
+seeds share half the variance (rho .5). A planted effect is 2 sd; a study has 5 seeds. Every draw has a seed of its own.
+
+A draw is `right` when the conclusions name the planted cause and no other, `wrong` when they name another as well or instead
+(or any, where nothing may be named), and otherwise `undecided`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+from unittest import mock
+from zlib import crc32
+
+import numpy as np
+import pyarrow as pa
+
+from ablate.analysis import returned
+from ablate.analysis.outcomes import OUTCOMES
+from ablate.analysis.readings import RunFiles
+from ablate.analysis.study import analysis_of
+from ablate.analysis.values import Analysis, Contrast
+from ablate.design.axis import Axis
+from ablate.design.corners import Corners
+from ablate.design.plan import BASELINE, Plan, Run, run_digest
+from ablate.record.digest import digest_of
+from ablate.record.reader import EvalCurve, Trace
+from ablate.record.rundir import RunDir
+from ablate.record.values import Fingerprint
+from tests.synthetic import (
+    AXES,
+    BUDGET,
+    SHAPES,
+    Shape,
+    _fingerprint,
+    _Made,
+    _make,
+    _moved,
+    _outcome,
+    corners_plan,
+    make_plan,
+)
+
+SD = 0.01
+"""In nats: the smallest effect that matters, too."""
+SEEDS = 5
+RHO = 0.5
+EFFECT = 2 * SD
+DRAWS = 200
+
+Named = Literal["right", "wrong", "undecided"]
+Truth = Callable[[tuple[int, ...]], float]
+
+FIVE = tuple(
+    AXES[name].label(AXES[name].levels[0]) for name in ("batch_size", "train_ratio", "learning_rate", "clip_norm")
+)
+WARMUP = Axis(
+    name="warmup",
+    question="",
+    kind="training",
+    moves=("optim.warmup",),
+    levels=(0.1,),
+    accepts=("warmup_steps", "schedule_steps"),
+)
+TWO = Corners(names=("batch_size", "train_ratio"), moves=({"data.batch_size": 64}, {"data.train_ratio": 4.0}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """planted: what is true, for the table. draw: a study of that truth, and what its conclusions are worth."""
+
+    name: str
+    planted: str
+    draw: Callable[[np.random.Generator], Named]
+
+
+def rates(kind: Kind, draws: int = DRAWS) -> dict[Named, float]:
+    found = [kind.draw(np.random.default_rng([crc32(kind.name.encode()), number])) for number in range(draws)]
+    return {word: float(np.mean([one == word for one in found])) for word in ("right", "wrong", "undecided")}
+
+
+# --- one variable at a time
+
+
+@cache
+def plan_of(arms: tuple[str, ...], *, warmup: bool = False) -> Plan:
+    plan = make_plan("planted", arms=arms, seeds=SEEDS, metric="eval_loss", smallest_effect=SD)
+    if not warmup:
+        return plan
+    arm = _moved(WARMUP, plan.baseline.config)
+    runs = tuple(
+        Run(arm=arm.name, seed=seed, digest=run_digest(arm.config, seed=seed, code_digest=plan.code_digest))
+        for seed in plan.seeds
+    )
+    return replace(plan, axes=(*plan.axes, WARMUP), arms=(*plan.arms, arm), runs=(*plan.runs, *runs))
+
+
+def values(
+    rng: np.random.Generator, plan: Plan, effects: Mapping[str, float], noisy: Mapping[str, float] | None = None
+) -> dict[tuple[str, int], float]:
+    """{(arm, seed): value}. effects: arm -> in the value's unit. noisy: arm -> how many times the residual sd of the others."""
+    shared = RHO**0.5 * rng.normal(size=len(plan.seeds))
+    found = {}
+    for arm in (arm for arm in plan.arms if not arm.replayed):
+        own = (1 - RHO) ** 0.5 * (noisy or {}).get(arm.name, 1.0) * rng.normal(size=len(plan.seeds))
+        for number, seed in enumerate(plan.seeds):
+            found[arm.name, seed] = 0.5 + effects.get(arm.name, 0.0) + SD * float(shared[number] + own[number])
+    return found
+
+
+def studied(
+    plan: Plan,
+    outcomes: Mapping[str, Mapping[tuple[str, int], float]],
+    *,
+    diverged: Sequence[str] = (),
+    contaminated: str | None = None,
+) -> Analysis:
+    """The analysis of runs that have these values of their outcomes, and the fingerprints that their arms should have."""
+    runs = []
+    for run in plan.runs:
+        items = _fingerprint(plan.arm(run.arm), run.seed)
+        if run.arm == contaminated and run.seed == 1:
+            items["init"] = {**items["init"], "layer.1": digest_of("another draw")}
+        lost = run.arm in diverged
+        runs.append(
+            RunFiles(
+                arm=run.arm,
+                seed=run.seed,
+                folder=RunDir(Path("planted") / run.arm / f"seed={run.seed}"),
+                status="diverged" if lost else "finished",
+                sentence="non-finite gradients" if lost else "",
+                fingerprint=Fingerprint(items=items),
+                returned=None if lost else {name: of[run.arm, run.seed] for name, of in outcomes.items()},
+            )
+        )
+    return _analysed(plan, runs)
+
+
+def _analysed(plan: Plan, runs: Sequence[RunFiles]) -> Analysis:
+    """As a study is, but for the outcomes that no planted run has a value of: they would be judged for nothing."""
+    with mock.patch.object(returned, "OUTCOMES", {name: OUTCOMES[name] for name in ("eval_loss", "grad_norm_spread")}):
+        return analysis_of(plan, runs, Path("planted"))
+
+
+@cache
+def _items(plan: Plan, arm: str, seed: int) -> dict[str, Any]:
+    return _fingerprint(plan.arm(arm), seed)
+
+
+def named(analysis: Analysis, metric: str = "eval_loss") -> set[str]:
+    """Arms that the conclusion about a metric says to raise or lower it, from its words."""
+    said = next((one for one in analysis.conclusions if one.startswith(f"{metric}: ")), "")
+    mine = [one for one in analysis.contrasts if one.metric == metric]
+    return {one.arm for one in mine if any(f"{_called(one)} {verb} it" in said for verb in ("raises", "lowers"))}
+
+
+def _called(one: Contrast) -> str:
+    return one.bundle or one.sentence.partition(f", {one.metric}:")[0]
+
+
+def judged(found: set[str], truth: set[str]) -> Named:
+    if found - truth:
+        return "wrong"
+    return "right" if found == truth else "undecided"
+
+
+def _nothing(found: set[str]) -> Named:
+    return "wrong" if found else "right"
+
+
+def single(rng: np.random.Generator) -> Named:
+    plan = plan_of(FIVE, warmup=True)
+    return judged(named(studied(plan, {"eval_loss": values(rng, plan, {FIVE[2]: EFFECT})})), {FIVE[2]})
+
+
+def single_of_two(rng: np.random.Generator) -> Named:
+    plan = plan_of(FIVE[1:3])
+    return judged(named(studied(plan, {"eval_loss": values(rng, plan, {FIVE[2]: EFFECT})})), {FIVE[2]})
+
+
+def mediated(rng: np.random.Generator) -> Named:
+    """The rate moves the gradient's spread, and all that it does to the loss goes through it. The moved key is the cause."""
+    plan = plan_of(FIVE[1:4])
+    spread = values(rng, plan, {FIVE[2]: EFFECT / 0.6})
+    loss = values(rng, plan, {})
+    through = {key: 0.8 * (value - 0.5) + 0.6 * (spread[key] - 0.5) for key, value in loss.items()}
+    analysis = studied(plan, {"eval_loss": through, "grad_norm_spread": spread})
+    return judged(named(analysis), {FIVE[2]})
+
+
+def lucky(rng: np.random.Generator) -> Named:
+    """The baseline lies 2 sd from everything, the placebo too, which differs in nothing but chance."""
+    plan = plan_of((*FIVE[1:4], "placebo"))
+    return _nothing(named(studied(plan, {"eval_loss": values(rng, plan, {BASELINE: -EFFECT})})))
+
+
+def noisy(rng: np.random.Generator) -> Named:
+    plan = plan_of(FIVE[1:4])
+    drawn = values(rng, plan, {FIVE[2]: EFFECT}, {FIVE[3]: 3.0})
+    return judged(named(studied(plan, {"eval_loss": drawn})), {FIVE[2]})
+
+
+def diverging(rng: np.random.Generator) -> Named:
+    plan = plan_of(FIVE[1:4])
+    analysis = studied(plan, {"eval_loss": values(rng, plan, {})}, diverged=(FIVE[2],))
+    if named(analysis):
+        return "wrong"
+    said = next((one for one in analysis.conclusions if one.startswith("Divergence, an outcome of its own: ")), "")
+    often = {one.arm for one in analysis.divergences if "more often" in one.sentence and one.sentence in said}
+    return judged(often, {FIVE[2]})
+
+
+def secondary(rng: np.random.Generator) -> Named:
+    plan = plan_of(FIVE[1:4])
+    analysis = studied(
+        plan, {"eval_loss": values(rng, plan, {}), "grad_norm_spread": values(rng, plan, {FIVE[3]: EFFECT})}
+    )
+    return "wrong" if named(analysis) else judged(named(analysis, "grad_norm_spread"), {FIVE[3]})
+
+
+def contaminated(rng: np.random.Generator) -> Named:
+    plan = plan_of(FIVE[1:4])
+    drawn = values(rng, plan, {FIVE[2]: EFFECT})
+    return _nothing(named(studied(plan, {"eval_loss": drawn}, contaminated=FIVE[2])))
+
+
+def unequal(rng: np.random.Generator) -> Named:
+    """A larger batch at the same samples has fewer updates: the change is named, and that it has two readings."""
+    plan = plan_of(FIVE[:3])
+    analysis = studied(plan, {"eval_loss": values(rng, plan, {FIVE[0]: EFFECT})})
+    found = judged(named(analysis), {FIVE[0]})
+    said = analysis.conclusions[0]
+    return found if found != "right" or "at the same samples, 16 updates instead of 128" in said else "undecided"
+
+
+# --- only a way of looking
+
+
+def _traced(plan: Plan, rng: np.random.Generator) -> Analysis:
+    seed = int(rng.integers(1 << 31))
+    runs = []
+    for run in plan.runs:
+        shape = SHAPES.get(run.arm, Shape())
+        made = _make(shape, plan, run, seed=seed, noise=0.004, twin=run.arm)
+        runs.append(
+            RunFiles(
+                arm=run.arm,
+                seed=run.seed,
+                folder=RunDir(Path("planted") / run.arm / f"seed={run.seed}"),
+                status="finished",
+                sentence="",
+                outcome=_outcome("finished", made, len(made.norms), BUDGET // len(made.norms), range(len(made.looks))),
+                fingerprint=Fingerprint(items=_fingerprint(plan.arm(run.arm), run.seed)),
+                trace=_trace(made),
+                curves={"loss": _curve(made)},
+            )
+        )
+    return _analysed(plan, runs)
+
+
+def _trace(made: _Made) -> Trace:
+    steps = len(made.norms)
+    batch = BUDGET // steps
+    number = np.arange(1, steps + 1)
+    columns: dict[str, Any] = {
+        "step": number,
+        "epoch": number * batch / 2000,
+        "samples": number * batch,
+        "tokens": number * batch * 25,
+        "loss": made.losses.astype(np.float32),
+        "grad_norm": made.norms.astype(np.float32),
+        "clip_coefficient": np.minimum(1.0, 1.0 / made.norms).astype(np.float32),
+        "applied": np.ones(steps, dtype=bool),
+        "learning_rate": np.full(steps, 5e-5),
+        "loss_scale": np.ones(steps),
+        "step_seconds": np.full(steps, 0.1),
+        "micro_samples": np.zeros(steps),
+        "micro_grad_norm": np.full(steps, np.nan),
+    }
+    return Trace(table=pa.table(columns))
+
+
+def _curve(made: _Made) -> EvalCurve:
+    batch = BUDGET // len(made.norms)
+    looks = len(made.looks)
+    return EvalCurve(
+        step=made.looks // batch,
+        samples=made.looks,
+        epoch=made.looks / 2000,
+        train_seconds=made.looks * 0.01,
+        value=made.eval_losses,
+        count=np.full(looks, 256),
+        standard_error=np.full(looks, 0.01),
+    )
+
+
+def hidden_fall(rng: np.random.Generator) -> Named:
+    """Nine tenths of the fall lie before the first coarse look. An observation axis cannot have moved anything."""
+    analysis = _traced(plan_of(("eval_every=512 samples",)), rng)
+    said = next(
+        (one for one in analysis.conclusions if one.startswith("eval_every changes only what is looked at")), ""
+    )
+    share = analysis.replays[0].share_before_first_look
+    told = "same trajectory bit for bit" in said and share is not None and share > 0.5
+    if any(f" {verb} it from " in one for one in analysis.conclusions for verb in ("raises", "lowers")):
+        return "wrong"
+    return "right" if told else "undecided"
+
+
+def hidden_spikes(rng: np.random.Generator) -> Named:
+    """Spikes at batch 8 that a row every 50 steps does not show. The record's own figures tell both."""
+    analysis = _traced(plan_of(("batch_size=64", "log_every=50 steps")), rng)
+    norms = next(one for one in analysis.adequacy if one.curve == "grad norm")
+    coarse = [rung for rung in norms.rungs if rung.points <= BUDGET // 8 // 50 + 1]
+    told = "log_every changes only what is looked at" in " ".join(analysis.conclusions) and norms.coarsest is not None
+    hides = bool(coarse) and not any(rung.truthful for rung in coarse)
+    return judged(named(analysis, "grad_norm_spread"), {"batch_size=64"}) if told and hides else "undecided"
+
+
+# --- two configs taken apart
+
+
+@cache
+def _corners() -> Plan:
+    return corners_plan("planted", TWO, seeds=SEEDS)
+
+
+def bisected(rng: np.random.Generator, truth: Truth) -> Analysis:
+    plan = _corners()
+    effects = {TWO.arm(number): truth(tuple(number >> key & 1 for key in range(2))) for number in TWO.numbers}
+    return studied(plan, {"eval_loss": values(rng, plan, effects)})
+
+
+def causes(analysis: Analysis) -> set[str]:
+    """What the answer's first sentence names: keys, or `together`."""
+    about = analysis.attribution
+    assert about is not None
+    if about.together:
+        assert "together, and not each by itself, explain" in about.sentence
+        return {"together"}
+    keys = {key.name for key in about.keys}
+    found = keys & set(about.told) or keys & set(about.told_evenly)
+    assert all(key in about.sentence for key in found)
+    return found
+
+
+def _one_of(analysis: Analysis, truth: set[str]) -> Named:
+    return judged(causes(analysis), truth)
+
+
+def one_helps(rng: np.random.Generator) -> Named:
+    return _one_of(bisected(rng, lambda on: -EFFECT * on[0]), {"batch_size"})
+
+
+def cancel(rng: np.random.Generator) -> Named:
+    """Nothing is divided; that the two work against each other is said. A single key is no right answer."""
+    analysis = bisected(rng, lambda on: EFFECT * on[0] - EFFECT * on[1])
+    about = analysis.attribution
+    assert about is not None
+    if "they work against each other" in about.sentence:
+        return "right"
+    return "wrong" if causes(analysis) == {"together"} else "undecided"
+
+
+def interaction(rng: np.random.Generator) -> Named:
+    """Only together. One key by itself is wrong; a part made `by itself or only with the others` is not."""
+    analysis = bisected(rng, lambda on: -EFFECT * on[0] * on[1])
+    about = analysis.attribution
+    assert about is not None
+    if set(about.told) & {key.name for key in about.keys}:
+        return "wrong"
+    return "right" if causes(analysis) in ({"together"}, {"batch_size", "train_ratio"}) else "undecided"
+
+
+def redundant(rng: np.random.Generator) -> Named:
+    """Either does it, and both no more. Both are causes; that the second adds nothing shows in the interaction."""
+    return _one_of(bisected(rng, lambda on: -EFFECT * (on[0] | on[1])), {"batch_size", "train_ratio"})
+
+
+KINDS = (
+    Kind(name="one cause among five axes", planted="one of five variants moves the metric", draw=single),
+    Kind(name="one cause among two axes", planted="one of two variants moves the metric", draw=single_of_two),
+    Kind(name="a coarse look hides the fall", planted="only the cadence of looking", draw=hidden_fall),
+    Kind(name="coarse rows hide the spikes", planted="batch size calms the norm; the rows hide it", draw=hidden_spikes),
+    Kind(name="two changes, one of which helps", planted="bisect: one of two keys", draw=one_helps),
+    Kind(name="only together", planted="bisect: both keys, neither by itself", draw=interaction),
+    Kind(name="two that cancel", planted="bisect: both keys, against each other", draw=cancel),
+    Kind(name="a redundant pair", planted="bisect: either key, both no more", draw=redundant),
+    Kind(name="through the gradient", planted="the moved key, by way of another outcome", draw=mediated),
+    Kind(name="a lucky baseline", planted="nothing; the placebo lies away too", draw=lucky),
+    Kind(name="a noisy arm beside a cause", planted="one variant; another has three times the spread", draw=noisy),
+    Kind(name="an arm that diverges", planted="divergence, and no other outcome", draw=diverging),
+    Kind(name="another outcome alone", planted="one variant moves a secondary outcome", draw=secondary),
+    Kind(name="a contaminated arm", planted="the arm whose control failed: nothing may be named", draw=contaminated),
+    Kind(name="batch size at equal samples", planted="batch size, or its number of updates", draw=unequal),
+)

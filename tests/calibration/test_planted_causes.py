@@ -1,0 +1,84 @@
+"""Planted causes are named, and no others: rates over seeded draws of each kind, and draws from a written folder.
+
+Where the wish of 95 % is not met the figure stands here with its cause, and in the table of docs/explain/statistics.md.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from ablate.analysis.study import analyse
+from tests.calibration.planted import KINDS, TWO, Kind, causes, named, rates
+from tests.synthetic import write_corners, write_study
+
+LEAST = {
+    # One of several comparisons that share 5 %: the power of 2 sd at five seeds, less what is named wrongly beside it.
+    "one cause among five axes": 0.85,
+    "one cause among two axes": 0.88,
+    "two changes, one of which helps": 0.90,
+    "through the gradient": 0.87,
+    "another outcome alone": 0.82,
+    "batch size at equal samples": 0.87,
+    "a lucky baseline": 0.94,
+    # The noisy arm is set aside and keeps its place in the family, or is not and widens the pool.
+    "a noisy arm beside a cause": 0.73,
+    # Two claims have to be made at once.
+    "two that cancel": 0.77,
+    "a redundant pair": 0.83,
+    # A contrast of four corners has twice the variance of a key's own.
+    "only together": 0.86,
+}
+WRONG = {"another outcome alone": 0.11}
+"""Two families of 5 % each; every other kind has one, and 6 %."""
+
+
+def check(kind: Kind, draws: int) -> None:
+    found = rates(kind, draws)
+    least = LEAST.get(kind.name, 0.95)
+    assert found["right"] >= least - 2 * math.sqrt(least * (1 - least) / draws), found
+    most = WRONG.get(kind.name, 0.06)
+    assert found["wrong"] <= most + 2 * math.sqrt(most * (1 - most) / draws), found
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_planted_cause_is_named_in_most_of_a_few_draws(kind: Kind) -> None:
+    check(kind, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_planted_cause_is_named_and_hardly_ever_another(kind: Kind) -> None:
+    check(kind, 200)
+
+
+def test_from_a_written_folder_the_planted_variant_is_named(tmp_path: Path) -> None:
+    arms = ("batch_size=64", "train_ratio=4", "learning_rate=0.0001", "clip_norm=10")
+    effects = {arm: 0.02 if arm == "learning_rate=0.0001" else 0.0 for arm in arms}
+    write_study(tmp_path / "s", arms=arms, seeds=5, effects=effects)
+    assert named(analyse(tmp_path / "s")) == {"learning_rate=0.0001"}
+
+
+def test_from_a_written_folder_a_contaminated_arm_is_named_for_nothing(tmp_path: Path) -> None:
+    effects = {"learning_rate=0.0001": 0.05, "train_ratio=4": 0.0}
+    write_study(tmp_path / "s", arms=tuple(effects), seeds=5, effects=effects, contaminated="learning_rate=0.0001")
+    assert named(analyse(tmp_path / "s")) == set()
+
+
+@pytest.mark.parametrize(
+    ("shifts", "expected"),
+    [
+        ({1: 0.2, 3: 0.2}, {"batch_size"}),
+        ({3: 0.2}, {"together"}),
+        ({1: 0.2, 2: 0.2, 3: 0.2}, {"batch_size", "train_ratio"}),
+        ({1: 0.2, 2: -0.2}, {"batch_size", "train_ratio"}),
+    ],
+    ids=["one helps", "only together", "redundant", "cancel"],
+)
+def test_from_written_corners_the_planted_keys_are_named(
+    tmp_path: Path, shifts: dict[int, float], expected: set[str]
+) -> None:
+    write_corners(tmp_path / "b", TWO, shifts)
+    assert causes(analyse(tmp_path / "b")) == expected
