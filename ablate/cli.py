@@ -479,6 +479,7 @@ def run_bisect(
 
 def _carry_out(prepared: Prepared, *, launch: Launch, plan_only: bool, local: bool, as_json: bool = False) -> int:
     from ablate.analysis.outcomes import check_metric
+    from ablate.analysis.study import look_at
     from ablate.study.sweep import run_study
 
     check_metric(prepared.plan.metric)
@@ -489,7 +490,7 @@ def _carry_out(prepared: Prepared, *, launch: Launch, plan_only: bool, local: bo
         print("not started; nothing was run", file=sys.stderr)
         return 130
     if not as_json:
-        return conclude(run_study(prepared, launch))
+        return conclude(run_study(prepared, launch, look_at))
     with redirect_stdout(sys.stderr):  # how far it is
         folder = run_study(prepared, launch)
     return conclude(folder, as_json=True)

@@ -40,6 +40,7 @@ class Question:
     chance: the arm is itself a placebo, so that a secondary outcome which it moves was moved by chance.
     lost: runs that ended without a result, in words: `seed 1 of batch_size=64 diverged`.
     floor: the larger of the noise floor and the nondeterminism floor of the metric; None where neither was measured.
+    interval_level: of low and high. stopped: whether a look decided the variant, which has fewer seeds than the rest then.
     """
 
     arm: str
@@ -55,6 +56,8 @@ class Question:
     chance: bool = False
     floor: float | None = None
     bundle: str = ""
+    interval_level: float = 0.95
+    stopped: bool = False
 
     @property
     def change(self) -> str:
@@ -113,6 +116,7 @@ def contrast(
         sentence=_sentence(question, found, "undecided" if withdrawn else verdict, withdrawn, left, right),
         floor=question.floor,
         bundle=question.bundle,
+        interval_level=question.interval_level,
     )
 
 
@@ -152,6 +156,8 @@ def _labels(question: Question, num_pairs: int) -> tuple[str, ...]:
     labels = [f"{num_pairs} of {question.num_seeds} seeds"] if num_pairs < question.num_seeds else []
     if question.lost:
         labels.append("SURVIVORS ONLY")
+    if question.stopped:
+        labels.append(f"STOPPED AT {question.num_seeds} SEEDS")
     return tuple(labels)
 
 
@@ -168,7 +174,9 @@ def _sentence(
     unit = f" {question.metric.unit}" if question.metric.unit else ""
     ends = f"{figure(float(np.mean(left)))} -> {figure(float(np.mean(right)))}{unit}, " if len(left) else ""
     alone = f"; {_set_aside(found)}" if OWN_VARIANCE in one.labels else ""
-    figures = f"{change(one.effect, one.low, one.high)}; {counted(one.pairs, 'seed')}{lost}{alone}"
+    figures = (
+        f"{change(one.effect, one.low, one.high, question.interval_level)}; {counted(one.pairs, 'seed')}{lost}{alone}"
+    )
     return f"{subject}: {_finding(question, found, verdict, withdrawn)}, {ends.removesuffix(', ')} ({figures})"
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ablate.analysis.adequacy import adequacy
@@ -14,14 +15,17 @@ from ablate.analysis.attribution import answers, attribution
 from ablate.analysis.checks import controls
 from ablate.analysis.conclusions import conclusions
 from ablate.analysis.contrasts import DECIDED, Question, contrast
+from ablate.analysis.decide import LEVEL
 from ablate.analysis.diverged import divergences
 from ablate.analysis.family import family, judge_together
 from ablate.analysis.floors import floors, largest
+from ablate.analysis.looks import Reader, look, looks, next_at, reader
 from ablate.analysis.method import method_notes
 from ablate.analysis.readings import RunFiles, common_looks, read_plan, read_runs, reading
 from ablate.analysis.replay import dense_share, finished_baseline, replay_level
 from ablate.analysis.returned import metrics_of, settled
 from ablate.analysis.values import Analysis, Contrast, Control, Floor, MetricInfo, ReplayedLevel, RunReading
+from ablate.analysis.variance_study import crossed_controls, variance_study
 from ablate.analysis.words import counted, joined
 from ablate.design.axis import show
 from ablate.design.leaves import leaf_or_absent
@@ -39,18 +43,24 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
     runs nor a readable plan.json; runs that are missing, going on or broken are readings with a status.
     """
     plan = read_plan(folder, asked)
+    by_look = reader(folder, plan)
+    plan = plan if by_look is None else by_look.due
     runs = read_runs(folder, plan)
     plan = settled(plan, runs)
     metrics = metrics_of(plan, runs)
     common = common_looks(runs)
     readings = tuple(reading(run, folder, common, [info.name for info in metrics]) for run in runs)
-    checks = controls(plan, runs)
-    found = floors(plan, readings, checks)
+    checks = (*controls(plan, runs), *crossed_controls(plan, runs))
+    chance = variance_study(plan, metrics, readings, checks)
+    found = floors(plan, readings if by_look is None else by_look.at_last(readings), checks) if chance is None else ()
     speaks = family(plan, readings, checks)
-    contrasts = tuple(one for metric in metrics for one in _contrasts(plan, metric, speaks, readings, checks, found))
+    contrasts = tuple(
+        one for metric in metrics for one in contrasts_of(plan, metric, speaks, readings, checks, by_look)
+    )
     diverged = divergences(plan, speaks, readings)
     replays, refused = _replays(plan, runs)
     shared = attribution(plan, metrics, readings, checks, found)
+    said = None if by_look is None else looks(by_look, runs, readings, contrasts)
     return Analysis(
         study=plan.study,
         question=plan.question,
@@ -68,15 +78,60 @@ def analyse(folder: Path, asked: Asked | None = None) -> Analysis:
         floors=found,
         conclusions=(
             *answers(shared),
+            *(said.sentences if said else ()),
+            *([text for text in (chance.sentence, chance.advice) if text] if chance else ()),
             *conclusions(plan, contrasts, diverged, replays, dense_share(plan, runs), checks, readings, found),
         ),
         notes=(*plan.notes, *refused, *_notes(runs, contrasts, len(common))),
         complete=_complete(plan, readings),
         adequacy=adequacy(
-            plan, runs, common, lambda metric, values: _verdicts(plan, metric, values, speaks, readings, checks)
+            plan,
+            runs,
+            common,
+            lambda metric, values: _verdicts(plan, metric, values, speaks, readings, checks, by_look),
         ),
         attribution=shared,
+        looks=said,
+        variance=chance,
     )
+
+
+def look_at(folder: Path) -> dict[str, Any]:
+    """What the next look at a study finds; its runs are all there. The study writes it down, once."""
+    plan = read_plan(folder)
+    before = reader(folder, plan)
+    assert before is not None
+    coming, due = next_at(before), before.due
+    runs = read_runs(folder, due)
+    due = settled(due, runs)
+    common = common_looks(runs)
+    metric = next(info for info in metrics_of(due, runs) if info.name == plan.metric)
+    readings = tuple(reading(run, folder, common, [metric.name]) for run in runs)
+    checks = controls(due, runs)
+    found = contrasts_of(due, metric, family(due, readings, checks), readings, checks, coming)
+    return look(plan, tuple(found), before.made)
+
+
+def contrasts_of(
+    plan: Plan,
+    metric: MetricInfo,
+    speaks: Mapping[str, str],
+    readings: Sequence[RunReading],
+    checks: Sequence[Control],
+    by_look: Reader | None = None,
+) -> Iterator[Contrast]:
+    """Of one outcome. by_look: of a study that adds seeds, whose arms are each read at a look, with its level."""
+    if plan.variance is not None:  # nobody asks whether chance helps
+        return iter(())
+    if by_look is None:
+        return _contrasts(plan, metric, speaks, readings, checks, floors(plan, readings, checks))
+
+    def read(
+        then: Plan, metric: MetricInfo, seen: Sequence[RunReading], level: float, early: Mapping[str, int]
+    ) -> Iterator[Contrast]:
+        return _contrasts(then, metric, speaks, seen, checks, floors(then, seen, checks), level, early)
+
+    return by_look.contrasts(metric, readings, read)
 
 
 def write_analysis(folder: Path, asked: Asked | None = None) -> Analysis:
@@ -93,15 +148,21 @@ def _contrasts(
     readings: Sequence[RunReading],
     checks: Sequence[Control],
     found: Sequence[Floor],
+    look_level: float | None = None,
+    early: Mapping[str, int] = MappingProxyType({}),
 ) -> Iterator[Contrast]:
-    """Of one outcome, arm by arm in plan order: the variants from one table, every other arm by itself."""
+    """Of one outcome, arm by arm in plan order: the variants from one table, every other arm by itself.
+
+    look_level: of one look of several. early: {variant that a look has stopped: its number of seeds}.
+    """
     primary = metric.name == plan.metric
     margin = plan.smallest_effect if primary else None
     values: dict[str, dict[int, float | None]] = {arm.name: {} for arm in plan.arms}
     for run in readings:
         values[run.arm][run.seed] = run.values[metric.name]
     baseline = values[plan.baseline.name]
-    together = judge_together(metric, baseline, {name: values[name] for name in dict.fromkeys(speaks.values())}, margin)
+    spoken = {name: values[name] for name in dict.fromkeys(speaks.values())}
+    together = judge_together(metric, baseline, spoken, margin, look_level)
     placebo = next((values[arm.name] for arm in plan.arms if arm.kind == "placebo"), None)
     for arm in plan.arms[1:]:
         if arm.replayed or arm.kind == "repeat":  # which changes nothing, so that there is no effect to infer
@@ -115,16 +176,18 @@ def _contrasts(
             metric=metric,
             primary=primary,
             smallest_effect=margin,
-            num_seeds=len(plan.seeds_of(arm)),
+            num_seeds=min(len(plan.seeds_of(arm)), early.get(arm.name, len(plan.seeds))),
             refused=_refused(plan.baseline, arm, checks),
             lost=tuple(_lost(readings, (plan.baseline.name, arm.name))),
             chance=arm.kind == "placebo",
             floor=largest(found, metric.name),
+            interval_level=look_level or LEVEL,
+            stopped=arm.name in early,
         )
         if arm.name in speaks:
             judged = together[speaks[arm.name]]
         else:
-            judged = judge_together(metric, baseline, {arm.name: values[arm.name]}, margin)[arm.name]
+            judged = judge_together(metric, baseline, {arm.name: values[arm.name]}, margin, look_level)[arm.name]
         yield contrast(question, judged, baseline, values[arm.name], placebo)
 
 
@@ -135,10 +198,11 @@ def _verdicts(
     speaks: Mapping[str, str],
     readings: Sequence[RunReading],
     checks: Sequence[Control],
+    by_look: Reader | None,
 ) -> dict[str, str]:
     """What the study would say of every variant had its runs these values of an outcome; floors are had from them as well."""
     read = [replace(run, values={metric.name: value}) for run, value in zip(readings, values, strict=True)]
-    found = _contrasts(plan, metric, speaks, read, checks, floors(plan, read, checks))
+    found = contrasts_of(plan, metric, speaks, read, checks, by_look)
     return {one.arm: one.verdict for one in found if plan.arm(one.arm).kind != "placebo"}
 
 

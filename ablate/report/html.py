@@ -8,10 +8,12 @@ from string import Template
 
 from ablate.report.adequacy import adequacy_section
 from ablate.report.attribution import section
+from ablate.report.looks import looks_section
 from ablate.report.markup import Markup, el, embedded_json, join
 from ablate.report.payload import payload
 from ablate.report.record_sections import controls, reproduce, runs
 from ablate.report.sections import contrasts, controls_line, findings, header, outcomes, replays
+from ablate.report.variance import variance_section
 from ablate.report.view import View
 
 
@@ -21,7 +23,9 @@ def page(view: View, folder: Path) -> str:
     body = join(
         header(view),
         section(view.analysis),
+        variance_section(view.analysis),
         contrasts(view),
+        looks_section(view.analysis),
         controls_line(view),
         findings(view),
         _curves(int(curves["window"])),
