@@ -36,6 +36,7 @@ ablate: which single variable caused the difference?
   ablate -m study=reference                   the reference study
 
   ablate plan axis=batch_size study.seeds=5   what would run, what is done, what is free, how long; runs nothing
+  ablate power runs/pilot                     how many seeds? also from an assumed --sd, --rho and --effect
   ablate report runs/reference                make tables and page anew
   ablate import baseline=out/a large=out/b    read runs made elsewhere (Trainer, W&B, TensorBoard, CSV)
   ablate replay runs/reference observe.eval_every='256 samples'
@@ -124,6 +125,42 @@ def _plan(typed: list[str]) -> int:
     more = ["--config-dir", asked.config_dir] if asked.config_dir else []
     more += [_ACCEPT] if asked.accept_code_change else []
     return _through_hydra(["-m", *more, *asked.overrides, "hydra.sweeper.plan_only=true"])
+
+
+def _power(typed: list[str]) -> int:
+    parser = _parser(
+        "power",
+        "Say what a number of seeds can show, and how many decide: they find an effect that matters, and say `no effect`\n"
+        "where there is none. The spread comes from a pilot, a study that was run with a few seeds, or is assumed.",
+        "ablate power runs/pilot",
+        "ablate power runs/pilot --metric eval_accuracy --effect 0.005 --seeds 3,5,8",
+        "ablate power --sd 0.02 --rho 0.5 --variants 4 --effect 0.01",
+    )
+    parser.add_argument("folder", type=Path, nargs="?", help="of the pilot, such as runs/pilot")
+    parser.add_argument("--metric", help="outcome of the pilot; its primary one")
+    parser.add_argument("--sd", type=float, help="instead of a pilot: standard deviation of single runs of one arm")
+    parser.add_argument("--rho", type=float, help="their correlation between arms over seeds; 0")
+    parser.add_argument("--variants", type=int, help="in the new study, the baseline not counted; the pilot's, or 1")
+    parser.add_argument("--effect", type=float, help="smallest effect that matters; the pilot's study.smallest_effect")
+    parser.add_argument("--seeds", type=_counts, help="numbers of seeds to tell about; 3,5,8,10,15,20")
+    parser.add_argument("--chance", type=float, default=0.8, help="with which an effect is to be found; 0.8")
+    parser.add_argument("--level", type=float, default=0.95, help="of the intervals; 0.95")
+    parser.add_argument("--json", action="store_true", help="the same for a program to read")
+    asked = vars(parser.parse_args(typed))
+    from ablate.analysis.power import Wanted, power
+    from ablate.report import print_power, print_power_json
+
+    folder, as_json = asked.pop("folder"), asked.pop("json")
+    found = power(folder, Wanted(**{key: value for key, value in asked.items() if value is not None}))
+    if as_json:
+        print_power_json(found)
+    else:
+        print_power(found, _console())
+    return 0
+
+
+def _counts(typed: str) -> tuple[int, ...]:
+    return tuple(_count(text.strip()) for text in typed.split(","))
 
 
 def _report(typed: list[str]) -> int:
@@ -421,6 +458,7 @@ def _retry(typed: list[str]) -> int:
 
 _VERBS: dict[str, Callable[[list[str]], int]] = {
     "plan": _plan,
+    "power": _power,
     "report": _report,
     "import": _import,
     "replay": _replay,
@@ -565,6 +603,7 @@ def run_mediate(
 
 def _carry_out(prepared: Prepared, *, launch: Launch, plan_only: bool, local: bool, as_json: bool = False) -> int:
     from ablate.analysis.outcomes import check_metric
+    from ablate.analysis.study import look_at
     from ablate.study.sweep import run_study
 
     check_metric(prepared.plan.metric)
@@ -575,7 +614,7 @@ def _carry_out(prepared: Prepared, *, launch: Launch, plan_only: bool, local: bo
         print("not started; nothing was run", file=sys.stderr)
         return 130
     if not as_json:
-        return conclude(run_study(prepared, launch))
+        return conclude(run_study(prepared, launch, look_at))
     with redirect_stdout(sys.stderr):  # how far it is
         folder = run_study(prepared, launch)
     return conclude(folder, show="print_shares_json")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any
 
 from ablate.amount import parse_amount
@@ -20,11 +21,16 @@ from ablate.interval import SECONDS, UNITS, Interval, parse_interval
 FEATURES = ("case", "punctuation", "digits", "word_order")
 """Of a text; `data.drop_features` takes them out."""
 
-DESIGNS = ("one_at_a_time", "factorial", "fractional", "pairs")
+DESIGNS = ("one_at_a_time", "factorial", "fractional", "pairs", "variance")
 """How a study combines the levels of its axes; `study.design`."""
 
 RESOLUTIONS = (3, 4, 5)
 """Of a fractional design."""
+SPENDING = ("obrien_fleming", "pocock")
+"""How the looks of a study with `study.until=decided` share its error rate."""
+
+MOST_DRAWS = 30
+"""Of each stream in a study of which chance makes runs differ: 900 runs."""
 
 ACTIONS = ("remove", "zero", "freeze", "reinit")
 """What `model.components` can do to a module."""
@@ -350,7 +356,14 @@ class StudyConfig:
     axes: list[str] = field(default_factory=list)
     """Axes by file name; `axis=a,b` on the command line replaces them."""
     seeds: int = 5
-    """Seeds 0 .. seeds-1 for every arm."""
+    """Seeds 0 .. seeds-1 for every arm; with `until=decided`, those of the first look."""
+    until: str = "seeds"
+    """`seeds`: all of them are run. `decided`: seeds are added look by look, for the variants that are still undecided."""
+    looks: list[int] = field(default_factory=list)
+    """With `until=decided`: the numbers of seeds at which is looked, the last of them the most that are run; empty takes
+    `seeds`, 1.6 and 2.4 times as many (5, 8, 12)."""
+    spending: str = "obrien_fleming"
+    """How the looks share the 5 %: `obrien_fleming` (the last look is almost the plain test) or `pocock` (about evenly)."""
     metric: str = "eval_loss"
     """The one primary outcome: a name out of `docs/reference/outcomes.md`, a target such as `samples_to:eval_loss:0.6`, or a
     function of your own, `my_module:my_outcome`."""
@@ -361,12 +374,17 @@ class StudyConfig:
     amount, `512 samples`: each run is read up to there. None compares the runs as they ended; `ablate report --at` re-reads."""
     design: str = "one_at_a_time"
     """`one_at_a_time`: the baseline, and each level of each axis alone. `factorial`: every combination of levels. `fractional`:
-    some of them, see `resolution`. `pairs`: each level alone, and each two together."""
+    some of them, see `resolution`. `pairs`: each level alone, and each two together. `variance`: one config under every pair
+    of draws of two `streams`, with one seed."""
     resolution: int | None = None
     """Of a fractional design, 4 where None. 3: an axis's effect is mixed up with interactions of two; 4: those with each other;
     5: neither."""
     most_arms: int | None = 64
     """Arms above which a design that combines levels is refused; None never refuses."""
+    streams: list[str] = field(default_factory=lambda: ["init", "order"])
+    """With `design=variance`: the two streams of chance to tell apart; `order+dropout` draws several together."""
+    draws: int = 4
+    """With `design=variance`: of each of the two, so that draws x draws runs are made."""
     order_seed: int = 0
     """Shuffles the arms within each seed block."""
     workers: int | None = None
@@ -395,6 +413,8 @@ class StudyConfig:
         if self.compare_at is not None:
             parse_amount(self.compare_at, key="study.compare_at")
         self._check_design()
+        _check_streams(self)
+        _check_until(self)
         if self.workers is not None:
             _within("study.workers", self.workers, low=1)
         _within("study.slots_per_gpu", self.slots_per_gpu, low=1)
@@ -421,6 +441,20 @@ class StudyConfig:
             )
         if self.most_arms is not None:
             _within("study.most_arms", self.most_arms, low=2)
+
+    @property
+    def planned_looks(self) -> tuple[int, ...]:
+        """Numbers of seeds, ascending; empty for a study whose number of seeds is fixed."""
+        if self.until == "seeds":
+            return ()
+        return tuple(self.looks) or (self.seeds, -(-8 * self.seeds // 5), -(-12 * self.seeds // 5))
+
+    @property
+    def most_seeds(self) -> int:
+        """Of every arm."""
+        if self.design == "variance":
+            return 1
+        return self.planned_looks[-1] if self.planned_looks else self.seeds
 
 
 @dataclass(kw_only=True, slots=True)
@@ -476,6 +510,64 @@ class Config:
     @property
     def budget(self) -> Interval:
         return parse_interval(self.loop.budget, key="loop.budget")
+
+
+def _check_until(study: StudyConfig) -> None:
+    """Looks are declared whole, before the first run, or not at all."""
+    _one_of("study.until", study.until, ("seeds", "decided"))
+    _one_of("study.spending", study.spending, SPENDING)
+    looks, typed = study.looks, f"study.looks=[{','.join(map(str, study.looks))}]"
+    if study.until == "seeds":
+        if looks:
+            raise ConfigError(
+                f"{typed} without study.until=decided: nothing is looked at", f"study.until=decided {typed}"
+            )
+        return
+    if study.design != "one_at_a_time":
+        raise ConfigError(
+            f"study.until=decided with study.design={study.design}: variants stop one by one, and this one needs all",
+            "study.until=seeds",
+        )
+    if study.seeds < 2 and not looks:
+        raise ConfigError(
+            f"study.until=decided study.seeds={study.seeds}: a look needs two seeds at least", "study.looks=[5,8,12]"
+        )
+    wrong = [look for look in looks if isinstance(look, bool) or not isinstance(look, int) or not 2 <= look <= 1000]
+    if wrong or any(later <= earlier for earlier, later in pairwise(looks)):
+        fixed = sorted({look for look in looks if look not in wrong}) or [5, 8, 12]
+        raise ConfigError(
+            f"{typed}: expected ascending numbers of seeds, each from 2 to 1,000",
+            f"study.looks=[{','.join(map(str, fixed))}]",
+        )
+    if looks and study.seeds not in (*looks, StudyConfig.__dataclass_fields__["seeds"].default):
+        raise ConfigError(
+            f"study.seeds={study.seeds} and {typed}: the looks say how many seeds are run, {looks[-1]} at most",
+            f"study.seeds={looks[0]}",
+        )
+
+
+def _check_streams(study: StudyConfig) -> None:
+    """Two factors of known streams, none of them in both."""
+    if study.design != "variance":
+        return
+    known, typed = [item.name for item in fields(StreamsConfig)], f"study.streams=[{','.join(study.streams)}]"
+    named = [stream for one in study.streams for stream in one.split("+")]
+    for stream in named:
+        if stream not in known:
+            raise ConfigError(f"{typed}: {stream!r} is no stream of chance", nearest(stream, known))
+    twice = next((stream for stream in named if named.count(stream) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{typed}: {twice!r} is named twice", "study.streams=[init,order]")
+    if len(study.streams) != 2:
+        other = "order" if "order" not in named else "init"
+        first, more = (study.streams[:1] or ["init"])[0], study.streams[1:]
+        fix = f"study.streams=[{first},{'+'.join(more) if more else other}]"
+        raise ConfigError(f"{typed}: two are told apart, not {len(study.streams)}", fix)
+    if not 2 <= study.draws <= MOST_DRAWS:
+        raise ConfigError(
+            f"study.draws={study.draws}: expected 2 to {MOST_DRAWS} of each stream; one has no variance",
+            "study.draws=4",
+        )
 
 
 def _component(typed: str) -> None:

@@ -22,8 +22,9 @@ def residual_sd(run_sd: float, rho: float) -> float:
     return float(run_sd * np.sqrt(max(0.0, 1 - rho)))
 
 
-def detection_chance(seeds: int, variants: int, effect: float, sd: float) -> float:
-    """Chance of `helps` or `hurts` for one variant with a true `effect`; sd: residual, in the effect's unit.
+def detection_chance(seeds: int, variants: int, effect: float, sd: float, level: float = LEVEL) -> float:
+    """Chance of `helps` or `hurts` for one variant with a true `effect`; sd: residual, in the effect's unit. level: of the
+    intervals; a look of a sequential study has its own.
 
     The verdict needs the pooled and the variant's own analysis, which mostly agree: the smaller of the two chances, at
     most some hundredths too high. Where the guard alarms for nothing, the variant is judged alone. 0 below two seeds.
@@ -31,41 +32,46 @@ def detection_chance(seeds: int, variants: int, effect: float, sd: float) -> flo
     if seeds < 2:
         return 0.0
     shift = abs(effect) / (sd * np.sqrt(2 / seeds))
-    pooled, own, alone = (_beyond(limit, shift, df) for limit, df in _limits(seeds, variants, claim="difference"))
+    pooled, own, alone = (_beyond(limit, shift, df) for limit, df in _limits(seeds, variants, level, "difference"))
     return _mixed(min(pooled, own), alone, seeds, variants)
 
 
-def equivalence_chance(seeds: int, variants: int, margin: float, sd: float) -> float:
+def equivalence_chance(seeds: int, variants: int, margin: float, sd: float, level: float = LEVEL) -> float:
     """Chance of `no effect` for one variant that truly has none."""
     if seeds < 2:
         return 0.0
     room = margin / (sd * np.sqrt(2 / seeds))
-    pooled, own, alone = (_inside(limit, room, df) for limit, df in _limits(seeds, variants, claim="equivalence"))
+    pooled, own, alone = (_inside(limit, room, df) for limit, df in _limits(seeds, variants, level, "equivalence"))
     return _mixed(min(pooled, own), alone, seeds, variants)
 
 
-def detectable_effect(seeds: int, variants: int, sd: float, chance: float = CHANCE) -> float:
+def detectable_effect(seeds: int, variants: int, sd: float, chance: float = CHANCE, level: float = LEVEL) -> float:
     """The smallest true effect that is found with this chance, in the unit of the residual `sd`. Infinite below two seeds."""
     if seeds < 2:
         return float("inf")
     most = 1.0
-    while detection_chance(seeds, variants, most, 1.0) < chance:
+
+    def missing(effect: float) -> float:
+        return detection_chance(seeds, variants, effect, 1.0, level) - chance
+
+    if missing(0.0) >= 0:  # so little is asked that chance alone gives it
+        return 0.0
+    while missing(most) < 0:
         most *= 2
-    found = optimize.brentq(
-        lambda effect: detection_chance(seeds, variants, effect, 1.0) - chance, 0.0, most, xtol=1e-6
-    )
-    return float(found) * sd
+    return float(optimize.brentq(missing, 0.0, most, xtol=1e-6)) * sd
 
 
-def seeds_to_decide(sd: float, margin: float, variants: int, chance: float = CHANCE) -> int | None:
+def seeds_to_decide(
+    sd: float, margin: float, variants: int, chance: float = CHANCE, level: float = LEVEL
+) -> int | None:
     """The fewest seeds with this chance of both: finding an effect of `margin`, and saying `no effect` where there is none.
 
     It plans for the effect that matters, not for the one measured, which would only repeat the p-value. None above 1,000.
     """
 
     def enough(seeds: int) -> bool:
-        detects = detection_chance(seeds, variants, margin, sd) >= chance
-        return detects and equivalence_chance(seeds, variants, margin, sd) >= chance
+        detects = detection_chance(seeds, variants, margin, sd, level) >= chance
+        return detects and equivalence_chance(seeds, variants, margin, sd, level) >= chance
 
     low, high = 2, 4
     while not enough(high):
@@ -78,16 +84,18 @@ def seeds_to_decide(sd: float, margin: float, variants: int, chance: float = CHA
     return low
 
 
-def _limits(seeds: int, variants: int, claim: Literal["difference", "equivalence"]) -> tuple[tuple[float, int], ...]:
+def _limits(
+    seeds: int, variants: int, level: float, claim: Literal["difference", "equivalence"]
+) -> tuple[tuple[float, int], ...]:
     """Critical value and degrees of freedom of the pooled analysis, of the own one that must agree, and of the own alone."""
     sides = 2 if claim == "difference" else 1
     df, own_df = variants * (seeds - 1), seeds - 1
     value = critical_value if claim == "difference" else equivalence_value
     agrees = float(own_level(np.asarray(seeds), claim)) / sides
     return (
-        (value(LEVEL, df, complete(variants)), df),
+        (value(level, df, complete(variants)), df),
         (float(stats.t.isf(agrees, own_df)), own_df),
-        (float(stats.t.isf((1 - LEVEL) / sides / variants, own_df)), own_df),
+        (float(stats.t.isf((1 - level) / sides / variants, own_df)), own_df),
     )
 
 

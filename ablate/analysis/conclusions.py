@@ -86,7 +86,7 @@ def _figures(one: Contrast) -> str:
         return "no seed has a value in both arms"
     if one.effect is None or one.low is None or one.high is None:
         return "no interval"
-    return change(one.effect, one.low, one.high)
+    return change(one.effect, one.low, one.high, one.interval_level)
 
 
 def _needed(one: Contrast) -> str:

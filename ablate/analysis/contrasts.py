@@ -39,6 +39,7 @@ class Question:
     chance: the arm is itself a placebo, so that a secondary outcome which it moves was moved by chance.
     lost: runs that ended without a result, in words: `seed 1 of batch_size=64 diverged`.
     floor: the larger of the noise floor and the nondeterminism floor of the metric; None where neither was measured.
+    interval_level: of low and high. stopped: whether a look decided the variant, which has fewer seeds than the rest then.
     """
 
     arm: str
@@ -54,6 +55,8 @@ class Question:
     chance: bool = False
     floor: float | None = None
     bundle: str = ""
+    interval_level: float = 0.95
+    stopped: bool = False
 
     @property
     def change(self) -> str:
@@ -115,6 +118,7 @@ def contrast(
         bundle=question.bundle,
         error=judgement.error,
         step_p=judgement.step_p,
+        interval_level=question.interval_level,
     )
 
 
@@ -153,6 +157,8 @@ def _labels(question: Question, num_pairs: int) -> tuple[str, ...]:
     labels = [f"{num_pairs} of {question.num_seeds} seeds"] if num_pairs < question.num_seeds else []
     if question.lost:
         labels.append("SURVIVORS ONLY")
+    if question.stopped:
+        labels.append(f"STOPPED AT {question.num_seeds} SEEDS")
     return tuple(labels)
 
 
@@ -171,7 +177,9 @@ def _sentence(
     alone = f"; {_set_aside(found)}" if OWN_VARIANCE in one.labels else ""
     if BY_STEPS in one.labels and one.step_p is not None:
         alone = f"; by steps, p {figure(one.step_p, 2)}: the interval is over all {found.variants} variants"
-    figures = f"{change(one.effect, one.low, one.high)}; {counted(one.pairs, 'seed')}{lost}{alone}"
+    figures = (
+        f"{change(one.effect, one.low, one.high, question.interval_level)}; {counted(one.pairs, 'seed')}{lost}{alone}"
+    )
     return f"{subject}: {_finding(question, found, verdict, withdrawn)}, {ends.removesuffix(', ')} ({figures})"
 
 

@@ -56,15 +56,22 @@ def family(plan: Plan, readings: Sequence[RunReading], checks: Sequence[Control]
 
 
 def judge_together(
-    metric: MetricInfo, baseline: BySeed, arms: Mapping[str, BySeed], smallest_effect: float | None
+    metric: MetricInfo,
+    baseline: BySeed,
+    arms: Mapping[str, BySeed],
+    smallest_effect: float | None,
+    look_level: float | None = None,
 ) -> dict[str, Judged]:
-    """Every arm against the baseline, in one table. A value that is missing or not finite is none."""
+    """Every arm against the baseline, in one table. A value that is missing or not finite is none.
+
+    look_level: as in `judge`.
+    """
     if not arms:
         return {}
     seeds = sorted({seed for arm in (baseline, *arms.values()) for seed in arm})
     values = np.stack([_row(arm, seeds) for arm in (baseline, *arms.values())])
     margin = smallest_effect if smallest_effect is not None and smallest_effect > 0 else None
-    table = judge(values, margin, metric.lower_is_better)
+    table = judge(values, margin, metric.lower_is_better, look_level)
     return {
         name: Judged(judgement=one, variants=len(arms), sd=_own_sd(one) or table.sd, rho=table.rho)
         for name, one in zip(arms, table.variants, strict=True)

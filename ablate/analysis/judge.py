@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ablate.analysis.blocked import seed_correlation
 from ablate.analysis.blocked_power import seeds_to_decide
-from ablate.analysis.decide import Decisions, decide
-from ablate.analysis.dunnett import simultaneous_p
+from ablate.analysis.decide import LEVEL, Decisions, decide
+from ablate.analysis.dunnett import complete, simultaneous_p
 from ablate.analysis.effect_size import beats, hedges_g
 from ablate.analysis.guard import ENOUGH_SEEDS
 from ablate.analysis.signflip import MOST_PAIRS, signflip_p, smallest_p
@@ -81,15 +81,20 @@ class Table:
     variants: tuple[Judgement, ...]
 
 
-def judge(values: Values, margin: float | None = None, lower_is_better: bool | None = None) -> Table:
+def judge(
+    values: Values, margin: float | None = None, lower_is_better: bool | None = None, look_level: float | None = None
+) -> Table:
     """Judge every variant of `values` [arms, seeds], the baseline first, NaN where a run gave no value.
 
     margin: the smallest effect that matters, declared before the runs; None makes no claim of `no effect`.
     lower_is_better: None for an outcome without a better side, whose verdicts are `raises` and `lowers`.
+    look_level: of the intervals at one look of several; variants that had stopped before then lack their later seeds, and the
+        family is the one that was declared.
 
     Raises ValueError for a margin that is not positive and for fewer than two arms.
     """
-    found = decide(values, margin)
+    declared = None if look_level is None else complete(values.shape[0] - 1)
+    found = decide(values, margin, look_level or LEVEL, declared)
     p_values = _p_values(found)
     variants = tuple(
         _judgement(found, values, number, p_values, margin, lower_is_better) for number in range(values.shape[0] - 1)

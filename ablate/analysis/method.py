@@ -7,18 +7,20 @@ from collections.abc import Iterator, Sequence
 from ablate.analysis.judge import OWN_VARIANCE
 from ablate.analysis.signflip import smallest_p
 from ablate.analysis.values import Contrast
-from ablate.analysis.words import counted, figure, joined
+from ablate.analysis.words import counted, figure, joined, per_cent
 
 
 def method(contrasts: Sequence[Contrast]) -> str:
     """What an interval of the primary metric is: `95 % simultaneous intervals over 5 variants (Dunnett), seed-blocked`."""
     primary = [one for one in contrasts if one.primary]
     family = max((one.family for one in primary), default=1)
+    levels = sorted({per_cent(one.interval_level) for one in primary if one.family == family}) or ["95 %"]
+    level = levels[0] if len(levels) == 1 else f"{levels[0]} to {levels[-1]}"
     if family == 1:
-        return "95 % t intervals, paired by seed"
+        return f"{level} t intervals, paired by seed"
     if not any(one.method == "seed-blocked" for one in primary):
-        return f"95 % intervals over {family} variants (Holm), each by its own pairs"
-    return f"95 % simultaneous intervals over {family} variants (Dunnett), seed-blocked"
+        return f"{level} intervals over {family} variants (Holm), each by its own pairs"
+    return f"{level} simultaneous intervals over {family} variants (Dunnett), seed-blocked"
 
 
 def method_notes(contrasts: Sequence[Contrast]) -> Iterator[str]:

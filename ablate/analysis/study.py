@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ablate.amount import END
 from ablate.analysis.adequacy import adequacy
@@ -14,23 +17,25 @@ from ablate.analysis.adopt import Asked
 from ablate.analysis.attribution import answers, attribution
 from ablate.analysis.checks import controls
 from ablate.analysis.conclusions import conclusions
-from ablate.analysis.contrasts import DECIDED, Question, contrast
+from ablate.analysis.contrasts import DECIDED
 from ablate.analysis.diverged import divergences
 from ablate.analysis.effects import cell_effects, findings
 from ablate.analysis.equal import ReadAt, read_at
-from ablate.analysis.family import family, judge_together
-from ablate.analysis.floors import floors, largest
+from ablate.analysis.every_contrast import contrasts_of, verdicts
+from ablate.analysis.family import family
+from ablate.analysis.floors import floors
 from ablate.analysis.imported import check_readable, imported, in_brief, labelled, said_here
+from ablate.analysis.looks import Reader, look, looks, next_at, reader
 from ablate.analysis.mediation import mediated, said
 from ablate.analysis.method import method_notes
 from ablate.analysis.over_examples import over_examples
 from ablate.analysis.readings import RunFiles, common_looks, common_rows, read_plan, read_runs, reading
 from ablate.analysis.replay import dense_share, finished_baseline, replay_level
 from ablate.analysis.returned import metrics_of, settled
-from ablate.analysis.values import Analysis, Contrast, Control, Floor, MetricInfo, ReplayedLevel, RunReading
+from ablate.analysis.values import Analysis, Contrast, MetricInfo, ReplayedLevel, RunReading
+from ablate.analysis.variance_study import crossed_controls, variance_study
 from ablate.analysis.words import counted, joined
 from ablate.design.axis import show
-from ablate.design.leaves import leaf_or_absent
 from ablate.design.plan import Arm, Plan
 from ablate.errors import ConfigError
 from ablate.record.rundir import StudyDir, write_json
@@ -46,23 +51,28 @@ def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> 
     runs nor a readable plan.json; runs that are missing, going on or broken are readings with a status.
     """
     plan = read_plan(folder, asked)
-    return analysis_of(plan, read_runs(folder, plan), folder, at)
+    by_look = reader(folder, plan)
+    plan = plan if by_look is None else by_look.due
+    return analysis_of(plan, read_runs(folder, plan), folder, at, by_look)
 
 
-def analysis_of(plan: Plan, runs: list[RunFiles], folder: Path, at: str | None = None) -> Analysis:
-    """The same of runs that have been read. folder: that of the study, which run folders are named from."""
+def analysis_of(
+    plan: Plan, runs: list[RunFiles], folder: Path, at: str | None = None, by_look: Reader | None = None
+) -> Analysis:
+    """The same of runs that have been read. folder: that of the study, which run folders are named from. by_look: of a study
+    that adds seeds; runs are then those up to its next look."""
     plan = settled(plan, runs)
     check_readable(plan, runs)
     metrics = metrics_of(plan, runs)
     common, read, logged = common_looks(runs), read_at(plan, runs, at), common_rows(runs)
-    names = [info.name for info in metrics]
-    readings = tuple(
-        reading(run, folder, looks, names, logged) for run, looks in zip(read.runs, read.common, strict=True)
-    )
-    checks = controls(plan, runs)
-    found = floors(plan, readings, checks)
+    readings = _readings(read, folder, metrics, logged)
+    checks = (*controls(plan, runs), *crossed_controls(plan, runs))
+    chance = variance_study(plan, metrics, readings, checks)
+    found = floors(plan, readings if by_look is None else by_look.at_last(readings), checks) if chance is None else ()
     speaks = family(plan, readings, checks)
-    contrasts = tuple(one for metric in metrics for one in _contrasts(plan, metric, speaks, readings, checks, found))
+    contrasts = tuple(
+        one for metric in metrics for one in contrasts_of(plan, metric, speaks, readings, checks, by_look)
+    )
     contrasts = labelled(contrasts, runs, plan.baseline.name)
     diverged = divergences(plan, speaks, readings)
     replays, refused = _replays(plan, runs)
@@ -74,6 +84,7 @@ def analysis_of(plan: Plan, runs: list[RunFiles], folder: Path, at: str | None =
     shared = attribution(plan, metrics, readings, checks, found)
     through = mediated(plan, metrics, readings, runs, checks, found)
     effects = cell_effects(plan, metrics, readings, checks, found, contrasts)
+    added = None if by_look is None else looks(by_look, runs, readings, contrasts)
     return Analysis(
         study=plan.study,
         question=plan.question,
@@ -94,6 +105,8 @@ def analysis_of(plan: Plan, runs: list[RunFiles], folder: Path, at: str | None =
             *answers(shared),
             *said(through),
             *findings(effects),
+            *(added.sentences if added else ()),
+            *([text for text in (chance.sentence, chance.advice) if text] if chance else ()),
             *conclusions(
                 told, legible, diverged, replays, dense_share(plan, runs), said_here(runs, checks), readings, found
             ),
@@ -101,7 +114,11 @@ def analysis_of(plan: Plan, runs: list[RunFiles], folder: Path, at: str | None =
         notes=(*plan.notes, *refused, *_notes(read, contrasts), *([examples.scope] if examples else [])),
         complete=_complete(plan, readings),
         adequacy=adequacy(
-            plan, runs, common, lambda metric, values: _verdicts(plan, metric, values, speaks, readings, checks), logged
+            plan,
+            runs,
+            common,
+            lambda metric, values: verdicts(plan, metric, values, speaks, readings, checks, by_look),
+            logged,
         )
         if read.budgets.unit == END  # it is about the whole record
         else (),
@@ -111,7 +128,24 @@ def analysis_of(plan: Plan, runs: list[RunFiles], folder: Path, at: str | None =
         mediated=through,
         effects=effects,
         imported=elsewhere,
+        looks=added,
+        variance=chance,
     )
+
+
+def look_at(folder: Path) -> dict[str, Any]:
+    """What the next look at a study finds; its runs are all there. The study writes it down, once."""
+    plan = read_plan(folder)
+    before = reader(folder, plan)
+    assert before is not None
+    coming, due = next_at(before), before.due
+    runs = read_runs(folder, due)
+    due = settled(due, runs)
+    metric = next(info for info in metrics_of(due, runs) if info.name == plan.metric)
+    readings = _readings(read_at(due, runs, None), folder, [metric], common_rows(runs))
+    checks = controls(due, runs)
+    found = contrasts_of(due, metric, family(due, readings, checks), readings, checks, coming)
+    return look(plan, tuple(found), before.made)
 
 
 def write_analysis(folder: Path, asked: Asked | None = None, at: str | None = None) -> Analysis:
@@ -131,83 +165,11 @@ def named(analysis: Analysis, name: str) -> str:
     return f"{stem}.at-{at}.{end}"
 
 
-def _contrasts(
-    plan: Plan,
-    metric: MetricInfo,
-    speaks: Mapping[str, str],
-    readings: Sequence[RunReading],
-    checks: Sequence[Control],
-    found: Sequence[Floor],
-) -> Iterator[Contrast]:
-    """Of one outcome, arm by arm in plan order: the variants from one table, every other arm by itself."""
-    primary = metric.name == plan.metric
-    margin = plan.smallest_effect if primary else None
-    values: dict[str, dict[int, float | None]] = {arm.name: {} for arm in plan.arms}
-    for run in readings:
-        values[run.arm][run.seed] = run.values[metric.name]
-    baseline = values[plan.baseline.name]
-    variants = {name: values[name] for name in dict.fromkeys(speaks.values())}
-    together = judge_together(metric, baseline, variants, margin)
-    placebo = next((values[arm.name] for arm in plan.arms if arm.kind == "placebo"), None)
-    beside = judge_together(metric, placebo, variants, None) if placebo is not None else {}
-    for arm in plan.arms[1:]:
-        if arm.replayed or arm.kind == "repeat":  # which changes nothing, so that there is no effect to infer
-            continue
-        question = Question(
-            arm=arm.name,
-            axis=arm.axis or "",
-            level=arm.level,
-            bundle=plan.bundle(arm),
-            baseline_level=_baseline_level(plan, arm),
-            metric=metric,
-            primary=primary,
-            smallest_effect=margin,
-            num_seeds=len(plan.seeds_of(arm)),
-            refused=_refused(plan.baseline, arm, checks),
-            lost=tuple(_lost(readings, (plan.baseline.name, arm.name))),
-            chance=arm.kind == "placebo",
-            floor=largest(found, metric.name),
-        )
-        if arm.name in speaks:
-            judged = together[speaks[arm.name]]
-        else:
-            judged = judge_together(metric, baseline, {arm.name: values[arm.name]}, margin)[arm.name]
-        yield contrast(question, judged, baseline, values[arm.name], beside.get(speaks.get(arm.name, "")))
-
-
-def _verdicts(
-    plan: Plan,
-    metric: MetricInfo,
-    values: Sequence[float | None],
-    speaks: Mapping[str, str],
-    readings: Sequence[RunReading],
-    checks: Sequence[Control],
-) -> dict[str, str]:
-    """What the study would say of every variant had its runs these values of an outcome; floors are had from them as well."""
-    read = [replace(run, values={metric.name: value}) for run, value in zip(readings, values, strict=True)]
-    found = _contrasts(plan, metric, speaks, read, checks, floors(plan, read, checks))
-    return {one.arm: one.verdict for one in found if plan.arm(one.arm).kind != "placebo"}
-
-
-def _baseline_level(plan: Plan, arm: Arm) -> Any:
-    """The baseline's value of what the arm moves: one value, or {key: value} where several keys move together."""
-    values = {key: leaf_or_absent(plan.baseline.config, key) for key in arm.changes}
-    return next(iter(values.values())) if len(values) == 1 else values
-
-
-def _refused(baseline: Arm, arm: Arm, checks: Sequence[Control]) -> str | None:
-    """A baseline that is not what it says leaves nothing to compare with."""
-    failed = [check for check in checks if check.status == "failed"]
-    broken = [check for name in (arm.name, baseline.name) for check in failed if check.arm == name]
-    return f"the control `{broken[0].name}` failed: {broken[0].sentence}" if broken else None
-
-
-def _lost(readings: Sequence[RunReading], arms: Iterable[str]) -> Iterable[str]:
-    names = tuple(arms)
-    for run in readings:
-        if run.arm in names and run.status in ("diverged", "failed", "unreadable"):
-            ended = "is unreadable" if run.status == "unreadable" else run.status
-            yield f"seed {run.seed} of {run.arm}, which {ended}"
+def _readings(
+    read: ReadAt, folder: Path, metrics: Sequence[MetricInfo], logged: NDArray[np.float64] | None
+) -> tuple[RunReading, ...]:
+    names = [info.name for info in metrics]
+    return tuple(reading(run, folder, looks, names, logged) for run, looks in zip(read.runs, read.common, strict=True))
 
 
 def _replays(plan: Plan, runs: Sequence[RunFiles]) -> tuple[tuple[ReplayedLevel, ...], list[str]]:

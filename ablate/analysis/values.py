@@ -12,6 +12,7 @@ from ablate.analysis.example_values import Examples
 from ablate.analysis.import_values import Imported
 from ablate.analysis.mediated import Mediated
 from ablate.analysis.shares import Part
+from ablate.analysis.variance_values import VarianceStudy
 from ablate.control.values import Control as Control
 
 VerdictKind = Literal["helps", "hurts", "raises", "lowers", "no effect", "undecided", "none"]
@@ -78,6 +79,8 @@ class Contrast:
     bundle: str = ""
     error: float | None = None
     step_p: float | None = None
+    interval_level: float = 0.95
+    """Of low and high; a look of a study with several has its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -255,6 +258,35 @@ class Attribution:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LookMade:
+    """One look. level: of its intervals. made: whether it has been. stopped: {variant: verdict} of those that it decided.
+    going: variants that were undecided after it."""
+
+    seeds: int
+    level: float
+    made: bool
+    stopped: dict[str, str]
+    going: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Looks:
+    """How a study adds seeds. spending: how the looks share `alpha`. seeds: to which it is run now. runs: due up to there, and
+    how many of them have a result; most_runs: if nothing more is decided before the last look. over: whether no look comes.
+    sentences: what a reader has to know, most important first."""
+
+    spending: str
+    alpha: float
+    looks: tuple[LookMade, ...]
+    seeds: int
+    runs: int
+    done: int
+    most_runs: int
+    over: bool
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Analysis:
     """Everything a report shows, machine-readable."""
 
@@ -300,6 +332,12 @@ class Analysis:
 
     imported: Imported | None = None
     """Of a folder with runs that were made elsewhere."""
+
+    looks: Looks | None = None
+    """Of a study that adds seeds until its variants are decided."""
+
+    variance: VarianceStudy | None = None
+    """Of a study that tells two streams of chance apart."""
 
     def floor(self, kind: FloorKind, metric: str | None = None) -> float | None:
         """A floor of an outcome, the primary metric's by default; None where it was not measured."""

@@ -14,12 +14,18 @@ def figure(value: float, digits: int = 3) -> str:
     return f"{value:.{digits - 1}e}" if power < -4 else f"{value:.{max(0, digits - 1 - power)}f}"
 
 
-def change(effect: float, low: float, high: float) -> str:
+def change(effect: float, low: float, high: float, level: float = 0.95) -> str:
     """`+0.179, 95 % interval 0.165 .. 0.193`: as many decimals as the interval's half width gives two digits."""
     half = (high - low) / 2
     decimals = max(0, 1 - math.floor(math.log10(half))) if half > 0 and math.isfinite(half) else 3
     moved = "+" if float(fixed(effect, decimals)) > 0 else ""
-    return f"{moved}{fixed(effect, decimals)}, 95 % interval {fixed(low, decimals)} .. {fixed(high, decimals)}"
+    return f"{moved}{fixed(effect, decimals)}, {per_cent(level)} interval {fixed(low, decimals)} .. {fixed(high, decimals)}"
+
+
+def per_cent(level: float) -> str:
+    """`95 %`, `98.3 %`, `99.996 %`: a level to the digit that tells it from 100."""
+    text = f"{100 * level:.1f}" if level < 0.9995 else f"{100 * level:.5g}"
+    return f"{text.removesuffix('.0')} %"
 
 
 def fixed(value: float, decimals: int) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from ablate.config import MOST_DRAWS, SPENDING
 from ablate.design.axis import RULES, Axis, Kind, show
 from ablate.design.cells import Cells
 from ablate.design.corners import Corners
@@ -132,6 +133,22 @@ class Plan:
         """The cells of `study.design=factorial`, `fractional` or `pairs`; None of one axis at a time."""
         return None if self.cells is None else Cells.from_json(self.cells)
 
+    until: dict[str, Any] | None = None
+    """Of a study that adds seeds until its variants are decided: `looks` and `spending`, as declared before the first run."""
+
+    variance: dict[str, Any] | None = None
+    """Of a study that tells two streams of chance apart: its `Crossed`."""
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Numbers of seeds at which is looked, the last of them all of `seeds`; empty where their number is fixed."""
+        return () if self.until is None else tuple(self.until["looks"])
+
+    @property
+    def spending(self) -> str:
+        """How the looks share the error rate."""
+        return "" if self.until is None else str(self.until["spending"])
+
     @property
     def corners(self) -> Corners | None:
         """Of two configs that `ablate bisect` compares; None in any other study."""
@@ -223,6 +240,13 @@ def _check(plan: Plan) -> None:
     numbers = [plan.smallest_effect, *(number for arm in plan.arms for number in arm.derived.values())]
     if not all(abs(number) < _LARGEST for number in numbers):
         raise ValueError("a quantity in it is larger than any that training has")
+    looks = plan.looks
+    if looks and (looks[-1] != len(plan.seeds) or plan.spending not in SPENDING or list(looks) != sorted(set(looks))):
+        raise ValueError(f"looks at {list(looks)} seeds are none of a study of {len(plan.seeds)}")
+    if plan.variance is not None and (
+        len(plan.variance["streams"]) != 2 or not 2 <= plan.variance["draws"] <= MOST_DRAWS
+    ):
+        raise ValueError("it has no table of two streams of chance")
     for axis in plan.axes:
         unknown = [rule for rule in axis.follows.values() if rule not in RULES]
         if unknown:

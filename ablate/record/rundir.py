@@ -92,6 +92,10 @@ class StudyDir:
     def analysis(self) -> Path:
         return self.path / "analysis.json"
 
+    def look(self, seeds: int) -> Path:
+        """What was found at a look at so many seeds, of a study that has looks."""
+        return self.path / f"look-{seeds}.json"
+
     def run(self, arm: str, seed: int) -> RunDir:
         return RunDir(self.path / safe_name(arm) / f"seed={seed}")
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from ablate.report.build import build_report as build_report
     from ablate.report.listing import print_axes as print_axes
     from ablate.report.listing import print_plan as print_plan
+    from ablate.report.power import print_power as print_power
+    from ablate.report.power import print_power_json as print_power_json
     from ablate.report.state import print_state as print_state
     from ablate.report.terminal import print_replay as print_replay
     from ablate.report.terminal import print_report as print_report
@@ -27,6 +29,8 @@ _HOMES = {
     "print_plan": "listing",
     "print_axes": "listing",
     "print_state": "state",
+    "print_power": "power",
+    "print_power_json": "power",
 }
 __all__ = [
     "build_report",
@@ -34,6 +38,8 @@ __all__ = [
     "print_axes",
     "print_json",
     "print_plan",
+    "print_power",
+    "print_power_json",
     "print_replay",
     "print_report",
     "print_shares_json",

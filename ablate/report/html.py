@@ -12,10 +12,12 @@ from ablate.report.attribution import section
 from ablate.report.budgets import budgets_line
 from ablate.report.examples import examples_section
 from ablate.report.imported import alarms, imported_section
+from ablate.report.looks import looks_section
 from ablate.report.markup import Markup, el, embedded_json, join
 from ablate.report.payload import payload
 from ablate.report.record_sections import controls, reproduce, runs
 from ablate.report.sections import contrasts, controls_line, findings, header, outcomes, replays
+from ablate.report.variance import variance_section
 from ablate.report.view import View
 
 
@@ -29,7 +31,9 @@ def page(view: View, folder: Path) -> str:
         section(view.analysis),
         mediation.section(view.analysis),
         effects.section(view.analysis),
+        variance_section(view.analysis),
         contrasts(view),
+        looks_section(view.analysis),
         controls_line(view),
         findings(view),
         examples_section(view),

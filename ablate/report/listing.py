@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from ablate.analysis.looks import declared, levels_of
 from ablate.analysis.precedent import Spread
+from ablate.analysis.variance_shares import seen_from
 from ablate.design.axis import Axis, show
 from ablate.design.leaves import leaf_or_absent
 from ablate.design.plan import Arm, Plan
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 def print_plan(plan: Plan, known: Forecast, spread: Spread | None, console: Console) -> None:
     """Every arm with its changes and what they bring along; then what a run costs, how many there are, and how long."""
     title = words(f"{plan.study}  ", console, "bold")
-    runs_per_arm = digits.counted(len(plan.seeds), "seed")
+    runs_per_arm = f"{'at most ' if plan.looks else ''}{digits.counted(len(plan.seeds), 'seed')}"
     title.append_text(words(f"{digits.counted(len(plan.arms), 'arm')} × {runs_per_arm}", console))
     console.print(title, highlight=False)
     say(console, plan.question)
@@ -100,7 +102,8 @@ def _state(plan: Plan, arm: Arm, known: Forecast) -> str:
     if not mine:
         return "free: shared"
     done, taken = sum(place in known.done for place in mine), sum(place in known.shared for place in mine)
-    counts = ((len(mine) - done - taken, "to do"), (done, "done"), (taken, "taken"))
+    gone = sum(place in known.stopped for place in mine)
+    counts = ((len(mine) - done - taken - gone, "to do"), (done, "done"), (taken, "taken"), (gone, "not needed"))
     return ", ".join(f"{count} {word}" for count, word in counts if count)
 
 
@@ -124,8 +127,11 @@ def _lines(plan: Plan, known: Forecast, spread: Spread | None) -> Iterator[tuple
     """(label, sentence) of what is to do, what it costs and what it can find."""
     waiting = known.waiting(plan)
     yield "runs", _counts(plan, known, len(waiting))
+    if plan.looks:
+        yield "looks", f"{declared(plan.looks, plan.spending, levels_of(plan))}; variants that are decided stop there"
     yield "steps", _steps(plan, known)
-    yield "time", _time(known, len(waiting))
+    bound = "at most, if no variant is decided before the last look, " if plan.looks and waiting else ""
+    yield "time", f"{bound}{_time(known, len(waiting))}"
     costs = [known.costs[run.arm] for run in waiting if run.arm in known.costs]
     if costs:
         most = max(cost.memory_bytes for cost in costs)
@@ -152,8 +158,8 @@ def _counts(plan: Plan, known: Forecast, num_waiting: int) -> str:
 
 def _steps(plan: Plan, known: Forecast) -> str:
     planned, naive = training_steps(plan, known)
-    text = f"{planned:,} of training"
-    if planned < naive:
+    text = f"{'at most ' if plan.looks else ''}{planned:,} of training"
+    if planned < naive and not plan.looks:
         share = digits.percent(planned / naive)
         text += f", {share} of the {naive:,} that every arm and cadence would take by itself, one by one"
     if known.saved_steps:
@@ -178,11 +184,15 @@ def _all_at_once(most: float, at_once: int) -> str:
 
 def _finds(plan: Plan, spread: Spread | None) -> str:
     """The smallest effects that so many seeds would find, and what that rests on."""
+    if plan.variance is not None:
+        share = digits.percent(seen_from(int(plan.variance["draws"])))
+        return f"a stream that makes {share} of the variance between runs, or more, with 80 % power at 5 %"
     unit = " sd" if spread is None else ""
     effects = [f"{digits.figure(effect, 2)}{unit} with {n} seeds" for n, effect in detectable(plan, spread).items()]
     variants = num_variants(plan)
     together = f" over {variants} variants together" if variants > 1 else ""
-    text = f"effects of {digits.joined(effects)} (80 % power at 5 %{together})"
+    level = ", at each look's level," if plan.looks else " at 5 %"
+    text = f"effects of {digits.joined(effects)} (80 % power{level}{together})"
     if spread is None:
         return f"{text}; residual sd of {plan.metric}: no earlier study of this baseline says it"
     rho = f", rho {spread.rho:.2f}" if spread.rho is not None else ""

@@ -9,7 +9,16 @@ from ablate.report.marks import Scale, bar, ruler
 from ablate.report.markup import Markup, el, join
 from ablate.report.payload import style
 from ablate.report.strips import scale
-from ablate.report.view import OutcomeView, Row, View, beats_what, floors_sentence, looked_differently, named
+from ablate.report.view import (
+    OutcomeView,
+    Row,
+    View,
+    beats_what,
+    floors_sentence,
+    interval_head,
+    looked_differently,
+    named,
+)
 
 
 def header(view: View) -> Markup:
@@ -44,7 +53,7 @@ def contrasts(view: View) -> Markup | None:
     foot = [_ruler(common, floor)] if view.primary else []
     seen = [_beside("eye", axis, looked_differently(levels), len(foot) > 0) for axis, levels in view.replays.items()]
     seen += [_beside("placebo", arm, sentence, len(foot) > 0) for arm, sentence in view.repeated.items()]
-    head = ("change", "effect", "95 % interval", "", "verdict")
+    head = ("change", "effect", interval_head(view), "", "verdict")
     return el(
         "section",
         el("h2", f"Effect on {named(view.metric)}"),
@@ -152,9 +161,9 @@ def outcomes(view: View) -> Markup | None:
         ),
         el(
             "p",
-            "Mean over seeds; below it the difference from the baseline with its 95 % interval, simultaneous over the variants "
-            f"but not over the outcomes. Only {view.metric.name} was declared as the question beforehand: with many outcomes, "
-            "some differ by chance.",
+            f"Mean over seeds; below it the difference from the baseline with its {interval_head(view)}, simultaneous over the "
+            f"variants but not over the outcomes. Only {view.metric.name} was declared as the question beforehand: with many "
+            "outcomes, some differ by chance.",
             class_="key",
         ),
     )

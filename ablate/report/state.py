@@ -22,6 +22,8 @@ def print_state(state: StudyState, console: Console) -> None:
     console.print(line, highlight=False)
     console.print()
     _arms(state, console)
+    for about in looks_lines(state):
+        say(console, about)
     for kept, text in (("running", _running), ("failed", _failed)):
         mine = [run for run in state.runs if run.state == kept]
         if mine:
@@ -41,8 +43,29 @@ def _headline(state: StudyState) -> str:
         counts.append("asked to stop")
     if state.seconds_left and (state.count("running") or state.count("waiting")):
         left = "left" if state.count("running") else "of work left, one run at a time"
-        counts.append(f"about {digits.duration(state.seconds_left)} {left}")
+        most = "at most " if state.looks else ""
+        counts.append(f"{most}about {digits.duration(state.seconds_left)} {left}")
     return "   ".join(counts)
+
+
+def looks_lines(state: StudyState) -> list[str]:
+    """Of a study that adds seeds until it is decided: what was declared, and what each look has found."""
+    if not state.looks:
+        return []
+    from ablate.analysis.looks import declared  # with scipy, for which no other study has to wait
+    from ablate.analysis.sequential import Spending, look_levels
+
+    seeds = [look["seeds"] for look in state.looks]
+    spending: Spending = "pocock" if state.spending == "pocock" else "obrien_fleming"
+    lines = ["", declared(seeds, spending, look_levels(seeds, spending))]
+    for look in state.looks:
+        if look["made"]:
+            stops = [f"{arm} stopped ({verdict})" for arm, verdict in look["stops"].items()]
+            lines.append(f"look at {look['seeds']} seeds: {', '.join(stops) or 'nothing decided'}")
+    coming = next((look["seeds"] for look in state.looks if not look["made"]), None)
+    if coming is not None and (state.count("waiting") or state.count("running")):
+        lines.append(f"next look at {coming} seeds; runs and time are the most that may come, because variants stop")
+    return lines
 
 
 def _arms(state: StudyState, console: Console) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ablate.amount import END
-from ablate.report import attribution, budgets, digits, effects, examples, mediation
+from ablate.report import attribution, budgets, digits, effects, examples, mediation, variance
 from ablate.report.adequacy import adequacy_rows
 from ablate.report.imported import alarm_lines, looked_lines
-from ablate.report.view import Row, View, beats_what, floors_sentence, looked_differently, named
+from ablate.report.view import Row, View, beats_what, floors_sentence, interval_head, looked_differently, named
 
 _TEX = str.maketrans(
     {
@@ -52,9 +52,12 @@ def markdown(view: View) -> str:
         *_md_attribution(view),
         *_md_mediation(view),
         *_md_effects(view),
+        _md_table(variance.head(analysis), [tuple(map(_md, row)) for row in variance.rows(analysis)])
+        if analysis.variance
+        else "",
         "## Contrasts with the baseline",
         _md_table(
-            ("arm", "effect", "95 % interval", "seeds", "verdict", beats_what(view.metric), "Hedges g", "p"),
+            ("arm", "effect", interval_head(view), "seeds", "verdict", beats_what(view.metric), "Hedges g", "p"),
             [_md_row(row) for row in view.primary],
         ),
         f"Intervals: {view.method}; a placebo is judged by itself. p is adjusted for the variants."
@@ -82,6 +85,7 @@ def latex(view: View) -> str:
         " & ".join([_tex(row.arm.change), _tex_number(row.effect), _tex_interval(row), _tex_verdict(row)])
         for row in view.primary
     ]
+    head = _tex(interval_head(view).capitalize()).replace(r" \%", r"\,\%")
     return "\n".join(
         [
             r"% needs \usepackage{booktabs}",
@@ -91,7 +95,7 @@ def latex(view: View) -> str:
             rf"  \label{{tab:{''.join(c if c.isalnum() else '-' for c in view.analysis.study)}}}",
             r"  \begin{tabular}{lrrl}",
             r"    \toprule",
-            rf"    Change & Effect{_tex(f' ({view.metric.unit})' if view.metric.unit else '')} & 95\,\% interval & Verdict \\",
+            rf"    Change & Effect{_tex(f' ({view.metric.unit})' if view.metric.unit else '')} & {head} & Verdict \\",
             r"    \midrule",
             *(f"    {row} \\\\" for row in rows),
             r"    \bottomrule",
@@ -113,7 +117,7 @@ def _caption(view: View) -> str:
     )
     text = (
         f"Effect of each change on {view.metric.name} ({view.direction}): variant minus baseline, "
-        f"n = {len(analysis.seeds)} seeds; {view.method}; a placebo is judged by itself. "
+        f"n = {'at most ' if analysis.looks else ''}{len(analysis.seeds)} seeds; {view.method}; a placebo is judged by itself. "
         f"Smallest effect that matters: {analysis.smallest_effect:g}.{budget}"
     )
     if analysis.budgets is not None and analysis.budgets.unit != END:

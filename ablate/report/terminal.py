@@ -23,7 +23,8 @@ from ablate.report.imported import print_alarms, print_looked
 from ablate.report.mediation import print_mediation
 from ablate.report.pen import STYLES, columns, labelled, say, whole_line, widest, words
 from ablate.report.strips import scale, sparkline, strip
-from ablate.report.view import Row, View, level_name, looked_differently, make_view, named
+from ablate.report.variance import print_variance
+from ablate.report.view import Row, View, interval_head, level_name, looked_differently, make_view, named
 
 _STRIP = 15
 _SPARK = 18
@@ -38,6 +39,7 @@ def print_report(analysis: Analysis, folder: Path, console: Console) -> None:
     print_attribution(analysis, console)
     print_mediation(analysis, console)
     print_effects(analysis, console)
+    print_variance(analysis, console)
     name_width = _contrasts(view, console)
     _replays(view, console, name_width)
     console.print()
@@ -105,7 +107,7 @@ def _contrasts(view: View, console: Console) -> int:
     rows = view.primary
     names = [row.arm.change for row in rows] + list(view.replays)
     numbers = widest([row.effect for row in rows] + ["effect"]) + widest(
-        [row.interval for row in rows] + ["95 % interval"]
+        [row.interval for row in rows] + [interval_head(view)]
     )
     name_width = min(widest(names), max(12, console.width - numbers - _STRIP - _LEAST_VERDICT - 14), 28)
     strips = console.width >= name_width + numbers + _STRIP + _LEAST_VERDICT + 8
@@ -113,7 +115,7 @@ def _contrasts(view: View, console: Console) -> int:
     table.show_header = True
     table.add_column("", width=name_width, overflow="fold")
     table.add_column("effect", justify="right", no_wrap=True, header_style="dim")
-    table.add_column("95 % interval", justify="right", no_wrap=True, header_style="dim")
+    table.add_column(interval_head(view), justify="right", no_wrap=True, header_style="dim")
     if strips:
         table.add_column("seeds", no_wrap=True, header_style="dim", width=_STRIP)
     table.add_column("verdict", overflow="fold", header_style="dim")

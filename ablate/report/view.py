@@ -178,6 +178,11 @@ def direction(metric: MetricInfo) -> str:
     return "lower is better" if metric.lower_is_better else "higher is better"
 
 
+def interval_head(view: View) -> str:
+    """`95 % interval`; of a study with looks, whose intervals have the level of their look, `interval`."""
+    return "95 % interval" if view.analysis.looks is None else "interval"
+
+
 def beats_what(metric: MetricInfo) -> str:
     """What `Row.beats` is a share of: seeds in which the arm `beats baseline`, or is `above baseline`."""
     return "above baseline" if metric.lower_is_better is None else "beats baseline"
@@ -219,6 +224,8 @@ def _floor(floor: Floor, metric: MetricInfo) -> FloorView:
 
 
 def _heading(analysis: Analysis, arms: Sequence[ArmView]) -> str:
+    if (chance := analysis.variance) is not None:
+        return f"{chance.draws} {chance.streams[0]} × {chance.draws} {chance.streams[1]} draws of one config"
     placebos = sum(arm.kind == "placebo" for arm in arms)
     trained = sum(arm.kind not in ("placebo", "repeat", "observation") for arm in arms)
     axes = len({arm.axis for arm in arms if arm.kind == "observation"})
@@ -335,7 +342,7 @@ def _controls(analysis: Analysis, arms: Sequence[ArmView]) -> ControlsView:
     """held is about the variants that trained: an observation level is the baseline's own run, equal in everything."""
     words = {"isolate": "one variable", "match": "all else equal", "took effect": "took effect", "seeds": "seeds differ",
              "applied": "done as declared", "sessions": "in one piece"}  # fmt: skip
-    words["repeat"] = "same seed twice"
+    words |= {"repeat": "same seed twice", "crossed": "streams as drawn"}
     summary = []
     found = dict.fromkeys(["isolate", "match", "took effect", *(control.name for control in analysis.controls)])
     for name in found:

@@ -16,6 +16,7 @@ from ablate.record.values import Outcome, read_outcome, write_value
 from ablate.study.claims import Claims
 from ablate.study.shared import forget
 from ablate.study.sweep import read_plan
+from ablate.study.until import at_most
 
 _ASKED = Outcome(
     status="interrupted", reason="retry", sentence="it had ended, and `ablate retry` asked for it once more"
@@ -29,7 +30,7 @@ def again(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
     that was named begins anew, also where it had finished.
     Raises StudyError for a name that the plan does not have, and for a run that is going.
     """
-    plan = read_plan(folder)
+    plan = at_most(folder, read_plan(folder))
     arguments = _arguments(plan, folder)
     if not names:
         return [_name(run) for run in plan.runs if _has_failed(StudyDir(folder).run(run.arm, run.seed))], arguments

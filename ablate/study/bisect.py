@@ -190,6 +190,10 @@ def prepare(
     fixed = (*request.fixed, *title)
     made = replace(request, fixed=fixed, made=corners.axes())
     prepared = make_plan(composer, made, command=asked.command, facts=facts)
+    if prepared.plan.looks:
+        raise ConfigError(
+            "study.until=decided: shares add up only where every corner has every seed", "study.until=seeds"
+        )
     differ = ", ".join(f"{key} ({show(before)} -> {show(after)})" for key, (before, after) in found.items())
     question = (
         first["study"]["question"]

@@ -11,6 +11,7 @@ from ablate.study.leases import num_slots
 from ablate.study.planner import Prepared
 from ablate.study.shared import shareable
 from ablate.study.sweep import pending, settled
+from ablate.study.until import at_most
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,12 +23,14 @@ class Long:
     at_once: int
     hours: float
     limit: float
+    has_looks: bool = False
 
     @property
     def sentence(self) -> str:
         runs = f"{self.num_runs} run{'s' * (self.num_runs != 1)} to do, {self.at_once} at a time"
+        most = "at most " if self.has_looks else ""
         return (
-            f"{self.study} takes about {self.hours:.1f} hours ({runs}), "
+            f"{self.study} takes {most}about {self.hours:.1f} hours ({runs}), "
             f"and study.confirm_hours={self.limit:g} asks before more than that"
         )
 
@@ -51,6 +54,7 @@ def longer_than_allowed(prepared: Prepared, *, local: bool) -> Long | None:
     if limit is None:
         return None
     plan = settled(prepared.plan, folder, accept_code_change=settings["accept_code_change"])
+    plan = at_most(folder, plan)
     waiting = pending(plan, folder)
     free = shareable(plan, folder, waiting)
     waiting = [run for run in waiting if (run.arm, run.seed) not in free]
@@ -64,4 +68,11 @@ def longer_than_allowed(prepared: Prepared, *, local: bool) -> Long | None:
     if expected.seconds is None or expected.seconds <= 3600 * limit:
         return None
     hours = expected.seconds / 3600
-    return Long(study=plan.study, num_runs=len(waiting), at_once=expected.at_once, hours=hours, limit=limit)
+    return Long(
+        study=plan.study,
+        num_runs=len(waiting),
+        at_once=expected.at_once,
+        hours=hours,
+        limit=limit,
+        has_looks=bool(plan.looks),
+    )

@@ -73,11 +73,11 @@ def cross(
     pairs are asked for these are left out, with a note.
     """
     settings = make_config(base).study
-    if settings.design == "one_at_a_time":
+    if settings.design in ("one_at_a_time", "variance"):
         return None
     if request.made:
         raise AxisError(
-            f"study.design={settings.design}: `ablate bisect` has its own arms, the corners between the two configs",
+            f"study.design={settings.design}: `ablate bisect` and `ablate mediate` have their own arms",
             "leave it out",
         )
     swept = list(request.swept)

@@ -12,6 +12,7 @@ from ablate.study.planner import Prepared
 from ablate.study.prefix import saved_steps
 from ablate.study.shared import shareable
 from ablate.study.sweep import pending, settled
+from ablate.study.until import at_most
 
 Place = tuple[str, int]
 """(arm, seed) of a run."""
@@ -20,6 +21,7 @@ Place = tuple[str, int]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Forecast:
     """done: runs whose result lies there. shared: {run: the study that its result can be taken from}.
+    stopped: runs that no longer come, because a look has decided their variant.
     saved_steps: of runs that start from a sibling's checkpoint. may_save_steps: further ones; the first clipped step decides.
 
     costs: of one run, by arm; arms without an estimate are missing. seconds: of all that is to do, None where one is missing.
@@ -34,10 +36,12 @@ class Forecast:
     seconds: float | None = None
     basis: str = ""
     at_once: int = 1
+    stopped: frozenset[Place] = frozenset()
 
     def waiting(self, plan: Plan) -> list[Run]:
         """The runs that are still to be trained."""
-        return [run for run in plan.runs if (run.arm, run.seed) not in {*self.done, *self.shared}]
+        gone = {*self.done, *self.shared, *self.stopped}
+        return [run for run in plan.runs if (run.arm, run.seed) not in gone]
 
 
 def forecast(prepared: Prepared, *, measure: bool) -> Forecast:
@@ -47,6 +51,8 @@ def forecast(prepared: Prepared, *, measure: bool) -> Forecast:
     """
     folder, settings = prepared.folder, prepared.plan.baseline.config["study"]
     plan = settled(prepared.plan, folder, accept_code_change=settings["accept_code_change"])
+    every = {(run.arm, run.seed) for run in plan.runs}
+    plan = at_most(folder, plan)
     undone = pending(plan, folder)
     done = {(run.arm, run.seed) for run in plan.runs} - {(run.arm, run.seed) for run in undone}
     shared = {place: found.study for place, found in shareable(plan, folder, undone).items()}
@@ -56,6 +62,7 @@ def forecast(prepared: Prepared, *, measure: bool) -> Forecast:
         shared=shared,
         saved_steps=saved,
         may_save_steps=may_save,
+        stopped=frozenset(every - {(run.arm, run.seed) for run in plan.runs}),
     )
     slots = num_slots(settings["workers"], settings["slots_per_gpu"])
     expected = estimate(plan, known.waiting(plan), folder.parent, slots=slots, measure=measure)

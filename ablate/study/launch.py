@@ -32,6 +32,7 @@ from ablate.study.shared import has_result, holds_result
 from ablate.study.stopping import forget_stop, stop_request
 from ablate.study.sweep import check_writable, pending, read_plan
 from ablate.study.track import notice
+from ablate.study.until import course_in
 from ablate.study.workers import result_by_now, run_all
 
 SINGLE = "single"
@@ -48,13 +49,15 @@ def launch_local(composer: Composer, job_overrides: Sequence[Sequence[str]]) -> 
         return []
     config = make_config(jobs[0].config)
     study, folder = config.study, study_folder(jobs[0].config)
-    done, after = 0, dict[str, str]()
+    done, after, title = 0, dict[str, str](), study.name or SINGLE
     if StudyDir(folder).plan.exists():
         plan = read_plan(folder)
         done = len(plan.runs) - len(pending(plan, folder))
         after = siblings(plan)
+        if (course := course_in(folder, plan)) is not None and course.next is not None:
+            title = f"{title}, to the look at {course.next} seeds"
     _say_if_untracked(config.tracker)
-    return run_all(jobs, study, title=study.name or SINGLE, already_done=done, after=after)
+    return run_all(jobs, study, title=title, already_done=done, after=after)
 
 
 def _say_if_untracked(tracker: TrackerConfig) -> None:

@@ -15,10 +15,11 @@ from ablate.study.prefix import sharing
 def tidy(study: StudyDir, plan: Plan, seeds: Iterable[int]) -> None:
     """Remove what the baselines of these seeds have lent, where they have ended and every arm that shares has ended too, or
     goes on from a checkpoint of its own."""
-    arms = list(sharing(plan))
+    arms, planned = list(sharing(plan)), {(run.arm, run.seed) for run in plan.runs}
     for seed in seeds:
         lent = study.run(plan.baseline.name, seed).lent
-        if lent.exists() and all(_needs_none(study.run(arm, seed)) for arm in (plan.baseline.name, *arms)):
+        mine = [arm for arm in (plan.baseline.name, *arms) if (arm, seed) in planned]
+        if lent.exists() and all(_needs_none(study.run(arm, seed)) for arm in mine):
             shutil.rmtree(lent, ignore_errors=True)
 
 

@@ -11,11 +11,12 @@ from ablate.config import Config, make_config
 from ablate.control.isolate import isolate
 from ablate.design.axis import Axis, show
 from ablate.design.compose import OPEN, Composer, Request, override_text
+from ablate.design.crossed import check_alone, crossed
 from ablate.design.derive import Sizes, derive, shape_of
 from ablate.design.designs import REPLAYABLE, ad_hoc_axis, execution_order
 from ablate.design.leaves import leaves
 from ablate.design.plan import BASELINE, Arm, Plan, Run, config_digest, digest_by, request_digest
-from ablate.errors import AblateError, AxisError, nearest
+from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.interval import parse_interval
 from ablate.record.code import code_digest, code_files
 from ablate.record.digest import digest_of
@@ -58,7 +59,7 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
     facts: sizes of a config's data; None reads them from the data itself.
     Raises AxisError, ConfigError, DataError or ModelError; writes nothing.
     """
-    base = composer.compose(request.fixed)
+    request, base = with_streams(composer, request, composer.compose(request.fixed))
     axes, level_notes = _axes(composer, request, base)
     named = axes[: len(axes) - len(request.swept)]
     known = _cached(facts or _from_disk)
@@ -74,7 +75,13 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
     )
     axes = [*named, *_with_arms(axes[len(named) :], arms)]
     settings = make_config(base).study
-    seeds = tuple(range(settings.seeds))
+    seeds, looks = tuple(range(settings.most_seeds)), settings.planned_looks
+    if looks and not any(arm.kind not in ("placebo", "repeat", "observation") for arm in arms[1:]):
+        what = ", ".join(axis.name for axis in axes) or "the baseline alone"
+        raise ConfigError(
+            f"study.until=decided: {what} has no variant to decide about",
+            "axis=batch_size, or any other that trains differently; or study.until=seeds",
+        )
     sources = code_files({arm.config["task"]["target"] for arm in arms})
     code = code_digest(sources)
     training = {arm.name: arm for arm in arms if not arm.replayed}
@@ -100,6 +107,8 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
         command=command,
         notes=(*level_notes, *(crossing.notes if crossing else ()), *notes, *controls_notes),
         cells=crossing.cells.to_json() if crossing else None,
+        variance=None if (table := crossed(settings)) is None else table.to_json(),
+        until={"looks": list(looks), "spending": settings.spending} if looks else None,
     )
     plan = replace(plan, runs=baseline_first(plan))
     typed = {_name(draft): tuple(override_text(key, value) for key, value in draft.typed.items()) for draft in drafts}
@@ -108,6 +117,20 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
         folder=Path(settings.root) / safe_name(study),
         overrides={arm.name: (*fixed, *typed[arm.name]) for arm in arms},
     )
+
+
+def with_streams(composer: Composer, request: Request, base: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
+    """A request for a study of two streams of chance, with the arms that it needs; any other as it is."""
+    settings = make_config(base).study
+    table = crossed(settings)
+    if table is None:
+        return request, base
+    named = base["study"]["axes"] if request.axes is None else request.axes
+    check_alone([*named, *(axis.name for axis in request.made), *request.swept])
+    unsaid = {"name": "variance", "question": f"Which makes runs of one config differ: {' or '.join(table.names)}?"}
+    more = [override_text(f"study.{key}", text) for key, text in unsaid.items() if base["study"][key] is None]
+    request = replace(request, fixed=(*request.fixed, *more), made=table.axes())
+    return request, composer.compose(request.fixed)
 
 
 def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> tuple[list[Axis], list[str]]:

@@ -11,11 +11,13 @@ from typing import Any, Literal
 
 from ablate.design.plan import Plan, Run
 from ablate.errors import RecordError
+from ablate.record.looks import read_looks
 from ablate.record.rundir import RunDir, StudyDir, read_json
 from ablate.record.values import Manifest, read_manifest, read_outcome
 from ablate.study.claims import Claims, Owner
 from ablate.study.stopping import stop_request
 from ablate.study.sweep import is_done, read_plan
+from ablate.study.until import at_most
 
 State = Literal["done", "running", "failed", "waiting"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "waiting")
@@ -51,7 +53,9 @@ class RunState:
 class StudyState:
     """seconds_left: as many runs at a time as now; of one at a time where none is running. None: nothing has ended yet.
 
-    stopping: whether `ablate stop` has asked for its end. command: with which it goes on.
+    stopping: whether `ablate stop` has asked for its end. command: with which it goes on. looks: of a study that adds seeds
+    until its variants are decided, [{seeds, made, stops: {variant: verdict}}], and how they share the error rate; its runs and
+    the time are then the most that may come.
     """
 
     study: str
@@ -60,6 +64,8 @@ class StudyState:
     seconds_left: float | None = None
     stopping: bool = False
     command: str = ""
+    looks: list[dict[str, Any]] = field(default_factory=list)
+    spending: str = ""
 
     def count(self, state: State, arm: str | None = None) -> int:
         return sum(run.state == state and arm in (None, run.arm) for run in self.runs)
@@ -73,6 +79,8 @@ class StudyState:
 def study_state(folder: Path) -> StudyState:
     """Raises StudyError for a folder that holds no study."""
     plan, claims = read_plan(folder), Claims(folder.parent)
+    made = {look["seeds"]: look["stops"] for look in read_looks(folder, plan.looks, plan.digest)}
+    plan = at_most(folder, plan)
     order = {arm.name: number for number, arm in enumerate(plan.arms)}
     wanted = sorted(plan.runs, key=lambda run: (order[run.arm], run.seed))
     runs, took = [], []
@@ -89,6 +97,8 @@ def study_state(folder: Path) -> StudyState:
         seconds_left=_seconds_left(runs, took),
         stopping=stop_request(folder) is not None,
         command=plan.command,
+        looks=[{"seeds": n, "made": n in made, "stops": made.get(n, {})} for n in plan.looks],
+        spending=plan.spending,
     )
 
 

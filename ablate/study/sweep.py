@@ -24,6 +24,7 @@ from ablate.study.other_code import differs_in_code_alone, is_kept, with_code_ac
 from ablate.study.planner import Prepared
 from ablate.study.shared import has_result, said, take_all
 from ablate.study.stopping import forget_stop
+from ablate.study.until import MakeLook, stages
 
 Launch = Callable[[Sequence[Sequence[str]], int], Any]
 """Hydra's `Launcher.launch`: the overrides of every job, and the number of the first one."""
@@ -68,9 +69,14 @@ def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pl
     if before.digest == plan.digest or differs_in_code_alone(before, plan):
         return with_code_accepted(before, plan, folder, accept=accept_code_change, instead=instead)
     if next(study.runs(), None) is not None or _is_being_run(folder):
+        more = (
+            "; seeds are not added once a result was seen, but by a rule that was declared before: study.until=decided"
+            if len(before.seeds) != len(plan.seeds) and not (before.looks or plan.looks)
+            else ""
+        )
         raise StudyError(
             f"{folder} holds another study: {_first_difference(before, plan)}",
-            f"{instead} for a new one beside it, or remove {folder}",
+            f"{instead} for a new one beside it, or remove {folder}{more}",
         )
     return plan
 
@@ -94,6 +100,13 @@ def check_writable(folder: Path) -> None:
 
 
 def _first_difference(before: Plan, now: Plan) -> str:
+    if before.until != now.until:
+        looks = [", ".join(map(str, one.looks)) for one in (before, now)]
+        sides = [
+            f"at {when} seeds ({one.spending})" if when else "once, at the end,"
+            for when, one in zip(looks, (before, now), strict=True)
+        ]
+        return f"it is looked at {sides[0]} there and {sides[1].removesuffix(',')} now"
     for name, key in (
         ("study.seeds", "seeds"),
         ("study.metric", "metric"),
@@ -140,8 +153,11 @@ def is_done(plan: Plan, folder: Path, run: Run) -> bool:
     return has_result(place) and place.manifest.exists() and is_kept(plan, run, read_manifest(place))
 
 
-def run_study(prepared: Prepared, launch: Launch) -> Path:
-    """Freeze the plan and launch what is still to do. Several processes may run one study. Returns its folder."""
+def run_study(prepared: Prepared, launch: Launch, look: MakeLook | None = None) -> Path:
+    """Freeze the plan and launch what is still to do. Several processes may run one study. Returns its folder.
+
+    look: what the analysis finds, for a study that adds seeds until its variants are decided.
+    """
     folder, study = prepared.folder, prepared.plan.baseline.config["study"]
     check_writable(folder)
     try:
@@ -154,16 +170,18 @@ def run_study(prepared: Prepared, launch: Launch) -> Path:
         with claims.alone(f"plan.{folder.name}"):
             forget_stop(folder)
             plan = freeze(prepared.plan, folder, accept_code_change=study["accept_code_change"])
-            taken = take_all(plan, folder, pending(plan, folder))
             # Until the last run has ended the plan stays as it is.
             claims.forget_dead(f"{_OPEN}.*")
             claims.take(f"{_OPEN}.{folder.name}.{token_hex(4)}")
-        if taken:
-            print(f"{len(taken)} of {len(plan.runs)} runs are taken from {said(taken.values())}", flush=True)
-        waiting = pending(plan, folder)
-        if waiting:
-            launch([prepared.job(run) for run in waiting], 0)
-            tidy(StudyDir(folder), plan, plan.seeds)
+        for part in stages(plan, folder, claims, look, lambda part: list(pending(part, folder))):
+            with claims.alone(f"plan.{folder.name}"):
+                taken = take_all(plan, folder, pending(part, folder))
+            if taken:
+                print(f"{len(taken)} of {len(part.runs)} runs are taken from {said(taken.values())}", flush=True)
+            waiting = pending(part, folder)
+            if waiting:
+                launch([prepared.job(run) for run in waiting], 0)
+                tidy(StudyDir(folder), part, part.seeds)
         for run in plan.runs:  # an orphan may have finished what its killed study had taken
             claims.forget_dead(run.digest)
     return folder

@@ -1,0 +1,250 @@
+"""What a number of seeds can show: of a new study, by the spread that a pilot measured or that somebody assumes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from scipy import stats
+
+from ablate.analysis.adopt import Asked
+from ablate.analysis.blocked_power import (
+    CHANCE,
+    detectable_effect,
+    detection_chance,
+    equivalence_chance,
+    residual_sd,
+    seeds_to_decide,
+)
+from ablate.analysis.decide import LEVEL
+from ablate.analysis.study import analyse
+from ablate.analysis.values import Analysis, Contrast
+from ablate.analysis.words import counted
+from ablate.errors import ConfigError, StudyError, nearest
+from ablate.record.rundir import StudyDir
+
+SEEDS = (3, 5, 8, 10, 15, 20)
+_MOST = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What was asked. sd: of single runs, and rho: their correlation between arms over seeds, both assumed; None to measure
+    them. effect: the smallest that matters. chance: with which an effect is to be found. level: of the intervals."""
+
+    metric: str | None = None
+    sd: float | None = None
+    rho: float | None = None
+    variants: int | None = None
+    effect: float | None = None
+    seeds: tuple[int, ...] = SEEDS
+    chance: float = CHANCE
+    level: float = LEVEL
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spread:
+    """What runs differ by. sd: residual, of a run after arm and seed are taken out. df: that it was measured with, 0 for an
+    assumed one. low, high: its 95 % interval (chi-square). rho: None where none was measured or assumed. basis: in words."""
+
+    sd: float
+    rho: float | None
+    basis: str
+    df: int = 0
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AtSeeds:
+    """With so many seeds. detectable: smallest true effect that is found with the wanted chance. finds: chance of finding the
+    effect that matters; equals: chance of `no effect` where there is none; both None where no effect was said to matter."""
+
+    seeds: int
+    detectable: float
+    finds: float | None
+    equals: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Power:
+    """needed: seeds that decide: they find an effect that matters, and say `no effect` where there is none, each with the
+    wanted chance; needed_low, needed_high: the same at the ends of the sd's interval. None: above a thousand, or not asked."""
+
+    metric: str
+    unit: str
+    variants: int
+    effect: float | None
+    chance: float
+    level: float
+    spread: Spread
+    rows: tuple[AtSeeds, ...]
+    needed: int | None
+    needed_low: int | None
+    needed_high: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def power(folder: Path | None, wanted: Wanted) -> Power:
+    """From a pilot's folder, or from what is assumed. Raises ConfigError for what cannot be, StudyError for a pilot that does
+    not say it."""
+    _check(folder, wanted)
+    if folder is None:
+        assert wanted.sd is not None
+        rho, variants = wanted.rho or 0.0, wanted.variants or 1
+        said = "" if wanted.rho is not None else ", because none was said: as if pairing by seed gained nothing"
+        basis = f"assumed: runs of sd {wanted.sd:g}, correlated by {rho:g} over seeds{said}"
+        spread = Spread(sd=residual_sd(wanted.sd, rho), rho=rho, basis=basis)
+        return _power(wanted, spread, metric=wanted.metric or "", unit="", variants=variants, effect=wanted.effect)
+    analysis = analyse(folder) if StudyDir(folder).plan.exists() else analyse(folder, Asked(metric=wanted.metric))
+    metric = wanted.metric or analysis.metric
+    info = next((one for one in analysis.metrics if one.name == metric), None)
+    if info is None:
+        known = [one.name for one in analysis.metrics]
+        raise ConfigError(f"--metric {metric}: {folder} has no outcome of that name", nearest(metric, known))
+    effect = wanted.effect or (analysis.smallest_effect if metric == analysis.metric else None)
+    variants = wanted.variants or _num_variants(analysis)
+    spread = _measured(folder, analysis, metric, wanted)
+    return _power(wanted, spread, metric=metric, unit=info.unit, variants=variants, effect=effect)
+
+
+def _power(wanted: Wanted, spread: Spread, *, metric: str, unit: str, variants: int, effect: float | None) -> Power:
+    sd, chance, level = spread.sd, wanted.chance, wanted.level
+
+    def needed(sd: float | None) -> int | None:
+        return None if effect is None or sd is None else seeds_to_decide(sd, effect, variants, chance, level)
+
+    rows = (
+        AtSeeds(
+            seeds=seeds,
+            detectable=detectable_effect(seeds, variants, sd, chance, level),
+            finds=None if effect is None else detection_chance(seeds, variants, effect, sd, level),
+            equals=None if effect is None else equivalence_chance(seeds, variants, effect, sd, level),
+        )
+        for seeds in sorted(set(wanted.seeds))
+    )
+    return Power(
+        metric=metric,
+        unit=unit,
+        variants=variants,
+        effect=effect,
+        chance=chance,
+        level=level,
+        spread=spread,
+        rows=tuple(rows),
+        needed=needed(sd),
+        needed_low=needed(spread.low),
+        needed_high=needed(spread.high),
+    )
+
+
+def sd_interval(sd: float, df: int, level: float = 0.95) -> tuple[float, float]:
+    """Where the true sd lies, by the chi-square distribution of its estimate with so many degrees of freedom."""
+    tail = (1 - level) / 2
+    return sd * math.sqrt(df / float(stats.chi2.isf(tail, df))), sd * math.sqrt(df / float(stats.chi2.ppf(tail, df)))
+
+
+def _measured(folder: Path, analysis: Analysis, metric: str, wanted: Wanted) -> Spread:
+    """The residual that the study's contrasts rest on; of a study with the baseline alone, its spread over seeds."""
+    mine = [one for one in analysis.contrasts if one.metric == metric and one.verdict != "none"]
+    known = [one for one in mine if one.residual_sd and one.df]
+    if known and wanted.rho is not None:
+        raise ConfigError(
+            f"--rho {wanted.rho:g}: {folder} has several arms, and their correlation is in the residual that it measured",
+            f"ablate power {folder}, or assume both: ablate power --sd 0.02 --rho {wanted.rho:g}",
+        )
+    if known:
+        one = _speaking(known)
+        assert one.residual_sd is not None
+        how = "of all arms together" if one.method == "seed-blocked" else f"of {one.arm} and the baseline"
+        basis = f"measured in {folder}: the residual {how}, {counted(one.df, 'degree')} of freedom"
+        return _spread(one.residual_sd, one.df, one.rho, basis)
+    if mine and any(len(one.seeds) > 1 for one in mine):
+        raise StudyError(
+            f"{folder}: every difference in {metric} is the same in all seeds, and without spread nothing can be planned",
+            "--metric <an outcome that varies>, or --sd <one run's standard deviation>",
+        )
+    values = [run.values.get(metric) for run in analysis.runs if run.arm == analysis.arms[0]["name"]]
+    found = [value for value in values if value is not None and math.isfinite(value)]
+    if len(found) < 2:
+        have = counted(len(found), "seed") if found else "no finished run"
+        raise StudyError(
+            f"{folder} has {have} with a value of {metric} in its baseline, and a spread needs two seeds at least",
+            f"run it with study.seeds=3 or more, or assume one: ablate power --sd 0.02 --rho {wanted.rho or 0.5:g}",
+        )
+    mean = math.fsum(found) / len(found)
+    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in found) / (len(found) - 1))
+    if not sd > 1e-13 * abs(mean):
+        raise StudyError(
+            f"{folder}: all {len(found)} runs of the baseline have the same {metric}; nothing can be planned without spread",
+            "--metric <an outcome that varies>, or --sd <one run's standard deviation>",
+        )
+    rho = wanted.rho or 0.0
+    said = f"assumed to correlate by {rho:g} with another arm's" + ("" if wanted.rho is not None else " (--rho)")
+    basis = f"measured in {folder}: sd of {len(found)} runs of the baseline alone, {said}"
+    return _spread(residual_sd(sd, rho), len(found) - 1, rho, basis)
+
+
+def _speaking(known: Sequence[Contrast]) -> Contrast:
+    """The one whose residual is the study's: the pooled one; where every arm stands by itself, the widest, to be careful."""
+    pooled = [one for one in known if one.method == "seed-blocked"]
+    alone = [one for one in known if one.family == max(one.family for one in known)]
+    return (pooled or sorted(alone, key=lambda one: -(one.residual_sd or 0.0)))[0]
+
+
+def _spread(sd: float, df: int, rho: float | None, basis: str) -> Spread:
+    low, high = sd_interval(sd, df)
+    return Spread(sd=sd, rho=rho, basis=basis, df=df, low=low, high=high)
+
+
+def _num_variants(analysis: Analysis) -> int:
+    """As many as the pilot has; its controls are none."""
+    kinds = [arm["kind"] for arm in analysis.arms[1:]]
+    return max(1, sum(kind not in ("placebo", "repeat", "observation") for kind in kinds))
+
+
+def _check(folder: Path | None, wanted: Wanted) -> None:
+    assumed = "ablate power --sd 0.02 --rho 0.5 --variants 4 --effect 0.01"
+    if folder is None and wanted.sd is None:
+        raise ConfigError(
+            "neither a pilot nor an assumption: the spread of runs has to come from somewhere",
+            f"ablate power runs/<study>, or {assumed}",
+        )
+    if folder is not None and wanted.sd is not None:
+        raise ConfigError(
+            f"{folder} and --sd {wanted.sd:g}: the spread is either measured or assumed",
+            f"ablate power {folder}, or {assumed}",
+        )
+    _positive("--sd", wanted.sd, "a run's standard deviation, above 0", "--sd 0.02")
+    _positive("--effect", wanted.effect, "the smallest effect that matters, above 0", "--effect 0.01")
+    if wanted.variants is not None and not 1 <= wanted.variants <= _MOST:
+        raise ConfigError(f"--variants {wanted.variants}: expected 1 to {_MOST:,}", "--variants 4")
+    for option, share in (("--chance", wanted.chance), ("--level", wanted.level)):
+        if not 0 < share < 1:
+            fix = (
+                f"{option} {share / 100:g}"
+                if 1 < share < 100
+                else f"{option} 0.{'8' if option == '--chance' else '95'}"
+            )
+            raise ConfigError(f"{option} {share:g}: expected a share above 0 and below 1", fix)
+    strange = next((number for number in wanted.seeds if not 2 <= number <= _MOST), None)
+    if strange is not None or not wanted.seeds:
+        found = "" if strange is None else f" {strange}"
+        raise ConfigError(f"--seeds{found}: expected numbers of seeds from 2 to {_MOST:,}", "--seeds 3,5,8,10")
+    variants = wanted.variants or 1
+    if wanted.rho is not None and not -1 / variants <= wanted.rho < 1:
+        raise ConfigError(
+            f"--rho {wanted.rho:g}: the baseline and {counted(variants, 'variant')} can correlate by {-1 / variants:.2g} "
+            "at least, and by less than 1",
+            "--rho 0.5",
+        )
+
+
+def _positive(option: str, value: float | None, expected: str, fix: str) -> None:
+    if value is not None and not 0 < value < math.inf:
+        raise ConfigError(f"{option} {value:g}: expected {expected}", fix)

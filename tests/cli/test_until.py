@@ -1,0 +1,90 @@
+"""`study.until=decided` as it is typed: what is refused, and what `ablate plan` and `ablate status` say of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ablate.config import StudyConfig
+from ablate.errors import ConfigError
+from ablate.record.values import Outcome
+
+DECIDED = ("axis=batch_size", "study.until=decided")
+
+
+@pytest.mark.parametrize(
+    ("typed", "says", "fix"),
+    [
+        (("study.until=decide",), "study.until='decide' is not one of seeds, decided", "study.until=seeds"),
+        (
+            (*DECIDED, "study.looks=[8,5]"),
+            "study.looks=[8,5]: expected ascending numbers of seeds",
+            "study.looks=[5,8]",
+        ),
+        ((*DECIDED, "study.looks=[5,5,8]"), "expected ascending numbers of seeds", "study.looks=[5,8]"),
+        ((*DECIDED, "study.looks=[1,5]"), "each from 2 to 1,000", "study.looks=[5]"),
+        (
+            ("axis=batch_size", "study.looks=[5,8]"),
+            "study.looks=[5,8] without study.until=decided",
+            "study.until=decided",
+        ),
+        ((*DECIDED, "study.spending=pococ"), "study.spending='pococ' is not one of obrien_fleming, pocock", "obrien"),
+        ((*DECIDED, "study.seeds=20", "study.looks=[5,8]"), "the looks say how many seeds are run", "study.seeds=5"),
+        ((*DECIDED, "study.seeds=1"), "a look needs two seeds at least", "study.looks=[5,8,12]"),
+        (
+            ("axis=placebo", "study.until=decided"),
+            "study.until=decided: placebo has no variant to decide about",
+            "axis=",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_to_type(ablate, runs, typed, says, fix):
+    code, _, err = ablate("-m", *typed)
+    assert code == 2
+    assert says in err
+    assert fix in err.partition("fix:")[2]
+    assert runs.jobs == []
+
+
+def test_a_bisect_needs_every_seed_of_every_corner(ablate, runs):
+    code, _, err = ablate("bisect", "", "data.batch_size=64 optim.lr=1e-4", "study.until=decided")
+    assert code == 2
+    assert "shares add up only where every corner has every seed" in err
+    assert "study.until=seeds" in err
+
+
+def test_looks_that_nobody_named_follow_from_the_seeds():
+    assert StudyConfig(until="decided").planned_looks == (5, 8, 12)
+    assert StudyConfig(until="decided", seeds=3).planned_looks == (3, 5, 8)
+    assert StudyConfig(until="decided", looks=[4, 9]).most_seeds == 9
+    assert StudyConfig().planned_looks == ()
+    with pytest.raises(ConfigError, match="ascending numbers of seeds"):
+        StudyConfig(until="decided", looks=[True, 5])  # type: ignore[list-item]
+
+
+def test_a_plan_says_its_looks_and_that_time_is_a_bound(ablate, runs, here, monkeypatch):
+    from ablate.study.pace import Pace
+
+    pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, at_once=2)
+    monkeypatch.setattr("ablate.study.timing.timed", lambda config, *, at_once: (pace, 5.0))
+    code, out, _ = ablate("plan", *DECIDED)
+    said = " ".join(out.split())
+    assert code == 0
+    assert "at most 12 seeds" in said
+    assert "looks at 5, 8 and 12 (O'Brien-Fleming), with intervals of 99.9" in said
+    assert "time at most, if no variant is decided before the last look" in said
+    assert "at each look's level" in said
+    assert max(map(len, out.splitlines())) <= 80
+    assert not list(here.iterdir())
+
+
+def test_a_study_begins_with_the_first_look_and_waits_for_it(ablate, runs, here):
+    """The made-up runs leave no record that could be read, so nothing is decided; the first part is what was launched."""
+    runs.fate = lambda job: Outcome(status="failed", reason="x", sentence="made up to fail")
+    code, out, _ = ablate("-m", *DECIDED, "study.looks=[2,3]")
+    assert code == 0
+    assert sorted(runs.names) == ["baseline/0", "baseline/1", "batch_size=64/0", "batch_size=64/1"]
+    assert "the look at 2 seeds waits for 4 runs; failed: " in out
+    code, out, _ = ablate("status", "runs/batch_size")
+    said = " ".join(out.split())
+    assert "at most 3 seeds; looks at 2 and 3" in said
+    assert "next look at 2 seeds; runs and time are the most that may come" in said

@@ -1,0 +1,69 @@
+"""How a study that adds seeds looks: on the page, in a terminal, and in the tables of a paper."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ablate.analysis.study import analyse, look_at
+from ablate.record.looks import write_look
+from ablate.record.rundir import StudyDir, write_json
+from ablate.report.build import build_report
+from ablate.report.looks import looks_section
+from ablate.report.terminal import print_report
+from tests.synthetic import write_study
+
+ARMS = ("batch_size=64", "learning_rate=0.0001")
+EFFECTS = {"batch_size=64": 0.5, "learning_rate=0.0001": 0.0}
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    folder = tmp_path / "top"
+    plan = write_study(folder, arms=ARMS, seeds=4, effects=EFFECTS, smallest_effect=1e-4)
+    plan = replace(plan, until={"looks": [3, 4], "spending": "pocock"})
+    write_json(StudyDir(folder).plan, plan.to_json() | {"digest": plan.digest})
+    return folder
+
+
+def terminal(folder: Path, width: int = 80) -> str:
+    text = io.StringIO()
+    print_report(analyse(folder), folder, Console(file=text, width=width))
+    return text.getvalue()
+
+
+def test_before_the_first_look_there_is_no_table_of_effects(study: Path) -> None:
+    text = " ".join(terminal(study).split())
+    assert "No verdict yet: the first look is at 3 seeds" in text
+    assert "hurts" not in text
+    build_report(study)
+    assert "not made yet" in (study / "report.html").read_text()
+
+
+def test_levels_are_those_of_the_looks_everywhere(study: Path) -> None:
+    found = look_at(study)
+    write_look(study, found)
+    analysis = build_report(study)
+    text = terminal(study)
+    assert max(len(line) for line in text.splitlines() if not line.startswith("page ")) <= 80
+    assert "STOPPED AT 3 SEEDS" in " ".join(text.split())
+    shown = f"{100 * found['level']:.1f} % interval"
+    for name in ("report.md", "report.html"):
+        whole = (study / name).read_text()
+        assert "95 % interval" not in whole, name
+        assert shown in whole, name
+    assert "95" not in (study / "table.tex").read_text().partition("tabular")[2].partition("midrule")[0]
+    section = str(looks_section(analysis))
+    assert "batch_size=64: hurts" in section
+    assert "not made yet" in section
+
+
+def test_a_plain_study_has_no_such_section(tmp_path: Path) -> None:
+    write_study(tmp_path / "plain")
+    assert looks_section(build_report(tmp_path / "plain")) is None
+    assert "95 % interval" in (tmp_path / "plain" / "report.md").read_text()
+    assert r"95\,\% interval" in (tmp_path / "plain" / "table.tex").read_text()
