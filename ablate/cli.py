@@ -31,19 +31,16 @@ ablate: which single variable caused the difference?
   ablate [key=value ...]                      one run of the base config
   ablate -m axis=batch_size,dropout           a study: the baseline and every level of each axis, x seeds
   ablate -m data.batch_size=8,64              the same for any key
-  ablate -m axis=batch_size,dropout study.design=factorial
-                                              every combination: do they interact? also fractional, pairs
+  ablate -m axis=a,b study.design=factorial   every combination: do they interact? also fractional, pairs
   ablate -m study=reference                   the reference study
 
   ablate plan axis=batch_size study.seeds=5   what would run, what is done, what is free, how long; runs nothing
   ablate power runs/pilot                     how many seeds? also from an assumed --sd, --rho and --effect
   ablate report runs/reference                make tables and page anew
   ablate import baseline=out/a large=out/b    read runs made elsewhere (Trainer, W&B, TensorBoard, CSV)
-  ablate replay runs/reference observe.eval_every='256 samples'
-                                              what would I have seen at this cadence? without one: at each?
+  ablate replay runs/reference                what would I have seen at another cadence?
   ablate bisect a.yaml b.yaml study.seeds=5   how much of the difference does each key that differs make?
-  ablate mediate data.batch_size=8,64 --through grad_noise
-                                              does it act through the gradient's noise? holds that, and looks
+  ablate mediate KEY=a,b --through grad_noise does it act through the gradient's noise? holds that, and looks
   ablate status runs/reference                how far it is; `ablate stop` ends it on every machine, to go on later
   ablate retry runs/reference                 do its failed runs again, and go on
   ablate axes                                 the standard ablations, one line each

@@ -90,14 +90,14 @@ def test_plan_says_what_would_run_and_runs_nothing(ablate, runs, here):
 
 
 def test_json_is_all_that_stands_on_the_output(ablate, runs, here, monkeypatch):
-    def conclude(folder: Path, *, as_json: bool = False) -> int:
-        print(json.dumps({"folder": str(folder), "as_json": as_json}))
+    def conclude(folder: Path, *, show: str = "") -> int:
+        print(json.dumps({"folder": str(folder), "show": show}))
         return 0
 
     monkeypatch.setattr("ablate.cli.conclude", conclude)
     runs.fate = lambda job: print("how far it is") or Outcome(status="finished", step=1)
     code, out, err = ablate("bisect", *TWO, "study.seeds=1", "--json")
-    assert (code, json.loads(out)) == (0, {"folder": "runs/bisect-batch_size+train_ratio", "as_json": True})
+    assert (code, json.loads(out)) == (0, {"folder": "runs/bisect-batch_size+train_ratio", "show": "print_shares_json"})
     assert "how far it is" in err
 
 

@@ -76,7 +76,7 @@ def test_a_word_that_is_no_design_names_the_nearest(ablate, here):
 def test_bisect_has_its_own_arms(ablate, runs, here):
     code, _, err = ablate("bisect", "", "data.batch_size=64 optim.lr=1e-4", "study.design=factorial")
     assert code == 2
-    assert "study.design=factorial: `ablate bisect` has its own arms, the corners between the two configs" in err
+    assert "study.design=factorial: `ablate bisect` and `ablate mediate` have their own arms" in err
     assert not (here / "runs").exists()
 
 

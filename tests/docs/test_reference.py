@@ -131,7 +131,7 @@ def test_links_between_the_pages_lead_somewhere(repo: Path) -> None:
 
 def test_readme_is_short_and_names_only_targets_and_axes_that_exist(repo: Path) -> None:
     text = (repo / "README.md").read_text(encoding="utf-8")
-    assert len(text.splitlines()) < 160
+    assert len(text.splitlines()) < 200
     targets = re.findall(r"^([a-z-]+):", (repo / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for target in re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE):
         assert target in targets or target == "ablate"
