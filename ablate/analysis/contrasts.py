@@ -112,7 +112,11 @@ def contrast(
         verdict="undecided" if withdrawn else verdict,
         # No number of seeds lifts an effect above the floor or beyond the placebo; nothing measured, none known.
         seeds_needed=judgement.seeds_needed if verdict == "undecided" and judgement.low is not None else None,
-        labels=(*judgement.labels, *_labels(question, len(seeds)), *([withdrawn] if withdrawn else [])),
+        labels=(
+            *(label for label in judgement.labels if not (withdrawn and label == BY_STEPS)),
+            *_labels(question, len(seeds)),
+            *([withdrawn] if withdrawn else []),
+        ),
         sentence=_sentence(question, found, "undecided" if withdrawn else verdict, withdrawn, left, right),
         floor=question.floor,
         bundle=question.bundle,

@@ -1,7 +1,8 @@
 """The decision rule of a table of variants against one baseline, for one study or for thousands at once.
 
     pooled      seed-blocked model, Dunnett's simultaneous interval over all variants
-    steps       of the variants that are left once others are decided, with the smaller critical value of the fewer comparisons
+    steps       from five pairs on: of the variants that are left once others are decided, with the smaller critical value of
+                the fewer comparisons
     own         the variant's own paired t, which must agree at a lenient level
     fallback    variants that the variance guard sets aside: own paired t alone, Holm over the whole table
 
@@ -109,9 +110,8 @@ def decide(
     pooled_differs = np.abs(effects) > half
     pooled_within = np.abs(effects) + inner_half < limit
     agrees = alone | _own_differs(own, effects)
-    differs = _step_down(
-        pooled_differs & agrees, agrees & ~alone, np.abs(effects) / pool.errors, level, pool.df, layout
-    )
+    may = agrees & ~alone & (own.pairs >= ENOUGH_SEEDS)
+    differs = _step_down(pooled_differs & agrees, may, np.abs(effects) / pool.errors, level, pool.df, layout)
     return Decisions(
         effects=effects,
         errors=np.where(alone, own.errors, pool.errors),

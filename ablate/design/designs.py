@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, get_args
 
 from ablate.design.axis import RULES, Axis, Kind, show
@@ -164,6 +164,23 @@ def ad_hoc_axis(key: str, levels: Sequence[Any], known: Iterable[Axis]) -> Axis:
         levels=tuple(levels),
         accepts=(*DERIVED, *SPENT, *items),
     )
+
+
+_OF_A_STEP = ("data.batch_size", "loop.accumulate")
+_STEPS = ("total_steps", "warmup_steps", "schedule_steps")
+_SAMPLES = ("samples_seen", "epochs", "evaluations", *SPENT)
+
+
+def at_equal_steps(axis: Axis) -> Axis:
+    """The axis under a budget in steps. One that changes the samples of a step is declared for a budget in samples, which
+    holds the samples and lets the number of steps change; under one in steps it is the other way round."""
+    if not set(axis.moves) & set(_OF_A_STEP):
+        return axis
+    accepts = [word for word in axis.accepts if word not in _STEPS]
+    accepts += [word for word in _SAMPLES if word not in accepts]
+    holds = [word for word in axis.holds if word not in _SAMPLES]
+    holds += [word for word in _STEPS if word in axis.accepts]
+    return replace(axis, accepts=tuple(accepts), holds=tuple(holds))
 
 
 REPLAYABLE = ("observe.eval_every", "observe.log_every")

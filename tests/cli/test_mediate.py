@@ -41,6 +41,15 @@ def test_the_larger_batch_is_given_the_noise_of_the_smaller(ablate, runs, here):
     assert runs.names == []
 
 
+def test_at_equal_updates_the_larger_batch_holds_the_steps(ablate, runs, here):
+    code, _, err = ablate("mediate", BATCH, "--through", "grad_noise", "loop.budget='4 steps'", "study.seeds=1")
+    assert (code, err) == (0, "")
+    plan = plan_in(here / "runs" / "mediate-batch_size-grad_noise")
+    assert [arm.derived["total_steps"] for arm in plan.arms] == [4, 4, 4]
+    assert [arm.derived["samples_seen"] for arm in plan.arms] == [32, 256, 256]
+    assert "total_steps" in plan.axis("batch_size=64").holds
+
+
 def test_from_the_larger_to_the_smaller_the_baseline_is_made_noisier(ablate, runs, here):
     assert (
         ablate("mediate", "data.batch_size=64,8", "--through", "grad_noise", "study.seeds=1", "study.name=down")[0] == 0

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ablate.design.axis import Axis
-from ablate.design.designs import ad_hoc_axis, execution_order
+from ablate.design.designs import ad_hoc_axis, at_equal_steps, execution_order
 
 ARMS = st.lists(st.sampled_from("abcdefgh"), min_size=1, unique=True)
 
@@ -57,3 +58,20 @@ def test_a_swept_key_without_an_axis_accepts_what_such_a_key_brings():
     assert "init" in ad_hoc_axis("model.name", ("x",), []).accepts
     assert "init" not in ad_hoc_axis("model.dropout", (0.0,), []).accepts
     assert ad_hoc_axis("observe.log_every", ("10 steps",), []).kind == "observation"
+
+
+def test_under_a_budget_in_steps_a_larger_batch_holds_the_steps_and_changes_the_samples() -> None:
+    axis = Axis(
+        name="batch_size",
+        question="?",
+        kind="training",
+        moves=("data.batch_size",),
+        levels=(64,),
+        accepts=("total_steps", "warmup_steps", "effective_batch"),
+        holds=("samples_seen", "epochs", "tokens_seen", "init"),
+    )
+    found = at_equal_steps(axis)
+    assert {"total_steps", "warmup_steps", "init"} == set(found.holds)
+    assert {"effective_batch", "samples_seen", "epochs", "tokens_seen", "flops", "evaluations"} == set(found.accepts)
+    other = replace(axis, moves=("optim.lr",))
+    assert at_equal_steps(other) == other
