@@ -110,17 +110,25 @@ def part(name: str, own: Values, whole: Values, level: float) -> Part:
 
 
 def verdict(total: float, left: Part, through: Part, smallest_effect: float) -> str:
-    """What follows from the two intervals; `undecided` rather than a claim that one of them does not bear."""
+    """What follows from the two intervals; `undecided` rather than a claim that one of them does not bear.
+
+    A part that is proven to be smaller than what matters comes first: it is none, be it told from 0 or not.
+    """
     sign = 1.0 if total > 0 else -1.0
     goes, stays = _side(through) * sign, _side(left) * sign
+    little, rest = _inside(through, smallest_effect), _inside(left, smallest_effect)
+    if stays > 0 and little and not rest:
+        return "none"
+    if goes > 0 and rest and not little:
+        return "all"
     if goes < 0:
         return "against"
     if goes and stays:
         return "part" if stays > 0 else "beyond"
     if goes:
-        return "all" if _inside(left, smallest_effect) else "some or all"
+        return "all" if rest else "some or all"
     if stays > 0:
-        return "none" if _inside(through, smallest_effect) else "not all"
+        return "none" if little else "not all"
     return "undecided"
 
 

@@ -13,6 +13,7 @@ from scipy import stats
 from ablate.analysis.mediated import HeldEffect, Mediated
 from ablate.analysis.mediation import mediated, part, said, verdict
 from ablate.analysis.readings import RunFiles
+from ablate.analysis.shares import Part
 from ablate.analysis.values import Control, Floor, MetricInfo, RunReading
 from ablate.design.mediation import Held, Mediation
 from ablate.design.plan import Plan
@@ -318,3 +319,18 @@ def test_a_cause_that_is_there_is_found() -> None:
     found = claims(12.0, 6.0, seeds=5, studies=400, spread=(1.0, 1.0, 1.0))
     assert found["part"] > 0.9
     assert claims(12.0, 12.0, seeds=5, studies=400, spread=(1.0, 1.0, 1.0)).get("undecided", 0.0) < 0.02
+
+
+def test_what_is_smaller_than_what_matters_is_none_of_it_though_it_is_told_from_0() -> None:
+    """The reference case: total 0.125, left 0.129, and what goes through -0.0035 (-0.0061 to -0.0009) with 0.01 to matter."""
+
+    def between(effect: float, low: float, high: float) -> Part:
+        return Part(name="", effect=effect, low=low, high=high, share=None, share_low=None, share_high=None)
+
+    left, through = between(0.129, 0.084, 0.174), between(-0.0035, -0.0061, -0.0009)
+    assert verdict(0.125, left, through, 0.01) == "none"
+    assert verdict(0.125, left, through, 0.005) == "against"
+    assert verdict(0.125, between(0.004, 0.001, 0.007), between(0.121, 0.09, 0.15), 0.01) == "all"
+    assert verdict(0.125, between(0.004, 0.001, 0.007), between(0.121, 0.09, 0.15), 0.005) == "part"
+    # A total that hardly matters has two parts that do not: then only what is told from 0 counts.
+    assert verdict(0.008, between(0.004, 0.001, 0.007), between(0.004, 0.001, 0.007), 0.01) == "part"
