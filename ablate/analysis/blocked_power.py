@@ -61,6 +61,7 @@ def detectable_effect(seeds: int, variants: int, sd: float, chance: float = CHAN
     return float(optimize.brentq(missing, 0.0, most, xtol=1e-6)) * sd
 
 
+@lru_cache(maxsize=4096)  # variants that are judged together ask alike
 def seeds_to_decide(
     sd: float, margin: float, variants: int, chance: float = CHANCE, level: float = LEVEL
 ) -> int | None:
@@ -84,6 +85,7 @@ def seeds_to_decide(
     return low
 
 
+@lru_cache(maxsize=4096)
 def _limits(
     seeds: int, variants: int, level: float, claim: Literal["difference", "equivalence"]
 ) -> tuple[tuple[float, int], ...]:

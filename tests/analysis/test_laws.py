@@ -53,7 +53,7 @@ def same(left: Table, right: Table) -> bool:
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(seeded)
 def test_the_order_of_arms_and_seeds_changes_nothing(rng: np.random.Generator) -> None:
     values = drawn(rng)
@@ -84,7 +84,7 @@ def test_what_arms_and_seeds_are_called_changes_nothing(rng: np.random.Generator
     assert plain == told([f"{9 - k}" for k in range(count)], (1000 - np.arange(runs)).tolist())
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(seeded)
 def test_a_turned_sign_mirrors_effects_and_verdicts(rng: np.random.Generator) -> None:
     values = drawn(rng)
@@ -98,7 +98,7 @@ def test_a_turned_sign_mirrors_effects_and_verdicts(rng: np.random.Generator) ->
             assert figures(b, ("p_value", "step_p")) == pytest.approx(figures(a, ("p_value", "step_p")))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(seeded, st.sampled_from([1e-6, 0.25, 3.0, 1e5]), st.sampled_from([-7.0, 0.0, 1000.0]))
 def test_another_unit_scales_the_effects_and_leaves_the_verdicts(
     rng: np.random.Generator, factor: float, shift: float
@@ -110,7 +110,7 @@ def test_another_unit_scales_the_effects_and_leaves_the_verdicts(
         assert figures(b, IN_UNIT) == pytest.approx([factor * x for x in figures(a, IN_UNIT)], rel=1e-6)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(seeded)
 def test_what_a_whole_seed_has_in_common_changes_nothing(rng: np.random.Generator) -> None:
     values = drawn(rng)
@@ -151,7 +151,7 @@ def test_by_steps_is_the_closed_test_of_all_families(rng: np.random.Generator) -
         assert closed - 1e-9 <= one.step_p <= max(one.p_value, closed) + 1e-9
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(seeded, st.floats(0.01, 3), st.floats(1, 3))
 def test_a_wider_margin_never_makes_no_effect_harder(rng: np.random.Generator, margin: float, factor: float) -> None:
     values = drawn(rng)
@@ -176,7 +176,7 @@ def test_shares_add_up_whatever_is_told(rng: np.random.Generator, keys: int) -> 
     assert (scaled.told, scaled.told_evenly) == (found.told, found.told_evenly)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(seeded)
 def test_a_monotone_scale_keeps_what_is_read_from_ranks(rng: np.random.Generator) -> None:
     values = drawn(rng)
@@ -192,7 +192,7 @@ def test_a_monotone_scale_keeps_what_is_read_from_ranks(rng: np.random.Generator
         assert stretched.signflip_p == pytest.approx(one.signflip_p)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(tables)
 def test_a_verdict_is_never_at_odds_with_its_figures(values: np.ndarray) -> None:
     """Ties, equal arms and values without spread included."""

@@ -82,6 +82,7 @@ def test_the_reading_is_the_calibrated_procedure() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_way_claims_something_of_nothing_in_about_five_percent_and_free_peeking_in_more() -> None:
     plan, rng, draws = a_plan((4, 6, 8, 10), 1e-9, ARMS[:1]), np.random.default_rng(11), 300
     wrong, peeked = 0, 0

@@ -50,6 +50,7 @@ def test_a_planted_cause_is_named_in_most_of_a_few_draws(kind: Kind) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.long
 def test_a_planted_cause_is_named_and_hardly_ever_another(kind: Kind) -> None:
     check(kind, 200)
 

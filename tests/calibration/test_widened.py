@@ -66,6 +66,7 @@ class Cell:
 @pytest.mark.parametrize("kind", ["normal", "skewed", "right or wrong"])
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 @pytest.mark.parametrize("arms", [2, 5])
+@pytest.mark.long
 def test_it_covers_whichever_source_is_the_larger(arms: int, seeds: int, kind: str) -> None:
     for sds in ((0.3, 0.0, 1.0), (0.1, 1.0, 1.0), (0.02, 0.5, 0.5), (0.02, 0.0, 1.0)):
         covered, _ = Cell(arms, seeds, *sds, kind=kind).rates()  # type: ignore[arg-type]

@@ -251,6 +251,7 @@ def test_keys_that_end_alike_keep_their_whole_name(planned):
     assert prepared.plan.corners.names == ("data.name", "lr", "optim.name")
 
 
+@pytest.mark.slow
 def test_many_keys_take_paths_and_are_the_same_every_time(planned):
     six = "data.batch_size=64 data.train_ratio=4 optim.lr=1e-4 optim.warmup=0.1 loop.clip_norm=10 model.dropout=0"
     prepared, again = planned("", six), planned("", six)

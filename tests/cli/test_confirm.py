@@ -106,6 +106,7 @@ def test_a_long_study_that_is_quick_here_is_timed_and_started(ablate, runs, here
     assert len(runs.jobs) == 16
 
 
+@pytest.mark.slow
 def test_runs_on_another_machine_are_not_timed_here(ablate, runs, here, timed, monkeypatch):
     monkeypatch.setattr("ablate.study.worker.execute", lambda *_, **__: None)
     ablate(*LONG, "hydra/launcher=basic")

@@ -27,6 +27,7 @@ def test_every_cell_is_run_at_every_seed_and_never_twice(ablate, runs, here):
     assert runs.names == []
 
 
+@pytest.mark.slow
 def test_another_design_in_the_same_folder_is_refused(ablate, runs, here):
     ablate("-m", *TWO, "study.seeds=1", "study.name=s")
     code, _, err = ablate("-m", *TWO[:2], "study.seeds=1", "study.name=s")

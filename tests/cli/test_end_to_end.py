@@ -27,6 +27,7 @@ def outcomes(here: Path) -> dict[str, int]:
     return {p.parent.as_posix(): p.stat().st_mtime_ns for p in (here / "runs").glob("s/*/*/outcome.json")}
 
 
+@pytest.mark.slow
 def test_a_study_survives_a_kill_and_is_never_run_twice(tmp_path: Path) -> None:
     first = subprocess.Popen(_command((*STUDY, "study.workers=1")), cwd=tmp_path, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120

@@ -47,6 +47,7 @@ def weights(here: Path, study: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_seeds_that_an_equal_study_has_made_are_free(here: Path) -> None:
     first = ablate(here, "-m", *STUDY, AXIS, "study.seeds=1", "study.name=one")
     assert first.returncode == 0, first.stdout + first.stderr

@@ -83,6 +83,7 @@ def code(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return files
 
 
+@pytest.mark.slow
 def test_runs_by_other_code_are_kept_only_when_that_is_accepted_and_it_is_recorded(ablate, recorded, here, code):
     study = ("-m", "axis=batch_size", "study.seeds=2")
     ablate(*study)
@@ -118,6 +119,7 @@ def test_without_results_by_other_code_there_is_nothing_to_accept(ablate, record
     assert len(recorded.names) == 2
 
 
+@pytest.mark.slow
 def test_an_import_that_no_source_names_counts_when_a_result_is_looked_at_again(ablate, recorded, here):
     study = ("-m", "axis=batch_size", "study.seeds=1")
     ablate(*study)

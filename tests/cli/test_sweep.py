@@ -123,6 +123,7 @@ def test_another_number_of_workers_or_tracker_is_the_same_study(ablate, runs, he
     assert len(runs.jobs) == 2
 
 
+@pytest.mark.slow
 def test_seeds_and_order_are_recorded_and_come_out_the_same_again(ablate, runs, here):
     ablate("-m", "axis=learning_rate", "study.seeds=4", "study.order_seed=5")
     first = runs.names[:]

@@ -91,6 +91,7 @@ def test_a_seed_that_does_nothing_is_named(app: App) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_metric_is_asked_for_after_the_first_run_and_its_runs_are_kept(app: App) -> None:
     typed = ("lr=0.1,0.2", "returns=both", "name=mine", "hydra.sweeper.seeds=2")
     code, printed = app(*typed)

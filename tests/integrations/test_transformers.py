@@ -223,6 +223,7 @@ def test_under_a_gradient_scaler_the_norms_are_unscaled(
     assert trace["loss_scale"].tolist() == [1024.0] * STEPS
 
 
+@pytest.mark.slow
 def test_two_arms_and_three_seeds_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arm, rate in (("baseline", 0.1), ("lr=0.5", 0.5)):
         for seed in range(3):

@@ -363,6 +363,7 @@ def half(rank: int, folder: Path, meeting: Path) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_leave_the_record_of_one(folder: Path, tmp_path: Path) -> None:
     spawn(half, (folder, tmp_path / "meeting"), nprocs=2)
     _, rows = by_hand(6, clip_norm=0.3)

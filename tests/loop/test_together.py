@@ -92,6 +92,7 @@ def test_two_processes_draw_the_same_noise_as_one(tmp_path: Path, repo: Path, ki
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+@pytest.mark.long
 def test_stopped_in_one_process_both_end_at_the_same_step_and_go_on_together(
     tmp_path: Path, repo: Path, alone: Path, kind: str
 ) -> None:

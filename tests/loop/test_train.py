@@ -196,7 +196,7 @@ def test_with_a_folder_the_record_on_disk_is_the_result(tmp_path: Path) -> None:
     _, result = run(folder=tmp_path, evaluation=evaluation())
     assert read_trace(tmp_path / "trace.arrow").table.equals(result.trace.table)
     assert {p.name for p in tmp_path.iterdir()} == {
-        "trace.arrow", "evals.arrow", "fingerprint.json", "outcome.json", "progress.json",
+        "trace.arrow", "evals.arrow", "predictions.arrow", "fingerprint.json", "outcome.json", "progress.json",
     }  # fmt: skip
     datasets = pytest.importorskip("datasets")
     rows = datasets.Dataset.from_file(str(tmp_path / "trace.arrow"))

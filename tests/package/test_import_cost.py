@@ -34,6 +34,7 @@ def test_the_loop_loads_no_part_of_the_stack_that_it_does_not_use(repo: Path) ->
     assert found & {"hydra", "omegaconf", "wandb", "transformers", "datasets", "plotly", "scipy", "rich"} == set()
 
 
+@pytest.mark.slow
 def test_a_process_that_trains_alone_does_not_pay_for_several(repo: Path) -> None:
     """FSDP and DTensor bring sympy along: half a second for every run of a study."""
     alone = modules("import torch", repo)

@@ -38,6 +38,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+@pytest.mark.long
 def test_killed_runs_killed_studies_and_a_full_disk_change_no_bit(tmp_path: Path, disk: Path) -> None:
     """Twelve runs and three times the study itself are killed by SIGKILL, and once the disk is full."""
     events = ["run"] * 12 + ["study"] * 3 + ["disk"]

@@ -101,6 +101,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return study
 
 
+@pytest.mark.slow
 def test_every_arm_has_the_record_of_the_whole_run(tmp_path: Path, whole: Study) -> None:
     study = Study(tmp_path, ARMS)
     steps = {"baseline": 13, "longer": 13, "never": 0, "often": 13, "lr": 13}
@@ -120,6 +121,7 @@ def test_every_arm_has_the_record_of_the_whole_run(tmp_path: Path, whole: Study)
     assert sum(steps.values()) == 52  # of 13 + 25 + 13 + 13 + 13 = 77
 
 
+@pytest.mark.slow
 def test_an_arm_that_came_before_its_baseline_takes_every_step(tmp_path: Path, whole: Study) -> None:
     study = Study(tmp_path, {arm: ARMS[arm] for arm in ("baseline", "longer")})
     assert study.sentence("longer") == "takes every step itself: baseline/seed=0 has no result yet"
@@ -129,6 +131,7 @@ def test_an_arm_that_came_before_its_baseline_takes_every_step(tmp_path: Path, w
     assert not study.run("baseline").lent.exists()
 
 
+@pytest.mark.slow
 def test_stopped_and_started_again_on_both_sides(tmp_path: Path, whole: Study) -> None:
     """A baseline that was stopped half-way lends as well; an arm that was goes on from its own checkpoint."""
     study = Study(tmp_path, ARMS)
@@ -277,6 +280,7 @@ def test_a_run_that_goes_on_from_its_own_checkpoint_says_nothing(tmp_path: Path)
     assert study.sentence("longer") == ""
 
 
+@pytest.mark.slow
 def test_side_by_side_an_arm_waits_for_the_baseline_that_is_going(tmp_path: Path, whole: Study) -> None:
     """Two slots: the arm that shares nothing takes the second one, and the arm that shares comes after the baseline."""
     study = Study(tmp_path, ARMS)

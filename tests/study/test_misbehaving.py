@@ -95,6 +95,7 @@ def test_the_network_is_given_a_moment(tmp_path: Path, monkeypatch: pytest.Monke
     assert attempts(waits) == ["network"]
 
 
+@pytest.mark.slow
 def test_a_run_that_hangs_leaves_its_stack_and_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_GRACE_SECONDS", 1.0)
     hangs = job(tmp_path, do="hang")
@@ -116,6 +117,7 @@ def test_a_slow_evaluation_is_no_hang(tmp_path: Path) -> None:
     assert go(slow, hang_minutes=0.1)[0].status == "finished"
 
 
+@pytest.mark.slow
 def test_secrets_reach_no_file(tmp_path: Path) -> None:
     """Printed, raised, and typed as a value that the run is made with. The processes have the environment of the first one."""
     key = "0123456789abcdef0123456789abcdef01234567"
@@ -133,6 +135,7 @@ def test_secrets_reach_no_file(tmp_path: Path) -> None:
         assert not path.is_file() or key.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.slow
 def test_a_run_whose_claim_is_another_ones_ends_and_writes_nothing_more(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

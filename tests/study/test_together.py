@@ -15,6 +15,7 @@ from tests.study import studies
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+@pytest.mark.long
 def test_two_that_begin_at_the_same_instant_split_a_hundred_runs(tmp_path: Path) -> None:
     typed = studies.command(25, "study.workers=1")
     both = [studies.start(tmp_path, typed) for _ in range(2)]
@@ -35,6 +36,7 @@ def test_two_that_begin_at_the_same_instant_split_a_hundred_runs(tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.long
 def test_what_a_killed_process_had_is_taken_over_by_the_other_one(tmp_path: Path) -> None:
     typed = studies.command(3, "study.workers=1")
     first, second = (studies.start(tmp_path, typed) for _ in range(2))

@@ -142,6 +142,7 @@ def test_a_run_that_failed_holds_the_look_up(tmp_path: Path, plan: Plan, capsys:
     assert len(list(folder.glob("look-*.json"))) == 3
 
 
+@pytest.mark.slow
 def test_two_processes_agree(tmp_path: Path, plan: Plan) -> None:
     script = f"""
 import sys

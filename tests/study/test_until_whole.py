@@ -17,6 +17,7 @@ TYPED = ("optim.lr=5.1e-5,1e-1", "study.until=decided", "study.looks=[3,4]", "st
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+@pytest.mark.long
 def test_killed_and_gone_on_with_by_two_it_comes_to_the_same_runs_and_looks(tmp_path: Path) -> None:
     typed = [text for text in command(5, *TYPED) if not text.startswith(("optim.lr=1e-3", "study.seeds="))]
     whole = start(tmp_path / "whole", typed)

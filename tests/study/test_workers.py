@@ -64,6 +64,7 @@ def test_two_arms_pair_and_a_failed_run_does_not_stop_the_rest(tmp_path: Path) -
     assert manifest.num_threads == 1
 
 
+@pytest.mark.slow
 def test_runs_side_by_side_equal_runs_one_by_one(tmp_path: Path) -> None:
     def hashes(root: Path, slots: int) -> list[str | None]:
         jobs = [job(root, seed=s) for s in (0, 1)]
@@ -119,6 +120,7 @@ def _pid_of(run: RunDir) -> int:
     return int(json.loads(run.progress.read_text())["pid"])
 
 
+@pytest.mark.slow
 def test_a_killed_study_takes_its_runs_along_and_they_can_start_again(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from tests.study.test_workers import go, job;"
@@ -157,6 +159,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_and_gives_the_same_bi
     assert len(read_trace(run.trace)) == len(read_trace(RunDir(whole.folder).trace)) == 50
 
 
+@pytest.mark.slow
 def test_what_another_config_has_left_is_cleared_and_not_continued(tmp_path: Path) -> None:
     first, second = job(tmp_path, budget="1000000 samples"), job(tmp_path, budget="64 samples")
     run = RunDir(first.folder)

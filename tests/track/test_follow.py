@@ -62,6 +62,7 @@ def test_a_run_that_did_not_finish_is_marked_so(tmp_path: Path) -> None:
     assert sent.exit_code == 1
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_finished_with_the_rows_it_had_written(tmp_path: Path) -> None:
     """The process that started the follower dies without a word, in the middle of its trace."""
     run = begin(tmp_path, config())
