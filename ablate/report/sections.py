@@ -27,7 +27,7 @@ def header(view: View) -> Markup:
     return el(
         "header",
         el("p", el("b", analysis.study), f"  ·  {view.heading}", class_="eyebrow"),
-        el("h1", analysis.question or analysis.study),
+        el("h1", digits.typeset(analysis.question or analysis.study)),
         None
         if analysis.complete
         else el("p", "Not complete: some runs of the plan have no outcome yet.", class_="alarm"),

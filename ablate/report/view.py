@@ -14,6 +14,7 @@ from ablate.analysis.method import method
 from ablate.analysis.values import Analysis, Contrast, Control, Floor, MetricInfo, ReplayedLevel, RunReading
 from ablate.design.axis import show
 from ablate.report import digits
+from ablate.report.mediation import VERDICTS
 
 TONES = {
     "helps": "good",
@@ -101,7 +102,8 @@ class View:
     A/A floors, as far as they were measured.
 
     method: what the primary metric's intervals are. troubles: (status, sentence naming the runs) for all that did not finish.
-    headline: every verdict in one sentence.
+    headline: the answer to what was asked: of shares, of a mediator, of several axes at once, of chance; else every verdict in
+        one sentence.
     """
 
     analysis: Analysis
@@ -166,7 +168,7 @@ def make_view(analysis: Analysis) -> View:
         floors=tuple(_floor(floor, metric) for floor in analysis.floors),
         controls=_controls(analysis, arms),
         troubles=_troubles(analysis.runs),
-        headline=_headline([row for row in rows if row.tone != "floor"], tuple(replays), metric),
+        headline=_answer(analysis) or _headline([row for row in rows if row.tone != "floor"], tuple(replays), metric),
         conclusions=tuple(digits.typeset(sentence) for sentence in analysis.conclusions),
     )
 
@@ -305,6 +307,19 @@ def _outcome(info: MetricInfo, arms: Sequence[ArmView], analysis: Analysis) -> O
         means=means,
         rows={contrast.arm: _row(contrast, by_name[contrast.arm], analysis) for contrast in mine},
     )
+
+
+def _answer(analysis: Analysis) -> str:
+    """Of a study that asks for more than contrasts with the baseline; '' of any other."""
+    if analysis.attribution is not None:
+        return digits.typeset(analysis.attribution.sentence)
+    if analysis.mediated is not None:
+        through = [f"through {one.label}: {VERDICTS[one.verdict]}" for one in analysis.mediated.held]
+        said = [analysis.mediated.sentence, *([f"Goes {'; '.join(through)}."] if through else [])]
+        return digits.typeset(" ".join(said))
+    if analysis.effects is not None:
+        return digits.typeset(" ".join(analysis.effects.sentences[:2]))
+    return digits.typeset(analysis.variance.sentence) if analysis.variance is not None else ""
 
 
 def _headline(rows: Sequence[Row], looked: Sequence[str], metric: MetricInfo) -> str:

@@ -15,6 +15,7 @@ from ablate.record.rundir import StudyDir, read_json
 from ablate.report import build_report, print_report
 from ablate.report.attribution import print_shares_json
 from ablate.report.mediation import VERDICTS, rows, seen_lines
+from ablate.report.view import make_view
 from tests.analysis.test_mediation import BOTH, NOISE, NOISY, TREATED
 from tests.synthetic import write_mediation
 
@@ -104,3 +105,9 @@ def test_a_study_that_is_half_done_says_what_is_missing(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "half" / NOISY)
     words = " ".join(printed(tmp_path / "half").split())
     assert "eval loss: nothing is divided, because no seed has finished every arm yet (5 of 15 runs to go)" in words
+
+
+def test_the_page_begins_with_the_answer_to_what_was_asked(folder: Path) -> None:
+    headline = make_view(build_report(folder)).headline
+    assert headline.startswith("data.batch_size 8 → 64 raises eval loss from 0.5")
+    assert headline.endswith("Goes through grad_noise of 8: none of it; through clip_norm=0.6: NOT HELD.")
