@@ -286,7 +286,7 @@ def test_an_arm_whose_spread_is_unlike_the_others_says_that_it_is_judged_alone()
 def test_what_only_the_pool_supports_is_undecided_and_says_so(seeds: int, label: str) -> None:
     """An effect among four variants: in some studies the pool finds it and its own pairs do not."""
     withheld = []
-    for draw in range(25):
+    for draw in range(60):
         values = np.random.default_rng(draw).normal(size=(5, seeds))
         values[1] += 4.2 / np.sqrt(seeds)
         one = table(values.tolist(), smallest_effect=0.2)[0]
