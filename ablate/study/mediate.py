@@ -61,6 +61,11 @@ def prepare(composer: Composer, arguments: Sequence[str], asked: Mediate, facts:
     configs = [make_config(composer.vary(fixed, {key: level})) for level in levels]
     mediation, notes = _mediation(key, levels, configs, through)
     own = composer.compose(fixed)
+    if own["study"]["until"] == "decided":
+        raise ConfigError(
+            "study.until=decided: what goes through a mediator is told only where every arm has every seed",
+            "study.until=seeds",
+        )
     title = f"mediate-{short_names([key])[key]}-{'+'.join(mediation.mediators)}"
     named = [] if own["study"]["name"] else [override_text("study.name", title)]
     known = sorted(composer.axes(), key=lambda axis: (len(axis.name), axis.name))

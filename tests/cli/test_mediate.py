@@ -130,6 +130,9 @@ BAD: dict[str, tuple[tuple[str, ...], str, str]] = {
     "nothing held": (
         (BATCH, *through("clip_norm=1.0")), "what both levels of data.batch_size have by themselves", "clip_norm=0.25",
     ),
+    "seeds until decided": (
+        (BATCH, "study.until=decided", *through("grad_noise")), "only where every arm has every seed", "study.until=seeds",
+    ),
     "an axis": ((BATCH, "axis=dropout", *through("grad_noise")), "axis=dropout: the treatment is a key", "placebo"),
     "only looks": (
         ("observe.eval_every=20,40", *through("clip_norm=0.5")), "observe.eval_every changes only how the curve",
