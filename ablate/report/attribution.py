@@ -12,7 +12,7 @@ from ablate.analysis.shares import Part
 from ablate.analysis.values import Analysis, Attribution, KeyMoved
 from ablate.design.axis import show
 from ablate.report import digits
-from ablate.report.markup import Markup, el
+from ablate.report.markup import Markup, el, figures_row, table_of
 from ablate.report.pen import columns, labelled, say, words
 
 HEAD = ("", "alone", "95 % interval", "share", "with its part of the interaction")
@@ -108,23 +108,14 @@ def section(analysis: Analysis) -> Markup | None:
     about = analysis.attribution
     if about is None:
         return None
-    table = el(
-        "table",
-        el("thead", el("tr", *(el("th", text, scope="col") for text in HEAD))),
-        el("tbody", *(_row(row) for row in rows(about))),
-        class_="outcomes",
-    )
+    made = table_of(HEAD, map(figures_row, rows(about)))
     keys = [el("li", key_line(key)) for key in about.keys]
     return el(
         "section",
         el("h2", f"What makes the difference in {about.metric}"),
         el("p", digits.typeset(about.sentence)),
-        el("div", table, class_="wide") if about.total is not None else None,
+        el("div", made, class_="wide") if about.total is not None else None,
         el("ul", *keys, *(el("li", line, class_="alarm") for line in about.left_out), class_="findings"),
         el("p", f"{KEY} {digits.typeset(about.even)}", class_="key"),
         id="shares",
     )
-
-
-def _row(row: tuple[str, ...]) -> Markup:
-    return el("tr", el("th", row[0], scope="row"), *(el("td", text, class_="number") for text in row[1:]))

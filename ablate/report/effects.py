@@ -13,7 +13,7 @@ from ablate.design import fraction
 from ablate.design.cells import Cells
 from ablate.design.plan import Plan
 from ablate.report import digits
-from ablate.report.markup import Markup, el
+from ablate.report.markup import Markup, el, table_of
 from ablate.report.pen import STYLES, columns, labelled, say, words
 
 HEAD = ("effect of", "effect", "95 % interval", "verdict", "p")
@@ -233,9 +233,4 @@ def _table(head: Sequence[str], rows: Sequence[tuple[tuple[str, ...], str]]) -> 
             inside = el("span", text, class_=f"word {TONES[word]}") if place == verdict else text
             made.append(el("td", inside, class_=None if place == verdict else "number"))
         body.append(el("tr", *made))
-    return el(
-        "table",
-        el("thead", el("tr", *(el("th", text, scope="col") for text in head))),
-        el("tbody", *body),
-        class_="outcomes",
-    )
+    return table_of(head, body)

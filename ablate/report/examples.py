@@ -6,7 +6,7 @@ from rich.console import Console
 
 from ablate.analysis.values import Analysis
 from ablate.report import digits
-from ablate.report.markup import Markup, el
+from ablate.report.markup import Markup, el, figures_row, table_of
 from ablate.report.pen import labelled
 from ablate.report.view import View
 
@@ -61,21 +61,12 @@ def examples_section(view: View) -> Markup | None:
     about = view.analysis.examples
     if about is None or not about.contrasts:
         return None
-    table = el(
-        "table",
-        el("thead", el("tr", *(el("th", text, scope="col") for text in HEAD))),
-        el("tbody", *(_row(row) for row in rows(view))),
-        class_="outcomes",
-    )
+    made = table_of(HEAD, map(figures_row, rows(view)))
     return el(
         "section",
         el("h2", "For new examples as well?"),
         el("p", scope(view)),
-        el("div", table, class_="wide", tabindex="0", role="region", aria_label="For new examples as well?"),
+        el("div", made, class_="wide", tabindex="0", role="region", aria_label="For new examples as well?"),
         el("p", KEY, class_="key"),
         id="examples",
     )
-
-
-def _row(row: tuple[str, ...]) -> Markup:
-    return el("tr", el("th", row[0], scope="row"), *(el("td", text, class_="number") for text in row[1:]))

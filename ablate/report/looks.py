@@ -5,7 +5,7 @@ from __future__ import annotations
 from ablate.analysis.values import Analysis, LookMade
 from ablate.analysis.words import per_cent
 from ablate.report import digits
-from ablate.report.markup import Markup, el
+from ablate.report.markup import Markup, el, table_of
 
 
 def looks_section(analysis: Analysis) -> Markup | None:
@@ -17,16 +17,7 @@ def looks_section(analysis: Analysis) -> Markup | None:
     return el(
         "section",
         el("h2", "Looked at while seeds were added"),
-        el(
-            "div",
-            el(
-                "table",
-                el("thead", el("tr", *(el("th", text, scope="col") for text in head))),
-                el("tbody", *(_row(one, analysis) for one in about.looks)),
-                class_="outcomes",
-            ),
-            class_="wide",
-        ),
+        el("div", table_of(head, (_row(one, analysis) for one in about.looks)), class_="wide"),
         *(el("p", digits.typeset(sentence), class_="key") for sentence in about.sentences),
         id="looks",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _VOID = frozenset({"br", "circle", "hr", "line", "path", "rect", "meta"})
@@ -38,6 +39,17 @@ def join(*children: str | None) -> Markup:
 
 def _safe(child: str) -> str:
     return child if isinstance(child, Markup) else html.escape(child, quote=False)
+
+
+def table_of(head: Iterable[str], rows: Iterable[Markup], class_: str = "outcomes") -> Markup:
+    """A table of rows that are there already."""
+    top = el("thead", el("tr", *(el("th", text, scope="col") for text in head)))
+    return el("table", top, el("tbody", *rows), class_=class_)
+
+
+def figures_row(cells: Sequence[str]) -> Markup:
+    """A row whose first cell names it, and whose others are figures."""
+    return el("tr", el("th", cells[0], scope="row"), *(el("td", text, class_="number") for text in cells[1:]))
 
 
 def embedded_json(value: Any) -> Markup:

@@ -11,7 +11,7 @@ from ablate.analysis.mediation import share
 from ablate.analysis.shares import Part
 from ablate.analysis.values import Analysis
 from ablate.report import digits
-from ablate.report.markup import Markup, el
+from ablate.report.markup import Markup, el, figures_row, table_of
 from ablate.report.pen import columns, labelled, say, words
 
 HEAD = ("held", "effect left", "95 % interval", "goes through", "verdict")
@@ -110,27 +110,18 @@ def section(analysis: Analysis) -> Markup | None:
     about = analysis.mediated
     if about is None:
         return None
-    table = el(
-        "table",
-        el("thead", el("tr", *(el("th", text, scope="col") for text in HEAD))),
-        el("tbody", *(_row(row) for row in rows(about))),
-        class_="outcomes",
-    )
+    made = table_of(HEAD, map(figures_row, rows(about)))
     lines = [el("li", text) for text in (*(digits.typeset(one.sentence) for one in about.held), *seen_lines(about))]
     return el(
         "section",
         el("h2", f"What goes through the mediator, in {about.metric}"),
         el("p", digits.typeset(about.sentence)),
-        el("div", table, class_="wide") if about.total is not None and about.held else None,
+        el("div", made, class_="wide") if about.total is not None and about.held else None,
         el("ul", *lines, *(el("li", line, class_="alarm") for line in about.left_out), class_="findings"),
         el("p", digits.typeset(about.limits)) if about.limits else None,
         el("p", f"{KEY} Intervals: {INTERVALS}.", class_="key") if about.held else None,
         id="mediation",
     )
-
-
-def _row(row: tuple[str, ...]) -> Markup:
-    return el("tr", el("th", row[0], scope="row"), *(el("td", text, class_="number") for text in row[1:]))
 
 
 def markdown(about: Mediated | None) -> tuple[str, list[tuple[str, ...]], list[str]] | None:

@@ -14,7 +14,7 @@ from ablate.errors import RecordError
 from ablate.record.rundir import RunDir
 from ablate.record.values import Manifest, read_manifest
 from ablate.report import digits
-from ablate.report.markup import Markup, el, join
+from ablate.report.markup import Markup, el, join, table_of
 from ablate.report.payload import style
 from ablate.report.view import ArmView, View
 
@@ -94,16 +94,11 @@ def runs(view: View) -> Markup | None:
     head = ("arm", "seed", "outcome", view.metric.name, "samples/s", "training", "evaluation", "")
     rows = [_run(reading, view) for reading in readings]
     finished = sum(reading.status == "finished" for reading in readings)
-    table = el(
-        "table",
-        el("thead", el("tr", *(el("th", text, scope="col") for text in head))),
-        el("tbody", *rows),
-        class_="runs",
-    )
+    made = table_of(head, rows, "runs")
     return el(
         "section",
         el("h2", f"Runs: {finished} of {len(readings)} finished"),
-        el("div", table, class_="wide", tabindex="0", role="region", aria_label="Runs"),
+        el("div", made, class_="wide", tabindex="0", role="region", aria_label="Runs"),
         id="runs",
     )
 

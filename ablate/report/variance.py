@@ -7,7 +7,7 @@ from rich.console import Console
 from ablate.analysis.values import Analysis
 from ablate.analysis.variance_values import VarianceOf, VariancePart
 from ablate.report import digits
-from ablate.report.markup import Markup, el
+from ablate.report.markup import Markup, el, figures_row, table_of
 from ablate.report.pen import columns, say, words
 
 KEY = (
@@ -55,25 +55,16 @@ def variance_section(analysis: Analysis) -> Markup | None:
     about = analysis.variance
     if about is None:
         return None
-    table = el(
-        "table",
-        el("thead", el("tr", *(el("th", text, scope="col") for text in head(analysis)))),
-        el("tbody", *(_row(row) for row in rows(analysis))),
-        class_="outcomes",
-    )
+    made = table_of(head(analysis), map(figures_row, rows(analysis)))
     return el(
         "section",
         el("h2", "Which chance makes runs differ"),
         el("p", digits.typeset(about.sentence), class_="alarm" if about.refused else None),
-        el("div", table, class_="wide") if about.of else None,
+        el("div", made, class_="wide") if about.of else None,
         el("p", digits.typeset(about.advice)) if about.advice else None,
         el("p", KEY, class_="key"),
         id="variance",
     )
-
-
-def _row(row: tuple[str, ...]) -> Markup:
-    return el("tr", el("th", row[0], scope="row"), *(el("td", text, class_="number") for text in row[1:]))
 
 
 def _cells(one: VarianceOf) -> tuple[str, ...]:
