@@ -64,7 +64,7 @@ class AblationSweeper(Sweeper):
         return str(self._config.hydra.launcher._target_).startswith("hydra_plugins.ablate.launcher.")
 
     def _sweep_ours(self, arguments: list[str]) -> int:
-        from ablate.cli import run_bisect, run_mediate, run_sweep
+        from ablate.cli.sweeps import run_bisect, run_mediate, run_sweep
         from ablate.design.compose import composer_of
         from ablate.errors import ConfigError
 
@@ -89,7 +89,7 @@ class AblationSweeper(Sweeper):
 
     def _sweep_app(self, arguments: list[str]) -> int:
         """Hydra would print our refusals as if the app had failed."""
-        from ablate.cli import run_app_sweep
+        from ablate.cli.sweeps import run_app_sweep
         from ablate.design.app import AppComposer
         from hydra_plugins.ablate.app import modules_of
 

@@ -69,7 +69,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, here: Path) -> Runs:
     sizes = DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2)
     monkeypatch.setattr("ablate.study.launch.run_all", found.run_all)
     monkeypatch.setattr("ablate.tasks.facts.data_facts", lambda config: sizes)
-    monkeypatch.setattr("ablate.cli.conclude", lambda folder: 0)
+    monkeypatch.setattr("ablate.cli.sweeps.conclude", lambda folder: 0)
     monkeypatch.setattr("ablate.study.timing.timed", _not_timed)
     return found
 

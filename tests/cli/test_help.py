@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ablate.cli import _VERBS
+from ablate.cli import VERBS
 from ablate.design.compose import conf_dir
 
 
@@ -12,12 +12,12 @@ from ablate.design.compose import conf_dir
 def test_help_is_short_and_names_every_verb(ablate, typed):
     code, out, _ = ablate(typed)
     assert code == 0
-    assert all(f"ablate {verb}" in out for verb in _VERBS)
+    assert all(f"ablate {verb}" in out for verb in VERBS)
     assert len(out.splitlines()) < 25
     assert max(map(len, out.splitlines())) <= 120
 
 
-@pytest.mark.parametrize("verb", sorted(_VERBS))
+@pytest.mark.parametrize("verb", sorted(VERBS))
 def test_every_verb_shows_an_example(ablate, verb):
     code, out, _ = ablate(verb, "--help")
     assert code == 0

@@ -90,9 +90,9 @@ def test_nothing_to_run_imports_no_torch(ablate, runs, here):
 
     ablate("-m", "axis=batch_size", "study.seeds=1")
     script = (
-        "import sys, ablate.cli, ablate.tasks.facts as facts\n"
+        "import sys, ablate.cli.sweeps, ablate.tasks.facts as facts\n"
         "facts.data_facts = lambda config: facts.DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2)\n"
-        "ablate.cli.conclude = lambda folder: 0\n"
+        "ablate.cli.sweeps.conclude = lambda folder: 0\n"
         "assert ablate.cli.main(['-m', 'axis=batch_size', 'study.seeds=1']) == 0\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
     )

@@ -1,0 +1,95 @@
+"""The command line: verbs, and everything else handed to Hydra. No logic.
+
+Exit codes: 0 all fine; 1 a run or a control failed; 2 the request cannot be met as typed; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ablate.cli import axes, bisect, doctor, import_runs, mediate, plan, power, replay, report, retry, status, stop
+from ablate.cli.hydra_door import through_hydra
+from ablate.cli.parse import ACCEPT, refuse
+from ablate.errors import AblateError, ConfigError, nearest
+
+_HELP = """\
+ablate: which single variable caused the difference?
+
+  ablate [key=value ...]                      one run of the base config
+  ablate -m axis=batch_size,dropout           a study: the baseline and every level of each axis, x seeds
+  ablate -m data.batch_size=8,64              the same for any key
+  ablate -m axis=a,b study.design=factorial   every combination: do they interact? also fractional, pairs
+  ablate -m study=reference                   the reference study
+
+  ablate plan axis=batch_size study.seeds=5   what would run, what is done, what is free, how long; runs nothing
+  ablate power runs/pilot                     how many seeds? also from an assumed --sd, --rho and --effect
+  ablate report runs/reference                make tables and page anew
+  ablate import baseline=out/a large=out/b    read runs made elsewhere (Trainer, W&B, TensorBoard, CSV)
+  ablate replay runs/reference                what would I have seen at another cadence?
+  ablate bisect a.yaml b.yaml study.seeds=5   how much of the difference does each key that differs make?
+  ablate mediate KEY=a,b --through grad_noise does it act through the gradient's noise? holds that, and looks
+  ablate status runs/reference                how far it is; `ablate stop` ends it on every machine, to go on later
+  ablate retry runs/reference                 do its failed runs again, and go on
+  ablate axes                                 the standard ablations, one line each
+  ablate doctor                               what works on this machine
+
+  --accept-code-change                        keep a study's runs that other code has made, and say so
+
+`ablate <verb> --help` has more on a verb; `ablate --hydra-help` lists the config groups and Hydra's own flags,
+`--config-dir DIR` adds your own config files, and `--cfg job` prints a composed config.
+"""
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "plan": plan.run,
+    "power": power.run,
+    "report": report.run,
+    "import": import_runs.run,
+    "replay": replay.run,
+    "bisect": bisect.run,
+    "mediate": mediate.run,
+    "status": status.run,
+    "stop": stop.run,
+    "retry": retry.run,
+    "axes": axes.run,
+    "doctor": doctor.run,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(typed)
+    except AblateError as error:
+        return refuse(error)
+    except KeyboardInterrupt as interrupt:
+        how = str(interrupt) or "interrupted"
+        print(f"ablate: {how}; finished runs are kept, and the same command goes on with the rest", file=sys.stderr)
+        return 130
+    except OSError as error:
+        from ablate.study.ends import disk_full, is_disk_full
+
+        if not is_disk_full(error):
+            raise
+        return refuse(disk_full(Path(error.filename or ".")))
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+
+
+def _dispatch(typed: list[str]) -> int:
+    first = typed[0] if typed else ""
+    if first in ("-h", "--help", "help"):
+        print(_HELP, end="")
+        return 0
+    if first == "--version":
+        from importlib.metadata import version
+
+        print(f"ablate {version('torch-ablate')}")
+        return 0
+    if first in VERBS:
+        return VERBS[first](typed[1:])
+    if first and not first.startswith(("-", "+", "~")) and "=" not in first:
+        raise ConfigError(f"{first!r} is neither a verb nor key=value", nearest(first, VERBS))
+    return through_hydra([ACCEPT if text == "--accept-code-change" else text for text in typed])

@@ -1,0 +1,151 @@
+"""What the sweeper `hydra/sweeper=ablation` calls: plan a study, run what is still to do, report."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+from ablate.cli.conclude import conclude
+from ablate.cli.parse import ACCEPT, console, refuse
+from ablate.errors import AblateError
+
+if TYPE_CHECKING:
+    from ablate.design.app import AppComposer
+    from ablate.design.compose import Composer
+    from ablate.study.app_sweep import Launched
+    from ablate.study.foreign import AppStudy
+    from ablate.study.planner import Prepared
+    from ablate.study.sweep import Launch
+
+
+def run_sweep(
+    composer: Composer, arguments: Sequence[str], *, launch: Launch, plan_only: bool, local: bool = True
+) -> int:
+    """What `hydra/sweeper=ablation` does: plan, run what is still to do, report. Returns the exit code.
+
+    local: the runs go on this machine, whose pace can be timed.
+    """
+    from ablate.study.planner import make_plan
+
+    request = composer.parse(arguments)
+    prepared = make_plan(composer, request, command=as_typed(arguments))
+    return carry_out(prepared, launch=launch, plan_only=plan_only, local=local)
+
+
+def run_bisect(
+    composer: Composer,
+    arguments: Sequence[str],
+    asked: Mapping[str, Any],
+    *,
+    launch: Launch,
+    plan_only: bool,
+    local: bool,
+    as_json: bool,
+) -> int:
+    """The same for the corners between two configs, `ablate.study.bisect.Bisect`. Returns the exit code."""
+    from ablate.study.bisect import Bisect, OneKey, prepare
+
+    prepared = prepare(composer, arguments, Bisect.from_values(asked))
+    if isinstance(prepared, OneKey):
+        print(prepared.to_json() if as_json else prepared.sentence)
+        return 0
+    return carry_out(prepared, launch=launch, plan_only=plan_only, local=local, as_json=as_json)
+
+
+def run_mediate(
+    composer: Composer,
+    arguments: Sequence[str],
+    asked: Mapping[str, Any],
+    *,
+    launch: Launch,
+    plan_only: bool,
+    local: bool,
+    as_json: bool,
+) -> int:
+    """The same for a treatment whose mediator is held, `ablate.study.mediate.Mediate`. Returns the exit code."""
+    from ablate.study.mediate import Mediate, prepare
+
+    prepared = prepare(composer, arguments, Mediate.from_values(asked))
+    return carry_out(prepared, launch=launch, plan_only=plan_only, local=local, as_json=as_json)
+
+
+def carry_out(prepared: Prepared, *, launch: Launch, plan_only: bool, local: bool, as_json: bool = False) -> int:
+    from ablate.analysis.outcomes import check_metric
+    from ablate.analysis.study import look_at
+    from ablate.study.sweep import run_study
+
+    check_metric(prepared.plan.metric)
+    if plan_only:
+        _print_plan(prepared, local=local)
+        return 0
+    if not _confirmed(prepared, local=local):
+        print("not started; nothing was run", file=sys.stderr)
+        return 130
+    if not as_json:
+        return conclude(run_study(prepared, launch, look_at))
+    with redirect_stdout(sys.stderr):  # how far it is
+        folder = run_study(prepared, launch)
+    return conclude(folder, show="print_shares_json")
+
+
+def as_typed(arguments: Sequence[str]) -> str:
+    """The command of a study, with the options and launcher that Hydra keeps to itself. To accept code is said each time."""
+    typed = [text for text in sys.argv[1:] if text != ACCEPT]
+    whole = any(text in ("-m", "--multirun") for text in typed) and all(text in typed for text in arguments)
+    return shlex.join(["ablate", *typed] if whole else ["ablate", "-m", *arguments])
+
+
+def run_app_sweep(
+    composer: AppComposer,
+    arguments: Sequence[str],
+    options: Mapping[str, Any],
+    *,
+    launch: Callable[[AppStudy, list[str], int | None], Launched],
+    modules: Sequence[str],
+    plan_only: bool,
+) -> int:
+    """The same on a Hydra app that is not ours. Its refusals end here: to Hydra they would be failures of the app."""
+    from ablate.study.app_sweep import sweep_app
+    from ablate.study.foreign import Options, is_done, make_app_study
+
+    try:
+        asked = Options(**options)
+        request = composer.parse(arguments, seed_key=asked.seed_key)
+        study = make_app_study(composer.compose, request, asked, modules=modules, command=shlex.join(sys.orig_argv))
+        if plan_only:
+            for run in study.plan.runs:
+                print(f"{'done' if is_done(study, run) else 'to do':<6} {run.arm}/seed={run.seed}")
+            return 0
+        return conclude(sweep_app(study, launch(study, list(arguments), asked.workers)))
+    except AblateError as error:
+        return refuse(error)
+    except KeyboardInterrupt:
+        print("ablate: interrupted; the same command goes on with the rest", file=sys.stderr)
+        return 130
+
+
+def _print_plan(prepared: Prepared, *, local: bool) -> None:
+    from ablate.analysis.precedent import earlier_spread
+    from ablate.report import print_plan
+    from ablate.study.forecast import forecast
+
+    plan = prepared.plan
+    print_plan(plan, forecast(prepared, measure=local), earlier_spread(prepared.folder.parent, plan), console())
+
+
+def _confirmed(prepared: Prepared, *, local: bool) -> bool:
+    """Ask before a study that is expected to take long. Raises StudyError where there is nobody to ask."""
+    from ablate.study.confirm import longer_than_allowed
+
+    long = longer_than_allowed(prepared, local=local)
+    if long is None:
+        return True
+    if not sys.stdin.isatty():
+        raise long.refusal()
+    try:
+        return input(f"{long.sentence}. Start it? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
