@@ -186,8 +186,19 @@ def _needed(undone: Sequence[Part]) -> list[str]:
 def _against(divided: Shares) -> tuple[str, ...]:
     """Of a total that is not told from 0: keys that are, on either side of it. They work against each other."""
     told = [part for part in divided.alone if part.name in divided.told]
-    both = any(part.effect > 0 for part in told) and any(part.effect < 0 for part in told)
-    return tuple(part.name for part in told) if both else ()
+    return tuple(part.name for part in told) if _on_both_sides(told) else ()
+
+
+def _on_both_sides(parts: Sequence[Part]) -> bool:
+    return any(part.effect > 0 for part in parts) and any(part.effect < 0 for part in parts)
+
+
+def _mostly_cancel(about: Attribution) -> bool:
+    """Keys told on either side of 0, each of which does more than is left of them all: shares alone would mislead."""
+    assert about.total is not None
+    return _on_both_sides(
+        [part for part in about.alone if part.name in about.told and abs(part.effect) > abs(about.total.effect)]
+    )
 
 
 def _sentence(about: Attribution, values: ByCorner, smallest_effect: float) -> str:
@@ -208,6 +219,9 @@ def _sentence(about: Attribution, values: ByCorner, smallest_effect: float) -> s
         parts.sort(key=lambda part: part.name != INTERACTION)
         lead, *others = [_share(part) for part in parts]
         head = f"{joined(keys)} together, and not each by itself, explain {_only(parts[0])} {whole}"
+    elif _mostly_cancel(about):
+        against = f"{_words(about.metric)}: by itself {_moved(about)}: they work against each other"
+        head = f"{against}. {whole[0].upper()}{whole[1:]} that is left, {lead}"
     elif parts[0].name in about.told and parts[0].name != INTERACTION:
         head = f"{parts[0].name} explains {_only(parts[0])} {whole}"
     elif about.told_evenly:
@@ -232,6 +246,10 @@ def _sentence(about: Attribution, values: ByCorner, smallest_effect: float) -> s
 
 def _opposed(about: Attribution) -> str:
     """`batch_size raises it by 1.0 (...) and train_ratio lowers it by 1.0 (...): they work against each other.`"""
+    return f" By itself {_moved(about)}: they work against each other." if about.told else ""
+
+
+def _moved(about: Attribution) -> str:
     moved = []
     for part in (part for part in about.alone if part.name in about.told):
         assert part.low is not None
@@ -239,7 +257,7 @@ def _opposed(about: Attribution) -> str:
         moved.append(
             f"{part.name} {'raises' if part.effect > 0 else 'lowers'} it ({change(part.effect, part.low, part.high)})"
         )
-    return f" By itself {joined(moved)}: they work against each other." if moved else ""
+    return joined(moved)
 
 
 def _even(about: Attribution) -> str:

@@ -25,8 +25,8 @@ class HeldEffect:
     """The treatment's effect with the mediator held at one level.
 
     mediator, level, label: which, and where. first, second: the arms of the pair. left: the effect between them, at most this
-    much of which does not go through the mediator; through: the total less that. Both with intervals that hold together over
-    all pairs, and shares of the total with Fieller's.
+    much of which does not go through the mediator; through: the total less that. Both with 95 % intervals, wider by the number
+    of pairs, and shares of the total with Fieller's.
     verdict: `all`, `some or all`, `part`, `not all`, `none`, `against`, `beyond`, `undecided`; `not held` where the record does
     not bear out that the mediator was held, `none given` where a control failed. sentence: the same in words.
     seen: the mediator, measured. held: what the record says of the holding, in words.

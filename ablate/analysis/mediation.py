@@ -4,8 +4,9 @@ Total: treated minus baseline. Left: the same difference between two arms that b
 controlled direct effect at that level). Through: total minus left (the portion eliminated), which holds what treatment and
 mediator do only together as well. All are differences within a seed.
 
-Nothing is divided unless the total is told from 0. The intervals of all that is left and goes through are simultaneous
-(Bonferroni): without a total effect a claim needs the gate to err, with one it needs the family to.
+Nothing is divided unless the total is told from 0: without a total effect a claim needs this gate to err. With one, what is
+left and what goes through cannot both be nothing, so that of the two tests of a pair at most one can make a false claim, and
+each has the whole 5 % (Shaffer 1986); several pairs share it (Bonferroni).
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def mediated(
     about = replace(about, total=total)
     if why := _not_told(total, len(seeds), largest(found, metric.name)):
         return _without(replace(about, total=replace(total, share=None, share_low=None, share_high=None)), why)
-    level = 1 - 0.05 / (2 * len(asked.held))
+    level = 1 - 0.05 / len(asked.held)
     held = tuple(
         _pair(
             about,
@@ -221,12 +222,10 @@ def _pair(
         )
         return replace(base, verdict="not held", sentence=sentence)
     found = verdict(about.total.effect, left, through, plan.smallest_effect)
-    return replace(base, verdict=found, sentence=_answer(about, one, left, through, found, plan.smallest_effect, holds))
+    return replace(base, verdict=found, sentence=_answer(about, one, left, through, found, plan, holds))
 
 
-def _answer(
-    about: Mediated, one: Held, left: Part, through: Part, found: str, smallest_effect: float, holds: Holding
-) -> str:
+def _answer(about: Mediated, one: Held, left: Part, through: Part, found: str, plan: Plan, holds: Holding) -> str:
     """`3 % (-9 to 15) goes through the gradient's noise: with that of 8 samples at both levels, the rise is 0.115 ...`"""
     assert about.total is not None
     rise = "rise" if about.total.effect > 0 else "fall"
@@ -242,7 +241,9 @@ def _answer(
         None if value is None else f"{fixed(100 * value, 0)} %" for value in (through.share_low, through.share_high)
     )
     ends = f"{fixed(left.low or 0, _decimals(left))} .. {fixed(left.high or 0, _decimals(left))}"
-    figures = f"{where}, {what} {figure(abs(left.effect))} (simultaneous interval of the effect left {ends})"
+    pairs = len(plan.mediation.held) if plan.mediation else 1
+    over = f", simultaneous over {pairs} levels held," if pairs > 1 else ""
+    figures = f"{where}, {what} {figure(abs(left.effect))} (95 % interval{over} of the effect left {ends})"
     if found == "undecided":
         head = (
             f"Undecided: {share(through)} of it would go through {through_it}, but neither this nor what is left is told from "
@@ -253,12 +254,12 @@ def _answer(
     least = f"at least {low}" if low and (through.share_low or 0) > 0 else "some"
     most = f"at most {high}" if high and (through.share_high or 0) < 1 else "how much is open"
     conclusion = {
-        "all": f"What is left is within plus or minus {figure(smallest_effect)}: all of it that matters goes through it",
+        "all": f"What is left is within plus or minus {figure(plan.smallest_effect)}: all of it that matters goes through it",
         "some or all": f"So {least} of it goes through it; that anything is left is not shown",
         "part": f"So it goes through it in part ({least}), and in part not",
         "beyond": "So more than all of it goes through it: something else works the other way",
         "against": f"So {through_it} works against it: held, the effect is larger",
-        "none": f"So it does not need {through_it}: what goes through is within plus or minus {figure(smallest_effect)}",
+        "none": f"So it does not need {through_it}: what goes through is within plus or minus {figure(plan.smallest_effect)}",
         "not all": f"So an effect is left without it; that any goes through is not shown ({most})",
     }[found]
     return f"{head} {conclusion}. {holds.sentence}".strip()

@@ -20,7 +20,7 @@ KEY = (
     "Effect left: the treatment's effect between two arms that both have the mediator at this level. Goes through: the total "
     "less that, as a share of the total with Fieller's interval."
 )
-INTERVALS = "the total's by itself; what is left and what goes through hold together over all levels held (Bonferroni)"
+INTERVALS = "95 % each (paired t); with several levels held, that of all their claims together (Bonferroni)"
 VERDICTS = {
     "all": "all of it",
     "some or all": "some or all of it",

@@ -127,6 +127,19 @@ def test_two_that_cancel_are_a_difference_of_nothing_and_are_not_divided() -> No
     assert [part.effect for part in found.alone] == [pytest.approx(1.0, abs=0.05), pytest.approx(-1.0, abs=0.05)]
 
 
+def test_two_that_nearly_cancel_are_not_one_cause_of_several_hundred_per_cent() -> None:
+    found = answer(*made(TWO, lambda on: 1.0 * on[0] - 0.8 * on[1]))
+    assert found.refused == ""
+    assert found.sentence.startswith("eval-loss roughness: by itself batch_size raises it (+")
+    assert "and train_ratio lowers it (-0." in found.sentence
+    assert (
+        "): they work against each other. Of the rise in eval-loss roughness that is left, batch_size 4"
+        in found.sentence
+    )
+    most = answer(*made(TWO, lambda on: 1.0 * on[0] - 0.2 * on[1]))
+    assert most.sentence.startswith("batch_size explains 12")
+
+
 def test_of_equal_configs_shares_are_claimed_at_most_as_often_as_the_test_errs() -> None:
     claimed = [not answer(*made(TWO, lambda on: 0.0, noise=1.0, seed=seed)).refused for seed in range(300)]
     assert np.mean(claimed) < 0.08

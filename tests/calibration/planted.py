@@ -1,10 +1,10 @@
 """Studies whose cause is planted, drawn by the hundred and read by the real code: from runs in memory to the conclusions.
 
 Noise model, of every kind: a run's value is what its arm is planted to do, plus noise of sd 1 (`SD`) of single runs, of which
-seeds share half the variance (rho .5). A planted effect is 2 sd; a study has 5 seeds. Every draw has a seed of its own.
+seeds share the part rho of the variance. A planted effect is 2 sd; a study has 5 seeds. Every draw has a seed of its own.
 
-A draw is `right` when the conclusions name the planted cause and no other, `wrong` when they name another as well or instead
-(or any, where nothing may be named), and otherwise `undecided`.
+A draw is `right` when the conclusions name the planted cause and no other, `beside` when they name it and another too, `wrong`
+when they name another in its place (or any, where nothing may be named), and otherwise `undecided`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ablate.analysis.study import analysis_of
 from ablate.analysis.values import Analysis, Contrast
 from ablate.design.axis import Axis
 from ablate.design.corners import Corners
+from ablate.design.mediation import Held, Mediation
 from ablate.design.plan import BASELINE, Plan, Run, run_digest
 from ablate.record.digest import digest_of
 from ablate.record.reader import EvalCurve, Trace
@@ -44,16 +45,19 @@ from tests.synthetic import (
     _outcome,
     corners_plan,
     make_plan,
+    mediation_plan,
 )
 
 SD = 0.01
 """In nats: the smallest effect that matters, too."""
 SEEDS = 5
-RHO = 0.5
+RHOS = (0.5, 0.8)
+"""Of the reference study at five seeds the losses have .3 to .7; stable fine-tuning has more."""
 EFFECT = 2 * SD
 DRAWS = 200
 
-Named = Literal["right", "wrong", "undecided"]
+Named = Literal["right", "beside", "wrong", "undecided"]
+WORDS: tuple[Named, ...] = ("right", "beside", "wrong", "undecided")
 Truth = Callable[[tuple[int, ...]], float]
 
 FIVE = tuple(
@@ -76,12 +80,21 @@ class Kind:
 
     name: str
     planted: str
-    draw: Callable[[np.random.Generator], Named]
+    draw: Callable[[Chance], Named]
 
 
-def rates(kind: Kind, draws: int = DRAWS) -> dict[Named, float]:
-    found = [kind.draw(np.random.default_rng([crc32(kind.name.encode()), number])) for number in range(draws)]
-    return {word: float(np.mean([one == word for one in found])) for word in ("right", "wrong", "undecided")}
+@dataclass(frozen=True)
+class Chance:
+    """rho: the share of a run's variance that its seed gives it."""
+
+    rng: np.random.Generator
+    rho: float
+
+
+def rates(kind: Kind, draws: int = DRAWS, rho: float = RHOS[0]) -> dict[Named, float]:
+    seeds = ([crc32(kind.name.encode()), number] for number in range(draws))
+    found = [kind.draw(Chance(np.random.default_rng(seed), rho)) for seed in seeds]
+    return {word: found.count(word) / draws for word in WORDS}
 
 
 # --- one variable at a time
@@ -101,13 +114,14 @@ def plan_of(arms: tuple[str, ...], *, warmup: bool = False) -> Plan:
 
 
 def values(
-    rng: np.random.Generator, plan: Plan, effects: Mapping[str, float], noisy: Mapping[str, float] | None = None
+    chance: Chance, plan: Plan, effects: Mapping[str, float], noisy: Mapping[str, float] | None = None
 ) -> dict[tuple[str, int], float]:
     """{(arm, seed): value}. effects: arm -> in the value's unit. noisy: arm -> how many times the residual sd of the others."""
-    shared = RHO**0.5 * rng.normal(size=len(plan.seeds))
+    rng, rho = chance.rng, chance.rho
+    shared = rho**0.5 * rng.normal(size=len(plan.seeds))
     found = {}
     for arm in (arm for arm in plan.arms if not arm.replayed):
-        own = (1 - RHO) ** 0.5 * (noisy or {}).get(arm.name, 1.0) * rng.normal(size=len(plan.seeds))
+        own = (1 - rho) ** 0.5 * (noisy or {}).get(arm.name, 1.0) * rng.normal(size=len(plan.seeds))
         for number, seed in enumerate(plan.seeds):
             found[arm.name, seed] = 0.5 + effects.get(arm.name, 0.0) + SD * float(shared[number] + own[number])
     return found
@@ -119,11 +133,15 @@ def studied(
     *,
     diverged: Sequence[str] = (),
     contaminated: str | None = None,
+    found: Callable[[Run], Mapping[str, Any]] = lambda _: {},
 ) -> Analysis:
-    """The analysis of runs that have these values of their outcomes, and the fingerprints that their arms should have."""
+    """The analysis of runs that have these values of their outcomes, and the fingerprints that their arms should have.
+
+    found: what a run's fingerprint has besides.
+    """
     runs = []
     for run in plan.runs:
-        items = _fingerprint(plan.arm(run.arm), run.seed)
+        items = {**_fingerprint(plan.arm(run.arm), run.seed), **found(run)}
         if run.arm == contaminated and run.seed == 1:
             items["init"] = {**items["init"], "layer.1": digest_of("another draw")}
         lost = run.arm in diverged
@@ -147,11 +165,6 @@ def _analysed(plan: Plan, runs: Sequence[RunFiles]) -> Analysis:
         return analysis_of(plan, runs, Path("planted"))
 
 
-@cache
-def _items(plan: Plan, arm: str, seed: int) -> dict[str, Any]:
-    return _fingerprint(plan.arm(arm), seed)
-
-
 def named(analysis: Analysis, metric: str = "eval_loss") -> set[str]:
     """Arms that the conclusion about a metric says to raise or lower it, from its words."""
     said = next((one for one in analysis.conclusions if one.startswith(f"{metric}: ")), "")
@@ -164,85 +177,83 @@ def _called(one: Contrast) -> str:
 
 
 def judged(found: set[str], truth: set[str]) -> Named:
-    if found - truth:
-        return "wrong"
-    return "right" if found == truth else "undecided"
+    if not truth <= found:
+        return "wrong" if found - truth else "undecided"
+    return "right" if found == truth else "beside"
 
 
 def _nothing(found: set[str]) -> Named:
     return "wrong" if found else "right"
 
 
-def single(rng: np.random.Generator) -> Named:
+def single(chance: Chance) -> Named:
     plan = plan_of(FIVE, warmup=True)
-    return judged(named(studied(plan, {"eval_loss": values(rng, plan, {FIVE[2]: EFFECT})})), {FIVE[2]})
+    return judged(named(studied(plan, {"eval_loss": values(chance, plan, {FIVE[2]: EFFECT})})), {FIVE[2]})
 
 
-def single_of_two(rng: np.random.Generator) -> Named:
+def single_of_two(chance: Chance) -> Named:
     plan = plan_of(FIVE[1:3])
-    return judged(named(studied(plan, {"eval_loss": values(rng, plan, {FIVE[2]: EFFECT})})), {FIVE[2]})
+    return judged(named(studied(plan, {"eval_loss": values(chance, plan, {FIVE[2]: EFFECT})})), {FIVE[2]})
 
 
-def mediated(rng: np.random.Generator) -> Named:
+def mediated(chance: Chance) -> Named:
     """The rate moves the gradient's spread, and all that it does to the loss goes through it. The moved key is the cause."""
     plan = plan_of(FIVE[1:4])
-    spread = values(rng, plan, {FIVE[2]: EFFECT / 0.6})
-    loss = values(rng, plan, {})
+    spread = values(chance, plan, {FIVE[2]: EFFECT / 0.6})
+    loss = values(chance, plan, {})
     through = {key: 0.8 * (value - 0.5) + 0.6 * (spread[key] - 0.5) for key, value in loss.items()}
     analysis = studied(plan, {"eval_loss": through, "grad_norm_spread": spread})
     return judged(named(analysis), {FIVE[2]})
 
 
-def lucky(rng: np.random.Generator) -> Named:
+def lucky(chance: Chance) -> Named:
     """The baseline lies 2 sd from everything, the placebo too, which differs in nothing but chance."""
     plan = plan_of((*FIVE[1:4], "placebo"))
-    return _nothing(named(studied(plan, {"eval_loss": values(rng, plan, {BASELINE: -EFFECT})})))
+    return _nothing(named(studied(plan, {"eval_loss": values(chance, plan, {BASELINE: -EFFECT})})))
 
 
-def noisy(rng: np.random.Generator) -> Named:
+def noisy(chance: Chance) -> Named:
     plan = plan_of(FIVE[1:4])
-    drawn = values(rng, plan, {FIVE[2]: EFFECT}, {FIVE[3]: 3.0})
+    drawn = values(chance, plan, {FIVE[2]: EFFECT}, {FIVE[3]: 3.0})
     return judged(named(studied(plan, {"eval_loss": drawn})), {FIVE[2]})
 
 
-def diverging(rng: np.random.Generator) -> Named:
+def diverging(chance: Chance) -> Named:
     plan = plan_of(FIVE[1:4])
-    analysis = studied(plan, {"eval_loss": values(rng, plan, {})}, diverged=(FIVE[2],))
-    if named(analysis):
-        return "wrong"
+    analysis = studied(plan, {"eval_loss": values(chance, plan, {})}, diverged=(FIVE[2],))
     said = next((one for one in analysis.conclusions if one.startswith("Divergence, an outcome of its own: ")), "")
     often = {one.arm for one in analysis.divergences if "more often" in one.sentence and one.sentence in said}
-    return judged(often, {FIVE[2]})
+    return judged(often | {f"eval_loss of {arm}" for arm in named(analysis)}, {FIVE[2]})
 
 
-def secondary(rng: np.random.Generator) -> Named:
+def secondary(chance: Chance) -> Named:
     plan = plan_of(FIVE[1:4])
     analysis = studied(
-        plan, {"eval_loss": values(rng, plan, {}), "grad_norm_spread": values(rng, plan, {FIVE[3]: EFFECT})}
+        plan, {"eval_loss": values(chance, plan, {}), "grad_norm_spread": values(chance, plan, {FIVE[3]: EFFECT})}
     )
-    return "wrong" if named(analysis) else judged(named(analysis, "grad_norm_spread"), {FIVE[3]})
+    primary = {f"eval_loss of {arm}" for arm in named(analysis)}
+    return judged(primary | named(analysis, "grad_norm_spread"), {FIVE[3]})
 
 
-def contaminated(rng: np.random.Generator) -> Named:
+def contaminated(chance: Chance) -> Named:
     plan = plan_of(FIVE[1:4])
-    drawn = values(rng, plan, {FIVE[2]: EFFECT})
+    drawn = values(chance, plan, {FIVE[2]: EFFECT})
     return _nothing(named(studied(plan, {"eval_loss": drawn}, contaminated=FIVE[2])))
 
 
-def unequal(rng: np.random.Generator) -> Named:
+def unequal(chance: Chance) -> Named:
     """A larger batch at the same samples has fewer updates: the change is named, and that it has two readings."""
     plan = plan_of(FIVE[:3])
-    analysis = studied(plan, {"eval_loss": values(rng, plan, {FIVE[0]: EFFECT})})
-    found = judged(named(analysis), {FIVE[0]})
-    said = analysis.conclusions[0]
-    return found if found != "right" or "at the same samples, 16 updates instead of 128" in said else "undecided"
+    analysis = studied(plan, {"eval_loss": values(chance, plan, {FIVE[0]: EFFECT})})
+    two_readings = "at the same samples, 16 updates instead of 128" in analysis.conclusions[0]
+    return judged(named(analysis), {FIVE[0]}) if two_readings else "undecided"
 
 
 # --- only a way of looking
 
 
-def _traced(plan: Plan, rng: np.random.Generator) -> Analysis:
-    seed = int(rng.integers(1 << 31))
+def _traced(plan: Plan, chance: Chance) -> Analysis:
+    seed = int(chance.rng.integers(1 << 31))
     runs = []
     for run in plan.runs:
         shape = SHAPES.get(run.arm, Shape())
@@ -299,9 +310,9 @@ def _curve(made: _Made) -> EvalCurve:
     )
 
 
-def hidden_fall(rng: np.random.Generator) -> Named:
+def hidden_fall(chance: Chance) -> Named:
     """Nine tenths of the fall lie before the first coarse look. An observation axis cannot have moved anything."""
-    analysis = _traced(plan_of(("eval_every=512 samples",)), rng)
+    analysis = _traced(plan_of(("eval_every=512 samples",)), chance)
     said = next(
         (one for one in analysis.conclusions if one.startswith("eval_every changes only what is looked at")), ""
     )
@@ -312,9 +323,9 @@ def hidden_fall(rng: np.random.Generator) -> Named:
     return "right" if told else "undecided"
 
 
-def hidden_spikes(rng: np.random.Generator) -> Named:
+def hidden_spikes(chance: Chance) -> Named:
     """Spikes at batch 8 that a row every 50 steps does not show. The record's own figures tell both."""
-    analysis = _traced(plan_of(("batch_size=64", "log_every=50 steps")), rng)
+    analysis = _traced(plan_of(("batch_size=64", "log_every=50 steps")), chance)
     norms = next(one for one in analysis.adequacy if one.curve == "grad norm")
     coarse = [rung for rung in norms.rungs if rung.points <= BUDGET // 8 // 50 + 1]
     told = "log_every changes only what is looked at" in " ".join(analysis.conclusions) and norms.coarsest is not None
@@ -330,10 +341,10 @@ def _corners() -> Plan:
     return corners_plan("planted", TWO, seeds=SEEDS)
 
 
-def bisected(rng: np.random.Generator, truth: Truth) -> Analysis:
+def bisected(chance: Chance, truth: Truth) -> Analysis:
     plan = _corners()
     effects = {TWO.arm(number): truth(tuple(number >> key & 1 for key in range(2))) for number in TWO.numbers}
-    return studied(plan, {"eval_loss": values(rng, plan, effects)})
+    return studied(plan, {"eval_loss": values(chance, plan, effects)})
 
 
 def causes(analysis: Analysis) -> set[str]:
@@ -353,13 +364,13 @@ def _one_of(analysis: Analysis, truth: set[str]) -> Named:
     return judged(causes(analysis), truth)
 
 
-def one_helps(rng: np.random.Generator) -> Named:
-    return _one_of(bisected(rng, lambda on: -EFFECT * on[0]), {"batch_size"})
+def one_helps(chance: Chance) -> Named:
+    return _one_of(bisected(chance, lambda on: -EFFECT * on[0]), {"batch_size"})
 
 
-def cancel(rng: np.random.Generator) -> Named:
+def cancel(chance: Chance) -> Named:
     """Nothing is divided; that the two work against each other is said. A single key is no right answer."""
-    analysis = bisected(rng, lambda on: EFFECT * on[0] - EFFECT * on[1])
+    analysis = bisected(chance, lambda on: EFFECT * on[0] - EFFECT * on[1])
     about = analysis.attribution
     assert about is not None
     if "they work against each other" in about.sentence:
@@ -367,9 +378,9 @@ def cancel(rng: np.random.Generator) -> Named:
     return "wrong" if causes(analysis) == {"together"} else "undecided"
 
 
-def interaction(rng: np.random.Generator) -> Named:
+def interaction(chance: Chance) -> Named:
     """Only together. One key by itself is wrong; a part made `by itself or only with the others` is not."""
-    analysis = bisected(rng, lambda on: -EFFECT * on[0] * on[1])
+    analysis = bisected(chance, lambda on: -EFFECT * on[0] * on[1])
     about = analysis.attribution
     assert about is not None
     if set(about.told) & {key.name for key in about.keys}:
@@ -377,9 +388,54 @@ def interaction(rng: np.random.Generator) -> Named:
     return "right" if causes(analysis) in ({"together"}, {"batch_size", "train_ratio"}) else "undecided"
 
 
-def redundant(rng: np.random.Generator) -> Named:
+def redundant(chance: Chance) -> Named:
     """Either does it, and both no more. Both are causes; that the second adds nothing shows in the interaction."""
-    return _one_of(bisected(rng, lambda on: -EFFECT * (on[0] | on[1])), {"batch_size", "train_ratio"})
+    return _one_of(bisected(chance, lambda on: -EFFECT * (on[0] | on[1])), {"batch_size", "train_ratio"})
+
+
+# --- a mediator held
+
+NOISY = "batch_size=64+grad_noise_of=8"
+NOISE = Mediation(
+    key="data.batch_size",
+    levels=(8, 64),
+    treated="batch_size=64",
+    held=(Held(mediator="grad_noise", level=8, first=BASELINE, second=NOISY),),
+    arms={"batch_size=64": {"data.batch_size": 64}, NOISY: {"data.batch_size": 64, "loop.grad_noise_of": 8}},
+)
+STAYS, GOES = {"not all", "none"}, {"some or all", "all"}
+"""Verdicts of what is left and of what goes through; `part`, `beyond` and `against` claim something of both."""
+
+
+@cache
+def _held_plan() -> Plan:
+    return mediation_plan("planted", NOISE, seeds=SEEDS)
+
+
+def _held(chance: Chance, left: float, right: set[str]) -> Named:
+    """left: the effect of the batch that is there with the noise of the smaller one."""
+    plan = _held_plan()
+
+    def noise(run: Run) -> dict[str, Any]:
+        noisy = run.arm != "batch_size=64"
+        drawn = {"grad_noise": {"of": 8, "drawn": digest_of(["noise", run.seed])}} if run.arm == NOISY else {}
+        return {"first_step": {"loss": 0.692, "grad_norm": 1.8 if noisy else 0.7}, **drawn}
+
+    made = values(chance, plan, {"batch_size=64": EFFECT, NOISY: left})
+    about = studied(plan, {"eval_loss": made}, found=noise).mediated
+    assert about is not None
+    said = {one.verdict for one in about.held} - {"undecided"}
+    if not said:
+        return "undecided"
+    return "right" if said <= right else "wrong"
+
+
+def through_the_noise(chance: Chance) -> Named:
+    return _held(chance, 0.0, GOES)
+
+
+def past_the_noise(chance: Chance) -> Named:
+    return _held(chance, EFFECT, STAYS)
 
 
 KINDS = (
@@ -392,6 +448,8 @@ KINDS = (
     Kind(name="two that cancel", planted="bisect: both keys, against each other", draw=cancel),
     Kind(name="a redundant pair", planted="bisect: either key, both no more", draw=redundant),
     Kind(name="through the gradient", planted="the moved key, by way of another outcome", draw=mediated),
+    Kind(name="all through a mediator", planted="mediate: batch size, by its gradient's noise", draw=through_the_noise),
+    Kind(name="past a mediator", planted="mediate: batch size, not by its noise", draw=past_the_noise),
     Kind(name="a lucky baseline", planted="nothing; the placebo lies away too", draw=lucky),
     Kind(name="a noisy arm beside a cause", planted="one variant; another has three times the spread", draw=noisy),
     Kind(name="an arm that diverges", planted="divergence, and no other outcome", draw=diverging),

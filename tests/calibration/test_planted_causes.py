@@ -11,48 +11,62 @@ from pathlib import Path
 import pytest
 
 from ablate.analysis.study import analyse
-from tests.calibration.planted import KINDS, TWO, Kind, causes, named, rates
+from tests.calibration.planted import KINDS, RHOS, TWO, Kind, causes, named, rates
 from tests.synthetic import write_corners, write_study
 
 LEAST = {
-    # One of several comparisons that share 5 %: the power of 2 sd at five seeds, less what is named wrongly beside it.
-    "one cause among five axes": 0.85,
-    "one cause among two axes": 0.88,
-    "two changes, one of which helps": 0.90,
-    "through the gradient": 0.87,
-    "another outcome alone": 0.82,
-    "batch size at equal samples": 0.87,
-    "a lucky baseline": 0.94,
+    # One of several comparisons that share 5 %: the power of 2 sd at five seeds and rho .5.
+    "one cause among five axes": 0.93,
+    "one cause among two axes": 0.94,
+    "through the gradient": 0.92,
+    "another outcome alone": 0.91,
+    "batch size at equal samples": 0.93,
     # The noisy arm is set aside and keeps its place in the family, or is not and widens the pool.
-    "a noisy arm beside a cause": 0.73,
+    "a noisy arm beside a cause": 0.78,
     # Two claims have to be made at once.
-    "two that cancel": 0.77,
-    "a redundant pair": 0.83,
+    "two that cancel": 0.85,
+    "a redundant pair": 0.85,
     # A contrast of four corners has twice the variance of a key's own.
-    "only together": 0.86,
+    "only together": 0.88,
+    # The total, and then what is left or what goes through, by paired t.
+    "all through a mediator": 0.80,
+    "past a mediator": 0.80,
 }
-WRONG = {"another outcome alone": 0.11}
+"""At rho .5, as measured; the wish is .95, and is held at rho .8 by all kinds but `CAPPED`."""
+
+CAPPED = {"only together": 0.93}
+"""One of its two keys is named in its place in the 5 % that the test allows."""
+
+WRONG = 0.06
+BESIDE = {"another outcome alone": 0.11}
 """Two families of 5 % each; every other kind has one, and 6 %."""
 
 
-def check(kind: Kind, draws: int) -> None:
-    found = rates(kind, draws)
-    least = LEAST.get(kind.name, 0.95)
-    assert found["right"] >= least - 2 * math.sqrt(least * (1 - least) / draws), found
-    most = WRONG.get(kind.name, 0.06)
-    assert found["wrong"] <= most + 2 * math.sqrt(most * (1 - most) / draws), found
+def check(kind: Kind, draws: int, rho: float) -> None:
+    found = rates(kind, draws, rho)
+    least = (LEAST if rho == RHOS[0] else CAPPED).get(kind.name, 0.95)
+    assert found["right"] + found["beside"] >= least - allowed(least, draws), found
+    assert found["wrong"] <= WRONG + allowed(WRONG, draws), found
+    beside = BESIDE.get(kind.name, 0.06)
+    assert found["beside"] <= beside + allowed(beside, draws), found
+
+
+def allowed(rate: float, draws: int) -> float:
+    """Two standard errors."""
+    return 2 * math.sqrt(rate * (1 - rate) / draws)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_planted_cause_is_named_in_most_of_a_few_draws(kind: Kind) -> None:
-    check(kind, 8)
+    check(kind, 8, RHOS[0])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("rho", RHOS)
 @pytest.mark.long
-def test_a_planted_cause_is_named_and_hardly_ever_another(kind: Kind) -> None:
-    check(kind, 200)
+def test_a_planted_cause_is_named_and_hardly_ever_another(kind: Kind, rho: float) -> None:
+    check(kind, 200, rho)
 
 
 def test_from_a_written_folder_the_planted_variant_is_named(tmp_path: Path) -> None:
