@@ -1,0 +1,215 @@
+"""`ablate verify`: an archive is taken apart, and all that follows from something else in it is worked out anew."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from ablate.analysis.adopt import Asked
+from ablate.bundle.beyond import beyond, here
+from ablate.bundle.claims import borne_out
+from ablate.bundle.compare import where
+from ablate.bundle.contents import Contents, asked_of, read_contents
+from ablate.bundle.derive import derive
+from ablate.bundle.digests import of_a_run, of_the_plan
+from ablate.bundle.files import CONTENTS, LOCK, is_record
+from ablate.bundle.inside import inside
+from ablate.bundle.tables import problem_of
+from ablate.bundle.unpack import Unpacked, unpack
+from ablate.design.plan import Plan
+from ablate.errors import AblateError
+from ablate.record.rundir import RunDir, StudyDir, read_json
+
+Status = Literal["fits", "does not fit", "not checked"]
+
+_OWN_OUTCOME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """about: what was held against what. findings: everything that does not fit, or why it was not checked."""
+
+    name: str
+    about: str
+    status: Status
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verification:
+    """sha256: of the archive itself. beyond: what no check of an archive can tell. here: how this machine differs, as far as it
+    bears on the checks."""
+
+    archive: str
+    sha256: str
+    bytes: int
+    study: str
+    plan: str
+    complete: bool
+    runs: int
+    files: int
+    checks: tuple[Check, ...]
+    beyond: tuple[str, ...]
+    here: tuple[str, ...]
+
+    @property
+    def verified(self) -> bool:
+        return all(check.status == "fits" for check in self.checks)
+
+
+def verify(path: Path, *, sha256: str = "", own_outcome: bool = False) -> Verification:
+    """Check an archive that may come from anybody; nothing of it is run, and nothing is left on disk.
+
+    sha256: the archive's own hash, as it was published; '' where nobody has told. own_outcome: whether the primary outcome may
+    be a function of the working folder's, which the archive names and the report then calls.
+    Raises RecordError for what is no archive of ours.
+    """
+    with TemporaryDirectory(prefix="ablate-verify-") as made:
+        found = unpack(path, Path(made))
+        return _verified(path, found, sha256.strip().lower(), own_outcome)
+
+
+def _verified(path: Path, found: Unpacked, published: str, own_outcome: bool) -> Verification:
+    folder = found.places[CONTENTS].parent
+    contents, broken = _contents(found)
+    checks = [_check("list", f"{CONTENTS} is as it was written", broken)]
+    if published:
+        other = [] if published == found.sha256 else [f"{published} was published, and {path} has {found.sha256}"]
+        checks.insert(0, _check("published", "the archive is the one whose SHA-256 was published", other))
+    records = {name: place for name, place in found.places.items() if is_record(name)}
+    runs = [run for run in StudyDir(folder).runs() if run.manifest.relative_to(folder).as_posix() in records]
+    if contents is not None:
+        checks.append(
+            _check("files", f"SHA-256 of {len(contents.files)} files, and no other file", _files(contents, found))
+        )
+        checks.append(_check("archive", "no byte beside these files", _bytes(found)))
+    tables = [
+        f"{name}: {problem}" for name in records if name.endswith(".arrow") and (problem := problem_of(records[name]))
+    ]
+    report = {
+        name: place for name, place in found.places.items() if name not in records and name not in (CONTENTS, LOCK)
+    }
+    kept = _aside(report, folder)
+    plan, said = _plan(folder)
+    checks.append(_check("plan", "digest of the plan, its code and its runs", said))
+    if tables:
+        checks.append(_check("runs", "tables that can be read without harm", tables))
+        checks.append(_unchecked("report", "nothing is computed from a table like that"))
+    else:
+        checks.append(_check("runs", _digests(runs, plan), (one for run in runs for one in of_a_run(run, plan))))
+        inner = (one for run in runs for one in inside(run))
+        checks.append(_check("records", "fingerprint and outcome of each run against its own tables", inner))
+        checks.append(_check("controls", "fingerprints against what the controls claim", _claims(kept, runs)))
+        asked = asked_of(contents) if contents is not None else Asked()
+        checks.append(_report(folder, kept, plan, asked, own_outcome))
+    return Verification(
+        archive=str(path), sha256=found.sha256, bytes=found.bytes, study=contents.study if contents else "",
+        plan=contents.plan if contents else "", complete=contents.complete if contents else False, runs=len(runs),
+        files=len(found.places), checks=tuple(checks), beyond=beyond(runs, plan, published=bool(published)),
+        here=here(contents, found.places.get(LOCK), runs),
+    )  # fmt: skip
+
+
+def _contents(found: Unpacked) -> tuple[Contents | None, list[str]]:
+    try:
+        return read_contents(found.places[CONTENTS]), []
+    except (OSError, ValueError) as error:
+        return None, [f"{CONTENTS}: {error}"[:300]]
+
+
+def _files(contents: Contents, found: Unpacked) -> Iterator[str]:
+    there = found.hashes.keys() - {CONTENTS}
+    yield from (
+        f"{name} is not in the archive, and {CONTENTS} lists it" for name in sorted(contents.files.keys() - there)
+    )
+    yield from (
+        f"{name} is in the archive, and {CONTENTS} does not list it" for name in sorted(there - contents.files.keys())
+    )
+    for name in sorted(there & contents.files.keys()):
+        if found.hashes[name] != contents.files[name]["sha256"]:
+            yield f"{name} has SHA-256 {found.hashes[name][:12]}, and {CONTENTS} says {contents.files[name]['sha256'][:12]}"
+
+
+def _bytes(found: Unpacked) -> list[str]:
+    if found.as_written():
+        return []
+    return ["headers, order or what lies between and after the files are not as `ablate bundle` writes them"]
+
+
+def _aside(report: dict[str, Path], folder: Path) -> dict[str, Path]:
+    """The archive's own report is laid beside the records, so that another can be made of them."""
+    kept = {}
+    for name, place in report.items():
+        kept[name] = folder.parent / "as received" / name
+        kept[name].parent.mkdir(parents=True, exist_ok=True)
+        place.replace(kept[name])
+    return kept
+
+
+def _plan(folder: Path) -> tuple[Plan | None, list[str]]:
+    if not (folder / "plan.json").exists():
+        return None, []
+    try:
+        value = read_json(folder / "plan.json")
+        plan = Plan.from_json(value)
+        return plan, list(of_the_plan(value, plan))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return None, [f"plan.json cannot be read as a plan: {type(error).__name__}: {error}"[:300]]
+
+
+def _digests(runs: list[RunDir], plan: Plan | None) -> str:
+    what = "config, data, code and seed" if plan is not None else "request and code, where a run has them"
+    return f"digests of {len(runs)} runs, from {what}"
+
+
+def _claims(kept: dict[str, Path], runs: list[RunDir]) -> Iterator[str]:
+    try:
+        yield from borne_out(read_json(kept["analysis.json"]), runs)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        yield f"analysis.json has no controls that can be read: {type(error).__name__}: {error}"[:300]
+
+
+def _report(folder: Path, kept: dict[str, Path], plan: Plan | None, asked: Asked, own_outcome: bool) -> Check:
+    metric = plan.metric if plan is not None else asked.metric or ""
+    if _OWN_OUTCOME.fullmatch(metric) and not own_outcome:
+        return _unchecked(
+            "report",
+            f"the outcome {metric} is a function of somebody's own, and would be run: --own-outcome, where it lies",
+        )
+    return _check(
+        "report", "analysis, tables and page, made anew from the records, byte for byte", _anew(folder, kept, asked)
+    )
+
+
+def _anew(folder: Path, kept: dict[str, Path], asked: Asked) -> Iterator[str]:
+    try:
+        _, made = derive(folder, asked)
+    except AblateError as error:
+        yield f"they cannot be made: {error.problem}"[:400]
+        return
+    except Exception as error:  # whatever was sent
+        yield f"they cannot be made: {type(error).__name__}: {error}"[:400]
+        return
+    made = {name: path for name, path in made.items() if name not in (CONTENTS, LOCK)}
+    yield from (
+        f"{name} is made of the records, and is not in the archive" for name in sorted(made.keys() - kept.keys())
+    )
+    yield from (
+        f"{name} is in the archive, and is not made of the records" for name in sorted(kept.keys() - made.keys())
+    )
+    for name in sorted(made.keys() & kept.keys()):
+        if said := where(name, kept[name], made[name]):
+            yield f"{name} differs {said}"
+
+
+def _check(name: str, about: str, findings: Iterable[str]) -> Check:
+    found = tuple(findings)
+    return Check(name=name, about=about, status="does not fit" if found else "fits", findings=found)
+
+
+def _unchecked(name: str, why: str) -> Check:
+    return Check(name=name, about="analysis, tables and page", status="not checked", findings=(why,))
