@@ -26,7 +26,7 @@ def _beyond(manifests: Sequence[Manifest], plan: Plan | None, published: bool) -
             "settles that: --sha256"
         )
     yield "whether the runs were trained as recorded: that takes their data, their code and the time to train them again"
-    yield "times, throughput, device names and log.txt: nothing else in the archive follows from them"
+    yield "times, device names, log.txt, and which versions made the report: nothing else in the archive follows from them"
     if plan is None:
         yield "what was decided beforehand: there is no plan, so metric and smallest effect may have been chosen afterwards"
     else:

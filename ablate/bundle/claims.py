@@ -42,7 +42,10 @@ def _held(claim: Control, both: Sequence[tuple[int, _Run, _Run]]) -> Iterator[st
 
 
 def _weights(claim: Control, both: Sequence[tuple[int, _Run, _Run]]) -> Iterator[str]:
-    same = [(seed, left.weights_sha256 == right.weights_sha256) for seed, (_, left), (_, right) in both]
+    known = [
+        (seed, left, right) for seed, (_, left), (_, right) in both if left.weights_sha256 and right.weights_sha256
+    ]
+    same = [(seed, left.weights_sha256 == right.weights_sha256) for seed, left, right in known]
     wrong = [seed for seed, equal in same if equal is not (claim.name == "repeat")]
     if wrong and (claim.name == "repeat" or len(wrong) == len(same)):
         ends = "other weights than" if claim.name == "repeat" else "the very weights of"

@@ -10,7 +10,7 @@ from rich.console import Console
 from ablate.bundle.verify import Verification
 from ablate.bundle.write import Bundle
 from ablate.report import digits
-from ablate.report.pen import say, whole_line
+from ablate.report.pen import columns, say, whole_line, words
 
 _STYLES = {"fits": "green", "does not fit": "bold red", "not checked": "yellow"}
 _MOST = 8
@@ -38,7 +38,8 @@ def print_bundle(made: Bundle, console: Console) -> None:
 def print_verification(found: Verification, console: Console) -> None:
     """Check by check, then what could not be checked."""
     whole_line(console, found.archive)
-    about = f"{found.study or 'an unknown study'}: {digits.counted(found.files, 'file')} of {digits.counted(found.runs, 'run')}"
+    files, runs = digits.counted(found.files, "file"), digits.counted(found.runs, "run")
+    about = f"{_plain(found.study) or 'an unknown study'}: {files} of {runs}"
     say(
         console,
         f"{about}, {_size(found.bytes)}{'' if found.complete else '; INCOMPLETE: some runs have no end yet'}",
@@ -47,20 +48,19 @@ def print_verification(found: Verification, console: Console) -> None:
     whole_line(console, f"sha256  {found.sha256}")
     console.print()
     for check in found.checks:
-        say(console, f"{check.status:12}  {check.name}: {check.about}", _STYLES[check.status])
-        for finding in check.findings[:_MOST]:
-            say(console, finding, indent=14)
-        if len(check.findings) > _MOST:
-            say(console, f"... and {len(check.findings) - _MOST} more: --json", indent=14)
+        more = len(check.findings) - _MOST
+        _check(console, check.status, _STYLES[check.status], f"{check.name}: {check.about}")
+        for finding in (*check.findings[:_MOST], *([f"... and {more} more: --json"] if more > 0 else [])):
+            _check(console, "", "", finding)
     if found.here:
         console.print()
         say(console, "this machine is another", "dim")
     for line in found.here:
-        say(console, line, indent=4)
+        say(console, _plain(line), indent=4)
     console.print()
     say(console, "cannot be told from an archive", "dim")
     for line in found.beyond:
-        say(console, line, indent=4)
+        say(console, _plain(line), indent=4)
     console.print()
     if found.verified:
         say(console, "verified: all that follows from something else in the archive does follow", "bold green")
@@ -72,6 +72,19 @@ def print_verification(found: Verification, console: Console) -> None:
 def print_verification_json(found: Verification) -> None:
     """For a program to read."""
     print(json.dumps({"verified": found.verified, **asdict(found)}, indent=2))
+
+
+def _check(console: Console, status: str, style: str, text: str) -> None:
+    grid = columns()
+    grid.add_column(width=12, no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(words(status, console, style), words(_plain(text), console))
+    console.print(grid)
+
+
+def _plain(text: str) -> str:
+    """What was sent may hold codes that move the cursor over what is printed here."""
+    return "".join(mark if mark.isprintable() else "?" for mark in text)
 
 
 def _size(count: int) -> str:

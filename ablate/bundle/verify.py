@@ -20,6 +20,7 @@ from ablate.bundle.files import CONTENTS, LOCK, is_record
 from ablate.bundle.inside import inside
 from ablate.bundle.tables import problem_of
 from ablate.bundle.unpack import Unpacked, unpack
+from ablate.bundle.write import whole
 from ablate.design.plan import Plan
 from ablate.errors import AblateError
 from ablate.record.rundir import RunDir, StudyDir, read_json
@@ -94,7 +95,7 @@ def _verified(path: Path, found: Unpacked, published: str, own_outcome: bool) ->
         name: place for name, place in found.places.items() if name not in records and name not in (CONTENTS, LOCK)
     }
     kept = _aside(report, folder)
-    plan, said = _plan(folder)
+    plan, said = _plan(folder, contents)
     checks.append(_check("plan", "digest of the plan, its code and its runs", said))
     if tables:
         checks.append(_check("runs", "tables that can be read without harm", tables))
@@ -105,7 +106,7 @@ def _verified(path: Path, found: Unpacked, published: str, own_outcome: bool) ->
         checks.append(_check("records", "fingerprint and outcome of each run against its own tables", inner))
         checks.append(_check("controls", "fingerprints against what the controls claim", _claims(kept, runs)))
         asked = asked_of(contents) if contents is not None else Asked()
-        checks.append(_report(folder, kept, plan, asked, own_outcome))
+        checks.append(_report(folder, kept, plan, contents, asked, own_outcome))
     return Verification(
         archive=str(path), sha256=found.sha256, bytes=found.bytes, study=contents.study if contents else "",
         plan=contents.plan if contents else "", complete=contents.complete if contents else False, runs=len(runs),
@@ -116,7 +117,9 @@ def _verified(path: Path, found: Unpacked, published: str, own_outcome: bool) ->
 
 def _contents(found: Unpacked) -> tuple[Contents | None, list[str]]:
     try:
-        return read_contents(found.places[CONTENTS]), []
+        contents = read_contents(found.places[CONTENTS])
+        other = f"{CONTENTS} says that the folder is {contents.folder!r}, and it is {found.top!r}"
+        return contents, [] if contents.folder == found.top else [other]
     except (OSError, ValueError) as error:
         return None, [f"{CONTENTS}: {error}"[:300]]
 
@@ -150,13 +153,16 @@ def _aside(report: dict[str, Path], folder: Path) -> dict[str, Path]:
     return kept
 
 
-def _plan(folder: Path) -> tuple[Plan | None, list[str]]:
+def _plan(folder: Path, contents: Contents | None) -> tuple[Plan | None, list[str]]:
     if not (folder / "plan.json").exists():
-        return None, []
+        return None, [] if contents is None or not contents.plan else [f"{CONTENTS} names a plan, and there is none"]
     try:
         value = read_json(folder / "plan.json")
         plan = Plan.from_json(value)
-        return plan, list(of_the_plan(value, plan))
+        said = list(of_the_plan(value, plan))
+        if contents is not None and contents.plan != value.get("digest"):
+            said.append(f"{CONTENTS} names the plan {contents.plan[:12] or 'none'}, and plan.json has another digest")
+        return plan, said
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return None, [f"plan.json cannot be read as a plan: {type(error).__name__}: {error}"[:300]]
 
@@ -173,27 +179,31 @@ def _claims(kept: dict[str, Path], runs: list[RunDir]) -> Iterator[str]:
         yield f"analysis.json has no controls that can be read: {type(error).__name__}: {error}"[:300]
 
 
-def _report(folder: Path, kept: dict[str, Path], plan: Plan | None, asked: Asked, own_outcome: bool) -> Check:
+def _report(
+    folder: Path, kept: dict[str, Path], plan: Plan | None, contents: Contents | None, asked: Asked, own_outcome: bool
+) -> Check:
     metric = plan.metric if plan is not None else asked.metric or ""
     if _OWN_OUTCOME.fullmatch(metric) and not own_outcome:
         return _unchecked(
             "report",
             f"the outcome {metric} is a function of somebody's own, and would be run: --own-outcome, where it lies",
         )
-    return _check(
-        "report", "analysis, tables and page, made anew from the records, byte for byte", _anew(folder, kept, asked)
-    )
+    findings = _anew(folder, kept, contents, asked)
+    return _check("report", "analysis, tables and page, made anew from the records, byte for byte", findings)
 
 
-def _anew(folder: Path, kept: dict[str, Path], asked: Asked) -> Iterator[str]:
+def _anew(folder: Path, kept: dict[str, Path], contents: Contents | None, asked: Asked) -> Iterator[str]:
     try:
-        _, made = derive(folder, asked)
+        analysis, made = derive(folder, asked)
     except AblateError as error:
         yield f"they cannot be made: {error.problem}"[:400]
         return
     except Exception as error:  # whatever was sent
         yield f"they cannot be made: {type(error).__name__}: {error}"[:400]
         return
+    if contents is not None and (contents.study, contents.complete) != (analysis.study, whole(analysis)):
+        said = _named(contents.study, contents.complete)
+        yield f"{CONTENTS} says {said}, and it is {_named(analysis.study, whole(analysis))}"
     made = {name: path for name, path in made.items() if name not in (CONTENTS, LOCK)}
     yield from (
         f"{name} is made of the records, and is not in the archive" for name in sorted(made.keys() - kept.keys())
@@ -204,6 +214,10 @@ def _anew(folder: Path, kept: dict[str, Path], asked: Asked) -> Iterator[str]:
     for name in sorted(made.keys() & kept.keys()):
         if said := where(name, kept[name], made[name]):
             yield f"{name} differs {said}"
+
+
+def _named(study: str, complete: bool) -> str:
+    return f"{study!r}, {'at its end' if complete else 'not at its end'}"
 
 
 def _check(name: str, about: str, findings: Iterable[str]) -> Check:

@@ -64,7 +64,7 @@ def write_bundle(
         write_text(stage / LOCK, lock())
         places = {**records, **report, LOCK: stage / LOCK}
         contents = Contents(
-            format=FORMAT, study=analysis.study, plan=_digest(stage) if "plan.json" in records else "",
+            format=FORMAT, folder=name, study=analysis.study, plan=_digest(stage) if "plan.json" in records else "",
             complete=whole(analysis), asked={**asdict(asked), "accepts": list(asked.accepts)}, files=listed(places),
             ablate=own_version(), code=own_code(),
         )  # fmt: skip

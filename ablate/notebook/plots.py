@@ -160,28 +160,20 @@ class Plots:
         frame = frame.dropna()
         if not len(frame):
             raise StudyError(f"no run in {self._study.folder} has recorded {y} yet", "study.reload(), when one has")
-        figure, statuses = go.Figure(), self._statuses()
+        statuses, traces = self._statuses(), list[go.Scatter]()
         shown = [arm for arm in self._study.arms if (arms is None or arm in arms) and (frame["arm"] == arm).any()]
         for arm in reversed(shown):
-            mine = frame[frame["arm"] == arm]
-            whole = [run for seed, run in mine.groupby("seed") if statuses.get((arm, seed)) == "finished"]
+            name, colour = _text(arm), self._colour(arm)
+            runs = list(frame[frame["arm"] == arm].groupby("seed"))
+            whole = [run for seed, run in runs if statuses.get((arm, seed)) == "finished"]
             bold = mean and len(whole) > 1
-            for number, (seed, run) in enumerate(mine.groupby("seed")):
-                kept = run.iloc[thin(run["y"].to_numpy(np.float64), _MOST_POINTS)]
-                figure.add_scatter(
-                    x=kept["x"], y=kept["y"], mode="lines", name=_text(arm), legendgroup=_text(arm),
-                    showlegend=not bold and number == 0,
-                    line={"color": self._colour(arm), "width": 1}, opacity=0.35 if bold else 0.8,
-                    hovertemplate=f"%{{y:.4g}} at %{{x:,}} {_X[x]}<extra>{_text(arm)}, seed {seed}</extra>",
-                )  # fmt: skip
+            for number, (seed, run) in enumerate(runs):
+                looks = {"showlegend": not bold and number == 0, "opacity": 0.35 if bold else 0.8}
+                traces.append(_line(run, x, f"{name}, seed {seed}", colour, 1, name=name, legendgroup=name, **looks))
             if bold:
-                middle = _mean(whole)
-                kept = middle.iloc[thin(middle["y"].to_numpy(np.float64), _MOST_POINTS)]
-                figure.add_scatter(
-                    x=kept["x"], y=kept["y"], mode="lines", name=f"{_text(arm)} (mean of {len(whole)})", legendgroup=_text(arm),
-                    line={"color": self._colour(arm), "width": 2.5},
-                    hovertemplate=f"%{{y:.4g}} at %{{x:,}} {_X[x]}<extra>{_text(arm)}, mean</extra>",
-                )  # fmt: skip
+                said = f"{name} (mean of {len(whole)})"
+                traces.append(_line(_mean(whole), x, f"{name}, mean", colour, 2.5, name=said, legendgroup=name))
+        figure = go.Figure(traces)
         unit = {"loss": "nats", "eval_loss": "nats", "grad_norm": "L2 norm, before clipping"}.get(y, "")
         figure.update_layout(**_LAYOUT, title=_text(f"{y} ({unit})" if unit else y), height=430)
         ticks = {"type": "log", "dtick": "D2", "tickformat": "~g"} if log else {}
@@ -199,6 +191,14 @@ class Plots:
             return PLACEBO
         variants = [name for name, kind in kinds.items() if kind not in (None, "placebo", "repeat", "observation")]
         return COLOURS[variants.index(arm) % len(COLOURS)] if arm in variants else BASELINE
+
+
+def _line(points: pd.DataFrame, x: str, hover: str, colour: str, width: float, **more: Any) -> go.Scatter:
+    kept = points.iloc[thin(points["y"].to_numpy(np.float64), _MOST_POINTS)]
+    return go.Scatter(
+        x=kept["x"], y=kept["y"], mode="lines", line={"color": colour, "width": width},
+        hovertemplate=f"%{{y:.4g}} at %{{x:,}} {_X[x]}<extra>{hover}</extra>", **more,
+    )  # fmt: skip
 
 
 def _mean(runs: Sequence[pd.DataFrame]) -> pd.DataFrame:

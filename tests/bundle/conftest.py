@@ -30,9 +30,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tell(run: RunDir) -> None:
-    """What a run of the real loop writes as well: YAML, and a fingerprint that holds its own first step."""
+def as_yaml(run: RunDir) -> None:
+    """A made-up run's config is JSON, in which YAML reads 1e-08 as text."""
     run.config.write_text(yaml.safe_dump(json.loads(run.config.read_text())))
+
+
+def tell(run: RunDir) -> None:
+    """What a run of the real loop writes as well: a fingerprint that holds its own first step."""
+    as_yaml(run)
     fingerprint, trace, curve = read_fingerprint(run), read_trace(run.trace), read_evals(run.evals).curve("loss")
     assert fingerprint is not None
     fingerprint.items["first_step"] = {name: float(trace[name][0]) for name in ("loss", "grad_norm")}

@@ -20,10 +20,21 @@ import pytest
 
 from ablate import cli
 from ablate.bundle.contents import hash_of
+from ablate.bundle.digests import of_the_plan
 from ablate.bundle.verify import Verification, verify
+from ablate.bundle.write import write_bundle
+from ablate.design.axis import Axis
+from ablate.design.plan import Arm, Plan, Run, counted_of, digest_by
 from ablate.errors import RecordError
+from ablate.record.code import code_digest
 from ablate.record.columns import TRACE
-from tests.bundle.tampering import Files, edited, flipped, pack, relisted
+from ablate.record.digest import digest_of
+from ablate.record.rundir import StudyDir, write_json
+from ablate.study.kept import keep
+from tests.bundle.conftest import as_yaml
+from tests.bundle.tampering import Files, edited, files_of, flipped, pack, relisted
+from tests.kept_examples import keep_examples
+from tests.synthetic import TWO_LEVELS, crossed_cells, write_crossed, write_study
 
 
 def wrong(found: Verification) -> dict[str, tuple[str, ...]]:
@@ -52,6 +63,17 @@ def test_for_a_program_to_read(archive: Path, capsys: pytest.CaptureFixture[str]
     names = ["list", "files", "archive", "plan", "runs", "records", "controls", "report"]
     assert [check["name"] for check in found["checks"]] == names
     assert found["beyond"]
+
+
+def test_text_that_was_sent_moves_no_cursor(sent: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sent["bundle.json"] = edited(sent["bundle.json"], study="\x1b[2Jall is well\r\n")
+    sent["batch_size=64/seed=0/manifest.json"] = edited(
+        sent["batch_size=64/seed=0/manifest.json"], overrides={"\x1b[1A": 1}
+    )
+    assert cli.main(["verify", str(pack(relisted(sent), tmp_path / "a.tar"))]) == 1
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert "?[2Jall is well??" in said
 
 
 def test_nothing_is_left_on_disk(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +126,99 @@ def test_a_file_too_many_and_one_too_few_are_named(sent: Files, tmp_path: Path) 
     assert "batch_size=64/seed=1/log.txt is not in the archive, and bundle.json lists it" in found["files"]
     assert "notes.txt is in the archive, and bundle.json does not list it" in found["files"]
     assert "notes.txt is in the archive, and is not made of the records" in found["report"]
+
+
+def imported(folder: Path) -> None:
+    for name, more in (("baseline", 0.0), ("large", 0.1)):
+        rows = [f"{step},{1 / step + more:.3f},{1.1 / step + more:.3f}" for step in (10, 20, 30)]
+        (folder.parent / f"{name}.csv").write_text("\n".join(["step,loss,eval_loss", *rows]) + "\n")
+    sources = [f"{name}={folder.parent / name}.csv" for name in ("baseline", "large")]
+    assert cli.main(["import", *sources, "--into", str(folder)]) in (0, 1)
+
+
+def with_examples(folder: Path) -> None:
+    write_study(folder, arms=("batch_size=64",), seeds=2)
+    keep_examples(folder)
+
+
+def of_an_app(folder: Path) -> None:
+    """Runs without fingerprint, weights or tables: numbers that main returned."""
+    config = {"lr": 0.1}
+    arms = [Arm(name="baseline", config=config)]
+    arms += [Arm(name="lr=0.5", axis="lr", level=0.5, kind="training", changes={"lr": 0.5}, config={"lr": 0.5})]
+    code = {"myapp.py": "0" * 64}
+    runs = []
+    for arm in arms:
+        for seed in (0, 1):
+            request = digest_of({"app": digest_of(arm.config), "seed_key": "seed", "seed": seed})
+            runs.append(Run(arm=arm.name, seed=seed, request=request, digest=digest_by(request, code_digest(code))))
+    plan = Plan(
+        study="study", question="?", metric="", smallest_effect=0.01, seeds=(0, 1), arms=tuple(arms), runs=tuple(runs),
+        axes=(Axis(name="lr", question="?", kind="training", moves=("lr",), levels=(0.5,)),), code=code,
+        code_digest=code_digest(code), app={"seed_key": "seed", "lower_is_better": True},
+    )  # fmt: skip
+    write_json(folder / "plan.json", plan.to_json() | {"digest": plan.digest})
+    for number, run in enumerate(runs):
+        keep(StudyDir(folder).run(run.arm, run.seed).path, lambda number=number: 0.5 + 0.1 * number)
+
+
+KINDS: dict[str, Callable[[Path], object]] = {
+    "imported": imported,
+    "examples": with_examples,
+    "app": of_an_app,
+    "crossed": lambda folder: write_crossed(folder, crossed_cells("factorial", TWO_LEVELS[:2]), {}, seeds=2),
+}
+
+
+@pytest.mark.parametrize("kind", [*("imported", "examples", "app"), pytest.param("crossed", marks=pytest.mark.slow)])
+def test_every_kind_of_study_can_be_bundled_and_is_verified(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "study"
+    KINDS[kind](folder)
+    for run in StudyDir(folder).runs():
+        if kind in ("examples", "crossed"):
+            as_yaml(run)
+    made = write_bundle(folder, tmp_path / "a.tar")
+    assert wrong(verify(made.path)) == {}
+
+
+def test_examples_of_another_run_are_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    with_examples(folder)
+    files = files_of(write_bundle(folder, tmp_path / "a.tar").path)
+    swapped("baseline/seed=0", "baseline/seed=1", "predictions.arrow")(files)
+    found = wrong(verify(pack(relisted(files), tmp_path / "b.tar")))["records"]
+    assert any(finding.startswith("baseline/seed=0: predictions.arrow has loss") for finding in found)
+
+
+def test_a_plan_that_an_earlier_version_froze_is_worked_out_as_it_stands(finished: Path) -> None:
+    value = json.loads((finished / "plan.json").read_text())
+    earlier = {key: item for key, item in value.items() if key not in ("until", "variance", "digest")}
+    earlier["digest"] = digest_of(counted_of(earlier))
+    plan = Plan.from_json(earlier)
+    assert plan.digest != earlier["digest"]
+    assert list(of_the_plan(earlier, plan)) == []
+    assert list(of_the_plan({**earlier, "question": "another"}, plan)) != []
+
+
+def alike(printed: str) -> str:
+    """Less its figures and its lines."""
+    return re.sub(r"[0-9a-f]{64}|[\d.]+", "#", " ".join(printed.split()))
+
+
+def test_the_how_to_shows_what_the_commands_print(
+    repo: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (repo / "docs/how-to/share_the_evidence.md").read_text(encoding="utf-8")
+    bundle, shown, again = re.findall(r"```\n(.*?)```", text, re.DOTALL)[:3]
+    shutil.copytree(finished, tmp_path / "runs" / "reference")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(bundle.split()[1:]) == 0
+    said = capsys.readouterr().out
+    assert alike(shown) == alike(said)
+    (old,), (new,) = (re.findall(r"[0-9a-f]{64}", printed) for printed in (shown, said))
+    assert cli.main(again.replace(old, new).split()[1:]) == 0
+    for check in ("published", "list", "files", "archive", "plan", "runs", "records", "controls", "report"):
+        assert re.search(rf"^\| .*\b{check}\b.* \|", text, re.MULTILINE)
 
 
 # ---- by somebody who makes the hashes agree ------------------------------------------------------------------------
@@ -165,6 +280,10 @@ def replaced(name: str, old: str, new: str) -> Callable[[Files], None]:
     return edit
 
 
+def listed(**changes: Any) -> Callable[[Files], None]:
+    return lambda files: files.update({"bundle.json": edited(files["bundle.json"], **changes)})
+
+
 def dropped(prefix: str) -> Callable[[Files], None]:
     return lambda files: [files.pop(name) for name in [*files] if name.startswith(prefix)] and None
 
@@ -206,6 +325,13 @@ TAMPERING: dict[str, tuple[Callable[[Files], None], str, str]] = {
     "tokens": (in_fingerprint("baseline/seed=0", "tokens_seen", 1), "records", "says 1 tokens, and trace.arrow"),
     "the first look": (in_fingerprint("baseline/seed=0", "loss_at_start", {"loss": 0.1}), "records", "before training"),
     "a run left away": (dropped("baseline/seed=1/"), "report", "analysis.json differs at"),
+    "the list's end": (listed(complete=False), "report", "bundle.json says 'study', not at its end, and it is 'study', at"),
+    "the list's study": (listed(study="another"), "report", "bundle.json says 'another', at its end, and it is 'study'"),
+    "the list's plan": (listed(plan="0" * 64), "plan", "bundle.json names the plan 000000000000"),
+    "the list's folder": (listed(folder="other"), "list", "bundle.json says that the folder is 'other'"),
+    "what was asked": (
+        listed(asked={"metric": "eval_accuracy", "smallest_effect": None, "accepts": []}), "report", "they cannot be made: "),
+    "no plan": (dropped("plan.json"), "plan", "bundle.json names a plan, and there is none"),
     "no analysis": (dropped("analysis.json"), "report", "analysis.json is made of the records, and is not in the archive"),
 }  # fmt: skip
 
