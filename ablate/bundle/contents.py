@@ -21,8 +21,8 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contents:
-    """folder: the one that all of it lies in. study, plan: name and digest; '' of a folder without a plan. asked: as in `Asked`,
-    of such a folder.
+    """folder: the one that all of it lies in. study, plan: name and digest; '' of a folder without a plan. asked: as in
+    `Asked`, of such a folder.
 
     complete: whether every run of the plan had come to an end. files: {name: {"bytes", "sha256"}} of all but this one.
     ablate: version that made the report. code: {file: sha256} of its whole package.

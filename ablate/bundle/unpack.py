@@ -54,8 +54,9 @@ def unpack(path: Path, into: Path) -> Unpacked:
 
 def _check_kind(path: Path) -> None:
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
-        raise RecordError(f"{path} {what}, and not an archive", f"ablate bundle {path}" if path.is_dir() else _MAKE)
+        if path.is_dir():
+            raise RecordError(f"{path} is a folder, and not an archive", f"ablate bundle {path}")
+        raise RecordError(f"{path} is no file" if path.exists() else f"there is no file {path}", _MAKE)
     with path.open("rb") as file:
         begin = file.read(512)
     for magic, tool in _MAGIC.items():

@@ -22,7 +22,7 @@ from ablate.bundle.tables import problem_of
 from ablate.bundle.unpack import Unpacked, unpack
 from ablate.bundle.write import whole
 from ablate.design.plan import Plan
-from ablate.errors import AblateError
+from ablate.errors import AblateError, ConfigError
 from ablate.record.rundir import RunDir, StudyDir, read_json
 
 Status = Literal["fits", "does not fit", "not checked"]
@@ -67,11 +67,15 @@ def verify(path: Path, *, sha256: str = "", own_outcome: bool = False) -> Verifi
 
     sha256: the archive's own hash, as it was published; '' where nobody has told. own_outcome: whether the primary outcome may
     be a function of the working folder's, which the archive names and the report then calls.
-    Raises RecordError for what is no archive of ours.
+    Raises RecordError for what is no archive of ours, ConfigError for a sha256 that is none.
     """
+    published = sha256.strip().lower()
+    if published and not re.fullmatch("[0-9a-f]{64}", published):
+        problem = f"--sha256 {sha256!r} is no SHA-256: it has {len(published)} characters, and not 64 of 0-9 and a-f"
+        raise ConfigError(problem, "the whole hash that `ablate bundle` printed")
     with TemporaryDirectory(prefix="ablate-verify-") as made:
         found = unpack(path, Path(made))
-        return _verified(path, found, sha256.strip().lower(), own_outcome)
+        return _verified(path, found, published, own_outcome)
 
 
 def _verified(path: Path, found: Unpacked, published: str, own_outcome: bool) -> Verification:

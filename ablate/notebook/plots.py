@@ -58,7 +58,7 @@ class Plots:
         rows = self._study.contrasts[self._study.contrasts["metric"] == metric]
         if not len(rows):
             known = list(dict.fromkeys(self._study.contrasts["metric"]))
-            raise ConfigError(f"no contrast was made on {metric!r}", nearest(metric, known) if known else None)
+            raise ConfigError(f"no contrast was made on {metric!r}", nearest(metric, known))
         info = next(one for one in analysis.metrics if one.name == metric)
         changes = {arm.name: arm.change for arm in make_view(analysis).arms}
         line = {"size": 11, "symbol": "line-ns-open", "color": BASELINE}
@@ -139,19 +139,24 @@ class Plots:
         metric = y.removeprefix("eval_")
         known = [f"eval_{name}" for name in looks["metric"].cat.categories]
         if y not in known:
-            raise ConfigError(f"no run has evaluated {metric!r}", nearest(y, known) if known else None)
-        if x not in looks.columns:
+            fix = (
+                nearest(y, known)
+                if known
+                else "no run has evaluated anything: study.plot.forest() shows what they have"
+            )
+            raise ConfigError(f"no run has evaluated {metric!r}", fix)
+        if x not in _X:
             raise ConfigError(f"x={x!r} is none of {', '.join(_X)}", nearest(x, _X))
         found = looks[(looks["metric"] == metric) & (looks["split"] == "held_out")]
-        return pd.DataFrame({"arm": found["arm"], "seed": found["seed"], "x": found[x], "y": found["value"]})
+        return _points(found, _placed(found, x), found["value"], unsaid=bool(found[x].isna().any()))
 
     def _stepped(self, y: str, x: str) -> pd.DataFrame:
         if x not in _X:
             raise ConfigError(f"x={x!r} is none of {', '.join(_X)}", nearest(x, _X))
         timed = x == "train_seconds"
         found = self._study.read_steps(list(dict.fromkeys([y, "step_seconds" if timed else x])))
-        place = found.groupby(["arm", "seed"], observed=True)["step_seconds"].cumsum() if timed else found[x]
-        return pd.DataFrame({"arm": found["arm"], "seed": found["seed"], "x": place, "y": found[y]})
+        place = found.groupby(["arm", "seed"], observed=True)["step_seconds"].cumsum() if timed else _placed(found, x)
+        return _points(found, place, found[y], unsaid=not timed and bool(found[x].isna().any()))
 
     def _drawn(
         self, frame: pd.DataFrame, y: str, x: str, arms: Sequence[str] | None, *, mean: bool, log: bool
@@ -178,7 +183,9 @@ class Plots:
         figure.update_layout(**_LAYOUT, title=_text(f"{y} ({unit})" if unit else y), height=430)
         ticks = {"type": "log", "dtick": "D2", "tickformat": "~g"} if log else {}
         figure.update_yaxes(automargin=True, **ticks)
-        return figure.update_xaxes(title=_X[x], automargin=True)
+        unsaid = x == "samples" and frame.attrs.get("unsaid", False)
+        title = "optimizer steps (the logs do not say samples)" if unsaid else _X[x]
+        return figure.update_xaxes(title=title, automargin=True)
 
     def _statuses(self) -> dict[tuple[str, int], str]:
         runs = self._study.runs
@@ -191,6 +198,17 @@ class Plots:
             return PLACEBO
         variants = [name for name, kind in kinds.items() if kind not in (None, "placebo", "repeat", "observation")]
         return COLOURS[variants.index(arm) % len(COLOURS)] if arm in variants else BASELINE
+
+
+def _points(frame: pd.DataFrame, x: pd.Series, y: pd.Series, *, unsaid: bool) -> pd.DataFrame:
+    found = pd.DataFrame({"arm": frame["arm"], "seed": frame["seed"], "x": x, "y": y})
+    found.attrs["unsaid"] = unsaid
+    return found
+
+
+def _placed(frame: pd.DataFrame, x: str) -> pd.Series:
+    """Where rows lie; an imported log may not say how many samples a step has, and then positions are steps, as in a report."""
+    return frame[x].fillna(frame["step"]) if x == "samples" else frame[x]
 
 
 def _line(points: pd.DataFrame, x: str, hover: str, colour: str, width: float, **more: Any) -> go.Scatter:

@@ -13,11 +13,12 @@ from ablate.analysis.adopt import Asked
 from ablate.analysis.outcomes import OUTCOMES
 from ablate.analysis.readings import RunFiles, read_plan, reading
 from ablate.analysis.study import analyse
-from ablate.analysis.values import Analysis
+from ablate.analysis.values import Analysis, MetricInfo
 from ablate.design.plan import Plan
 from ablate.errors import ConfigError, RecordError, StudyError
 from ablate.notebook.places import Place, places
 from ablate.record.reader import read_evals, read_trace
+from ablate.record.returned import read_returned
 from ablate.record.rundir import RunDir
 from ablate.record.values import Manifest, read_manifest, read_outcome
 
@@ -98,7 +99,10 @@ class Study:
         from ablate.notebook.frames import runs_frame
 
         if self._single is not None:
-            infos = [outcome.info for outcome in OUTCOMES.values()]
+            returned = [
+                MetricInfo(name=name, unit="", definition="returned", lower_is_better=None) for name in self._returned()
+            ]
+            infos = [*(outcome.info for outcome in OUTCOMES.values()), *returned]
             one = reading(_files(RunDir(self.folder), self._single), self.folder.parents[1], _looks(self.folder))
             return runs_frame([one], self._places, [{"name": self._single.arm}], infos)
         return runs_frame(self.analysis.runs, self._places, self.analysis.arms, self.analysis.metrics)
@@ -185,6 +189,10 @@ class Study:
             return [Place(self._single.arm, self._single.seed, RunDir(self.folder))]
         return list(places(self.folder, self.plan))
 
+    def _returned(self) -> dict[str, float]:
+        """What the one run's app returned; nothing where it is a run of ours."""
+        return read_returned(RunDir(self.folder)) or {}
+
     def _check_whole(self, what: str) -> None:
         if self._single is not None:
             raise StudyError(
@@ -220,6 +228,9 @@ def _files(run: RunDir, manifest: Manifest) -> RunFiles:
         return files("running", "no outcome yet: still going, or killed")
     if outcome.status != "finished":
         return files(outcome.status, outcome.sentence)
+    returned = read_returned(run)
+    if returned is not None and not run.trace.exists():
+        return files("finished", outcome.sentence, returned=returned)
     try:
         trace, evals = read_trace(run.trace), read_evals(run.evals)
     except RecordError as error:

@@ -55,6 +55,11 @@ def test_another_archive_than_the_published_one_is_said_to_be_one(archive: Path)
     assert list(wrong(verify(archive, sha256="0" * 64))) == ["published"]
 
 
+def test_a_hash_that_is_none_is_refused(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["verify", str(archive), "--sha256", hash_of(archive)[:12]]) == 2
+    assert "has 12 characters" in capsys.readouterr().err
+
+
 def test_for_a_program_to_read(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["verify", str(archive), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -516,7 +521,7 @@ def test_a_size_that_is_only_claimed_takes_no_room(tmp_path: Path) -> None:
         (b"\x1f\x8b" + b"0" * 600, "is compressed"),
         (b"PK" + b"0" * 600, "is not a tar"),
         (b"", "is not a tar"),
-        (None, "does not"),
+        (None, "there is no file"),
     ],
     ids=["gzip", "zip", "empty", "nothing"],
 )

@@ -213,6 +213,8 @@ def test_an_imported_study_has_its_gaps_as_missing_values(tmp_path: Path) -> Non
     assert list(study.evals.query("arm == 'large'")["value"]) == pytest.approx([1.11, 1.055, 1.037])
     assert "IMPORTED" in study._repr_html_()
     assert study.plot.curves(x="step").data
+    assert list(study.plot.curves().data[-1].x) == [10, 20, 30]
+    assert study.plot.curves().layout.xaxis.title.text == "optimizer steps (the logs do not say samples)"
     with pytest.raises(StudyError, match="has recorded grad_norm"):
         study.plot.grad_norm()
 
@@ -239,6 +241,19 @@ def test_a_single_run_that_is_going_on_or_broken_is_read_too(broken: Path) -> No
     assert ablate.load(broken / "batch_size=64/seed=2").runs["status"].iloc[0] == "failed"
 
 
+def test_a_run_of_an_app_has_what_its_main_returned(tmp_path: Path) -> None:
+    from tests.bundle.test_verify import of_an_app
+
+    of_an_app(tmp_path / "study")
+    study = ablate.load(tmp_path / "study")
+    assert list(study.runs["returned"]) == pytest.approx([0.5, 0.6, 0.7, 0.8])
+    one = ablate.load(tmp_path / "study" / "lr=0.5" / "seed=0")
+    assert (one.runs["status"].iloc[0], one.runs["returned"].iloc[0]) == ("finished", pytest.approx(0.7))
+    assert study.plot.forest().data
+    with pytest.raises(ConfigError, match="no run has evaluated 'loss'"):
+        study.plot.curves()
+
+
 def test_report_makes_the_page_and_says_where(tmp_path: Path, folder: Path) -> None:
     mine = Path(shutil.copytree(folder, tmp_path / "reference"))
     page = ablate.load(mine).report()
@@ -255,6 +270,7 @@ def wrong(folder: Path, study: ablate.Study) -> Iterator[tuple[str, Any, str, st
     yield "an arm of curves", lambda: study.plot.curves(arms=["x"]), "there is no arm 'x'", "baseline"
     yield "a metric", lambda: study.plot.curves("eval_los"), "no run has evaluated 'los'", "eval_loss"
     yield "x", lambda: study.plot.curves(x="sample"), "x='sample' is none of", "samples"
+    yield "x that is a column", lambda: study.plot.curves(x="arm"), "x='arm' is none of", ""
     yield "x of steps", lambda: study.plot.grad_norm(x="epochs"), "x='epochs' is none of", "epoch"
     yield "a column of curves", lambda: study.plot.curves("losss"), "'losss' is no column", "loss"
     yield "an outcome", lambda: study.plot.forest("eval_los"), "no contrast was made on 'eval_los'", "eval_loss"
