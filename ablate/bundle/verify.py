@@ -18,6 +18,7 @@ from ablate.bundle.derive import derive
 from ablate.bundle.digests import of_a_run, of_the_plan
 from ablate.bundle.files import CONTENTS, LOCK, is_record
 from ablate.bundle.inside import inside
+from ablate.bundle.looks import looks_again
 from ablate.bundle.tables import problem_of
 from ablate.bundle.unpack import Unpacked, unpack
 from ablate.bundle.write import whole
@@ -109,6 +110,8 @@ def _verified(path: Path, found: Unpacked, published: str, own_outcome: bool) ->
         inner = (one for run in runs for one in inside(run))
         checks.append(_check("records", "fingerprint and outcome of each run against its own tables", inner))
         checks.append(_check("controls", "fingerprints against what the controls claim", _claims(kept, runs)))
+        if plan is not None and plan.looks and not _own(plan.metric, own_outcome):
+            checks.append(_check("looks", "what each look found, made anew", looks_again(folder, plan)))
         asked = asked_of(contents) if contents is not None else Asked()
         checks.append(_report(folder, kept, plan, contents, asked, own_outcome))
     return Verification(
@@ -187,13 +190,18 @@ def _report(
     folder: Path, kept: dict[str, Path], plan: Plan | None, contents: Contents | None, asked: Asked, own_outcome: bool
 ) -> Check:
     metric = plan.metric if plan is not None else asked.metric or ""
-    if _OWN_OUTCOME.fullmatch(metric) and not own_outcome:
+    if _own(metric, own_outcome):
         return _unchecked(
             "report",
             f"the outcome {metric} is a function of somebody's own, and would be run: --own-outcome, where it lies",
         )
     findings = _anew(folder, kept, contents, asked)
     return _check("report", "analysis, tables and page, made anew from the records, byte for byte", findings)
+
+
+def _own(metric: str, allowed: bool) -> bool:
+    """Whether reading the outcome would run a function of the reader's that the archive chose."""
+    return not allowed and _OWN_OUTCOME.fullmatch(metric) is not None
 
 
 def _anew(folder: Path, kept: dict[str, Path], contents: Contents | None, asked: Asked) -> Iterator[str]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,18 @@ import pyarrow as pa
 import pytest
 
 from ablate import cli
+from ablate.analysis.study import look_at
 from ablate.bundle.contents import hash_of
 from ablate.bundle.digests import of_the_plan
 from ablate.bundle.verify import Verification, verify
 from ablate.bundle.write import write_bundle
 from ablate.design.axis import Axis
 from ablate.design.plan import Arm, Plan, Run, counted_of, digest_by
-from ablate.errors import RecordError
+from ablate.errors import RecordError, StudyError
 from ablate.record.code import code_digest
 from ablate.record.columns import TRACE
 from ablate.record.digest import digest_of
+from ablate.record.looks import write_look
 from ablate.record.rundir import StudyDir, write_json
 from ablate.study.kept import keep
 from tests.bundle.conftest import as_yaml
@@ -184,6 +187,38 @@ def test_every_kind_of_study_can_be_bundled_and_is_verified(tmp_path: Path, kind
             as_yaml(run)
     made = write_bundle(folder, tmp_path / "a.tar")
     assert wrong(verify(made.path)) == {}
+
+
+@pytest.fixture(scope="module")
+def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a study that adds seeds: two looks, the first of which decided one variant."""
+    folder = tmp_path_factory.mktemp("looks") / "study"
+    plan = write_study(
+        folder, arms=("batch_size=64", "learning_rate=0.0001"), seeds=4, smallest_effect=1e-4,
+        effects={"batch_size=64": 0.5, "learning_rate=0.0001": 0.0},
+    )  # fmt: skip
+    plan = replace(plan, until={"looks": [3, 4], "spending": "pocock"})
+    write_json(folder / "plan.json", plan.to_json() | {"digest": plan.digest})
+    for run in StudyDir(folder).runs():
+        as_yaml(run)
+    write_look(folder, look_at(folder))
+    with pytest.raises(StudyError, match="a look is still to come"):
+        write_bundle(folder, folder.parent / "early.tar")
+    write_look(folder, look_at(folder))
+    return write_bundle(folder, folder.parent / "study.tar").path
+
+
+def test_looks_are_made_anew(looked_at: Path, tmp_path: Path) -> None:
+    found = verify(looked_at)
+    assert found.verified
+    assert "looks" in [check.name for check in found.checks]
+    files = files_of(looked_at)
+    look = json.loads(files["look-3.json"])
+    look["contrasts"][0]["effect"] += 0.01
+    files["look-3.json"] = edited(files["look-3.json"], **look)
+    assert wrong(verify(pack(relisted(files), tmp_path / "a.tar"))).keys() == {"looks"}
+    del files["look-3.json"]
+    assert "report" in wrong(verify(pack(relisted(files), tmp_path / "b.tar")))
 
 
 def test_examples_of_another_run_are_noticed(tmp_path: Path) -> None:
