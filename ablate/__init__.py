@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ablate.loop.streams import Streams as Streams
     from ablate.loop.train import Result as Result
     from ablate.loop.train import train as train
+    from ablate.notebook.study import Study as Study
+    from ablate.notebook.study import load as load
     from ablate.record.reader import read_evals as read_evals
     from ablate.record.reader import read_predictions as read_predictions
     from ablate.record.reader import read_trace as read_trace
@@ -32,7 +34,9 @@ _HOMES = {
     "Recorder": "ablate.loop.recorder",
     "Result": "ablate.loop.train",
     "Streams": "ablate.loop.streams",
+    "Study": "ablate.notebook.study",
     "Task": "ablate.tasks.task",
+    "load": "ablate.notebook.study",
     "make_evaluation": "ablate.tasks.task",
     "read_evals": "ablate.record.reader",
     "read_predictions": "ablate.record.reader",
@@ -49,7 +53,9 @@ __all__ = [
     "Recorder",
     "Result",
     "Streams",
+    "Study",
     "Task",
+    "load",
     "make_evaluation",
     "read_evals",
     "read_predictions",

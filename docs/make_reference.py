@@ -1,6 +1,7 @@
 """Writes the reference pages whose facts stand in the source: `python docs/make_reference.py`.
 
 `docs/reference/config.md` comes from the dataclasses of `ablate.config` and the string under each field;
+`docs/reference/frames.md` from the columns in `ablate.notebook.columns`;
 `docs/reference/outcomes.md` from the registry in `ablate.analysis.outcomes`;
 `docs/reference/record.md` has its tables of columns from `ablate.record.columns` between its marks, the rest of it is
 written by hand. A test runs this and compares.
@@ -23,6 +24,7 @@ from ablate.analysis import eval_outcomes, own_outcome
 from ablate.analysis.outcomes import OUTCOMES, outcome
 from ablate.config import Config
 from ablate.design.axis import show
+from ablate.notebook.columns import frames_page
 from ablate.record.columns import EVALS, PREDICTIONS, TRACE, meaning
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -180,6 +182,7 @@ def _outcomes_table(names: Iterable[str]) -> str:
 def main() -> None:
     """Write the pages."""
     (REFERENCE / "config.md").write_text(config_page(), encoding="utf-8")
+    (REFERENCE / "frames.md").write_text(frames_page(), encoding="utf-8")
     (REFERENCE / "outcomes.md").write_text(outcomes_page(), encoding="utf-8")
     record = REFERENCE / "record.md"
     record.write_text(record_page(record.read_text(encoding="utf-8")), encoding="utf-8")

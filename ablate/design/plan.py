@@ -93,6 +93,16 @@ class Run:
     request: str = ""
 
 
+def counted_of(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a plan as it stands in a plan.json, whichever version wrote that, decides what runs and how it is read."""
+    value = {key: item for key, item in plan.items() if key not in ("command", "notes", "accepted", "digest")}
+    if value.get("app") is not None:
+        return value
+    if value.get("bisect") is not None:  # not how the two configs were typed
+        value["bisect"] = {key: item for key, item in value["bisect"].items() if key not in ("first", "second")}
+    return value | {"arms": [arm | {"config": what_counts(arm["config"])} for arm in value["arms"]]}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """A study before its first run.
@@ -200,12 +210,7 @@ class Plan:
 
     def counted(self) -> dict[str, Any]:
         """What two plans must have in common to be the same study; the number of workers, say, is not part of it."""
-        value = {key: item for key, item in self.to_json().items() if key not in ("command", "notes", "accepted")}
-        if self.app is not None:
-            return value
-        if self.bisect is not None:  # not how the two configs were typed
-            value["bisect"] = {key: item for key, item in self.bisect.items() if key not in ("first", "second")}
-        return value | {"arms": [arm | {"config": what_counts(arm["config"])} for arm in value["arms"]]}
+        return counted_of(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,0 +1,168 @@
+"""A study's records and its analysis as tidy frames: one row is one run, step, look, contrast or pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ablate.analysis.values import Analysis, MetricInfo, RunReading
+from ablate.errors import ConfigError, RecordError, nearest
+from ablate.notebook.columns import CONTRASTS, DIFFERENCES, EVALS, RUNS, STEPS, Column
+from ablate.notebook.places import Place
+from ablate.record.reader import read_evals, read_trace
+from ablate.record.values import Manifest, Outcome, read_manifest, read_outcome
+
+_WHOLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+
+
+def steps_frame(places: Sequence[Place], arms: Sequence[str], columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Every step of these runs. columns: those to read, beside arm, seed and step; None reads all of them.
+
+    Raises ConfigError for a column that there is not.
+    """
+    known = [column.name for column in STEPS[2:]]
+    wanted = known if columns is None else ["step", *(name for name in columns if name not in ("arm", "seed", "step"))]
+    for name in wanted:
+        if name not in known:
+            raise ConfigError(f"{name!r} is no column of the steps", nearest(name, known))
+    tables = []
+    for place in places:
+        try:
+            table = read_trace(place.run.trace, wanted).table
+        except RecordError:
+            continue  # it has not begun, or cannot be read: `runs` says so
+        tables.append(_named(table, place, arms))
+    kept = [column for column in STEPS if column.name in ("arm", "seed", *wanted)]
+    return _together(tables, kept, arms)
+
+
+def evals_frame(places: Sequence[Place], arms: Sequence[str]) -> pd.DataFrame:
+    """Every look of these runs."""
+    tables = []
+    for place in places:
+        try:
+            table = read_evals(place.run.evals).table
+        except RecordError:
+            continue
+        tables.append(_named(_with_values(table), place, arms))
+    return _together(tables, EVALS, arms)
+
+
+def runs_frame(
+    readings: Sequence[RunReading],
+    places: Sequence[Place],
+    arms: Sequence[Mapping[str, Any]],
+    metrics: Sequence[MetricInfo],
+) -> pd.DataFrame:
+    """readings: one per row. arms: [{name, axis, level}], in plan order. metrics: outcomes, each a column."""
+    by_name = {arm["name"]: arm for arm in arms}
+    there = {(place.arm, place.seed): place for place in places}
+    rows = [_run(one, by_name[one.arm], there.get((one.arm, one.seed)), metrics) for one in readings]
+    columns = [*RUNS, *(Column(info.name, "float64", info.unit, info.definition) for info in metrics)]
+    frame = framed(rows, columns, list(by_name))
+    frame.attrs["units"] = {info.name: info.unit for info in metrics}
+    return frame
+
+
+def contrasts_frame(analysis: Analysis) -> pd.DataFrame:
+    """Every contrast of the analysis, as it has them."""
+    rows = []
+    for one in analysis.contrasts:
+        plain = {column.name: getattr(one, column.name, None) for column in CONTRASTS}
+        rows.append(plain | {"labels": ", ".join(one.labels), "num_seeds": len(one.seeds)})
+    return framed(rows, CONTRASTS, [str(arm["name"]) for arm in analysis.arms])
+
+
+def differences_frame(analysis: Analysis) -> pd.DataFrame:
+    """Every pair that a contrast rests on."""
+    rows = [
+        {"arm": one.arm, "metric": one.metric, "seed": seed, "difference": difference}
+        for one in analysis.contrasts
+        for seed, difference in zip(one.seeds, one.differences, strict=True)
+    ]
+    return framed(rows, DIFFERENCES, [str(arm["name"]) for arm in analysis.arms])
+
+
+def _run(
+    reading: RunReading, arm: Mapping[str, Any], place: Place | None, metrics: Iterable[MetricInfo]
+) -> dict[str, Any]:
+    manifest, outcome = _small_files(place)
+    speed = reading.throughput
+    return {
+        **{name: getattr(reading, name) for name in ("arm", "seed", "status", "sentence", "folder", "weights_sha256")},
+        "axis": arm.get("axis"),
+        "level": arm.get("level"),
+        "steps": outcome.step if outcome else None,
+        **{
+            name: speed.get(name)
+            for name in (column.name for column in RUNS)
+            if name.startswith(("train_", "eval_", "peak_"))
+        },
+        "device": manifest.device if manifest else "",
+        "digest": manifest.digest if manifest else "",
+        "started": (manifest.started or None) if manifest else None,
+        "ended": manifest.ended if manifest else None,
+        **{info.name: reading.values.get(info.name) for info in metrics},
+    }
+
+
+def _small_files(place: Place | None) -> tuple[Manifest | None, Outcome | None]:
+    if place is None:
+        return None, None
+    try:
+        return read_manifest(place.run), read_outcome(place.run)
+    except RecordError:
+        return None, None
+
+
+def _with_values(table: pa.Table) -> pa.Table:
+    """value = sum / count, and its standard error: sqrt(s^2 / n) with s^2 = (sum of squares - n mean^2) / (n - 1)."""
+    count = pc.cast(table["count"], pa.float64())
+    value = pc.divide(table["sum"], count)
+    spread = pc.subtract(table["sum_squares"], pc.multiply(count, pc.multiply(value, value)))
+    spread = pc.max_element_wise(spread, pa.scalar(0.0), skip_nulls=False)
+    error = pc.sqrt(pc.divide(spread, pc.multiply(count, pc.subtract(count, pa.scalar(1.0)))))
+    error = pc.if_else(pc.greater(count, 1.0), error, pa.scalar(float("nan")))
+    return table.append_column("value", value).append_column("standard_error", error)
+
+
+def _named(table: pa.Table, place: Place, arms: Sequence[str]) -> pa.Table:
+    """With the run in front, and no columns of lists."""
+    index = pa.array([list(arms).index(place.arm)] * len(table), pa.int32())
+    plain = table.select([field.name for field in table.schema if not pa.types.is_list(field.type)])
+    plain = plain.add_column(0, "seed", pa.array([place.seed] * len(table), pa.int64()))
+    return plain.add_column(
+        0, "arm", pa.DictionaryArray.from_arrays(index, pa.array(list(arms)))
+    ).replace_schema_metadata()
+
+
+def _together(tables: Sequence[pa.Table], columns: Sequence[Column], arms: Sequence[str]) -> pd.DataFrame:
+    names = [column.name for column in columns]
+    if not tables:
+        return framed([], columns, arms)
+    whole = pa.concat_tables([table.select(names) for table in tables])
+    frame: pd.DataFrame = whole.to_pandas(types_mapper=_WHOLE.get)
+    return _typed(frame, columns, arms)
+
+
+def framed(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], arms: Sequence[str]) -> pd.DataFrame:
+    """Rows as a frame; no rows are a frame as well."""
+    frame = pd.DataFrame({column.name: [row[column.name] for row in rows] for column in columns}, dtype=object)
+    return _typed(frame, columns, arms)
+
+
+def _typed(frame: pd.DataFrame, columns: Sequence[Column], arms: Sequence[str]) -> pd.DataFrame:
+    """Every column in its documented dtype."""
+    for column in columns:
+        given = frame[column.name]
+        if column.name == "arm":
+            frame["arm"] = pd.Categorical(given, categories=list(arms))
+        elif column.dtype.startswith("datetime"):
+            frame[column.name] = pd.to_datetime(given, utc=True, format="ISO8601").astype(column.dtype)
+        elif column.dtype != "object" and str(given.dtype) != column.dtype:
+            frame[column.name] = given.astype(column.dtype)
+    return frame

@@ -1,0 +1,250 @@
+"""`ablate.load`: a folder of runs as a value to look at. Nothing is read before it is asked for, and nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ablate.analysis.adopt import Asked
+from ablate.analysis.outcomes import OUTCOMES
+from ablate.analysis.readings import RunFiles, read_plan, reading
+from ablate.analysis.study import analyse
+from ablate.analysis.values import Analysis, MetricInfo
+from ablate.design.plan import Plan
+from ablate.errors import ConfigError, RecordError, StudyError
+from ablate.notebook.places import Place, places
+from ablate.record.reader import read_evals, read_trace
+from ablate.record.returned import read_returned
+from ablate.record.rundir import RunDir
+from ablate.record.values import Manifest, read_manifest, read_outcome
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ablate.notebook.plots import Plots
+
+
+def load(
+    folder: str | Path, *, metric: str | None = None, smallest_effect: float | None = None, accepts: Sequence[str] = ()
+) -> Study:
+    """A study folder, a folder of runs that other loops recorded or `ablate import` wrote, or the folder of one run.
+
+    metric, smallest_effect, accepts: of a folder without a plan, as for `ablate report`. Runs may be missing, going on or
+    broken. Raises StudyError for a folder that holds neither a study nor a run.
+    """
+    place = Path(folder)
+    asked = Asked(metric=metric, smallest_effect=smallest_effect, accepts=tuple(accepts))
+    if place.is_file():
+        what = f"tar xf {place}, and load the folder" if place.suffix == ".tar" else "name the folder of the study"
+        raise StudyError(f"{str(folder)!r} is a file, and not the folder of a study", what)
+    if not place.is_dir():
+        beside = sorted(found.parent.name for found in place.parent.glob("*/plan.json"))
+        known = f"studies in {place.parent}: {', '.join(beside)}" if beside else f"the working folder is {Path.cwd()}"
+        raise StudyError(f"there is no folder {str(folder)!r}", known)
+    if (place / "manifest.json").exists():
+        return Study(place, asked, single=read_manifest(RunDir(place)))
+    study = Study(place, asked)
+    study.plan  # noqa: B018 - a folder of something else is told at once
+    return study
+
+
+class Study:
+    """What a study recorded, as frames, and what it concluded, as values. `repr` and a notebook show the answer.
+
+    Everything is read when it is first used and then kept: `reload()` forgets it, as for a study that is still running.
+    """
+
+    def __init__(self, folder: Path, asked: Asked | None = None, *, single: Manifest | None = None) -> None:
+        self.folder = folder
+        self._asked = asked or Asked()
+        self._single = single
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The frozen plan; of a folder without one, the plan that its runs could have had."""
+        self._check_whole("plan")
+        return read_plan(self.folder, self._asked)
+
+    @cached_property
+    def analysis(self) -> Analysis:
+        """All that the report shows, as typed values: controls, contrasts, floors, conclusions."""
+        self._check_whole("analysis")
+        return analyse(self.folder, self._asked)
+
+    @property
+    def name(self) -> str:
+        return f"{self._single.arm}/seed={self._single.seed}" if self._single else self.plan.study
+
+    @property
+    def metric(self) -> str:
+        """The primary outcome."""
+        return self.plan.metric
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names, the baseline first."""
+        return (self._single.arm,) if self._single else tuple(arm.name for arm in self.plan.arms)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return (self._single.seed,) if self._single else self.plan.seeds
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """One row per run: how it ended, where and how fast it ran, and its value of every outcome."""
+        from ablate.notebook.frames import runs_frame
+
+        if self._single is not None:
+            returned = [
+                MetricInfo(name=name, unit="", definition="returned", lower_is_better=None) for name in self._returned()
+            ]
+            infos = [*(outcome.info for outcome in OUTCOMES.values()), *returned]
+            one = reading(_files(RunDir(self.folder), self._single), self.folder.parents[1], _looks(self.folder))
+            return runs_frame([one], self._places, [{"name": self._single.arm}], infos)
+        return runs_frame(self.analysis.runs, self._places, self.analysis.arms, self.analysis.metrics)
+
+    @cached_property
+    def steps(self) -> pd.DataFrame:
+        """One row per optimizer step of every run: loss, gradient norm, rate, time. `read_steps` reads less of it."""
+        return self.read_steps()
+
+    @cached_property
+    def evals(self) -> pd.DataFrame:
+        """One row per look, split and metric of every run."""
+        from ablate.notebook.frames import evals_frame
+
+        return evals_frame(self._places, self.arms)
+
+    @cached_property
+    def contrasts(self) -> pd.DataFrame:
+        """One row per variant and outcome: effect, interval, verdict. Empty for a single run."""
+        from ablate.notebook.columns import CONTRASTS
+        from ablate.notebook.frames import contrasts_frame, framed
+
+        return framed([], CONTRASTS, self.arms) if self._single else contrasts_frame(self.analysis)
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        """One row per variant, outcome and seed: what the contrasts rest on. Empty for a single run."""
+        from ablate.notebook.columns import DIFFERENCES
+        from ablate.notebook.frames import differences_frame, framed
+
+        return framed([], DIFFERENCES, self.arms) if self._single else differences_frame(self.analysis)
+
+    @property
+    def plot(self) -> Plots:
+        """Figures of Plotly: `forest()`, `curves()`, `grad_norm()`, `cadence()`."""
+        from ablate.notebook.plots import Plots
+
+        return Plots(self)
+
+    def read_steps(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        arms: Sequence[str] | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> pd.DataFrame:
+        """`steps` of some columns, arms and seeds alone, which costs as much less as they are fewer.
+
+        Raises ConfigError for a column or an arm that there is not.
+        """
+        from ablate.notebook.frames import steps_frame
+
+        self.check_arms(arms)
+        wanted = [
+            place
+            for place in self._places
+            if (arms is None or place.arm in arms) and (seeds is None or place.seed in seeds)
+        ]
+        return steps_frame(wanted, self.arms, columns)
+
+    def check_arms(self, arms: Sequence[str] | None) -> None:
+        """Raise ConfigError for an arm that there is not."""
+        for arm in arms or ():
+            if arm not in self.arms:
+                raise ConfigError(f"there is no arm {arm!r} in {self.folder}", f"arms: {', '.join(self.arms)}")
+
+    def report(self) -> Path:
+        """Make tables and page anew, as `ablate report` does, and return where the page is."""
+        from ablate.report import build_report
+
+        self._check_whole("report")
+        build_report(self.folder, self._asked)
+        return self.folder / "report.html"
+
+    def reload(self) -> Study:
+        """Forget what was read, so that it is read again as it is now."""
+        for name in ("plan", "analysis", "runs", "steps", "evals", "contrasts", "differences", "_places"):
+            self.__dict__.pop(name, None)
+        return self
+
+    @cached_property
+    def _places(self) -> list[Place]:
+        if self._single is not None:
+            return [Place(self._single.arm, self._single.seed, RunDir(self.folder))]
+        return list(places(self.folder, self.plan))
+
+    def _returned(self) -> dict[str, float]:
+        """What the one run's app returned; nothing where it is a run of ours."""
+        return read_returned(RunDir(self.folder)) or {}
+
+    def _check_whole(self, what: str) -> None:
+        if self._single is not None:
+            raise StudyError(
+                f"{str(self.folder)!r} is the folder of one run, and one run has no {what}",
+                f"ablate.load({str(self.folder.parents[1])!r}) is the study that it lies in",
+            )
+
+    def __repr__(self) -> str:
+        if self._single is not None:
+            return f"<ablate run {self.name} in {self.folder}>"
+        from ablate.report.view import make_view
+
+        view = make_view(self.analysis)
+        return "\n".join([f"<ablate study {self.name}: {view.heading}>", *([view.headline] if view.headline else [])])
+
+    def _repr_html_(self) -> str:
+        from ablate.notebook.card import card, run_card
+
+        return run_card(self) if self._single is not None else card(self.analysis)
+
+
+def _files(run: RunDir, manifest: Manifest) -> RunFiles:
+    """A run by itself, as a study reads one of its own."""
+    outcome = read_outcome(run)
+
+    def files(status: str, sentence: str, **more: Any) -> RunFiles:
+        return RunFiles(
+            arm=manifest.arm, seed=manifest.seed, folder=run, status=status, sentence=sentence, manifest=manifest,
+            outcome=outcome, **more,
+        )  # fmt: skip
+
+    if outcome is None:
+        return files("running", "no outcome yet: still going, or killed")
+    if outcome.status != "finished":
+        return files(outcome.status, outcome.sentence)
+    returned = read_returned(run)
+    if returned is not None and not run.trace.exists():
+        return files("finished", outcome.sentence, returned=returned)
+    try:
+        trace, evals = read_trace(run.trace), read_evals(run.evals)
+    except RecordError as error:
+        return files("unreadable", str(error))
+    return files(
+        "finished", outcome.sentence, trace=trace, curves={metric: evals.curve(metric) for metric in evals.metrics()}
+    )
+
+
+def _looks(folder: Path) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Sample counts of all looks of one run."""
+    try:
+        evals = read_evals(RunDir(folder).evals)
+    except RecordError:
+        return np.empty(0, dtype=np.int64)
+    counts = [evals.curve(metric).samples for metric in evals.metrics()]
+    return np.unique(np.concatenate(counts)) if counts else np.empty(0, dtype=np.int64)
