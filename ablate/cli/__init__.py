@@ -9,7 +9,21 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ablate.cli import axes, bisect, doctor, import_runs, mediate, plan, power, replay, report, retry, status, stop
+from ablate.cli import (
+    axes,
+    bisect,
+    doctor,
+    import_runs,
+    mediate,
+    plan,
+    power,
+    replay,
+    report,
+    retry,
+    status,
+    stop,
+    sync,
+)
 from ablate.cli.hydra_door import through_hydra
 from ablate.cli.parse import ACCEPT, refuse
 from ablate.errors import AblateError, ConfigError, nearest
@@ -32,6 +46,7 @@ ablate: which single variable caused the difference?
   ablate mediate KEY=a,b --through grad_noise does it act through the gradient's noise? holds that, and looks
   ablate status runs/reference                how far it is; `ablate stop` ends it on every machine, to go on later
   ablate retry runs/reference                 do its failed runs again, and go on
+  ablate sync runs/reference --to wandb       send it to W&B, MLflow or TensorBoard; what was sent is not sent again
   ablate axes                                 the standard ablations, one line each
   ablate doctor                               what works on this machine
 
@@ -52,6 +67,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "status": status.run,
     "stop": stop.run,
     "retry": retry.run,
+    "sync": sync.run,
     "axes": axes.run,
     "doctor": doctor.run,
 }

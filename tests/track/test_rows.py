@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from ablate.study.follow import AXES, Windows, describe, eval_rows
 
 from ablate.record.rundir import RunDir
-from ablate.study.follow import AXES, Windows, describe, eval_rows
 from tests.track.made_up import config, look, step
 
 STEPS = [step(number) for number in range(1, 7)]

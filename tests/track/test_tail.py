@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from ablate.record.writer import TableWriter
-from ablate.study.tail import Tail
+from ablate.study.track.tail import Tail
 
 SCHEMA = pa.schema([("step", pa.int64()), ("loss", pa.float32())])
 

@@ -20,6 +20,12 @@ class Tail:
     offset: int = 0
     schema: pa.Schema | None = None
 
+    @property
+    def groups(self) -> list[str]:
+        """Names of the gradient norm groups, of a trace that has begun."""
+        names = ((self.schema.metadata if self.schema else None) or {}).get(b"groups", b"").decode(errors="replace")
+        return names.split("\n") if names else []
+
     def new_rows(self) -> list[dict[str, Any]]:
         """Rows of the blocks that became whole since the last call; none where there is no file yet."""
         if not self.path.exists():
