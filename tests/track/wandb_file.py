@@ -20,7 +20,7 @@ _FULL, _LAST = 1, 4
 
 @dataclass
 class Uploaded:
-    """history: one dict per logged row. run: the run's own record. artifacts: {type: names of the files in it}. tables: as rows.
+    """history: one dict per logged row. run: the run's own record. artifacts: {type: {name: file}}.
     exit_code: None when it was never finished."""
 
     folder: Path
@@ -38,8 +38,8 @@ class Uploaded:
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """A table that was logged, row by row."""
-        (logged,) = [row[name] for row in self.history if name in row]
-        stored = json.loads((self.folder / "files" / logged["path"]).read_text())
+        (path,) = [row[f"{name}.path"] for row in self.history if f"{name}.path" in row]
+        stored = json.loads((self.folder / "files" / path).read_text())
         return [dict(zip(stored["columns"], row, strict=True)) for row in stored["data"]]
 
 

@@ -1,6 +1,6 @@
 """The process that follows one run, or tells of one study, for one tracker:
 
-`python -m ablate.study.track.follow run|study <folder> <tracker> <online|offline> <pid of who started it> <settings>`.
+`python -m ablate.study.track.follow run|resumed|study <folder> <tracker> <online|offline> <pid of who started it> <settings>`.
 
 It reads what the run has written, every two seconds, and sends it as a batch; it ends when the run has an outcome or is
 gone. Whatever goes wrong here is written to `tracker.log` and concerns nobody else.
@@ -39,9 +39,9 @@ _FINISH_SECONDS = 600  # then a server that cannot be reached is given up; `abla
 _ROWS_AT_ONCE = 1000
 
 
-def follow(run: RunDir, name: str, mode: Mode, parent: int) -> None:
-    """Send the run's rows until it ends. Raises whatever the tracker's library raises."""
-    _wait_for(run, parent)
+def follow(run: RunDir, name: str, mode: Mode, parent: int, *, resumed: bool = False) -> None:
+    """Send the run's rows until it ends. resumed: there was a trace when it began. Raises whatever the tracker's library raises."""
+    _wait_for(run, parent, resumed)
     if not run.config.exists():
         print("the run ended before it had a config: nothing to send")
         return
@@ -126,11 +126,10 @@ def _give_back(tracker: Tracker) -> None:
         traceback.print_exc()
 
 
-def _wait_for(run: RunDir, parent: int) -> None:
+def _wait_for(run: RunDir, parent: int, resumed: bool) -> None:
     """Until the run writes its trace. One that goes on first cuts off what came after its checkpoint: not before that."""
-    goes_on = run.trace.exists()
     while not _is_over(run, parent):
-        if run.trace.exists() and (not goes_on or _writes(run, parent)):
+        if run.trace.exists() and (not resumed or _writes(run, parent)):
             return
         time.sleep(_LOOK_SECONDS)
 
@@ -191,7 +190,7 @@ def main(arguments: Sequence[str]) -> int:
                 mark_study(name, told)
                 print(f"{name}: sent {len(told.rows)} contrasts and {len(told.files)} files")
             else:
-                follow(RunDir(Path(folder)), name, at, int(parent))
+                follow(RunDir(Path(folder)), name, at, int(parent), resumed=what == "resumed")
         except Exception:
             # The boundary of this process: nobody waits for it, so its log is where a failure can be read.
             traceback.print_exc()

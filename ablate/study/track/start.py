@@ -52,7 +52,7 @@ def start(run: RunDir, config: Config) -> Follower | None:
     None when no tracker is on: then a line for each on standard output says so and how to turn it on, unless it was turned
     off on purpose.
     """
-    return _start("run", run.path, config.tracker)
+    return _start("resumed" if run.trace.exists() else "run", run.path, config.tracker)
 
 
 def start_study(folder: Path, tracker: TrackerConfig) -> Follower | None:
@@ -81,7 +81,10 @@ def _start(what: str, folder: Path, tracker: TrackerConfig) -> Follower | None:
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
                 )
         except OSError as error:
-            print(f"{KINDS[name].title} is off for this {what}: its process could not be started ({error})", flush=True)
+            print(
+                f"{KINDS[name].title} is off for this {'study' if what == 'study' else 'run'}: its process could not be started ({error})",
+                flush=True,
+            )
             continue
         processes.append(process)
     return Follower(tuple(processes)) if processes else None

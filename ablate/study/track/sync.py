@@ -7,13 +7,14 @@ import sys
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
 from ablate.config import TrackerConfig
-from ablate.errors import AblateError, ConfigError, StudyError, nearest
+from ablate.errors import AblateError, ConfigError, RecordError, StudyError, nearest
 from ablate.record.redact import redact
 from ablate.record.rundir import RunDir, StudyDir
 from ablate.study.capture import captured
@@ -87,8 +88,11 @@ def sync(folder: Path, asked: Asked) -> Iterator[Synced]:
 
 
 def _ran_with(runs: list[RunDir]) -> TrackerConfig:
-    with_config = next((run for run in runs if run.config.exists()), None)
-    return TrackerConfig() if with_config is None else tracker_of(read_config(with_config))
+    """As the first run says whose config can be read; the others are reported one by one."""
+    for run in runs:
+        with suppress(RecordError):
+            return tracker_of(read_config(run))
+    return TrackerConfig()
 
 
 def _tracker(folder: Path, ran: TrackerConfig, asked: Asked) -> TrackerConfig:

@@ -160,7 +160,7 @@ def _find(client: Any, experiment: str, id: str) -> str | None:
 
 
 def _name(name: str) -> str:
-    """What MLflow takes in a name."""
+    """What MLflow takes in a name: `effect/batch_size=64` is `effect/batch_size_64` there."""
     return re.sub(r"[^\w\-. /]", "_", name)
 
 
