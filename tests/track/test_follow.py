@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -12,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from ablate.errors import AblateError
 from ablate.record.columns import EVALS, TRACE
 from ablate.record.rundir import RunDir, write_json
 from ablate.record.writer import TableWriter
 from ablate.study import track
-from ablate.study.track.sync import Asked, sync
+from ablate.study.track.sync import Asked, sync, wandb_sync
 from ablate.study.track.trackers import KINDS
 from tests.track.made_up import STEPS, begin, columns, config, finish, look, step, train
 from tests.track.read_back import OF, assert_same, expected, mlflow_runs
@@ -223,22 +223,15 @@ def test_a_follower_that_cannot_be_started_is_said_in_one_line(
     assert "W&B is off for this run" in line
 
 
-def test_wandbs_own_command_that_sends_nothing_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It exits with 0 where it is not logged in, and where the server is not there."""
-    asked = config()
-    run = begin(tmp_path, asked)
-    train(run)
-    finish(run)
-    write_json(run.manifest, {"arm": "batch_size=64", "seed": 2})
-    assert [one.how for one in sync(run.path.parents[1], Asked(mode="offline", workers=1))] == ["sent"]
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "1")
-    monkeypatch.setenv("WANDB__GRAPHQL_RETRY_MAX", "0")
-    (became,) = sync(run.path.parents[1], Asked(workers=1))
-    assert became.how == "failed"
-    assert "`wandb sync` has not sent" in became.sentence
-    assert json.loads((run.path / "wandb.synced.json").read_text()).keys() == {"wandb offline /reading"}
+def test_wandbs_own_command_that_sends_nothing_is_a_failure(tmp_path: Path) -> None:
+    """It exits with 0 where it is not logged in; a run that it has sent has its mark."""
+    kept = tmp_path / "offline-run-20260101_000000-abc"
+    kept.mkdir()
+    (kept / "run-abc.wandb").write_bytes(b":W&B\x00\x00\x00")
+    with pytest.raises(AblateError, match="`wandb sync` has not sent offline-run-20260101_000000-abc: "):
+        wandb_sync(kept, ())
+    (kept / "run-abc.wandb.synced").touch()
+    wandb_sync(kept, ())
 
 
 def _until(done: object) -> None:

@@ -40,7 +40,7 @@ _ROWS_AT_ONCE = 1000
 
 
 def follow(run: RunDir, name: str, mode: Mode, parent: int, *, resumed: bool = False) -> None:
-    """Send the run's rows until it ends. resumed: there was a trace when it began. Raises whatever the tracker's library raises."""
+    """Send the run's rows until it ends. resumed: there was a trace when it began. Raises what the tracker's library raises."""
     _wait_for(run, parent, resumed)
     if not run.config.exists():
         print("the run ended before it had a config: nothing to send")

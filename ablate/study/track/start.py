@@ -81,10 +81,8 @@ def _start(what: str, folder: Path, tracker: TrackerConfig) -> Follower | None:
                     command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
                 )
         except OSError as error:
-            print(
-                f"{KINDS[name].title} is off for this {'study' if what == 'study' else 'run'}: its process could not be started ({error})",
-                flush=True,
-            )
+            of = "study" if what == "study" else "run"
+            print(f"{KINDS[name].title} is off for this {of}: its process could not be started ({error})", flush=True)
             continue
         processes.append(process)
     return Follower(tuple(processes)) if processes else None

@@ -25,6 +25,8 @@ from ablate.study.track.to_wandb import offline_runs
 from ablate.study.track.told import Mode, read_config, tell_run, tracker_of, with_asked
 from ablate.study.track.trackers import KINDS
 
+_SYNC_SECONDS = 1800  # for one run; W&B itself goes on trying a server that is not there
+
 How = Literal["sent", "there already", "not finished", "failed"]
 
 
@@ -166,7 +168,7 @@ def _do(task: _Task) -> str:
     if task.run is None:
         told = tell_study(task.folder, task.tracker, task.mode)
         if kept := _kept(task, told.folder, told.id, state_of_study(told.folder)):
-            _wandb_sync(kept, task.typed)
+            wandb_sync(kept, task.typed)
         else:
             KINDS[task.to].load().send_study(told)
         mark_study(task.to, told)
@@ -175,7 +177,7 @@ def _do(task: _Task) -> str:
     kept = _kept(task, run.run.path, run.id, state_of_run(run.run))
     if kept is None:
         return f"{send(task.to, run)} rows"
-    _wandb_sync(kept, task.typed)
+    wandb_sync(kept, task.typed)
     mark_run(task.to, run)
     return f"{kept.name}, as W&B had written it"
 
@@ -189,10 +191,10 @@ def _kept(task: _Task, folder: Path, id: str, state: str) -> Path | None:
     return found[-1] if whole and found else None
 
 
-def _wandb_sync(folder: Path, typed: tuple[str, ...]) -> None:
+def wandb_sync(folder: Path, typed: tuple[str, ...]) -> None:
     """W&B's own command. It exits with 0 also where nothing was sent; the mark it leaves beside the file says what was."""
     command = [sys.executable, "-m", "wandb", "sync", *typed, str(folder)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SYNC_SECONDS)
     print(redact(done.stdout + done.stderr))
     if done.returncode or not any(folder.glob("*.wandb.synced")):
         said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
