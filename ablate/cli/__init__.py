@@ -45,8 +45,7 @@ ablate: which single variable caused the difference?
   ablate bisect a.yaml b.yaml study.seeds=5   how much of the difference does each key that differs make?
   ablate mediate KEY=a,b --through grad_noise does it act through the gradient's noise? holds that, and looks
   ablate status runs/reference                how far it is; `ablate stop` ends it on every machine, to go on later
-  ablate retry runs/reference                 do its failed runs again, and go on
-  ablate sync runs/reference --to wandb       send it to W&B, MLflow or TensorBoard; what was sent is not sent again
+  ablate retry runs/reference                 do its failed runs again; `ablate sync` sends it to W&B or MLflow
   ablate axes                                 the standard ablations, one line each
   ablate doctor                               what works on this machine
 

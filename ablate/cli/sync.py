@@ -36,6 +36,6 @@ def run(typed: list[str]) -> int:
     became: Counter[str] = Counter()
     for one in sync(asked.folder, Asked(**what)):
         became[one.how] += 1
-        print(f"{one.how:<13} {one.name}" + (f": {one.sentence}" if one.sentence else ""), flush=True)
+        print(f"{one.how:<13} {one.to:<11} {one.name}" + (f": {one.sentence}" if one.sentence else ""), flush=True)
     print(", ".join(f"{number} {how}" for how, number in became.items()))
     return int(bool(became["failed"]))

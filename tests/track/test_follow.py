@@ -164,7 +164,7 @@ def test_a_killed_run_is_finished_with_the_rows_it_had_written(tmp_path: Path) -
     parent.wait()
     log = run.path / track.LOG
     _until(lambda: "the run was killed" in log.read_text())
-    assert "sent 3 rows" in log.read_text()
+    assert "wandb: sent 3 rows" in log.read_text()
     _until(lambda: not _alive(follower))
     sent = read_offline(run.path)
     assert len(sent.history) == 3

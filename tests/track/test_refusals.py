@@ -63,13 +63,13 @@ def test_an_analysis_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 def test_lines_and_exit_code_say_what_became_of_each_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     typed = ["sync", str(folder), "--to", "tensorboard", "--workers", "2"]
     assert cli.main(typed) == 0
-    assert capsys.readouterr().out == "sent          batch_size=64/seed=2: 7 rows\n1 sent\n"
+    assert capsys.readouterr().out == "sent          tensorboard batch_size=64/seed=2: 7 rows\n1 sent\n"
     assert cli.main(typed) == 0
-    assert capsys.readouterr().out == "there already batch_size=64/seed=2\n1 there already\n"
+    assert capsys.readouterr().out == "there already tensorboard batch_size=64/seed=2\n1 there already\n"
     (folder / "batch_size=64" / "seed=2" / "config.yaml").write_text("nonsense")
     assert cli.main([*typed, "--again"]) == 1
     out = capsys.readouterr().out
-    assert out.startswith("failed        batch_size=64/seed=2: ")
+    assert out.startswith("failed        tensorboard batch_size=64/seed=2: ")
     assert out.endswith("1 failed\n")
     assert cli.main(["sync", str(folder), "--to", "tensorborad"]) == 2
     assert "did you mean 'tensorboard'?" in capsys.readouterr().err

@@ -72,7 +72,7 @@ def send(name: str, told: Told, parent: int = 0) -> int:
         tracker.end(_end(told, outcome))
     if outcome is not None:
         mark_run(name, told)
-    print(f"sent {sent} rows; outcome: {outcome.status if outcome else 'none, the run was killed'}")
+    print(f"{name}: sent {sent} rows; outcome: {outcome.status if outcome else 'none, the run was killed'}")
     return sent
 
 

@@ -45,8 +45,9 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Synced:
-    """What became of one run, or of the study's own."""
+    """What became of one run, or of the study's own. to: the tracker."""
 
+    to: str
     name: str
     how: How
     sentence: str = ""
@@ -134,17 +135,17 @@ def _send(tasks: list[_Task], asked: Asked) -> Iterator[Synced]:
             try:
                 yield future.result()
             except Exception as error:  # its process is gone
-                yield Synced(name=waiting[future].name, how="failed", sentence=_short(error))
+                yield Synced(to=waiting[future].to, name=waiting[future].name, how="failed", sentence=_short(error))
 
 
 def _known(task: _Task, asked: Asked) -> Synced | None:
     """What can be said without sending anything."""
     if task.run is not None and not task.run.outcome.exists():
-        return Synced(name=task.name, how="not finished", sentence="its outcome is not there yet")
+        return Synced(to=task.to, name=task.name, how="not finished", sentence="its outcome is not there yet")
     folder = task.folder if task.run is None else task.run.path
     state = state_of_study(task.folder) if task.run is None else state_of_run(task.run)
     sent = is_sent(folder, task.to, where(task.to, task.tracker, task.mode), state)
-    return Synced(name=task.name, how="there already") if sent and not asked.again else None
+    return Synced(to=task.to, name=task.name, how="there already") if sent and not asked.again else None
 
 
 def _one(task: _Task) -> Synced:
@@ -153,12 +154,12 @@ def _one(task: _Task) -> Synced:
     try:
         with captured(folder / LOG):
             try:
-                return Synced(name=task.name, how="sent", sentence=_do(task))
+                return Synced(to=task.to, name=task.name, how="sent", sentence=_do(task))
             except Exception as error:
                 traceback.print_exc()
-                return Synced(name=task.name, how="failed", sentence=_short(error))
+                return Synced(to=task.to, name=task.name, how="failed", sentence=_short(error))
     except OSError as error:
-        return Synced(name=task.name, how="failed", sentence=_short(error))
+        return Synced(to=task.to, name=task.name, how="failed", sentence=_short(error))
 
 
 def _do(task: _Task) -> str:
