@@ -60,6 +60,7 @@ def test_offline_writes_a_run_that_can_be_synced(tmp_path: Path) -> None:
     assert sent.exit_code == 0
 
 
+@pytest.mark.slow
 def test_two_trackers_follow_two_runs_at_once(tmp_path: Path) -> None:
     """Four processes; the two of MLflow both need the experiment and the parent, and make one of each."""
     asked = config(name="tensorboard+mlflow")
@@ -117,6 +118,7 @@ def test_a_run_that_goes_on_has_no_row_twice(tmp_path: Path, name: str) -> None:
     assert_same(found, expected(run), single=name == "tensorboard")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_follower_that_was_killed_is_made_good_by_sync(tmp_path: Path, name: str) -> None:
     asked = config(name=name)
@@ -223,6 +225,7 @@ def test_a_follower_that_cannot_be_started_is_said_in_one_line(
     assert "W&B is off for this run" in line
 
 
+@pytest.mark.slow
 def test_wandbs_own_command_that_sends_nothing_is_a_failure(tmp_path: Path) -> None:
     """It exits with 0 where it is not logged in; a run that it has sent has its mark."""
     kept = tmp_path / "offline-run-20260101_000000-abc"

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from ablate.record.columns import EVALS, TRACE
 from ablate.record.rundir import RunDir
+from ablate.record.writer import TableWriter
+from ablate.study.track import follow
 from ablate.study.track.names import AXES
 from ablate.study.track.rows import Ordered, Windows, eval_rows
 from ablate.study.track.told import tell_run
-from tests.track.made_up import begin, config, look, step
+from tests.track.made_up import begin, columns, config, look, step
 
 STEPS = [step(number) for number in range(1, 7)]
 
@@ -99,6 +102,20 @@ def test_a_look_inside_a_window_comes_before_the_windows_end() -> None:
     first = ordered.rows(list(windows.rows(STEPS[:3])), eval_rows([look(2, "loss", 1.0)]), 3)
     rest = ordered.rows(list(windows.rows(STEPS[3:], last=True)), [], 6, over=True)
     assert [row["step"] for row in [*first, *rest]] == [2, 4, 6]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 1000])
+def test_rows_do_not_depend_on_the_size_of_the_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(follow, "_ROWS_AT_ONCE", at_once)
+    run = begin(tmp_path, config(log_every="4 steps"))
+    with TableWriter(run.trace, TRACE) as trace, TableWriter(run.evals, EVALS) as evals:
+        for row in STEPS:
+            trace.write(columns([row]))
+        evals.write(columns([look(0, "loss", 1.0), look(5, "loss", 1.0), look(6, "loss", 1.0)]))
+    source = follow._Source(tell_run(run, "offline"))
+    assert [row["step"] for piece in source.rows(over=True) for row in piece] == [0, 4, 5, 6]
 
 
 def test_a_variant_is_grouped_by_study_and_tagged_with_axis_and_level(tmp_path: Path) -> None:

@@ -31,6 +31,15 @@ def test_each_row_comes_once(tmp_path: Path) -> None:
     assert tail.new_rows() == []
 
 
+def test_a_long_table_comes_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "trace.arrow"
+    with TableWriter(path, SCHEMA) as writer:
+        for first in (1, 3, 5):
+            writer.write(rows(first, first + 1))
+    tail = Tail(path)
+    assert [[row["step"] for row in tail.new_rows(3)] for _ in range(3)] == [[1, 2, 3, 4], [5, 6], []]
+
+
 def test_a_block_cut_anywhere_waits_until_it_is_whole(tmp_path: Path) -> None:
     whole = tmp_path / "whole.arrow"
     with TableWriter(whole, SCHEMA) as writer:

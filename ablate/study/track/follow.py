@@ -57,10 +57,9 @@ def send(name: str, told: Told, parent: int = 0) -> int:
         while True:
             # Asked before reading: what the run wrote before its outcome is then surely read in this round.
             over = parent == 0 or _is_over(told.run, parent)
-            rows = source.rows(over=over)
-            sent += len(rows)
-            for start in range(0, len(rows), _ROWS_AT_ONCE):
-                tracker.send(rows[start : start + _ROWS_AT_ONCE])
+            for rows in source.rows(over=over):
+                tracker.send(rows)
+                sent += len(rows)
             if over:
                 break
             _until_more(told.run, parent)
@@ -85,15 +84,21 @@ class _Source:
         self._windows: Windows | None = None
         self._newest = 0
 
-    def rows(self, *, over: bool) -> list[Row]:
+    def rows(self, *, over: bool) -> Iterator[list[Row]]:
+        """In pieces of a bounded size, however long the trace is. over: nothing comes after what is there now."""
         # The looks first: a look that is read is then one whose steps can be read as well.
-        looked = self._evals.new_rows()
-        steps = self._trace.new_rows()
-        if steps:
-            self._newest = steps[-1]["step"]
-            self._windows = self._windows or self._make(steps[0])
-        trained = self._windows.rows(steps, last=over) if self._windows else ()
-        return self._ordered.rows(list(trained), eval_rows(looked), self._newest, over=over)
+        looked = eval_rows(self._evals.new_rows())
+        more = True
+        while more:
+            steps = self._trace.new_rows(_ROWS_AT_ONCE)
+            more = len(steps) >= _ROWS_AT_ONCE
+            if steps:
+                self._newest = steps[-1]["step"]
+                self._windows = self._windows or self._make(steps[0])
+            last = over and not more
+            trained = list(self._windows.rows(steps, last=last)) if self._windows else []
+            yield self._ordered.rows(trained, looked, self._newest, over=last)
+            looked = []
 
     def _make(self, first: Row) -> Windows:
         """A run that another loop recorded may have no such settings: then every step is a row."""
