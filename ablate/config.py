@@ -32,6 +32,8 @@ SPENDING = ("obrien_fleming", "pocock")
 MOST_DRAWS = 30
 """Of each stream in a study of which chance makes runs differ: 900 runs."""
 
+TRACKERS = ("wandb", "tensorboard", "mlflow")
+
 ACTIONS = ("remove", "zero", "freeze", "reinit")
 """What `model.components` can do to a module."""
 
@@ -334,17 +336,45 @@ class TaskConfig:
 @dataclass(kw_only=True, slots=True)
 class TrackerConfig:
     name: str = "none"
-    """`none` or `wandb`."""
+    """`none`, `wandb`, `tensorboard` or `mlflow`; several as `wandb+tensorboard`."""
     mode: str = "auto"
-    """`auto` (online when logged in, otherwise off with one line saying so), `online`, `offline` or `off`."""
+    """`auto` (W&B online when logged in, otherwise off with one line saying so), `online`, `offline` (nothing leaves the
+    machine) or `off`."""
     project: str = "ablate"
-    """W&B project."""
+    """W&B project, MLflow experiment."""
     entity: str | None = None
     """W&B user or team; None takes the one that is logged in."""
+    uri: str | None = None
+    """MLflow server; None takes MLFLOW_TRACKING_URI, and without that files in `mlruns` under `study.root`."""
+    x_axis: str = "samples"
+    """What charts have as their x-axis at first: `samples`, `step`, `tokens`, at W&B also `epoch` or `seconds` of training."""
 
     def __post_init__(self) -> None:
-        _one_of("tracker.name", self.name, ("none", "wandb"))
+        for name in self.name.split("+"):
+            _one_of("tracker.name", name, ("none", *TRACKERS))
+        if "+" in self.name and ("none" in self.names or len(set(self.names)) < len(self.names)):
+            several = "+".join(dict.fromkeys(name for name in self.names if name != "none")) or "none"
+            raise ConfigError(
+                f"tracker.name={self.name!r}: each tracker once, and none by itself", f"tracker.name={several}"
+            )
         _one_of("tracker.mode", self.mode, ("auto", "online", "offline", "off"))
+        _one_of("tracker.x_axis", self.x_axis, ("samples", "step", "tokens", "epoch", "seconds"))
+        if self.x_axis in ("epoch", "seconds") and (whole := [n for n in self.names if n in ("tensorboard", "mlflow")]):
+            raise ConfigError(
+                f"tracker.x_axis={self.x_axis} with tracker.name={self.name}: {whole[0]} has whole numbers there; "
+                "its relative time is the seconds of training",
+                "tracker.x_axis=samples",
+            )
+        if self.uri and "@" in self.uri.partition("://")[2].partition("/")[0]:
+            raise ConfigError(
+                "tracker.uri holds a user and a password, and a config is written down and sent",
+                "tracker.uri=https://HOST with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment",
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the trackers that are asked for; empty where there is none."""
+        return () if self.name == "none" else tuple(self.name.split("+"))
 
 
 @dataclass(kw_only=True, slots=True)

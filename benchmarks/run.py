@@ -34,6 +34,7 @@ ON_CPU = (
     "plan",
     "slots",
     "overhead",
+    "trackers",
 )
 ON_GPU = (
     "loop --length 256 --steps 300 --warmup 30 --rounds 5",
@@ -48,7 +49,7 @@ ON_GPU = (
     "slots",
     "overhead",
 )
-QUICK = ("loop", "recording", "looks", "trace", "plan", "slots", "overhead")
+QUICK = ("loop", "recording", "looks", "trace", "plan", "slots", "overhead", "trackers")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -24,6 +24,7 @@ from ablate.cli import (
     status,
     stop,
     verify,
+    sync,
 )
 from ablate.cli.hydra_door import through_hydra
 from ablate.cli.parse import ACCEPT, refuse
@@ -48,6 +49,7 @@ ablate: which single variable caused the difference?
   ablate status runs/reference                how far it is; `ablate stop` ends it on every machine, to go on later
   ablate retry runs/reference                 do its failed runs again, and go on
   ablate bundle runs/reference                its evidence as one archive; `ablate verify` checks it elsewhere
+  ablate retry runs/reference                 do its failed runs again; `ablate sync` sends it to W&B or MLflow
   ablate axes                                 the standard ablations, one line each
   ablate doctor                               what works on this machine
 
@@ -70,6 +72,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "retry": retry.run,
     "bundle": bundle.run,
     "verify": verify.run,
+    "sync": sync.run,
     "axes": axes.run,
     "doctor": doctor.run,
 }

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.cli.conclude import conclude
@@ -85,10 +86,23 @@ def carry_out(prepared: Prepared, *, launch: Launch, plan_only: bool, local: boo
         print("not started; nothing was run", file=sys.stderr)
         return 130
     if not as_json:
-        return conclude(run_study(prepared, launch, look_at))
-    with redirect_stdout(sys.stderr):  # how far it is
-        folder = run_study(prepared, launch)
-    return conclude(folder, show="print_shares_json")
+        folder = run_study(prepared, launch, look_at)
+        code = conclude(folder)
+    else:
+        with redirect_stdout(sys.stderr):  # how far it is
+            folder = run_study(prepared, launch)
+        code = conclude(folder, show="print_shares_json")
+    _tell_of(folder, prepared)
+    return code
+
+
+def _tell_of(folder: Path, prepared: Prepared) -> None:
+    """Hand the report to the trackers that the runs were sent to."""
+    from ablate.study.track import start_study
+    from ablate.study.track.told import tracker_of
+
+    if (follower := start_study(folder, tracker_of(prepared.plan.baseline.config))) is not None:
+        follower.wait()
 
 
 def as_typed(arguments: Sequence[str]) -> str:

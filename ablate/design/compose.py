@@ -266,7 +266,12 @@ def override_text(key: str, value: Any) -> str:
 
 
 def with_open_key(text: str) -> str:
-    """The override, such that Hydra takes it whether an open group has the key already or not."""
+    """The override, such that Hydra takes it whether an open group has the key already or not.
+
+    Several trackers, `tracker=[wandb,mlflow]`, become one name: of several files of a group Hydra lets the last one win.
+    """
+    if text.startswith("tracker=[") and text.endswith("]"):
+        return "tracker.name=" + "+".join(name.strip() for name in text[len("tracker=[") : -1].split(","))
     return f"++{text}" if text.startswith(OPEN) else text
 
 

@@ -105,7 +105,7 @@ class StudyDir:
             yield RunDir(manifest.parent)
 
 
-_OURS = ("plan.json", "analysis.json", "report.html", "report.md", "table.tex", "figures")
+_OURS = ("plan.json", "analysis.json", "report.html", "report.md", "table.tex", "figures", "contrasts")
 """What lies beside the arms in a study folder."""
 
 

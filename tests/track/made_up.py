@@ -17,13 +17,13 @@ from ablate.record.writer import TableWriter
 STEPS = 6
 
 
-def config(*, log_every: str = "1 steps", mode: str = "offline") -> Config:
+def config(*, log_every: str = "1 steps", mode: str = "offline", name: str = "wandb", **more: Any) -> Config:
     return Config(
         arm="batch_size=64",
         seed=2,
         data=DataConfig(batch_size=64),
         observe=ObserveConfig(log_every=log_every),
-        tracker=TrackerConfig(name="wandb", mode=mode, project="reading"),
+        tracker=TrackerConfig(name=name, mode=mode, project="reading", **more),
     )
 
 

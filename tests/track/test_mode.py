@@ -1,4 +1,4 @@
-"""When W&B is on, and the one line when it is not."""
+"""When a tracker is on, and the one line when it is not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from ablate.config import TrackerConfig
+from ablate.design.compose import with_open_key
+from ablate.errors import ConfigError
 from ablate.study import track
+from ablate.study.track.start import mode_of
+from ablate.study.track.to_mlflow import store_uri
 from tests.track.made_up import begin, config
 
 
@@ -87,7 +91,82 @@ def test_disabled_by_the_environment_is_said(monkeypatch: pytest.MonkeyPatch) ->
     assert "WANDB_MODE=disabled" in (track.notice(wandb("auto")) or "")
 
 
-def test_the_run_never_imports_wandb() -> None:
-    code = "import sys; import ablate.study.track, ablate.study.follow; print('wandb' in sys.modules, 'torch' in sys.modules)"
+def test_the_run_never_imports_a_tracker() -> None:
+    code = (
+        "import sys; import ablate.study.track.follow, ablate.study.track.sync\n"
+        "import ablate.study.track.to_wandb, ablate.study.track.to_tensorboard, ablate.study.track.to_mlflow\n"
+        "print([name for name in ('wandb', 'tensorboard', 'mlflow', 'torch') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False"]
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_only_wandb_needs_a_login(name: str) -> None:
+    assert track.notice(TrackerConfig(name=name)) is None
+    assert mode_of(name, TrackerConfig(name=name)) == "online"
+    assert mode_of(name, TrackerConfig(name=name, mode="offline")) == "offline"
+    assert mode_of(name, TrackerConfig(name=name, mode="off")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "what_to_type"),
+    [
+        ("wandb", "pip install wandb"),
+        ("tensorboard", "pip install 'torch-ablate[tensorboard]'"),
+        ("mlflow", "pip install 'torch-ablate[mlflow]'"),
+    ],
+)
+def test_a_package_that_is_missing_is_one_line_with_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, what_to_type: str
+) -> None:
+    monkeypatch.setattr("ablate.study.track.trackers.find_spec", lambda package: None)
+    asked = config(name=name)
+    assert track.start(begin(tmp_path, asked), asked) is None
+    line = capsys.readouterr().out
+    assert line.count("\n") == 1
+    assert f"is not installed; {what_to_type}" in line
+
+
+def test_of_two_trackers_each_says_its_own_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "ablate.study.track.trackers.find_spec", lambda package: None if package == "mlflow" else package
+    )
+    said = track.notice(TrackerConfig(name="wandb+mlflow")) or ""
+    assert [line.partition(" is off")[0] for line in said.splitlines()] == ["W&B", "MLflow"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "problem", "fix"),
+    [
+        ({"name": "wnadb"}, "tracker.name='wnadb' is not one of none, wandb, tensorboard, mlflow", "tracker.name="),
+        ({"name": "wandb+none"}, "each tracker once", "tracker.name=wandb"),
+        ({"name": "mlflow+wandb+mlflow"}, "each tracker once", "tracker.name=mlflow+wandb"),
+        ({"x_axis": "sample"}, "tracker.x_axis='sample' is not one of", "tracker.x_axis=samples"),
+        ({"name": "wandb+mlflow", "x_axis": "epoch"}, "mlflow has whole numbers there", "tracker.x_axis=samples"),
+        ({"uri": "https://me:secret@host/x"}, "holds a user and a password", "MLFLOW_TRACKING_USERNAME"),
+    ],
+)
+def test_nonsense_is_refused_with_what_to_type(typed: dict[str, str], problem: str, fix: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        TrackerConfig(**typed)
+    assert problem in error.value.problem
+    assert fix in (error.value.fix or "")
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("typed", ["tracker=[wandb,mlflow]", "tracker=[wandb, mlflow]", "tracker.name=wandb+mlflow"])
+def test_several_trackers_are_one_name(typed: str) -> None:
+    """Of several files of a group Hydra lets the last one win."""
+    assert with_open_key(typed) == "tracker.name=wandb+mlflow"
+    assert TrackerConfig(name="wandb+mlflow").names == ("wandb", "mlflow")
+    assert TrackerConfig().names == ()
+
+
+def test_without_a_server_mlflow_has_files_beside_the_studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = (tmp_path / "mlruns").as_uri()
+    assert store_uri(TrackerConfig(name="mlflow"), "online", tmp_path) == files
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other")
+    assert store_uri(TrackerConfig(name="mlflow"), "online", tmp_path) == "http://other"
+    assert store_uri(TrackerConfig(name="mlflow", uri="http://lab"), "online", tmp_path) == "http://lab"
+    assert store_uri(TrackerConfig(name="mlflow", uri="http://lab"), "offline", tmp_path) == files

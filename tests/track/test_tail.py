@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from ablate.record.writer import TableWriter
-from ablate.study.tail import Tail
+from ablate.study.track.tail import Tail
 
 SCHEMA = pa.schema([("step", pa.int64()), ("loss", pa.float32())])
 
@@ -29,6 +29,15 @@ def test_each_row_comes_once(tmp_path: Path) -> None:
         writer.write(rows(5, 6))
         assert [row["step"] for row in tail.new_rows()] == [4, 5, 6]
     assert tail.new_rows() == []
+
+
+def test_a_long_table_comes_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "trace.arrow"
+    with TableWriter(path, SCHEMA) as writer:
+        for first in (1, 3, 5):
+            writer.write(rows(first, first + 1))
+    tail = Tail(path)
+    assert [[row["step"] for row in tail.new_rows(3)] for _ in range(3)] == [[1, 2, 3, 4], [5, 6], []]
 
 
 def test_a_block_cut_anywhere_waits_until_it_is_whole(tmp_path: Path) -> None:

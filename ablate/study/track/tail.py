@@ -20,14 +20,23 @@ class Tail:
     offset: int = 0
     schema: pa.Schema | None = None
 
-    def new_rows(self) -> list[dict[str, Any]]:
-        """Rows of the blocks that became whole since the last call; none where there is no file yet."""
+    @property
+    def groups(self) -> list[str]:
+        """Names of the gradient norm groups, of a trace that has begun."""
+        names = ((self.schema.metadata if self.schema else None) or {}).get(b"groups", b"").decode(errors="replace")
+        return names.split("\n") if names else []
+
+    def new_rows(self, most: int | None = None) -> list[dict[str, Any]]:
+        """Rows of the blocks that became whole since the last call; none where there is no file yet.
+
+        most: stop after the block in which so many are reached, so that a long trace need not be in memory whole.
+        """
         if not self.path.exists():
             return []
         rows: list[dict[str, Any]] = []
         with pa.OSFile(str(self.path)) as file:
             file.seek(self.offset)
-            while (message := _next_message(file)) is not None:
+            while (most is None or len(rows) < most) and (message := _next_message(file)) is not None:
                 if self.schema is None:
                     self.schema = pa.ipc.read_schema(message)
                 else:

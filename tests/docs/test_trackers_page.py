@@ -1,0 +1,18 @@
+"""The page on trackers says what is sent, name by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ablate.study.track.names import AXES, EVAL, STUDY, TRAIN
+from ablate.study.track.trackers import KINDS
+
+
+def test_every_name_stands_there_with_its_unit(repo: Path) -> None:
+    text = (repo / "docs" / "how-to" / "trackers.md").read_text(encoding="utf-8")
+    for name, (unit, what) in {**AXES, **TRAIN, **EVAL}.items():
+        assert f"| `{name}` | {unit} | {what} |" in text
+    for name in STUDY:
+        assert f"`{name}`" in text
+    for name in KINDS:
+        assert f"tracker={name}" in text
