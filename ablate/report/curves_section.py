@@ -7,8 +7,13 @@ from ablate.report.markup import Markup, el
 UNITS = ("steps", "samples", "tokens", "epochs", "seconds")
 
 
-def curves_section(*, logged: bool) -> Markup:
+MOST_LINES = 40
+"""Runs that are drawn one by one; the script has the same number."""
+
+
+def curves_section(num_runs: int, *, logged: bool) -> Markup:
     """logged: the steps are those that somebody's log has, not all of them."""
+    thin = "one seed each" if num_runs <= MOST_LINES else "the lowest and the highest of an arm's seeds in every stretch"
     which = "the logged steps" if logged else "every step"
     panels = (
         ("grad_norm", f"Gradient norm of {which}", "before clipping; triangles: spikes; strips below: share of clipped steps"),
@@ -20,8 +25,8 @@ def curves_section(*, logged: bool) -> Markup:
         el("h2", "Curves"),
         el(
             "p",
-            "Thin lines: one seed each, never smoothed. Bold: mean over seeds, smoothed as the slider says. Shaded: from the lowest "
-            "seed to the highest, smoothed likewise; n is how many finished.",
+            f"Thin lines: {thin}, never smoothed. Bold: mean over seeds, smoothed as the slider says. Shaded: from "
+            "the lowest seed to the highest, smoothed likewise; n is how many finished.",
             class_="key",
         ),
         el(

@@ -35,7 +35,7 @@ SCRIPTS = (
 def page(view: View, folder: Path) -> str:
     """The whole page. folder: the study's, for the records of its runs."""
     drawn = payload(view, folder)
-    recorded = any(arm["runs"] for arm in drawn["arms"])
+    recorded = sum(len(arm["runs"]) for arm in drawn["arms"])
     swatches = {arm.name: el("i", class_=f"swatch {style(arm, view)}") for arm in view.arms}
     body = join(
         header(view),
@@ -51,7 +51,7 @@ def page(view: View, folder: Path) -> str:
         findings(view),
         examples_section(view),
         forest_section(view),
-        curves_section(logged=view.analysis.imported is not None) if recorded else None,
+        curves_section(recorded, logged=view.analysis.imported is not None) if recorded else None,
         cadence_section() if recorded else None,
         replays(view),
         adequacy_section(view),

@@ -20,10 +20,11 @@ function drawForest(element) {
   });
   const made = layout(`difference from the baseline${outcome.unit ? ", " + outcome.unit : ""}`, "", { revision: outcome.name });
   made.hovermode = "closest";
+  made.margin.l = 8;
   delete made.xaxis.rangemode;
   made.height = 90 + 46 * rows.length;
   made.yaxis = {
-    ...made.yaxis, title: undefined, tickvals: rows.map((_, y) => y), ticktext: rows.map((row) => wrapped(row.change)), showgrid: false,
+    ...made.yaxis, automargin: true, title: undefined, tickvals: rows.map((_, y) => y), ticktext: rows.map((row) => wrapped(row.change)), showgrid: false,
     range: [-0.6, rows.length - 0.4], fixedrange: true, tickfont: { size: 13, color: color("--ink") },
   };
   const strip = { type: "rect", yref: "paper", y0: 0, y1: 1, line: { width: 0 }, fillcolor: color("--band"), layer: "below" };

@@ -44,8 +44,8 @@ function smoothed(arm, name, samples) {
     const i = ends.length - 1 - (count - 1 - k) * stride; // the last row is always one of them
     while (ends[start] <= ends[i] - span) start++;
     steps[k] = ends[i];
-    for (const { total, weight } of each) {
-      const value = (total[i + 1] - total[start]) / (weight[i + 1] - weight[start]);
+    for (let which = 0; which < each.length; which++) {
+      const { total, weight } = each[which], value = (total[i + 1] - total[start]) / (weight[i + 1] - weight[start]);
       y[k] += value / each.length;
       if (value < low[k]) low[k] = value;
       if (value > high[k]) high[k] = value;

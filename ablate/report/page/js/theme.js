@@ -17,13 +17,14 @@ const percent = (share) => {
 
 function layout(xTitle, yTitle, { log = false, logX = false, revision = "" } = {}) {
   const line = color("--line");
-  const axis = { gridcolor: line, linecolor: line, zeroline: false, ticks: "", automargin: true };
+  const axis = { gridcolor: line, linecolor: line, zeroline: false, ticks: "" };
   const title = (text) => ({ text: text, font: { size: 12, color: color("--soft") }, standoff: 8 });
   const logarithmic = { type: "log", dtick: "D2", tickformat: "~g" };
   return {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "x unified", uirevision: revision,
     ...(state.onPaper ? { width: paperWidth } : { autosize: true }),
-    margin: { l: 8, r: 10, t: 8, b: 8 }, dragmode: touch ? false : "zoom",
+    margin: { l: 56, r: 10, t: 8, b: 44 }, // fixed: to measure labels costs a second drawing
+     dragmode: touch ? false : "zoom",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: color("--soft") },
     hoverlabel: { bgcolor: color("--paper"), bordercolor: color("--line"), font: { color: color("--ink") }, namelength: -1 },
     xaxis: {
