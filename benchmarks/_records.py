@@ -36,11 +36,21 @@ def _write_run(folder: RunDir, arm: str, place: int, seed: int, steps: int) -> N
     write_value(
         folder,
         Manifest(
-            arm=arm, seed=seed, overrides=config["optim"] if place else {}, digest=digest, device="made up", num_threads=1,
-            started="2026-01-01T00:00:00+00:00", ended="2026-01-01T00:10:00+00:00",
+            arm=arm,
+            seed=seed,
+            overrides=config["optim"] if place else {},
+            digest=digest,
+            device="made up",
+            num_threads=1,
+            started="2026-01-01T00:00:00+00:00",
+            ended="2026-01-01T00:10:00+00:00",
         ),
-    )  # fmt: skip
-    items = {"init": {"all": digest_of(seed)}, "optimizer": {"lr": config["optim"]["lr"]}, "loss_at_start": {"loss": 0.7}}
+    )
+    items = {
+        "init": {"all": digest_of(seed)},
+        "optimizer": {"lr": config["optim"]["lr"]},
+        "loss_at_start": {"loss": 0.7},
+    }
     write_value(folder, Fingerprint(items=items))
     number = np.arange(1, steps + 1)
     fall = np.exp(-5 * number / steps)
@@ -69,16 +79,32 @@ def _write_run(folder: RunDir, arm: str, place: int, seed: int, steps: int) -> N
             value = 0.3 + 0.4 * np.exp(-5 * step / steps) + 0.004 * rng.standard_normal() + 0.002 * place
             table.write(
                 {
-                    "step": [step], "epoch": [step / steps], "samples": [step * BATCH], "tokens": [step * 200],
-                    "train_seconds": [step * 0.05], "eval_seconds": [1.0], "split": ["held_out"], "metric": ["loss"],
-                    "sum": [value * 256], "count": [256], "sum_squares": [value**2 * 256 + 1],
+                    "step": [step],
+                    "epoch": [step / steps],
+                    "samples": [step * BATCH],
+                    "tokens": [step * 200],
+                    "train_seconds": [step * 0.05],
+                    "eval_seconds": [1.0],
+                    "split": ["held_out"],
+                    "metric": ["loss"],
+                    "sum": [value * 256],
+                    "count": [256],
+                    "sum_squares": [value**2 * 256 + 1],
                 }
-            )  # fmt: skip
+            )
     seconds = float(np.sum(columns["step_seconds"]))
     write_value(
         folder,
         Outcome(
-            status="finished", step=steps, reason="budget", sentence=f"trained for {steps} steps", weights_sha256=digest,
-            throughput={"train_samples_per_second": steps * BATCH / seconds, "train_seconds": seconds, "eval_seconds": 50.0},
+            status="finished",
+            step=steps,
+            reason="budget",
+            sentence=f"trained for {steps} steps",
+            weights_sha256=digest,
+            throughput={
+                "train_samples_per_second": steps * BATCH / seconds,
+                "train_seconds": seconds,
+                "eval_seconds": 50.0,
+            },
         ),
-    )  # fmt: skip
+    )

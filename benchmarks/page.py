@@ -68,7 +68,10 @@ def main(argv: list[str] | None = None) -> int:
         arguments.opens, arguments.moves = 1, 2
     studies = QUICK if arguments.quick else STUDIES
     with tempfile.TemporaryDirectory() as name:
-        found = {label: _study(Path(name) / str(place), shape, arguments) for place, (label, shape) in enumerate(studies.items())}
+        found = {
+            label: _study(Path(name) / str(place), shape, arguments)
+            for place, (label, shape) in enumerate(studies.items())
+        }
     figures = {
         "benchmark": "page",
         "device": _shared.setting(device),
@@ -82,7 +85,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def browser_path() -> str | None:
     """Chromium of this machine."""
-    return next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    return next(
+        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    )
 
 
 def _study(folder: Path, shape: tuple[int, int, int], arguments: argparse.Namespace) -> dict[str, Any]:
@@ -145,11 +150,15 @@ def _clock(context: Any, tab: Any) -> Callable[[], float]:
 def _report(found: dict[str, dict[str, Any]], device: str) -> str:
     rows = [
         [
-            label, f"{one['build_seconds']:.1f}", f"{one['bytes'] / 1e6:.1f}", _middle(one["opened_ms"], 0), _middle(one["opened_ms"], 1),
+            label,
+            f"{one['build_seconds']:.1f}",
+            f"{one['bytes'] / 1e6:.1f}",
+            _middle(one["opened_ms"], 0),
+            _middle(one["opened_ms"], 1),
             _middle(one["opened_ms"], 2),
         ]
         for label, one in found.items()
-    ]  # fmt: skip
+    ]
     moves = [
         [f"{label}: {name}", _middle(one["slider_ms"][name], 0), _middle(one["slider_ms"][name], 1)]
         for label, one in found.items()
@@ -161,9 +170,9 @@ def _report(found: dict[str, dict[str, Any]], device: str) -> str:
         [
             "## The page in headless Chromium",
             "",
-            f"On {device}, Chromium {chromium}, 1440 x 900, from disk. Median, least and most in brackets. Of the page, plotly is "
-            f"{_plotly_bytes() / 1e6:.1f} MB. Processor: time that the page's main thread was at work, which a busy machine adds "
-            "little to.",
+            f"On {device}, Chromium {chromium}, 1440 x 900, from disk. Median, least and most in brackets. Of the page, "
+            f"plotly is {_plotly_bytes() / 1e6:.1f} MB. Processor: time that the page's main thread was at work, which a busy "
+            "machine adds little to.",
             "",
             _shared.table(head, rows),
             "",

@@ -13,8 +13,8 @@ def cadence_section() -> Markup:
         el("h2", "What if it had been looked at less often?"),
         el(
             "p",
-            "Bold: what runs at that cadence would have shown, mean over seeds. Thin: what is on record. Move a slider until the fall "
-            "is gone before the first look: that curve says nothing of how the training began.",
+            "Bold: what runs at that cadence would have shown, mean over seeds. Thin: what is on record. Move a slider until "
+            "the fall is gone before the first look: that curve says nothing of how the training began.",
             class_="key",
         ),
         el("div", _eval(), _log(), class_="panels cadences"),

@@ -33,13 +33,20 @@ def config_section(view: View, folder: Path) -> Markup | None:
         el(
             "div",
             el("table", el("thead", el("tr", *head)), el("tbody", *(_row(*row) for row in rows)), class_="configs"),
-            class_="wide", tabindex="0", role="region", aria_label="Settings that differ between arms",
+            class_="wide",
+            tabindex="0",
+            role="region",
+            aria_label="Settings that differ between arms",
         )
         if rows
         else el("p", "Nothing: all arms have the same settings."),
-        el("p", f"The other {same} settings are the same in every arm; each run's folder has all of them in config.yaml.", class_="key"),
+        el(
+            "p",
+            f"The other {same} settings are the same in every arm; each run's folder has all of them in config.yaml.",
+            class_="key",
+        ),
         id="configs",
-    )  # fmt: skip
+    )
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:

@@ -13,13 +13,19 @@ MOST_LINES = 40
 
 def curves_section(num_runs: int, *, logged: bool) -> Markup:
     """logged: the steps are those that somebody's log has, not all of them."""
-    thin = "one seed each" if num_runs <= MOST_LINES else "the lowest and the highest of an arm's seeds in every stretch"
+    thin = (
+        "one seed each" if num_runs <= MOST_LINES else "the lowest and the highest of an arm's seeds in every stretch"
+    )
     which = "the logged steps" if logged else "every step"
     panels = (
-        ("grad_norm", f"Gradient norm of {which}", "before clipping; triangles: spikes; strips below: share of clipped steps"),
+        (
+            "grad_norm",
+            f"Gradient norm of {which}",
+            "before clipping; triangles: spikes; strips below: share of clipped steps",
+        ),
         ("eval_loss", "Eval loss", "at every look on record"),
         ("loss", "Training loss", f"of {which}"),
-    )  # fmt: skip
+    )
     return el(
         "section",
         el("h2", "Curves"),

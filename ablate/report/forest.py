@@ -17,9 +17,7 @@ def forest(view: View) -> list[dict[str, Any]]:
 
 def _with_effects(view: View) -> list[OutcomeView]:
     known = [
-        outcome
-        for outcome in view.outcomes
-        if any(row.contrast.effect is not None for row in outcome.rows.values())
+        outcome for outcome in view.outcomes if any(row.contrast.effect is not None for row in outcome.rows.values())
     ]
     return sorted(known, key=lambda outcome: outcome.info.name != view.metric.name)
 
@@ -59,10 +57,13 @@ def forest_section(view: View) -> Markup | None:
     if not outcomes:
         return None
     options = [
-        el("option", f"{outcome.info.name}{' (the declared question)' if outcome.info.name == view.metric.name else ''}",
-           value=outcome.info.name)
+        el(
+            "option",
+            f"{outcome.info.name}{' (the declared question)' if outcome.info.name == view.metric.name else ''}",
+            value=outcome.info.name,
+        )
         for outcome in outcomes
-    ]  # fmt: skip
+    ]
     meanings = [
         el(
             "p",
@@ -76,14 +77,26 @@ def forest_section(view: View) -> Markup | None:
     return el(
         "section",
         el("h2", "Effect of each change, outcome by outcome"),
-        el("p", el("label", "Outcome", for_="forest-outcome"), " ", el("select", *options, id="forest-outcome"), class_="handle"),
-        el("div", class_="plot", data_forest=True, role="img", aria_label="Forest plot of the effects on the chosen outcome"),
+        el(
+            "p",
+            el("label", "Outcome", for_="forest-outcome"),
+            " ",
+            el("select", *options, id="forest-outcome"),
+            class_="handle",
+        ),
+        el(
+            "div",
+            class_="plot",
+            data_forest=True,
+            role="img",
+            aria_label="Forest plot of the effects on the chosen outcome",
+        ),
         *meanings,
         el(
             "p",
-            f"Each line is one change: its mean difference from the baseline (tick) with the {interval_head(view)} (bar) and every "
-            "seed's own difference (dots). Left or right of the dashed line at 0 is less or more than the baseline; the "
-            "shaded strip is too small to matter. Only the declared question has such a strip, and only it was asked beforehand.",
+            f"Each line is one change: its mean difference from the baseline (tick) with the {interval_head(view)} (bar) and "
+            "every seed's own difference (dots). Left or right of the dashed line at 0 is less or more than the baseline; the "
+            "shaded strip is too small to matter. Only the declared question has such a strip: only it was asked beforehand.",
             class_="key",
         ),
         id="forest",

@@ -48,15 +48,23 @@ def held_table(view: View, folder: Path) -> Markup | None:
         el("h3", "Hashes of what must be equal"),
         el(
             "div",
-            el("table", el("thead", el("tr", *(el("th", text, scope="col") for text in head))), el("tbody", *rows), class_="hashes"),
-            class_="wide", tabindex="0", role="region", aria_label="Hashes of what must be equal",
+            el(
+                "table",
+                el("thead", el("tr", *(el("th", text, scope="col") for text in head))),
+                el("tbody", *rows),
+                class_="hashes",
+            ),
+            class_="wide",
+            tabindex="0",
+            role="region",
+            aria_label="Hashes of what must be equal",
         ),
         el(
             "p",
-            f"First {_SHOWN} digits, of the first seed. Bold: differs from the baseline; the check of that arm says whether it may.",
+            f"First {_SHOWN} digits, of the first seed. Bold: differs from the baseline; that arm's check says whether it may.",
             class_="key",
         ),
-    )  # fmt: skip
+    )
 
 
 def _named(item: str) -> Markup:
@@ -68,7 +76,13 @@ def _hashes(item: str, found: Mapping[str, Mapping[str, Any]], baseline: str) ->
     cells = []
     for items in found.values():
         mine = _hash(items.get(item))
-        cells.append(el("td", el("code", mine) if mine == own else el("b", el("code", mine)), class_=None if mine == own else "moved"))
+        cells.append(
+            el(
+                "td",
+                el("code", mine) if mine == own else el("b", el("code", mine)),
+                class_=None if mine == own else "moved",
+            )
+        )
     return cells
 
 
@@ -110,7 +124,10 @@ def floors_table(view: View) -> Markup | None:
         el(
             "div",
             el("table", el("thead", el("tr", *(el("th", text, scope="col") for text in head))), el("tbody", *rows)),
-            class_="wide figures", tabindex="0", role="region", aria_label="Noise and nondeterminism floors",
+            class_="wide figures",
+            tabindex="0",
+            role="region",
+            aria_label="Noise and nondeterminism floors",
         ),
         el("p", "An effect that is no larger than the larger floor gets no verdict.", class_="key"),
-    )  # fmt: skip
+    )

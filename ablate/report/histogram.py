@@ -23,7 +23,7 @@ _COLUMNS = ("grad_norm", "clip_coefficient", "applied", "step")
 
 
 def histogram(view: View, folder: Path) -> dict[str, Any]:
-    """{edges: shape [BINS + 1], arms: [{name, share: of the arm's steps in each bin, steps, spikes, clipped, skipped, highest}]}.
+    """{edges: shape [BINS + 1], arms: [{name, share: of its steps in each bin, steps, spikes, clipped, skipped, highest}]}.
 
     The bins are equally wide in the logarithm, and the same for every arm.
     """
@@ -111,16 +111,19 @@ def norms_section(view: View, made: dict[str, Any], swatches: Sequence[Markup]) 
         el(
             "div",
             el("table", el("thead", el("tr", *(el("th", text, scope="col") for text in head))), el("tbody", *rows)),
-            class_="wide figures", tabindex="0", role="region", aria_label="Gradient norm per arm",
+            class_="wide figures",
+            tabindex="0",
+            role="region",
+            aria_label="Gradient norm per arm",
         ),
         el(
             "p",
-            f"Share of an arm's steps by the size of their gradient norm before clipping, all seeds together. A spike is a step "
-            f"above {SPIKE:g} times the median of the {WINDOW} steps before it; a skipped step had a gradient that is no number.",
+            f"Share of an arm's steps by the size of their gradient norm before clipping, all seeds together. A spike is a "
+            f"step above {SPIKE:g} times the median of the {WINDOW} steps before it; a skipped step had a gradient that is not finite.",
             class_="key",
         ),
         id="norms",
-    )  # fmt: skip
+    )
 
 
 def _of(count: int, steps: int) -> Markup:

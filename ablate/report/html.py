@@ -27,7 +27,8 @@ from ablate.report.variance import variance_section
 from ablate.report.view import View
 
 SCRIPTS = (
-    "data", "state", "thin", "seeds", "theme", "curves", "linked", "cadence", "replays", "forest", "histogram", "controls", "main"
+    "data", "state", "thin", "seeds", "theme", "curves", "linked", "cadence", "replays", "forest", "histogram", "controls",
+    "main",
 )  # fmt: skip
 """The page's script, a file per idea; put together in this order."""
 

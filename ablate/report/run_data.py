@@ -33,9 +33,9 @@ _MOST_LOOKS = 2000
 def run_data(reading: RunReading, folder: Path, room: int) -> dict[str, Any] | None:
     """room: rows that this run may have. None for a run that left no step: the run list says how it ended.
 
-    rows: which steps they are, see `_rows`. loss, grad_norm: packed, {each} or {mean, last, max} over a row's steps. x: per unit
-    a factor on the step, or knots [steps, values] between which it is straight. fallen: [[step, share], ...], by which the train
-    loss had made so much of its fall. spikes: steps. clipped, skipped: flags over the steps. eval: the looks, not rounded.
+    rows: which steps they are, see `_rows`. loss, grad_norm: packed, {each} or {mean, last, max} over a row's steps. x: per
+    unit a factor on the step, or knots [steps, values] between which it is straight. fallen: [[step, share], ...], by which the
+    train loss had made so much of its fall. spikes: steps. clipped, skipped: flags over the steps. eval: the looks, not rounded.
     """
     run = RunDir(folder / reading.folder)
     try:
@@ -57,12 +57,16 @@ def run_data(reading: RunReading, folder: Path, room: int) -> dict[str, Any] | N
         norms = trace["grad_norm"]
         finite = applied & np.isfinite(norms)
         fallen = train_loss_fallen(trace) if np.isfinite(trace["loss"]).all() else None
-        return made | _rows(trace, room) | {
-            "fallen": None if fallen is None else _plateaus(fallen),
-            "spikes": trace["step"][finite][spikes(norms[finite])].astype(int).tolist(),
-            "clipped": flags(applied & (trace["clip_coefficient"] < 1)),
-            "skipped": flags(~applied),
-        }  # fmt: skip
+        return (
+            made
+            | _rows(trace, room)
+            | {
+                "fallen": None if fallen is None else _plateaus(fallen),
+                "spikes": trace["step"][finite][spikes(norms[finite])].astype(int).tolist(),
+                "clipped": flags(applied & (trace["clip_coefficient"] < 1)),
+                "skipped": flags(~applied),
+            }
+        )
     return made | _logged_rows(trace, room) | {"fallen": None, "spikes": [], "clipped": "", "skipped": ""}
 
 
@@ -120,14 +124,22 @@ def _logged_rows(trace: Trace, room: int) -> dict[str, Any]:
 def _along(trace: Trace, unit: str) -> float | list[list[float | None]] | None:
     """How far the run is after a step, in a unit; None where it did not record that."""
     steps = trace["step"]
-    values = np.cumsum(trace["step_seconds"]) if unit == "seconds" else trace[unit.removesuffix("s") if unit == "epochs" else unit]
+    values = (
+        np.cumsum(trace["step_seconds"])
+        if unit == "seconds"
+        else trace[unit.removesuffix("s") if unit == "epochs" else unit]
+    )
     if not np.isfinite(values[-1]) or values[-1] <= 0:
         return None
     factor = float(values[-1] / steps[-1])
     if np.allclose(values, factor * steps, rtol=1e-9, atol=0):
         return factor
     steps, values = np.append(0.0, steps), np.append(0.0, values)
-    bends = np.append(True, np.append(np.abs(np.diff(values, 2)) > 1e-9 * values[-1], True)) if len(steps) > 2 else np.ones(2, bool)
+    bends = (
+        np.append(True, np.append(np.abs(np.diff(values, 2)) > 1e-9 * values[-1], True))
+        if len(steps) > 2
+        else np.ones(2, bool)
+    )
     knots = np.flatnonzero(bends)
     if len(knots) > _KNOTS:
         knots = np.unique(np.linspace(0, len(steps) - 1, _KNOTS).astype(np.int64))

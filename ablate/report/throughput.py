@@ -30,7 +30,9 @@ def throughput_section(view: View, folder: Path, swatches: Mapping[str, Markup])
             grouped.setdefault((_device(folder / reading.folder), reading.arm), []).append(reading.throughput)
     if not grouped:
         return None
-    rates = {key: words for key, words in _RATES.items() if any(key in one for many in grouped.values() for one in many)}
+    rates = {
+        key: words for key, words in _RATES.items() if any(key in one for many in grouped.values() for one in many)
+    }
     memory = any("peak_memory_bytes" in one for many in grouped.values() for one in many)
     head = ["device", "arm", "runs", *rates.values(), *(["peak memory"] if memory else [])]
     rows = [
@@ -40,21 +42,30 @@ def throughput_section(view: View, folder: Path, swatches: Mapping[str, Markup])
             el("td", swatches.get(arm), arm),
             el("td", str(len(many)), class_="number"),
             *(el("td", _spread(many, key), class_="number") for key in rates),
-            el("td", digits.size(max(one.get("peak_memory_bytes", 0.0) for one in many)), class_="number") if memory else None,
+            el("td", digits.size(max(one.get("peak_memory_bytes", 0.0) for one in many)), class_="number")
+            if memory
+            else None,
         )
         for (device, arm), many in grouped.items()
-    ]  # fmt: skip
+    ]
     return el(
         "section",
         el("h2", "How fast was it, and on what?"),
         el(
             "div",
             el("table", el("thead", el("tr", *(el("th", text, scope="col") for text in head))), el("tbody", *rows)),
-            class_="wide figures", tabindex="0", role="region", aria_label="Throughput by device",
+            class_="wide figures",
+            tabindex="0",
+            role="region",
+            aria_label="Throughput by device",
         ),
-        el("p", "Mean over runs, with the slowest and the fastest. Evaluation is no part of training time.", class_="key"),
+        el(
+            "p",
+            "Mean over runs, with the slowest and the fastest. Evaluation is no part of training time.",
+            class_="key",
+        ),
         id="throughput",
-    )  # fmt: skip
+    )
 
 
 def _spread(many: Sequence[Mapping[str, float]], key: str) -> str:

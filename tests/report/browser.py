@@ -29,9 +29,11 @@ def chromium() -> Iterator[Any]:
 _AS_OPENED = """() => {
   const click = (selector) => document.querySelectorAll(selector).forEach((one) => one.click());
   click('[data-unit="samples"], [data-curve="loss"], [data-how="mean"], [data-spacing-eval="even"], [data-spacing-log="even"]');
-  click('[data-log-x][aria-pressed="true"], [data-log="loss"][aria-pressed="true"], [data-log="eval_loss"][aria-pressed="true"]');
+  click('[data-log-x][aria-pressed="true"]');
+  click('[data-log="loss"][aria-pressed="true"], [data-log="eval_loss"][aria-pressed="true"]');
   click('[data-log="grad_norm"][aria-pressed="false"], .legend button[aria-pressed="false"]');
-  for (const [selector, value] of Object.entries({ "#smoothing": window.smoothingAsOpened, "#cadence-eval": 0, "#cadence-log": 0 })) {
+  const opened = { "#smoothing": window.smoothingAsOpened, "#cadence-eval": 0, "#cadence-log": 0 };
+  for (const [selector, value] of Object.entries(opened)) {
     const slider = document.querySelector(selector);
     slider.value = value;
     slider.dispatchEvent(new Event("input"));
@@ -65,7 +67,9 @@ class Tab:
 
     def settle(self) -> None:
         """Wait for the frame in which a change is drawn."""
-        self.page.evaluate("() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(go, 30))))")
+        self.page.evaluate(
+            "() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(go, 30))))"
+        )
 
     def click(self, selector: str) -> None:
         self.page.click(selector)
@@ -74,7 +78,9 @@ class Tab:
     def slide(self, selector: str, value: int) -> None:
         """Move a slider as a mouse does."""
         self.page.eval_on_selector(
-            selector, "(one, value) => { one.value = value; one.dispatchEvent(new Event('input', { bubbles: true })); }", value
+            selector,
+            "(one, value) => { one.value = value; one.dispatchEvent(new Event('input', { bubbles: true })); }",
+            value,
         )
         self.settle()
 
@@ -93,7 +99,8 @@ class Tab:
     def shares(self, which: str) -> dict[str, float]:
         """What stands beside a slider, by arm, not rounded."""
         found: dict[str, float] = self.page.eval_on_selector_all(
-            f'[data-shares="{which}"] li', "(all) => Object.fromEntries(all.map((one) => [one.dataset.arm, Number(one.dataset.value)]))"
+            f'[data-shares="{which}"] li',
+            "(all) => Object.fromEntries(all.map((one) => [one.dataset.arm, Number(one.dataset.value)]))",
         )
         return found
 

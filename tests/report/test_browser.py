@@ -84,7 +84,9 @@ def of_arm(found: list[dict[str, Any]], arm: str) -> dict[str, Any]:
 def test_it_opens_without_a_complaint_and_asks_for_nothing(tab: Tab, study: Path) -> None:
     assert tab.complaints == []
     assert [url for url in tab.requests if not url.startswith(("data:", "blob:"))] == [(study / "report.html").as_uri()]
-    empty = tab.page.eval_on_selector_all(".plot", "(all) => all.filter((one) => !one.querySelector('.main-svg')).length")
+    empty = tab.page.eval_on_selector_all(
+        ".plot", "(all) => all.filter((one) => !one.querySelector('.main-svg')).length"
+    )
     assert empty == 0
 
 
@@ -94,7 +96,9 @@ def test_every_step_of_every_seed_is_drawn_with_mean_and_band(tab: Tab, study: P
     assert [one["arm"] for one in lines] == list(reversed(TRAINED))  # the baseline on top
     for arm in TRAINED:
         y = [value for value in of_arm(lines, arm)["y"] if value is not None]
-        recorded = [c.value for c in curves(study, arm)] if name == "eval_loss" else [t[name] for t in traces(study, arm)]
+        recorded = (
+            [c.value for c in curves(study, arm)] if name == "eval_loss" else [t[name] for t in traces(study, arm)]
+        )
         np.testing.assert_allclose(y, np.concatenate(recorded), rtol=RELATIVE_ERROR)
     for group in ("mean", "band"):
         assert [one["arm"] for one in tab.drawn(panel(name), group)] == list(reversed(TRAINED))
@@ -151,7 +155,9 @@ def test_an_arm_can_be_hidden_everywhere_and_the_baseline_cannot(tab: Tab) -> No
         assert left == set(TRAINED) - {"batch_size=64"}
 
 
-def test_the_share_before_the_first_look_is_the_analysis_s_at_every_place_of_the_slider(tab: Tab, made: tuple[Path, Plan]) -> None:
+def test_the_share_before_the_first_look_is_the_analysis_s_at_every_place_of_the_slider(
+    tab: Tab, made: tuple[Path, Plan]
+) -> None:
     study, plan = made
     most = int(tab.page.get_attribute("#cadence-eval", "max") or 0)
     seen = set()
@@ -174,7 +180,9 @@ def test_the_share_before_the_first_look_is_the_analysis_s_at_every_place_of_the
 
 @pytest.mark.parametrize("how", ["mean", "last", "max"])
 @pytest.mark.parametrize("curve", ["loss", "grad_norm"])
-def test_a_log_with_fewer_rows_keeps_what_a_logger_would_have(tab: Tab, made: tuple[Path, Plan], curve: str, how: Any) -> None:
+def test_a_log_with_fewer_rows_keeps_what_a_logger_would_have(
+    tab: Tab, made: tuple[Path, Plan], curve: str, how: Any
+) -> None:
     study, plan = made
     tab.click(f'[data-curve="{curve}"]')
     tab.click(f'[data-how="{how}"]')
@@ -226,7 +234,9 @@ def test_an_interval_can_be_typed_and_goes_to_the_nearest_on_record(tab: Tab) ->
 
 def test_spikes_are_marked_and_clipped_steps_lie_below(tab: Tab, study: Path) -> None:
     (marks,) = tab.drawn(panel("grad_norm"), "spikes")
-    expected = [value for arm in TRAINED for t in traces(study, arm) for value in t["grad_norm"][spikes(t["grad_norm"])]]
+    expected = [
+        value for arm in TRAINED for t in traces(study, arm) for value in t["grad_norm"][spikes(t["grad_norm"])]
+    ]
     assert len(expected) > 0
     np.testing.assert_allclose(sorted(marks["y"]), sorted(expected), rtol=RELATIVE_ERROR)
     (strip,) = [one for one in tab.drawn(panel("grad_norm")) if one["type"] == "heatmap"]
@@ -270,10 +280,14 @@ def test_hovering_one_panel_shows_the_same_place_in_the_others(tab: Tab) -> None
 
 
 def test_zooming_one_panel_zooms_the_others(tab: Tab) -> None:
-    tab.page.evaluate("() => Plotly.relayout(document.querySelector('[data-panel=\"loss\"]'), {'xaxis.range': [100, 400]})")
+    tab.page.evaluate(
+        "() => Plotly.relayout(document.querySelector('[data-panel=\"loss\"]'), {'xaxis.range': [100, 400]})"
+    )
     tab.page.wait_for_timeout(200)
     assert [tab.layout(panel(name), "xaxis.range") for name in PANELS] == [[100, 400]] * 3
-    tab.page.evaluate("() => Plotly.relayout(document.querySelector('[data-panel=\"loss\"]'), {'xaxis.autorange': true})")
+    tab.page.evaluate(
+        "() => Plotly.relayout(document.querySelector('[data-panel=\"loss\"]'), {'xaxis.autorange': true})"
+    )
     tab.page.wait_for_timeout(200)
 
 
@@ -292,8 +306,8 @@ def test_every_control_has_a_name_and_answers_to_keys(tab: Tab) -> None:
     tab.page.keyboard.press("Enter")
     controls = tab.page.locator("button, input, select")
     names = controls.evaluate_all(
-        "(all) => all.map((one) => one.getAttribute('aria-label') || (one.labels && one.labels.length && one.labels[0].textContent) "
-        "|| one.textContent)"
+        "(all) => all.map((one) => one.getAttribute('aria-label') || (one.labels && one.labels.length && "
+        "one.labels[0].textContent) || one.textContent)"
     )
     assert all(name.strip() for name in names)
 
@@ -347,7 +361,12 @@ def test_screenshots_are_kept(browser: Any, study: Path, opened: Tab, tmp_path: 
     opened.reset()
     tab = opened
     if name == "phone":
-        phone = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+        phone = {
+            "viewport": {"width": 390, "height": 844},
+            "device_scale_factor": 2,
+            "is_mobile": True,
+            "has_touch": True,
+        }
         tab = Tab(browser, study / "report.html", **phone)
     if name == "dark":
         tab.page.emulate_media(color_scheme="dark")
@@ -356,8 +375,14 @@ def test_screenshots_are_kept(browser: Any, study: Path, opened: Tab, tmp_path: 
         tab.page.emulate_media(media="print")
     tab.page.wait_for_timeout(500)
     paper = tab.page.evaluate("() => getComputedStyle(document.documentElement).backgroundColor")
-    line = of_arm(tab.page.eval_on_selector(panel("loss"), "(one) => one.data.map(({meta, line, legendgroup}) => "
-        "({arm: meta, color: line && line.color, group: legendgroup})).filter((one) => one.group === 'mean')"), "baseline")["color"]  # fmt: skip
+    line = of_arm(
+        tab.page.eval_on_selector(
+            panel("loss"),
+            "(one) => one.data.map(({meta, line, legendgroup}) => "
+            "({arm: meta, color: line && line.color, group: legendgroup})).filter((one) => one.group === 'mean')",
+        ),
+        "baseline",
+    )["color"]
     expected = {"dark": ("rgb(23, 22, 20)", "#d9d5cb"), "print": ("rgb(255, 255, 255)", "#333333")}
     assert (paper, line) == expected.get(name, ("rgb(252, 251, 248)", "#45433e"))
     if name == "print":

@@ -20,7 +20,9 @@ from tests.synthetic import write_study
 
 pytestmark = pytest.mark.skipif(chrome.PATH is None, reason="no chromium on this machine")
 
-HOSTILE = '</script><script>document.title="taken"</script><img src=x onerror=\'document.title="taken"\'><b>bold</b>$title'
+HOSTILE = (
+    '</script><script>document.title="taken"</script><img src=x onerror=\'document.title="taken"\'><b>bold</b>$title'
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +35,14 @@ def test_a_name_that_is_a_script_stays_a_name(browser: Any, study: Study, tmp_pa
     named = renamed(study.analysis, "batch_size=64", HOSTILE)
     first, *rest = named.runs
     named = replace(
-        named, study=HOSTILE, question=HOSTILE, command=HOSTILE, conclusions=(HOSTILE,), notes=(HOSTILE,),
+        named,
+        study=HOSTILE,
+        question=HOSTILE,
+        command=HOSTILE,
+        conclusions=(HOSTILE,),
+        notes=(HOSTILE,),
         runs=(replace(first, status="failed", sentence=HOSTILE), *rest),
-    )  # fmt: skip
+    )
     file = tmp_path / "page.html"
     file.write_text(page(make_view(named), study.folder), encoding="utf-8")
     tab = Tab(browser, file, viewport={"width": 390, "height": 844})

@@ -10,7 +10,6 @@ function drawHistogram(element) {
     }));
   }
   const made = layout("gradient norm before clipping (L2)", "% of the steps", { logX: true });
-  made.xaxis.dtick = undefined;
-  made.xaxis.nticks = 8;
+  made.xaxis.dtick = "D2";
   return Plotly.react(element, traces, made, config);
 }
