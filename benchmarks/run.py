@@ -32,6 +32,7 @@ ON_CPU = (
     "looks --steps 2400 --layers 1 --length 32",
     "trace",
     "plan",
+    "page",
     "slots",
     "overhead",
 )
@@ -48,7 +49,7 @@ ON_GPU = (
     "slots",
     "overhead",
 )
-QUICK = ("loop", "recording", "looks", "trace", "plan", "slots", "overhead")
+QUICK = ("loop", "recording", "looks", "trace", "plan", "page", "slots", "overhead")
 
 
 def main(argv: list[str] | None = None) -> int:

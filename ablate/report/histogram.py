@@ -119,7 +119,7 @@ def norms_section(view: View, made: dict[str, Any], swatches: Sequence[Markup]) 
         el(
             "p",
             f"Share of an arm's steps by the size of their gradient norm before clipping, all seeds together. A spike is a "
-            f"step above {SPIKE:g} times the median of the {WINDOW} steps before it; a skipped step had a gradient that is not finite.",
+            f"step above {SPIKE:g} times the median of the {WINDOW} steps before it. A skipped step had no finite gradient.",
             class_="key",
         ),
         id="norms",

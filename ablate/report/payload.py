@@ -21,7 +21,7 @@ _WINDOWS = 48
 
 
 def payload(view: View, folder: Path) -> dict[str, Any]:
-    """{arms: [{name, change, style, runs, ...}], replays, window, forest, histogram}; window: samples of the first smoothing."""
+    """{arms: [{name, change, style, runs, ...}], replays, window, forest, histogram}; window: samples of bold curves."""
     read = [run for run in view.analysis.runs if run.status != "missing"]
     room = MOST_ROWS // max(1, len(read))
     arms = [_arm(arm, view, folder, room) for arm in view.trained]

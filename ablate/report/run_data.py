@@ -35,7 +35,7 @@ def run_data(reading: RunReading, folder: Path, room: int) -> dict[str, Any] | N
 
     rows: which steps they are, see `_rows`. loss, grad_norm: packed, {each} or {mean, last, max} over a row's steps. x: per
     unit a factor on the step, or knots [steps, values] between which it is straight. fallen: [[step, share], ...], by which the
-    train loss had made so much of its fall. spikes: steps. clipped, skipped: flags over the steps. eval: the looks, not rounded.
+    train loss had made so much of its fall. spikes: steps. clipped, skipped: flags over the steps. eval: looks, not rounded.
     """
     run = RunDir(folder / reading.folder)
     try:
