@@ -90,10 +90,10 @@ def contrasts(view: View) -> Markup | None:
 def _key(view: View) -> str:
     definition = view.metric.definition.rstrip(".")
     return (
-        f"Each row is one change, as its difference from the baseline; {view.direction}. Lines: {view.method}. Ticks: means. Dots: one "
-        f"seed each. Shaded: smaller than ±{view.analysis.smallest_effect:g}, too small to matter. Under a verdict: "
-        "share of seeds, Hedges g (the effect in sds of single runs), p (adjusted for the number of changes). A placebo differs "
-        f"from the baseline in nothing but chance, and is judged by itself. {floors_sentence(view)} "
+        f"Each row is one change, as its difference from the baseline; {view.direction}. Lines: {view.method}. Ticks: means. "
+        f"Dots: one seed each. Shaded: smaller than ±{view.analysis.smallest_effect:g}, too small to matter. Under a verdict: "
+        "share of seeds, Hedges g (the effect in sds of single runs), p (adjusted for the number of changes). A placebo "
+        f"differs from the baseline in nothing but chance, and is judged by itself. {floors_sentence(view)} "
         f"{view.metric.name}: {definition}."
     )
 

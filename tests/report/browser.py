@@ -66,9 +66,10 @@ class Tab:
         self.settle()
 
     def settle(self) -> None:
-        """Wait for the frame in which a change is drawn."""
+        """Wait until a change is drawn: a picture a frame, and there are nine at most."""
         self.page.evaluate(
-            "() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(go, 30))))"
+            "async () => { for (let k = 0; k < 10; k++) "
+            "await new Promise((go) => requestAnimationFrame(() => setTimeout(go))); }"
         )
 
     def click(self, selector: str) -> None:

@@ -2,15 +2,18 @@
 const press = (button, pressed) => button.setAttribute("aria-pressed", String(pressed));
 const every = (selector) => [...document.querySelectorAll(selector)];
 
-// One drawing per frame and picture, however fast a slider moves.
+// One picture per frame, however fast a slider moves: the first answers at once, and the slider is never held up by all of them.
 const waiting = new Set();
 function soon(elements) {
-  if (!waiting.size) requestAnimationFrame(() => {
-    const due = [...waiting];
-    waiting.clear();
-    due.forEach(draw);
-  });
+  if (!waiting.size) requestAnimationFrame(drawNext);
   elements.forEach((element) => waiting.add(element));
+}
+
+function drawNext() {
+  const [element] = waiting;
+  draw(element);
+  waiting.delete(element);
+  if (waiting.size) requestAnimationFrame(drawNext);
 }
 
 function legend() {
