@@ -386,7 +386,10 @@ def test_screenshots_are_kept(browser: Any, study: Path, opened: Tab, tmp_path: 
     expected = {"dark": ("rgb(23, 22, 20)", "#d9d5cb"), "print": ("rgb(255, 255, 255)", "#333333")}
     assert (paper, line) == expected.get(name, ("rgb(252, 251, 248)", "#45433e"))
     if name == "print":
-        wide = "() => Math.max(...[...document.querySelectorAll('main *')].map((one) => one.getBoundingClientRect().right))"
+        wide = (
+            "() => Math.max(...[...document.querySelectorAll('main *')].filter((one) => !one.parentElement.closest('svg'))"
+            ".map((one) => one.getBoundingClientRect().right))"
+        )
         assert tab.page.evaluate(wide) <= 794
         tab.page.pdf(path=folder / "print.pdf", format="A4")
     tab.page.screenshot(path=folder / f"{name}.png", full_page=True)
