@@ -337,6 +337,7 @@ def test_axe_finds_nothing_serious(examined: Tab, scheme: str) -> None:
     assert grave(examined) == []
 
 
+@pytest.mark.slow
 def test_axe_would_find_a_slider_without_a_name(examined: Tab) -> None:
     examined.page.eval_on_selector('label[for="smoothing"]', "(one) => one.remove()")
     assert any(text.startswith("label:") for text in grave(examined))

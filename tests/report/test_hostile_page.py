@@ -58,6 +58,7 @@ def test_a_name_that_is_a_script_stays_a_name(browser: Any, study: Study, tmp_pa
     tab.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kinds",
     [
