@@ -20,6 +20,7 @@ from ablate.record.gradient_flags import spikes
 from ablate.record.reader import EvalCurve, Trace, read_evals, read_trace
 from ablate.record.rundir import StudyDir
 from ablate.report import build_report
+from ablate.report.html import _part
 from ablate.report.packed import RELATIVE_ERROR
 from tests.report import browser as chrome
 from tests.report.browser import Tab
@@ -397,3 +398,16 @@ def test_screenshots_are_kept(browser: Any, study: Path, opened: Tab, tmp_path: 
     tab.page.emulate_media(media="screen", color_scheme="light")
     tab.page.set_viewport_size({"width": 1440, "height": 900})
     assert tab.complaints == []
+
+
+def test_thinning_in_the_browser_keeps_every_spike_and_gap_as_in_python(browser: Any) -> None:
+    values = np.ones(100_000)
+    spiked = np.arange(500, 100_000, 1000)
+    values[spiked] = 50.0
+    listed = [None if place == 777 else value for place, value in enumerate(values.tolist())]
+    page = browser.new_page()
+    kept = page.evaluate(f"(values) => {{ {_part('js/thin.js')} return thin(values, 1500); }}", listed)
+    page.close()
+    assert len(kept) <= 1500
+    assert kept == sorted(set(kept))
+    assert {0, 777, len(values) - 1, *spiked.tolist()} <= set(kept)
