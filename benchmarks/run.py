@@ -32,6 +32,7 @@ ON_CPU = (
     "looks --steps 2400 --layers 1 --length 32",
     "trace",
     "plan",
+    "page",
     "slots",
     "overhead",
     "trackers",
@@ -50,6 +51,7 @@ ON_GPU = (
     "overhead",
 )
 QUICK = ("loop", "recording", "looks", "trace", "plan", "slots", "overhead", "trackers")
+QUICK = ("loop", "recording", "looks", "trace", "plan", "page", "slots", "overhead")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,20 +10,34 @@ from ablate.report import effects, mediation
 from ablate.report.adequacy import adequacy_section
 from ablate.report.attribution import section
 from ablate.report.budgets import budgets_line
+from ablate.report.cadence_section import cadence_section
+from ablate.report.config_diff import config_section
+from ablate.report.curves_section import curves_section
 from ablate.report.examples import examples_section
+from ablate.report.forest import forest_section
+from ablate.report.histogram import norms_section
 from ablate.report.imported import alarms, imported_section
 from ablate.report.looks import looks_section
-from ablate.report.markup import Markup, el, embedded_json, join
-from ablate.report.payload import payload
-from ablate.report.record_sections import controls, reproduce, runs
+from ablate.report.markup import el, embedded_json, join
+from ablate.report.payload import payload, style
+from ablate.report.record_sections import controls, environment, reproduce, runs
 from ablate.report.sections import contrasts, controls_line, findings, header, outcomes, replays
+from ablate.report.throughput import throughput_section
 from ablate.report.variance import variance_section
 from ablate.report.view import View
 
+SCRIPTS = (
+    "data", "state", "thin", "seeds", "theme", "curves", "linked", "cadence", "replays", "forest", "histogram", "controls",
+    "main",
+)  # fmt: skip
+"""The page's script, a file per idea; put together in this order."""
+
 
 def page(view: View, folder: Path) -> str:
-    """The whole page. folder: the study's, for the traces."""
-    curves = payload(view, folder)
+    """The whole page. folder: the study's, for the records of its runs."""
+    drawn = payload(view, folder)
+    recorded = sum(len(arm["runs"]) for arm in drawn["arms"])
+    swatches = {arm.name: el("i", class_=f"swatch {style(arm, view)}") for arm in view.arms}
     body = join(
         header(view),
         budgets_line(view.analysis),
@@ -37,80 +51,29 @@ def page(view: View, folder: Path) -> str:
         controls_line(view),
         findings(view),
         examples_section(view),
-        _curves(int(curves["window"]), logged=view.analysis.imported is not None),
-        outcomes(view),
+        forest_section(view),
+        curves_section(recorded, logged=view.analysis.imported is not None) if recorded else None,
+        cadence_section() if recorded else None,
         replays(view),
         adequacy_section(view),
+        norms_section(view, drawn["histogram"], [swatches[one["name"]] for one in drawn["histogram"]["arms"]]),
+        outcomes(view),
         imported_section(view.analysis.imported),
-        controls(view),
+        controls(view, folder),
+        config_section(view, folder),
+        throughput_section(view, folder, swatches),
         runs(view),
-        reproduce(view, folder),
+        environment(view, folder),
+        reproduce(view),
     )
     return Template(_part("template.html")).substitute(
         title=el("title", f"{view.analysis.study}: {view.analysis.question}"),
         style=_part("page.css"),
         body=body,
-        data=embedded_json(curves),
+        data=embedded_json(drawn),
         plotly=_plotly(),
-        script=_part("page.js"),
+        script="\n".join(_part(f"js/{name}.js") for name in SCRIPTS),
     )
-
-
-def _curves(window: int, *, logged: bool) -> Markup:
-    """logged: the steps are those that somebody's log has, not all of them."""
-    which = "the logged steps" if logged else "every step"
-    panels = (
-        ("grad_norm", f"Gradient norm of {which}", "before clipping; thin: one seed, bold: mean over seeds"),
-        ("eval_loss", "Eval loss", "thin: one seed, bold: mean over seeds"),
-        ("loss", "Training loss", f"thin: {which} of one seed, bold: mean over seeds and {window} samples"),
-    )
-    units = ("samples", "steps", "epochs", "seconds")
-    return el(
-        "section",
-        el("h2", "Curves"),
-        el(
-            "div",
-            el("div", class_="legend", role="group", aria_label="arms shown"),
-            el(
-                "div",
-                *(
-                    el("button", unit, type="button", data_unit=unit, aria_pressed=_pressed(unit == "samples"))
-                    for unit in units
-                ),
-                class_="switch",
-                role="group",
-                aria_label="horizontal axis",
-            ),
-            class_="handles",
-        ),
-        el("div", *(_panel(*panel) for panel in panels), class_="panels"),
-        el(
-            "noscript",
-            el("p", "The curves are drawn by a script, which is switched off here; every table works without it."),
-        ),
-        id="curves",
-    )
-
-
-def _panel(name: str, title: str, key: str) -> Markup:
-    log = el(
-        "button",
-        "log",
-        type="button",
-        data_log=name,
-        aria_pressed=_pressed(name == "grad_norm"),
-        title="logarithmic vertical axis",
-    )
-    return el(
-        "figure",
-        el("figcaption", el("h3", title), el("span", key, class_="key"), log),
-        el("div", class_="plot", data_panel=name, role="img", aria_label=title),
-        class_=f"panel {name}",
-    )
-
-
-def _pressed(state: bool) -> str:
-    return str(state).lower()
 
 
 def _part(name: str) -> str:

@@ -14,6 +14,7 @@ from ablate.errors import RecordError
 from ablate.record.rundir import RunDir
 from ablate.record.values import Manifest, read_manifest
 from ablate.report import digits
+from ablate.report.held import floors_table, held_table
 from ablate.report.markup import Markup, el, join, table_of
 from ablate.report.payload import style
 from ablate.report.view import ArmView, View
@@ -22,8 +23,9 @@ _STATUS = {"proven": "good", "failed": "bad", "unverified": "open"}
 _OUTCOME = {"finished": "still", "diverged": "bad", "failed": "bad", "interrupted": "open"}
 
 
-def controls(view: View) -> Markup | None:
-    """Per variant: what it changed, what came with that, what was proven equal, and every check's sentence."""
+def controls(view: View, folder: Path) -> Markup | None:
+    """Per variant: what it changed, what came with that, what was proven equal, and every check's sentence; then the hashes of
+    what was held, and the floors of chance."""
     if not view.analysis.controls:
         return None
     variants = [arm for arm in view.arms if any(control.arm == arm.name for control in view.analysis.controls)]
@@ -31,6 +33,8 @@ def controls(view: View) -> Markup | None:
         "section",
         el("h2", "Did only one thing vary?"),
         *(_controlled(arm, view) for arm in variants),
+        held_table(view, folder),
+        floors_table(view),
         *(el("p", note, class_="key") for note in view.analysis.notes),
         id="controls",
     )
@@ -95,9 +99,11 @@ def runs(view: View) -> Markup | None:
     rows = [_run(reading, view) for reading in readings]
     finished = sum(reading.status == "finished" for reading in readings)
     made = table_of(head, rows, "runs")
+    broken = [el("li", el("b", status), " ", sentence) for status, sentence in view.troubles]
     return el(
         "section",
         el("h2", f"Runs: {finished} of {len(readings)} finished"),
+        el("ul", *broken, class_="broken") if broken else None,
         el("div", made, class_="wide", tabindex="0", role="region", aria_label="Runs"),
         id="runs",
     )
@@ -122,23 +128,28 @@ def _run(reading: RunReading, view: View) -> Markup:
     )
 
 
-def reproduce(view: View, folder: Path) -> Markup:
-    """The command, the budget and the environment that the result belongs to."""
+def environment(view: View, folder: Path) -> Markup:
+    """What the runs ran on, and with which code."""
     manifests = _manifests(view, folder)
-    derived = view.arms[0].derived
     facts = {
-        "budget": _budget(derived),
         "device": _each(manifest.device for manifest in manifests),
         "threads": _each(str(manifest.num_threads) for manifest in manifests if manifest.num_threads),
         "versions": "; ".join(dict.fromkeys(_versions(manifest.versions) for manifest in manifests)),
         "git": _each(manifest.git for manifest in manifests if manifest.git),
         "code": _each(manifest.code_digest[:12] for manifest in manifests),
+        "padding": _each(manifest.padding for manifest in manifests),
     }
+    return el("section", el("h2", "Where did it run?"), _facts(facts), id="environment")
+
+
+def reproduce(view: View) -> Markup:
+    """The exact command, and where the figures lie."""
+    command = view.analysis.command
     return el(
         "section",
         el("h2", "Make it again"),
-        el("pre", el("code", view.analysis.command)) if view.analysis.command else None,
-        el("dl", *(join(el("dt", term), el("dd", text)) for term, text in facts.items() if text)),
+        el("pre", el("code", command), tabindex="0") if command else None,
+        _facts({"budget": _budget(view.arms[0].derived), "seeds": ", ".join(map(str, view.analysis.seeds))}),
         el(
             "p",
             "All figures of this page: analysis.json. Every step of every run: trace.arrow in the run's folder.",
@@ -146,6 +157,10 @@ def reproduce(view: View, folder: Path) -> Markup:
         ),
         id="reproduce",
     )
+
+
+def _facts(facts: Mapping[str, str]) -> Markup:
+    return el("dl", *(join(el("dt", term), el("dd", text)) for term, text in facts.items() if text))
 
 
 def _manifests(view: View, folder: Path) -> list[Manifest]:

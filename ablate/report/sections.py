@@ -26,13 +26,32 @@ def header(view: View) -> Markup:
     analysis = view.analysis
     return el(
         "header",
-        el("p", el("b", analysis.study), f"  ·  {view.heading}", class_="eyebrow"),
+        el("p", el("b", analysis.study), f"  ·  {_tried(view)}", class_="eyebrow"),
         el("h1", digits.typeset(analysis.question or analysis.study)),
         None
         if analysis.complete
         else el("p", "Not complete: some runs of the plan have no outcome yet.", class_="alarm"),
         el("p", view.headline, class_="lede") if view.headline else None,
     )
+
+
+def _tried(view: View) -> str:
+    """`2 changes, one at a time, 5 seeds each; placebo and repeat show what chance does`."""
+    analysis = view.analysis
+    if analysis.variance or analysis.effects or analysis.attribution or analysis.mediated:
+        return view.heading
+    kinds = [arm.kind for arm in view.arms if arm.axis is not None]
+    changes = sum(kind not in ("placebo", "repeat", "observation") for kind in kinds)
+    looks = len({arm.axis for arm in view.arms if arm.kind == "observation"})
+    said = (
+        [digits.counted(changes, "change") + (", one at a time" if changes > 1 else "")]
+        if changes
+        else ["the baseline alone"]
+    )
+    said.append(digits.counted(len(analysis.seeds), "seed") + (" each" if changes else ""))
+    text = ", ".join(said) + (f"; {digits.counted(looks, 'way')} of looking, from the same runs" if looks else "")
+    chance = [kind for kind in ("placebo", "repeat") if kind in kinds]
+    return text + (f"; {' and '.join(chance)} show{'s' if len(chance) == 1 else ''} what chance does" if chance else "")
 
 
 def findings(view: View) -> Markup | None:
@@ -71,9 +90,10 @@ def contrasts(view: View) -> Markup | None:
 def _key(view: View) -> str:
     definition = view.metric.definition.rstrip(".")
     return (
-        f"Variant minus baseline; {view.direction}. Lines: {view.method}; a placebo is judged by itself. Dots: one seed each. "
-        f"Shaded: smaller than ±{view.analysis.smallest_effect:g}, too small to matter. Under the verdict: share of seeds, "
-        f"Hedges g (effect over the sd of single runs), p (adjusted for the variants). {floors_sentence(view)} "
+        f"Each row is one change, as its difference from the baseline; {view.direction}. Lines: {view.method}. Ticks: means. "
+        f"Dots: one seed each. Shaded: smaller than ±{view.analysis.smallest_effect:g}, too small to matter. Under a verdict: "
+        "share of seeds, Hedges g (the effect in sds of single runs), p (adjusted for the number of changes). A placebo "
+        f"differs from the baseline in nothing but chance, and is judged by itself. {floors_sentence(view)} "
         f"{view.metric.name}: {definition}."
     )
 
@@ -93,7 +113,8 @@ def _contrast(row: Row, common: Scale, floor: float, view: View) -> Markup:
 
 def chip(row: Row) -> Markup:
     """The verdict as a word in a frame; what qualifies it stands beside it."""
-    remark = el("span", row.remark, class_="remark") if row.remark else None
+    needs = "needs " if row.remark.startswith("about ") else ""
+    remark = el("span", f"{needs}{row.remark}", class_="remark") if row.remark else None
     return join(el("span", row.verdict, class_=f"chip {row.tone}"), " ", remark)
 
 
@@ -113,7 +134,7 @@ def _ruler(common: Scale, floor: float) -> Markup:
 
 def _beside(swatch: str, name: str, sentence: str, ruled: bool) -> Markup:
     """A row of an arm that has a sentence in the place of an effect."""
-    body = el("td", sentence, colspan=4, class_="looked")
+    body = el("td", sentence.replace(" %", "\N{NO-BREAK SPACE}%"), colspan=4, class_="looked")
     return el(
         "tr",
         el("th", el("i", class_=f"swatch {swatch}"), name, scope="row"),

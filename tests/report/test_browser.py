@@ -1,106 +1,413 @@
-"""report.html in a browser: it draws, it answers to its switches, and the console stays silent."""
+"""report.html in a real browser: what is drawn is what was recorded, every control changes it, and nothing else happens.
+
+Screenshots of the page, light, dark, on a phone and on paper, are kept where ABLATE_SCREENSHOTS says.
+"""
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from ablate.report.html import page
-from ablate.report.view import make_view
-from tests.report.conftest import Study
+from ablate.analysis.cadence import budget_of
+from ablate.analysis.logged import logged, rows, share_of_train_loss
+from ablate.analysis.replay import replay, share_before
+from ablate.design.plan import Plan
+from ablate.record.gradient_flags import spikes
+from ablate.record.reader import EvalCurve, Trace, read_evals, read_trace
+from ablate.record.rundir import StudyDir
+from ablate.report import build_report
+from ablate.report.html import _part
+from ablate.report.packed import RELATIVE_ERROR
+from tests.report import browser as chrome
+from tests.report.browser import Tab
+from tests.synthetic import write_study
 
-BROWSER = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
-SWITCHES = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=10000",
-    "--dump-dom",
-)
-SEEDS, ARMS, PANELS = 3, 4, 3
+pytestmark = pytest.mark.skipif(chrome.PATH is None, reason="no chromium on this machine")
 
-
-def opened(html: str, folder: Path, *, width: int = 1280) -> str:
-    """The document after its scripts have run."""
-    file = folder / "page.html"
-    file.write_text(html, encoding="utf-8")
-    assert BROWSER
-    profile = folder / "profile"
-    shutil.rmtree(profile, ignore_errors=True)
-    command = [BROWSER, *SWITCHES, f"--user-data-dir={profile}", f"--window-size={width},900", file.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert complaints == []
-    return done.stdout
-
-
-def with_script(html: str, script: str) -> str:
-    """The page with something that happens to it once it is drawn; `report(name, value)` writes a root attribute."""
-    wrapped = (
-        "<script>(async () => { const root = document.documentElement;"
-        "const report = (name, value) => root.setAttribute('data-' + name, value);"
-        "const pause = () => new Promise((go) => setTimeout(go, 300));"
-        "while (!root.hasAttribute('data-drawn')) await pause();"
-        + script
-        + "report('asked', 'true'); })();</script></body>"
-    )
-    return html.replace("</body>", wrapped)
+SEEDS = 3
+TRAINED = ("baseline", "batch_size=64", "train_ratio=4", "placebo")
+PANELS = ("grad_norm", "eval_loss", "loss")
 
 
 @pytest.fixture(scope="module")
-def html(study: Study) -> str:
-    return page(make_view(study.analysis), study.folder)
+def browser() -> Iterator[Any]:
+    with chrome.chromium() as found:
+        yield found
 
 
-def test_every_curve_is_drawn(html: str, tmp_path: Path) -> None:
-    document = opened(html, tmp_path)
-    assert re.search(r'<html[^>]*data-drawn="true"', document)
-    lines = len(re.findall(r'class="trace scatter', document))
-    replayed = SEEDS + 1 + 3
-    assert lines == PANELS * ARMS * (SEEDS + 1) + replayed
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Plan]:
+    folder = tmp_path_factory.mktemp("runs") / "reference"
+    plan = write_study(folder, seeds=SEEDS)
+    build_report(folder)
+    return folder, plan
 
 
-def test_hiding_an_arm_and_changing_the_unit_redraws(html: str, tmp_path: Path) -> None:
-    script = """
-      document.querySelector('[data-unit="steps"]').click();
-      document.querySelector('[data-log="loss"]').click();
-      document.querySelectorAll('.legend button')[1].click();
-      await pause();
-      const norms = document.querySelector('[data-panel="grad_norm"]');
-      report('lines', norms.querySelectorAll('.trace.scatter').length);
-      report('last', Math.max(...norms.data.flatMap((trace) => trace.x)));
-      report('title', norms.layout.xaxis.title.text);
-      report('loss', document.querySelector('[data-panel="loss"]').layout.yaxis.type);
-      report('baseline', document.querySelector('.legend button').disabled);
-    """
-    root = opened(with_script(html, script), tmp_path)
-    found = dict(re.findall(r'data-(\w+)="([^"]*)"', root[: root.index("<head")]))
-    assert found["asked"] == "true"
-    assert int(found["lines"]) == (ARMS - 1) * (SEEDS + 1)
-    assert (found["last"], found["title"], found["loss"], found["baseline"]) == ("128", "steps", "log", "true")
+@pytest.fixture(scope="module")
+def study(made: tuple[Path, Plan]) -> Path:
+    return made[0]
 
 
-def test_a_narrow_screen_does_not_scroll_sideways(html: str, tmp_path: Path) -> None:
-    script = """
-      await pause();
-      report('over', root.scrollWidth - root.clientWidth);
-      report('wide', root.clientWidth);
-    """
-    root = opened(with_script(html, script), tmp_path, width=500)
-    found = dict(re.findall(r'data-(\w+)="([^"]*)"', root[: root.index("<head")]))
-    assert int(found["wide"]) <= 500
-    assert int(found["over"]) == 0
+@pytest.fixture(scope="module")
+def opened(browser: Any, study: Path) -> Iterator[Tab]:
+    found = Tab(browser, study / "report.html")
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def tab(opened: Tab) -> Iterator[Tab]:
+    opened.reset()
+    yield opened
+    assert opened.complaints == []
+
+
+def traces(study: Path, arm: str) -> list[Trace]:
+    return [read_trace(StudyDir(study).run(arm, seed).trace) for seed in range(SEEDS)]
+
+
+def curves(study: Path, arm: str) -> list[EvalCurve]:
+    return [read_evals(StudyDir(study).run(arm, seed).evals).curve("loss") for seed in range(SEEDS)]
+
+
+def panel(name: str) -> str:
+    return f'[data-panel="{name}"]'
+
+
+def of_arm(found: list[dict[str, Any]], arm: str) -> dict[str, Any]:
+    return next(one for one in found if one["arm"] == arm)
+
+
+def test_it_opens_without_a_complaint_and_asks_for_nothing(tab: Tab, study: Path) -> None:
+    assert tab.complaints == []
+    assert [url for url in tab.requests if not url.startswith(("data:", "blob:"))] == [(study / "report.html").as_uri()]
+    empty = tab.page.eval_on_selector_all(
+        ".plot", "(all) => all.filter((one) => !one.querySelector('.main-svg')).length"
+    )
+    assert empty == 0
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_every_step_of_every_seed_is_drawn_with_mean_and_band(tab: Tab, study: Path, name: str) -> None:
+    lines = tab.drawn(panel(name), "seeds")
+    assert [one["arm"] for one in lines] == list(reversed(TRAINED))  # the baseline on top
+    for arm in TRAINED:
+        y = [value for value in of_arm(lines, arm)["y"] if value is not None]
+        recorded = (
+            [c.value for c in curves(study, arm)] if name == "eval_loss" else [t[name] for t in traces(study, arm)]
+        )
+        np.testing.assert_allclose(y, np.concatenate(recorded), rtol=RELATIVE_ERROR)
+    for group in ("mean", "band"):
+        assert [one["arm"] for one in tab.drawn(panel(name), group)] == list(reversed(TRAINED))
+    if name == "eval_loss":
+        mean = np.mean([c.value for c in curves(study, "baseline")], axis=0)
+        np.testing.assert_allclose(of_arm(tab.drawn(panel(name), "mean"), "baseline")["y"], mean)
+
+
+def test_the_smoothing_slider_averages_the_bold_line_and_leaves_the_seeds(tab: Tab, study: Path) -> None:
+    before = tab.drawn(panel("grad_norm"), "seeds")
+    norms = np.stack([trace["grad_norm"] for trace in traces(study, "baseline")])
+    tab.slide("#smoothing", 0)
+    raw = of_arm(tab.drawn(panel("grad_norm"), "mean"), "baseline")
+    np.testing.assert_allclose(raw["y"], norms.mean(axis=0), rtol=2 * RELATIVE_ERROR)
+    tab.slide("#smoothing", 9)
+    span = int(tab.page.inner_text("#smoothing-words").split()[2]) // 8
+    assert span == 10
+    smooth = of_arm(tab.drawn(panel("grad_norm"), "mean"), "baseline")
+    at = [round(x) // 8 - 1 for x in smooth["x"]]
+    expected = [norms[:, max(0, i - span + 1) : i + 1].mean() for i in at]
+    np.testing.assert_allclose(smooth["y"], expected, rtol=2 * RELATIVE_ERROR)
+    assert tab.drawn(panel("grad_norm"), "seeds") == before
+
+
+@pytest.mark.parametrize(
+    ("unit", "last"), [("steps", 128), ("samples", 1024), ("tokens", 25_600), ("epochs", 1.024), ("seconds", 66.56)]
+)
+def test_the_horizontal_axis_switches(tab: Tab, unit: str, last: float) -> None:
+    tab.click(f'[data-unit="{unit}"]')
+    for name in PANELS:
+        assert tab.layout(panel(name), "xaxis.title.text") == unit
+        x = of_arm(tab.drawn(panel(name), "mean"), "baseline")["x"]
+        assert max(x) == pytest.approx(last)
+    assert tab.page.get_attribute('[data-unit][aria-pressed="true"]', "data-unit") == unit
+
+
+def test_both_axes_can_be_logarithmic(tab: Tab) -> None:
+    assert [tab.layout(panel(name), "yaxis.type") for name in PANELS] == ["log", "linear", "linear"]
+    tab.click('[data-log="loss"]')
+    tab.click("[data-log-x]")
+    assert tab.layout(panel("loss"), "yaxis.type") == "log"
+    assert [tab.layout(panel(name), "xaxis.type") for name in PANELS] == ["log"] * 3
+
+
+def test_an_arm_can_be_hidden_everywhere_and_the_baseline_cannot(tab: Tab) -> None:
+    buttons = tab.page.locator(".legend button")
+    assert [text.split(" n = ")[-1] for text in buttons.all_inner_texts()] == [str(SEEDS)] * len(TRAINED)
+    assert buttons.nth(0).is_disabled()
+    buttons.nth(1).click()
+    tab.settle()
+    pictures = [*map(panel, PANELS), '[data-cadence="eval"]', '[data-cadence="log"]', "[data-histogram]"]
+    for picture in pictures:
+        left = {one["arm"] for one in tab.drawn(picture) if isinstance(one["arm"], str)}
+        assert left == set(TRAINED) - {"batch_size=64"}
+
+
+def test_the_share_before_the_first_look_is_the_analysis_s_at_every_place_of_the_slider(
+    tab: Tab, made: tuple[Path, Plan]
+) -> None:
+    study, plan = made
+    most = int(tab.page.get_attribute("#cadence-eval", "max") or 0)
+    seen = set()
+    for place in range(most + 1):
+        tab.slide("#cadence-eval", place)
+        level = f"{tab.page.input_value('#cadence-eval-number')} samples"
+        (found,) = replay(study, "observe.eval_every", [level])
+        shown = tab.shares("eval")
+        assert shown["baseline"] == pytest.approx(found.share_before_first_look, rel=1e-12)
+        other = plan.arm("batch_size=64")
+        first = int(budget_of(other).due("observe.eval_every", level)[0])
+        shares = [share_before(curve, first) for curve in curves(study, other.name)]
+        assert shown[other.name] == pytest.approx(np.mean([one for one in shares if one is not None]), rel=1e-12)
+        bold = of_arm(tab.drawn('[data-cadence="eval"]', "seen"), "baseline")
+        mean = np.mean([[point[2] for point in curve] for curve in found.curve], axis=0)
+        np.testing.assert_allclose(bold["y"], mean, rtol=1e-12)
+        seen.add(level)
+    assert {"64 samples", "128 samples", "256 samples", "512 samples"} <= seen
+
+
+@pytest.mark.parametrize("how", ["mean", "last", "max"])
+@pytest.mark.parametrize("curve", ["loss", "grad_norm"])
+def test_a_log_with_fewer_rows_keeps_what_a_logger_would_have(
+    tab: Tab, made: tuple[Path, Plan], curve: str, how: Any
+) -> None:
+    study, plan = made
+    tab.click(f'[data-curve="{curve}"]')
+    tab.click(f'[data-how="{how}"]')
+    budget = budget_of(plan.baseline)
+    for place in (0, 6, 20):
+        tab.slide("#cadence-log", place)
+        level = f"{tab.page.input_value('#cadence-log-number')} samples"
+        due = budget.due("observe.log_every", level)
+        expected = np.mean([logged(trace, due, curve, how) for trace in traces(study, "baseline")], axis=0)
+        bold = of_arm(tab.drawn('[data-cadence="log"]', "seen"), "baseline")
+        np.testing.assert_allclose(bold["y"], expected, rtol=2 * RELATIVE_ERROR)
+        if curve == "loss":
+            (found,) = replay(study, "observe.log_every", [level])
+            assert tab.shares("log")["baseline"] == pytest.approx(found.share_before_first_look, rel=1e-12)
+        else:
+            peaks = [logged(t, due, curve, how).max() / t["grad_norm"].max() for t in traces(study, "baseline")]
+            assert tab.shares("log")["baseline"] == pytest.approx(np.mean(peaks), rel=1e-4)
+
+
+def test_log_spaced_rows_and_looks_lie_where_the_loop_would_have_put_them(tab: Tab, made: tuple[Path, Plan]) -> None:
+    study, plan = made
+    budget = budget_of(plan.baseline)
+    tab.click('[data-spacing-log="log"]')
+    for place in (0, 5, 12):
+        tab.slide("#cadence-log", place)
+        count = int(tab.page.input_value("#cadence-log-number"))
+        observe = budget.observe
+        observe.eval_looks = count
+        due = budget.due("observe.eval_spacing", "log")
+        trace = traces(study, "baseline")[0]
+        ends = rows(trace, due)
+        assert of_arm(tab.drawn('[data-cadence="log"]', "seen"), "baseline")["x"] == trace["samples"][ends].tolist()
+        shares = [share_of_train_loss(trace, int(ends[0])) for trace in traces(study, "baseline")]
+        assert tab.shares("log")["baseline"] == pytest.approx(np.mean([one for one in shares if one is not None]))
+    tab.click('[data-spacing-eval="log"]')
+    x = of_arm(tab.drawn('[data-cadence="eval"]', "seen"), "baseline")["x"]
+    recorded = curves(study, "baseline")[0].samples.tolist()
+    assert set(x) <= set(recorded)
+    assert (x[0], x[-1]) == (0, 1024)
+
+
+def test_an_interval_can_be_typed_and_goes_to_the_nearest_on_record(tab: Tab) -> None:
+    for typed, shown in (("300", "320"), ("520", "512"), ("-3", "512"), ("", "512"), ("1e9", "1024")):
+        tab.page.fill("#cadence-eval-number", typed)
+        tab.page.press("#cadence-eval-number", "Enter")
+        tab.settle()
+        assert tab.page.input_value("#cadence-eval-number") == shown
+
+
+def test_spikes_are_marked_and_clipped_steps_lie_below(tab: Tab, study: Path) -> None:
+    (marks,) = tab.drawn(panel("grad_norm"), "spikes")
+    expected = [
+        value for arm in TRAINED for t in traces(study, arm) for value in t["grad_norm"][spikes(t["grad_norm"])]
+    ]
+    assert len(expected) > 0
+    np.testing.assert_allclose(sorted(marks["y"]), sorted(expected), rtol=RELATIVE_ERROR)
+    (strip,) = [one for one in tab.drawn(panel("grad_norm")) if one["type"] == "heatmap"]
+    for row, arm in enumerate(strip["arm"]):
+        shares = [value - row for value in strip["z"][row] if value is not None]
+        clipped = np.mean([np.mean(trace["clip_coefficient"] < 1) for trace in traces(study, arm)])
+        assert np.mean(shares) == pytest.approx(clipped, abs=0.02)
+
+
+def test_the_histogram_has_every_step_once(tab: Tab) -> None:
+    bars = tab.drawn("[data-histogram]")
+    assert [one["arm"] for one in bars] == list(reversed(TRAINED))
+    for one in bars:
+        assert sum(one["y"]) == pytest.approx(100, abs=0.01)
+
+
+def test_the_forest_changes_with_the_outcome(tab: Tab, study: Path) -> None:
+    effects = {one["arm"]: one["x"] for one in tab.drawn("[data-forest]") if len(one["x"]) == 1}
+    seeds = {one["arm"]: one["x"] for one in tab.drawn("[data-forest]") if len(one["x"]) == SEEDS}
+    for arm, (effect,) in effects.items():
+        assert effect == pytest.approx(np.mean(seeds[arm]))
+    assert set(effects) == set(TRAINED) - {"baseline"}
+    assert len(tab.layout("[data-forest]", "shapes")) == 2  # zero, and what is too small to matter
+    tab.page.select_option("#forest-outcome", "grad_norm_median")
+    tab.settle()
+    moved = {one["arm"]: one["x"] for one in tab.drawn("[data-forest]") if len(one["x"]) == 1}
+    assert moved["batch_size=64"][0] < -1
+    assert len(tab.layout("[data-forest]", "shapes")) == 1
+    assert tab.page.locator("[data-meaning]:visible").count() == 1
+    assert "Median" in tab.page.inner_text('[data-meaning="grad_norm_median"]')
+
+
+def test_hovering_one_panel_shows_the_same_place_in_the_others(tab: Tab) -> None:
+    tab.page.locator(panel("loss")).scroll_into_view_if_needed()
+    box = tab.page.locator(f"{panel('loss')} .nsewdrag").first.bounding_box()
+    tab.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tab.page.mouse.move(box["x"] + box["width"] / 2 + 3, box["y"] + box["height"] / 2)
+    tab.page.wait_for_timeout(200)
+    for name in PANELS:
+        assert "baseline" in (tab.page.text_content(f"{panel(name)} .hoverlayer") or "")
+
+
+def test_zooming_one_panel_zooms_the_others(tab: Tab) -> None:
+    tab.page.evaluate(
+        "() => Plotly.relayout(document.querySelector('[data-panel=\"loss\"]'), {'xaxis.range': [100, 400]})"
+    )
+    tab.page.wait_for_timeout(200)
+    assert [tab.layout(panel(name), "xaxis.range") for name in PANELS] == [[100, 400]] * 3
+    tab.page.evaluate(
+        "() => Plotly.relayout(document.querySelector('[data-panel=\"loss\"]'), {'xaxis.autorange': true})"
+    )
+    tab.page.wait_for_timeout(200)
+
+
+def test_every_control_has_a_name_and_answers_to_keys(tab: Tab) -> None:
+    tab.page.focus("#cadence-eval")
+    before = tab.shares("eval")
+    for _ in range(3):
+        tab.page.keyboard.press("ArrowRight")
+    tab.settle()
+    assert tab.shares("eval") != before
+    assert "look every" in (tab.page.get_attribute("#cadence-eval", "aria-valuetext") or "")
+    tab.page.focus('[data-unit="steps"]')
+    tab.page.keyboard.press("Tab")
+    outline = tab.page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
+    assert (outline, tab.page.evaluate("() => document.activeElement.dataset.unit")) == ("solid", "samples")
+    tab.page.keyboard.press("Enter")
+    controls = tab.page.locator("button, input, select")
+    names = controls.evaluate_all(
+        "(all) => all.map((one) => one.getAttribute('aria-label') || (one.labels && one.labels.length && "
+        "one.labels[0].textContent) || one.textContent)"
+    )
+    assert all(name.strip() for name in names)
+
+
+@pytest.fixture(scope="module")
+def examined(browser: Any, study: Path) -> Iterator[Tab]:
+    found = Tab(browser, study / "report.html", bypass_csp=True)  # axe is put into the page
+    yield found
+    found.close()
+
+
+def grave(tab: Tab) -> list[str]:
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(tab.page).response["violations"]
+    return [
+        f"{one['id']}: {one['help']}: {[node['target'] for node in one['nodes']][:3]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(examined: Tab, scheme: str) -> None:
+    examined.page.emulate_media(color_scheme=scheme)
+    examined.page.wait_for_timeout(300)
+    assert grave(examined) == []
+
+
+@pytest.mark.slow
+def test_axe_would_find_a_slider_without_a_name(examined: Tab) -> None:
+    examined.page.eval_on_selector('label[for="smoothing"]', "(one) => one.remove()")
+    assert any(text.startswith("label:") for text in grave(examined))
+
+
+def test_the_first_screen_answers_and_nothing_scrolls_sideways(opened: Tab) -> None:
+    for width, height in ((390, 844), (1440, 900)):
+        opened.page.set_viewport_size({"width": width, "height": height})
+        opened.page.evaluate("() => window.scrollTo(0, 0)")
+        opened.page.wait_for_timeout(300)
+        over = opened.page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert over == 0
+        for part in (".lede", ".contrasts .chip"):
+            box = opened.page.locator(part).first.bounding_box()
+            assert box["y"] + box["height"] < height
+
+
+@pytest.mark.parametrize("name", ["light", "dark", "phone", "print"])
+def test_screenshots_are_kept(browser: Any, study: Path, opened: Tab, tmp_path: Path, name: str) -> None:
+    folder = Path(chrome.SHOTS) if chrome.SHOTS else tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    opened.reset()
+    tab = opened
+    if name == "phone":
+        phone = {
+            "viewport": {"width": 390, "height": 844},
+            "device_scale_factor": 2,
+            "is_mobile": True,
+            "has_touch": True,
+        }
+        tab = Tab(browser, study / "report.html", **phone)
+    if name == "dark":
+        tab.page.emulate_media(color_scheme="dark")
+    if name == "print":
+        tab.page.set_viewport_size({"width": 794, "height": 1123})
+        tab.page.emulate_media(media="print")
+    tab.page.wait_for_timeout(500)
+    paper = tab.page.evaluate("() => getComputedStyle(document.documentElement).backgroundColor")
+    line = of_arm(
+        tab.page.eval_on_selector(
+            panel("loss"),
+            "(one) => one.data.map(({meta, line, legendgroup}) => "
+            "({arm: meta, color: line && line.color, group: legendgroup})).filter((one) => one.group === 'mean')",
+        ),
+        "baseline",
+    )["color"]
+    expected = {"dark": ("rgb(23, 22, 20)", "#d9d5cb"), "print": ("rgb(255, 255, 255)", "#333333")}
+    assert (paper, line) == expected.get(name, ("rgb(252, 251, 248)", "#45433e"))
+    if name == "print":
+        wide = (
+            "() => Math.max(...[...document.querySelectorAll('main *')].filter((one) => !one.parentElement.closest('svg'))"
+            ".map((one) => one.getBoundingClientRect().right))"
+        )
+        assert tab.page.evaluate(wide) <= 794
+        tab.page.pdf(path=folder / "print.pdf", format="A4")
+    tab.page.screenshot(path=folder / f"{name}.png", full_page=True)
+    tab.page.emulate_media(media="screen", color_scheme="light")
+    tab.page.set_viewport_size({"width": 1440, "height": 900})
+    assert tab.complaints == []
+
+
+def test_thinning_in_the_browser_keeps_every_spike_and_gap_as_in_python(browser: Any) -> None:
+    values = np.ones(100_000)
+    spiked = np.arange(500, 100_000, 1000)
+    values[spiked] = 50.0
+    listed = [None if place == 777 else value for place, value in enumerate(values.tolist())]
+    page = browser.new_page()
+    kept = page.evaluate(f"(values) => {{ {_part('js/thin.js')} return thin(values, 1500); }}", listed)
+    page.close()
+    assert len(kept) <= 1500
+    assert kept == sorted(set(kept))
+    assert {0, 777, len(values) - 1, *spiked.tolist()} <= set(kept)

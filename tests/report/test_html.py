@@ -11,6 +11,7 @@ import pytest
 
 from ablate.report.html import page
 from ablate.report.markup import Markup, el, embedded_json
+from ablate.report.packed import unpacked
 from ablate.report.view import make_view
 from tests.report.conftest import Study
 from tests.report.made_up import contrast
@@ -95,8 +96,8 @@ def test_every_arm_and_seed_is_in_the_curves(study: Study, text: str) -> None:
     assert [arm["name"] for arm in curves["arms"]] == ["baseline", "batch_size=64", "train_ratio=4", "placebo"]
     for arm in curves["arms"]:
         assert [run["seed"] for run in arm["runs"]] == [0, 1, 2]
-        assert set(arm["mean"]) == {"loss", "eval_loss", "grad_norm"}
-    assert len(curves["arms"][0]["runs"][0]["panels"]["grad_norm"]["y"]) == 128
+        assert {run["status"] for run in arm["runs"]} == {"finished"}
+    assert len(unpacked(curves["arms"][0]["runs"][0]["grad_norm"]["each"])) == 128
     assert [level["name"] for level in curves["replays"][0]["levels"]] == ["128 samples", "256 samples", "512 samples"]
 
 

@@ -1,0 +1,151 @@
+// Buttons, sliders and lists: each says what it is, can be reached by key, and changes the state alone.
+const press = (button, pressed) => button.setAttribute("aria-pressed", String(pressed));
+const every = (selector) => [...document.querySelectorAll(selector)];
+
+// One picture per frame, however fast a slider moves: the first answers at once, and the slider is never held up by all of them.
+const waiting = new Set();
+function soon(elements) {
+  if (!waiting.size) requestAnimationFrame(drawNext);
+  elements.forEach((element) => waiting.add(element));
+}
+
+function drawNext() {
+  const [element] = waiting;
+  draw(element);
+  waiting.delete(element);
+  if (waiting.size) requestAnimationFrame(drawNext);
+}
+
+function legend() {
+  const box = document.querySelector(".legend");
+  if (!box) return;
+  data.arms.forEach((arm, place) => {
+    const button = document.createElement("button"), swatch = document.createElement("i"), count = document.createElement("small");
+    const whole = finished(arm).length;
+    swatch.className = "swatch " + arm.style;
+    count.textContent = ` n = ${whole}`;
+    button.type = "button";
+    button.append(swatch, arm.change, count);
+    press(button, true);
+    button.disabled = place === 0;
+    button.addEventListener("click", () => {
+      const hide = !state.hidden.has(arm.name);
+      state.hidden[hide ? "add" : "delete"](arm.name);
+      press(button, !hide);
+      soon(every("[data-panel], [data-cadence], [data-histogram]"));
+    });
+    box.append(button);
+  });
+}
+
+// A row of buttons of which one is pressed. set: what to do with the value of that one.
+function choice(attribute, set) {
+  const buttons = every(`[data-${attribute}]`), key = attribute.replace(/-(.)/g, (_, letter) => letter.toUpperCase());
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      buttons.filter((other) => other.parentElement === button.parentElement).forEach((other) => press(other, other === button));
+      set(button.dataset[key], button);
+    });
+  }
+}
+
+function toggle(button, set) {
+  button.addEventListener("click", () => {
+    const on = button.getAttribute("aria-pressed") !== "true";
+    press(button, on);
+    set(on);
+  });
+}
+
+function units() {
+  const known = (unit) => unit === "steps" || data.arms.some((arm) => arm.runs.some((run) => run.x[unit] !== null));
+  for (const button of every("[data-unit]")) button.hidden = !known(button.dataset.unit);
+  choice("unit", (unit) => {
+    state.unit = unit;
+    soon(every("[data-panel], [data-cadence]"));
+  });
+  for (const button of every("[data-log-x]")) toggle(button, (on) => {
+    state.logX = on;
+    soon(every("[data-panel], [data-cadence]"));
+  });
+  for (const button of every("[data-log]")) toggle(button, (on) => {
+    state.log[on ? "add" : "delete"](button.dataset.log);
+    soon(every(`[data-panel="${button.dataset.log}"], [data-cadence]`));
+  });
+}
+
+// The slider's places: no smoothing, then ever longer stretches up to a fifth of the longest run.
+function smoothing() {
+  const slider = document.querySelector("#smoothing"), words = document.querySelector("#smoothing-words");
+  if (!slider) return;
+  const step = Math.min(...data.arms.map((arm) => arm.per_step)), whole = Math.max(...data.arms.map((arm) => arm.total));
+  const places = ladder(1, Math.max(2, Math.round(whole / step / 5))).map((count) => count * step);
+  const show = () => {
+    state.smoothing = places[slider.value];
+    words.textContent = Number(slider.value) === 0 ? "every step as it is" : `mean over ${state.smoothing.toLocaleString("en-US")} samples`;
+    slider.setAttribute("aria-valuetext", words.textContent);
+  };
+  slider.max = places.length - 1;
+  slider.value = places.reduce((best, value, i) => (Math.abs(value - data.window) < Math.abs(places[best] - data.window) ? i : best), 0);
+  show();
+  slider.addEventListener("input", () => {
+    show();
+    soon(every('[data-panel="loss"], [data-panel="grad_norm"]'));
+  });
+}
+
+// A slider and a number field for the same interval; what the record cannot show exactly goes to the nearest that it can.
+function cadence(which) {
+  const slider = document.querySelector(`#cadence-${which}`), field = document.querySelector(`#cadence-${which}-number`);
+  if (!slider) return;
+  const chosen = state.cadence[which], picture = document.querySelector(`[data-cadence="${which}"]`);
+  const units = document.querySelector(`[data-cadence-unit="${which}"]`);
+  const show = () => {
+    const levels = levelsOf(which);
+    chosen.level = Math.min(chosen.level, levels.length - 1);
+    slider.max = levels.length - 1;
+    slider.value = chosen.level;
+    field.value = levels[chosen.level];
+    units.textContent = chosen.spacing === "log" ? (which === "eval" ? "looks" : "rows") : "samples";
+    slider.setAttribute("aria-valuetext", inWords(which, specOf(which)));
+  };
+  const set = (level) => {
+    chosen.level = level;
+    show();
+    soon([picture]);
+  };
+  slider.addEventListener("input", () => set(Number(slider.value)));
+  field.addEventListener("change", () => {
+    const levels = levelsOf(which), typed = Number(field.value);
+    set(Number.isFinite(typed) && typed > 0
+      ? levels.reduce((best, value, i) => (Math.abs(value - typed) < Math.abs(levels[best] - typed) ? i : best), 0) : chosen.level);
+  });
+  choice(`spacing-${which}`, (spacing) => {
+    chosen.spacing = spacing;
+    set(spacing === "log" ? Math.min(8, levelsOf(which).length - 1) : 0);
+  });
+  show();
+}
+
+function cadences() {
+  cadence("eval");
+  cadence("log");
+  choice("curve", (curve) => {
+    state.cadence.log.curve = curve;
+    soon(every('[data-cadence="log"]'));
+  });
+  choice("how", (how) => {
+    state.cadence.log.how = how;
+    soon(every('[data-cadence="log"]'));
+  });
+}
+
+function outcomes() {
+  const list = document.querySelector("#forest-outcome");
+  if (!list) return;
+  list.addEventListener("change", () => {
+    state.outcome = list.value;
+    for (const meaning of every("[data-meaning]")) meaning.hidden = meaning.dataset.meaning !== list.value;
+    soon(every("[data-forest]"));
+  });
+}

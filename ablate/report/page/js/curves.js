@@ -1,0 +1,168 @@
+// Gradient norm, eval loss and training loss: every seed thin, the mean over seeds bold, and a band from the lowest seed to the highest.
+const mostPoints = 7000; // of all thin lines of a panel together; more of them cost a slider its quickness
+const mostLines = 40; // runs that are drawn one by one; of more, the extremes of an arm's seeds
+const mostBold = 2400; // of all bold lines and edges of bands
+const mostMarks = 600;
+
+// All seeds of an arm as one line with gaps; thinned, because a screen has no more room, with every spike kept.
+function seedLine(arm, panel) {
+  return kept(arm, "seeds-" + panel, () => {
+    const all = data.arms.reduce((count, one) => count + one.runs.length, 0);
+    if (all > mostLines) return extremes(arm, panel);
+    const most = Math.min(1500, Math.max(60, Math.floor(mostPoints / Math.max(1, all))));
+    const runs = [], steps = [], y = [];
+    for (const run of arm.runs) {
+      const ends = panel === "eval_loss" ? run.eval.steps : rowEnds(run);
+      const values = panel === "eval_loss" ? run.eval.y : column(run, panel, "max");
+      for (const i of thin(values, most)) {
+        const value = values[i], gap = value === null || !Number.isFinite(value);
+        if (gap && run.gaps) continue;
+        runs.push(run); steps.push(ends[i]); y.push(gap ? null : value);
+      }
+      runs.push(run); steps.push(null); y.push(null);
+    }
+    return { runs, steps, y };
+  });
+}
+
+// Of an arm with very many runs beside it: the lowest and the highest of all its seeds in each of 120 stretches, as one line.
+function extremes(arm, panel) {
+  const last = Math.max(1, ...arm.runs.map((run) => run.steps)), count = Math.min(120, last);
+  const low = new Array(count).fill(null), high = new Array(count).fill(null);
+  for (const run of arm.runs) {
+    const ends = panel === "eval_loss" ? run.eval.steps : rowEnds(run);
+    const values = panel === "eval_loss" ? run.eval.y : column(run, panel, "max");
+    for (let i = 0; i < ends.length; i++) {
+      const value = values[i], at = Math.min(count - 1, Math.floor((ends[i] / last) * count));
+      if (value === null || !Number.isFinite(value)) continue;
+      if (low[at] === null || value < low[at].value) low[at] = { value, run, step: ends[i] };
+      if (high[at] === null || value > high[at].value) high[at] = { value, run, step: ends[i] };
+    }
+  }
+  const points = low.flatMap((one, at) => (one ? [one, high[at]].sort((a, b) => a.step - b.step) : []));
+  return { runs: points.map((one) => one.run), steps: points.map((one) => one.step), y: points.map((one) => one.value) };
+}
+
+const place = (line) => line.steps.map((step, i) => (step === null ? null : along(line.runs[i], state.unit, step)));
+
+// Spikes, by the definition of the outcome grad_norm_spikes; the highest of them where there are very many.
+function spikeMarks(arm) {
+  return kept(arm, "marks", () => {
+    const marks = arm.runs.flatMap((run) => {
+      const ends = rowEnds(run), values = column(run, "grad_norm", "max");
+      return run.spikes.map((step) => {
+        let low = 0, high = ends.length - 1;
+        while (low < high) { const middle = (low + high) >> 1; if (ends[middle] < step) low = middle + 1; else high = middle; }
+        return { run, step, y: values[low] };
+      });
+    });
+    return marks.sort((a, b) => b.y - a.y).slice(0, Math.ceil(mostMarks / data.arms.length));
+  });
+}
+
+function panelTraces(panel) {
+  const ordered = [...shown()].reverse(), traces = [];
+  for (const arm of ordered) {
+    const line = seedLine(arm, panel), several = finished(arm).length > 0;
+    const alpha = several ? (panel === "grad_norm" ? 0.4 : 0.28) : 0.9;
+    traces.push(named(arm, {
+      x: place(line), y: line.y, connectgaps: false, hoverinfo: "skip", hovertemplate: undefined, legendgroup: "seeds",
+      line: { color: faded(color("--" + arm.style), alpha), width: 1, simplify: true },
+    }));
+  }
+  for (const arm of ordered) traces.push(...meanTraces(arm, panel));
+  if (panel === "grad_norm") traces.push(spikeTrace(ordered));
+  return traces;
+}
+
+function meanTraces(arm, panel) {
+  const curve = panel === "eval_loss" ? evalMean(arm) : smoothed(arm, panel, state.smoothing);
+  if (!curve.steps.length) return [];
+  const most = Math.min(300, Math.max(40, Math.floor(mostBold / data.arms.length / 3)));
+  const all = [curve.y, curve.low, curve.high].map((values) => thin(values, most));
+  const at = [...new Set(all.flat())].sort((a, b) => a - b);
+  const x = at.map((i) => alongAll(curve.runs, state.unit, curve.steps[i])), hex = color("--" + arm.style);
+  const pick = (values) => at.map((i) => (Number.isFinite(values[i]) ? values[i] : null));
+  const traces = [];
+  if (curve.runs.length > 1) {
+    const low = pick(curve.low), high = pick(curve.high), there = at.map((_, i) => i).filter((i) => low[i] !== null && high[i] !== null);
+    const back = [...there].reverse();
+    traces.push(named(arm, {
+      x: [...there.map((i) => x[i]), ...back.map((i) => x[i])], y: [...there.map((i) => high[i]), ...back.map((i) => low[i])],
+      fill: "toself", fillcolor: faded(hex, 0.16), line: { width: 0 }, hoverinfo: "skip", hovertemplate: undefined, legendgroup: "band",
+    }));
+  }
+  const dash = arm.style === "placebo" ? "dot" : arm.dash;
+  const marks = panel === "eval_loss" && at.length <= 60 ? { mode: "lines+markers", marker: { size: 5 } } : {};
+  traces.push(named(arm, { x, y: pick(curve.y), legendgroup: "mean", line: { color: hex, width: 2.2, dash }, ...marks }));
+  return traces;
+}
+
+function spikeTrace(arms) {
+  const marks = arms.flatMap((arm) => spikeMarks(arm).map((mark) => ({ arm, ...mark })));
+  const colors = new Map(arms.map((arm) => [arm, color("--" + arm.style)]));
+  return {
+    type: "scatter", mode: "markers", name: "spike", legendgroup: "spikes", meta: marks.map((mark) => mark.arm.name),
+    x: marks.map((mark) => along(mark.run, state.unit, mark.step)), y: marks.map((mark) => mark.y),
+    marker: { symbol: "triangle-down-open", size: 8, color: marks.map((mark) => colors.get(mark.arm)), line: { width: 1.5 } },
+    text: marks.map((mark) => `${literal(mark.arm.change)}, seed ${mark.run.seed}, step ${mark.step}`), hovertemplate: "%{y:.4g} (%{text})",
+  };
+}
+
+// Below the gradient norm, a row per arm: how many of the steps in each stretch were clipped.
+const mostStretches = 160;
+function clippedRow(arm) {
+  return kept(arm, "clippedRow", () => {
+    const last = Math.max(1, ...arm.runs.map((run) => run.steps)), stretches = Math.min(mostStretches, last);
+    const counts = new Float64Array(stretches), steps = new Float64Array(stretches);
+    const of = (step) => Math.min(stretches - 1, Math.floor(((step - 1) / last) * stretches));
+    for (const run of arm.runs) {
+      for (let step = 1; step <= run.steps; step++) steps[of(step)]++;
+      for (const step of flagged(run.clipped)) counts[of(step)]++;
+    }
+    const edges = Array.from({ length: stretches + 1 }, (_, i) => (i * last) / stretches);
+    return { edges, share: Array.from(counts, (count, i) => (steps[i] ? count / steps[i] : null)), any: counts.some((count) => count > 0) };
+  });
+}
+
+// One picture for all arms: the value of a cell is its row and its share, and the colours go from nothing to the arm's own, row by row.
+function clippedTraces() {
+  const arms = [...shown()].reverse(), rows = arms.map(clippedRow);
+  if (!rows.some((row) => row.any)) return [];
+  const edges = rows.map((row, i) => row.edges.map((step) => alongAll(arms[i].runs, state.unit, step)));
+  const last = Math.max(...edges.map((each) => each.at(-1))), columns = mostStretches;
+  const x = Array.from({ length: columns + 1 }, (_, i) => (i * last) / columns);
+  const z = rows.map((row, i) => {
+    let at = 0;
+    return x.slice(1).map((end) => {
+      const middle = end - last / columns / 2;
+      while (at < row.share.length - 1 && edges[i][at + 1] <= middle) at++;
+      return middle > edges[i].at(-1) || row.share[at] === null ? null : i + 0.999 * row.share[at];
+    });
+  });
+  const scale = arms.flatMap((arm, i) => {
+    const hex = color("--" + arm.style);
+    return [[i / arms.length, faded(hex, 0)], [(i + 0.9989) / arms.length, faded(hex, 1)]];
+  });
+  return [{
+    type: "heatmap", name: "clipped", yaxis: "y2", x, y: arms.map((_, i) => i + 0.5), z, zmin: 0, zmax: arms.length, showscale: false,
+    hoverinfo: "skip", colorscale: [...scale.slice(0, -1), [1, scale.at(-1)[1]]], ygap: 2, meta: arms.map((arm) => arm.name),
+  }];
+}
+
+function drawPanel(element) {
+  const panel = element.dataset.panel, log = state.log.has(panel);
+  const made = layout(state.unit, unitOf[panel], { log, logX: state.logX, revision: state.unit + state.logX + log });
+  const traces = panelTraces(panel), clipped = panel === "grad_norm" ? clippedTraces() : [];
+  if (clipped.length) {
+    const rows = clipped[0].z.length, height = Math.min(0.3, 0.035 * rows);
+    made.yaxis.domain = [height + 0.04, 1];
+    made.xaxis.anchor = "y2";
+    made.yaxis2 = { domain: [0, height], visible: false, fixedrange: true, range: [0, rows] };
+    made.annotations = [{
+      text: "clipped", xref: "paper", yref: "paper", x: 0, y: height / 2, xanchor: "right", xshift: -6, showarrow: false,
+      font: { size: 11, color: color("--soft") },
+    }];
+  }
+  return Plotly.react(element, [...traces, ...clipped], made, config);
+}

@@ -1,0 +1,16 @@
+// What the reader has chosen. Every change draws again what depends on it; there is nothing else to keep in step.
+const state = {
+  unit: "samples",
+  logX: false,
+  hidden: new Set(),
+  log: new Set(["grad_norm"]),
+  smoothing: data.window,
+  outcome: data.forest.length ? data.forest[0].name : null,
+  cadence: {
+    eval: { spacing: "even", level: 0 },
+    log: { spacing: "even", level: 0, curve: "loss", how: "mean" },
+  },
+  onPaper: false,
+};
+// The baseline is what every other arm is compared with: always there.
+const shown = () => data.arms.filter((arm) => !state.hidden.has(arm.name));
