@@ -9,7 +9,23 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ablate.cli import axes, bisect, doctor, import_runs, mediate, plan, power, replay, report, retry, status, stop
+from ablate.cli import (
+    axes,
+    bisect,
+    doctor,
+    figures,
+    import_runs,
+    mediate,
+    methods,
+    plan,
+    power,
+    replay,
+    report,
+    retry,
+    status,
+    stop,
+    table,
+)
 from ablate.cli.hydra_door import through_hydra
 from ablate.cli.parse import ACCEPT, refuse
 from ablate.errors import AblateError, ConfigError, nearest
@@ -26,6 +42,7 @@ ablate: which single variable caused the difference?
   ablate plan axis=batch_size study.seeds=5   what would run, what is done, what is free, how long; runs nothing
   ablate power runs/pilot                     how many seeds? also from an assumed --sd, --rho and --effect
   ablate report runs/reference                make tables and page anew
+  ablate table runs/reference                 for a paper, LaTeX or CSV; `ablate figures` draws, `ablate methods` writes
   ablate import baseline=out/a large=out/b    read runs made elsewhere (Trainer, W&B, TensorBoard, CSV)
   ablate replay runs/reference                what would I have seen at another cadence?
   ablate bisect a.yaml b.yaml study.seeds=5   how much of the difference does each key that differs make?
@@ -45,6 +62,9 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "plan": plan.run,
     "power": power.run,
     "report": report.run,
+    "table": table.run,
+    "figures": figures.run,
+    "methods": methods.run,
     "import": import_runs.run,
     "replay": replay.run,
     "bisect": bisect.run,
