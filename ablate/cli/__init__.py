@@ -12,6 +12,8 @@ from pathlib import Path
 from ablate.cli import (
     axes,
     bisect,
+    compare,
+    diff,
     doctor,
     figures,
     import_runs,
@@ -43,6 +45,7 @@ ablate: which single variable caused the difference?
   ablate power runs/pilot                     how many seeds? also from an assumed --sd, --rho and --effect
   ablate report runs/reference                make tables and page anew
   ablate table runs/reference                 for a paper, LaTeX or CSV; `ablate figures` draws, `ablate methods` writes
+  ablate compare RUN RUN                      two runs side by side, and what that proves; `ablate diff`: what differs
   ablate import baseline=out/a large=out/b    read runs made elsewhere (Trainer, W&B, TensorBoard, CSV)
   ablate replay runs/reference                what would I have seen at another cadence?
   ablate bisect a.yaml b.yaml study.seeds=5   how much of the difference does each key that differs make?
@@ -65,6 +68,8 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "table": table.run,
     "figures": figures.run,
     "methods": methods.run,
+    "compare": compare.run,
+    "diff": diff.run,
     "import": import_runs.run,
     "replay": replay.run,
     "bisect": bisect.run,
