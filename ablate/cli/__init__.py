@@ -5,6 +5,7 @@ Exit codes: 0 all fine; 1 a run or a control failed; 2 the request cannot be met
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from ablate.cli import (
     axes,
     bisect,
     compare,
+    completion,
     diff,
     doctor,
     figures,
@@ -50,15 +52,13 @@ ablate: which single variable caused the difference?
   ablate replay runs/reference                what would I have seen at another cadence?
   ablate bisect a.yaml b.yaml study.seeds=5   how much of the difference does each key that differs make?
   ablate mediate KEY=a,b --through grad_noise does it act through the gradient's noise? holds that, and looks
-  ablate status runs/reference                how far it is; `ablate stop` ends it on every machine, to go on later
-  ablate retry runs/reference                 do its failed runs again, and go on
-  ablate axes                                 the standard ablations, one line each
-  ablate doctor                               what works on this machine
+  ablate status runs/reference                how far it is; `ablate stop` ends it, to go on later; `ablate retry`: failed runs
+  ablate axes                                 the standard ablations, one line each; `ablate doctor`: what works here
 
   --accept-code-change                        keep a study's runs that other code has made, and say so
 
 `ablate <verb> --help` has more on a verb; `ablate --hydra-help` lists the config groups and Hydra's own flags,
-`--config-dir DIR` adds your own config files, and `--cfg job` prints a composed config.
+`--config-dir DIR` adds your own config files, `--cfg job` prints a composed config, `ablate completion bash` completes.
 """
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
@@ -79,6 +79,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "retry": retry.run,
     "axes": axes.run,
     "doctor": doctor.run,
+    "completion": completion.run,
 }
 
 
@@ -93,6 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         how = str(interrupt) or "interrupted"
         print(f"ablate: {how}; finished runs are kept, and the same command goes on with the rest", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever was reading has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         from ablate.study.ends import disk_full, is_disk_full
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ablate.cli.parse import console, parser_of
 from ablate.errors import ConfigError, nearest
@@ -28,7 +29,7 @@ def run(typed: list[str]) -> int:
     from ablate.report import print_adequacy, print_replay
     from ablate.report.as_json import print_replays_json
 
-    found = []
+    found: list[Any] = []
     for text in asked.levels:
         key, equals, levels = text.partition("=")
         if not equals or key not in REPLAYABLE:

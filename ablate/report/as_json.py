@@ -36,8 +36,8 @@ def print_replays_json(study: str, levels: Iterable[ReplayedLevel], adequacy: It
 
 
 def print_plan_json(plan: Plan, known: Forecast, spread: Spread | None) -> None:
-    """Of `ablate plan`. steps: of training that is to do, and of every arm and cadence by itself. finds: {seeds: smallest effect
-    that is found with a chance of 80 %}, in residual sd where no earlier study tells the spread."""
+    """Of `ablate plan`. steps: of training that is to do, and of every arm and cadence by itself. finds: {seeds: smallest
+    effect that is found with a chance of 80 %}, in residual sd where no earlier study tells the spread."""
     waiting = known.waiting(plan)
     planned, naive = training_steps(plan, known)
     print_object(

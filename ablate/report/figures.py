@@ -24,6 +24,7 @@ from ablate.errors import ConfigError, StudyError, nearest
 from ablate.record.redact import redact
 from ablate.report import digits
 from ablate.report.curves import Curve, RunCurves, mean_curve, read_curves
+from ablate.report.pen import folded
 from ablate.report.strips import scale
 from ablate.report.thin import thin
 from ablate.report.view import ArmView, View, interval_head, named
@@ -337,17 +338,7 @@ def _levels(axes: Axes, axis: str, levels: Sequence[ReplayedLevel], baseline: Se
 
 
 def _fold(name: str, width: int) -> str:
-    """A long name on several lines, broken where it has a joint, so that no picture is squeezed by it."""
-    rest, lines = _text(name), []
-    while len(rest) > width:
-        at = max((rest.rfind(mark, 0, width) for mark in " +,_/="), default=-1)
-        at = at + 1 if at > width // 3 else width
-        lines.append(rest[:at].rstrip())
-        rest = rest[at:].lstrip()
-        if len(lines) == 3:
-            rest = f"{rest[: width - 1]}…" if len(rest) > width else rest
-            break
-    return "\n".join([*lines, rest])
+    return folded(_text(name), width, 4)
 
 
 def _size(look: Look) -> float:
