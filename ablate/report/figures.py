@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -176,8 +177,20 @@ def _figure(look: Look, height: float, rows: int = 1, columns: int = 1, **shared
 
 
 def _text(text: str) -> str:
-    """What a font can show, and no secret of the environment: a control character is none."""
-    return "".join(mark if mark.isprintable() else " " for mark in redact(text))
+    """What the fonts that come with matplotlib can show, and no secret of the environment; a letter that they lack is told by
+    its number."""
+    known = _letters()
+    shown = (mark if ord(mark) in known else f"[U+{ord(mark):04X}]" for mark in redact(text))
+    return "".join(" " if not mark.isprintable() else letter for mark, letter in zip(redact(text), shown, strict=True))
+
+
+@lru_cache(maxsize=1)
+def _letters() -> frozenset[int]:
+    from matplotlib.font_manager import findfont, get_font
+
+    return frozenset.intersection(
+        *(frozenset(get_font(findfont(name)).get_charmap()) for name in ("DejaVu Serif", "DejaVu Sans"))
+    )
 
 
 def _forest(view: View, _read: Sequence[RunCurves], look: Look) -> Figure | None:

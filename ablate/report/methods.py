@@ -239,7 +239,7 @@ class _About:
         if summary:
             yield Said(f"Controls: {'; '.join(f'{label} {figures}' for label, figures in summary)}")
         for sentence in self.view.controls.failures:
-            yield Said(sentence[:1].upper() + sentence[1:])
+            yield Said(f"A control that is not proven: {sentence}")
 
     def _outcome(self) -> Iterator[Said]:
         analysis, metric = self.analysis, self.view.metric
