@@ -52,13 +52,13 @@ ablate: which single variable caused the difference?
   ablate replay runs/reference                what would I have seen at another cadence?
   ablate bisect a.yaml b.yaml study.seeds=5   how much of the difference does each key that differs make?
   ablate mediate KEY=a,b --through grad_noise does it act through the gradient's noise? holds that, and looks
-  ablate status runs/reference                how far it is; `ablate stop` ends it, to go on later; `ablate retry`: failed runs
+  ablate status runs/reference                how far it is; `ablate stop` ends it for now; `ablate retry`: failed runs
   ablate axes                                 the standard ablations, one line each; `ablate doctor`: what works here
 
   --accept-code-change                        keep a study's runs that other code has made, and say so
 
 `ablate <verb> --help` has more on a verb; `ablate --hydra-help` lists the config groups and Hydra's own flags,
-`--config-dir DIR` adds your own config files, `--cfg job` prints a composed config, `ablate completion bash` completes.
+`--config-dir DIR` adds your own config files, `--cfg job` prints a config, `ablate completion bash` is for the tab key.
 """
 
 VERBS: dict[str, Callable[[list[str]], int]] = {

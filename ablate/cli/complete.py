@@ -46,12 +46,12 @@ def _words(words: list[str], current: str, verbs: Mapping[str, Verb]) -> Iterato
         yield from _overrides(current)
     elif words[-1] == "--config-dir":
         yield from _paths(current)
-    elif verb == "completion":
-        yield from ("bash", "zsh", "fish")
     elif current.startswith("-"):
         yield from (
             _options(verbs[verb]) if verb else ("--config-dir", "--accept-code-change", "--cfg", "--help", "--multirun")
         )
+    elif verb == "completion":
+        yield from ("bash", "zsh", "fish")
     elif verb in OF_A_STUDY:
         yield from _paths(current)
         yield from _REPLAY if verb == "replay" else ()
@@ -80,11 +80,12 @@ def _paths(current: str, also: tuple[str, ...] = ()) -> Iterator[str]:
     shown, _, _ = current.rpartition("/")
     folder = Path(shown or ("/" if current.startswith("/") else "."))
     head = f"{shown}/" if "/" in current else ""
-    try:
-        inside = sorted(folder.iterdir())
-    except OSError:
-        return
-    for path in inside:
+    with suppress(OSError, ValueError):  # what may not be read is not offered
+        yield from _inside(folder, head, also)
+
+
+def _inside(folder: Path, head: str, also: tuple[str, ...]) -> Iterator[str]:
+    for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name in _NOT_RUNS:
             continue
         if path.is_dir():
