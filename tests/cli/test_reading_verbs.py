@@ -52,7 +52,7 @@ def test_json_is_one_object_and_nothing_beside_it(ablate, here: Path, study: Pat
 
 
 def test_a_plan_as_json_says_what_the_printed_one_says(ablate, runs, here: Path) -> None:
-    typed = ("data.batch_size=8,64", "study.seeds=2", "study.name=y")
+    typed = ("data.batch_size=8,64", "study.seeds=2", "study.name=y", "hydra/launcher=basic")
     code, out, _ = ablate("plan", *typed, "--json")
     assert code == 0
     found = strict(out)
