@@ -111,6 +111,10 @@ def read_runs(folder: Path, plan: Plan) -> list[RunFiles]:
 
 def read_alone(folder: RunDir) -> RunFiles:
     """A run by itself, whatever study it belongs to. Raises RecordError where its manifest cannot be read."""
+    if folder.leads_out():
+        raise RecordError(
+            f"{folder.path} or a file in it is a link that leads out, and is not followed", "copy the files"
+        )
     manifest = read_manifest(folder)
     found = _read(folder, manifest.arm, Run(arm=manifest.arm, seed=manifest.seed, digest=manifest.digest), None)
     return found if found.manifest is not None else replace(found, manifest=manifest)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -118,10 +119,7 @@ def write_figures(view: View, folder: Path, look: Look, formats: Sequence[Format
             continue
         for format in formats:
             path = into / f"{name}.{format}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.part")
-            part.write_bytes(rendered(made, format, look))
-            part.replace(path)
+            _write(path, rendered(made, format, look))
             written.append(path)
     if not written:
         raise StudyError(
@@ -129,6 +127,21 @@ def write_figures(view: View, folder: Path, look: Look, formats: Sequence[Format
             f"ablate status {folder}",
         )
     return written
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all, and through no link that somebody has laid there."""
+    if path.parent.is_symlink():
+        path.parent.unlink()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _why_not(wanted: Sequence[str], view: View) -> str:

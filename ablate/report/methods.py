@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +21,7 @@ from ablate.analysis.looks import declared
 from ablate.analysis.readings import read_plan
 from ablate.analysis.signflip import smallest_p
 from ablate.analysis.values import Analysis
+from ablate.design.axis import show
 from ablate.design.leaves import leaf_or_absent
 from ablate.design.plan import Plan
 from ablate.errors import AblateError
@@ -96,11 +98,12 @@ def _installed() -> str:
 
 
 def _manifests(analysis: Analysis, folder: Path) -> Iterator[Manifest]:
+    """Of the runs that can be read; a link that leads out of the study is not followed."""
     for run in analysis.runs:
-        try:
-            yield read_manifest(RunDir(folder / run.folder))
-        except AblateError:
-            continue
+        place = RunDir(folder / run.folder)
+        if run.status != "missing" and place.manifest.exists() and not place.leads_out():
+            with suppress(AblateError):
+                yield read_manifest(place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +204,9 @@ class _About:
             target = _leaf(config, "task.target")
             what = f"the task {target}" if target else f"{start} {model} on the data {data}"
             yield Said(
-                f"The baseline trains {what} with {_leaf(config, 'optim.name')} (rate {_leaf(config, 'optim.lr'):g}, weight "
-                f"decay {_leaf(config, 'optim.weight_decay'):g}, {_leaf(config, 'optim.schedule')} schedule, "
-                f"{_leaf(config, 'optim.warmup'):g} of the budget as warm-up), in batches of "
+                f"The baseline trains {what} with {_leaf(config, 'optim.name')} (rate "
+                f"{_plain(_leaf(config, 'optim.lr'))}, weight decay {_plain(_leaf(config, 'optim.weight_decay'))}, {_leaf(config, 'optim.schedule')} schedule, "
+                f"{_plain(_leaf(config, 'optim.warmup'))} of the budget as warm-up), in batches of "
                 f"{_leaf(config, 'data.batch_size')}{_clip(config)}, for {_leaf(config, 'loop.budget')}"
             )
         derived = self.plan.baseline.derived
@@ -448,6 +451,11 @@ def _leaf(config: Mapping[str, Any], key: str) -> Any:
     return None if found == "absent" else found
 
 
+def _plain(value: Any) -> str:
+    """5e-05, 0.01, 1; a plan that was edited may hold anything."""
+    return f"{value:g}" if isinstance(value, int | float) else show(value)
+
+
 def _clip(config: Mapping[str, Any]) -> str:
     limit = _leaf(config, "loop.clip_norm")
-    return f", gradients clipped at a norm of {limit:g}" if limit is not None else ", without clipping"
+    return f", gradients clipped at a norm of {_plain(limit)}" if limit is not None else ", without clipping"

@@ -155,3 +155,15 @@ def test_a_study_without_a_finished_run_says_why_nothing_is_drawn(tmp_path: Path
     with pytest.raises(StudyError, match="no run has finished"):
         write_figures(make_view(analyse(folder)), folder, Look(), ["pdf"])
     assert not (folder / "figures").exists()
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_written_through(made: tuple[Path, View], tmp_path: Path) -> None:
+    folder, view = made
+    (folder / "figures.bak").mkdir()
+    before = folder / "figures"
+    if before.exists():
+        before.rename(folder / "figures.bak" / "figures")
+    before.symlink_to(tmp_path)
+    write_figures(view, folder, Look(names=("forest",)), ["svg"])
+    assert list(tmp_path.iterdir()) == []
+    assert (folder / "figures" / "forest.svg").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -221,3 +222,12 @@ def test_latex_takes_table_methods_and_figure(analysed: tuple[Path, View], tmp_p
         log = (tmp_path / "paper.log").read_text(errors="replace")
         assert "undefined" not in log
     assert (tmp_path / "paper.pdf").stat().st_size > 5000
+
+
+def test_a_plan_that_holds_nonsense_still_gets_its_paragraph(tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    write_study(folder, arms=("batch_size=64",), seeds=2)
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["arms"][0]["config"]["optim"] |= {"lr": "fast", "warmup": None}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    assert "rate fast" in methods(make_view(analyse(folder)), folder).plain()
