@@ -133,5 +133,6 @@ def _field(name: str, text: str) -> str:
 
 def _program(version: str) -> str:
     lines = [f"@misc{{{PROGRAM},", f"  title = {{{{{PROGRAM}}}: one-variable experiments for PyTorch}},"]
+    lines += [f"  key = {{{PROGRAM}}},"]
     lines += [f"  note = {{Version {tex(version)}}},"] if version else []
     return "\n".join([*lines, "}", ""])

@@ -206,8 +206,8 @@ class _About:
             yield Said(
                 f"The baseline trains {what} with {_leaf(config, 'optim.name')} (rate "
                 f"{_plain(_leaf(config, 'optim.lr'))}, weight decay {_plain(_leaf(config, 'optim.weight_decay'))}, "
-                f"{_leaf(config, 'optim.schedule')} schedule, {_plain(_leaf(config, 'optim.warmup'))} of the budget as warm-up), in batches of "
-                f"{_leaf(config, 'data.batch_size')}{_clip(config)}, for {_leaf(config, 'loop.budget')}"
+                f"{_leaf(config, 'optim.schedule')} schedule, {_plain(_leaf(config, 'optim.warmup'))} of the budget as "
+                f"warm-up), in batches of {_leaf(config, 'data.batch_size')}{_clip(config)}, for {_leaf(config, 'loop.budget')}"
             )
         derived = self.plan.baseline.derived
         if "eval_examples" in derived:

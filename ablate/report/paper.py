@@ -14,8 +14,12 @@ from ablate.analysis.judge import BY_STEPS, LOW_POWER, LOW_POWER_POOLED_ONLY, OW
 from ablate.analysis.values import Analysis, Contrast
 from ablate.design.axis import show
 from ablate.report import attribution, budgets, digits, effects, mediation, variance
-from ablate.report.tex import label_of, table_environment, tex, tex_interval, tex_number
+from ablate.report.pen import folded
+from ablate.report.tex import label_of, table_environment, tex, tex_interval, tex_lines, tex_number
 from ablate.report.view import Row, View, floors_sentence, interval_head
+
+_NAME = 22
+"""Letters of a name in one line of its cell."""
 
 DECIDED_MARK, LOW_POWER_MARK = "*", r"$\dagger$"
 
@@ -87,7 +91,7 @@ def _contrasts(view: View) -> str:
     notes = _Notes()
     rows = [
         (
-            tex(row.arm.change),
+            tex_lines(folded(row.arm.change, _NAME)),
             tex_number(row.effect),
             tex_interval(row.interval),
             str(len(row.contrast.seeds)),
@@ -127,8 +131,8 @@ class _Notes:
         for label in row.contrast.labels:
             if label != LOW_POWER and label not in said:
                 marks += self._letters.setdefault(label, "abcdefghijklmnopqrstuvwxyz"[len(self._letters) % 26])
-        text = tex(f"{row.verdict} ({', '.join(said)})" if said else row.verdict)
-        return text + (rf"\textsuperscript{{{marks}}}" if marks else "")
+        below = f"\n({', '.join(said)})" if said else ""
+        return tex_lines(f"{row.verdict}{below}", behind=rf"\textsuperscript{{{marks}}}" if marks else "")
 
     def _use(self, mark: str) -> str:
         self._used.add(mark)
@@ -212,7 +216,7 @@ def _others(view: View) -> Iterator[str]:
 
 def _plain_table(head: tuple[str, ...], rows: list[tuple[str, ...]], says: str, label: str) -> str:
     """Cells of plain text: the first column flush left, words too, numbers flush right."""
-    cells = [[_cell(text) for text in row] for row in rows]
+    cells = [[tex_lines(folded(row[0], _NAME)), *(_cell(text) for text in row[1:])] for row in rows]
     columns = "l" + "".join("l" if _wordy(rows, place) else "r" for place in range(1, len(head)))
     return table_environment(
         columns=columns, head=[_head(text) for text in head], rows=cells, caption=tex(digits.typeset(says)), label=label

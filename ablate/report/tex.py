@@ -94,6 +94,16 @@ def tex_interval(text: str) -> str:
     return f"[{low}, {high}]"
 
 
+def tex_lines(text: str, behind: str = "") -> str:
+    """A text that has line breaks, one line above the other in its cell. behind: LaTeX after the first line."""
+    first, *rest = [tex(line.strip()) for line in text.split("\n")]
+    lines = [first + behind, *rest]
+    if len(lines) == 1:
+        return lines[0]
+    stacked = " \\\\ ".join(lines)
+    return rf"\begin{{tabular}}[t]{{@{{}}l@{{}}}}{stacked}\end{{tabular}}"
+
+
 def label_of(study: str) -> str:
     """A study's name as part of a `\\label`: letters, figures and hyphens."""
     return "".join(mark if mark.isascii() and mark.isalnum() else "-" for mark in study)
@@ -111,7 +121,7 @@ def table_environment(
     """A booktabs table. Every cell, the caption and the notes are LaTeX already. notes: in small print under the table."""
     lines = [
         r"\begin{table}",
-        r"  \centering",
+        r"  \centering\small\setlength{\tabcolsep}{3.5pt}",
         rf"  \caption{{{caption}}}",
         rf"  \label{{tab:{label}}}",
         rf"  \begin{{tabular}}{{{columns}}}",

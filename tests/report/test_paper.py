@@ -73,7 +73,7 @@ def test_a_table_without_a_decided_variant_explains_no_star(study: Study) -> Non
     still = contrast("batch_size=64", verdict="undecided", seeds_needed=12, labels=(OWN_VARIANCE,))
     text = latex(make_view(replace(study.analysis, contrasts=(still,))))
     assert "{*}~" not in text
-    assert r"undecided (about 12 seeds)\textsuperscript{a}" in text
+    assert r"undecided\textsuperscript{a} \\ (about 12 seeds)" in text
     assert r"\textsuperscript{a}~OWN VARIANCE: its spread" in text
 
 
