@@ -50,8 +50,7 @@ ON_GPU = (
     "slots",
     "overhead",
 )
-QUICK = ("loop", "recording", "looks", "trace", "plan", "slots", "overhead", "trackers")
-QUICK = ("loop", "recording", "looks", "trace", "plan", "page", "slots", "overhead")
+QUICK = ("loop", "recording", "looks", "trace", "plan", "page", "slots", "overhead", "trackers")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,19 @@ def read_runs(folder: Path, plan: Plan) -> list[RunFiles]:
     return found
 
 
-def _read(folder: RunDir, arm: str, run: Run, plan: Plan) -> RunFiles:
+def read_alone(folder: RunDir) -> RunFiles:
+    """A run by itself, whatever study it belongs to. Raises RecordError where its manifest cannot be read."""
+    if folder.leads_out():
+        raise RecordError(
+            f"{folder.path} or a file in it is a link that leads out, and is not followed", "copy the files"
+        )
+    manifest = read_manifest(folder)
+    found = _read(folder, manifest.arm, Run(arm=manifest.arm, seed=manifest.seed, digest=manifest.digest), None)
+    return found if found.manifest is not None else replace(found, manifest=manifest)
+
+
+def _read(folder: RunDir, arm: str, run: Run, plan: Plan | None) -> RunFiles:
+    """plan: None of a run by itself, which is whatever it is."""
     common: dict[str, Any] = {"arm": arm, "seed": run.seed, "folder": folder}
     if not folder.manifest.exists():
         return RunFiles(**common, status="missing", sentence="has not been started")
@@ -118,8 +130,10 @@ def _read(folder: RunDir, arm: str, run: Run, plan: Plan) -> RunFiles:
         return RunFiles(**common, status="unreadable", sentence=sentence)
     try:
         manifest, outcome, fingerprint = read_manifest(folder), read_outcome(folder), read_fingerprint(folder)
-        if manifest.digest and not plan.keeps(
-            run, digest=manifest.digest, request=manifest.request, code_digest=manifest.code_digest
+        if (
+            plan is not None
+            and manifest.digest
+            and not plan.keeps(run, digest=manifest.digest, request=manifest.request, code_digest=manifest.code_digest)
         ):
             sentence = "the folder holds a run of other settings or other code than the plan's"
             return RunFiles(**common, status="missing", sentence=sentence)

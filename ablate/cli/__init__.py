@@ -5,6 +5,7 @@ Exit codes: 0 all fine; 1 a run or a control failed; 2 the request cannot be met
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,9 +14,14 @@ from ablate.cli import (
     axes,
     bisect,
     bundle,
+    compare,
+    completion,
+    diff,
     doctor,
+    figures,
     import_runs,
     mediate,
+    methods,
     plan,
     power,
     replay,
@@ -23,8 +29,9 @@ from ablate.cli import (
     retry,
     status,
     stop,
-    verify,
     sync,
+    table,
+    verify,
 )
 from ablate.cli.hydra_door import through_hydra
 from ablate.cli.parse import ACCEPT, refuse
@@ -41,28 +48,34 @@ ablate: which single variable caused the difference?
 
   ablate plan axis=batch_size study.seeds=5   what would run, what is done, what is free, how long; runs nothing
   ablate power runs/pilot                     how many seeds? also from an assumed --sd, --rho and --effect
-  ablate report runs/reference                make tables and page anew
-  ablate import baseline=out/a large=out/b    read runs made elsewhere (Trainer, W&B, TensorBoard, CSV)
-  ablate replay runs/reference                what would I have seen at another cadence?
+  ablate axes                                 the standard ablations, one line each; `ablate doctor`: what works here
   ablate bisect a.yaml b.yaml study.seeds=5   how much of the difference does each key that differs make?
   ablate mediate KEY=a,b --through grad_noise does it act through the gradient's noise? holds that, and looks
-  ablate status runs/reference                how far it is; `ablate stop` ends it on every machine, to go on later
-  ablate retry runs/reference                 do its failed runs again, and go on
+  ablate import baseline=out/a large=out/b    read runs made elsewhere (Trainer, W&B, TensorBoard, CSV)
+  ablate status runs/reference                how far it is; `ablate stop` ends it for now, `ablate retry` does failed runs
+
+  ablate report runs/reference                make tables and page anew
+  ablate replay runs/reference                what would I have seen at another cadence?
+  ablate table runs/reference                 for a paper, LaTeX or CSV; `ablate figures` draws, `ablate methods` writes
+  ablate compare RUN RUN                      two runs side by side, and what that proves; `ablate diff`: what differs
   ablate bundle runs/reference                its evidence as one archive; `ablate verify` checks it elsewhere
-  ablate retry runs/reference                 do its failed runs again; `ablate sync` sends it to W&B or MLflow
-  ablate axes                                 the standard ablations, one line each
-  ablate doctor                               what works on this machine
+  ablate sync runs/reference --to wandb       send it to W&B, TensorBoard or MLflow
 
   --accept-code-change                        keep a study's runs that other code has made, and say so
 
 `ablate <verb> --help` has more on a verb; `ablate --hydra-help` lists the config groups and Hydra's own flags,
-`--config-dir DIR` adds your own config files, and `--cfg job` prints a composed config.
+`--config-dir DIR` adds your own config files, `--cfg job` prints a config, `ablate completion bash` is for the tab key.
 """
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "plan": plan.run,
     "power": power.run,
     "report": report.run,
+    "table": table.run,
+    "figures": figures.run,
+    "methods": methods.run,
+    "compare": compare.run,
+    "diff": diff.run,
     "import": import_runs.run,
     "replay": replay.run,
     "bisect": bisect.run,
@@ -75,6 +88,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "sync": sync.run,
     "axes": axes.run,
     "doctor": doctor.run,
+    "completion": completion.run,
 }
 
 
@@ -89,6 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         how = str(interrupt) or "interrupted"
         print(f"ablate: {how}; finished runs are kept, and the same command goes on with the rest", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever was reading has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         from ablate.study.ends import disk_full, is_disk_full
 

@@ -15,10 +15,16 @@ def run(typed: list[str]) -> int:
         "ablate axes --config-dir my",
     )
     parser.add_argument("--config-dir", type=Path, help="a folder with your own config files")
+    parser.add_argument("--json", action="store_true", help="the same for a program to read")
     asked = parser.parse_args(typed)
     from ablate.design.compose import opened
     from ablate.report import print_axes
+    from ablate.report.as_json import print_axes_json
 
     with opened(config_dir=asked.config_dir) as composer:
-        print_axes(composer.axes(), console())
+        axes = composer.axes()
+    if asked.json:
+        print_axes_json(axes)
+    else:
+        print_axes(axes, console())
     return 0

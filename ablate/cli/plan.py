@@ -19,7 +19,9 @@ def run(typed: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", help="as for ablate -m")
     parser.add_argument("--config-dir", help="a folder with your own config files")
     parser.add_argument("--accept-code-change", action="store_true", help="plan to keep runs that other code has made")
+    parser.add_argument("--json", action="store_true", help="the same for a program to read")
     asked = parser.parse_args([text for text in typed if text not in ("-m", "--multirun")])
     more = ["--config-dir", asked.config_dir] if asked.config_dir else []
     more += [ACCEPT] if asked.accept_code_change else []
-    return through_hydra(["-m", *more, *asked.overrides, "hydra.sweeper.plan_only=true"])
+    as_json = ["hydra.sweeper.as_json=true"] * asked.json
+    return through_hydra(["-m", *more, *asked.overrides, "hydra.sweeper.plan_only=true", *as_json])

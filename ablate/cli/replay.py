@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ablate.cli.parse import console, parser_of
 from ablate.errors import ConfigError, nearest
@@ -21,18 +22,26 @@ def run(typed: list[str]) -> int:
     parser.add_argument(
         "levels", nargs="*", help="observe.eval_every=... or observe.log_every=..., several with commas; none: a table"
     )
+    parser.add_argument("--json", action="store_true", help="the same for a program to read")
     asked = parser.parse_args(typed)
     from ablate.analysis.replay import replay
     from ablate.design.designs import REPLAYABLE
     from ablate.report import print_adequacy, print_replay
+    from ablate.report.as_json import print_replays_json
 
-    if not asked.levels:
-        from ablate.analysis.study import analyse
-
-        print_adequacy(analyse(asked.folder).adequacy, console())
+    found: list[Any] = []
     for text in asked.levels:
         key, equals, levels = text.partition("=")
         if not equals or key not in REPLAYABLE:
             raise ConfigError(f"{text!r}: {key!r} cannot be read from a record", nearest(key, REPLAYABLE))
-        print_replay(replay(asked.folder, key, [level.strip(" '\"") for level in levels.split(",")]), console())
+        found += replay(asked.folder, key, [level.strip(" '\"") for level in levels.split(",")])
+    from ablate.analysis.study import analyse
+
+    cadences = () if asked.levels else analyse(asked.folder).adequacy
+    if asked.json:
+        print_replays_json(asked.folder.name, found, cadences)
+    elif asked.levels:
+        print_replay(found, console())
+    else:
+        print_adequacy(cadences, console())
     return 0

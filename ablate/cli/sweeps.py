@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 
 def run_sweep(
-    composer: Composer, arguments: Sequence[str], *, launch: Launch, plan_only: bool, local: bool = True
+    composer: Composer,
+    arguments: Sequence[str],
+    *,
+    launch: Launch,
+    plan_only: bool,
+    local: bool = True,
+    as_json: bool = False,
 ) -> int:
     """What `hydra/sweeper=ablation` does: plan, run what is still to do, report. Returns the exit code.
 
@@ -32,8 +38,9 @@ def run_sweep(
     from ablate.study.planner import make_plan
 
     request = composer.parse(arguments)
-    prepared = make_plan(composer, request, command=as_typed(arguments))
-    return carry_out(prepared, launch=launch, plan_only=plan_only, local=local)
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+        prepared = make_plan(composer, request, command=as_typed(arguments))
+    return carry_out(prepared, launch=launch, plan_only=plan_only, local=local, as_json=as_json)
 
 
 def run_bisect(
@@ -80,7 +87,7 @@ def carry_out(prepared: Prepared, *, launch: Launch, plan_only: bool, local: boo
 
     check_metric(prepared.plan.metric)
     if plan_only:
-        _print_plan(prepared, local=local)
+        _print_plan(prepared, local=local, as_json=as_json)
         return 0
     if not _confirmed(prepared, local=local):
         print("not started; nothing was run", file=sys.stderr)
@@ -141,13 +148,19 @@ def run_app_sweep(
         return 130
 
 
-def _print_plan(prepared: Prepared, *, local: bool) -> None:
+def _print_plan(prepared: Prepared, *, local: bool, as_json: bool) -> None:
     from ablate.analysis.precedent import earlier_spread
     from ablate.report import print_plan
+    from ablate.report.as_json import print_plan_json
     from ablate.study.forecast import forecast
 
     plan = prepared.plan
-    print_plan(plan, forecast(prepared, measure=local), earlier_spread(prepared.folder.parent, plan), console())
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):  # a few steps may be timed
+        known, spread = forecast(prepared, measure=local), earlier_spread(prepared.folder.parent, plan)
+    if as_json:
+        print_plan_json(plan, known, spread)
+    else:
+        print_plan(plan, known, spread, console())
 
 
 def _confirmed(prepared: Prepared, *, local: bool) -> bool:

@@ -105,7 +105,10 @@ class StudyDir:
             yield RunDir(manifest.parent)
 
 
-_OURS = ("plan.json", "analysis.json", "report.html", "report.md", "table.tex", "figures", "contrasts")
+_OURS = (
+    "plan.json", "analysis.json", "report.html", "report.md", "table.tex", "table.csv", "methods.tex", "references.bib",
+    "figures", "contrasts",
+)  # fmt: skip
 """What lies beside the arms in a study folder."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -95,12 +96,12 @@ def _plain(value: object) -> str:
 
 
 def finite(value: object) -> object:
-    """NaN, which JSON does not have, as null."""
+    """NaN and infinity, which JSON does not have, as null."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [finite(item) for item in value]
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def section(analysis: Analysis) -> Markup | None:

@@ -9,12 +9,15 @@ from ablate.analysis.study import named, write_analysis
 from ablate.analysis.values import Analysis
 from ablate.record.rundir import write_text
 from ablate.report.html import page
-from ablate.report.tables import latex, markdown
+from ablate.report.methods import BIB, methods
+from ablate.report.paper import latex, table_csv
+from ablate.report.tables import markdown
 from ablate.report.view import make_view
 
 
 def build_report(folder: Path, asked: Asked | None = None, at: str | None = None) -> Analysis:
-    """Write analysis.json, report.md, table.tex and report.html into a study folder; each is replaced whole.
+    """Write analysis.json, report.md, report.html, and for a paper table.tex, table.csv, methods.tex and references.bib, into a
+    study folder; each is replaced whole.
 
     asked: of a folder without a plan.json, as in `read_plan`. at: compare the runs there; where that is not what the plan says,
     the files lie beside the study's own and name it: `report.at-16-steps.html`.
@@ -22,7 +25,10 @@ def build_report(folder: Path, asked: Asked | None = None, at: str | None = None
     """
     analysis = write_analysis(folder, asked, at)
     view = make_view(analysis)
-    write_text(folder / named(analysis, "report.md"), markdown(view), hide=True)
-    write_text(folder / named(analysis, "table.tex"), latex(view), hide=True)
+    done = methods(view, folder, asked)
+    texts = {"report.md": markdown(view, done.plain()), "table.tex": latex(view), "table.csv": table_csv(view)}
+    texts |= {"methods.tex": done.latex(), BIB: done.bib()}
+    for name, text in texts.items():
+        write_text(folder / named(analysis, name), text, hide=True)
     write_text(folder / named(analysis, "report.html"), page(view, folder), hide=True)
     return analysis

@@ -72,6 +72,24 @@ def columns() -> Table:
     return Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
 
 
+_JOINTS = (" +,", "=/", "_.-")
+"""After which a long name is broken, the best first."""
+
+
+def folded(text: str, width: int, most: int | None = None) -> str:
+    """A long name on several lines, broken after a joint where it has one. most: lines; the rest ends in an ellipsis."""
+    rest, lines = text, list[str]()
+    while cell_len(rest) > width:
+        if most is not None and len(lines) == most - 1:
+            rest = f"{rest[: width - 1]}…"
+            break
+        found = (max(rest.rfind(mark, 0, width) for mark in marks) for marks in _JOINTS)
+        at = next((place + 1 for place in found if place >= width // 4), width)
+        lines.append(rest[:at].rstrip())
+        rest = rest[at:].lstrip()
+    return "\n".join([*lines, rest])
+
+
 def widest(texts: list[str]) -> int:
     """Cells that the longest of the texts takes."""
     return max((cell_len(text) for text in texts), default=0)

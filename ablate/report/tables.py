@@ -1,42 +1,15 @@
-"""The result as text for other documents: `report.md`, and `table.tex` for a paper."""
+"""The result as text for other documents: `report.md`. For a paper: `ablate.report.paper`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from ablate.amount import END
 from ablate.report import attribution, budgets, digits, effects, examples, mediation, variance
 from ablate.report.adequacy import adequacy_rows
 from ablate.report.imported import alarm_lines, looked_lines
 from ablate.report.view import Row, View, beats_what, floors_sentence, interval_head, looked_differently, named
 
-_TEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "{": r"\{",
-        "}": r"\}",
-        "$": r"\$",
-        "&": r"\&",
-        "#": r"\#",
-        "%": r"\%",
-        "_": r"\_",
-        "^": r"\textasciicircum{}",
-        "~": r"\textasciitilde{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        "→": r"$\rightarrow$",
-        "−": r"$-$",
-        "–": "--",
-        "…": r"\dots{}",
-        "×": r"$\times$",
-        "±": r"$\pm$",
-    }
-)
 
-
-def markdown(view: View) -> str:
-    """`report.md`: header, conclusions, table, other outcomes, controls, how to reproduce."""
+def markdown(view: View, methods: str = "") -> str:
+    """`report.md`: header, conclusions, table, other outcomes, controls, how to reproduce. methods: what was done, in words."""
     analysis = view.analysis
     parts = [
         f"# {_md(analysis.study)}",
@@ -56,13 +29,7 @@ def markdown(view: View) -> str:
         if analysis.variance
         else "",
         "## Contrasts with the baseline",
-        _md_table(
-            ("arm", "effect", interval_head(view), "seeds", "verdict", beats_what(view.metric), "Hedges g", "p"),
-            [_md_row(row) for row in view.primary],
-        ),
-        f"Intervals: {view.method}; a placebo is judged by itself. p is adjusted for the variants."
-        if view.primary
-        else "",
+        *_md_contrasts(view),
         *(f"`{axis}`: {_md(looked_differently(levels))}." for axis, levels in view.replays.items()),
         *(f"`{arm}`: {_md(sentence)}." for arm, sentence in view.repeated.items()),
         floors_sentence(view),
@@ -73,58 +40,24 @@ def markdown(view: View) -> str:
         "\n".join(f"- {_md(sentence)}" for sentence in looked_lines(analysis.imported)),
         "## Controls",
         _md_controls(view),
+        *(("## Methods", _md(methods)) if methods else ()),
         "## Reproduce",
         f"```\n{analysis.command}\n```",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def latex(view: View) -> str:
-    """`table.tex`: a booktabs table (needs `\\usepackage{booktabs}`) whose caption says what the figures are."""
-    rows = [
-        " & ".join([_tex(row.arm.change), _tex_number(row.effect), _tex_interval(row), _tex_verdict(row)])
-        for row in view.primary
-    ]
-    head = _tex(interval_head(view).capitalize()).replace(r" \%", r"\,\%")
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs}",
-            r"\begin{table}",
-            r"  \centering",
-            rf"  \caption{{{_caption(view)}}}",
-            rf"  \label{{tab:{''.join(c if c.isalnum() else '-' for c in view.analysis.study)}}}",
-            r"  \begin{tabular}{lrrl}",
-            r"    \toprule",
-            rf"    Change & Effect{_tex(f' ({view.metric.unit})' if view.metric.unit else '')} & {head} & Verdict \\",
-            r"    \midrule",
-            *(f"    {row} \\\\" for row in rows),
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+def contrasts(view: View) -> str:
+    """The tables alone: contrasts with the baseline, and the shares, effects or mediator of a study that asks for them."""
+    head = f"{_md(view.heading)}. Metric: {_md(named(view.metric))}, {view.direction}."
+    parts = [head, *_md_attribution(view), *_md_mediation(view), *_md_effects(view), *_md_contrasts(view)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _caption(view: View) -> str:
-    analysis = view.analysis
-    derived: Mapping[str, float] = view.arms[0].derived
-    budget = f" Budget: {digits.plain(derived['samples_seen'])} samples" if "samples_seen" in derived else ""
-    budget += (
-        f" ({digits.plain(derived['total_steps'])} steps at the baseline)."
-        if budget and "total_steps" in derived
-        else ""
-    )
-    text = (
-        f"Effect of each change on {view.metric.name} ({view.direction}): variant minus baseline, "
-        f"n = {'at most ' if analysis.looks else ''}{len(analysis.seeds)} seeds; {view.method}; a placebo is judged by itself. "
-        f"Smallest effect that matters: {analysis.smallest_effect:g}.{budget}"
-    )
-    if analysis.budgets is not None and analysis.budgets.unit != END:
-        text += f" {budgets.question(analysis)} {' '.join(budgets.cautions(analysis))}".rstrip()
-    if view.floors:
-        text += f" {floors_sentence(view)}"
-    return _tex(text)
+def _md_contrasts(view: View) -> tuple[str, ...]:
+    head = ("arm", "effect", interval_head(view), "seeds", "verdict", beats_what(view.metric), "Hedges g", "p")
+    said = f"Intervals: {view.method}; a placebo is judged by itself. p is adjusted for the variants."
+    return _md_table(head, [_md_row(row) for row in view.primary]), said if view.primary else ""
 
 
 def _md_attribution(view: View) -> tuple[str, ...]:
@@ -219,22 +152,3 @@ def _md(text: str) -> str:
     """Text that stays text: no table cell ends early, no HTML, no emphasis."""
     escaped = "".join(f"\\{mark}" if mark in "\\`*_{}[]|#" else mark for mark in text)
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")
-
-
-def _tex(text: str) -> str:
-    return text.translate(_TEX)
-
-
-def _tex_number(text: str) -> str:
-    return "--" if text == digits.DASH else f"${text.replace(digits.MINUS, '-').replace(',', '{,}')}$"
-
-
-def _tex_interval(row: Row) -> str:
-    if row.interval == digits.DASH:
-        return "--"
-    low, high = (_tex_number(end) for end in row.interval.split(" … "))
-    return f"[{low}, {high}]"
-
-
-def _tex_verdict(row: Row) -> str:
-    return _tex(f"{row.verdict} ({row.remark})" if row.remark else row.verdict)

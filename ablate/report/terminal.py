@@ -21,13 +21,13 @@ from ablate.report.effects import print_effects
 from ablate.report.examples import print_examples
 from ablate.report.imported import print_alarms, print_looked
 from ablate.report.mediation import print_mediation
-from ablate.report.pen import STYLES, columns, labelled, say, whole_line, widest, words
+from ablate.report.pen import STYLES, columns, folded, labelled, say, whole_line, widest, words
 from ablate.report.strips import scale, sparkline, strip
 from ablate.report.variance import print_variance
 from ablate.report.view import Row, View, interval_head, level_name, looked_differently, make_view, named
 
 _STRIP = 15
-_SPARK = 18
+_SPARK, _SHORT_SPARK = 18, 16
 _LEAST_VERDICT = 11
 
 
@@ -122,17 +122,17 @@ def _contrasts(view: View, console: Console) -> int:
     low, high = scale([row.contrast for row in rows])
     for row in rows:
         picture = strip(row.contrast, low, high, _STRIP)
-        _contrast(row, table, picture if strips else None, console)
+        _contrast(row, folded(row.arm.change, name_width), table, picture if strips else None, console)
     if rows:
         console.print(table)
     return name_width
 
 
-def _contrast(row: Row, table: Table, picture: str | None, console: Console) -> None:
+def _contrast(row: Row, name: str, table: Table, picture: str | None, console: Console) -> None:
     verdict = words(row.verdict, console, STYLES[row.tone])
     if row.remark:
         verdict.append_text(words(f" {row.remark}", console, "dim"))
-    cells = [words(text, console) for text in (row.arm.change, row.effect, row.interval)]
+    cells = [words(text, console) for text in (name, row.effect, row.interval)]
     cells += [words(picture, console)] if picture is not None else []
     table.add_row(*cells, verdict)
 
@@ -154,7 +154,9 @@ def _summary(view: View, folder: Path, console: Console) -> None:
     """Means over seeds of the few outcomes that a narrow table holds, with the gradient norm as a sparkline, and the floors."""
     outcomes = view.summary
     gaps = view.analysis.imported is not None  # the highest of some steps is not the highest
-    sparks = _sparks(view, folder) if console.width >= 72 and not gaps else {}
+    figures = {arm.name: [digits.figure(outcome.means[arm.name]) for outcome in outcomes] for arm in view.trained}
+    room, cut = _name_room(view, list(figures.values()), console)
+    sparks = _sparks(view, folder, cut) if console.width >= 72 and not gaps else {}
     table = columns()
     table.show_header = True
     table.add_column(words("mean of seeds", console), overflow="fold", header_style="dim")
@@ -168,15 +170,25 @@ def _summary(view: View, folder: Path, console: Console) -> None:
     if sparks:
         table.add_column("highest grad norm", no_wrap=True, header_style="dim")
     for arm in view.trained:
-        cells = [words(arm.name, console)]
-        cells += [words(digits.figure(outcome.means[arm.name]), console) for outcome in outcomes]
+        cells = [words(text, console) for text in (folded(arm.name, room), *figures[arm.name])]
         cells += [words(sparks.get(arm.name, ""), console)] if sparks else []
         table.add_row(*cells)
     for floor in view.floors:
         name = "noise floor" if floor.floor.kind == "noise" else "repeat floor"  # as much as the column holds
-        figures = [floor.of(outcome.info.name) for outcome in outcomes]
-        table.add_row(*(words(text, console, "dim") for text in (name, *figures)))
+        floors = [floor.of(outcome.info.name) for outcome in outcomes]
+        table.add_row(*(words(text, console, "dim") for text in (name, *floors)))
     console.print(table)
+
+
+def _name_room(view: View, figures: Sequence[Sequence[str]], console: Console) -> tuple[int, int]:
+    """Cells for an arm's name beside its figures, and for its sparkline, which gives way to a long name."""
+    heads = [_short(outcome.info.name) for outcome in view.summary]
+    floors = [[floor.of(outcome.info.name) for outcome in view.summary] for floor in view.floors]
+    columns = zip(heads, *figures, *floors, strict=True)
+    taken = sum(widest([*head.split("\n"), *cells]) + 2 for head, *cells in columns)
+    long = widest([arm.name for arm in view.trained])
+    cut = _SPARK if long <= console.width - taken - _SPARK - 2 else _SHORT_SPARK
+    return max(len("mean of seeds"), console.width - taken - cut - 2), cut
 
 
 def _short(name: str) -> str:
@@ -185,7 +197,7 @@ def _short(name: str) -> str:
     return "\n".join(text.rsplit(" ", 1)) if len(text) > 11 else text
 
 
-def _sparks(view: View, folder: Path) -> dict[str, str]:
+def _sparks(view: View, folder: Path, width: int) -> dict[str, str]:
     """The gradient norm over training per arm, the highest of its finished runs, all arms on one scale from 0."""
     highest: dict[str, NDArray[np.float64]] = {}
     for run in read_curves(view.analysis, folder):
@@ -194,7 +206,7 @@ def _sparks(view: View, folder: Path) -> dict[str, str]:
             before = highest.get(run.arm, norms)
             highest[run.arm] = np.fmax(before, norms) if len(before) == len(norms) else before
     top = max((float(np.nanmax(norms)) for norms in highest.values()), default=0.0)
-    return {name: sparkline(norms, top, _SPARK) for name, norms in highest.items()}
+    return {name: sparkline(norms, top, width) for name, norms in highest.items()}
 
 
 def _controls(view: View, console: Console) -> None:

@@ -92,7 +92,7 @@ class LiveView:
 
     def lines(self) -> list[str]:
         """One line per running run."""
-        return [f"  {name:<28.28} {_state(_progress(*own))}" for name, own in sorted(self.running.items())]
+        return [f"  {_short(name):<28} {_state(_progress(*own))}" for name, own in sorted(self.running.items())]
 
 
 class PlainView(LiveView):
@@ -140,9 +140,9 @@ class MovingView(LiveView):
 
 @contextmanager
 def plain_or_live(title: str, total: int, done: int) -> Iterator[LiveView]:
-    """The view that suits where standard output goes."""
+    """The view that suits where standard output goes: lines in a pipe, a file, a notebook and a terminal that cannot move."""
     console = Console()
-    if not (console.is_terminal and sys.stdout.isatty()):
+    if not (console.is_terminal and sys.stdout.isatty()) or console.is_dumb_terminal or console.is_jupyter:
         yield PlainView(title, total, done)
         return
     view = MovingView(title, total, done)
@@ -155,6 +155,14 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _short(name: str, width: int = 28) -> str:
+    """The middle goes: the seed at the end tells one run of a long arm from the next."""
+    if len(name) <= width:
+        return name
+    end = min(len(name) - max(name.rfind("/"), len(name) - width // 2), width - 2)
+    return f"{name[: width - end - 1]}…{name[-end:]}"
 
 
 def _progress(run: RunDir, began: float) -> dict[str, Any] | None:

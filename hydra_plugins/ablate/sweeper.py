@@ -85,7 +85,14 @@ class AblationSweeper(Sweeper):
                 composer, arguments, wanted, launch=self._launch, plan_only=self.plan_only, local=self._is_local,
                 as_json=self.as_json,
             )  # fmt: skip
-        return run_sweep(composer, arguments, launch=self._launch, plan_only=self.plan_only, local=self._is_local)
+        return run_sweep(
+            composer,
+            arguments,
+            launch=self._launch,
+            plan_only=self.plan_only,
+            local=self._is_local,
+            as_json=self.as_json,
+        )
 
     def _sweep_app(self, arguments: list[str]) -> int:
         """Hydra would print our refusals as if the app had failed."""

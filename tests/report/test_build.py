@@ -13,7 +13,7 @@ from ablate.record.rundir import read_json
 from ablate.report import build_report, print_report
 from tests.synthetic import write_study
 
-FILES = ("analysis.json", "report.md", "table.tex", "report.html")
+FILES = ("analysis.json", "report.md", "table.tex", "table.csv", "methods.tex", "references.bib", "report.html")
 STUDIES: dict[str, dict[str, Any]] = {
     "reference": {},
     "one seed": {"seeds": 1},

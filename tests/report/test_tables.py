@@ -6,7 +6,8 @@ import re
 from dataclasses import replace
 
 from ablate.analysis.values import Analysis
-from ablate.report.tables import latex, markdown
+from ablate.report.paper import latex
+from ablate.report.tables import markdown
 from ablate.report.view import make_view
 from tests.report.conftest import Study
 
@@ -51,11 +52,13 @@ def test_latex_says_n_test_interval_correction_and_budget(study: Study) -> None:
     text = latex(make_view(study.analysis))
     caption = re.search(r"\\caption\{(.*)\}", text)
     assert caption
-    said = r"95 \% simultaneous intervals over 2 variants (Dunnett), seed-blocked; a placebo is judged by itself"
+    said = (
+        r"95 \% simultaneous intervals over 2 variants (Dunnett), seed-blocked; p adjusted in the same way; a placebo"
+    )
     for part in ("n = 3 seeds", said, "1024 samples (128 steps"):
         assert part in caption[1]
     assert r"\toprule" in text
-    assert r"train\_ratio 1 $\rightarrow$ 4 & $-0.003$ & [$-0.021$, $0.015$] & undecided" in text
+    assert r"train\_ratio 1 $\rightarrow$ 4 & $-0.003$ & [$-0.021$, $0.015$] & 3 &" in text
 
 
 def test_latex_escapes_every_special_character(study: Study) -> None:
@@ -69,4 +72,4 @@ def test_latex_braces_and_columns_agree(study: Study) -> None:
     assert bare.count("{") == bare.count("}")
     rows = [line for line in bare.splitlines() if line.rstrip().endswith(r"\\") and "&" in line]
     assert len(rows) == 4
-    assert {row.count("&") for row in rows} == {3}
+    assert {row.count("&") for row in rows} == {5}

@@ -16,6 +16,7 @@ from ablate.analysis.values import Analysis, Control
 from ablate.report import digits, print_replay, print_report
 from tests.report.conftest import Study
 from tests.report.made_up import contrast
+from tests.report.test_tables import renamed
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -149,3 +150,13 @@ def test_replay_shows_each_look_of_each_level(study: Study) -> None:
         ("64", "512", "0.5567"),
         ("128", "1024", "0.5193"),
     ]
+
+
+def test_a_long_name_is_broken_after_its_joints_and_not_inside_its_words(study: Study) -> None:
+    long = "batch_size=64+train_ratio=4+learning_rate=0.0001"
+    text = printed(renamed(study.analysis, "batch_size=64", long), study)
+    assert max(len(line.rstrip()) for line in text.splitlines() if not line.startswith("page")) <= 80
+    means = text[text.index("mean of seeds") :].split("\n\n")[0]
+    first = [line.split("  ")[0].strip() for line in means.splitlines()]
+    start = first.index("batch_size=64+")
+    assert first[start : start + 4] == ["batch_size=64+", "train_ratio=4+", "learning_rate=", "0.0001"]

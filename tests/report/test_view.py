@@ -13,8 +13,9 @@ from ablate.analysis.study import analyse
 from ablate.analysis.values import Control
 from ablate.report import print_report
 from ablate.report.html import page
+from ablate.report.paper import latex
 from ablate.report.payload import style
-from ablate.report.tables import latex, markdown
+from ablate.report.tables import markdown
 from ablate.report.view import looked_differently, make_view
 from tests.report.conftest import Study
 from tests.report.made_up import contrast

@@ -1,0 +1,131 @@
+"""What may stand where the cursor is. Reads names of files and of config keys; imports no Hydra and no torch, to be quick."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
+
+Verb = Callable[[list[str]], int]
+
+OF_A_STUDY = ("report", "table", "figures", "methods", "replay", "power", "status", "stop", "retry", "bundle", "sync")
+OF_RUNS = ("compare", "diff", "bisect", "verify")
+OF_A_CONFIG = ("plan", "bisect", "mediate")
+"""Verbs by what they take: a study's folder; a run's folder or an archive; overrides of the config."""
+
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip", ".yaml")
+_NOT_RUNS = ("figures", "checkpoint", "wandb", "lent")
+_REPLAY = ("observe.eval_every=", "observe.log_every=")
+
+
+def candidates(line: str, verbs: Mapping[str, Verb]) -> list[str]:
+    """Every word that may follow, whole, for the last word of a command line; `key=` and `folder/` go on."""
+    words, current = _split(line)
+    return sorted({word for word in _words(words, current, verbs) if word.startswith(current)})
+
+
+def _split(line: str) -> tuple[list[str], str]:
+    """The words before the cursor less the program, and the one that is being typed."""
+    last = "" if line[-1:].isspace() else (line.split() or [""])[-1]
+    before = line[: len(line) - len(last)]
+    try:
+        words = shlex.split(before)
+    except ValueError:
+        words = before.split()
+    return words[1:], last
+
+
+def _words(words: list[str], current: str, verbs: Mapping[str, Verb]) -> Iterator[str]:
+    verb = words[0] if words and words[0] in verbs else ""
+    if not words:
+        yield from (*verbs, "-m", "--help", "--version", "--hydra-help", "--cfg", "--config-dir")
+        yield from _overrides(current)
+    elif words[-1] == "--config-dir":
+        yield from _paths(current)
+    elif current.startswith("-"):
+        yield from (
+            _options(verbs[verb]) if verb else ("--config-dir", "--accept-code-change", "--cfg", "--help", "--multirun")
+        )
+    elif verb == "completion":
+        yield from ("bash", "zsh", "fish")
+    elif verb in OF_A_STUDY:
+        yield from _paths(current)
+        yield from _REPLAY if verb == "replay" else ()
+    elif verb in OF_RUNS:
+        yield from _paths(current, _ARCHIVES)
+    if verb in OF_A_CONFIG or (words and not verb):
+        yield from _overrides(current)
+
+
+def _options(verb: Verb) -> list[str]:
+    """From the verb's own help, so that no list can grow old."""
+    out = io.StringIO()
+    with redirect_stdout(out), redirect_stderr(out), suppress(SystemExit):
+        verb(["--help"])
+    text = out.getvalue().partition("examples:")[0]
+    return [*dict.fromkeys(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))]
+
+
+def _paths(current: str, also: tuple[str, ...] = ()) -> Iterator[str]:
+    """Folders that lie where one is typing, each with its slash; a run's folder is whole. Nothing typed yet: the studies."""
+    if not current:
+        found = sorted(str(plan.parent) for plan in Path("runs").glob("*/plan.json"))
+        if found and not also:
+            yield from found
+            return
+    shown, _, _ = current.rpartition("/")
+    folder = Path(shown or ("/" if current.startswith("/") else "."))
+    head = f"{shown}/" if "/" in current else ""
+    with suppress(OSError, ValueError):  # what may not be read is not offered
+        yield from _inside(folder, head, also)
+
+
+def _inside(folder: Path, head: str, also: tuple[str, ...]) -> Iterator[str]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in _NOT_RUNS:
+            continue
+        if path.is_dir():
+            whole = (path / "manifest.json").exists() or (not also and (path / "plan.json").exists())
+            yield f"{head}{path.name}{'' if whole else '/'}"
+        elif also and path.name.endswith(also):
+            yield f"{head}{path.name}"
+
+
+def _overrides(current: str) -> Iterator[str]:
+    """`axis=`, `data=`, `data.batch_size=`; behind the sign the names of a group, the last of several."""
+    groups = _groups()
+    key, equals, typed = current.partition("=")
+    if equals:
+        before, comma, _ = typed.rpartition(",")
+        taken = before.split(",") if comma else []
+        yield from (f"{key}={before}{comma}{name}" for name in groups.get(key.lstrip("+"), ()) if name not in taken)
+        return
+    yield from (f"{group}=" for group in groups)
+    yield from (f"{key}=" for key in _keys())
+
+
+def _groups() -> dict[str, list[str]]:
+    """{config group: its files' names}."""
+    for conf in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf"):
+        if (conf / "config.yaml").exists():
+            return {
+                group.name: sorted(file.stem for file in group.glob("*.yaml"))
+                for group in sorted(conf.iterdir())
+                if group.is_dir()
+            }
+    return {}
+
+
+def _keys() -> Iterable[str]:
+    from ablate.config import Config
+
+    for group in dataclasses.fields(Config):
+        inner = getattr(Config(), group.name)
+        if dataclasses.is_dataclass(inner):
+            yield from (f"{group.name}.{leaf.name}" for leaf in dataclasses.fields(inner))
+        else:
+            yield group.name
