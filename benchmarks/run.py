@@ -34,6 +34,7 @@ ON_CPU = (
     "plan",
     "slots",
     "overhead",
+    "axes",
 )
 ON_GPU = (
     "loop --length 256 --steps 300 --warmup 30 --rounds 5",
@@ -47,8 +48,9 @@ ON_GPU = (
     "trace",
     "slots",
     "overhead",
+    "axes",
 )
-QUICK = ("loop", "recording", "looks", "trace", "plan", "slots", "overhead")
+QUICK = ("loop", "recording", "looks", "trace", "plan", "slots", "overhead", "axes")
 
 
 def main(argv: list[str] | None = None) -> int:
