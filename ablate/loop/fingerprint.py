@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ablate.loop.environment import environment as environment
 from ablate.loop.attention import attention_item
+from ablate.loop.environment import environment as environment
 from ablate.loop.hooks import foreign_hooks
 from ablate.loop.parallel import full
 from ablate.loop.precision import Precision

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ablate.report.adequacy import print_adequacy as print_adequacy
+    from ablate.report.attribution import print_shares_json as print_shares_json
     from ablate.report.axes import print_axes as print_axes
     from ablate.report.axes import print_axis as print_axis
-    from ablate.report.attribution import print_shares_json as print_shares_json
     from ablate.report.budgets import print_json as print_json
     from ablate.report.build import build_report as build_report
     from ablate.report.listing import print_plan as print_plan

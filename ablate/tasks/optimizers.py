@@ -44,7 +44,9 @@ _MAKERS: dict[str, Callable[[Groups, OptimConfig], torch.optim.Optimizer]] = {
 def _muon(config: OptimConfig, trainable: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
     """Embeddings, head and vectors are no maps between hidden layers: they stay with AdamW."""
     if not hasattr(torch.optim, "Muon"):
-        raise ConfigError(f"optim.name=muon needs torch 2.9 or later, and this is {torch.__version__}", "optim.name=adamw")
+        raise ConfigError(
+            f"optim.name=muon needs torch 2.9 or later, and this is {torch.__version__}", "optim.name=adamw"
+        )
     hidden = [p for name, p in trainable.items() if p.dim() == 2 and by_depth(name).rpartition(".")[2].isdigit()]
     if not hidden:
         raise ConfigError(
@@ -61,9 +63,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
     """
 
     def __init__(self, hidden: list[nn.Parameter], rest: Groups, config: OptimConfig) -> None:
-        muon = torch.optim.Muon(
-            hidden, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
+        muon = torch.optim.Muon(hidden, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
         self._parts: tuple[torch.optim.Optimizer, ...] = (muon, _adamw(rest, config))
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         self._join()

@@ -99,5 +99,6 @@ def _check_reads_first(top: Any, base: Any, pooling: str) -> None:
 
 def _unknown(model: nn.Module, pooling: str, why: str) -> ModelError:
     return ModelError(
-        f"model.pooling={pooling}: what {type(model).__name__} reads of a text cannot be replaced: {why}", "model.pooling=null"
+        f"model.pooling={pooling}: what {type(model).__name__} reads of a text cannot be replaced: {why}",
+        "model.pooling=null",
     )

@@ -18,6 +18,7 @@ FILES = sorted(conf_dir().rglob("*.yaml"))
 OPTIONS = [file.relative_to(conf_dir()) for file in FILES if file.parent != conf_dir() and file.parent.name != "axis"]
 AXES = sorted(file.stem for file in (conf_dir() / "axis").glob("*.yaml"))
 
+
 @dataclass(frozen=True)
 class Sizes:
     num_train: int = 1000
@@ -73,6 +74,12 @@ def test_an_axis_file_answers_a_question_and_says_what_it_holds(composer: Compos
     assert {"init", "eval_set", "splits", "order"} <= {word.partition(".")[0] for word in (*axis.accepts, *axis.holds)}
     assert axis.expect
     assert axis.source
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_an_axis_file_opens_with_its_own_command(composer: Composer, name: str):
+    first = (conf_dir() / "axis" / f"{name}.yaml").read_text().splitlines()[0]
+    assert first.startswith(f"# {composer.axis(name).command}")
 
 
 @pytest.mark.parametrize("study", ["reference", "reference_imdb"])
