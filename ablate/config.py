@@ -66,8 +66,8 @@ class ModelConfig:
     """Changes to modules, each `<action>:<path or glob>`: `remove:` (its input goes through), `zero:` (it gives zeros),
     `freeze:` or `reinit:` (drawn anew from the `init` stream), as in `zero:layers.0-2`."""
     pooling: str | None = None
-    """What a classifier's head is given of each text: `cls` (its first token), `mean` or `max` (over its real tokens). None leaves
-    it to the architecture, which in BERT's kind is `cls`. No weight is added or lost."""
+    """What a classifier's head is given of each text: `cls` (its first token), `mean` or `max` (over its real tokens). None
+    leaves it to the architecture, which in BERT's kind is `cls`. No weight is added or lost."""
 
     def __post_init__(self) -> None:
         _one_of("model.init", self.init, ("pretrained", "random"))
@@ -194,8 +194,8 @@ class DataConfig:
 @dataclass(kw_only=True, slots=True)
 class OptimConfig:
     name: str = "adamw"
-    """`adamw`; `sgd` with momentum `beta1`; `rmsprop`; `adagrad`; or `muon` for the matrices of the layers, and AdamW at the same
-    rate for all else. An optimizer has a rate of its own: a change of it is one change together with `lr`."""
+    """`adamw`; `sgd` with momentum `beta1`; `rmsprop`; `adagrad`; or `muon` for the matrices of the layers, and AdamW at the
+    same rate for all else. An optimizer has a rate of its own: a change of it is one change together with `lr`."""
     lr: float = 5e-5
     """Peak learning rate."""
     weight_decay: float = 0.01
@@ -208,8 +208,9 @@ class OptimConfig:
     eps: float = 1e-8
     """Added to the denominator of the update of AdamW, `rmsprop` and `adagrad`."""
     schedule: str = "linear"
-    """`linear` (to 0 at the end of the budget), `cosine` (likewise), `constant`, `cosine_to_tenth` (of the peak), `wsd` (constant,
-    and linear to 0 over the last fifth) or `step` (a tenth from half of the budget on, a hundredth from three quarters on)."""
+    """`linear` (to 0 at the end of the budget), `cosine` (likewise), `constant`, `cosine_to_tenth` (of the peak), `wsd`
+    (constant, and linear to 0 over the last fifth) or `step` (a tenth from half of the budget on, a hundredth from three
+    quarters on)."""
     warmup: float = 0.0
     """Fraction of the budget over which the rate rises linearly from 0."""
 
@@ -525,7 +526,7 @@ class Config:
             )
         if self.model.pooling is not None:
             raise ConfigError(
-                f"model.pooling={self.model.pooling} with task.name=causal_lm: every token is read, and none stands for the text",
+                f"model.pooling={self.model.pooling} with task.name=causal_lm: every token is read, none stands for the text",
                 "model.pooling=null",
             )
 

@@ -1,7 +1,7 @@
 """Writes a page for every standard ablation, and their index: `python docs/make_axes.py`.
 
-All of it comes from the files of `conf/axis/`: what an axis moves, holds and accepts is read by the study, and its `about`, which
-is written by hand, by people alone. `ablate axes NAME` shows the same text. A test runs this and compares.
+All of it comes from the files of `conf/axis/`: what an axis moves, holds and accepts is read by the study, and its `about`,
+which is written by hand, by people alone. `ablate axes NAME` shows the same text. A test runs this and compares.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ AXES = Path(__file__).parent / "axes"
 _INDEX = """\
 # Standard ablations
 
-Each is one file of `conf/axis/`, and the file is the whole ablation: the question, the one thing that it moves, its levels, what may
-come with the change and what must not. `ablate axes` lists them, `ablate axes NAME` shows one, and `make ablate-NAME` runs it from a
-checkout. `make ablate-all` runs every one at debug size and checks what the controls say
+Each is one file of `conf/axis/`, and the file is the whole ablation: the question, the one thing that it moves, its levels,
+what may come with the change and what must not. `ablate axes` lists them, `ablate axes NAME` shows one, and
+`make ablate-NAME` runs it from a checkout. `make ablate-all` runs every one at debug size and checks what the controls say
 ([measured](../benchmarks/2-cpu-cores/axes.md)).
 
-What is *held* is proven, on paper before the first run and from the record afterwards; a variant in which it differs gets no verdict.
+What is *held* is proven, on paper before the first run and from the record afterwards; a variant in which it differs gets no
+verdict.
 What *comes along* is expected to differ, and the table shows by how much.
 
 An axis of your own is a file of the same form in `axis/` of a folder that `--config-dir` names.

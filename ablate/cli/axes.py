@@ -10,8 +10,8 @@ from ablate.cli.parse import console, parser_of
 def run(typed: list[str]) -> int:
     parser = parser_of(
         "axes",
-        "List the standard ablations by kind, a line each; with a name, show one whole: what it moves and holds, what comes along, "
-        "what to expect, and the command.",
+        "List the standard ablations by kind, a line each; with a name, show one whole: what it moves and holds, what comes "
+        "along, what to expect, and the command.",
         "ablate axes",
         "ablate axes accumulation",
         "ablate axes --config-dir my",

@@ -192,7 +192,7 @@ def at_equal_steps(axis: Axis) -> Axis:
 
 def at_equal_epochs(axis: Axis) -> Axis:
     """The axis under a budget in epochs. One that changes how many examples are trained on is declared for a budget in samples,
-    under which all arms take as many updates; under one in epochs they take as many passes, and the updates change with them."""
+    under which all arms take as many updates; under one in epochs they take as many passes, and the updates change."""
     if not set(axis.moves) & set(_OF_A_PASS):
         return axis
     changing = (*_STEPS, *(word for word in _SAMPLES if word != "epochs"))

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 @contextmanager
 def attention_kernels(name: str) -> Iterator[None]:
-    """`auto` leaves the choice to torch; inside `math`, attention is matrix products and a softmax, whatever would be faster."""
+    """`auto` leaves the choice to torch; inside `math`, attention is matrix products and a softmax, whatever is faster."""
     if name == "auto":
         yield
         return

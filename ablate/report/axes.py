@@ -1,4 +1,4 @@
-"""The standard ablations: `ablate axes` lists them by kind, `ablate axes NAME` shows one whole, as its page in the docs does."""
+"""The standard ablations: `ablate axes` lists them by kind, `ablate axes NAME` shows one whole, as its page in the docs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a classifier's head is given of each text: its first token, or the mean or the maximum over its tokens.
 
-The head reads the first place of the last layer's output, as in BERT, RoBERTa, DistilBERT or ELECTRA. The mean or the maximum is
-put there before the head looks: it is the same head, with the same weights, and only what it reads is another thing.
+The head reads the first place of the last layer's output, as in BERT, RoBERTa, DistilBERT or ELECTRA. The mean or the maximum
+is put there before the head looks: it is the same head, with the same weights, and only what it reads is another thing.
 """
 
 from __future__ import annotations
