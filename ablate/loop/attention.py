@@ -21,5 +21,6 @@ def attention_kernels(name: str) -> Iterator[None]:
 
 def attention_item() -> dict[str, str]:
     """What is allowed now, for the fingerprint; nothing where torch may choose."""
-    fused = torch.backends.cuda.flash_sdp_enabled() or torch.backends.cuda.mem_efficient_sdp_enabled()
+    kernels = torch.backends.cuda  # on a CPU too
+    fused = kernels.flash_sdp_enabled() or kernels.mem_efficient_sdp_enabled()  # type: ignore[no-untyped-call]
     return {} if fused else {"attention": "math"}
