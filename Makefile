@@ -20,7 +20,7 @@ test test-slow test-all: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help study reference axes test test-slow test-all engines benchmarks gpu lint format clean
+.PHONY: help study reference axes ablate-all test test-slow test-all engines benchmarks gpu lint format clean
 
 help: ## this list
 	@echo 'make <target> [ARGS="overrides for ablate"]'
@@ -32,8 +32,13 @@ study: $(RUN) ## install what is needed, run the reference study, end with its t
 
 reference: study ## the same as make study
 
+# What belongs beside an axis stands in its file, one override a line; what ARGS says comes later and wins.
 ablate-%: $(RUN) ## one standard ablation: make ablate-batch_size ARGS="study.seeds=3"
-	$(BIN)/ablate -m axis=$* $(ARGS)
+	@beside=$$($(BIN)/ablate axes $* --beside) || exit; IFS=$$(printf '\n_'); IFS=$${IFS%_}; set -f; set -- $$beside; \
+		unset IFS; set -x; $(BIN)/ablate -m axis=$* "$$@" $(ARGS)
+
+ablate-all: $(DEV) ## every standard ablation at debug size: are all its controls proven?
+	$(BIN)/python -m benchmarks.run --only axes
 
 axes: $(RUN) ## the standard ablations, one line each
 	@$(BIN)/ablate axes

@@ -37,6 +37,11 @@ TRACKERS = ("wandb", "tensorboard", "mlflow")
 ACTIONS = ("remove", "zero", "freeze", "reinit")
 """What `model.components` can do to a module."""
 
+OPTIMIZERS = ("adamw", "sgd", "rmsprop", "adagrad", "muon")
+POOLINGS = ("cls", "mean", "max")
+ATTENTIONS = ("auto", "math")
+SCHEDULES = ("linear", "cosine", "constant", "cosine_to_tenth", "wsd", "step")
+
 
 @dataclass(kw_only=True, slots=True)
 class ModelConfig:
@@ -62,6 +67,9 @@ class ModelConfig:
     components: list[str] = field(default_factory=list)
     """Changes to modules, each `<action>:<path or glob>`: `remove:` (its input goes through), `zero:` (it gives zeros),
     `freeze:` or `reinit:` (drawn anew from the `init` stream), as in `zero:layers.0-2`."""
+    pooling: str | None = None
+    """What a classifier's head is given of each text: `cls` (its first token), `mean` or `max` (over its real tokens). None
+    leaves it to the architecture, which in BERT's kind is `cls`. No weight is added or lost."""
 
     def __post_init__(self) -> None:
         _one_of("model.init", self.init, ("pretrained", "random"))
@@ -81,6 +89,8 @@ class ModelConfig:
                 f"model.drop_layers={self.drop_layers}: {below} is no layer; they are counted from 0, at the embeddings",
                 f"model.components=[remove:layers.{below}] counts from the top",
             )
+        if self.pooling is not None:
+            _one_of("model.pooling", self.pooling, POOLINGS)
         for typed in self.components:
             _component(typed)
         anew = [typed for typed in self.components if typed.startswith("reinit:")]
@@ -131,6 +141,12 @@ class DataConfig:
     eval_ratio: float | None = None
     """Evaluate on the part that is held out at this ratio; None means `train_ratio`. A study whose arms differ in
     `train_ratio` sets it to the largest, so that all arms are compared on examples which all of them hold out."""
+    train_share: float = 1.0
+    """Share of the training part that is trained on. A smaller share lies inside every larger one, also at another
+    `train_ratio`; under `causal_lm` it is a share of the documents."""
+    label_noise: float = 0.0
+    """Share of the training labels that are replaced by another class, drawn by the `labels` stream, label by label: those of a
+    smaller share are among those of a larger one. Labels that are evaluated are never touched."""
     batch_size: int = 8
     """Samples per forward pass; the samples per optimizer step are `batch_size * loop.accumulate`."""
     max_length: int = 128
@@ -163,6 +179,8 @@ class DataConfig:
                 "leave one at least; data.columns=[...] names further ones",
             )
         _within("data.train_ratio", self.train_ratio, low=0, low_open=True)
+        _within("data.train_share", self.train_share, low=0, high=1, low_open=True)
+        _within("data.label_noise", self.label_noise, low=0, high=1)
         _within("data.batch_size", self.batch_size, low=1)
         _within("data.max_length", self.max_length, low=4)
         if self.num_examples is not None:
@@ -178,25 +196,29 @@ class DataConfig:
 @dataclass(kw_only=True, slots=True)
 class OptimConfig:
     name: str = "adamw"
-    """`adamw`, or `sgd` with momentum `beta1`."""
+    """`adamw`; `sgd` with momentum `beta1`; `rmsprop`; `adagrad`; or `muon` for the matrices of the layers, and AdamW at the
+    same rate for all else. An optimizer has a rate of its own: a change of it is one change together with `lr`."""
     lr: float = 5e-5
     """Peak learning rate."""
     weight_decay: float = 0.01
-    """Decoupled; biases and normalisation weights are exempt."""
+    """Biases and normalisation weights are exempt. Decoupled under `adamw` and `muon`; `sgd`, `rmsprop` and `adagrad` add it to
+    the gradient, which is another thing."""
     beta1: float = 0.9
-    """Decay of the running mean of the gradient."""
+    """Decay of the running mean of the gradient: of AdamW, and the momentum of `sgd`; `muon` has 0.95 for the matrices."""
     beta2: float = 0.999
-    """Decay of the running mean of its square; AdamW only."""
+    """Decay of the running mean of its square; of AdamW and `rmsprop`."""
     eps: float = 1e-8
-    """Added to the denominator of AdamW's update."""
+    """Added to the denominator of the update of AdamW, `rmsprop` and `adagrad`."""
     schedule: str = "linear"
-    """`linear` (to 0 at the end of the budget), `cosine` (likewise) or `constant`."""
+    """`linear` (to 0 at the end of the budget), `cosine` (likewise), `constant`, `cosine_to_tenth` (of the peak), `wsd`
+    (constant, and linear to 0 over the last fifth) or `step` (a tenth from half of the budget on, a hundredth from three
+    quarters on)."""
     warmup: float = 0.0
     """Fraction of the budget over which the rate rises linearly from 0."""
 
     def __post_init__(self) -> None:
-        _one_of("optim.name", self.name, ("adamw", "sgd"))
-        _one_of("optim.schedule", self.schedule, ("linear", "cosine", "constant"))
+        _one_of("optim.name", self.name, OPTIMIZERS)
+        _one_of("optim.schedule", self.schedule, SCHEDULES)
         _within("optim.lr", self.lr, low=0, low_open=True)
         _within("optim.weight_decay", self.weight_decay, low=0)
         _within("optim.beta1", self.beta1, low=0, high=1, high_open=True)
@@ -228,6 +250,9 @@ class LoopConfig:
     result but for rounding and the dropout masks drawn, in less time."""
     compile: bool = False
     """`torch.compile` the model: other kernels, so other rounding; padding is then kept, because shapes must be regular."""
+    attention: str = "auto"
+    """`auto`: torch chooses among its kernels, a flash kernel where one fits. `math`: written out as matrix products and a
+    softmax, which transformers calls eager."""
     num_workers: int = 0
     """Processes that make the batches; 0 makes them in the run's own. The batches are the same."""
     checkpoint_every: str | None = "5 minutes"
@@ -245,6 +270,7 @@ class LoopConfig:
         _one_of("loop.precision", self.precision, ("auto", "fp32", "tf32", "bf16", "fp16"))
         _within("loop.accumulate", self.accumulate, low=1)
         _within("loop.max_skipped", self.max_skipped, low=1)
+        _one_of("loop.attention", self.attention, ATTENTIONS)
         if self.clip_norm is not None:
             _within("loop.clip_norm", self.clip_norm, low=0, low_open=True)
         if self.grad_noise_of is not None:
@@ -309,6 +335,8 @@ class StreamsConfig:
     """Dropout masks."""
     noise: int = 0
     """Which samples of a step update, under `loop.grad_noise_of`."""
+    labels: int = 0
+    """Which training labels are wrong, under `data.label_noise`."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -516,6 +544,21 @@ class Config:
             )
 
         self._check_noise()
+        self._check_task()
+
+    def _check_task(self) -> None:
+        if self.task.name != "causal_lm":
+            return
+        if self.data.label_noise:
+            raise ConfigError(
+                f"data.label_noise={self.data.label_noise:g} with task.name=causal_lm, which reads no label",
+                "data.label_noise=0",
+            )
+        if self.model.pooling is not None:
+            raise ConfigError(
+                f"model.pooling={self.model.pooling} with task.name=causal_lm: every token is read, none stands for the text",
+                "model.pooling=null",
+            )
 
     def _check_noise(self) -> None:
         of = self.loop.grad_noise_of

@@ -36,6 +36,7 @@ ON_CPU = (
     "slots",
     "overhead",
     "trackers",
+    "axes",
 )
 ON_GPU = (
     "loop --length 256 --steps 300 --warmup 30 --rounds 5",
@@ -49,8 +50,9 @@ ON_GPU = (
     "trace",
     "slots",
     "overhead",
+    "axes",
 )
-QUICK = ("loop", "recording", "looks", "trace", "plan", "page", "slots", "overhead", "trackers")
+QUICK = ("loop", "recording", "looks", "trace", "plan", "page", "slots", "overhead", "trackers", "axes")
 
 
 def main(argv: list[str] | None = None) -> int:

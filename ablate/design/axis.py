@@ -12,7 +12,11 @@ from ablate.errors import AxisError
 
 Kind = Literal["training", "observation", "data", "model", "systems", "placebo", "repeat"]
 
-RULES: dict[str, Callable[[float], float]] = {"linear": lambda ratio: ratio, "sqrt": math.sqrt}
+RULES: dict[str, Callable[[float], float]] = {
+    "linear": lambda ratio: ratio,
+    "sqrt": math.sqrt,
+    "inverse": lambda ratio: 1 / ratio,
+}
 """How a key follows the leading one: factor on its baseline value, from the ratio of the level to the baseline's."""
 
 
@@ -29,6 +33,8 @@ class Axis:
         the batch size.
     seeds: only so many of the study's seeds, the first ones; None takes all.
     expect: what one should see; shown beside the result, never used by it.
+    beside: overrides of the baseline that are typed beside the axis, because it says nothing, or something else, without them.
+    about: what else a reader has to know, in paragraphs; it is read by people alone.
     """
 
     name: str
@@ -42,6 +48,15 @@ class Axis:
     seeds: int | None = None
     expect: str = ""
     source: str = ""
+    beside: tuple[str, ...] = ()
+    about: str = ""
+
+    @property
+    def command(self) -> str:
+        """What one types for a study of it."""
+        seeds = () if self.kind in ("observation", "repeat") else ("study.seeds=5",)
+        beside = (f"'{text}'" if "[" in text else text for text in self.beside)
+        return " ".join(["ablate -m", f"axis={self.name}", *beside, *seeds])
 
     def changes(self, level: Any, baseline: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The config leaves that this level sets. baseline: its config, for keys that follow the first one."""
@@ -94,10 +109,16 @@ class Axis:
         return value
 
     def label(self, level: Any) -> str:
-        """The arm's name: `batch_size=64`, `placebo`."""
-        if isinstance(level, Mapping):
-            return self.name if len(self.levels) == 1 else f"{self.name}={self.levels.index(level) + 1}"
-        return f"{self.name}={show(level)}"
+        """The arm's name: `batch_size=64`, `placebo`; of levels that set several keys, by the first key where that tells them
+        apart: `optimizer=sgd`."""
+        if not isinstance(level, Mapping):
+            return f"{self.name}={show(level)}"
+        if len(self.levels) == 1:
+            return self.name
+        leading = [show(one.get(self.moves[0])) for one in self.levels if isinstance(one, Mapping)]
+        place = self.levels.index(level)
+        told = len(set(leading)) == len(self.levels)
+        return f"{self.name}={leading[place] if told else place + 1}"
 
 
 def show(value: Any) -> str:

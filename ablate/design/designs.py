@@ -37,10 +37,13 @@ the first one is named."""
 _STARTS = ("loss_at_start", "first_step")
 _COMES_WITH: dict[str, tuple[str, ...]] = {
     "model.dropout": ("dropout", "first_step"),
+    "model.pooling": ("components", *_STARTS),
     "model.": ("components", "parameters", "init", "dropout", "optimizer", *_STARTS),
     "data.batch_size": ("first_step",),
     "data.max_length": _STARTS,
     "data.train_ratio": ("splits", "order", "first_step"),
+    "data.train_share": ("splits", "order", "first_step"),
+    "data.label_noise": ("data", "first_step"),
     "data.": ("data", "splits", "order", "eval_set", *_STARTS),
     "optim.": ("optimizer", "schedule"),
     "loop.clip_norm": ("clip_norm",),
@@ -49,11 +52,13 @@ _COMES_WITH: dict[str, tuple[str, ...]] = {
     "loop.precision": ("precision", *_STARTS),
     "loop.unpad": _STARTS,
     "loop.compile": ("precision", *_STARTS),
+    "loop.attention": ("precision", *_STARTS),
     "loop.device": ("precision", "environment", *_STARTS),
     "observe.eval_examples": ("eval_set", "loss_at_start"),
     "observe.eval_batch_size": ("loss_at_start",),
     "streams.init": ("init", *_STARTS),
     "streams.order": ("order", "first_step"),
+    "streams.labels": ("data", "first_step"),
     "streams.": ("first_step",),
     "task.": ("data", "splits", "order", "eval_set", "parameters", "init", "dropout", "optimizer", *_STARTS),
 }
@@ -72,7 +77,8 @@ def axis_from(values: Mapping[str, Any], *, file: str) -> Axis:
             f"{file} lacks {', '.join(missing)}", f"see conf/axis/batch_size.yaml, and write `{missing[0]}: ...`"
         )
     lists = {
-        key: tuple(_listed(values.get(key, ()), f"{file}: {key}")) for key in ("moves", "levels", "accepts", "holds")
+        key: tuple(_listed(values.get(key, ()), f"{file}: {key}"))
+        for key in ("moves", "levels", "accepts", "holds", "beside")
     }
     axis = Axis(**{**values, **lists})
     if axis.kind not in get_args(Kind):
@@ -167,6 +173,7 @@ def ad_hoc_axis(key: str, levels: Sequence[Any], known: Iterable[Axis]) -> Axis:
 
 
 _OF_A_STEP = ("data.batch_size", "loop.accumulate")
+_OF_A_PASS = ("data.train_ratio", "data.train_share")
 _STEPS = ("total_steps", "warmup_steps", "schedule_steps")
 _SAMPLES = ("samples_seen", "epochs", "evaluations", *SPENT)
 
@@ -180,6 +187,18 @@ def at_equal_steps(axis: Axis) -> Axis:
     accepts += [word for word in _SAMPLES if word not in accepts]
     holds = [word for word in axis.holds if word not in _SAMPLES]
     holds += [word for word in _STEPS if word in axis.accepts]
+    return replace(axis, accepts=tuple(accepts), holds=tuple(holds))
+
+
+def at_equal_epochs(axis: Axis) -> Axis:
+    """The axis under a budget in epochs. One that changes how many examples are trained on is declared for a budget in samples,
+    under which all arms take as many updates; under one in epochs they take as many passes, and the updates change."""
+    if not set(axis.moves) & set(_OF_A_PASS):
+        return axis
+    changing = (*_STEPS, *(word for word in _SAMPLES if word != "epochs"))
+    accepts = [word for word in axis.accepts if word != "epochs"]
+    accepts += [word for word in changing if word not in accepts]
+    holds = [*(word for word in axis.holds if word not in changing), "epochs"]
     return replace(axis, accepts=tuple(accepts), holds=tuple(holds))
 
 

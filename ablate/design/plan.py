@@ -25,11 +25,24 @@ _NO_RESULT = {
 """Keys that change how a run is watched, saved or fed, and never what it computes."""
 
 
+_LATER: dict[str, dict[str, Any]] = {
+    "model": {"pooling": None},
+    "data": {"train_share": 1.0, "label_noise": 0.0},
+    "loop": {"attention": "auto"},
+    "streams": {"labels": 0},
+}
+"""Keys that came after runs had been recorded, and the value at which they do what was done before there were any: a request
+that leaves them there is the earlier one."""
+
+
 def what_counts(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config less what cannot change a run's result."""
     kept = {key: value for key, value in config.items() if key not in ("tracker", "study", "arm", "seed")}
     for group, keys in _NO_RESULT.items():
         kept[group] = {key: value for key, value in config[group].items() if key not in keys}
+    for group, later in _LATER.items():
+        if group in kept:
+            kept[group] = {k: v for k, v in kept[group].items() if k not in later or v != later[k]}
     return kept
 
 
@@ -100,7 +113,8 @@ def counted_of(plan: Mapping[str, Any]) -> dict[str, Any]:
         return value
     if value.get("bisect") is not None:  # not how the two configs were typed
         value["bisect"] = {key: item for key, item in value["bisect"].items() if key not in ("first", "second")}
-    return value | {"arms": [arm | {"config": what_counts(arm["config"])} for arm in value["arms"]]}
+    axes = [{key: item for key, item in axis.items() if key not in ("about", "beside")} for axis in value["axes"]]
+    return value | {"axes": axes, "arms": [arm | {"config": what_counts(arm["config"])} for arm in value["arms"]]}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

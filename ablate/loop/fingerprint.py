@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ablate.loop.attention import attention_item
 from ablate.loop.environment import environment as environment
 from ablate.loop.hooks import foreign_hooks
 from ablate.loop.parallel import full
@@ -119,7 +120,8 @@ def setting_items(
             "compiled": model._compiled_call_impl is not None,
             "matmul": _product_dtype(precision),
             "weights": ", ".join(sorted({_dtype(p.dtype) for p in model.parameters()})),
-        },
+        }
+        | attention_item(),
         "clip_norm": {"max": clip_norm},
         "hooks": foreign_hooks(model, optimizer),
         "environment": environment(precision.device),

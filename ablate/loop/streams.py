@@ -19,7 +19,7 @@ from torch import nn
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Streams:
-    """seed: of the run. init, order, augment, dropout, noise: added to it, stream by stream (an A/A arm moves some of them)."""
+    """seed: of the run. init, order, augment, dropout, noise, labels: added to it, stream by stream (an A/A arm moves some)."""
 
     seed: int = 0
     init: int = 0
@@ -27,6 +27,7 @@ class Streams:
     augment: int = 0
     dropout: int = 0
     noise: int = 0
+    labels: int = 0
 
     def seed_of(self, stream: str, *keys: int | str) -> int:
         """A 63-bit seed for one draw: of `stream`, at `keys` (a step, an epoch, a module's name)."""

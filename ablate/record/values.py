@@ -61,7 +61,8 @@ class Fingerprint:
     """What must be equal between arms, read from the live objects.
 
     `items` keys, the vocabulary of an axis's `accepts` and `holds`:
-    data         {"source": digest of the pool as it lies on disk, whatever part of it is used}
+    data         {"source": digest of the pool as it lies on disk, whatever part of it is used}; under `data.label_noise` also
+                 {"label_noise": its share, "wrong_labels": hash of the ids in the pool that it is wrong for}
     parameters   {"count": int, "trainable": int, "shapes": {name: "384x384"}}
     init         {module name: hash of its initial weights and buffers}
     hooks        {module, parameter or "optimizer": kinds of the hooks that somebody has hung on it}

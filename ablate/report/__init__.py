@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ablate.report.adequacy import print_adequacy as print_adequacy
     from ablate.report.attribution import print_shares_json as print_shares_json
+    from ablate.report.axes import print_axes as print_axes
+    from ablate.report.axes import print_axis as print_axis
     from ablate.report.budgets import print_json as print_json
     from ablate.report.build import build_report as build_report
-    from ablate.report.listing import print_axes as print_axes
     from ablate.report.listing import print_plan as print_plan
     from ablate.report.power import print_power as print_power
     from ablate.report.power import print_power_json as print_power_json
@@ -27,7 +28,8 @@ _HOMES = {
     "print_adequacy": "adequacy",
     "print_replay": "terminal",
     "print_plan": "listing",
-    "print_axes": "listing",
+    "print_axes": "axes",
+    "print_axis": "axes",
     "print_state": "state",
     "print_power": "power",
     "print_power_json": "power",
@@ -36,6 +38,7 @@ __all__ = [
     "build_report",
     "print_adequacy",
     "print_axes",
+    "print_axis",
     "print_json",
     "print_plan",
     "print_power",

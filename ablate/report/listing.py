@@ -1,10 +1,10 @@
-"""What would run, and what could: `ablate plan` and `ablate axes`."""
+"""What would run: `ablate plan`."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.console import Console
 from ablate.analysis.looks import declared, levels_of
 from ablate.analysis.precedent import Spread
 from ablate.analysis.variance_shares import seen_from
-from ablate.design.axis import Axis, show
+from ablate.design.axis import show
 from ablate.design.leaves import leaf_or_absent
 from ablate.design.plan import Arm, Plan
 from ablate.report import digits
@@ -43,23 +43,6 @@ def print_plan(plan: Plan, known: Forecast, spread: Spread | None, console: Cons
         labelled(console, label, text, width=10)
     for note in plan.notes:
         labelled(console, "note", note, width=10, style="dim")
-
-
-def print_axes(axes: Sequence[Axis], console: Console) -> None:
-    """The standard ablations, a line each: name, levels, question."""
-    table = columns()
-    table.show_header = True
-    table.add_column("axis", no_wrap=True, header_style="dim")
-    table.add_column("levels", overflow="fold", max_width=24, header_style="dim")
-    table.add_column("question", overflow="fold", header_style="dim")
-    for axis in axes:
-        levels = ", ".join(_level(axis, level) for level in axis.levels)
-        table.add_row(words(axis.name, console, "bold"), words(levels, console), words(axis.question, console))
-    console.print(table)
-
-
-def _level(axis: Axis, level: object) -> str:
-    return axis.label(level).removeprefix(f"{axis.name}=") if isinstance(level, Mapping) else show(level)
 
 
 def _arms(plan: Plan, known: Forecast, console: Console) -> None:

@@ -13,7 +13,7 @@ from ablate.design.axis import Axis, show
 from ablate.design.compose import OPEN, Composer, Request, override_text
 from ablate.design.crossed import check_alone, crossed
 from ablate.design.derive import Sizes, derive, shape_of
-from ablate.design.designs import REPLAYABLE, ad_hoc_axis, at_equal_steps, execution_order
+from ablate.design.designs import REPLAYABLE, ad_hoc_axis, at_equal_epochs, at_equal_steps, execution_order
 from ablate.design.leaves import leaves
 from ablate.design.plan import BASELINE, Arm, Plan, Run, config_digest, digest_by, request_digest
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
@@ -155,8 +155,9 @@ def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> tupl
             )
     both = [expanded(axis, base) for axis in named]
     found = [*(axis for axis, _ in both), *swept]
-    if make_config(base).budget.unit == "steps":
-        found = [at_equal_steps(axis) for axis in found]
+    turned = {"steps": at_equal_steps, "epochs": at_equal_epochs}.get(make_config(base).budget.unit)
+    if turned is not None:
+        found = [turned(axis) for axis in found]
     return found, [note for _, notes in both for note in notes]
 
 

@@ -91,12 +91,14 @@ def _train(
 ) -> Outcome:
     import torch
 
+    from ablate.loop.attention import attention_kernels
     from ablate.loop.fingerprint import environment
     from ablate.loop.grad_norm import GROUPINGS
     from ablate.loop.precision import pick_device
     from ablate.loop.saver import Checkpoints
     from ablate.loop.streams import Streams
     from ablate.loop.train import train
+    from ablate.tasks.optimizers import make_optimizer
     from ablate.tasks.task import build_task, evaluation_of, quicken
 
     device = pick_device(config.loop.device)
@@ -115,58 +117,45 @@ def _train(
     if sentence:
         print(f"prefix: {sentence}", flush=True)
     write_value(run, manifest)
-    return train(
-        task.model,
-        task.examples,
-        task.objective,
-        optimizer=_optimizer(config, task.model),
-        budget=config.loop.budget,
-        batch_size=config.data.batch_size,
-        accumulate=config.loop.accumulate,
-        schedule=config.optim.schedule,
-        warmup=config.optim.warmup,
-        clip_norm=config.loop.clip_norm,
-        grad_noise_of=config.loop.grad_noise_of,
-        sample_losses=task.sample_losses,
-        precision=config.loop.precision,
-        device=str(device),
-        evaluation=evaluation_of(task, config),
-        collate=task.collate,
-        num_tokens=task.num_tokens,
-        streams=streams,
-        ids=task.ids,
-        grouping=GROUPINGS[config.observe.norm_groups],
-        folder=run.path,
-        facts=task.facts,
-        num_workers=config.loop.num_workers,
-        update_ratio=config.observe.update_ratio,
-        noise_scale=config.observe.noise_scale,
-        checkpoints=Checkpoints(
-            every=config.loop.checkpoint_every,
-            keep=config.loop.keep_checkpoints,
-            keep_final=False,
-            lend=lending.leaves(),
-            prefix=prefix,
-        ),
-        flush_every=config.observe.flush_every,
-        max_skipped=config.loop.max_skipped,
-        assumed_peak=config.observe.assumed_peak_flops,
-        stop=stop,
-    ).outcome
-
-
-def _optimizer(config: Config, model: Any) -> Any:
-    """The optimizer, fused where it can be; biases and normalisation weights are not decayed."""
-    import torch
-
-    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    decayed = [p for name, p in trainable if p.dim() > 1]
-    plain = [p for name, p in trainable if p.dim() <= 1]
-    optim = config.optim
-    groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    if optim.name == "sgd":
-        return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.beta1, fused=True)
-    return torch.optim.AdamW(groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps, fused=True)
+    with attention_kernels(config.loop.attention):
+        return train(
+            task.model,
+            task.examples,
+            task.objective,
+            optimizer=make_optimizer(config.optim, task.model),
+            budget=config.loop.budget,
+            batch_size=config.data.batch_size,
+            accumulate=config.loop.accumulate,
+            schedule=config.optim.schedule,
+            warmup=config.optim.warmup,
+            clip_norm=config.loop.clip_norm,
+            grad_noise_of=config.loop.grad_noise_of,
+            sample_losses=task.sample_losses,
+            precision=config.loop.precision,
+            device=str(device),
+            evaluation=evaluation_of(task, config),
+            collate=task.collate,
+            num_tokens=task.num_tokens,
+            streams=streams,
+            ids=task.ids,
+            grouping=GROUPINGS[config.observe.norm_groups],
+            folder=run.path,
+            facts=task.facts,
+            num_workers=config.loop.num_workers,
+            update_ratio=config.observe.update_ratio,
+            noise_scale=config.observe.noise_scale,
+            checkpoints=Checkpoints(
+                every=config.loop.checkpoint_every,
+                keep=config.loop.keep_checkpoints,
+                keep_final=False,
+                lend=lending.leaves(),
+                prefix=prefix,
+            ),
+            flush_every=config.observe.flush_every,
+            max_skipped=config.loop.max_skipped,
+            assumed_peak=config.observe.assumed_peak_flops,
+            stop=stop,
+        ).outcome
 
 
 def _manifest(

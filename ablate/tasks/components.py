@@ -91,6 +91,8 @@ def components_of(model: nn.Module) -> dict[str, str]:
         words = [module.kind] if isinstance(module, StandIn) else []
         if hasattr(module, "_drawn_anew"):
             words.append("drawn anew")
+        if hasattr(module, "_pooling"):
+            words.append(f"given the {module._pooling} of the tokens")
         weights = list(module.parameters())
         if weights and not any(weight.requires_grad for weight in weights):
             words.append("frozen")

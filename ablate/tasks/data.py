@@ -93,7 +93,8 @@ def split(pool: Examples, config: DataConfig, *, eval_examples: int | None = Non
     """Cut the pool at `train_ratio`.
 
     The pool is put into one order that does not depend on the ratio, and the held-out part is the beginning of that order:
-    a smaller held-out part lies inside every larger one, and so do the evaluated examples.
+    a smaller held-out part lies inside every larger one, and so do the evaluated examples. A share of the training part is the
+    end of the order, so that it is the same examples at every ratio that has as many.
     """
     order = _ORDERS[config.split](pool, np.random.Generator(np.random.Philox(key=config.split_seed)))
     held_out = order[: _num_held_out(len(pool), config.train_ratio)]
@@ -105,6 +106,8 @@ def split(pool: Examples, config: DataConfig, *, eval_examples: int | None = Non
             f"{len(held_out)} held out: both need at least one",
             "data.train_ratio=1 splits them in half",
         )
+    if config.train_share < 1:
+        train = train[-max(1, round(config.train_share * len(train))) :]
     if eval_examples is not None and eval_examples > len(evaluated):
         raise DataError(
             f"observe.eval_examples={eval_examples} asks for more than the {len(evaluated)} examples that are held out",

@@ -189,7 +189,8 @@ def pick_kernel(device: str, dtype: torch.dtype, capability: tuple[int, int], he
 
 
 def _kernel(query: torch.Tensor, dropout: float) -> str:
-    usable = query.device.type == "cuda" and _have_varlen()
+    allowed = torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
+    usable = query.device.type == "cuda" and allowed and _have_varlen()
     capability = torch.cuda.get_device_capability(query.device) if usable else (0, 0)
     return pick_kernel(query.device.type, query.dtype, capability, query.shape[-1], dropout)
 

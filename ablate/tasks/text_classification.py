@@ -16,7 +16,9 @@ from ablate.loop.fingerprint import ids_hash
 from ablate.loop.streams import Streams
 from ablate.tasks.components import components_of
 from ablate.tasks.data import Examples, load_examples, split
+from ablate.tasks.label_noise import with_wrong_labels
 from ablate.tasks.models import build
+from ablate.tasks.pooling import pool_tokens
 from ablate.tasks.revisions import hub_revisions
 from ablate.tasks.samples import Sample, Samples, pad_rows, with_spans
 from ablate.tasks.settings import check_fits, load_settings
@@ -35,19 +37,20 @@ def text_classification(config: Config, streams: Streams) -> Task:
     tokens = tokens_of(pool.text, tokenizer, max_length=config.data.max_length, root=config.study.root)
     check_fits(model.config, tokens, config)
     pad = tokenizer.pad_token_id or 0
+    labels = with_wrong_labels(pool.label, len(pool.classes), config.data.label_noise, streams)
     return Task(
         model=model,
-        examples=_samples(tokens, pool, splits.train),
+        examples=_samples(tokens, labels, splits.train),
         objective=objective,
         evaluation=make_evaluation(
-            config, _samples(tokens, pool, splits.evaluated), measure, ids=splits.evaluated.tolist()
+            config, _samples(tokens, pool.label, splits.evaluated), measure, ids=splits.evaluated.tolist()
         ),
         sample_losses=sample_losses,
         collate=lambda samples: pad_batch(samples, pad),
         num_tokens=count_tokens,
         ids=splits.train.tolist(),
         facts={
-            "data": {"source": pool.source, "texts": pool.texts},
+            "data": {"source": pool.source, "texts": pool.texts} | _noise(labels, pool, config),
             "components": components_of(model),
             "splits": {"train": ids_hash(splits.train), "held_out": ids_hash(splits.held_out)},
             "eval_set": {"ids": ids_hash(splits.evaluated), "count": len(splits.evaluated)},
@@ -102,8 +105,19 @@ def build_model(config: ModelConfig, num_classes: int, streams: Streams, tokeniz
     from transformers import AutoModelForSequenceClassification
 
     settings = load_settings(config, tokenizer, num_labels=num_classes)
-    return build(AutoModelForSequenceClassification, settings, config, streams)
+    model = build(AutoModelForSequenceClassification, settings, config, streams)
+    if config.pooling is not None:
+        pool_tokens(model, config.pooling)
+    return model
 
 
-def _samples(tokens: Tokens, pool: Examples, ids: NDArray[np.int64]) -> Samples:
-    return Samples(tokens, tokens.offsets[ids], tokens.lengths[ids], pool.label[ids])
+def _noise(labels: NDArray[np.int64], pool: Examples, config: Config) -> dict[str, Any]:
+    """What the fingerprint says of wrong labels: of the whole pool, so that arms that train on other parts of it agree."""
+    if labels is pool.label:
+        return {}
+    return {"wrong_labels": ids_hash(np.flatnonzero(labels != pool.label)), "label_noise": config.data.label_noise}
+
+
+def _samples(tokens: Tokens, label: NDArray[np.int64], ids: NDArray[np.int64]) -> Samples:
+    """label: class numbers of the pool."""
+    return Samples(tokens, tokens.offsets[ids], tokens.lengths[ids], label[ids])

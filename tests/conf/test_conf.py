@@ -17,11 +17,6 @@ from ablate.study.planner import make_plan
 FILES = sorted(conf_dir().rglob("*.yaml"))
 OPTIONS = [file.relative_to(conf_dir()) for file in FILES if file.parent != conf_dir() and file.parent.name != "axis"]
 AXES = sorted(file.stem for file in (conf_dir() / "axis").glob("*.yaml"))
-BASES = {
-    "eval_every_coarse": ["data=imdb", "loop.budget='1 epochs'", "observe.eval_every='160 samples'"],
-    "precision": ["loop.precision=fp32"],
-    "column": ["data.columns=[title]"],
-}
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ def test_the_files_choose_what_the_schema_defaults_to(composer: Composer):
 @pytest.mark.parametrize("name", AXES)
 def test_every_axis_is_proven_to_vary_one_thing(composer: Composer, name: str):
     """Planning isolates every arm; an axis that failed it would raise."""
-    plan = plan_of(composer, *BASES.get(name, []), axes=(name,))
+    plan = plan_of(composer, *composer.axis(name).beside, axes=(name,))
     axis = plan.axis(name)  # with what `each` stands for
     assert axis.name == name
     assert [arm.name for arm in plan.arms[1:]] == [axis.label(level) for level in axis.levels]
@@ -76,9 +71,15 @@ def test_every_axis_is_proven_to_vary_one_thing(composer: Composer, name: str):
 def test_an_axis_file_answers_a_question_and_says_what_it_holds(composer: Composer, name: str):
     axis = composer.axis(name)
     assert axis.question.endswith("?")
-    assert {"init", "eval_set", "splits", "order"} <= {*axis.accepts, *axis.holds}
+    assert {"init", "eval_set", "splits", "order"} <= {word.partition(".")[0] for word in (*axis.accepts, *axis.holds)}
     assert axis.expect
     assert axis.source
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_an_axis_file_opens_with_its_own_command(composer: Composer, name: str):
+    first = (conf_dir() / "axis" / f"{name}.yaml").read_text().splitlines()[0]
+    assert first.startswith(f"# {composer.axis(name).command}")
 
 
 @pytest.mark.parametrize("study", ["reference", "reference_imdb"])
@@ -126,8 +127,8 @@ def test_axes_are_values(composer: Composer):
 @pytest.mark.parametrize("name", AXES)
 def test_a_config_that_is_varied_is_the_one_that_is_composed(composer: Composer, name: str):
     """Arms are not composed anew, which takes long; the shortcut must not be seen."""
-    fixed = BASES.get(name, [])
     axis = composer.axis(name)
+    fixed = axis.beside
     for level in axis.levels:
         changes = axis.changes(level, composer.compose(fixed)) if "each" not in str(level) else {}
         texts = [override_text(key, value) for key, value in changes.items()]

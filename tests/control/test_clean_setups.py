@@ -18,7 +18,7 @@ from tests.loop.toy import sample_losses
 
 AXES = (
     "batch_size", "batch_size_sqrt_lr", "dropout", "warmup", "precision", "train_ratio", "eval_every", "log_every", "placebo",
-    "repeat", "drop_layer", "grad_noise",
+    "repeat", "drop_layer", "grad_noise", "label_noise", "train_size", "pooling",
 )  # fmt: skip
 SWEPT = {
     "loop__clip_norm": (0.1,), "optim__lr": (2e-3,), "optim__weight_decay": (0.1,), "model__freeze": (["embeddings"],),
@@ -48,7 +48,7 @@ NAMES = (
     "learning_rate",
     "weight_decay",
     "freeze",
-    "data.max_length",
+    "max_length",
     "loop.accumulate",
 )
 

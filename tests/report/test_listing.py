@@ -11,7 +11,7 @@ from rich.console import Console
 from ablate.analysis.blocked_power import detectable_effect
 from ablate.analysis.precedent import Spread
 from ablate.design.plan import Plan
-from ablate.report import print_axes, print_plan
+from ablate.report import print_plan
 from ablate.report.forecast import detectable, num_variants, training_steps
 from ablate.study.estimate import Cost
 from ablate.study.forecast import Forecast
@@ -136,10 +136,3 @@ def test_it_says_when_ablate_m_will_ask(study: Study) -> None:
     assert "asks" not in plan_text(study.plan, Forecast(costs=costs(study.plan), seconds=7.9 * 3600))
     text = plan_text(study.plan, Forecast(costs=costs(study.plan), seconds=9 * 3600))
     assert "`ablate -m` asks before it starts: longer than study.confirm_hours=8" in text
-
-
-def test_axes_are_listed_with_levels_and_question(study: Study) -> None:
-    file = io.StringIO()
-    print_axes(study.plan.axes, Console(file=file, width=80))
-    text = " ".join(file.getvalue().split())
-    assert "batch_size 64 Does a larger batch calm the gradient" in text

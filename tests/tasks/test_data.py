@@ -53,6 +53,23 @@ def test_a_smaller_held_out_part_lies_inside_the_larger_one(csv: Path, how: str)
     assert set(parts[1.0].train) < set(parts[3.0].train)
 
 
+@pytest.mark.parametrize("how", ["shuffled", "blocks"])
+def test_a_smaller_share_of_the_training_part_lies_inside_every_larger_one_and_holds_out_the_same(
+    csv: Path, how: str
+) -> None:
+    parts = {}
+    for ratio, share in ((1.0, 1.0), (1.0, 0.5), (1.0, 0.2), (1.0, 0.001), (3.0, 0.2)):
+        setting = config(csv, split=how, train_ratio=ratio, train_share=share)
+        pool = load_examples(setting)
+        parts[ratio, share] = split(pool, setting)
+    whole, half, fifth, least, other = (set(part.train.tolist()) for part in parts.values())
+    assert [len(part) for part in (whole, half, fifth, least)] == [20, 10, 4, 1]
+    assert least < fifth < half < whole
+    assert fifth < other < whole, "of 30 at 3:1 six are a fifth, and the same four are among them"
+    assert len({tuple(part.held_out) for (ratio, _), part in parts.items() if ratio == 1.0}) == 1
+    assert pool.label[sorted(half)].mean() == 0.5
+
+
 def test_arms_of_different_ratio_are_evaluated_on_the_same_examples(csv: Path) -> None:
     settings = [config(csv, train_ratio=ratio, eval_ratio=4.0) for ratio in (1.0, 4.0)]
     looked = [split(load_examples(s), s, eval_examples=5).evaluated.tolist() for s in settings]
