@@ -2,6 +2,7 @@
 
 python docs/make_gallery.py FOLDER                          every page, into FOLDER/<name>/report.html; `make docs` does it
 python docs/make_gallery.py --keep runs/reference [NAME]    take the record of a finished study into docs/gallery/NAME
+python docs/make_gallery.py --tables                        rewrite the tables in docs/gallery/*.md: what a terminal shows
 
 What is kept of a study is its frozen plan and of each run all that a report reads: config, manifest, fingerprint, outcome,
 trace and evaluations, every row and value of them. Checkpoints, logs and predictions are left out. Rows that were flushed in
@@ -11,14 +12,18 @@ many small blocks are joined into one, and JSON is written without indentation, 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import re
 import shutil
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
+from rich.console import Console
 
 from ablate.record.rundir import StudyDir, read_json
-from ablate.report.build import build_report
+from ablate.report import build_report, print_report
 
 GALLERY = Path(__file__).parent / "gallery"
 _VALUES = ("manifest", "fingerprint", "outcome")
@@ -39,6 +44,24 @@ def build(into: Path) -> list[Path]:
         build_report(copy)
         pages.append(copy / "report.html")
     return pages
+
+
+def tables(name: str) -> str:
+    """The contrasts of a study as `ablate report` prints them, from its first line to the controls."""
+    out = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / name
+        shutil.copytree(GALLERY / name, copy)
+        console = Console(file=out, width=80, color_system=None, force_terminal=False)
+        print_report(build_report(copy), copy, console)
+    shown, _, _ = out.getvalue().partition("\ncontrols ")
+    return "".join(f"{line.rstrip()}\n" for line in shown.rstrip().splitlines())
+
+
+def with_tables(text: str, name: str) -> str:
+    """A gallery page with its table made anew."""
+    made = f"<!-- table -->\n```text\n{tables(name)}```\n<!-- end of table -->"
+    return re.sub(r"<!-- table -->.*?<!-- end of table -->", lambda _: made, text, flags=re.DOTALL)
 
 
 def keep(study: Path, into: Path) -> None:
@@ -70,10 +93,16 @@ def _keep_table(source: Path, target: Path) -> None:
 def main() -> None:
     """Build the pages, or keep a study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("site/gallery"))
     parser.add_argument("name", nargs="?")
     parser.add_argument("--keep", action="store_true", help="take the study in this folder into the gallery")
+    parser.add_argument("--tables", action="store_true", help="rewrite the tables of the gallery's own pages")
     asked = parser.parse_args()
+    if asked.tables:
+        for study in studies():
+            page = study.with_suffix(".md")
+            page.write_text(with_tables(page.read_text(encoding="utf-8"), study.name), encoding="utf-8")
+        return
     if asked.keep:
         into = GALLERY / (asked.name or asked.folder.name)
         shutil.rmtree(into, ignore_errors=True)

@@ -24,8 +24,8 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 TUTORIAL = DOCS / "tutorial.md"
 _BLOCK = re.compile(
-    r'(?P<head>```bash\n(?P<typed>.*?)```\n\n<!-- output(?: from "(?P<first>.*?)")?(?: (?P<how>to|before) "(?P<last>.*?)")? -->\n)'
-    r"```text\n(?P<printed>.*?)```\n",
+    r'(?P<head>```bash\n(?P<typed>(?:(?!```).)*)```\n\n<!-- output(?: from "(?P<first>.*?)")?(?: (?P<how>to|before) "(?P<last>.*?)")? -->\n)'
+    r"```text\n(?P<printed>(?:(?!```).)*)```\n",
     re.DOTALL,
 )
 
@@ -68,13 +68,13 @@ def remade(text: str, folder: Path) -> str:
 def run(command: str, folder: Path) -> str:
     """What a command prints on standard output, in a terminal of 80 columns without colours."""
     print(f"$ {command}", file=sys.stderr, flush=True)
-    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, env=_environment())
+    done = subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, env=environment())
     if done.returncode:
         raise RuntimeError(f"{command!r} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
     return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """`ablate` is the one of this checkout, whatever is installed."""
     here = Path(_scripts.name)
     if not (here / "ablate").exists():

@@ -124,7 +124,8 @@ def test_links_between_the_pages_lead_somewhere(repo: Path) -> None:
     broken = []
     for source in [repo / "README.md", *(repo / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", source.read_text(encoding="utf-8")):
-            if not target.startswith("http") and not (source.parent / target).exists():
+            made = target.endswith("/report.html") and (source.parent / target).with_name("plan.json").exists()
+            if not target.startswith("http") and not made and not (source.parent / target).exists():
                 broken.append(f"{source.name}: {target}")
     assert broken == []
 
