@@ -26,7 +26,9 @@ def browser() -> str:
     for name in (os.environ.get("CHROMIUM", ""), *NAMES):
         if name and (path := shutil.which(name)):
             return path
-    raise SystemExit(f"no chromium: none of {', '.join(NAMES)} is there\n  fix: apt-get install chromium, or CHROMIUM=/path/to/it")
+    raise SystemExit(
+        f"no chromium: none of {', '.join(NAMES)} is there\n  fix: apt-get install chromium, or CHROMIUM=/path/to/it"
+    )
 
 
 def take(page: Path, picture: Path, *, width: int, height: int) -> None:

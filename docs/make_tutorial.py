@@ -24,7 +24,8 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 TUTORIAL = DOCS / "tutorial.md"
 _BLOCK = re.compile(
-    r'(?P<head>```bash\n(?P<typed>(?:(?!```).)*)```\n\n<!-- output(?: from "(?P<first>.*?)")?(?: (?P<how>to|before) "(?P<last>.*?)")? -->\n)'
+    r"(?P<head>```bash\n(?P<typed>(?:(?!```).)*)```\n\n"
+    r'<!-- output(?: from "(?P<first>.*?)")?(?: (?P<how>to|before) "(?P<last>.*?)")? -->\n)'
     r"```text\n(?P<printed>(?:(?!```).)*)```\n",
     re.DOTALL,
 )
@@ -106,7 +107,9 @@ def main() -> None:
     """Rewrite the tutorial."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pages", nargs="*", type=Path, default=[TUTORIAL], help="other pages with such blocks")
-    parser.add_argument("--in", dest="folder", type=Path, help="run here and keep what was run; else in a folder that goes")
+    parser.add_argument(
+        "--in", dest="folder", type=Path, help="run here and keep what was run; else in a folder that goes"
+    )
     asked = parser.parse_args()
     for page in asked.pages:
         with tempfile.TemporaryDirectory() as gone:

@@ -76,8 +76,7 @@ def commands() -> list[Command]:
 def _typed(text: str) -> Iterator[str]:
     for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
         yield from make_tutorial.lines(block)
-    for inline in re.findall(r"`((?:ablate|make) [^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
-        yield inline
+    yield from re.findall(r"`((?:ablate|make) [^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
 
 def _command(page: str, typed: str) -> Command:
@@ -125,7 +124,9 @@ def prepare(folder: Path) -> None:
     """The files that the commands read."""
     rows = [f'"a {word} film, number {k}",{stars}' for k in range(120) for word, stars in (("fine", 5), ("dull", 1))]
     (folder / "reviews.csv").write_text("\n".join(["review,stars", *rows]) + "\n")
-    (folder / "book.txt").write_text("\n\n".join(f"Chapter {k}. It was a {k % 7} day in the city." * 4 for k in range(60)))
+    (folder / "book.txt").write_text(
+        "\n\n".join(f"Chapter {k}. It was a {k % 7} day in the city." * 4 for k in range(60))
+    )
     (folder / "a.yaml").write_text("data:\n  batch_size: 8\n")
     (folder / "b.yaml").write_text("data:\n  batch_size: 32\noptim:\n  lr: 1.0e-4\n")
     (folder / "out").mkdir()
@@ -139,7 +140,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--list", action="store_true", help="say what is done with each, and run nothing")
     parser.add_argument("--in", dest="folder", type=Path, help="run here and keep what was made")
+    parser.add_argument(
+        "--within", type=float, default=float("inf"), metavar="SECONDS", help="begin no command after that"
+    )
     asked = parser.parse_args()
+    ends = time.monotonic() + asked.within
     if asked.list:
         for one in commands():
             print(f"{one.page}: {one.typed}\n    {one.run or 'not run'}{f'  ({one.why})' if one.why else ''}")
@@ -148,8 +153,10 @@ def main() -> int:
         folder = asked.folder or Path(gone)
         folder.mkdir(parents=True, exist_ok=True)
         prepare(folder)
-        failed = [one for one in commands() if one.run and not _ends_well(one, folder)]
-    print(f"{len(failed)} of {len(commands())} commands failed" if failed else f"{len(commands())} commands, none failed")
+        ready = [one for one in commands() if one.run]
+        ended = {one: _ends_well(one, folder) for one in ready if time.monotonic() < ends}
+    failed = [one.run for one, well in ended.items() if not well]
+    print(f"{len(ended)} commands, {len(failed)} failed; {len(ready) - len(ended)} not reached")
     return int(bool(failed))
 
 
@@ -158,7 +165,10 @@ def _ends_well(one: Command, folder: Path) -> bool:
     done = subprocess.run(
         one.run, shell=True, cwd=folder, capture_output=True, text=True, env=make_tutorial.environment()
     )
-    print(f"{'ok' if done.returncode == 0 else f'exit {done.returncode}':>7} {time.monotonic() - began:5.1f} s  {one.run}", flush=True)
+    print(
+        f"{'ok' if done.returncode == 0 else f'exit {done.returncode}':>7} {time.monotonic() - began:5.1f} s  {one.run}",
+        flush=True,
+    )
     if done.returncode:
         print(f"{done.stdout[-1500:]}\n{done.stderr[-3000:]}", flush=True)
     return done.returncode == 0

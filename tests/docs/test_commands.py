@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,11 @@ def _wrong(words: list[str]) -> list[str]:
         wrong = [flag for flag in flags if flag not in own]
         if words[0] in ("import", "retry"):  # their words are arms and sources, or runs
             return wrong
-        free = [word for before, word in zip(words, words[1:], strict=False) if not before.startswith("--")]
+        free = [word for before, word in pairwise(words) if not before.startswith("--")]
         words = [word for text in free for word in shlex.split(text)]
-        return wrong + [word for word in words if "=" in word and not word.startswith(("-", "runs/")) and _unknown(word)]
+        return wrong + [
+            word for word in words if "=" in word and not word.startswith(("-", "runs/")) and _unknown(word)
+        ]
     return [word for word in words if "=" in word and not word.startswith("-") and _unknown(word)]
 
 
@@ -61,7 +64,9 @@ def _unknown(word: str) -> bool:
             return False
         folder = REPO / "conf" / group
         names = [name for name in value.split(",") if re.fullmatch(r"\w+", name)]
-        return not folder.is_dir() or any(not (folder / f"{name}.yaml").exists() for name in names if not name.isupper())
+        return not folder.is_dir() or any(
+            not (folder / f"{name}.yaml").exists() for name in names if not name.isupper()
+        )
     if group not in GROUPS or not dataclasses.is_dataclass(GROUPS[group]):
         return True
     return rest.partition(".")[0] not in {field.name for field in dataclasses.fields(GROUPS[group])}

@@ -62,13 +62,19 @@ def test_a_shell_block_is_lines_of_commands(script: Any) -> None:
 def test_every_command_of_the_tutorial_has_its_output(script: Any) -> None:
     text = TUTORIAL.read_text(encoding="utf-8")
     shown = script("make_tutorial").blocks(text)
-    typed = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    typed = [
+        line
+        for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+        for line in script("make_tutorial").lines(block)
+    ]
     assert [line for block in shown for line in block.typed] == [line for line in typed if line.startswith("ablate")]
     assert all(block.printed.strip() for block in shown), "run: python docs/make_tutorial.py"
 
 
 def test_the_tutorial_ends_in_a_verdict(script: Any) -> None:
-    study = next(block for block in script("make_tutorial").blocks(TUTORIAL.read_text("utf-8")) if " -m " in block.typed[0])
+    study = next(
+        block for block in script("make_tutorial").blocks(TUTORIAL.read_text("utf-8")) if " -m " in block.typed[0]
+    )
     assert re.search(r"learning_rate 5e-05 .*(hurts|helps|no effect|undecided)", study.printed)
     assert "LOW POWER" in study.printed
     assert "one variable" in study.printed
