@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -70,7 +70,14 @@ class Command:
 def commands() -> list[Command]:
     """Every command of the pages, once, in their order; those that make what others read come first."""
     found = {typed: _command(page.name, typed) for page in PAGES for typed in _typed(page.read_text(encoding="utf-8"))}
-    return sorted(found.values(), key=lambda one: "study.name=STUDY" not in one.run or "plan" in one.run)
+    made = [_own_study(one, place) for place, one in enumerate(found.values(), 1)]
+    return sorted(made, key=lambda one: "study.name=STUDY" not in one.run or "plan" in one.run)
+
+
+def _own_study(one: Command, place: int) -> Command:
+    """Two commands whose studies would have one name need two: a folder holds one plan."""
+    trains = re.match(r"ablate (-m|plan|bisect|mediate) ", one.run) and "--cfg" not in one.run
+    return replace(one, run=f"{one.run} study.name=of_{place}") if trains and "study.name=" not in one.run else one
 
 
 def _typed(text: str) -> Iterator[str]:
