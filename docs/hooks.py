@@ -16,6 +16,7 @@ import make_gallery
 DOCS = Path(__file__).parent
 _LINK = re.compile(r"(?<!!)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 _FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
+_FIRST = ("index.md", "README.md")
 _built: tempfile.TemporaryDirectory[str] | None = None
 
 
@@ -26,14 +27,15 @@ def on_config(config: Any) -> Any:
 
 
 def unfolded(nav: list[Any], docs: Path = DOCS) -> list[Any]:
-    """`decisions/` -> every page of that folder, in name order."""
+    """`decisions/` -> every page of that folder, its index first, the others in name order."""
     found: list[Any] = []
     for entry in nav:
         ((title, inside),) = entry.items() if isinstance(entry, dict) else [(None, entry)]
         if isinstance(inside, list):
             found.append({title: unfolded(inside, docs)})
         elif inside.endswith("/"):
-            pages = sorted(path.relative_to(docs).as_posix() for path in (docs / inside).glob("*.md"))
+            files = sorted((docs / inside).glob("*.md"), key=lambda path: (path.name not in _FIRST, path.name))
+            pages = [path.relative_to(docs).as_posix() for path in files]
             if not pages:
                 raise FileNotFoundError(f"mkdocs.yml: nav names {inside}, and docs/{inside} holds no page")
             found.append({title: pages})

@@ -79,11 +79,11 @@ def test_links_that_leave_the_docs_become_words(hooks: Any, text: str, becomes: 
 
 
 def test_a_folder_in_the_nav_is_its_pages(hooks: Any, tmp_path: Path) -> None:
-    for name in ("b.md", "a.md", "picture.png"):
+    for name in ("b.md", "a.md", "index.md", "picture.png"):
         (tmp_path / "folder").mkdir(exist_ok=True)
         (tmp_path / "folder" / name).touch()
     nav = [{"Up": [{"Folder": "folder/"}, {"One": "one.md"}]}, "two.md"]
-    made = [{"Up": [{"Folder": ["folder/a.md", "folder/b.md"]}, {"One": "one.md"}]}, "two.md"]
+    made = [{"Up": [{"Folder": ["folder/index.md", "folder/a.md", "folder/b.md"]}, {"One": "one.md"}]}, "two.md"]
     assert hooks.unfolded(nav, tmp_path) == made
     with pytest.raises(FileNotFoundError, match="docs/none/ holds no page"):
         hooks.unfolded([{"None": "none/"}], tmp_path)
