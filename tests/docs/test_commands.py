@@ -26,7 +26,7 @@ GROUPS = {field.name: getattr(Config(), field.name) for field in dataclasses.fie
 def typed(script: Any, page: Path) -> list[str]:
     blocks = re.findall(r"```(?:bash)?\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     lines = [line for block in blocks for line in script("make_tutorial").lines(block)]
-    return [line for line in lines if re.match(r"ablate( |$)", line)]
+    return [re.split(r" (?:[|>]|&&) ", line)[0] for line in lines if re.match(r"ablate( |$)", line)]
 
 
 @pytest.mark.parametrize("page", WHOLE, ids=lambda page: page.relative_to(REPO).as_posix())
@@ -48,15 +48,13 @@ def _wrong(words: list[str]) -> list[str]:
             return wrong
         free = [word for before, word in pairwise(words) if not before.startswith("--")]
         words = [word for text in free for word in shlex.split(text)]
-        return wrong + [
-            word for word in words if "=" in word and not word.startswith(("-", "runs/")) and _unknown(word)
-        ]
+        return wrong + [word for word in words if "=" in word and not word.startswith("-") and _unknown(word)]
     return [word for word in words if "=" in word and not word.startswith("-") and _unknown(word)]
 
 
 def _unknown(word: str) -> bool:
     key, _, value = word.partition("=")
-    if key.startswith("hydra"):
+    if "/" in key or key.startswith("hydra"):  # a run's folder, or Hydra's own
         return False
     group, _, rest = key.partition(".")
     if not rest:
