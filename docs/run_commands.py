@@ -78,7 +78,7 @@ def commands() -> list[Command]:
 
 def _own_study(one: Command, place: int) -> Command:
     """Two commands whose studies would have one name need two: a folder holds one plan."""
-    trains = re.match(r"ablate (-m|plan|bisect|mediate) ", one.run) and "--cfg" not in one.run
+    trains = re.match(r"ablate (-m|plan|bisect|mediate) (?!--help)", one.run) and "--cfg" not in one.run
     return replace(one, run=f"{one.run} study.name=of_{place}") if trains and "study.name=" not in one.run else one
 
 

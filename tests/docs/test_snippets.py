@@ -45,7 +45,7 @@ def test_the_commands_of_a_page_work_on_what_its_python_made(script: Any, page: 
     (tmp_path / "page.py").write_text(exec_all, encoding="utf-8")
     subprocess.run([sys.executable, "page.py"], cwd=tmp_path, check=True, capture_output=True)
     shell = "".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).splitlines()
-    own = [line for line in shell if "./my_model" in line or "=800" in line]
+    own = [line for line in shell if "model.name=./my_model" in line or "=800" in line]
     assert len(own) >= 2
     for line in own:
         (typed,) = script("make_tutorial").lines(line)
