@@ -11,16 +11,17 @@ BIN     := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 PYTEST  := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(TESTS)
 
-# One environment, in two layers: to run studies, and on top of it to test and check.
+# One environment, in layers: to run studies, on top of it to test and check, and to make the site.
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
+SITE := $(VENV)/.installed-docs
 
 # One thread for each test process: several of them share the cores.
 test test-slow test-all: export OMP_NUM_THREADS = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help study reference axes ablate-all test test-slow test-all engines benchmarks gpu lint format clean
+.PHONY: help study reference axes ablate-all test test-slow test-all engines benchmarks gpu lint format docs docs-serve clean
 
 help: ## this list
 	@echo 'make <target> [ARGS="overrides for ablate"]'
@@ -69,12 +70,18 @@ lint: $(DEV) ## style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+docs: $(SITE) ## the site into site/, every warning an error; the gallery's pages are made anew
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(SITE) ## the same while you write, at http://127.0.0.1:8000
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
 format: $(DEV) ## rewrite the code in the project's style
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 clean: ## remove the environment and the caches, never runs/
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find ablate hydra_plugins tests docs -name __pycache__ -prune -exec rm -rf {} +
 
 # A stamp is touched last, so an interrupted installation starts again.
@@ -89,4 +96,8 @@ $(RUN): pyproject.toml constraints.txt
 
 $(DEV): $(RUN)
 	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+$(SITE): $(DEV)
+	$(INSTALL) --editable '.[docs]'
 	@touch $@

@@ -4,22 +4,29 @@
 `docs/reference/frames.md` from the columns in `ablate.notebook.columns`;
 `docs/reference/outcomes.md` from the registry in `ablate.analysis.outcomes`;
 `docs/reference/record.md` has its tables of columns from `ablate.record.columns` between its marks, the rest of it is
-written by hand. A test runs this and compares.
+written by hand; `docs/reference/cli.md` from the help of every verb, `docs/reference/api.md` from the docstrings of
+`ablate.__all__`. A test runs this and compares.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import inspect
+import io
+import os
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
+import ablate
+from ablate import cli
 from ablate.analysis import eval_outcomes, own_outcome
 from ablate.analysis.outcomes import OUTCOMES, outcome
 from ablate.config import Config
@@ -179,13 +186,153 @@ def _outcomes_table(names: Iterable[str]) -> str:
     return "\n".join([*head, *rows])
 
 
+_CLI = """\
+# The command line
+
+```text
+{help}```
+
+Exit codes are in [errors](errors.md). This page is made from the help of every verb by `docs/make_reference.py`.
+"""
+
+
+def cli_page() -> str:
+    """The text of cli.md."""
+    parts = [_CLI.format(help=printed(lambda: cli.main(["--help"])))]
+    for verb, run in cli.VERBS.items():
+        parts.append(f"## ablate {verb}\n\n```text\n{printed(lambda run=run: run(['--help']))}```\n")
+    return "\n".join(parts)
+
+
+def printed(call: Callable[[], object]) -> str:
+    """What a call prints, as on a terminal of 100 columns."""
+    out, before = io.StringIO(), os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "100"
+    try:
+        with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+            call()
+    finally:
+        os.environ.pop("COLUMNS")
+        os.environ.update({} if before is None else {"COLUMNS": before})
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+_API = """\
+# Python
+
+What `from ablate import ...` gives. `import ablate` costs the standard library; a name is loaded when it is first used, and
+`train` brings torch with it.
+Whatever is not on this page may change between releases without a word.
+
+This page is made from the docstrings by `docs/make_reference.py`.
+"""
+
+
+def api_page() -> str:
+    """The text of api.md."""
+    return "\n".join([_API, *(part for name in sorted(ablate.__all__, key=str.lower) for part in _described(name))])
+
+
+def _described(name: str) -> list[str]:
+    value = getattr(ablate, name)
+    if value is Config:
+        return ["## Config", "", f"{_prose(value)} Every key is in [configuration](config.md).", ""]
+    lines = [f"## {name}", "", _signature(name, value), _prose(value), ""]
+    if not inspect.isclass(value):
+        return lines
+    if dataclasses.is_dataclass(value) and (meanings := {k: v for k, v in field_meanings(value).items() if v}):
+        lines += [*(f"- `{field}`: {meaning}" for field, meaning in meanings.items()), ""]
+    for member, inside in vars(value).items():
+        about = (
+            inspect.getdoc(inside)
+            if isinstance(inside, property | staticmethod | classmethod) or callable(inside)
+            else None
+        )
+        if about and not member.startswith("_"):
+            called = "" if isinstance(inside, property) else _signature(f"{name}.{member}", getattr(value, member))
+            lines += [f"### {name}.{member}", "", *([called] if called else []), _prose(inside), ""]
+    return lines
+
+
+def _signature(name: str, value: Any) -> str:
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):
+        return ""
+    kept = [one for one in signature.parameters.values() if one.name != "self" and not one.name.startswith("_")]
+    given = signature.return_annotation
+    end = "" if given is inspect.Signature.empty or inspect.isclass(value) else f" -> {_annotation(given)}"
+    one_line = f"{name}({', '.join(_parameters(kept))}){end}"
+    if len(one_line) > 100:
+        one_line = f"{name}(\n" + "".join(f"    {part},\n" for part in _parameters(kept)) + f"){end}"
+    return f"```python\n{one_line}\n```\n"
+
+
+def _parameters(kept: Iterable[inspect.Parameter]) -> list[str]:
+    parts, starred = [], False
+    for one in kept:
+        if one.kind is one.KEYWORD_ONLY and not starred:
+            parts.append("*")
+        starred = starred or one.kind in (one.KEYWORD_ONLY, one.VAR_POSITIONAL)
+        annotation = "" if one.annotation is one.empty else f": {_annotation(one.annotation)}"
+        default = "" if one.default is one.empty else f" = {_default(one.default)}"
+        stars = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+        parts.append(f"{stars}{one.name}{annotation}{default}")
+    return parts
+
+
+def _annotation(value: Any) -> str:
+    return value if isinstance(value, str) else getattr(value, "__name__", str(value))
+
+
+def _default(value: object) -> str:
+    """Without the address of an object, which is another one each time."""
+    shown = getattr(value, "__name__", repr(value))
+    return "..." if " at 0x" in shown or "<" in shown else shown
+
+
+def _prose(value: Any) -> str:
+    text = inspect.getdoc(value) or ""
+    generated = inspect.isclass(value) and text.startswith(f"{value.__name__}(")
+    return "" if generated else "\n\n".join(map(_paragraph, text.split("\n\n")))
+
+
+_NAMED = re.compile(r"[a-z_]+((, [a-z_]+)*|\([\w, ]*\)): |[a-z_]+\([\w, ]*\) -> ")
+"""How a line begins that says what an argument is."""
+
+
+def _paragraph(text: str) -> str:
+    """A line for each argument becomes an item of a list; `<` is one also where it looks like a tag."""
+    if text.startswith("    "):
+        return text
+    lines, listed = [], False
+    for line in text.splitlines():
+        named = _NAMED.match(line) is not None
+        if not line.startswith(" ") and named != listed:
+            lines += [""] if lines else []
+            listed = named
+        lines.append(f"- {line}" if named else line)
+    spans = "\n".join(lines).split("`")
+    return "`".join(span if place % 2 else span.replace("<", "&lt;") for place, span in enumerate(spans))
+
+
+def pages() -> Mapping[Path, str]:
+    """{file: its text} of every page that is made."""
+    record = REFERENCE / "record.md"
+    return {
+        REFERENCE / "config.md": config_page(),
+        REFERENCE / "frames.md": frames_page(),
+        REFERENCE / "outcomes.md": outcomes_page(),
+        REFERENCE / "cli.md": cli_page(),
+        REFERENCE / "api.md": api_page(),
+        record: record_page(record.read_text(encoding="utf-8")),
+    }
+
+
 def main() -> None:
     """Write the pages."""
-    (REFERENCE / "config.md").write_text(config_page(), encoding="utf-8")
-    (REFERENCE / "frames.md").write_text(frames_page(), encoding="utf-8")
-    (REFERENCE / "outcomes.md").write_text(outcomes_page(), encoding="utf-8")
-    record = REFERENCE / "record.md"
-    record.write_text(record_page(record.read_text(encoding="utf-8")), encoding="utf-8")
+    for file, text in pages().items():
+        file.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 
 def make(repo: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -73,3 +74,31 @@ def test_make_says_which_python_it_needs(repo: Path, tmp_path: Path) -> None:
     assert "Python 3.11 or later is needed" in done.stderr
     assert "Python 3.9.2" in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+def test_citation_and_changelog_name_the_version(repo: Path, project: dict[str, Any]) -> None:
+    cited = yaml.safe_load((repo / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == project["version"]
+    assert cited["license"] == project["license"]
+    assert {"cff-version", "message", "title", "authors", "type"} <= set(cited)
+    changes = (repo / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## \[([^\]]+)\]", changes, re.MULTILINE)[0] == project["version"]
+
+
+def test_a_commit_is_checked_by_the_tools_of_make_lint_and_nothing_is_fetched(repo: Path) -> None:
+    hooks = yaml.safe_load((repo / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert [one["repo"] for one in hooks] == ["local"]
+    run = {" ".join(hook["entry"].removeprefix(".venv/bin/").split()[:2]) for hook in hooks[0]["hooks"]}
+    text = (repo / "Makefile").read_text(encoding="utf-8")
+    linted = re.findall(r"^\t\$\(BIN\)/(.*)$", text[text.index("\nlint:") : text.index("\ndocs:")], re.MULTILINE)
+    assert run == {" ".join(line.split()[:2]) for line in linted}
+
+
+def test_contributing_names_only_targets_and_files_that_exist(repo: Path) -> None:
+    text = (repo / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z-]+):", (repo / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)) <= set(targets)
+    assert [
+        path for path in re.findall(r"`((?:conf|ablate|docs|tests)/[\w./-]+)`", text) if not (repo / path).exists()
+    ] == []
+    assert [path for path in re.findall(r"python (docs/\w+\.py)", text) if not (repo / path).exists()] == []
