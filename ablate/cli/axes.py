@@ -34,8 +34,7 @@ def run(typed: list[str]) -> int:
     if asked.json:
         print_axes_json(axes)
     elif asked.beside:
-        print("".join(f"{text}
-" for text in axes[0].beside), end="")
+        print("".join(f"{text}\n" for text in axes[0].beside), end="")
     elif asked.name is None:
         print_axes(axes, console())
     else:
