@@ -52,7 +52,7 @@ ablate: which single variable caused the difference?
   ablate bisect a.yaml b.yaml study.seeds=5   how much of the difference does each key that differs make?
   ablate mediate KEY=a,b --through grad_noise does it act through the gradient's noise? holds that, and looks
   ablate import baseline=out/a large=out/b    read runs made elsewhere (Trainer, W&B, TensorBoard, CSV)
-  ablate status runs/reference                how far it is; `ablate stop` ends it for now, `ablate retry` does failed runs
+  ablate status runs/reference                how far it is; `ablate stop` ends it for now; `ablate retry`: failed runs
 
   ablate report runs/reference                make tables and page anew
   ablate replay runs/reference                what would I have seen at another cadence?

@@ -17,7 +17,7 @@ from ablate.analysis.judge import judge
 from ablate.analysis.sequential import look_levels
 from ablate.analysis.shares import shares
 from ablate.analysis.values import Contrast, MetricInfo
-from tests.calibration.planted import plan_of, studied, values
+from tests.calibration.planted import Chance, plan_of, studied, values
 
 LOSS = MetricInfo(name="eval_loss", unit="nats", definition="", lower_is_better=True)
 Arm = Mapping[int, float | None]
@@ -70,7 +70,7 @@ def test_a_metric_that_some_arms_do_not_have_leaves_the_others_as_they_are() -> 
 
 def test_a_study_whose_runs_all_diverged_says_so_and_nothing_else() -> None:
     plan = plan_of(("train_ratio=4",))
-    drawn = values(np.random.default_rng(0), plan, {})
+    drawn = values(Chance(np.random.default_rng(0), 0.5), plan, {})
     analysis = studied(plan, {"eval_loss": drawn}, diverged=("baseline", "train_ratio=4"))
     said = " ".join(analysis.conclusions)
     assert {one.verdict for one in analysis.contrasts} <= {"undecided", "none"}

@@ -68,7 +68,7 @@ def test_the_sentence_names_the_stream_that_makes_the_noise_and_what_was_held() 
     assert found.sentence.startswith("Of the variance of eval_loss between runs (sd 0.0")
     first, second = (found.sentence.index(f"from {name}") for name in ("order+dropout", "init"))
     assert first < second, "the larger one first"
-    assert found.sentence.endswith("augment and noise were held.")
+    assert found.sentence.endswith("augment, noise and labels were held.")
     assert "Average over order+dropout" in found.advice
     assert "init is not shown to add any" in found.advice
     assert sum(part.share for part in found.of[0].parts) == pytest.approx(1)

@@ -53,7 +53,7 @@ def test_make_help_lists_every_target(repo: Path) -> None:
 
 @pytest.mark.parametrize(("target", "command"), [
     ("study", "ablate -m study=reference"),
-    ("ablate-batch_size", "ablate -m axis=batch_size"),
+    ("ablate-batch_size", 'ablate -m axis=batch_size "$@"'),
     ("axes", "ablate axes"),
 ])  # fmt: skip
 def test_a_target_installs_first_and_runs_its_command_last(
