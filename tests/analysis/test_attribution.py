@@ -140,6 +140,7 @@ def test_two_that_nearly_cancel_are_not_one_cause_of_several_hundred_per_cent() 
     assert most.sentence.startswith("batch_size explains 12")
 
 
+@pytest.mark.slow
 def test_of_equal_configs_shares_are_claimed_at_most_as_often_as_the_test_errs() -> None:
     claimed = [not answer(*made(TWO, lambda on: 0.0, noise=1.0, seed=seed)).refused for seed in range(300)]
     assert np.mean(claimed) < 0.08

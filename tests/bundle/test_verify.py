@@ -376,6 +376,7 @@ TAMPERING: dict[str, tuple[Callable[[Files], None], str, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", TAMPERING)
 def test_hashes_that_agree_do_not_hide_what_follows_from_something_else(sent: Files, tmp_path: Path, what: str) -> None:
     change, name, says = TAMPERING[what]
@@ -511,6 +512,7 @@ HARM: dict[str, tarfile.TarInfo] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", HARM)
 def test_an_archive_that_means_harm_is_refused_before_anything_is_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str

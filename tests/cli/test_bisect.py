@@ -38,6 +38,7 @@ def planned(here: Path) -> Any:
     return plan
 
 
+@pytest.mark.slow
 def test_every_corner_is_an_arm_at_every_seed(ablate, runs, here):
     assert ablate("bisect", *TWO, "study.seeds=2", "study.metric=eval_loss_roughness")[0] == 0
     plan = plan_in(here / "runs" / "bisect-batch_size+train_ratio")
@@ -59,6 +60,7 @@ def test_every_corner_is_an_arm_at_every_seed(ablate, runs, here):
     )
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_and_retry_knows_it(ablate, runs, here):
     ablate("bisect", *TWO, "study.seeds=2")
     runs.forget()
@@ -71,6 +73,7 @@ def test_the_same_command_goes_on_and_retry_knows_it(ablate, runs, here):
     assert "with: ablate bisect '' " in out
 
 
+@pytest.mark.slow
 def test_another_question_in_the_same_folder_is_refused(ablate, runs, here):
     ablate("bisect", *TWO, "study.seeds=2")
     code, _, err = ablate("bisect", "", "data.batch_size=32 data.train_ratio=4", "study.seeds=2")
@@ -112,6 +115,7 @@ def test_one_key_explains_everything_and_nothing_is_run(ablate, runs, here):
     assert not runs.jobs
 
 
+@pytest.mark.slow
 def test_files_run_folders_and_overrides_are_one_and_the_same(ablate, runs, here, planned):
     ablate("-m", "data.batch_size=8,64", "study.seeds=1", "study.name=s", "optim.lr=1e-4")
     for job in runs.jobs:

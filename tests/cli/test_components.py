@@ -16,6 +16,7 @@ def plan_in(folder: Path) -> Plan:
     return Plan.from_json(read_json(folder / "plan.json"))
 
 
+@pytest.mark.slow
 def test_lists_are_levels_and_take_the_declarations_of_their_axis(ablate, runs, here):
     swept = "model.components=[zero:pooler],[remove:layers.0],['zero:layers.*.attention.self',\"freeze:layers.0-2\"]"
     assert ablate("-m", swept, *SMALL)[0] == 0
@@ -32,6 +33,7 @@ def test_lists_are_levels_and_take_the_declarations_of_their_axis(ablate, runs, 
     assert same["parameters.count"] < fewer["parameters.count"] < plan.baseline.derived["parameters.count"]
 
 
+@pytest.mark.slow
 def test_each_layer_is_an_arm_of_its_own(ablate, runs, here):
     assert ablate("-m", "axis=drop_layer,freeze", *SMALL)[0] == 0
     plan = plan_in(here / "runs" / "drop_layer+freeze")

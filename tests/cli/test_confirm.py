@@ -60,6 +60,7 @@ def test_without_a_terminal_a_long_study_is_refused_and_nothing_is_left(ablate, 
     assert not list(here.iterdir())
 
 
+@pytest.mark.slow
 def test_the_text_to_type_lets_it_start(ablate, runs, here, timed):
     _, _, err = ablate(*LONG)
     larger = err.split("fix: ")[1].split(",")[0]

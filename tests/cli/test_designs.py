@@ -13,6 +13,7 @@ TWO = ("data.batch_size=8,64", "optim.lr=5e-5,1e-4", "study.design=factorial")
 FOUR = ("data.batch_size=8,64", "optim.lr=5e-5,1e-4", "optim.warmup=0,0.1", "model.dropout=0,0.1")
 
 
+@pytest.mark.slow
 def test_every_cell_is_run_at_every_seed_and_never_twice(ablate, runs, here):
     assert ablate("-m", *TWO, "study.seeds=2")[0] == 0
     folder = here / "runs" / "factorial-batch_size+learning_rate"

@@ -18,6 +18,7 @@ def plan_in(folder: Path) -> Plan:
     return Plan.from_json(read_json(folder / "plan.json"))
 
 
+@pytest.mark.slow
 def test_the_larger_batch_is_given_the_noise_of_the_smaller(ablate, runs, here):
     assert ablate("mediate", BATCH, "--through", "grad_noise", "study.seeds=2")[0] == 0
     plan = plan_in(here / "runs" / "mediate-batch_size-grad_noise")
@@ -41,6 +42,7 @@ def test_the_larger_batch_is_given_the_noise_of_the_smaller(ablate, runs, here):
     assert runs.names == []
 
 
+@pytest.mark.slow
 def test_at_equal_updates_the_larger_batch_holds_the_steps(ablate, runs, here):
     code, _, err = ablate("mediate", BATCH, "--through", "grad_noise", "loop.budget='4 steps'", "study.seeds=1")
     assert (code, err) == (0, "")
@@ -50,6 +52,7 @@ def test_at_equal_updates_the_larger_batch_holds_the_steps(ablate, runs, here):
     assert "total_steps" in plan.axis("batch_size=64").holds
 
 
+@pytest.mark.slow
 def test_from_the_larger_to_the_smaller_the_baseline_is_made_noisier(ablate, runs, here):
     assert (
         ablate("mediate", "data.batch_size=64,8", "--through", "grad_noise", "study.seeds=1", "study.name=down")[0] == 0
@@ -62,6 +65,7 @@ def test_from_the_larger_to_the_smaller_the_baseline_is_made_noisier(ablate, run
     assert [(one.first, one.second) for one in plan.mediation.held] == [("grad_noise_of=8", "batch_size=8")]
 
 
+@pytest.mark.slow
 def test_clip_norms_are_held_in_both_and_both_mediators_make_one_study(ablate, runs, here):
     through = ("--through", "clip_norm=1.0,0.5,0.25", "--through", "grad_noise=4")
     assert ablate("mediate", BATCH, *through, "study.seeds=1", "study.name=both")[0] == 0
@@ -86,6 +90,7 @@ def test_a_plan_alone_runs_nothing(ablate, runs, here, monkeypatch):
     assert not (here / "runs" / "mediate-batch_size-grad_noise").exists()
 
 
+@pytest.mark.slow
 def test_retry_goes_on_with_the_same_command(ablate, runs, here):
     assert ablate("mediate", BATCH, "--through", "grad_noise", "study.seeds=1")[0] == 0
     runs.forget()

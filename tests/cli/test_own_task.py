@@ -95,6 +95,7 @@ def test_seeds_that_an_equal_study_has_made_are_free(here: Path) -> None:
     assert note in again.stdout
 
 
+@pytest.mark.slow
 def test_a_mistyped_target_leaves_nothing(here: Path) -> None:
     done = ablate(here, "-m", "task=own", "task.target=own_task:my_tsk", "axis=batch_size")
     assert (done.returncode, done.stdout) == (2, "")

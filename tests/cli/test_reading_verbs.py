@@ -135,6 +135,7 @@ def coloured(study: Path, **more: str) -> str:
     return shown.decode(errors="replace")
 
 
+@pytest.mark.slow
 def test_colours_are_off_where_nobody_wants_them(study: Path) -> None:
     colour = re.compile(r"\x1b\[[0-9;]*3[0-7][0-9;]*m")
     assert colour.search(coloured(study))

@@ -34,6 +34,7 @@ def _fields(manifest: Manifest) -> dict[str, Any]:
     return {name: getattr(manifest, name) for name in Manifest.__dataclass_fields__}
 
 
+@pytest.mark.slow
 def test_more_seeds_under_another_name_cost_only_the_new_ones(ablate, recorded, here):
     assert ablate("-m", "axis=batch_size", "study.seeds=3", "study.name=three")[0] == 0
     recorded.forget()
@@ -44,6 +45,7 @@ def test_more_seeds_under_another_name_cost_only_the_new_ones(ablate, recorded, 
     assert read_manifest(RunDir(here / "runs/five/batch_size=64/seed=2")).shared_from == "three/batch_size=64/seed=2"
 
 
+@pytest.mark.slow
 def test_a_baseline_is_shared_between_studies_of_other_axes(ablate, recorded, here):
     ablate("-m", "axis=batch_size", "study.seeds=2")
     recorded.forget()
@@ -52,6 +54,7 @@ def test_a_baseline_is_shared_between_studies_of_other_axes(ablate, recorded, he
     assert len(recorded.names) == 2 * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", ["optim.weight_decay=0.1", "data.max_length=64", "repeat=1"])
 def test_what_asks_for_another_result_is_not_shared(ablate, recorded, here, more):
     ablate("-m", "axis=batch_size", "study.seeds=1", "study.name=one")
@@ -60,6 +63,7 @@ def test_what_asks_for_another_result_is_not_shared(ablate, recorded, here, more
     assert len(recorded.names) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", ["study.workers=3", "observe.log_every='10 steps'", "study.metric=eval_accuracy"])
 def test_what_changes_no_result_is_shared(ablate, recorded, here, more):
     ablate("-m", "axis=batch_size", "study.seeds=1", "study.name=one")
@@ -68,6 +72,7 @@ def test_what_changes_no_result_is_shared(ablate, recorded, here, more):
     assert recorded.names == []
 
 
+@pytest.mark.slow
 def test_another_root_shares_nothing(ablate, recorded, here):
     ablate("-m", "axis=batch_size", "study.seeds=1")
     recorded.forget()
@@ -110,6 +115,7 @@ def test_runs_by_other_code_are_kept_only_when_that_is_accepted_and_it_is_record
     assert (status, "1 of its runs was made by other code" in err) == (2, True)
 
 
+@pytest.mark.slow
 def test_without_results_by_other_code_there_is_nothing_to_accept(ablate, recorded, here, code):
     recorded.fate = lambda job: Outcome(status="failed")
     ablate("-m", "axis=batch_size", "study.seeds=1")
@@ -135,6 +141,7 @@ def test_an_import_that_no_source_names_counts_when_a_result_is_looked_at_again(
     assert recorded.names == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "said"), [("data", "the data"), ("model", "the files of the model")])
 def test_other_files_under_the_same_name_are_another_study(ablate, recorded, here, monkeypatch, what, said):
     from ablate.tasks.facts import DataFacts

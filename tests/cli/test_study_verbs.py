@@ -165,6 +165,7 @@ def test_a_level_that_is_only_read_has_no_runs(ablate, runs, here):
     assert "has no runs of its own: it is read from the baseline's record" in err
 
 
+@pytest.mark.slow
 def test_the_command_of_a_study_is_what_was_typed_with_the_folder_of_its_own_axes(ablate, runs, here, tmp_path):
     (tmp_path / "own" / "axis").mkdir(parents=True)
     (tmp_path / "own" / "axis" / "beta2.yaml").write_text(

@@ -99,6 +99,7 @@ def test_nothing_to_run_imports_no_torch(ablate, runs, here):
     subprocess.run([sys.executable, "-c", script], check=True, cwd=here, env={"PYTHONPATH": ":".join(sys.path)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
 def test_what_did_not_come_to_a_result_is_run_again(ablate, runs, here, status):
     runs.fate = lambda job: Outcome(status=status if job.arm == "baseline" else "diverged")

@@ -45,6 +45,7 @@ def test_what_cannot_be_is_refused_with_what_to_type(ablate, runs, typed, says, 
     assert runs.jobs == []
 
 
+@pytest.mark.slow
 def test_a_bisect_needs_every_seed_of_every_corner(ablate, runs):
     code, _, err = ablate("bisect", "", "data.batch_size=64 optim.lr=1e-4", "study.until=decided")
     assert code == 2

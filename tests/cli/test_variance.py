@@ -27,6 +27,7 @@ def test_what_cannot_be_is_refused_with_what_to_type(ablate, runs, typed, says, 
     assert runs.jobs == []
 
 
+@pytest.mark.slow
 def test_every_pair_of_draws_is_run_once(ablate, runs, here):
     code, _, _ = ablate("-m", "study.design=variance", "study.draws=3", "study.seeds=4")
     assert code == 0

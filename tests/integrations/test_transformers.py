@@ -251,6 +251,7 @@ def test_two_arms_and_three_seeds_are_reported(tmp_path: Path, capsys: pytest.Ca
     assert not (study / "plan.json").exists()
 
 
+@pytest.mark.slow
 def test_after_a_smaller_batch_size_was_found_the_record_begins_again(tmp_path: Path, folder: Path) -> None:
     class TooLarge(Network):
         def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:

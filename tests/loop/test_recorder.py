@@ -378,6 +378,7 @@ def test_two_processes_leave_the_record_of_one(folder: Path, tmp_path: Path) -> 
     assert outcome.status == "finished"
 
 
+@pytest.mark.slow
 def test_the_example_is_a_study_that_can_be_reported(
     repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

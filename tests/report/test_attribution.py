@@ -94,6 +94,7 @@ def test_for_a_program_it_is_json_without_nan(folder: Path, capsys: pytest.Captu
     assert capsys.readouterr().out == "null\n"
 
 
+@pytest.mark.slow
 def test_without_shares_the_effects_are_still_shown(tmp_path: Path) -> None:
     write_corners(tmp_path / "b", THREE, {})
     about = build_report(tmp_path / "b").attribution

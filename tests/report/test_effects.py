@@ -41,6 +41,7 @@ def text_of(show: Callable[[Console], None], width: int = 80, encoding: str = "u
     return raw.getvalue().decode(encoding)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_terminal_shows_the_effects_first_and_cuts_nothing(study: Study, width: int) -> None:
     cells, folder = study

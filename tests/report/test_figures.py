@@ -92,6 +92,7 @@ def test_letters_of_a_pdf_are_fonts_that_stand_in_it(made: tuple[Path, View]) ->
     assert b"/Type3" not in pdf
 
 
+@pytest.mark.slow
 def test_nothing_global_is_touched(made: tuple[Path, View]) -> None:
     folder, _ = made
     code = f"""

@@ -83,6 +83,7 @@ def test_what_was_sent_reads_well_before_anything_is_done_to_it(
     assert (received / "report.html").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_plan", [True, False])
 @pytest.mark.parametrize(
     "text",

@@ -129,6 +129,7 @@ def test_levels_of_one_axis_are_paired_where_their_lists_can_be_merged(planned: 
     assert len(plan.arms) == 1 + 3 + 3
 
 
+@pytest.mark.slow
 def test_a_part_inside_another_is_not_paired_with_it(planned: Planned) -> None:
     plan = planned("axis=component", "study.design=pairs")
     told = [note for note in plan.notes if note.startswith("not combined: ")]

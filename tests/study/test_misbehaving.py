@@ -50,6 +50,7 @@ def attempts(job: Job) -> list[str]:
     return [attempt["reason"] for attempt in read_manifest(RunDir(job.folder)).attempts]
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_tried_again_and_gives_the_same_bits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -99,6 +99,7 @@ def test_a_finished_study_is_not_looked_at_again(tmp_path: Path, plan: Plan) -> 
     assert {path: path.read_bytes() for path in folder.glob("look-*.json")} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [0, 5, 12, 13, 20])
 def test_killed_and_begun_again_it_comes_to_the_same(tmp_path: Path, plan: Plan, most: int) -> None:
     """Killed before the first run, within the first part, between its last run and the look, and within later parts."""

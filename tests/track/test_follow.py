@@ -83,6 +83,7 @@ def test_two_trackers_follow_two_runs_at_once(tmp_path: Path) -> None:
     assert_same(OF["tensorboard"](runs[0])[0], expected(runs[0]), single=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_run_that_goes_on_has_no_row_twice(tmp_path: Path, name: str) -> None:
     """Stopped after step 4 of which step 4 is lost; the follower is there before the new process cuts the trace off."""
