@@ -14,7 +14,8 @@ def cadence_section() -> Markup:
         el(
             "p",
             "Bold: what runs at that cadence would have shown, mean over seeds. Thin: what is on record. Move a slider until "
-            "the fall is gone before the first look: that curve says nothing of how the training began.",
+            "the fall is gone before the first look: that curve says nothing of how the training began. Log-spaced looks are "
+            "the recorded ones nearest to them: dense early, sparse later.",
             class_="key",
         ),
         el("div", _eval(), _log(), class_="panels cadences"),

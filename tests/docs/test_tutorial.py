@@ -75,6 +75,6 @@ def test_the_tutorial_ends_in_a_verdict(script: Any) -> None:
     study = next(
         block for block in script("make_tutorial").blocks(TUTORIAL.read_text("utf-8")) if " -m " in block.typed[0]
     )
-    assert re.search(r"learning_rate 5e-05 .*(hurts|helps|no effect|undecided)", study.printed)
+    assert re.search(r"learning_rate .*(hurts|helps|no effect|undecided)", study.printed)
     assert "LOW POWER" in study.printed
     assert "one variable" in study.printed
