@@ -9,7 +9,7 @@ from rich.console import Console
 from ablate.analysis.adequacy import every
 from ablate.analysis.values import Adequacy, Rung
 from ablate.report import digits
-from ablate.report.markup import Markup, el
+from ablate.report.markup import Markup, el, table_of
 from ablate.report.pen import columns, labelled, say, words
 from ablate.report.view import View
 
@@ -72,18 +72,15 @@ def adequacy_section(view: View) -> Markup | None:
 
 
 def _curve(one: Adequacy) -> Iterable[Markup]:
-    head = el("tr", *(el("th", title, scope="col") for title in _HEAD))
-    rows = [
-        el(
-            "tr",
-            *(el("td", text, class_="number") for text in _cells(rung)),
-            el("td", el("span", _told(rung), class_=f"word {'good' if rung.truthful else 'open'}")),
-        )
-        for rung in one.rungs
-    ]
+    rows = []
+    for rung in one.rungs:
+        every, *figures = _cells(rung)
+        word = el("span", _told(rung), class_=f"word {'good' if rung.truthful else 'open'}")
+        cells = (*(el("td", text, class_="number") for text in figures), el("td", word, class_="number"))
+        rows.append(el("tr", el("th", every, scope="row"), *cells))
     yield el("h3", f"{one.curve}, judged by {one.metric}")
     yield el("p", digits.typeset(one.sentence), ". ", digits.typeset(f"{one.advice}.") if one.advice else None)
-    yield el("div", el("table", el("thead", head), el("tbody", *rows)), class_="wide")
+    yield el("div", table_of(_HEAD, rows), class_="wide")
 
 
 def adequacy_rows(found: Sequence[Adequacy]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
