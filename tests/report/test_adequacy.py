@@ -110,7 +110,7 @@ def test_the_terminal_has_one_line_and_the_files_have_all(folder: Path) -> None:
     assert [one["curve"] for one in kept] == ["eval loss", "train loss", "grad norm"]
     for one in analysis.adequacy:
         for each in one.rungs:
-            assert f'<td class="number">{each.every}</td>' in page
+            assert f'<th scope="row">{each.every}</th>' in page
             assert f"| {one.curve} | {each.every} |" in markdown
     assert "batch_size=64: lowers → undecided" in page
 
