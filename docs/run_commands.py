@@ -31,6 +31,7 @@ PAGES = (REPO / "README.md", REPO / "docs" / "tutorial.md")
 STANDS_FOR = {
     "axis=NAME,...": "axis=batch_size,eval_every,placebo study.name=STUDY",
     "axis=NAME": "axis=batch_size",
+    "axes NAME": "axes batch_size",
     "runs/PILOT": "runs/STUDY",
     "RUN RUN": "runs/STUDY/baseline/seed=0 runs/STUDY/batch_size=64/seed=0",
     "bisect A B": "bisect '' data.batch_size=64",
