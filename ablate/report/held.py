@@ -11,7 +11,7 @@ from ablate.record.digest import digest_of
 from ablate.record.rundir import RunDir
 from ablate.record.values import read_fingerprint
 from ablate.report import digits
-from ablate.report.markup import Markup, el, join
+from ablate.report.markup import Markup, el, figures_table, join
 from ablate.report.view import View
 
 _SHOWN = 8
@@ -121,13 +121,6 @@ def floors_table(view: View) -> Markup | None:
     return join(
         el("h3", "How far apart are runs that nothing was done to?"),
         *(el("p", f"{floor.name[:1].upper()}{floor.name[1:]}: {floor.sentence}.") for floor in view.floors),
-        el(
-            "div",
-            el("table", el("thead", el("tr", *(el("th", text, scope="col") for text in head))), el("tbody", *rows)),
-            class_="wide figures",
-            tabindex="0",
-            role="region",
-            aria_label="Noise and nondeterminism floors",
-        ),
+        figures_table(head, rows, "Noise and nondeterminism floors"),
         el("p", "An effect that is no larger than the larger floor gets no verdict.", class_="key"),
     )

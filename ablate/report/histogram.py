@@ -14,7 +14,7 @@ from ablate.record.gradient_flags import SPIKE, WINDOW, spikes
 from ablate.record.reader import read_trace
 from ablate.record.rundir import RunDir
 from ablate.report import digits
-from ablate.report.markup import Markup, el, join
+from ablate.report.markup import Markup, el, figures_table, join
 from ablate.report.thin import rounded
 from ablate.report.view import ArmView, View
 
@@ -108,14 +108,7 @@ def norms_section(view: View, made: dict[str, Any], swatches: Sequence[Markup]) 
         "section",
         el("h2", "How large was the gradient?"),
         el("div", class_="plot", data_histogram=True, role="img", aria_label="Histogram of the gradient norm, per arm"),
-        el(
-            "div",
-            el("table", el("thead", el("tr", *(el("th", text, scope="col") for text in head))), el("tbody", *rows)),
-            class_="wide figures",
-            tabindex="0",
-            role="region",
-            aria_label="Gradient norm per arm",
-        ),
+        figures_table(head, rows, "Gradient norm per arm"),
         el(
             "p",
             f"Share of an arm's steps by the size of their gradient norm before clipping, all seeds together. A spike is a "

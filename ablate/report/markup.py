@@ -47,6 +47,13 @@ def table_of(head: Iterable[str], rows: Iterable[Markup], class_: str = "outcome
     return el("table", top, el("tbody", *rows), class_=class_)
 
 
+def figures_table(head: Iterable[str | None], rows: Iterable[Markup], label: str) -> Markup:
+    """A table that scrolls by itself where the screen is narrow, by keyboard too. label: what it is, for who cannot see it."""
+    titles = el("tr", *(el("th", text, scope="col") for text in head))
+    table = el("table", el("thead", titles), el("tbody", *rows))
+    return el("div", table, class_="wide figures", tabindex="0", role="region", aria_label=label)
+
+
 def figures_row(cells: Sequence[str]) -> Markup:
     """A row whose first cell names it, and whose others are figures."""
     return el("tr", el("th", cells[0], scope="row"), *(el("td", text, class_="number") for text in cells[1:]))

@@ -11,7 +11,7 @@ from ablate.errors import RecordError
 from ablate.record.rundir import RunDir
 from ablate.record.values import read_manifest
 from ablate.report import digits
-from ablate.report.markup import Markup, el
+from ablate.report.markup import Markup, el, figures_table
 from ablate.report.view import View
 
 _RATES = {
@@ -51,14 +51,7 @@ def throughput_section(view: View, folder: Path, swatches: Mapping[str, Markup])
     return el(
         "section",
         el("h2", "How fast was it, and on what?"),
-        el(
-            "div",
-            el("table", el("thead", el("tr", *(el("th", text, scope="col") for text in head))), el("tbody", *rows)),
-            class_="wide figures",
-            tabindex="0",
-            role="region",
-            aria_label="Throughput by device",
-        ),
+        figures_table(head, rows, "Throughput by device"),
         el(
             "p",
             "Mean over runs, with the slowest and the fastest. Evaluation is no part of training time.",
