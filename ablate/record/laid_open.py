@@ -111,7 +111,11 @@ def _members(archive: Path) -> dict[str, int]:
     else:
         with tarfile.open(archive) as tar:
             found = {one.name: one.size for one in tar if one.isreg()}
-    return {name: size for name, size in found.items() if ".." not in PurePosixPath(name).parts}
+    return {name: size for name, size in found.items() if _stays_inside(PurePosixPath(name))}
+
+
+def _stays_inside(name: PurePosixPath) -> bool:
+    return not name.is_absolute() and ".." not in name.parts
 
 
 def _copy(archive: Path, member: str, target: Path, most: int) -> int:

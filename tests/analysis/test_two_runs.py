@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tarfile
@@ -210,6 +211,23 @@ def test_links_and_ways_out_of_an_archive_are_not_followed(study: Path, tmp_path
         tar.add(run(study, *HERE).manifest, arcname="../../run/seed=1/manifest.json")
     with pytest.raises(StudyError, match="holds no run"), laid_open(str(archive)):
         pass
+
+
+@pytest.mark.parametrize("ending", ["tar", "zip"])
+def test_a_name_that_begins_at_the_root_is_not_followed(study: Path, tmp_path: Path, ending: str) -> None:
+    """Joined to a folder such a name would replace it: `/elsewhere/manifest.json` would be written there."""
+    archive, content = tmp_path / f"bad.{ending}", run(study, *HERE).manifest.read_bytes()
+    if ending == "zip":
+        with zipfile.ZipFile(archive, "w") as zipped:
+            zipped.writestr("/elsewhere/manifest.json", content)
+    else:
+        with tarfile.open(archive, "w") as tar:
+            member = tarfile.TarInfo("/elsewhere/manifest.json")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    with pytest.raises(StudyError, match="holds no run"), laid_open(str(archive)):
+        pass
+    assert not Path("/elsewhere").exists()
 
 
 @pytest.mark.parametrize("nonsense", ["nowhere", "file.txt", "torn.tar", "torn.zip", ""])
