@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,82 +23,63 @@ if TYPE_CHECKING:
     from ablate.study.sweep import Launch
 
 
-def run_sweep(
-    composer: Composer,
-    arguments: Sequence[str],
-    *,
-    launch: Launch,
-    plan_only: bool,
-    local: bool = True,
-    as_json: bool = False,
-) -> int:
-    """What `hydra/sweeper=ablation` does: plan, run what is still to do, report. Returns the exit code.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class How:
+    """How a study is carried out. local: its runs go on this machine, whose pace can be timed."""
 
-    local: the runs go on this machine, whose pace can be timed.
-    """
+    launch: Launch
+    plan_only: bool
+    local: bool
+    as_json: bool
+
+
+def run_sweep(composer: Composer, arguments: Sequence[str], how: How) -> int:
+    """What `hydra/sweeper=ablation` does: plan, run what is still to do, report. Returns the exit code."""
     from ablate.study.planner import make_plan
 
     request = composer.parse(arguments)
-    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+    with redirect_stdout(sys.stderr if how.as_json else sys.stdout):
         prepared = make_plan(composer, request, command=as_typed(arguments))
-    return carry_out(prepared, launch=launch, plan_only=plan_only, local=local, as_json=as_json)
+    return carry_out(prepared, how)
 
 
-def run_bisect(
-    composer: Composer,
-    arguments: Sequence[str],
-    asked: Mapping[str, Any],
-    *,
-    launch: Launch,
-    plan_only: bool,
-    local: bool,
-    as_json: bool,
-) -> int:
+def run_bisect(composer: Composer, arguments: Sequence[str], asked: Mapping[str, Any], how: How) -> int:
     """The same for the corners between two configs, `ablate.study.bisect.Bisect`. Returns the exit code."""
     from ablate.study.bisect import Bisect, OneKey, prepare
 
     prepared = prepare(composer, arguments, Bisect.from_values(asked))
     if isinstance(prepared, OneKey):
-        print(prepared.to_json() if as_json else prepared.sentence)
+        print(prepared.to_json() if how.as_json else prepared.sentence)
         return 0
-    return carry_out(prepared, launch=launch, plan_only=plan_only, local=local, as_json=as_json)
+    return carry_out(prepared, how)
 
 
-def run_mediate(
-    composer: Composer,
-    arguments: Sequence[str],
-    asked: Mapping[str, Any],
-    *,
-    launch: Launch,
-    plan_only: bool,
-    local: bool,
-    as_json: bool,
-) -> int:
+def run_mediate(composer: Composer, arguments: Sequence[str], asked: Mapping[str, Any], how: How) -> int:
     """The same for a treatment whose mediator is held, `ablate.study.mediate.Mediate`. Returns the exit code."""
     from ablate.study.mediate import Mediate, prepare
 
     prepared = prepare(composer, arguments, Mediate.from_values(asked))
-    return carry_out(prepared, launch=launch, plan_only=plan_only, local=local, as_json=as_json)
+    return carry_out(prepared, how)
 
 
-def carry_out(prepared: Prepared, *, launch: Launch, plan_only: bool, local: bool, as_json: bool = False) -> int:
+def carry_out(prepared: Prepared, how: How) -> int:
     from ablate.analysis.outcomes import check_metric
     from ablate.analysis.study import look_at
     from ablate.study.sweep import run_study
 
     check_metric(prepared.plan.metric)
-    if plan_only:
-        _print_plan(prepared, local=local, as_json=as_json)
+    if how.plan_only:
+        _print_plan(prepared, local=how.local, as_json=how.as_json)
         return 0
-    if not _confirmed(prepared, local=local):
+    if not _confirmed(prepared, local=how.local):
         print("not started; nothing was run", file=sys.stderr)
         return 130
-    if not as_json:
-        folder = run_study(prepared, launch, look_at)
+    if not how.as_json:
+        folder = run_study(prepared, how.launch, look_at)
         code = conclude(folder)
     else:
         with redirect_stdout(sys.stderr):  # how far it is
-            folder = run_study(prepared, launch)
+            folder = run_study(prepared, how.launch)
         code = conclude(folder, show="print_shares_json")
     _tell_of(folder, prepared)
     return code

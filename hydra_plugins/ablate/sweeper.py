@@ -64,7 +64,7 @@ class AblationSweeper(Sweeper):
         return str(self._config.hydra.launcher._target_).startswith("hydra_plugins.ablate.launcher.")
 
     def _sweep_ours(self, arguments: list[str]) -> int:
-        from ablate.cli.sweeps import run_bisect, run_mediate, run_sweep
+        from ablate.cli.sweeps import How, run_bisect, run_mediate, run_sweep
         from ablate.design.compose import composer_of
         from ablate.errors import ConfigError
 
@@ -73,26 +73,14 @@ class AblationSweeper(Sweeper):
                 what = f"study.{key}" if key != "lower_is_better" and key != "seed_key" else "study.metric"
                 raise ConfigError(f"hydra.sweeper.{key} is for an app that is not ablate's own", f"{what}=...")
         composer = composer_of(self._config.hydra)
+        how = How(launch=self._launch, plan_only=self.plan_only, local=self._is_local, as_json=self.as_json)
         if self.bisect is not None:
             asked: Any = OmegaConf.to_container(self.bisect)
-            return run_bisect(
-                composer, arguments, asked, launch=self._launch, plan_only=self.plan_only, local=self._is_local,
-                as_json=self.as_json,
-            )  # fmt: skip
+            return run_bisect(composer, arguments, asked, how)
         if self.mediate is not None:
             wanted: Any = OmegaConf.to_container(self.mediate)
-            return run_mediate(
-                composer, arguments, wanted, launch=self._launch, plan_only=self.plan_only, local=self._is_local,
-                as_json=self.as_json,
-            )  # fmt: skip
-        return run_sweep(
-            composer,
-            arguments,
-            launch=self._launch,
-            plan_only=self.plan_only,
-            local=self._is_local,
-            as_json=self.as_json,
-        )
+            return run_mediate(composer, arguments, wanted, how)
+        return run_sweep(composer, arguments, how)
 
     def _sweep_app(self, arguments: list[str]) -> int:
         """Hydra would print our refusals as if the app had failed."""
