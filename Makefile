@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 # Handed to ablate: make study ARGS="study.seeds=5"
 ARGS   ?=
-# Handed to pytest: make test TESTS=tests/record
+# Handed to pytest: make test TESTS=tests/records
 TESTS  ?= tests
 
 BIN     := $(VENV)/bin
@@ -61,7 +61,7 @@ benchmarks: $(DEV) ## every benchmark, figures to docs/benchmarks; let nothing e
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 gpu: $(DEV) ## on a machine with a GPU: its tests, then every benchmark there
-	$(BIN)/python -m pytest tests/gpu tests/loop tests/parity tests/tasks/test_unpad.py -m "not slow"
+	$(BIN)/python -m pytest tests/gpu tests/training tests/parity tests/tasks/test_unpad.py -m "not slow"
 	$(BIN)/python -m benchmarks.run --device cuda $(ARGS)
 
 lint: $(DEV) ## style, types and layers

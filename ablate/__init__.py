@@ -9,40 +9,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ablate.config import Config as Config
-    from ablate.loop.evaluate import Evaluation as Evaluation
-    from ablate.loop.grad_norm import GradNorms as GradNorms
-    from ablate.loop.recorder import Recorder as Recorder
-    from ablate.loop.saver import Checkpoints as Checkpoints
-    from ablate.loop.signals import stop_on_signals as stop_on_signals
-    from ablate.loop.streams import Streams as Streams
-    from ablate.loop.train import Result as Result
-    from ablate.loop.train import train as train
+    from ablate.config.schema import Config as Config
+    from ablate.integrations.recorder import Recorder as Recorder
     from ablate.notebook.study import Study as Study
     from ablate.notebook.study import load as load
-    from ablate.record.reader import read_evals as read_evals
-    from ablate.record.reader import read_predictions as read_predictions
-    from ablate.record.reader import read_trace as read_trace
+    from ablate.records.reader import read_evals as read_evals
+    from ablate.records.reader import read_predictions as read_predictions
+    from ablate.records.reader import read_trace as read_trace
     from ablate.tasks.task import Task as Task
     from ablate.tasks.task import make_evaluation as make_evaluation
+    from ablate.training.checkpoint_manager import Checkpoints as Checkpoints
+    from ablate.training.evaluation import Evaluation as Evaluation
+    from ablate.training.grad_norms import GradNorms as GradNorms
+    from ablate.training.random_streams import Streams as Streams
+    from ablate.training.signals import stop_on_signals as stop_on_signals
+    from ablate.training.train import Result as Result
+    from ablate.training.train import train as train
 
 _HOMES = {
-    "Checkpoints": "ablate.loop.saver",
-    "Config": "ablate.config",
-    "Evaluation": "ablate.loop.evaluate",
-    "GradNorms": "ablate.loop.grad_norm",
-    "Recorder": "ablate.loop.recorder",
-    "Result": "ablate.loop.train",
-    "Streams": "ablate.loop.streams",
+    "Checkpoints": "ablate.training.checkpoint_manager",
+    "Config": "ablate.config.schema",
+    "Evaluation": "ablate.training.evaluation",
+    "GradNorms": "ablate.training.grad_norms",
+    "Recorder": "ablate.integrations.recorder",
+    "Result": "ablate.training.train",
+    "Streams": "ablate.training.random_streams",
     "Study": "ablate.notebook.study",
     "Task": "ablate.tasks.task",
     "load": "ablate.notebook.study",
     "make_evaluation": "ablate.tasks.task",
-    "read_evals": "ablate.record.reader",
-    "read_predictions": "ablate.record.reader",
-    "read_trace": "ablate.record.reader",
-    "stop_on_signals": "ablate.loop.signals",
-    "train": "ablate.loop.train",
+    "read_evals": "ablate.records.reader",
+    "read_predictions": "ablate.records.reader",
+    "read_trace": "ablate.records.reader",
+    "stop_on_signals": "ablate.training.signals",
+    "train": "ablate.training.train",
 }
 
 __all__ = [

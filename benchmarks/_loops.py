@@ -76,7 +76,7 @@ class Ready:
 
     def in_order(self) -> list[shared.Sample]:
         """The samples in the order in which `ablate` takes them."""
-        from ablate.loop.streams import SampleOrder, Streams
+        from ablate.training.random_streams import SampleOrder, Streams
 
         order = SampleOrder(Streams(seed=self.work.seed), np.arange(len(self.samples)))
         return [self.samples[k] for k in order.take(0, len(self.samples))]
@@ -138,12 +138,12 @@ def ours(ready: Ready) -> Kept:
 
 def turn_on_unpad(model: nn.Module) -> str:
     """Drop padding inside the encoder where `ablate` can; says in words whether it does."""
-    if find_spec("ablate.tasks.unpad") is None:
+    if find_spec("ablate.models.unpadding") is None:
         return "unpadding not available"
-    reason = import_module("ablate.tasks.unpad").unpad(model)
+    reason = import_module("ablate.models.unpadding").unpad(model)
     if reason is not None:
         return f"unpadding off: {reason}"
-    reason = import_module("ablate.tasks.unread").leave_unread(model)
+    reason = import_module("ablate.models.unpadding").leave_unread(model)
     return "unpadding on, last layer for first tokens only" if reason is None else f"unpadding on ({reason})"
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ablate.record.columns import EVALS, TRACE
-from ablate.record.digest import digest_of
-from ablate.record.rundir import RunDir, StudyDir, write_text
-from ablate.record.values import Fingerprint, Manifest, Outcome, write_value
-from ablate.record.writer import TableWriter
+from ablate.hashing import digest_of
+from ablate.records.layout import RunDir, StudyDir
+from ablate.records.metadata import Fingerprint, Manifest, Outcome, write_value
+from ablate.records.schema import EVALS, TRACE
+from ablate.records.writer import TableWriter
+from ablate.serialization import write_text
 
 BATCH, LOOKS = 8, 50
 _BLOCK = 1024

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ablate.config import Config, StudyConfig
-from ablate.record.digest import digest_of
-from ablate.study.process import Job
+from ablate.config.schema import Config, StudyConfig
+from ablate.hashing import digest_of
+from ablate.runner.subprocess_run import Job
 
 
 def make_jobs(root: Path, count: int, *, budget: str, looks_at: int, device: str) -> list[Job]:
@@ -35,7 +35,7 @@ def make_jobs(root: Path, count: int, *, budget: str, looks_at: int, device: str
 
 def run_them(jobs: Sequence[Job], slots: int) -> float:
     """Seconds until all have finished; raises SystemExit where one did not."""
-    from ablate.study.workers import run_all
+    from ablate.runner.scheduler import run_all
 
     began = time.perf_counter()
     outcomes = run_all(jobs, StudyConfig(workers=slots, retries=0))

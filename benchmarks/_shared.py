@@ -98,8 +98,8 @@ def tokenise(texts: Sequence[str], labels: Sequence[int], length: int) -> list[S
 
 def imdb_samples(count: int, length: int, *, full_length: bool, seed: int = 0) -> list[Sample]:
     """`count` IMDb reviews in random order; full_length: only such as fill `length` tokens, so that nothing is padded."""
-    from ablate.config import DataConfig
-    from ablate.tasks.data import load_examples
+    from ablate.config.schema import DataConfig
+    from ablate.data.datasets import load_examples
 
     pool = load_examples(DataConfig(name="imdb_reviews"))
     order = np.random.default_rng(seed).permutation(len(pool))

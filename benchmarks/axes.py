@@ -28,7 +28,7 @@ import numpy as np
 
 from ablate import read_trace
 from ablate.design.axis import Axis
-from ablate.design.compose import opened
+from ablate.planning.compose import opened
 from benchmarks import _shared
 
 EXAMPLES = """\
@@ -81,8 +81,8 @@ def _by_baseline(axes: Iterable[Axis]) -> list[tuple[tuple[str, ...], list[Axis]
 
 def _write_reviews(path: Path) -> None:
     """200 film snippets in two columns, the first three words of each as its title."""
-    from ablate.config import DataConfig
-    from ablate.tasks.data import load_examples
+    from ablate.config.schema import DataConfig
+    from ablate.data.datasets import load_examples
 
     pool = load_examples(DataConfig(name="movie_snippets", num_examples=200))
     with path.open("w", encoding="utf-8", newline="") as file:

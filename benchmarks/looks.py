@@ -96,8 +96,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def _load(arguments: argparse.Namespace) -> Data:
     """Held out first, then as much to train on as one pass needs; cut and tokenised once for both trainings."""
-    from ablate.config import DataConfig
-    from ablate.tasks.data import load_examples
+    from ablate.config.schema import DataConfig
+    from ablate.data.datasets import load_examples
 
     pool = load_examples(DataConfig(name=arguments.data))
     count = arguments.held_out + min(arguments.steps * BATCH_SIZE, len(pool) - arguments.held_out)

@@ -84,9 +84,9 @@ def _command(typed: list[str]) -> _Spent:
 
 def _prepare(typed: list[str], share: float) -> dict[str, _Spent]:
     """Freeze the plan and leave results of so large a share of its runs. Returns the seconds of the parts of planning."""
-    from ablate.design.compose import opened
-    from ablate.study.planner import make_plan
-    from ablate.study.sweep import freeze, pending
+    from ablate.planning.compose import opened
+    from ablate.planning.planner import make_plan
+    from ablate.runner.run_study import freeze, pending
 
     seconds: dict[str, _Spent] = {}
     with opened() as composer:
@@ -102,8 +102,8 @@ def _prepare(typed: list[str], share: float) -> dict[str, _Spent]:
 
 def _leave(folder: Path, plan: Any, run: Any, number: int | None) -> None:
     """The result of a run, made one after the other; none where `number` is None."""
-    from ablate.record.rundir import StudyDir
-    from ablate.record.values import Manifest, Outcome
+    from ablate.records.layout import StudyDir
+    from ablate.records.metadata import Manifest, Outcome
 
     place = StudyDir(folder).run(run.arm, run.seed)
     if number is None:

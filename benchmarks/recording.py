@@ -43,9 +43,9 @@ CASES = "mlp-512x4x64,mlp-1024x4x64,mlp-2048x4x64,mlp-2048x4x768,minilm"
 WARMUP = 3
 """Steps of every round that do not count: the first allocates the optimizer's moments."""
 RECORDING_CALLS = (
-    ("ablate.loop.grad_norm", "GradNorms", "measure_each"),
-    ("ablate.loop.grad_norm", "GradNorms", "clip"),
-    ("ablate.loop.observer", "Observer", "row"),
+    ("ablate.training.grad_norms", "GradNorms", "measure_each"),
+    ("ablate.training.grad_norms", "GradNorms", "clip"),
+    ("ablate.training.run_recorder", "Observer", "row"),
 )
 """What a step with recording calls where a step without it calls `clip_grad_norm_`."""
 
@@ -189,7 +189,7 @@ def every_other_step(case: Case, num_steps: int) -> tuple[float, float, float]:
     """(extra µs of a recorded step, half width of its 95 % t interval, seconds of a step that is not recorded)."""
     from scipy import stats
 
-    from ablate.loop.observer import Observer
+    from ablate.training.run_recorder import Observer
 
     record = Observer.row
 
@@ -242,8 +242,8 @@ def _mean_loss(case: Case) -> Callable[[nn.Module, Any], torch.Tensor]:
 
 def _batches(case: Case, num_steps: int) -> Iterator[Any]:
     """In `ablate`'s order, made in the same way."""
-    from ablate.loop.evaluate import to_device
-    from ablate.loop.streams import SampleOrder, Streams
+    from ablate.training.evaluation import to_device
+    from ablate.training.random_streams import SampleOrder, Streams
 
     order = SampleOrder(Streams(seed=0), np.arange(len(case.examples)))
     for step in range(num_steps):

@@ -125,8 +125,8 @@ def _measured(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _write(settings: dict[str, Any]) -> dict[str, Any]:
-    from ablate.record.columns import TRACE
-    from ablate.record.writer import TableWriter
+    from ablate.records.schema import TRACE
+    from ablate.records.writer import TableWriter
 
     path, steps, block = Path(settings["folder"]) / "trace.arrow", settings["steps"], settings["block"]
 
@@ -201,11 +201,11 @@ def _train_recording(settings: dict[str, Any]) -> dict[str, Any]:
 def _train_by_hand(settings: dict[str, Any], *, import_ablate: bool = True) -> dict[str, Any]:
     import torch
 
-    from ablate.loop.streams import SampleOrder, Streams
+    from ablate.training.random_streams import SampleOrder, Streams
     from benchmarks import _loops
 
     if import_ablate:
-        import ablate.loop.train  # noqa: F401
+        import ablate.training.train  # noqa: F401
 
     device = torch.device(settings["device"])
 

@@ -24,13 +24,13 @@ import torch
 import yaml
 
 from ablate import train
-from ablate.config import Config, ObserveConfig, TrackerConfig
-from ablate.record.columns import EVALS, TRACE
-from ablate.record.rundir import RunDir
-from ablate.record.values import Manifest, Outcome, write_value
-from ablate.record.writer import TableWriter
-from ablate.study.track import start
-from ablate.study.track.sync import Asked, sync
+from ablate.config.schema import Config, ObserveConfig, TrackerConfig
+from ablate.records.layout import RunDir
+from ablate.records.metadata import Manifest, Outcome, write_value
+from ablate.records.schema import EVALS, TRACE
+from ablate.records.writer import TableWriter
+from ablate.tracking import follower as start
+from ablate.tracking.sync import Asked, sync
 from benchmarks import _shared
 
 EXAMPLES = """\

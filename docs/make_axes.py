@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from ablate.design.axis import Axis
-from ablate.design.compose import opened
+from ablate.planning.compose import opened
 from ablate.report.axes import KINDS, facts_of, grouped
 
 AXES = Path(__file__).parent / "axes"

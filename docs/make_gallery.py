@@ -22,8 +22,9 @@ from pathlib import Path
 import pyarrow as pa
 from rich.console import Console
 
-from ablate.record.rundir import StudyDir, read_json
+from ablate.records.layout import StudyDir
 from ablate.report import build_report, print_report
+from ablate.serialization import read_json
 
 GALLERY = Path(__file__).parent / "gallery"
 _VALUES = ("manifest", "fingerprint", "outcome")

@@ -1,9 +1,9 @@
 """Writes the reference pages whose facts stand in the source: `python docs/make_reference.py`.
 
-`docs/reference/config.md` comes from the dataclasses of `ablate.config` and the string under each field;
-`docs/reference/frames.md` from the columns in `ablate.notebook.columns`;
-`docs/reference/outcomes.md` from the registry in `ablate.analysis.outcomes`;
-`docs/reference/record.md` has its tables of columns from `ablate.record.columns` between its marks, the rest of it is
+`docs/reference/config.md` comes from the dataclasses of `ablate.config.schema` and the string under each field;
+`docs/reference/frames.md` from the columns in `ablate.notebook.frames`;
+`docs/reference/outcomes.md` from the registry in `ablate.metrics.registry`;
+`docs/reference/record.md` has its tables of columns from `ablate.records.schema` between its marks, the rest of it is
 written by hand; `docs/reference/cli.md` from the help of every verb, `docs/reference/api.md` from the docstrings of
 `ablate.__all__`. A test runs this and compares.
 """
@@ -27,12 +27,13 @@ import pyarrow as pa
 
 import ablate
 from ablate import cli
-from ablate.analysis import eval_outcomes, own_outcome
-from ablate.analysis.outcomes import OUTCOMES, outcome
-from ablate.config import Config
+from ablate.config.schema import Config
 from ablate.design.axis import show
+from ablate.metrics import custom as own_outcome
+from ablate.metrics import eval_metrics as eval_outcomes
+from ablate.metrics.registry import OUTCOMES, outcome
 from ablate.notebook.columns import frames_page
-from ablate.record.columns import EVALS, PREDICTIONS, TRACE, meaning
+from ablate.records.schema import EVALS, PREDICTIONS, TRACE, meaning
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -42,7 +43,7 @@ _HEAD = """\
 Every key, its default and its meaning. A key is typed as `group.key=value` on the command line; the groups are the
 folders of `conf/`, and a group's file is chosen with `group=file` (`model=bert`). `ablate axes` lists the axes.
 
-The defaults here are those of the typed schema in `ablate/config.py`, which checks every value before anything runs; the
+The defaults here are those of the typed schema in `ablate/config/schema.py`, which checks every value before anything runs; the
 files of `conf/` set some of them again. This page is made from that source by `docs/make_reference.py`.
 
 Intervals (`loop.budget`, `observe.eval_every`, `observe.log_every`) have a unit: `20 steps`, `64 samples`, `0.1 epochs`.
@@ -121,7 +122,7 @@ others are shown beside it. Every arm's runs are compared at the cadence that st
 often than another has no advantage from it, and quantiles are corrected for the number of steps. What a coarser record
 would have shown, and whether a verdict would flip, is told by [sampling](../explain/sampling.md).
 
-This page is made from `ablate/analysis/outcomes.py` by `docs/make_reference.py`.
+This page is made from `ablate/metrics/registry.py` by `docs/make_reference.py`.
 
 ## Read in every study
 
@@ -199,8 +200,8 @@ Exit codes are in [errors](errors.md). This page is made from the help of every 
 def cli_page() -> str:
     """The text of cli.md."""
     parts = [_CLI.format(help=printed(lambda: cli.main(["--help"])))]
-    for verb, run in cli.VERBS.items():
-        parts.append(f"## ablate {verb}\n\n```text\n{printed(lambda run=run: run(['--help']))}```\n")
+    for verb in cli.VERBS:
+        parts.append(f"## ablate {verb}\n\n```text\n{printed(lambda verb=verb: cli.run_verb(verb, ['--help']))}```\n")
     return "\n".join(parts)
 
 

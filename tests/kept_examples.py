@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ablate.loop.kept import write_predictions
-from ablate.record.digest import digest_of
-from ablate.record.reader import read_evals
-from ablate.record.rundir import StudyDir
-from ablate.record.values import read_manifest
+from ablate.hashing import digest_of
+from ablate.records.layout import StudyDir
+from ablate.records.metadata import read_manifest
+from ablate.records.reader import read_evals
+from ablate.training.predictions import write_predictions
 
 
 def keep_examples(

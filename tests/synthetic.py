@@ -16,18 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.config import Config, DataConfig, ObserveConfig, StudyConfig
-from ablate.design import fraction
+from ablate.config.schema import Config, DataConfig, ObserveConfig, StudyConfig
+from ablate.design import factorial as fraction
+from ablate.design.attribution import Corners
 from ablate.design.axis import Axis
-from ablate.design.cells import Cells, joint_axis, merged
-from ablate.design.corners import Corners
+from ablate.design.factorial import Cells, joint_axis, merged
 from ablate.design.mediation import Mediation
 from ablate.design.plan import BASELINE, Arm, Plan, Run, run_digest
-from ablate.record.columns import EVALS, TRACE
-from ablate.record.digest import digest_of
-from ablate.record.rundir import RunDir, StudyDir, write_json, write_text
-from ablate.record.values import Fingerprint, Manifest, Outcome, Status, write_value
-from ablate.record.writer import TableWriter
+from ablate.hashing import digest_of
+from ablate.records.layout import RunDir, StudyDir
+from ablate.records.metadata import Fingerprint, Manifest, Outcome, Status, write_value
+from ablate.records.schema import EVALS, TRACE
+from ablate.records.writer import TableWriter
+from ablate.serialization import write_json, write_text
 
 GROUPS = ("embeddings", "layer.0", "layer.1", "head")
 BUDGET = 1024
@@ -519,7 +520,7 @@ def crossed_cells(kind: str, names: Sequence[str], generators: Mapping[str, tupl
     parts = [axis.label(axis.levels[0]) for axis in axes]
     count = len(names)
     if kind == "fractional":
-        places = [tuple(place) for place in fraction.cells(names, generators or {}).tolist()]
+        places = [tuple(place) for place in fraction.fraction_cells(names, generators or {}).tolist()]
     else:
         places = sorted(np.ndindex(*[2] * count), key=lambda place: (sum(place), [-one for one in place]))
     if kind == "pairs":

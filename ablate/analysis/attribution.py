@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.floors import largest
-from ablate.analysis.guard import ENOUGH_SEEDS
-from ablate.analysis.shares import Part, Shares, alone_and_together, path_shares, shares
-from ablate.analysis.values import Attribution, Control, Floor, KeyMoved, MetricInfo, RunReading
-from ablate.analysis.words import change, counted, figure, fixed, joined
-from ablate.design.corners import Corners
-from ablate.design.leaves import changed, leaf_or_absent
+from ablate.analysis.noise_floor import largest
+from ablate.analysis.results import Attribution, Floor, KeyMoved, RunReading
+from ablate.config.flatten import changed, leaf_or_absent
+from ablate.controls.control import Control
+from ablate.design.attribution import Corners
 from ablate.design.plan import Plan
+from ablate.formatting import change, counted, fixed, joined, plain_figure
+from ablate.metrics.metric import MetricInfo
+from ablate.stats.linear_model import ENOUGH_SEEDS
+from ablate.stats.shapley import Part, Shares, alone_and_together, path_shares, shares
 
 ByCorner = dict[int, NDArray[np.float64]]
 
@@ -145,13 +147,11 @@ def _not_told(total: Part, values: ByCorner, floor: float | None) -> str:
     if len(first) < 2:
         return "one seed has no interval: two are the least"
     if total.low is None or total.high is None or not total.high > total.low:
-        return f"the difference is {figure(total.effect)} in each of {len(second)} seeds: without spread there is no interval"
+        return f"the difference is {plain_figure(total.effect)} in each of {len(second)} seeds: without spread there is no interval"
     if total.low <= 0 <= total.high:
         return f"{NOT_TOLD} ({change(total.effect, total.low, total.high)})"
     if floor is not None and abs(total.effect) <= floor:
-        return (
-            f"the total difference, {figure(total.effect)}, is no larger than {figure(floor)}, which chance alone makes"
-        )
+        return f"the total difference, {plain_figure(total.effect)}, is no larger than {plain_figure(floor)}, which chance alone makes"
     return ""
 
 
@@ -234,10 +234,10 @@ def _sentence(about: Attribution, values: ByCorner, smallest_effect: float) -> s
     ends = [float(np.mean(values[number])) for number in (0, max(values))]
     assert total.low is not None
     assert total.high is not None
-    figures = f"{figure(ends[0])} -> {figure(ends[1])}{unit}, {change(total.effect, total.low, total.high)}"
+    figures = f"{plain_figure(ends[0])} -> {plain_figure(ends[1])}{unit}, {change(total.effect, total.low, total.high)}"
     said = f"{'; '.join([head, *others])}. Total: {figures}; {counted(len(about.seeds), 'seed')}."
     if abs(total.effect) < smallest_effect:
-        said += f" All of it is smaller than {figure(smallest_effect)}, the smallest effect that matters."
+        said += f" All of it is smaller than {plain_figure(smallest_effect)}, the smallest effect that matters."
     untold = [part.name for part in parts if part.name not in about.told]
     return said + (
         f" Not told from 0 (over {counted(len(parts), 'part')} together): {joined(untold)}." if untold else ""

@@ -12,23 +12,165 @@ each has the whole 5 % (Shaffer 1986); several pairs share it (Bonferroni).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ablate.analysis.floors import largest
-from ablate.analysis.guard import ENOUGH_SEEDS
-from ablate.analysis.mediated import HeldEffect, Mediated
-from ablate.analysis.readings import RunFiles
-from ablate.analysis.seen import Holding, holding
-from ablate.analysis.shares import Part, ratio_interval
-from ablate.analysis.values import Control, Floor, MetricInfo, RunReading
-from ablate.analysis.words import change, counted, figure, fixed, joined
+from ablate.analysis.load import RunFiles
+from ablate.analysis.noise_floor import largest
+from ablate.analysis.results import Floor, HeldEffect, Mediated, RunReading, Seen
+from ablate.controls.control import Control
 from ablate.design.axis import show
-from ablate.design.mediation import BASELINE, Held, Mediation
+from ablate.design.mediation import BASELINE, MEDIATORS, Held, Mediation
 from ablate.design.plan import Plan
+from ablate.formatting import change, counted, fixed, joined, plain_figure, plain_percent
+from ablate.metrics.metric import MetricInfo
+from ablate.stats.linear_model import ENOUGH_SEEDS
+from ablate.stats.shapley import Part, ratio_interval
+
+# Was the mediator moved by the treatment, and held by the intervention? From the record, not from the config.
+
+ByArm = Mapping[str, Mapping[int, float]]
+
+CLIPPED = 0.9
+"""Share of the steps that have to be clipped, in both arms, before their applied gradients count as equally large."""
+
+_RUN_WIDE = {"grad_norm_median": "median grad norm", "grad_norm_spread": "grad norm spread"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holding:
+    """held: whether the record bears out that the mediator was held. sentence: what it says, with figures."""
+
+    held: bool
+    sentence: str
+    seen: tuple[Seen, ...]
+
+
+def holding(asked: Mediation, one: Held, readings: Sequence[RunReading], runs: Sequence[RunFiles]) -> Holding:
+    """Of one pair of arms."""
+    return _clip(asked, one, readings) if one.mediator == "clip_norm" else _noise(asked, one, readings, runs)
+
+
+def _clip(asked: Mediation, one: Held, readings: Sequence[RunReading]) -> Holding:
+    """Where nearly every step is clipped, the applied norm is the limit, whatever the treatment."""
+    clipped = _outcome(readings, "clipped_share")
+    seen = _seen("clipped share", clipped, asked, one)
+    if seen.first is None or seen.second is None:
+        return Holding(held=False, sentence="no record says how many steps were clipped.", seen=(seen,))
+    each = [
+        f"{plain_percent(value)} of the steps of {arm}"
+        for arm, value in ((one.first, seen.first), (one.second, seen.second))
+    ]
+    shares = f"{' and '.join(each)} were clipped"
+    if min(seen.first, seen.second) < CLIPPED:
+        sentence = f"{shares}, so that the applied gradients still differ in size; a smaller clip_norm clips them all."
+        return Holding(held=False, sentence=sentence, seen=(seen,))
+    return Holding(held=True, sentence=f"Held: {shares}.", seen=(seen,))
+
+
+def _noise(asked: Mediation, one: Held, readings: Sequence[RunReading], runs: Sequence[RunFiles]) -> Holding:
+    """Drawn in every run as declared, to another end than without, and seen in the gradient's norm at equal weights."""
+    first_step = _first_steps(runs)
+    seen = [_seen("grad norm at the first step", first_step, asked, one)]
+    seen += [_seen(words, _outcome(readings, name), asked, one) for name, words in _RUN_WIDE.items()]
+    seen = [each for each in seen if None not in (each.baseline, each.treated, each.first, each.second)]
+    if problem := _not_applied(asked, one, runs):
+        return Holding(held=False, sentence=problem, seen=tuple(seen))
+    moved, left = (_log_ratio(first_step, *pair) for pair in ((BASELINE, asked.treated), (one.first, one.second)))
+    if moved is None or left is None or not seen:
+        return Holding(held=True, sentence="Drawn as declared in every run; no norm was measured.", seen=tuple(seen))
+    figures = (
+        f"at the first step, at equal weights, the grad norm is {_figures(seen[0].baseline, seen[0].treated)} as they are and "
+        f"{_figures(seen[0].first, seen[0].second)} with the noise held"
+    )
+    if left.told and abs(left.mean) > abs(moved.mean) / 2:
+        sentence = f"{figures}: the gap is not closed, so the noise is not what it should be."
+        return Holding(held=False, sentence=sentence, seen=tuple(seen))
+    if not moved.told:
+        sentence = f"Drawn as declared; {figures}: in so few first steps the treatment is not seen to move it."
+        return Holding(held=True, sentence=sentence, seen=tuple(seen))
+    return Holding(held=True, sentence=f"Held: {figures}.", seen=tuple(seen))
+
+
+def _not_applied(asked: Mediation, one: Held, runs: Sequence[RunFiles]) -> str:
+    """Why the noise cannot have been what the arms declare; '' where nothing speaks against it."""
+    by_arm = {name: [run for run in runs if run.arm == name and run.finished] for name in (one.first, one.second)}
+    setting = MEDIATORS[one.mediator]
+    for name, mine in by_arm.items():
+        wanted = asked.arms.get(name, {}).get(setting)
+        if wanted is None:
+            continue
+        for run in mine:
+            items = run.fingerprint.items if run.fingerprint else {}
+            of = items.get("grad_noise", {}).get("of")
+            if of != wanted:
+                what = "draws nothing" if of is None else f"draws {show(of)} samples of each step"
+                return f"the run {name}, seed {run.seed} {what}, where {show(wanted)} were declared."
+    plain = BASELINE if one.first != BASELINE else asked.treated
+    noisy = one.first if one.first != BASELINE else one.second
+    weights = {(run.arm, run.seed): run.weights for run in runs if run.finished and run.weights}
+    pairs = [
+        (weights[noisy, seed], weights[plain, seed])
+        for arm, seed in weights
+        if arm == noisy and (plain, seed) in weights
+    ]
+    if pairs and all(left == right for left, right in pairs):
+        return f"{noisy} ends with the very weights of {plain}, bit for bit: the noise changed no update."
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _LogRatio:
+    mean: float
+    told: bool
+
+
+def _log_ratio(values: ByArm, first: str, second: str) -> _LogRatio | None:
+    """Mean over seeds of log(second / first), and whether a paired t test tells it from 0."""
+    left, right = values.get(first, {}), values.get(second, {})
+    logs: NDArray[np.float64] = np.asarray(
+        [np.log(right[seed] / left[seed]) for seed in left.keys() & right.keys() if left[seed] > 0 and right[seed] > 0]
+    )
+    if len(logs) < 2:
+        return None
+    half = float(stats.t.ppf(0.975, len(logs) - 1) * np.std(logs, ddof=1) / len(logs) ** 0.5)
+    mean = float(np.mean(logs))
+    return _LogRatio(mean, abs(mean) > half)
+
+
+def _first_steps(runs: Sequence[RunFiles]) -> ByArm:
+    found: dict[str, dict[int, float]] = {}
+    for run in runs:
+        norm = (run.fingerprint.items if run.fingerprint else {}).get("first_step", {}).get("grad_norm")
+        if run.finished and isinstance(norm, int | float) and np.isfinite(norm):
+            found.setdefault(run.arm, {})[run.seed] = float(norm)
+    return found
+
+
+def _outcome(readings: Sequence[RunReading], name: str) -> ByArm:
+    found: dict[str, dict[int, float]] = {}
+    for run in readings:
+        value = run.values.get(name)
+        if value is not None and np.isfinite(value):
+            found.setdefault(run.arm, {})[run.seed] = value
+    return found
+
+
+def _seen(what: str, values: ByArm, asked: Mediation, one: Held) -> Seen:
+    def mean(arm: str) -> float | None:
+        return float(np.mean(list(values[arm].values()))) if values.get(arm) else None
+
+    return Seen(
+        what=what, baseline=mean(BASELINE), treated=mean(asked.treated), first=mean(one.first), second=mean(one.second)
+    )
+
+
+def _figures(before: float | None, after: float | None) -> str:
+    return f"{plain_figure(before or 0)} -> {plain_figure(after or 0)}"
+
 
 Values = NDArray[np.float64]
 
@@ -190,14 +332,14 @@ def _not_told(total: Part, seeds: int, floor: float | None) -> str:
     assert total.low is not None
     assert total.high is not None
     if not total.high > total.low:
-        return f"the difference is {figure(total.effect)} in each of {seeds} seeds: without spread there is no interval"
+        return f"the difference is {plain_figure(total.effect)} in each of {seeds} seeds: without spread there is no interval"
     if total.low <= 0 <= total.high:
         return (
             f"the total effect is not told from 0 ({change(total.effect, total.low, total.high)}); paths that cancel each "
             "other would look the same"
         )
     if floor is not None and abs(total.effect) <= floor:
-        return f"the total effect, {figure(total.effect)}, is no larger than {figure(floor)}, which chance alone makes"
+        return f"the total effect, {plain_figure(total.effect)}, is no larger than {plain_figure(floor)}, which chance alone makes"
     return ""
 
 
@@ -218,7 +360,7 @@ def _pair(
     if not holds.held:
         sentence = (
             f"NOT HELD: {holds.sentence} So the effect between {one.first} and {one.second} "
-            f"({figure(left.effect)}) does not say what goes through {WORDS[one.mediator]}."
+            f"({plain_figure(left.effect)}) does not say what goes through {WORDS[one.mediator]}."
         )
         return replace(base, verdict="not held", sentence=sentence)
     found = verdict(about.total.effect, left, through, plan.smallest_effect)
@@ -243,7 +385,7 @@ def _answer(about: Mediated, one: Held, left: Part, through: Part, found: str, p
     ends = f"{fixed(left.low or 0, _decimals(left))} .. {fixed(left.high or 0, _decimals(left))}"
     pairs = len(plan.mediation.held) if plan.mediation else 1
     over = f", simultaneous over {pairs} levels held," if pairs > 1 else ""
-    figures = f"{where}, {what} {figure(abs(left.effect))} (95 % interval{over} of the effect left {ends})"
+    figures = f"{where}, {what} {plain_figure(abs(left.effect))} (95 % interval{over} of the effect left {ends})"
     if found == "undecided":
         head = (
             f"Undecided: {share(through)} of it would go through {through_it}, but neither this nor what is left is told from "
@@ -254,12 +396,12 @@ def _answer(about: Mediated, one: Held, left: Part, through: Part, found: str, p
     least = f"at least {low}" if low and (through.share_low or 0) > 0 else "some"
     most = f"at most {high}" if high and (through.share_high or 0) < 1 else "how much is open"
     conclusion = {
-        "all": f"What is left is within plus or minus {figure(plan.smallest_effect)}: all of it that matters goes through it",
+        "all": f"What is left is within plus or minus {plain_figure(plan.smallest_effect)}: all of it that matters goes through it",
         "some or all": f"So {least} of it goes through it; that anything is left is not shown",
         "part": f"So it goes through it in part ({least}), and in part not",
         "beyond": "So more than all of it goes through it: something else works the other way",
         "against": f"So {through_it} works against it: held, the effect is larger",
-        "none": f"So it does not need {through_it}: what goes through is within plus or minus {figure(plan.smallest_effect)}",
+        "none": f"So it does not need {through_it}: what goes through is within plus or minus {plain_figure(plan.smallest_effect)}",
         "not all": f"So an effect is left without it; that any goes through is not shown ({most})",
     }[found]
     return f"{head} {conclusion}. {holds.sentence}".strip()
@@ -286,14 +428,14 @@ def _sentence(about: Mediated, values: Mapping[str, Values], smallest_effect: fl
     assert total.low is not None
     assert total.high is not None
     unit = f" {about.unit}" if about.unit else ""
-    before, after = (figure(float(np.mean(values[arm]))) for arm in (BASELINE, about.treated))
+    before, after = (plain_figure(float(np.mean(values[arm]))) for arm in (BASELINE, about.treated))
     levels = " -> ".join(show(level) for level in about.levels)
     said = (
         f"{about.key} {levels} {'raises' if total.effect > 0 else 'lowers'} {_metric(about)} from {before} to {after}{unit} "
         f"({change(total.effect, total.low, total.high)}; {counted(len(about.seeds), 'seed')})."
     )
     if abs(total.effect) < smallest_effect:
-        said += f" All of it is smaller than {figure(smallest_effect)}, the smallest effect that matters."
+        said += f" All of it is smaller than {plain_figure(smallest_effect)}, the smallest effect that matters."
     return said
 
 

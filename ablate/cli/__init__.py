@@ -7,34 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import cast
 
-from ablate.cli import (
-    axes,
-    bisect,
-    bundle,
-    compare,
-    completion,
-    diff,
-    doctor,
-    figures,
-    import_runs,
-    mediate,
-    methods,
-    plan,
-    power,
-    replay,
-    report,
-    retry,
-    status,
-    stop,
-    sync,
-    table,
-    verify,
-)
-from ablate.cli.hydra_door import through_hydra
-from ablate.cli.parse import ACCEPT, refuse
+from ablate.cli._parser import ACCEPT, refuse
+from ablate.cli.run import through_hydra
 from ablate.errors import AblateError, ConfigError, nearest
 
 _HELP = """\
@@ -67,29 +46,30 @@ ablate: which single variable caused the difference?
 `--config-dir DIR` adds your own config files, `--cfg job` prints a config, `ablate completion bash` is for the tab key.
 """
 
-VERBS: dict[str, Callable[[list[str]], int]] = {
-    "plan": plan.run,
-    "power": power.run,
-    "report": report.run,
-    "table": table.run,
-    "figures": figures.run,
-    "methods": methods.run,
-    "compare": compare.run,
-    "diff": diff.run,
-    "import": import_runs.run,
-    "replay": replay.run,
-    "bisect": bisect.run,
-    "mediate": mediate.run,
-    "status": status.run,
-    "stop": stop.run,
-    "retry": retry.run,
-    "bundle": bundle.run,
-    "verify": verify.run,
-    "sync": sync.run,
-    "axes": axes.run,
-    "doctor": doctor.run,
-    "completion": completion.run,
+VERBS = {
+    "plan": "plan",
+    "power": "plan",
+    "axes": "plan",
+    "report": "report",
+    "table": "report",
+    "figures": "report",
+    "methods": "report",
+    "compare": "inspect",
+    "diff": "inspect",
+    "replay": "inspect",
+    "import": "exchange",
+    "bundle": "exchange",
+    "verify": "exchange",
+    "sync": "exchange",
+    "bisect": "attribute",
+    "mediate": "attribute",
+    "status": "study",
+    "stop": "study",
+    "retry": "study",
+    "doctor": "system",
+    "completion": "system",
 }
+"""A verb, and the module of `ablate.cli` that has its function `run_<verb>`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        from ablate.study.ends import disk_full, is_disk_full
+        from ablate.runner.failures import disk_full, is_disk_full
 
         if not is_disk_full(error):
             raise
@@ -127,7 +107,13 @@ def _dispatch(typed: list[str]) -> int:
         print(f"ablate {version('torch-ablate')}")
         return 0
     if first in VERBS:
-        return VERBS[first](typed[1:])
+        return run_verb(first, typed[1:])
     if first and not first.startswith(("-", "+", "~")) and "=" not in first:
         raise ConfigError(f"{first!r} is neither a verb nor key=value", nearest(first, VERBS))
     return through_hydra([ACCEPT if text == "--accept-code-change" else text for text in typed])
+
+
+def run_verb(verb: str, typed: list[str]) -> int:
+    """Run one of `VERBS` on what was typed after it; return the exit code."""
+    module = import_module(f"ablate.cli.{VERBS[verb]}")
+    return cast(int, getattr(module, f"run_{verb}")(typed))

@@ -1,14 +1,121 @@
-"""`ablate report`."""
+"""The end of every study and of `ablate report`: the report is made, printed, and becomes an exit code."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ablate.cli.conclude import conclude
-from ablate.cli.parse import parser_of
+from ablate.cli._parser import console, parser_of
+
+if TYPE_CHECKING:
+    from ablate.analysis.infer_plan import Asked
 
 
-def run(typed: list[str]) -> int:
+def conclude(folder: Path, asked: Asked | None = None, *, at: str | None = None, show: str = "") -> int:
+    """Make the report of a study and print it. 1 when a run or a control failed, or runs are missing.
+
+    at: compare the arms there. show: print for a program to read instead: `print_json` all of it, `print_shares_json` the
+    shares of a study between two configs.
+    """
+    from ablate import report
+    from ablate.report import build_report, print_report
+
+    analysis = build_report(folder, asked, at)
+    if show:
+        getattr(report, show)(analysis)
+    else:
+        print_report(analysis, folder, console())
+    failed = any(run.status in ("failed", "interrupted") for run in analysis.runs)
+    return int(failed or not analysis.complete or any(control.status == "failed" for control in analysis.controls))
+
+
+# `ablate figures`.
+
+
+def run_figures(typed: list[str]) -> int:
+    parser = parser_of(
+        "figures",
+        "Draw the figures of a paper from a study's record, into <study>/figures: forest (effects, intervals, every seed),\n"
+        "curves (mean and range over seeds), grad_norm, cadence (what coarser looking shows). Fonts stand in the file, and\n"
+        "the same study gives the same bytes.",
+        "ablate figures runs/reference",
+        "ablate figures runs/reference --style paper --width text --format pdf,svg",
+        "ablate figures runs/reference --only forest,grad_norm --width 8.5cm --x steps",
+    )
+    parser.add_argument("folder", type=Path, help="of the study, such as runs/reference")
+    parser.add_argument("--style", default="paper", help="paper (8 pt, serif) or slides (12 pt); paper")
+    parser.add_argument(
+        "--width",
+        default="column",
+        metavar="WIDTH",
+        help="column (3.25in), text (5.5in), page (6.75in), or 8.5cm; column",
+    )
+    parser.add_argument("--format", default="pdf", metavar="pdf,svg,png", help="one or several; pdf")
+    parser.add_argument(
+        "--only", default="", metavar="NAME,...", help="forest, curves, grad_norm, cadence; all that there are"
+    )
+    parser.add_argument("--x", choices=("steps", "samples", "epochs", "seconds"), default="samples", help="samples")
+    parser.add_argument("--at", metavar="UNIT|'N UNIT'", help="compare the arms there, as for ablate report")
+    asked = parser.parse_args(typed)
+    from ablate.analysis.analyse import analyse
+    from ablate.errors import ConfigError, nearest
+    from ablate.report.figures import FORMATS, look_of, write_figures
+    from ablate.report.view import make_view
+
+    names = [name for name in asked.only.split(",") if name]
+    look = look_of(asked.style, asked.width, asked.x, names)
+    formats = [name.strip() for name in asked.format.split(",") if name.strip()]
+    strange = [name for name in formats if name not in FORMATS]
+    if strange or not formats:
+        raise ConfigError(
+            f"--format {asked.format!r}: {''.join(strange[:1])!r} is no format", nearest("".join(strange[:1]), FORMATS)
+        )
+    for path in write_figures(
+        make_view(analyse(asked.folder, at=asked.at)), asked.folder, look, [f for f in FORMATS if f in formats]
+    ):
+        print(path)
+    return 0
+
+
+# `ablate methods`.
+
+
+def run_methods(typed: list[str]) -> int:
+    parser = parser_of(
+        "methods",
+        "Print what a study did as the methods paragraph of a paper: design, seeds, pairing, controls, outcome, test, looks,\n"
+        "lost runs, and what was not proven. Writes methods.tex and references.bib, the works it cites, into the study folder.",
+        "ablate methods runs/reference",
+        "ablate methods runs/reference --format latex",
+        "ablate methods runs/reference --format bibtex",
+    )
+    parser.add_argument("folder", type=Path, help="of the study, such as runs/reference")
+    parser.add_argument(
+        "--format", choices=("text", "latex", "bibtex"), default="text", help="of what is printed; text"
+    )
+    parser.add_argument("--at", metavar="UNIT|'N UNIT'", help="compare the arms there, as for ablate report")
+    asked = parser.parse_args(typed)
+    from textwrap import fill
+
+    from ablate.analysis.analyse import analyse, named
+    from ablate.redact import redact
+    from ablate.report.methods import BIB, methods
+    from ablate.report.view import make_view
+    from ablate.serialization import write_text
+
+    analysis = analyse(asked.folder, at=asked.at)
+    made = methods(make_view(analysis), asked.folder)
+    for name, text in (("methods.tex", made.latex()), (BIB, made.bib())):
+        write_text(asked.folder / named(analysis, name), text, hide=True)
+    shown = {"text": f"{fill(made.plain(), 96, break_long_words=False)}\n", "latex": made.latex(), "bibtex": made.bib()}
+    print(redact(shown[asked.format]), end="")
+    return 0
+
+
+# `ablate report`.
+
+
+def run_report(typed: list[str]) -> int:
     parser = parser_of(
         "report",
         "Make the tables and the page of a study anew, and print them. A folder without a plan, of runs that other loops have\n"
@@ -30,8 +137,37 @@ def run(typed: list[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print the analysis for a program to read")
     asked = parser.parse_args(typed)
-    from ablate.analysis.adopt import Asked
+    from ablate.analysis.infer_plan import Asked
 
     accepts = tuple(item for item in asked.accepts.split(",") if item)
     wanted = Asked(metric=asked.metric, smallest_effect=asked.smallest_effect, accepts=accepts)
     return conclude(asked.folder, wanted, at=asked.at, show="print_json" if asked.json else "")
+
+
+# `ablate table`.
+
+FORMATS = ("markdown", "latex", "csv")
+
+
+def run_table(typed: list[str]) -> int:
+    parser = parser_of(
+        "table",
+        "Print the result as a table for another document. markdown and latex: the primary outcome, as `ablate report` writes\n"
+        "it into report.md and table.tex. csv: every contrast on every outcome with all digits, as in table.csv.",
+        "ablate table runs/reference",
+        "ablate table runs/reference --format latex > table.tex    needs booktabs, and nothing else",
+        "ablate table runs/reference --format csv --at steps",
+    )
+    parser.add_argument("folder", type=Path, help="of the study, such as runs/reference")
+    parser.add_argument("--format", choices=FORMATS, default="markdown", help="markdown")
+    parser.add_argument("--at", metavar="UNIT|'N UNIT'", help="compare the arms there, as for ablate report")
+    asked = parser.parse_args(typed)
+    from ablate.analysis.analyse import analyse
+    from ablate.redact import redact
+    from ablate.report.latex import latex, table_csv
+    from ablate.report.markdown import contrasts
+    from ablate.report.view import make_view
+
+    made = {"markdown": contrasts, "latex": latex, "csv": table_csv}[asked.format]
+    print(redact(made(make_view(analyse(asked.folder, at=asked.at)))), end="")
+    return 0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ablate.design.leaves import leaf
+from ablate.config.flatten import leaf
 from ablate.errors import AxisError
 
 Kind = Literal["training", "observation", "data", "model", "systems", "placebo", "repeat"]

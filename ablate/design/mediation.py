@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ablate.design.axis import Axis, show
-from ablate.design.designs import ad_hoc_axis
-from ablate.typed import built
+from ablate.design.axis_files import ad_hoc_axis
+from ablate.serialization import built
 
 BASELINE = "baseline"
 

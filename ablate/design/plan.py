@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ablate.config import MOST_DRAWS, SPENDING
+from ablate.config.flatten import changed, covered
+from ablate.config.schema import MOST_DRAWS, SPENDING
+from ablate.design.attribution import Corners
 from ablate.design.axis import RULES, Axis, Kind, show
-from ablate.design.cells import Cells
-from ablate.design.corners import Corners
-from ablate.design.leaves import changed, covered
+from ablate.design.factorial import Cells
 from ablate.design.mediation import Mediation
-from ablate.record.digest import digest_of
-from ablate.typed import built
+from ablate.hashing import digest_of
+from ablate.serialization import built
 
 BASELINE = "baseline"
 

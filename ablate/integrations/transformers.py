@@ -14,13 +14,11 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from ablate.errors import LoopError
-from ablate.integrations.batches import num_samples as samples_of
-from ablate.integrations.facts import trainer_items
-from ablate.integrations.wrap import wrapped
-from ablate.loop.evaluate import Measured
-from ablate.loop.grad_norm import Grouping, by_depth
-from ablate.loop.recorder import Gradient, Recorder
-from ablate.loop.run_files import place
+from ablate.integrations._common import num_samples as samples_of
+from ablate.integrations._common import trainer_items, wrapped
+from ablate.integrations.recorder import Gradient, Recorder, place
+from ablate.training.evaluation import Measured
+from ablate.training.grad_norms import Grouping, by_depth
 
 _NO_SETTING = (
     "output_dir", "run_name", "project", "report_to", "disable_tqdm", "logging_", "log_", "save_", "push_to_hub", "hub_",

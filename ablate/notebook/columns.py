@@ -1,5 +1,4 @@
-"""The columns of a study's frames, each with its dtype, its unit and its meaning. `docs/reference/frames.md` is tested against
-these."""
+"""Columns of the frames: name, dtype, unit and meaning."""
 
 from __future__ import annotations
 
@@ -17,7 +16,10 @@ class Column:
 
 
 _ARM = Column("arm", "category", "", "in plan order, the baseline first")
+
+
 _SEED = Column("seed", "int64", "", "the run's seed")
+
 
 RUNS = (
     _ARM,
@@ -41,6 +43,7 @@ RUNS = (
 )
 """And one column for each outcome, under its name: a float64 in the unit that `frame.attrs["units"]` has for it."""
 
+
 STEPS = (
     _ARM,
     _SEED,
@@ -59,6 +62,7 @@ STEPS = (
     Column("micro_grad_norm", "float32", "L2 norm", "of the first forward pass alone"),
 )
 """Of `trace.arrow`, less its two columns of lists."""
+
 
 EVALS = (
     _ARM,
@@ -80,6 +84,7 @@ EVALS = (
         "of `value` as the mean of a sample of examples; nan for fewer than 2",
     ),
 )
+
 
 CONTRASTS = (
     _ARM,
@@ -112,12 +117,14 @@ CONTRASTS = (
     Column("sentence", "str", "", "the finding in words"),
 )
 
+
 DIFFERENCES = (
     _ARM,
     _SEED,
     Column("metric", "str", "", "the outcome"),
     Column("difference", "float64", "the outcome's", "variant minus baseline in this seed: the dots of a forest plot"),
 )
+
 
 FRAMES = {
     "runs": ("One row per run of the plan, whatever became of it.", RUNS),
@@ -145,10 +152,11 @@ _OUTCOMES = (
     "definitions."
 )
 
+
 _HEAD = """\
 # The frames of a study
 
 `ablate.load("runs/imdb")` gives a `Study`; each frame is made when it is first asked for ([how](../how-to/notebook.md)).
 Arms are categories in plan order, so that groups and legends come in that order; a missing number is nan, or `<NA>` in a column
-of whole numbers. This page is made from `ablate/notebook/columns.py` by `docs/make_reference.py`.
+of whole numbers. This page is made from `ablate/notebook/frames.py` by `docs/make_reference.py`.
 """

@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ablate.analysis.adopt import Asked
-from ablate.analysis.outcomes import OUTCOMES
-from ablate.analysis.readings import RunFiles, read_plan, reading
-from ablate.analysis.study import analyse
-from ablate.analysis.values import Analysis, MetricInfo
+from ablate.analysis.analyse import analyse
+from ablate.analysis.infer_plan import Asked
+from ablate.analysis.load import RunFiles, read_plan, reading
+from ablate.analysis.results import Analysis
 from ablate.design.plan import Plan
 from ablate.errors import ConfigError, RecordError, StudyError
-from ablate.notebook.places import Place, places
-from ablate.record.reader import read_evals, read_trace
-from ablate.record.returned import read_returned
-from ablate.record.rundir import RunDir
-from ablate.record.values import Manifest, read_manifest, read_outcome
+from ablate.metrics.metric import MetricInfo
+from ablate.metrics.registry import OUTCOMES
+from ablate.notebook.frames import Place, places
+from ablate.records.layout import RunDir
+from ablate.records.metadata import Manifest, read_manifest, read_outcome
+from ablate.records.reader import read_evals, read_trace
+from ablate.records.returned_values import read_returned
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ablate.notebook.plots import Plots
+    from ablate.report.plotly_figures import Plots
 
 
 def load(
@@ -138,7 +139,7 @@ class Study:
     @property
     def plot(self) -> Plots:
         """Figures of Plotly: `forest()`, `curves()`, `grad_norm()`, `cadence()`."""
-        from ablate.notebook.plots import Plots
+        from ablate.report.plotly_figures import Plots
 
         return Plots(self)
 
@@ -209,7 +210,7 @@ class Study:
         return "\n".join([f"<ablate study {self.name}: {view.heading}>", *([view.headline] if view.headline else [])])
 
     def _repr_html_(self) -> str:
-        from ablate.notebook.card import card, run_card
+        from ablate.notebook.display import card, run_card
 
         return run_card(self) if self._single is not None else card(self.analysis)
 

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from ablate.report.axes import print_axis as print_axis
     from ablate.report.budgets import print_json as print_json
     from ablate.report.build import build_report as build_report
-    from ablate.report.listing import print_plan as print_plan
+    from ablate.report.plan import print_plan as print_plan
     from ablate.report.power import print_power as print_power
     from ablate.report.power import print_power_json as print_power_json
-    from ablate.report.state import print_state as print_state
+    from ablate.report.status import print_state as print_state
     from ablate.report.terminal import print_replay as print_replay
     from ablate.report.terminal import print_report as print_report
 
@@ -27,10 +27,10 @@ _HOMES = {
     "print_report": "terminal",
     "print_adequacy": "adequacy",
     "print_replay": "terminal",
-    "print_plan": "listing",
+    "print_plan": "plan",
     "print_axes": "axes",
     "print_axis": "axes",
-    "print_state": "state",
+    "print_state": "status",
     "print_power": "power",
     "print_power_json": "power",
 }

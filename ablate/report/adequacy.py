@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
-from ablate.analysis.adequacy import every
-from ablate.analysis.values import Adequacy, Rung
-from ablate.report import digits
+from ablate import formatting as digits
+from ablate.analysis.eval_cadence import every
+from ablate.analysis.results import Adequacy, Rung
+from ablate.report.console import columns, labelled, say, words
 from ablate.report.markup import Markup, el, table_of
-from ablate.report.pen import columns, labelled, say, words
 from ablate.report.view import View
 
 _HEAD = ("every", "points", "first", "before", "peak", "told")

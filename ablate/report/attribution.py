@@ -9,12 +9,12 @@ from dataclasses import asdict
 
 from rich.console import Console
 
-from ablate.analysis.shares import Part
-from ablate.analysis.values import Analysis, Attribution, KeyMoved
+from ablate import formatting as digits
+from ablate.analysis.results import Analysis, Attribution, KeyMoved
 from ablate.design.axis import show
-from ablate.report import digits
+from ablate.report.console import columns, labelled, say, words
 from ablate.report.markup import Markup, el, figures_row, table_of
-from ablate.report.pen import columns, labelled, say, words
+from ablate.stats.shapley import Part
 
 HEAD = ("", "alone", "95 % interval", "share", "with its part of the interaction")
 

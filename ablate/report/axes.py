@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 
 from ablate.design.axis import Axis, show
-from ablate.report.pen import columns, labelled, say, whole_line, words
+from ablate.report.console import columns, labelled, say, whole_line, words
 
 KINDS: dict[str, str] = {
     "training": "how it is trained",

@@ -6,11 +6,11 @@ import json
 
 from rich.console import Console
 
-from ablate.analysis.values import Analysis
-from ablate.report import digits
+from ablate import formatting as digits
+from ablate.analysis.results import Analysis
 from ablate.report.attribution import finite
+from ablate.report.console import say
 from ablate.report.markup import Markup, el, join
-from ablate.report.pen import say
 
 
 def question(analysis: Analysis) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ablate.analysis.adopt import Asked
-from ablate.analysis.study import named, write_analysis
-from ablate.analysis.values import Analysis
-from ablate.record.rundir import write_text
+from ablate.analysis.analyse import named, write_analysis
+from ablate.analysis.infer_plan import Asked
+from ablate.analysis.results import Analysis
 from ablate.report.html import page
+from ablate.report.latex import latex, table_csv
+from ablate.report.markdown import markdown
 from ablate.report.methods import BIB, methods
-from ablate.report.paper import latex, table_csv
-from ablate.report.tables import markdown
 from ablate.report.view import make_view
+from ablate.serialization import write_text
 
 
 def build_report(folder: Path, asked: Asked | None = None, at: str | None = None) -> Analysis:

@@ -8,13 +8,13 @@ from typing import Any
 
 import yaml
 
+from ablate.config.flatten import ABSENT, leaves
 from ablate.design.axis import show
-from ablate.design.leaves import ABSENT, leaves
 from ablate.errors import AblateError
-from ablate.record.rundir import RunDir
-from ablate.record.yaml_file import read_yaml
+from ablate.records.layout import RunDir
 from ablate.report.markup import Markup, el
 from ablate.report.view import ArmView, View
+from ablate.serialization import read_yaml
 
 _NOT_SETTINGS = ("seed", "arm")
 

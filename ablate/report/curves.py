@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.values import Analysis, RunReading
+from ablate.analysis.results import Analysis, RunReading
 from ablate.errors import RecordError
-from ablate.record.reader import Trace, read_evals, read_trace
-from ablate.record.rundir import RunDir
+from ablate.records.layout import RunDir
+from ablate.records.reader import Trace, read_evals, read_trace
 
 Array = NDArray[np.float64]
 UNITS = ("steps", "samples", "epochs", "seconds")

@@ -6,15 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
-from ablate.analysis.cell_table import TOLD
-from ablate.analysis.effect_values import CellEffect, Effects, PartRead
-from ablate.analysis.values import Analysis
-from ablate.design import fraction
-from ablate.design.cells import Cells
+from ablate import formatting as digits
+from ablate.analysis.factorial import TOLD
+from ablate.analysis.results import Analysis, CellEffect, Effects, PartRead
+from ablate.design import factorial as fraction
+from ablate.design.factorial import Cells
 from ablate.design.plan import Plan
-from ablate.report import digits
+from ablate.report.console import STYLES, columns, labelled, say, words
 from ablate.report.markup import Markup, el, table_of
-from ablate.report.pen import STYLES, columns, labelled, say, words
 
 HEAD = ("effect of", "effect", "95 % interval", "verdict", "p")
 PART_HEAD = ("part", "it is", "alone", "95 % interval", "most, beside another part")

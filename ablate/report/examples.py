@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from ablate.analysis.values import Analysis
-from ablate.report import digits
+from ablate import formatting as digits
+from ablate.analysis.results import Analysis
+from ablate.report.console import labelled
 from ablate.report.markup import Markup, el, figures_row, table_of
-from ablate.report.pen import labelled
 from ablate.report.view import View
 
 HEAD = (

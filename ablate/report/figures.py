@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate import formatting as digits
+from ablate.analysis.analyse import named as file_named
 from ablate.analysis.replay import curve_name
-from ablate.analysis.study import named as file_named
-from ablate.analysis.values import ReplayedLevel
+from ablate.analysis.results import ReplayedLevel
 from ablate.design.axis import show
 from ablate.errors import ConfigError, StudyError, nearest
-from ablate.record.redact import redact
-from ablate.report import digits
+from ablate.redact import redact
+from ablate.report.console import folded
 from ablate.report.curves import Curve, RunCurves, mean_curve, read_curves
-from ablate.report.pen import folded
-from ablate.report.strips import scale
-from ablate.report.thin import thin
+from ablate.report.downsample import thin
+from ablate.report.sparklines import scale
 from ablate.report.view import ArmView, View, interval_head, named
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ablate.report import digits
+from ablate import formatting as digits
 from ablate.report.markup import Markup, el
 from ablate.report.view import OutcomeView, Row, View, direction, interval_head
 

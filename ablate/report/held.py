@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ablate import formatting as digits
 from ablate.errors import RecordError
-from ablate.record.digest import digest_of
-from ablate.record.rundir import RunDir
-from ablate.record.values import read_fingerprint
-from ablate.report import digits
+from ablate.hashing import digest_of
+from ablate.records.layout import RunDir
+from ablate.records.metadata import read_fingerprint
 from ablate.report.markup import Markup, el, figures_table, join
 from ablate.report.view import View
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate import formatting as digits
 from ablate.errors import RecordError
-from ablate.record.gradient_flags import SPIKE, WINDOW, spikes
-from ablate.record.reader import read_trace
-from ablate.record.rundir import RunDir
-from ablate.report import digits
+from ablate.records.gradient_health import SPIKE, WINDOW, spikes
+from ablate.records.layout import RunDir
+from ablate.records.reader import read_trace
+from ablate.report.downsample import rounded
 from ablate.report.markup import Markup, el, figures_table, join
-from ablate.report.thin import rounded
 from ablate.report.view import ArmView, View
 
 BINS = 48

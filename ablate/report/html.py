@@ -27,7 +27,7 @@ from ablate.report.variance import variance_section
 from ablate.report.view import View
 
 SCRIPTS = (
-    "data", "state", "thin", "seeds", "theme", "curves", "linked", "cadence", "replays", "forest", "histogram", "controls",
+    "data", "state", "downsample", "seeds", "theme", "curves", "linked_axes", "cadence", "replays", "forest", "histogram", "controls",
     "main",
 )  # fmt: skip
 """The page's script, a file per idea; put together in this order."""
@@ -72,12 +72,12 @@ def page(view: View, folder: Path) -> str:
         body=body,
         data=embedded_json(drawn),
         plotly=_plotly(),
-        script="\n".join(_part(f"js/{name}.js") for name in SCRIPTS),
+        script="\n".join(_part(f"{name}.js") for name in SCRIPTS),
     )
 
 
 def _part(name: str) -> str:
-    return (files("ablate.report") / "page" / name).read_text(encoding="utf-8")
+    return (files("ablate.report") / "static" / name).read_text(encoding="utf-8")
 
 
 def _plotly() -> str:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from ablate.analysis.import_values import Imported, Looked
-from ablate.report import digits
+from ablate import formatting as digits
+from ablate.analysis.results import Imported, Looked
+from ablate.report.console import labelled, say
 from ablate.report.markup import Markup, el
-from ablate.report.pen import labelled, say
 
 _HEAD = ("arm", "curve", "rows", "one every", "first", "last", "before the first look", "told by")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ablate.analysis.values import Analysis, LookMade
-from ablate.analysis.words import per_cent
-from ablate.report import digits
+from ablate import formatting as digits
+from ablate.analysis.results import Analysis, LookMade
+from ablate.formatting import per_cent
 from ablate.report.markup import Markup, el, table_of
 
 

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from ablate.analysis.mediated import HeldEffect, Mediated, Seen
+from ablate import formatting as digits
 from ablate.analysis.mediation import share
-from ablate.analysis.shares import Part
-from ablate.analysis.values import Analysis
-from ablate.report import digits
+from ablate.analysis.results import Analysis, HeldEffect, Mediated, Seen
+from ablate.report.console import columns, labelled, say, words
 from ablate.report.markup import Markup, el, figures_row, table_of
-from ablate.report.pen import columns, labelled, say, words
+from ablate.stats.shapley import Part
 
 HEAD = ("held", "effect left", "95 % interval", "goes through", "verdict")
 

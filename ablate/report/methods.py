@@ -13,25 +13,26 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ablate.amount import END
-from ablate.analysis.adopt import Asked
-from ablate.analysis.guard import ENOUGH_SEEDS
-from ablate.analysis.judge import BY_STEPS, OWN_VARIANCE
-from ablate.analysis.looks import declared
-from ablate.analysis.readings import read_plan
-from ablate.analysis.signflip import smallest_p
-from ablate.analysis.values import Analysis
+from ablate import formatting as digits
+from ablate.analysis.infer_plan import Asked
+from ablate.analysis.interim import declared
+from ablate.analysis.load import read_plan
+from ablate.analysis.results import Analysis
+from ablate.config.flatten import leaf_or_absent
 from ablate.design.axis import show
-from ablate.design.leaves import leaf_or_absent
 from ablate.design.plan import Plan
 from ablate.errors import AblateError
-from ablate.record.rundir import RunDir, StudyDir
-from ablate.record.values import Manifest, read_manifest
-from ablate.report import budgets, digits
+from ablate.records.layout import RunDir, StudyDir
+from ablate.records.metadata import Manifest, read_manifest
+from ablate.report import budgets
 from ablate.report.bibliography import PROGRAM, WORKS, bibtex
 from ablate.report.effects import design_lines
-from ablate.report.tex import tex
+from ablate.report.latex import tex
 from ablate.report.view import View, floors_sentence
+from ablate.stats.contrasts import BY_STEPS, OWN_VARIANCE
+from ablate.stats.linear_model import ENOUGH_SEEDS
+from ablate.stats.sign_flip import smallest_p
+from ablate.units import END
 
 BIB = "references.bib"
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ablate.analysis.values import ReplayedLevel
+from ablate.analysis.results import ReplayedLevel
 from ablate.design.axis import show
+from ablate.report.downsample import rounded, thin
 from ablate.report.forest import forest
 from ablate.report.histogram import histogram
 from ablate.report.run_data import MOST_ROWS, run_data
-from ablate.report.thin import rounded, thin
 from ablate.report.view import ArmView, View
 
 _MOST_POINTS = 1500

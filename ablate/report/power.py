@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ablate.report import digits
-from ablate.report.pen import columns, labelled, say, words
+from ablate import formatting as digits
+from ablate.report.console import columns, labelled, say, words
 
 if TYPE_CHECKING:
     from ablate.analysis.power import Power

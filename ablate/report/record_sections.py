@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ablate.analysis.values import Control, RunReading
+from ablate import formatting as digits
+from ablate.analysis.results import RunReading
+from ablate.controls.control import Control
 from ablate.design.axis import show
 from ablate.errors import RecordError
-from ablate.record.rundir import RunDir
-from ablate.record.values import Manifest, read_manifest
-from ablate.report import digits
+from ablate.records.layout import RunDir
+from ablate.records.metadata import Manifest, read_manifest
 from ablate.report.held import floors_table, held_table
 from ablate.report.markup import Markup, el, join, table_of
 from ablate.report.payload import style

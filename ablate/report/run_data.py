@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.logged import train_loss_fallen
-from ablate.analysis.values import RunReading
+from ablate.analysis.replay import train_loss_fallen
+from ablate.analysis.results import RunReading
 from ablate.errors import RecordError
-from ablate.record.gradient_flags import spikes
-from ablate.record.reader import Trace, read_evals, read_trace
-from ablate.record.rundir import RunDir
+from ablate.records.gradient_health import spikes
+from ablate.records.layout import RunDir
+from ablate.records.reader import Trace, read_evals, read_trace
+from ablate.report.downsample import rounded, thin
 from ablate.report.packed import flags, packed
-from ablate.report.thin import rounded, thin
 
 Array = NDArray[np.float64]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ablate.analysis.values import ReplayedLevel
+from ablate import formatting as digits
+from ablate.analysis.results import ReplayedLevel
 from ablate.design.axis import show
-from ablate.report import digits
-from ablate.report.marks import Scale, bar, ruler
 from ablate.report.markup import Markup, el, join
 from ablate.report.payload import style
-from ablate.report.strips import scale
+from ablate.report.sparklines import scale
+from ablate.report.svg import Scale, bar, ruler
 from ablate.report.view import (
     OutcomeView,
     Row,

@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from ablate.analysis.study import named as file_named
-from ablate.analysis.values import Analysis, ReplayedLevel
-from ablate.report import digits
+from ablate import formatting as digits
+from ablate.analysis.analyse import named as file_named
+from ablate.analysis.results import Analysis, ReplayedLevel
 from ablate.report.adequacy import brief
 from ablate.report.attribution import print_attribution
 from ablate.report.budgets import print_budgets
+from ablate.report.console import STYLES, columns, folded, labelled, say, whole_line, widest, words
 from ablate.report.curves import read_curves
 from ablate.report.effects import print_effects
 from ablate.report.examples import print_examples
 from ablate.report.imported import print_alarms, print_looked
 from ablate.report.mediation import print_mediation
-from ablate.report.pen import STYLES, columns, folded, labelled, say, whole_line, widest, words
-from ablate.report.strips import scale, sparkline, strip
+from ablate.report.sparklines import scale, sparkline, strip
 from ablate.report.variance import print_variance
 from ablate.report.view import Row, View, interval_head, level_name, looked_differently, make_view, named
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ablate import formatting as digits
 from ablate.errors import RecordError
-from ablate.record.rundir import RunDir
-from ablate.record.values import read_manifest
-from ablate.report import digits
+from ablate.records.layout import RunDir
+from ablate.records.metadata import read_manifest
 from ablate.report.markup import Markup, el, figures_table
 from ablate.report.view import View
 

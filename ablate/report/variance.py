@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from ablate.analysis.values import Analysis
-from ablate.analysis.variance_values import VarianceOf, VariancePart
-from ablate.report import digits
+from ablate import formatting as digits
+from ablate.analysis.results import Analysis, VarianceOf, VariancePart
+from ablate.report.console import columns, say, words
 from ablate.report.markup import Markup, el, figures_row, table_of
-from ablate.report.pen import columns, say, words
 
 KEY = (
     "Shares of the variance between runs of one config, with 95 % intervals (generalized; of few draws they are wide). Both "

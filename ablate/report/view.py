@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from ablate import formatting as digits
 from ablate.analysis.contrasts import ONE_SIDED
-from ablate.analysis.import_values import UNPROVEN
-from ablate.analysis.method import method
-from ablate.analysis.values import Analysis, Contrast, Control, Floor, MetricInfo, ReplayedLevel, RunReading
+from ablate.analysis.results import UNPROVEN, Analysis, Contrast, Floor, ReplayedLevel, RunReading
+from ablate.analysis.summary import method
+from ablate.controls.control import Control
 from ablate.design.axis import show
-from ablate.report import digits
+from ablate.metrics.metric import MetricInfo
 from ablate.report.mediation import VERDICTS
 
 TONES = {

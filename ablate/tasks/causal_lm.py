@@ -10,17 +10,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ablate.config import Config
-from ablate.loop.fingerprint import ids_hash
-from ablate.loop.streams import Streams
-from ablate.tasks.components import components_of
-from ablate.tasks.data import Ids
-from ablate.tasks.models import build
-from ablate.tasks.pieces import Corpus, Pieces, load_corpus
-from ablate.tasks.revisions import hub_revisions
-from ablate.tasks.samples import Sample, Samples, pad_rows, with_spans
-from ablate.tasks.settings import not_causal
+from ablate.config.schema import Config
+from ablate.data.batching import Sample, Samples, pad_rows, with_spans
+from ablate.data.datasets import Ids
+from ablate.data.documents import Corpus, Pieces, load_corpus
+from ablate.data.hub import hub_revisions
+from ablate.models.build import build
+from ablate.models.components import components_of
+from ablate.models.hf_config import not_causal
 from ablate.tasks.task import Task, count_tokens, make_evaluation
+from ablate.training.fingerprint import ids_hash
+from ablate.training.random_streams import Streams
 
 IGNORED = -100
 """Label of a place that is not predicted, as in transformers."""

@@ -10,11 +10,10 @@ import torch
 from torch import nn
 from torch.utils.data import default_collate
 
-from ablate.config import Config, LoopConfig
-from ablate.loop.evaluate import Evaluation
-from ablate.loop.grad_noise import SampleLosses
-from ablate.loop.streams import Streams
-from ablate.tasks.samples import Samples
+from ablate.config.schema import Config, LoopConfig
+from ablate.data.batching import Samples
+from ablate.training.evaluation import Evaluation
+from ablate.training.gradient_noise import SampleLosses
 
 
 def no_tokens(batch: Any) -> int:  # noqa: ARG001
@@ -49,24 +48,6 @@ class Task:
     hub: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def build_task(config: Config, streams: Streams) -> Task:
-    """Load, split and tokenise the data and build the model of `task.name`, weights from the `init` stream.
-
-    Raises DataError or ModelError, and ConfigError for a task of the user that cannot be found or is none.
-    """
-    if config.task.name == "own":
-        from ablate.tasks.own import own_task
-
-        return own_task(config, streams)
-    if config.task.name == "causal_lm":
-        from ablate.tasks.causal_lm import causal_lm
-
-        return causal_lm(config, streams)
-    from ablate.tasks.text_classification import text_classification
-
-    return text_classification(config, streams)
-
-
 def quicken(model: nn.Module, config: LoopConfig) -> str:
     """Compile the model, or leave padding out of its layers, as `loop` asks. Returns what becomes of padding, in words."""
     if config.compile:
@@ -75,8 +56,7 @@ def quicken(model: nn.Module, config: LoopConfig) -> str:
         return "kept: the model is compiled"
     if not config.unpad:
         return "kept: loop.unpad=false"
-    from ablate.tasks.unpad import unpad
-    from ablate.tasks.unread import leave_unread
+    from ablate.models.unpadding import leave_unread, unpad
 
     why_not = unpad(model)
     if why_not is not None:

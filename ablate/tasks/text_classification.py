@@ -11,20 +11,19 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from ablate.config import Config, ModelConfig
-from ablate.loop.fingerprint import ids_hash
-from ablate.loop.streams import Streams
-from ablate.tasks.components import components_of
-from ablate.tasks.data import Examples, load_examples, split
-from ablate.tasks.label_noise import with_wrong_labels
-from ablate.tasks.models import build
-from ablate.tasks.pooling import pool_tokens
-from ablate.tasks.revisions import hub_revisions
-from ablate.tasks.samples import Sample, Samples, pad_rows, with_spans
-from ablate.tasks.settings import check_fits, load_settings
+from ablate.config.schema import Config, ModelConfig
+from ablate.data.batching import Sample, Samples, pad_rows, with_spans
+from ablate.data.datasets import Examples, load_examples, split
+from ablate.data.hub import hub_revisions
+from ablate.data.splits import with_wrong_labels
+from ablate.data.tokenization import Tokens, load_tokenizer, tokens_of
+from ablate.models.build import build
+from ablate.models.components import components_of
+from ablate.models.hf_config import check_fits, load_settings
+from ablate.models.pooling import pool_tokens
 from ablate.tasks.task import Task, count_tokens, make_evaluation
-from ablate.tasks.tokenizer import load_tokenizer
-from ablate.tasks.tokens import Tokens, tokens_of
+from ablate.training.fingerprint import ids_hash
+from ablate.training.random_streams import Streams
 
 
 def text_classification(config: Config, streams: Streams) -> Task:

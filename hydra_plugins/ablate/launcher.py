@@ -16,7 +16,7 @@ ConfigStore.instance().store(group="hydra/launcher", name="local", node=_NODE, p
 
 
 class LocalLauncher(Launcher):
-    """Composes the jobs and hands them to `ablate.study.workers`; their processes know nothing of Hydra."""
+    """Composes the jobs and hands them to `ablate.runner.scheduler`; their processes know nothing of Hydra."""
 
     def setup(  # the arguments are Hydra's
         self,
@@ -26,7 +26,7 @@ class LocalLauncher(Launcher):
         config: DictConfig,
     ) -> None:
         from ablate.errors import ConfigError
-        from hydra_plugins.ablate.app import is_ours
+        from hydra_plugins.ablate.foreign_app import is_ours
 
         if not is_ours(config):
             raise ConfigError(
@@ -40,8 +40,8 @@ class LocalLauncher(Launcher):
         job_overrides: Sequence[Sequence[str]],
         initial_job_idx: int,  # noqa: ARG002
     ) -> Sequence[JobReturn]:
-        from ablate.design.compose import composer_of
-        from ablate.study.launch import launch_local
+        from ablate.planning.compose import composer_of
+        from ablate.runner.launch import launch_local
 
         outcomes = launch_local(composer_of(self._hydra), job_overrides)
         return [

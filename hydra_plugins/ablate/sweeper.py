@@ -15,14 +15,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
     from ablate.design.plan import Run
-    from ablate.study.app_sweep import Launched
-    from ablate.study.foreign import AppStudy
+    from ablate.runner.foreign_app import AppStudy, Launched
 
 # plan_only: say what would run, and run nothing. typed_in: the folder in which that was typed; the sweeper sets it.
-# bisect, mediate: what these verbs ask, `ablate.study.bisect.Bisect` and `ablate.study.mediate.Mediate`. as_json: the answer
+# bisect, mediate: what these verbs ask, `ablate.planning.attribution.Bisect` and `ablate.planning.mediation.Mediate`. as_json: the answer
 # for a program to read.
 # A plain dict, because Hydra runs this module before it is in sys.modules, where a dataclass would look for it.
-# The others are for an app that is not ours, with their defaults: `ablate.study.foreign.Options`.
+# The others are for an app that is not ours, with their defaults: `ablate.runner.foreign_app.Options`.
 _APP = {
     "seed_key": "seed", "seeds": 5, "metric": None, "lower_is_better": True, "smallest_effect": 0.01, "name": None,
     "root": "runs", "workers": None,
@@ -53,7 +52,7 @@ class AblationSweeper(Sweeper):
         self._context, self._task, self._config = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Any:
-        from hydra_plugins.ablate.app import is_ours
+        from hydra_plugins.ablate.foreign_app import is_ours
 
         code = self._sweep_ours(arguments) if is_ours(self._config) else self._sweep_app(arguments)
         if code:
@@ -64,9 +63,9 @@ class AblationSweeper(Sweeper):
         return str(self._config.hydra.launcher._target_).startswith("hydra_plugins.ablate.launcher.")
 
     def _sweep_ours(self, arguments: list[str]) -> int:
-        from ablate.cli.sweeps import How, run_bisect, run_mediate, run_sweep
-        from ablate.design.compose import composer_of
+        from ablate.cli.run_sweep import How, run_bisect, run_mediate, run_sweep
         from ablate.errors import ConfigError
+        from ablate.planning.compose import composer_of
 
         for key, value in self._app.items():
             if value != _APP[key]:
@@ -84,9 +83,9 @@ class AblationSweeper(Sweeper):
 
     def _sweep_app(self, arguments: list[str]) -> int:
         """Hydra would print our refusals as if the app had failed."""
-        from ablate.cli.sweeps import run_app_sweep
-        from ablate.design.app import AppComposer
-        from hydra_plugins.ablate.app import modules_of
+        from ablate.cli.run_sweep import run_app_sweep
+        from ablate.planning.foreign_app import AppComposer
+        from hydra_plugins.ablate.foreign_app import modules_of
 
         hydra = self._config.hydra
         always = [text for text in hydra.overrides.hydra if text.startswith("hydra.searchpath")]
@@ -96,8 +95,8 @@ class AblationSweeper(Sweeper):
         )  # fmt: skip
 
     def _launch_app(self, study: AppStudy, arguments: list[str], workers: int | None) -> Launched:
-        from hydra_plugins.ablate.app import Recorded, in_processes, places_of
-        from hydra_plugins.ablate.engines import is_engine, launch_all, sentence_of
+        from hydra_plugins.ablate.cluster_launchers import is_engine, launch_all, sentence_of
+        from hydra_plugins.ablate.foreign_app import Recorded, in_processes, places_of
 
         if self._is_local:
             return in_processes(study, self._config, arguments, workers)
@@ -123,7 +122,7 @@ class AblationSweeper(Sweeper):
         return launch
 
     def _launch(self, job_overrides: Sequence[Sequence[str]], first: int) -> None:
-        from hydra_plugins.ablate.engines import launch_all, sentence_of
+        from hydra_plugins.ablate.cluster_launchers import launch_all, sentence_of
 
         launcher = self._launcher(job_overrides[0])
         for overrides, returned in zip(job_overrides, launch_all(launcher, job_overrides, first), strict=False):
@@ -132,8 +131,8 @@ class AblationSweeper(Sweeper):
 
     def _launcher(self, job: Sequence[str]) -> Launcher:
         """Made once it is known where the study lies: an engine's own files go there, under a name that begins with a dot."""
-        from ablate.design.compose import composer_of
-        from ablate.study.launch import study_folder
+        from ablate.planning.compose import composer_of
+        from ablate.runner.launch import study_folder
 
         here = Path.cwd()
         folder = here / study_folder(composer_of(self._config.hydra).compose(job))

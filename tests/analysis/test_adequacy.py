@@ -12,19 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ablate.analysis.adequacy import MOST_BEFORE, adequacy
-from ablate.analysis.coarser import even_looks, ladder, row_ends, with_rows
-from ablate.analysis.judge import judge
-from ablate.analysis.log_spaced import PIECE, log_advice
-from ablate.analysis.logged import logged
-from ablate.analysis.readings import RunFiles, common_looks
-from ablate.analysis.replay import replay
-from ablate.analysis.study import analyse
-from ablate.analysis.values import Adequacy, MetricInfo
-from ablate.record.columns import EVALS
-from ablate.record.reader import read_table
-from ablate.record.rundir import RunDir
-from ablate.record.writer import TableWriter
+from ablate.analysis.analyse import analyse
+from ablate.analysis.eval_cadence import MOST_BEFORE, PIECE, adequacy, log_advice
+from ablate.analysis.load import RunFiles, common_looks
+from ablate.analysis.replay import even_looks, ladder, logged, replay, row_ends, with_rows
+from ablate.analysis.results import Adequacy
+from ablate.metrics.metric import MetricInfo
+from ablate.records.layout import RunDir
+from ablate.records.reader import read_table
+from ablate.records.schema import EVALS
+from ablate.records.writer import TableWriter
+from ablate.stats.contrasts import judge
 from tests.analysis.test_outcomes import curve, trace
 from tests.synthetic import make_plan, write_study
 

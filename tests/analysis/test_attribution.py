@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ablate.analysis.analyse import analyse, write_analysis
 from ablate.analysis.attribution import attribution
-from ablate.analysis.study import analyse, write_analysis
-from ablate.analysis.values import Attribution, Control, Floor, MetricInfo, RunReading
-from ablate.design.corners import Corners, draw_paths
+from ablate.analysis.results import Attribution, Floor, RunReading
+from ablate.controls.control import Control
+from ablate.design.attribution import Corners, draw_paths
 from ablate.design.plan import Plan
-from ablate.record.rundir import StudyDir, read_json
+from ablate.metrics.metric import MetricInfo
+from ablate.records.layout import StudyDir
+from ablate.serialization import read_json
 from tests.synthetic import corners_plan, write_corners
 
 TWO = Corners(names=("batch_size", "train_ratio"), moves=({"data.batch_size": 64}, {"data.train_ratio": 4.0}))

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablate.analysis.contrasts import Question, contrast
-from ablate.analysis.decide import decide
-from ablate.analysis.equivalence import tost_p
-from ablate.analysis.family import judge_together
-from ablate.analysis.judge import judge
-from ablate.analysis.sequential import look_levels
-from ablate.analysis.shares import shares
-from ablate.analysis.values import Contrast, MetricInfo
+from ablate.analysis.contrasts import Question, contrast, judge_together
+from ablate.analysis.results import Contrast
+from ablate.metrics.metric import MetricInfo
+from ablate.stats.contrasts import decide, judge
+from ablate.stats.equivalence import tost_p
+from ablate.stats.sequential import look_levels
+from ablate.stats.shapley import shares
 from tests.calibration.planted import Chance, plan_of, studied, values
 
 LOSS = MetricInfo(name="eval_loss", unit="nats", definition="", lower_is_better=True)

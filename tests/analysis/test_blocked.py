@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ablate.analysis.blocked import blocked, seed_correlation, variance_ratios
+from ablate.stats.linear_model import blocked, seed_correlation, variance_ratios
 
 NAN = np.nan
 tables = st.tuples(st.integers(2, 6), st.integers(2, 7)).flatmap(

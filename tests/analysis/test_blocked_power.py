@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from ablate.analysis.blocked_power import (
+from ablate.stats.contrasts import decide
+from ablate.stats.power import (
     CHANCE,
     detectable_effect,
     detection_chance,
@@ -15,7 +16,6 @@ from ablate.analysis.blocked_power import (
     residual_sd,
     seeds_to_decide,
 )
-from ablate.analysis.decide import decide
 
 
 def studies(seeds: int, variants: int, effect: float, draws: int = 3000) -> np.ndarray:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ablate.analysis.claims import judge_claims
-from ablate.analysis.factorial import factorial, model
+from ablate.stats.contrasts import judge_claims
+from ablate.stats.factorial import factorial, model
 
 Values = NDArray[np.float64]
 GRID = np.asarray(list(np.ndindex(2, 2, 2)))

@@ -7,11 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from ablate.analysis.contrasts import NOT_BEYOND, Question, contrast
-from ablate.analysis.family import BySeed, judge_together
-from ablate.analysis.judge import LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
-from ablate.analysis.outcomes import OUTCOMES
-from ablate.analysis.values import Contrast
+from ablate.analysis.contrasts import NOT_BEYOND, BySeed, Question, contrast, judge_together
+from ablate.analysis.results import Contrast
+from ablate.metrics.registry import OUTCOMES
+from ablate.stats.contrasts import LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
 
 
 def ask(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ablate.analysis.crossed import crossed, crossed_bootstrap
+from ablate.stats.crossed import crossed, crossed_bootstrap
 
 
 def draw(rng: np.random.Generator, seeds: int, seed_sd: float, example_sd: float, rest_sd: float = 1.0) -> np.ndarray:

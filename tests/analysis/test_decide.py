@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ablate.analysis.decide import LEVEL, decide
-from ablate.analysis.dunnett import complete, critical_value
+from ablate.stats.contrasts import decide
+from ablate.stats.dunnett import complete, critical_value
+from ablate.stats.linear_model import LEVEL
 
 
 def test_a_batch_is_its_studies_one_by_one() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.analysis.study import analyse
+from ablate.analysis.analyse import analyse
 from tests.synthetic import write_study
 
 RATE, RATIO = "learning_rate=0.0001", "train_ratio=4"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ablate.analysis.divergence import divergence, rate_interval
+from ablate.stats.rates import divergence, rate_interval
 
 
 def arms(*counts: int, runs: int = 5) -> np.ndarray:

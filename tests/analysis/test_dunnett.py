@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ablate.analysis import dunnett
-from ablate.analysis.dunnett import complete, critical_value, equivalence_value, simultaneous_p
+from ablate.stats import dunnett
+from ablate.stats.dunnett import complete, critical_value, equivalence_value, simultaneous_p
 
 
 @pytest.mark.parametrize("df", [1, 4, 30])

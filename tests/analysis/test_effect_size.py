@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.analysis.effect_size import beats, hedges_g, hedges_g_paired, small_sample
+from ablate.stats.effect_size import beats, hedges_g, hedges_g_paired, small_sample
 
 values = st.lists(st.integers(-100, 100).map(float), min_size=2, max_size=8)
 

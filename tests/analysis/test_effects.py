@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablate.analysis.effect_values import CellEffect, Effects
-from ablate.analysis.effects import cell_effects, findings
-from ablate.analysis.study import write_analysis
-from ablate.analysis.values import Control, Floor, MetricInfo, RunReading
-from ablate.design.cells import Cells
+from ablate.analysis.analyse import write_analysis
+from ablate.analysis.factorial import cell_effects, findings
+from ablate.analysis.results import CellEffect, Effects, Floor, RunReading
+from ablate.controls.control import Control
+from ablate.design.factorial import Cells
 from ablate.design.plan import Plan
-from ablate.record.rundir import StudyDir, read_json
+from ablate.metrics.metric import MetricInfo
+from ablate.records.layout import StudyDir
+from ablate.serialization import read_json
 from tests.synthetic import TWO_LEVELS, crossed_cells, crossed_plan, write_crossed
 
 LOSS = MetricInfo(name="eval_loss", unit="nats", definition="", lower_is_better=True)

@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 
 from ablate import cli
-from ablate.amount import parse_amount
-from ablate.analysis.equal import read_at
-from ablate.analysis.readings import read_plan, read_runs
-from ablate.analysis.study import analyse
-from ablate.analysis.values import Analysis, Budgets, Contrast
-from ablate.config import StudyConfig
+from ablate.analysis.analyse import analyse
+from ablate.analysis.comparison_point import read_at
+from ablate.analysis.load import read_plan, read_runs
+from ablate.analysis.results import Analysis, Budgets, Contrast
+from ablate.config.schema import StudyConfig
 from ablate.errors import ConfigError, IntervalError
-from ablate.record.columns import EVALS, TRACE
-from ablate.record.reader import read_evals, read_trace
-from ablate.record.rundir import StudyDir, read_json, write_json
-from ablate.record.writer import TableWriter
+from ablate.records.layout import StudyDir
+from ablate.records.reader import read_evals, read_trace
+from ablate.records.schema import EVALS, TRACE
+from ablate.records.writer import TableWriter
+from ablate.serialization import read_json, write_json
+from ablate.units import parse_amount
 from tests import synthetic
 from tests.kept_examples import keep_examples
 from tests.synthetic import Shape, write_study

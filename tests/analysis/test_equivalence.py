@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.analysis.equivalence import inner_interval, tost_p
+from ablate.stats.equivalence import inner_interval, tost_p
 
 effects, errors = st.floats(-3, 3), st.floats(0.01, 2)
 

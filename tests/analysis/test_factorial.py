@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ablate.analysis.factorial import factorial
+from ablate.stats.factorial import factorial
 
 TWO = np.asarray(list(np.ndindex(2, 2, 2)))
 NAMES = ("lr", "batch_size", "clip_norm")

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from ablate.analysis.judge import OWN_VARIANCE
-from ablate.analysis.study import analyse
-from ablate.analysis.values import Analysis, Contrast
-from ablate.record.columns import EVALS
-from ablate.record.reader import read_table
-from ablate.record.rundir import StudyDir, read_json, write_json
-from ablate.record.writer import TableWriter
+from ablate.analysis.analyse import analyse
+from ablate.analysis.results import Analysis, Contrast
+from ablate.records.layout import StudyDir
+from ablate.records.reader import read_table
+from ablate.records.schema import EVALS
+from ablate.records.writer import TableWriter
+from ablate.serialization import read_json, write_json
+from ablate.stats.contrasts import OWN_VARIANCE
 from tests.synthetic import write_study
 
 RATE, RATIO = "learning_rate=0.0001", "train_ratio=4"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ablate.analysis.analyse import analyse
 from ablate.analysis.contrasts import NOT_BEYOND, ONE_SIDED, WITHIN_FLOOR
-from ablate.analysis.study import analyse
-from ablate.analysis.values import Analysis, Contrast
+from ablate.analysis.results import Analysis, Contrast
 from tests.synthetic import write_study
 
 RATE = "learning_rate=0.0001"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ablate.analysis.guard import fallback
+from ablate.stats.linear_model import fallback
 
 
 def test_false_alarms_are_as_rare_as_they_are_meant_to_be() -> None:

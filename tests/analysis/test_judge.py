@@ -8,10 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ablate.analysis.decide import decide, own_level
-from ablate.analysis.guard import fallback
-from ablate.analysis.judge import BY_STEPS, LOW_POWER, LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY, Table, judge
-from ablate.analysis.multiplicity import holm
+from ablate.stats.contrasts import (
+    BY_STEPS,
+    LOW_POWER,
+    LOW_POWER_POOLED_ONLY,
+    OWN_VARIANCE,
+    POOLED_ONLY,
+    Table,
+    decide,
+    holm,
+    judge,
+)
+from ablate.stats.linear_model import fallback, own_level
 
 NAN = np.nan
 

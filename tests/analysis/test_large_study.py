@@ -14,7 +14,7 @@ from tests.synthetic import write_study
 MEASURE = """
 import resource, sys, time
 from pathlib import Path
-from ablate.analysis.study import analyse
+from ablate.analysis.analyse import analyse
 start = time.process_time()
 analysis = analyse(Path(sys.argv[1]))
 seconds = time.process_time() - start

@@ -10,13 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ablate.analysis.decide import decide
-from ablate.analysis.dunnett import complete, critical_value, simultaneous_p
-from ablate.analysis.family import judge_together
-from ablate.analysis.judge import Judgement, Table, judge
-from ablate.analysis.multiplicity import holm
-from ablate.analysis.shares import shares
-from ablate.analysis.values import MetricInfo
+from ablate.analysis.contrasts import judge_together
+from ablate.metrics.metric import MetricInfo
+from ablate.stats.contrasts import Judgement, Table, decide, holm, judge
+from ablate.stats.dunnett import complete, critical_value, simultaneous_p
+from ablate.stats.shapley import shares
 
 LOSS = MetricInfo(name="eval_loss", unit="nats", definition="", lower_is_better=True)
 TURNED = {"helps": "hurts", "hurts": "helps", "raises": "lowers", "lowers": "raises"}

@@ -10,16 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablate.analysis.contrasts import DECIDED
-from ablate.analysis.family import family
-from ablate.analysis.looks import Reader, after, levels_of, look, next_at
-from ablate.analysis.sequential import top_up
-from ablate.analysis.study import analyse, contrasts_of, look_at
-from ablate.analysis.values import Contrast, Control, MetricInfo, RunReading
+from ablate.analysis.analyse import analyse, contrasts_of, look_at
+from ablate.analysis.contrasts import DECIDED, family
+from ablate.analysis.interim import after, levels_of, look, next_at
+from ablate.analysis.load import Reader
+from ablate.analysis.results import Contrast, RunReading
+from ablate.controls.control import Control
 from ablate.design.plan import Plan
 from ablate.errors import RecordError
-from ablate.record.looks import read_looks, write_look
-from ablate.record.rundir import StudyDir, write_json
+from ablate.metrics.metric import MetricInfo
+from ablate.records.interim import read_looks, write_look
+from ablate.records.layout import StudyDir
+from ablate.serialization import write_json
+from ablate.stats.sequential import top_up
 from tests.synthetic import make_plan, write_study
 
 LOOKS = (5, 8, 12)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ablate.analysis.mcnemar import agreement, mcnemar_mid_p, mcnemar_p
+from ablate.stats.rates import agreement, mcnemar_mid_p, mcnemar_p
 
 counts = st.integers(0, 60)
 

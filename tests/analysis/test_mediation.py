@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.analysis.mediated import HeldEffect, Mediated
+from ablate.analysis.load import RunFiles
 from ablate.analysis.mediation import mediated, part, said, verdict
-from ablate.analysis.readings import RunFiles
-from ablate.analysis.shares import Part
-from ablate.analysis.values import Control, Floor, MetricInfo, RunReading
+from ablate.analysis.results import Floor, HeldEffect, Mediated, RunReading
+from ablate.controls.control import Control
 from ablate.design.mediation import Held, Mediation
 from ablate.design.plan import Plan
-from ablate.record.rundir import RunDir
-from ablate.record.values import Fingerprint, Outcome
+from ablate.metrics.metric import MetricInfo
+from ablate.records.layout import RunDir
+from ablate.records.metadata import Fingerprint, Outcome
+from ablate.stats.shapley import Part
 from tests.synthetic import mediation_plan
 
 LOSS = MetricInfo(name="eval_loss", unit="nats", definition="", lower_is_better=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.analysis.multiplicity import holm
+from ablate.stats.contrasts import holm
 
 p_lists = st.lists(st.integers(0, 1000).map(lambda k: k / 1000), min_size=1, max_size=8)
 

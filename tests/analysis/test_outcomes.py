@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.analysis.curves import falling, valley
-from ablate.analysis.eval_outcomes import lower_is_better
-from ablate.analysis.outcomes import OUTCOMES, Record, check_metric, check_recorded, one_slip, outcome
-from ablate.analysis.step_outcomes import spread
 from ablate.errors import ConfigError
-from ablate.record.columns import TRACE
-from ablate.record.reader import EvalCurve, Trace
+from ablate.metrics.curve_fits import falling, valley
+from ablate.metrics.eval_metrics import lower_is_better
+from ablate.metrics.metric import Record
+from ablate.metrics.registry import OUTCOMES, check_metric, check_recorded, one_slip, outcome
+from ablate.metrics.step_metrics import spread
+from ablate.records.reader import EvalCurve, Trace
+from ablate.records.schema import TRACE
 
 
 def trace(norms: list[float], *, batch: int = 8, **columns: Any) -> Trace:

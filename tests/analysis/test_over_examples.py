@@ -9,16 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.analysis.example_values import Examples, OverExamples
-from ablate.analysis.mcnemar import mcnemar_p
-from ablate.analysis.over_examples import THIS_SET
-from ablate.analysis.paired_examples import paired_examples, sign_flips
-from ablate.analysis.study import analyse
-from ablate.analysis.values import Analysis, Contrast
-from ablate.analysis.widened import widened
-from ablate.loop.kept import write_predictions
-from ablate.record.reader import read_predictions
-from ablate.record.rundir import RunDir, StudyDir
+from ablate.analysis.analyse import analyse
+from ablate.analysis.example_variance import THIS_SET
+from ablate.analysis.results import Analysis, Contrast, Examples, OverExamples
+from ablate.records.layout import RunDir, StudyDir
+from ablate.records.reader import read_predictions
+from ablate.stats.example_variance import widened
+from ablate.stats.rates import mcnemar_p, paired_examples, sign_flips
+from ablate.training.predictions import write_predictions
 from tests.kept_examples import keep_examples
 from tests.synthetic import write_study
 

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from ablate.analysis.outcomes import check_metric, outcome
-from ablate.analysis.study import analyse
+from ablate.analysis.analyse import analyse
 from ablate.errors import ConfigError
-from ablate.study.prefix import measures_speed
+from ablate.metrics.registry import check_metric, outcome
+from ablate.planning.shared_prefix import measures_speed
 from tests.analysis.test_outcomes import record
 from tests.synthetic import write_study
 
 SAID = """
-from ablate.analysis.outcomes import Record, register
+from ablate.metrics.metric import Record
+from ablate.metrics.registry import register
 
 @register(unit="nats", lower_is_better=True, definition="Lowest training loss of any step")
 def lowest_loss(record: Record) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.analysis.own_pairs import own_pairs
+from ablate.stats.paired import own_pairs
 
 
 def test_it_is_scipys_paired_t_over_the_seeds_that_both_arms_have() -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.analysis.blocked_power import detectable_effect, residual_sd, seeds_to_decide
-from ablate.analysis.decide import decide
+from ablate.analysis.analyse import analyse
 from ablate.analysis.power import Wanted, power, sd_interval
-from ablate.analysis.study import analyse
 from ablate.errors import ConfigError, StudyError
+from ablate.stats.contrasts import decide
+from ablate.stats.power import detectable_effect, residual_sd, seeds_to_decide
 from tests.synthetic import write_study
 
 ARMS = ("batch_size=64", "learning_rate=0.0001", "placebo")

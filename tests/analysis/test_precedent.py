@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.analysis.precedent import earlier_spread
-from ablate.analysis.study import write_analysis
-from ablate.record.rundir import read_json, write_json
+from ablate.analysis.analyse import write_analysis
+from ablate.analysis.power import earlier_spread
+from ablate.serialization import read_json, write_json
 from tests.synthetic import make_plan, write_study
 
 RATE = "learning_rate=0.0001"

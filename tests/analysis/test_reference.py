@@ -10,21 +10,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.analysis.blocked import blocked, variance_ratios
-from ablate.analysis.crossed import crossed
-from ablate.analysis.decide import decide
-from ablate.analysis.divergence import divergence, rate_interval
-from ablate.analysis.dunnett import complete, critical_value, simultaneous_p
-from ablate.analysis.effect_size import hedges_g, hedges_g_paired
-from ablate.analysis.equivalence import tost_p
-from ablate.analysis.factorial import Factorial, factorial
-from ablate.analysis.judge import judge
-from ablate.analysis.mcnemar import mcnemar_p
-from ablate.analysis.multiplicity import holm
-from ablate.analysis.own_pairs import own_pairs
-from ablate.analysis.sequential import look_levels
-from ablate.analysis.signflip import signflip_p
-from ablate.analysis.variance import decompose
+from ablate.stats.contrasts import decide, holm, judge
+from ablate.stats.crossed import crossed
+from ablate.stats.dunnett import complete, critical_value, simultaneous_p
+from ablate.stats.effect_size import hedges_g, hedges_g_paired
+from ablate.stats.equivalence import tost_p
+from ablate.stats.factorial import Factorial, factorial
+from ablate.stats.linear_model import blocked, variance_ratios
+from ablate.stats.paired import own_pairs
+from ablate.stats.rates import divergence, mcnemar_p, rate_interval
+from ablate.stats.sequential import look_levels
+from ablate.stats.sign_flip import signflip_p
+from ablate.stats.variance_components import decompose
 
 HERE = Path(__file__).parent / "reference"
 EXACT = {"rel": 1e-6, "abs": 1e-9}

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.analysis.logged import logged, share_of_train_loss
-from ablate.analysis.replay import replay, share_before
+from ablate.analysis.replay import logged, replay, share_before, share_of_train_loss
 from ablate.errors import ConfigError, IntervalError, StudyError
-from ablate.record.columns import EVALS
-from ablate.record.reader import EvalCurve, read_evals, read_table, read_trace
-from ablate.record.rundir import StudyDir
-from ablate.record.writer import TableWriter
+from ablate.records.layout import StudyDir
+from ablate.records.reader import EvalCurve, read_evals, read_table, read_trace
+from ablate.records.schema import EVALS
+from ablate.records.writer import TableWriter
 from tests.analysis.test_outcomes import trace
 from tests.synthetic import write_study
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablate.analysis.sequential import ALPHA, look_levels, spent, top_up
+from ablate.stats.sequential import ALPHA, look_levels, spent, top_up
 
 LOOKS = (5, 8, 12)
 

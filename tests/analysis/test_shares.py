@@ -11,8 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from ablate.analysis.parts import part_figures, weights_of_keys
-from ablate.analysis.shares import draw_paths, path_corners, path_shares, ratio_interval, shares
+from ablate.stats.shapley import (
+    draw_paths,
+    part_figures,
+    path_corners,
+    path_shares,
+    ratio_interval,
+    shares,
+    weights_of_keys,
+)
 
 DRAWS = 200
 

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from ablate.analysis.study import analyse, write_analysis
-from ablate.analysis.values import Analysis, Contrast, Control
+from ablate.analysis.analyse import analyse, write_analysis
+from ablate.analysis.results import Analysis, Contrast
+from ablate.controls.control import Control
 from ablate.errors import StudyError
-from ablate.record.columns import EVALS
-from ablate.record.reader import read_table
-from ablate.record.rundir import StudyDir, read_json, write_json
-from ablate.record.writer import TableWriter
+from ablate.records.layout import StudyDir
+from ablate.records.reader import read_table
+from ablate.records.schema import EVALS
+from ablate.records.writer import TableWriter
+from ablate.serialization import read_json, write_json
 from tests.synthetic import write_study
 
 

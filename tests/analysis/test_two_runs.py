@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ablate.analysis.two_runs import Comparison, RunDiff, compare_runs, diff_runs
+from ablate.analysis.run_comparison import Comparison, RunDiff, compare_runs, diff_runs
 from ablate.errors import RecordError, StudyError
-from ablate.record.laid_open import laid_open
-from ablate.record.rundir import RunDir, StudyDir
+from ablate.records.layout import RunDir, StudyDir
+from ablate.records.open_run import laid_open
 from tests.synthetic import write_study
 
 HERE = ("baseline", 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ablate.analysis.variance import decompose
+from ablate.stats.variance_components import decompose
 
 
 def draw(rng: np.random.Generator, shape: tuple[int, int], init: float, order: float, rest: float = 1.0) -> np.ndarray:

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablate.analysis.values import Control, MetricInfo, RunReading
-from ablate.analysis.variance_shares import seen_from, share_intervals
-from ablate.analysis.variance_study import variance_study
-from ablate.analysis.variance_values import VarianceStudy
-from ablate.control.crossed import streams_crossed
-from ablate.design.crossed import Crossed
+from ablate.analysis.results import RunReading, VarianceStudy
+from ablate.analysis.variance_components import variance_study
+from ablate.controls.control import Control
+from ablate.controls.variance_components import streams_crossed
 from ablate.design.plan import Plan
-from ablate.record.values import Fingerprint
+from ablate.design.variance_components import Crossed
+from ablate.metrics.metric import MetricInfo
+from ablate.records.metadata import Fingerprint
+from ablate.stats.variance_components import seen_from, share_intervals
 from tests.synthetic import make_plan
 
 METRIC = MetricInfo(name="eval_loss", unit="nats", definition="", lower_is_better=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ablate.analysis.words import change, counted, figure, joined, percent
+from ablate.formatting import change, counted, joined, plain_figure, plain_percent
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from ablate.analysis.words import change, counted, figure, joined, percent
     [(0.50849, "0.508"), (7.312, "7.31"), (1024.0, "1024"), (0.0, "0"), (-0.25, "-0.250"), (3.2e-6, "3.20e-06")],
 )
 def test_three_significant_digits(value: float, text: str) -> None:
-    assert figure(value) == text
+    assert plain_figure(value) == text
 
 
 def test_a_change_has_the_digits_that_its_interval_carries() -> None:
@@ -26,7 +26,7 @@ def test_a_change_has_the_digits_that_its_interval_carries() -> None:
     [(0.94, "94 %"), (0.9999, "over 99 %"), (1.0, "100 %"), (0.001, "under 1 %"), (0.0, "0 %"), (-0.002, "0 %")],
 )
 def test_percent_is_never_rounded_to_all_or_nothing(share: float, text: str) -> None:
-    assert percent(share) == text
+    assert plain_percent(share) == text
 
 
 def test_lists_and_counts() -> None:

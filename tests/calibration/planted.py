@@ -20,19 +20,19 @@ from zlib import crc32
 import numpy as np
 import pyarrow as pa
 
-from ablate.analysis import returned
-from ablate.analysis.outcomes import OUTCOMES
-from ablate.analysis.readings import RunFiles
-from ablate.analysis.study import analysis_of
-from ablate.analysis.values import Analysis, Contrast
+from ablate.analysis import hydra_app as returned
+from ablate.analysis.analyse import analysis_of
+from ablate.analysis.load import RunFiles
+from ablate.analysis.results import Analysis, Contrast
+from ablate.design.attribution import Corners
 from ablate.design.axis import Axis
-from ablate.design.corners import Corners
 from ablate.design.mediation import Held, Mediation
 from ablate.design.plan import BASELINE, Plan, Run, run_digest
-from ablate.record.digest import digest_of
-from ablate.record.reader import EvalCurve, Trace
-from ablate.record.rundir import RunDir
-from ablate.record.values import Fingerprint
+from ablate.hashing import digest_of
+from ablate.metrics.registry import OUTCOMES
+from ablate.records.layout import RunDir
+from ablate.records.metadata import Fingerprint
+from ablate.records.reader import EvalCurve, Trace
 from tests.synthetic import (
     AXES,
     BUDGET,

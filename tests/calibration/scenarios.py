@@ -11,9 +11,9 @@ from zlib import crc32
 
 import numpy as np
 
-from ablate.analysis.decide import Decisions, decide
-from ablate.analysis.own_pairs import own_pairs
-from ablate.analysis.sequential import look_levels, top_up
+from ablate.stats.contrasts import Decisions, decide
+from ablate.stats.paired import own_pairs
+from ablate.stats.sequential import look_levels, top_up
 
 Noise = Literal["normal", "t3"]
 SD = 1.0

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from ablate.analysis.blocked import blocked
-from ablate.analysis.decide import decide
-from ablate.analysis.dunnett import complete, critical_value
+from ablate.stats.contrasts import decide
+from ablate.stats.dunnett import complete, critical_value
+from ablate.stats.linear_model import blocked
 from tests.calibration.scenarios import (
     Cell,
     Noise,

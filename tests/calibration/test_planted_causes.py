@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.analysis.study import analyse
+from ablate.analysis.analyse import analyse
 from tests.calibration.planted import KINDS, RHOS, TWO, Kind, causes, named, rates
 from tests.synthetic import write_corners, write_study
 

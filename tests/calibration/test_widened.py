@@ -9,9 +9,9 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from ablate.analysis.crossed import crossed_bootstrap
-from ablate.analysis.decide import decide
-from ablate.analysis.widened import widened
+from ablate.stats.contrasts import decide
+from ablate.stats.crossed import crossed_bootstrap
+from ablate.stats.example_variance import widened
 
 DRAWS = 400
 

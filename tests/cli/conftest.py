@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from ablate import cli
-from ablate.config import StudyConfig
+from ablate.config.schema import StudyConfig
+from ablate.data.datasets import DataFacts
 from ablate.errors import AblateError
-from ablate.record.code import code_digest
-from ablate.record.rundir import RunDir
-from ablate.record.values import Manifest, Outcome, write_value
-from ablate.study.workers import Job
-from ablate.tasks.facts import DataFacts
+from ablate.records.layout import RunDir
+from ablate.records.metadata import Manifest, Outcome, write_value
+from ablate.records.source_code import code_digest
+from ablate.runner.scheduler import Job
 
 Fate = Callable[[Job], Outcome]
 
@@ -67,10 +67,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def runs(monkeypatch: pytest.MonkeyPatch, here: Path) -> Runs:
     found = Runs()
     sizes = DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2)
-    monkeypatch.setattr("ablate.study.launch.run_all", found.run_all)
-    monkeypatch.setattr("ablate.tasks.facts.data_facts", lambda config: sizes)
-    monkeypatch.setattr("ablate.cli.sweeps.conclude", lambda folder: 0)
-    monkeypatch.setattr("ablate.study.timing.timed", _not_timed)
+    monkeypatch.setattr("ablate.runner.launch.run_all", found.run_all)
+    monkeypatch.setattr("ablate.tasks.sizes.data_facts", lambda config: sizes)
+    monkeypatch.setattr("ablate.cli.run_sweep.conclude", lambda folder: 0)
+    monkeypatch.setattr("ablate.runner.cost.timed", _not_timed)
     return found
 
 

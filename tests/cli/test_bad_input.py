@@ -201,13 +201,13 @@ def test_a_study_folder_of_another_plan(ablate, runs, refused, here):
 
 
 def test_a_study_folder_of_other_code(ablate, runs, refused, monkeypatch):
-    files = {"ablate/loop/train.py": "a" * 64, "ablate/tasks/data.py": "b" * 64}
-    monkeypatch.setattr("ablate.study.planner.code_files", lambda targets: files)
+    files = {"ablate/training/train.py": "a" * 64, "ablate/data/datasets.py": "b" * 64}
+    monkeypatch.setattr("ablate.planning.planner.code_files", lambda targets: files)
     assert ablate("-m", "axis=batch_size", "study.seeds=1")[0] == 0
     runs.forget()
-    files["ablate/tasks/data.py"] = "c" * 64
+    files["ablate/data/datasets.py"] = "c" * 64
     said = refused("-m", "axis=batch_size", "study.seeds=1")
-    assert "runs/batch_size: 2 of its runs were made by other code: ablate/tasks/data.py changed" in said
+    assert "runs/batch_size: 2 of its runs were made by other code: ablate/data/datasets.py changed" in said
     assert "fix: --accept-code-change keeps them" in said
     assert "study.name=batch_size_2 for a new study" in said
 
@@ -218,7 +218,7 @@ def test_data_and_models_are_refused_before_a_folder_is_made(refused, monkeypatc
     def facts(config):
         raise DataError("data.path=reviews.csv: the file is empty", "data.path=<a file with rows>")
 
-    monkeypatch.setattr("ablate.tasks.facts.data_facts", facts)
+    monkeypatch.setattr("ablate.tasks.sizes.data_facts", facts)
     for typed in (("-m", "axis=batch_size"), ("plan", "axis=batch_size"), ("optim.lr=1e-4",)):
         assert "data.path=reviews.csv: the file is empty\n  fix: data.path=<a file with rows>" in refused(*typed)
 

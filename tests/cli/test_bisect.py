@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
+from ablate.data.datasets import DataFacts
 from ablate.design.plan import Plan, config_digest
 from ablate.errors import AblateError
-from ablate.record.rundir import read_json
-from ablate.record.values import Outcome
-from ablate.study.bisect import Bisect, OneKey, ask, prepare
-from ablate.study.planner import Prepared
-from ablate.tasks.facts import DataFacts
+from ablate.planning.attribution import Bisect, OneKey, ask, prepare
+from ablate.planning.planner import Prepared
+from ablate.records.metadata import Outcome
+from ablate.serialization import read_json
 
 TWO = ("", "data.batch_size=64 data.train_ratio=4")
 SIZES = DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2)
@@ -28,7 +28,7 @@ def plan_in(folder: Path) -> Plan:
 @pytest.fixture
 def planned(here: Path) -> Any:
     """planned(first, second, *both, **options): what `ablate bisect` would run, without Hydra's application around it."""
-    from ablate.design.compose import opened
+    from ablate.planning.compose import opened
 
     def plan(first: str, second: str, *both: str, **options: Any) -> Prepared | OneKey:
         with opened() as composer:
@@ -97,7 +97,7 @@ def test_json_is_all_that_stands_on_the_output(ablate, runs, here, monkeypatch):
         print(json.dumps({"folder": str(folder), "show": show}))
         return 0
 
-    monkeypatch.setattr("ablate.cli.sweeps.conclude", conclude)
+    monkeypatch.setattr("ablate.cli.run_sweep.conclude", conclude)
     runs.fate = lambda job: print("how far it is") or Outcome(status="finished", step=1)
     code, out, err = ablate("bisect", *TWO, "study.seeds=1", "--json")
     assert (code, json.loads(out)) == (0, {"folder": "runs/bisect-batch_size+train_ratio", "show": "print_shares_json"})

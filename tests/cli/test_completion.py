@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from ablate.cli import VERBS
-from ablate.cli.complete import candidates
-from ablate.cli.completion import SCRIPTS
-from ablate.design.compose import conf_dir
-from ablate.record.rundir import write_text
+from ablate.cli.system import SCRIPTS, candidates
+from ablate.planning.compose import conf_dir
+from ablate.serialization import write_text
 
 
 @pytest.fixture

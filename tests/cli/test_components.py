@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ablate.design.plan import Plan
-from ablate.record.rundir import read_json
+from ablate.serialization import read_json
 
 SMALL = ["data.num_examples=200", "observe.eval_examples=50", "study.seeds=1"]
 

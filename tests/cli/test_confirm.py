@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ablate.study.pace import Pace
+from ablate.runner.cost import Pace
 
 
 class Timed:
@@ -22,7 +22,7 @@ class Timed:
 @pytest.fixture
 def timed(monkeypatch):
     made = Timed(0.01)
-    monkeypatch.setattr("ablate.study.timing.timed", made)
+    monkeypatch.setattr("ablate.runner.cost.timed", made)
     return made
 
 
@@ -109,7 +109,7 @@ def test_a_long_study_that_is_quick_here_is_timed_and_started(ablate, runs, here
 
 @pytest.mark.slow
 def test_runs_on_another_machine_are_not_timed_here(ablate, runs, here, timed, monkeypatch):
-    monkeypatch.setattr("ablate.study.worker.execute", lambda *_, **__: None)
+    monkeypatch.setattr("ablate.runner.worker.execute", lambda *_, **__: None)
     ablate(*LONG, "hydra/launcher=basic")
     assert timed.calls == 0
 
@@ -135,7 +135,7 @@ def test_steps_that_fail_do_not_keep_a_study_from_saying_so_itself(ablate, runs,
     def fails(config, *, at_once):
         raise AblateError("the first steps fail: out of memory")
 
-    monkeypatch.setattr("ablate.study.timing.timed", fails)
+    monkeypatch.setattr("ablate.runner.cost.timed", fails)
     assert ablate(*LONG)[0] == 0
     code, _, err = ablate("plan", *LONG[1:], "study.name=other")
     assert code == 2

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ablate.design.plan import Plan
-from ablate.record.rundir import read_json
+from ablate.serialization import read_json
 
 TWO = ("data.batch_size=8,64", "optim.lr=5e-5,1e-4", "study.design=factorial")
 FOUR = ("data.batch_size=8,64", "optim.lr=5e-5,1e-4", "optim.warmup=0,0.1", "model.dropout=0,0.1")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ablate.record.provenance import PACKAGES, versions
-from ablate.record.rundir import RunDir
-from ablate.record.values import Manifest, Outcome, read_manifest, write_value
-from ablate.study.shared import publish
+from ablate.records.layout import RunDir
+from ablate.records.metadata import Manifest, Outcome, read_manifest, write_value
+from ablate.records.provenance import PACKAGES, versions
+from ablate.runner.reuse import publish
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ def test_another_root_shares_nothing(ablate, recorded, here):
 @pytest.fixture
 def code(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The files of a plan's code; tests change them."""
-    files = {"ablate/loop/train.py": "a" * 64, "my_task.py": "b" * 64}
-    monkeypatch.setattr("ablate.study.planner.code_files", lambda targets: dict(files))
+    files = {"ablate/training/train.py": "a" * 64, "my_task.py": "b" * 64}
+    monkeypatch.setattr("ablate.planning.planner.code_files", lambda targets: dict(files))
     return files
 
 
@@ -144,15 +144,15 @@ def test_an_import_that_no_source_names_counts_when_a_result_is_looked_at_again(
 @pytest.mark.slow
 @pytest.mark.parametrize(("what", "said"), [("data", "the data"), ("model", "the files of the model")])
 def test_other_files_under_the_same_name_are_another_study(ablate, recorded, here, monkeypatch, what, said):
-    from ablate.tasks.facts import DataFacts
+    from ablate.data.datasets import DataFacts
 
     def facts(digest: str) -> Any:
         sizes = DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2, **{what: digest})
         return lambda config: sizes
 
-    monkeypatch.setattr("ablate.tasks.facts.data_facts", facts("1" * 64))
+    monkeypatch.setattr("ablate.tasks.sizes.data_facts", facts("1" * 64))
     ablate("-m", "axis=batch_size", "study.seeds=1")
-    monkeypatch.setattr("ablate.tasks.facts.data_facts", facts("2" * 64))
+    monkeypatch.setattr("ablate.tasks.sizes.data_facts", facts("2" * 64))
     recorded.forget()
     status, _, err = ablate("-m", "axis=batch_size", "study.seeds=1")
     assert status == 2

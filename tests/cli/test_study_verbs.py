@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ablate.record.provenance import now
-from ablate.record.rundir import RunDir, write_json
-from ablate.record.values import Manifest, Outcome, write_value
-from ablate.study.claims import Claims
-from ablate.study.stopping import StudyStopped, stop_request
-from ablate.study.sweep import read_plan
+from ablate.records.layout import RunDir
+from ablate.records.metadata import Manifest, Outcome, write_value
+from ablate.records.provenance import now
+from ablate.runner.locks import Claims
+from ablate.runner.run_study import read_plan
+from ablate.runner.stop import StudyStopped, stop_request
+from ablate.serialization import write_json
 
 STUDY = Path("runs/batch_size")
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from ablate.design.plan import Plan
-from ablate.record.rundir import RunDir, read_json
-from ablate.record.values import Outcome, read_manifest, write_value
+from ablate.records.layout import RunDir
+from ablate.records.metadata import Outcome, read_manifest, write_value
+from ablate.serialization import read_json
 
 
 def plan_in(folder: Path) -> Plan:
@@ -90,9 +91,9 @@ def test_nothing_to_run_imports_no_torch(ablate, runs, here):
 
     ablate("-m", "axis=batch_size", "study.seeds=1")
     script = (
-        "import sys, ablate.cli.sweeps, ablate.tasks.facts as facts\n"
+        "import sys, ablate.cli.run_sweep, ablate.tasks.sizes as facts\n"
         "facts.data_facts = lambda config: facts.DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2)\n"
-        "ablate.cli.sweeps.conclude = lambda folder: 0\n"
+        "ablate.cli.run_sweep.conclude = lambda folder: 0\n"
         "assert ablate.cli.main(['-m', 'axis=batch_size', 'study.seeds=1']) == 0\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
     )
@@ -158,10 +159,10 @@ def test_hydra_leaves_nothing_behind(ablate, runs, here):
 
 
 def test_plan_runs_nothing_and_leaves_nothing(ablate, runs, here, monkeypatch):
-    from ablate.study.pace import Pace
+    from ablate.runner.cost import Pace
 
     pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, at_once=2)
-    monkeypatch.setattr("ablate.study.timing.timed", lambda config, *, at_once: (pace, 5.0))
+    monkeypatch.setattr("ablate.runner.cost.timed", lambda config, *, at_once: (pace, 5.0))
     code, out, _ = ablate("plan", "data.batch_size=8,64", "optim.lr=5e-5,1e-4", "study.seeds=2")
     assert code == 0
     assert "3 arms × 2 seeds" in out
@@ -220,7 +221,7 @@ def test_hydras_own_launcher_works(ablate, here, runs, monkeypatch):
         done.append((config.arm, config.seed, changes))
         return Outcome(status="finished")
 
-    monkeypatch.setattr("ablate.study.worker.execute", execute)
+    monkeypatch.setattr("ablate.runner.worker.execute", execute)
     assert ablate("-m", "axis=batch_size", "study.seeds=1", "hydra/launcher=basic")[0] == 0
     assert sorted(done, key=str) == [("baseline", 0, {}), ("batch_size=64", 0, {"data.batch_size": 64})]
     assert [path.name for path in here.iterdir()] == ["runs"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ablate.config import StudyConfig
+from ablate.config.schema import StudyConfig
 from ablate.errors import ConfigError
-from ablate.record.values import Outcome
+from ablate.records.metadata import Outcome
 
 DECIDED = ("axis=batch_size", "study.until=decided")
 
@@ -63,10 +63,10 @@ def test_looks_that_nobody_named_follow_from_the_seeds():
 
 
 def test_a_plan_says_its_looks_and_that_time_is_a_bound(ablate, runs, here, monkeypatch):
-    from ablate.study.pace import Pace
+    from ablate.runner.cost import Pace
 
     pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, at_once=2)
-    monkeypatch.setattr("ablate.study.timing.timed", lambda config, *, at_once: (pace, 5.0))
+    monkeypatch.setattr("ablate.runner.cost.timed", lambda config, *, at_once: (pace, 5.0))
     code, out, _ = ablate("plan", *DECIDED)
     said = " ".join(out.split())
     assert code == 0

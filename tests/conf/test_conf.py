@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ablate.config import Config, make_config
+from ablate.config.flatten import changed
+from ablate.config.schema import Config, make_config
 from ablate.design.axis import Axis
-from ablate.design.compose import Composer, Request, conf_dir, opened, override_text
-from ablate.design.leaves import changed
 from ablate.errors import AblateError
-from ablate.study.planner import make_plan
+from ablate.planning.compose import Composer, Request, conf_dir, opened, override_text
+from ablate.planning.planner import make_plan
 
 FILES = sorted(conf_dir().rglob("*.yaml"))
 OPTIONS = [file.relative_to(conf_dir()) for file in FILES if file.parent != conf_dir() and file.parent.name != "axis"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate.design.compose import opened
 from ablate.errors import AxisError, ConfigError
+from ablate.planning.compose import opened
 
 BETA2 = """\
 name: beta2

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ablate.design.axis import Axis
-from ablate.design.designs import axis_from
+from ablate.design.axis_files import axis_from
 from ablate.design.plan import Arm, Plan
 from ablate.errors import AxisError
 

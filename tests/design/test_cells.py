@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ablate.design.axis import Axis
-from ablate.design.cells import Cells, ClashError, joint_axis, merged
+from ablate.design.factorial import Cells, ClashError, joint_axis, merged
 from ablate.design.plan import Plan
 from tests.synthetic import AXES, TWO_LEVELS, crossed_cells, crossed_plan
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.config import Config, DataConfig, LoopConfig, ObserveConfig, OptimConfig
-from ablate.design.derive import DERIVED, derive
-from ablate.interval import parse_interval
-from ablate.loop.schedule import Schedule, looks
+from ablate.config.schema import Config, DataConfig, LoopConfig, ObserveConfig, OptimConfig
+from ablate.design.derived import DERIVED, derive
+from ablate.training.lr_schedule import Schedule, looks
+from ablate.units import parse_interval
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablate.design.axis import Axis
-from ablate.design.designs import ad_hoc_axis, at_equal_steps, execution_order
+from ablate.design.axis_files import ad_hoc_axis, at_equal_steps, execution_order
 
 ARMS = st.lists(st.sampled_from("abcdefgh"), min_size=1, unique=True)
 

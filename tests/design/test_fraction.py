@@ -7,8 +7,16 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from ablate.analysis.factorial import factorial
-from ablate.design.fraction import alias_sets, aliases, cells, defining_words, generators_for, mixed_with, resolution
+from ablate.design.factorial import (
+    alias_sets,
+    aliases,
+    defining_words,
+    fraction_cells,
+    generators_for,
+    mixed_with,
+    resolution,
+)
+from ablate.stats.factorial import factorial
 
 DESIGNS = [
     ("abc", {"c": "ab"}, 3),
@@ -29,7 +37,7 @@ def test_resolution_is_what_the_textbook_says(factors: str, generators: dict[str
 def test_the_cells_hold_the_baseline_and_balance_every_factor(
     factors: str, generators: dict[str, str], expected: int
 ) -> None:
-    found = cells(factors, generators)
+    found = fraction_cells(factors, generators)
     assert found.shape == (2 ** (len(factors) - len(generators)), len(factors))
     assert not np.any(found[0])
     assert np.all(found.mean(axis=0) == 0.5)
@@ -40,7 +48,7 @@ def test_the_cells_hold_the_baseline_and_balance_every_factor(
 def test_effects_said_to_be_one_are_the_same_column_of_the_design(
     factors: str, generators: dict[str, str], expected: int
 ) -> None:
-    signs = 2 * cells(factors, generators) - 1
+    signs = 2 * fraction_cells(factors, generators) - 1
     column = {
         frozenset(term): np.prod(signs[:, [factors.index(one) for one in term]], axis=1)
         for size in (1, 2)
@@ -55,7 +63,7 @@ def test_effects_said_to_be_one_are_the_same_column_of_the_design(
 @pytest.mark.parametrize(("factors", "generators", "expected"), DESIGNS)
 def test_what_is_said_to_be_mixed_in_is_with_its_sign(factors: str, generators: dict[str, str], expected: int) -> None:
     """A column of the design is the sum or the difference that the words say, over the very cells that are run."""
-    signs = 2 * cells(factors, generators) - 1
+    signs = 2 * fraction_cells(factors, generators) - 1
 
     def column(effect: tuple[str, ...]) -> np.ndarray:
         # Coded as in `analysis.factorial`: each factor -1/2 or 1/2, times 2 per further factor.
@@ -98,7 +106,7 @@ def test_the_smallest_design_of_a_resolution_is_found(count: int, least: int, ru
     factors = [f"x{number}" for number in range(count)]
     found = generators_for(factors, least)
     assert found is not None
-    assert len(cells(factors, found)) == runs
+    assert len(fraction_cells(factors, found)) == runs
     reached = resolution(found)
     assert reached is not None
     assert reached >= least
@@ -114,7 +122,7 @@ def test_one_effect_of_each_group_can_be_estimated() -> None:
     factors, generators = "abcd", {"d": "abc"}
     terms = [tuple(sorted(group[0])) for group in alias_sets(factors, generators)]
     values = np.random.default_rng(0).normal(size=(8, 3))
-    found = factorial(values, cells(factors, generators), factors, terms=terms)
+    found = factorial(values, fraction_cells(factors, generators), factors, terms=terms)
     assert found is not None
     assert len(found.effects) == 7
 
@@ -122,4 +130,4 @@ def test_one_effect_of_each_group_can_be_estimated() -> None:
 @pytest.mark.parametrize("generators", [{"d": "ax"}, {"x": "ab"}, {"d": "ad"}, {"c": "ab", "d": "ac"}, {"d": ""}])
 def test_a_generator_names_factors_that_are_free(generators: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="it must name factors out of"):
-        cells("abcd", generators)
+        fraction_cells("abcd", generators)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.design.leaves import ABSENT, changed, covered, leaf, leaves
+from ablate.config.flatten import ABSENT, changed, covered, leaf, leaves
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3)
 CONFIGS = st.recursive(

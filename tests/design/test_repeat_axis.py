@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ablate.design.designs import axis_from
+from ablate.design.axis_files import axis_from
 from ablate.errors import AxisError
 
 REPEAT = {"name": "again", "question": "?", "kind": "repeat", "moves": ["repeat"], "levels": [{"repeat": 1}]}

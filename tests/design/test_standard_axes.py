@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ablate.config import Config
+from ablate.config.schema import Config
 from ablate.design.axis import Axis
-from ablate.design.designs import at_equal_epochs, axis_from
+from ablate.design.axis_files import at_equal_epochs, axis_from
 from ablate.design.plan import Arm, Plan, config_digest, what_counts
 from ablate.errors import AxisError
 

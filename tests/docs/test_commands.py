@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ablate.cli import VERBS
-from ablate.config import Config
+from ablate.config.schema import Config
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").rglob("*.md"))]

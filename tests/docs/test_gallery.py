@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from ablate import read_evals, read_trace
-from ablate.analysis.study import write_analysis
-from ablate.record.rundir import RunDir, StudyDir, read_json
+from ablate.analysis.analyse import write_analysis
+from ablate.records.layout import RunDir, StudyDir
+from ablate.serialization import read_json
 from tests.synthetic import write_study
 
 GALLERY = Path(__file__).resolve().parents[2] / "docs" / "gallery"

@@ -18,12 +18,13 @@ import pytest
 
 import ablate
 from ablate import errors
-from ablate.analysis.outcomes import OUTCOMES, PATTERNS, Record
 from ablate.cli import VERBS
-from ablate.config import Config
-from ablate.record.columns import EVALS, PREDICTIONS, TRACE, meaning
-from ablate.record.rundir import RunDir
-from ablate.record.values import Fingerprint, Manifest, Outcome
+from ablate.config.schema import Config
+from ablate.metrics.metric import Record
+from ablate.metrics.registry import OUTCOMES, PATTERNS
+from ablate.records.layout import RunDir
+from ablate.records.metadata import Fingerprint, Manifest, Outcome
+from ablate.records.schema import EVALS, PREDICTIONS, TRACE, meaning
 from tests.analysis.test_outcomes import trace
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate.analysis import contrasts, judge
+from ablate.analysis import contrasts
+from ablate.stats import contrasts as judge
 
 
 def page(repo: Path) -> str:

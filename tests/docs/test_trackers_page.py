@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ablate.study.track.names import AXES, EVAL, STUDY, TRAIN
-from ablate.study.track.trackers import KINDS
+from ablate.tracking.backends import KINDS
+from ablate.tracking.metric_names import AXES, EVAL, STUDY, TRAIN
 
 
 def test_every_name_stands_there_with_its_unit(repo: Path) -> None:

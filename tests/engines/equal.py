@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ablate.record.reader import read_evals, read_trace
-from ablate.record.rundir import RunDir, StudyDir
-from ablate.record.values import read_fingerprint, read_outcome
+from ablate.records.layout import RunDir, StudyDir
+from ablate.records.metadata import read_fingerprint, read_outcome
+from ablate.records.reader import read_evals, read_trace
 
 ABLATE = [sys.executable, "-c", "import sys; from ablate.cli import main; sys.exit(main())"]
 STUDY = ["-m", "axis=batch_size", "debug=quick", "study.seeds=2", "study.share_prefix=false"]

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate.design.compose import opened
 from ablate.errors import RecordError
-from ablate.study.guest import as_in_its_own, working_in
-from ablate.study.launch import run_here
-from ablate.study.leases import leases
+from ablate.planning.compose import opened
+from ablate.runner.devices import leases
+from ablate.runner.launch import as_in_its_own, run_here, working_in
 
 
 @pytest.fixture

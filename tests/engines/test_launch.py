@@ -6,7 +6,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
 from ablate.errors import StudyError
-from hydra_plugins.ablate.engines import _instead_of_raising, launch_all, sentence_of
+from hydra_plugins.ablate.cluster_launchers import _instead_of_raising, launch_all, sentence_of
 
 
 def test_a_result_that_cannot_be_had_is_a_failed_job_and_the_next_one_is_read() -> None:
@@ -44,7 +44,7 @@ def test_an_error_of_our_own_launcher_is_not_dressed_up() -> None:
 def test_an_engine_that_is_not_installed_names_its_extra(launcher: str, extra: str) -> None:
     from hydra.errors import MissingConfigException
 
-    from ablate.design.refusals import refusal
+    from ablate.planning.hydra_errors import refusal
 
     error = MissingConfigException("In 'config': Could not find", f"hydra/launcher/{launcher}", ["basic", "local"])
     said = str(refusal(error, [f"hydra/launcher={launcher}"]))

@@ -10,15 +10,14 @@ import pytest
 import torch
 
 from ablate import Checkpoints, GradNorms, Streams, train
-from ablate.config import ModelConfig
-from ablate.loop.evaluate import to_device
-from ablate.loop.streams import SampleOrder
+from ablate.config.schema import ModelConfig
+from ablate.models.unpadding import leave_unread, unpad
 from ablate.tasks import text_classification as texts
-from ablate.tasks.unpad import unpad
-from ablate.tasks.unread import leave_unread
-from tests.loop.test_resume import after, rows
-from tests.loop.test_train import Spoiled
-from tests.loop.toy import evaluation, network, objective, points
+from ablate.training.evaluation import to_device
+from ablate.training.random_streams import SampleOrder
+from tests.training.test_resume import after, rows
+from tests.training.test_train import Spoiled
+from tests.training.toy import evaluation, network, objective, points
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 

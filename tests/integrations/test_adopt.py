@@ -11,16 +11,17 @@ import torch
 from torch.nn import functional
 
 from ablate import Recorder, cli
-from ablate.analysis.adopt import Asked
-from ablate.analysis.readings import read_plan
+from ablate.analysis.analyse import analyse
+from ablate.analysis.infer_plan import Asked
+from ablate.analysis.load import read_plan
 from ablate.analysis.replay import replay
-from ablate.analysis.study import analyse
-from ablate.analysis.values import Analysis, Control
+from ablate.analysis.results import Analysis
+from ablate.controls.control import Control
 from ablate.errors import ConfigError, RecordError, StudyError
-from ablate.loop.streams import Streams
-from ablate.record.rundir import read_json
 from ablate.report import build_report
-from tests.loop.toy import points
+from ablate.serialization import read_json
+from ablate.training.random_streams import Streams
+from tests.training.toy import points
 
 STEPS, BATCH = 16, 8
 BASE = {"optim": {"lr": 0.1, "name": "sgd"}, "width": 4}

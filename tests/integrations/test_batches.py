@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ablate.errors import LoopError
-from ablate.integrations.batches import num_samples
+from ablate.integrations._common import num_samples
 
 THREE = torch.zeros(3, 2)
 

@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader
 from ablate import cli, read_evals, read_trace
 from ablate.errors import LoopError, RecordError
 from ablate.integrations.lightning import TraceCallback
-from ablate.record.rundir import RunDir, read_json
-from ablate.record.values import read_fingerprint, read_outcome
+from ablate.records.layout import RunDir
+from ablate.records.metadata import read_fingerprint, read_outcome
+from ablate.serialization import read_json
 from tests.integrations.toy import BATCH, RATE, Network, by_hand
-from tests.loop.toy import points
+from tests.training.toy import points
 
 pytestmark = [
     # What Lightning itself warns of: few workers, few steps to log, and its own use of things that have grown old.

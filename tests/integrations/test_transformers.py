@@ -17,8 +17,9 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 from ablate import cli, read_evals, read_trace
 from ablate.errors import LoopError, RecordError
 from ablate.integrations.transformers import TraceCallback
-from ablate.record.rundir import RunDir, read_json
-from ablate.record.values import read_fingerprint, read_outcome
+from ablate.records.layout import RunDir
+from ablate.records.metadata import read_fingerprint, read_outcome
+from ablate.serialization import read_json
 from tests.integrations.toy import BATCH, RATE, Network, by_hand, examples
 
 STEPS = 6

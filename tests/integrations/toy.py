@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from ablate import Streams
-from tests.loop.toy import points
+from tests.training.toy import points
 
 BATCH, RATE = 4, 0.5
 

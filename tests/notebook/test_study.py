@@ -17,10 +17,10 @@ import pandas as pd
 import pytest
 
 import ablate
-from ablate.analysis.study import analyse
+from ablate.analysis.analyse import analyse
 from ablate.errors import AblateError, ConfigError, StudyError
 from ablate.notebook.columns import FRAMES, frames_page
-from ablate.record.reader import read_evals, read_trace
+from ablate.records.reader import read_evals, read_trace
 from tests.synthetic import write_study
 
 ARMS = ("batch_size=64", "eval_every=256 samples", "eval_every=512 samples", "placebo")
@@ -242,7 +242,7 @@ def test_a_single_run_that_is_going_on_or_broken_is_read_too(broken: Path) -> No
 
 
 def test_a_run_of_an_app_has_what_its_main_returned(tmp_path: Path) -> None:
-    from tests.bundle.test_verify import of_an_app
+    from tests.archive.test_verify import of_an_app
 
     of_an_app(tmp_path / "study")
     study = ablate.load(tmp_path / "study")
@@ -355,8 +355,8 @@ def test_seconds_are_the_sum_of_steps(study: ablate.Study) -> None:
 def test_no_spike_of_the_gradient_is_lost_in_a_long_run(tmp_path: Path, folder: Path) -> None:
     import pyarrow as pa
 
-    from ablate.record.columns import TRACE
-    from ablate.record.writer import write_table
+    from ablate.records.schema import TRACE
+    from ablate.records.writer import write_table
 
     mine = Path(shutil.copytree(folder, tmp_path / "reference"))
     path = mine / "baseline/seed=0/trace.arrow"
@@ -383,7 +383,7 @@ def test_a_cadence_shows_what_was_missed(study: ablate.Study) -> None:
 
 
 def test_names_are_text_in_figures(tmp_path: Path, folder: Path) -> None:
-    from ablate.record.rundir import safe_name
+    from ablate.records.layout import safe_name
 
     mine = Path(shutil.copytree(folder, tmp_path / "reference"))
     name = "<b>bold</b>"

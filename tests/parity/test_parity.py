@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from ablate import Streams, train
-from ablate.loop.schedule import Schedule
-from ablate.loop.streams import SampleOrder
-from tests.loop.toy import network, objective, points
+from ablate.training.lr_schedule import Schedule
+from ablate.training.random_streams import SampleOrder
 from tests.parity.by_hand import train_by_hand
+from tests.training.toy import network, objective, points
 
 STEPS = 16
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.analysis.values import Analysis
+from ablate.analysis.results import Analysis
 from ablate.design.plan import Plan
 from tests.report.made_up import analysis
 from tests.synthetic import write_study

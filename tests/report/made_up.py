@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ablate.analysis.values import Analysis, Contrast, Control, Floor, MetricInfo, ReplayedLevel, RunReading
+from ablate.analysis.results import Analysis, Contrast, Floor, ReplayedLevel, RunReading
+from ablate.controls.control import Control
 from ablate.design.plan import Plan
+from ablate.metrics.metric import MetricInfo
 
 METRICS = (
     MetricInfo(name="eval_loss", unit="nats", definition="mean loss at the last look", lower_is_better=True),

@@ -12,8 +12,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from ablate import cli
-from ablate.analysis.study import analyse
-from ablate.analysis.values import Adequacy, Rung
+from ablate.analysis.analyse import analyse
+from ablate.analysis.results import Adequacy, Rung
 from ablate.report import build_report, print_adequacy, print_report
 from ablate.report.adequacy import adequacy_rows, brief
 from tests.synthetic import write_study

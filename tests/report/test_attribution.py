@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablate.design.corners import Corners
-from ablate.report import build_report, digits, print_report
+from ablate import formatting as digits
+from ablate.design.attribution import Corners
+from ablate.report import build_report, print_report
 from ablate.report.attribution import print_shares_json, rows
 from tests.synthetic import write_corners
 

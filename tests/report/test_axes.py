@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from ablate.design.axis import Axis, Kind
-from ablate.design.compose import opened
+from ablate.planning.compose import opened
 from ablate.report import print_axes, print_axis
 from ablate.report.axes import KINDS, grouped, plain
 

@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablate.analysis.cadence import budget_of
-from ablate.analysis.logged import logged, rows, share_of_train_loss
-from ablate.analysis.replay import replay, share_before
+from ablate.analysis.replay import budget_of, logged, replay, rows, share_before, share_of_train_loss
 from ablate.design.plan import Plan
-from ablate.record.gradient_flags import spikes
-from ablate.record.reader import EvalCurve, Trace, read_evals, read_trace
-from ablate.record.rundir import StudyDir
+from ablate.records.gradient_health import spikes
+from ablate.records.layout import StudyDir
+from ablate.records.reader import EvalCurve, Trace, read_evals, read_trace
 from ablate.report import build_report
 from ablate.report.html import _part
 from ablate.report.packed import RELATIVE_ERROR
@@ -406,7 +404,7 @@ def test_thinning_in_the_browser_keeps_every_spike_and_gap_as_in_python(browser:
     values[spiked] = 50.0
     listed = [None if place == 777 else value for place, value in enumerate(values.tolist())]
     page = browser.new_page()
-    kept = page.evaluate(f"(values) => {{ {_part('js/thin.js')} return thin(values, 1500); }}", listed)
+    kept = page.evaluate(f"(values) => {{ {_part('downsample.js')} return thin(values, 1500); }}", listed)
     page.close()
     assert len(kept) <= 1500
     assert kept == sorted(set(kept))

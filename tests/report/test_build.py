@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ablate.record.rundir import read_json
 from ablate.report import build_report, print_report
+from ablate.serialization import read_json
 from tests.synthetic import write_study
 
 FILES = ("analysis.json", "report.md", "table.tex", "table.csv", "methods.tex", "references.bib", "report.html")

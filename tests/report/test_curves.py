@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from ablate.report.curves import UNITS, Curve, RunCurves, mean_curve, read_curves, window_mean
-from ablate.report.thin import rounded, thin
+from ablate.report.downsample import rounded, thin
 from tests.report.conftest import Study
 
 FLOATS = arrays(np.float64, st.integers(1, 3000), elements=st.floats(allow_nan=True, allow_infinity=True, width=32))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.report import digits
+from ablate import formatting as digits
 
 MINUS = "\N{MINUS SIGN}"
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablate.design.cells import Cells
-from ablate.report import build_report, digits, print_plan, print_report
+from ablate import formatting as digits
+from ablate.design.factorial import Cells
+from ablate.report import build_report, print_plan, print_report
 from ablate.report.effects import part_row, row
-from ablate.study.forecast import Forecast
+from ablate.runner.cost import Forecast
 from tests.synthetic import TWO_LEVELS, crossed_cells, crossed_plan, write_crossed
 
 DESIGNS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.analysis.study import analyse
+from ablate.analysis.analyse import analyse
 from ablate.errors import ConfigError, StudyError
 from ablate.report.curves import read_curves
 from ablate.report.figures import FIGURES, FORMATS, STYLES, WIDTHS, Look, draw, look_of, rendered, write_figures
@@ -100,7 +100,7 @@ import sys, matplotlib
 settings = lambda: {{key: repr(value) for key, value in dict.items(matplotlib.rcParams)}}  # asking for one may load pyplot
 before = settings()
 from pathlib import Path
-from ablate.analysis.study import analyse
+from ablate.analysis.analyse import analyse
 from ablate.report.view import make_view
 from ablate.report.figures import Look, write_figures
 folder = Path({str(folder)!r})

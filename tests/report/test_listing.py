@@ -8,20 +8,19 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from ablate.analysis.blocked_power import detectable_effect
-from ablate.analysis.precedent import Spread
+from ablate.analysis.power import EarlierSpread
 from ablate.design.plan import Plan
 from ablate.report import print_plan
-from ablate.report.forecast import detectable, num_variants, training_steps
-from ablate.study.estimate import Cost
-from ablate.study.forecast import Forecast
+from ablate.report.plan import detectable, num_variants, training_steps
+from ablate.runner.cost import Cost, Forecast
+from ablate.stats.power import detectable_effect
 from tests.report.conftest import Study
 from tests.synthetic import make_plan
 
 COST = Cost(seconds=80.0, startup_seconds=2.0, memory_bytes=2**30, kept_bytes=80 * 2**10, checkpoint_bytes=2**29)
 
 
-def plan_text(plan: Plan, known: Forecast, spread: Spread | None = None) -> str:
+def plan_text(plan: Plan, known: Forecast, spread: EarlierSpread | None = None) -> str:
     file = io.StringIO()
     print_plan(plan, known, spread, Console(file=file, width=80))
     assert max(len(line.rstrip()) for line in file.getvalue().splitlines()) <= 80
@@ -110,7 +109,7 @@ def test_the_smallest_detectable_effect_is_in_sd_until_an_earlier_study_says_mor
     three, five, eight = (f"{detectable_effect(n, 2, 1.0):.1f} sd with {n} seeds" for n in (3, 5, 8))
     assert f"effects of {three}, {five} and {eight} (80 % power at 5 % over 2 variants together)" in text
     assert "residual sd of eval_loss: no earlier study of this baseline says it" in text
-    spread = Spread(sd=0.01, rho=0.5, num_contrasts=3, studies=("earlier",))
+    spread = EarlierSpread(sd=0.01, rho=0.5, num_contrasts=3, studies=("earlier",))
     text = plan_text(study.plan, Forecast(), spread)
     five = f"{detectable_effect(5, 2, 0.01):.3f}"
     assert f"{five} with 5 seeds" in text

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablate.analysis.study import analyse, look_at
-from ablate.record.looks import write_look
-from ablate.record.rundir import StudyDir, write_json
+from ablate.analysis.analyse import analyse, look_at
+from ablate.records.interim import write_look
+from ablate.records.layout import StudyDir
 from ablate.report.build import build_report
 from ablate.report.looks import looks_section
 from ablate.report.terminal import print_report
+from ablate.serialization import write_json
 from tests.synthetic import write_study
 
 ARMS = ("batch_size=64", "learning_rate=0.0001")

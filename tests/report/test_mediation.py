@@ -11,11 +11,12 @@ import pytest
 from rich.console import Console
 
 from ablate.design.mediation import Mediation
-from ablate.record.rundir import StudyDir, read_json
+from ablate.records.layout import StudyDir
 from ablate.report import build_report, print_report
 from ablate.report.attribution import print_shares_json
 from ablate.report.mediation import VERDICTS, rows, seen_lines
 from ablate.report.view import make_view
+from ablate.serialization import read_json
 from tests.analysis.test_mediation import BOTH, NOISE, NOISY, TREATED
 from tests.synthetic import write_mediation
 

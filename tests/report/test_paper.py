@@ -13,15 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from ablate.analysis.judge import OWN_VARIANCE
-from ablate.analysis.study import analyse
-from ablate.analysis.values import Analysis
+from ablate.analysis.analyse import analyse
+from ablate.analysis.results import Analysis
 from ablate.report.bibliography import WORKS, bibtex
 from ablate.report.figures import Look, write_figures
+from ablate.report.latex import COLUMNS, latex, table_csv, tex
 from ablate.report.methods import methods
-from ablate.report.paper import COLUMNS, latex, table_csv
-from ablate.report.tex import tex
 from ablate.report.view import View, make_view
+from ablate.stats.contrasts import OWN_VARIANCE
 from tests.report.conftest import Study
 from tests.report.made_up import contrast
 from tests.report.test_tables import renamed

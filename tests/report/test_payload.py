@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from ablate.analysis.logged import train_loss_fallen
-from ablate.analysis.study import analyse
-from ablate.analysis.values import RunReading
-from ablate.record.columns import TRACE
-from ablate.record.reader import read_trace
-from ablate.record.rundir import StudyDir
-from ablate.record.writer import TableWriter
+from ablate.analysis.analyse import analyse
+from ablate.analysis.replay import train_loss_fallen
+from ablate.analysis.results import RunReading
+from ablate.records.layout import StudyDir
+from ablate.records.reader import read_trace
+from ablate.records.schema import TRACE
+from ablate.records.writer import TableWriter
 from ablate.report.config_diff import differing
 from ablate.report.curves_section import MOST_LINES
 from ablate.report.html import SCRIPTS, _part, page
@@ -183,5 +183,5 @@ def test_a_run_that_failed_is_told_with_its_sentence(text: str) -> None:
 
 def test_every_script_is_in_the_page_once_and_agrees_with_python(text: str) -> None:
     for name in SCRIPTS:
-        assert text.count(_part(f"js/{name}.js")) == 1
-    assert f"const mostLines = {MOST_LINES};" in _part("js/curves.js")
+        assert text.count(_part(f"{name}.js")) == 1
+    assert f"const mostLines = {MOST_LINES};" in _part("curves.js")

@@ -10,9 +10,8 @@ import pytest
 from rich.console import Console
 
 from ablate import cli
-from ablate.analysis.power import Wanted, power
-from ablate.analysis.precedent import Spread
-from ablate.report.forecast import detectable, seeds_for
+from ablate.analysis.power import EarlierSpread, Wanted, power
+from ablate.report.plan import detectable, seeds_for
 from ablate.report.power import print_power
 from tests.synthetic import make_plan, write_study
 
@@ -25,7 +24,7 @@ def shown(wanted: Wanted, folder: Path | None = None, width: int = 80) -> str:
 
 def test_the_plan_says_the_same_figures() -> None:
     plan = make_plan("x", arms=("batch_size=64", "clip_norm=10"), seeds=5, metric="eval_loss", smallest_effect=0.01)
-    spread = Spread(sd=0.006, rho=0.5, num_contrasts=2, studies=("x",))
+    spread = EarlierSpread(sd=0.006, rho=0.5, num_contrasts=2, studies=("x",))
     found = power(None, Wanted(sd=0.006, rho=0.0, variants=2, effect=0.01, seeds=(3, 5, 8)))
     assert detectable(plan, spread) == {row.seeds: row.detectable for row in found.rows}
     assert seeds_for(plan, spread) == found.needed

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from ablate.analysis.values import Analysis
-from ablate.report.paper import latex
-from ablate.report.tables import markdown
+from ablate.analysis.results import Analysis
+from ablate.report.latex import latex
+from ablate.report.markdown import markdown
 from ablate.report.view import make_view
 from tests.report.conftest import Study
 

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from ablate import formatting as digits
 from ablate.analysis.contrasts import WITHIN_FLOOR
-from ablate.analysis.judge import LOW_POWER_POOLED_ONLY, OWN_VARIANCE
-from ablate.analysis.values import Analysis, Control
-from ablate.report import digits, print_replay, print_report
+from ablate.analysis.results import Analysis
+from ablate.controls.control import Control
+from ablate.report import print_replay, print_report
+from ablate.stats.contrasts import LOW_POWER_POOLED_ONLY, OWN_VARIANCE
 from tests.report.conftest import Study
 from tests.report.made_up import contrast
 from tests.report.test_tables import renamed

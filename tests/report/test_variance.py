@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from ablate.analysis.study import analyse
-from ablate.analysis.values import Analysis
+from ablate.analysis.analyse import analyse
+from ablate.analysis.results import Analysis
 from ablate.report.terminal import print_report
 from ablate.report.variance import print_variance, rows, variance_section
 from tests.analysis.test_variance_study import drawn, study

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ablate.analysis.analyse import analyse
 from ablate.analysis.contrasts import ONE_SIDED, WITHIN_FLOOR
-from ablate.analysis.study import analyse
-from ablate.analysis.values import Control
+from ablate.controls.control import Control
 from ablate.report import print_report
 from ablate.report.html import page
-from ablate.report.paper import latex
+from ablate.report.latex import latex
+from ablate.report.markdown import markdown
 from ablate.report.payload import style
-from ablate.report.tables import markdown
 from ablate.report.view import looked_differently, make_view
 from tests.report.conftest import Study
 from tests.report.made_up import contrast

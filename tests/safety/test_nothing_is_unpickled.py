@@ -10,12 +10,12 @@ from typing import ClassVar
 
 import pytest
 
-from ablate.config import ModelConfig
+from ablate.config.schema import ModelConfig
+from ablate.data.hub import data_commit
+from ablate.data.tokenization import load_tokenizer
 from ablate.errors import ModelError
-from ablate.loop.streams import Streams
-from ablate.tasks.commits import data_commit
 from ablate.tasks.text_classification import build_model
-from ablate.tasks.tokenizer import load_tokenizer
+from ablate.training.random_streams import Streams
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "torch.load", "torch.jit.load", "yaml.full_load", "yaml.unsafe_load",
@@ -102,8 +102,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_commit_that_came_is_recorded_whatever_was_asked_for(cache: Path) -> None:
-    from ablate.config import Config
-    from ablate.tasks.revisions import hub_revisions
+    from ablate.config.schema import Config
+    from ablate.data.hub import hub_revisions
 
     commit = "0123456789abcdef0123456789abcdef01234567"
     hub(cache, commit=commit)

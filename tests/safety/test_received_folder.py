@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from ablate import cli
-from ablate.analysis.study import analyse
+from ablate.analysis.analyse import analyse
 from ablate.errors import RecordError
-from ablate.record.reader import read_evals, read_trace
-from ablate.record.yaml_file import read_yaml
+from ablate.records.reader import read_evals, read_trace
+from ablate.serialization import read_yaml
 from tests.synthetic import write_study
 
 SCRIPT = "<script>alert(1)</script>"

@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from ablate import read_predictions, train
-from ablate.config import Config, DataConfig, ModelConfig, ObserveConfig, StudyConfig, TaskConfig
+from ablate.config.schema import Config, DataConfig, ModelConfig, ObserveConfig, StudyConfig, TaskConfig
 from ablate.errors import AblateError, ConfigError
-from ablate.loop.fingerprint import init_hashes
-from ablate.loop.streams import Streams
-from ablate.loop.train import Result
 from ablate.tasks import causal_lm as module
 from ablate.tasks.causal_lm import causal_lm, looks_back_only, pad_batch
-from ablate.tasks.facts import data_facts
-from ablate.tasks.task import Task, build_task
+from ablate.tasks.registry import build_task
+from ablate.tasks.sizes import data_facts
+from ablate.tasks.task import Task
+from ablate.training.fingerprint import init_hashes
+from ablate.training.random_streams import Streams
+from ablate.training.train import Result
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "sat", "on", "a", "mat", "rain", "."]
 SHAPE = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 16}

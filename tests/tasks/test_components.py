@@ -14,18 +14,17 @@ import transformers as hf
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ablate.config import Config, ModelConfig, TaskConfig
+from ablate.config.schema import Config, ModelConfig, TaskConfig
 from ablate.errors import ModelError
-from ablate.loop.fingerprint import init_hashes
-from ablate.loop.grad_norm import GradNorms
-from ablate.loop.streams import Streams
-from ablate.loop.train import train
-from ablate.tasks.components import components_of, operate
-from ablate.tasks.outline import outline
-from ablate.tasks.parameters import parameter_counts
-from ablate.tasks.paths import Paths
+from ablate.models.components import components_of, operate
+from ablate.models.meta_model import outline, parameter_counts
+from ablate.models.module_paths import Paths
 from ablate.tasks.task import quicken
 from ablate.tasks.text_classification import build_model, objective, pad_batch, text_classification
+from ablate.training.fingerprint import init_hashes
+from ablate.training.grad_norms import GradNorms
+from ablate.training.random_streams import Streams
+from ablate.training.train import train
 
 from .test_unpad import CONFIGS, batch_of, build, close
 

@@ -11,10 +11,11 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from ablate.config import Config, DataConfig, ModelConfig
+from ablate.config.schema import Config, DataConfig, ModelConfig
+from ablate.data.datasets import load_examples, split
 from ablate.errors import DataError, ModelError
-from ablate.tasks.data import load_examples, split
-from ablate.tasks.facts import data_facts, locate_model
+from ablate.models.hub import locate_model
+from ablate.tasks.sizes import data_facts
 
 
 def rows(num: int = 40) -> pa.Table:

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.config import FEATURES, DataConfig
+from ablate.config.schema import FEATURES, DataConfig
+from ablate.data.datasets import load_examples, split
+from ablate.data.text_features import present, without
 from ablate.errors import DataError
-from ablate.tasks.data import load_examples, split
-from ablate.tasks.features import present, without
 
 TEXT = "A well-made film, isn't it?\nNo: 2 stars out of 10!"
 

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from ablate import Evaluation, Task, make_evaluation
-from ablate.config import Config, ObserveConfig
+from ablate.config.schema import Config, ObserveConfig
 from ablate.design.plan import config_digest
 from ablate.tasks.task import evaluation_of
 

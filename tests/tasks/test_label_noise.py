@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.config import Config, DataConfig, ModelConfig, TaskConfig
+from ablate.config.schema import Config, DataConfig, ModelConfig, TaskConfig
+from ablate.data.splits import with_wrong_labels
 from ablate.errors import ConfigError
-from ablate.loop.streams import Streams
-from ablate.tasks.label_noise import with_wrong_labels
 from ablate.tasks.text_classification import text_classification
+from ablate.training.random_streams import Streams
 
 LABELS = np.random.default_rng(0).integers(0, 3, 4000)
 

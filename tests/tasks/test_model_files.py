@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate.config import ModelConfig
-from ablate.tasks.model_files import model_digest
+from ablate.config.schema import ModelConfig
+from ablate.hashing import model_digest
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from ablate import Checkpoints, Streams, train
-from ablate.config import OPTIMIZERS, OptimConfig
+from ablate.config.schema import OPTIMIZERS, OptimConfig
 from ablate.errors import ConfigError
-from ablate.loop.fingerprint import weights_hash
-from ablate.tasks.optimizers import make_optimizer
-from tests.loop.test_resume import after
+from ablate.models.optimizers import make_optimizer
+from ablate.training.fingerprint import weights_hash
+from tests.training.test_resume import after
 
 X = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
 EXAMPLES = [(row, int(row.sum() > 0)) for row in X]

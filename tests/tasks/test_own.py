@@ -12,12 +12,13 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from ablate.config import Config, TaskConfig
+from ablate.config.schema import Config, TaskConfig
+from ablate.data.content_hash import content_digest
 from ablate.errors import ConfigError, DataError
-from ablate.loop.streams import Streams
-from ablate.tasks.content import content_digest
-from ablate.tasks.facts import data_facts
-from ablate.tasks.task import Task, build_task
+from ablate.tasks.registry import build_task
+from ablate.tasks.sizes import data_facts
+from ablate.tasks.task import Task
+from ablate.training.random_streams import Streams
 
 TASK = """
 import torch
@@ -108,7 +109,7 @@ def test_facts_imports_no_torch(here: Path) -> None:
         'def facts(config):\n    return {"num_train": 7, "num_eval": 3}\ndef f(*_): ...\n'
     )
     code = (
-        "import sys; from ablate.config import Config, TaskConfig; from ablate.tasks.facts import data_facts\n"
+        "import sys; from ablate.config.schema import Config, TaskConfig; from ablate.tasks.sizes import data_facts\n"
         "data_facts(Config(task=TaskConfig(name='own', target='quick_task:f'))); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})

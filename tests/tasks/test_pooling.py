@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from ablate.config import Config, LoopConfig, ModelConfig, TaskConfig
+from ablate.config.schema import Config, LoopConfig, ModelConfig, TaskConfig
 from ablate.errors import ConfigError, ModelError
-from ablate.loop.fingerprint import init_hashes, model_items
-from ablate.loop.streams import Streams
-from ablate.tasks.components import components_of
-from ablate.tasks.pooling import pool_tokens, pooled
+from ablate.models.components import components_of
+from ablate.models.pooling import pool_tokens, pooled
 from ablate.tasks.task import quicken
 from ablate.tasks.text_classification import build_model
+from ablate.training.fingerprint import init_hashes, model_items
+from ablate.training.random_streams import Streams
 
 SHAPE = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 48}
 IDS = (torch.arange(21).view(3, 7) * 5 + 3) % 1000

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from ablate.config import Config, LoopConfig
+from ablate.config.schema import Config, LoopConfig
 from ablate.errors import ConfigError, LoopError
-from ablate.loop.streams import Streams
 from ablate.tasks.task import Task, quicken
-from tests.loop.toy import network, objective, points
+from ablate.training.random_streams import Streams
+from tests.training.toy import network, objective, points
 
 
 def config(name: str, root: Path) -> Config:
@@ -41,7 +41,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("unpad", [False, True])
 @pytest.mark.parametrize("name", ["text_classification", "causal_lm"])
 def test_they_add_up_to_the_objective_under_the_same_masks(tmp_path: Path, name: str, unpad: bool) -> None:
-    from ablate.tasks.task import build_task
+    from ablate.tasks.registry import build_task
 
     asked, streams = config(name, tmp_path), Streams(seed=0)
     task = build_task(asked, streams)
@@ -91,7 +91,7 @@ def test_noise_can_only_be_added(loop: dict[str, Any], said: str) -> None:
 
 
 def test_the_noise_scale_cannot_be_estimated_beside_it() -> None:
-    from ablate.config import ObserveConfig
+    from ablate.config.schema import ObserveConfig
 
     with pytest.raises(ConfigError, match=r"(?s)loop.grad_noise_of=4 and observe.noise_scale=true.*noise_scale=false"):
         Config(loop=LoopConfig(grad_noise_of=4, accumulate=2), observe=ObserveConfig(noise_scale=True))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from ablate.config import Config, ModelConfig
+from ablate.config.schema import Config, ModelConfig
 from ablate.errors import DataError
-from ablate.loop.fingerprint import init_hashes
-from ablate.loop.streams import Streams
 from ablate.tasks.text_classification import build_model, objective, pad_batch, text_classification
+from ablate.training.fingerprint import init_hashes
+from ablate.training.random_streams import Streams
 
 TINY = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 128}
 
@@ -98,11 +98,11 @@ def test_texts_longer_than_the_model_has_places_for_are_refused(tmp_path: Path) 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_a_compiled_model_keeps_padding_and_gives_the_same_numbers_but_for_rounding() -> None:
-    from ablate.config import LoopConfig
-    from ablate.loop.fingerprint import setting_items
-    from ablate.loop.precision import Precision
-    from ablate.loop.schedule import Schedule
+    from ablate.config.schema import LoopConfig
     from ablate.tasks.task import quicken
+    from ablate.training.fingerprint import setting_items
+    from ablate.training.lr_schedule import Schedule
+    from ablate.training.precision import Precision
 
     shape = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
     config = ModelConfig(init="random", shape=shape, dropout=0.0)

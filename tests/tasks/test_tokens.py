@@ -13,13 +13,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ablate.config import Config, ModelConfig
-from ablate.record.rundir import StudyDir
-from ablate.tasks import tokens as module
-from ablate.tasks.data import load_examples
-from ablate.tasks.samples import Samples, pad_rows
-from ablate.tasks.tokenizer import encode_cut, encode_whole, identity, load_tokenizer
-from ablate.tasks.tokens import FOLDER, Tokens, digest_of, tokens_of
+from ablate.config.schema import Config, ModelConfig
+from ablate.data import tokenization as module
+from ablate.data.batching import Samples, pad_rows
+from ablate.data.datasets import load_examples
+from ablate.data.tokenization import (
+    FOLDER,
+    Tokens,
+    digest_of,
+    encode_cut,
+    encode_whole,
+    identity,
+    load_tokenizer,
+    tokens_of,
+)
+from ablate.records.layout import StudyDir
 
 TEXTS = tuple(f"film number {k} was {'very ' * (k % 7)}good, naïve and {k * k} minutes long" for k in range(1200))
 
@@ -184,7 +192,7 @@ def test_a_full_disk_leaves_no_part_of_a_file(tokenizer: Any, tmp_path: Path, mo
 
 RUN = """
 import pathlib, sys, time
-from ablate.tasks.tokens import tokens_of
+from ablate.data.tokenization import tokens_of
 
 class Slow:
     truncation_side, special_tokens_map, bos_token_id, cls_token_id, eos_token_id, sep_token_id = "right", {}, *[None] * 4
@@ -224,8 +232,8 @@ def test_two_runs_that_start_together_are_both_right(repo: Path, tmp_path: Path)
 
 
 def test_arms_of_another_train_ratio_share_the_file_and_no_study_sees_it(tmp_path: Path) -> None:
-    from ablate.loop.streams import Streams
-    from ablate.tasks.task import build_task
+    from ablate.tasks.registry import build_task
+    from ablate.training.random_streams import Streams
 
     for ratio in (1.0, 4.0):
         config = Config()

@@ -15,11 +15,12 @@ import torch
 import transformers as hf
 from torch import nn
 
+from ablate.data.batching import with_spans
 from ablate.errors import ModelError
-from ablate.tasks import packed_attention
-from ablate.tasks.packed_attention import Layout, pick_kernel, row_spans
-from ablate.tasks.samples import with_spans
-from ablate.tasks.unpad import _layout, layers_of, pad_again, unpad
+from ablate.models import packed_attention
+from ablate.models.module_paths import layers_of
+from ablate.models.packed_attention import Layout, pick_kernel, row_spans
+from ablate.models.unpadding import _layout, pad_again, unpad
 
 SHAPE = {
     "vocab_size": 100,

@@ -11,8 +11,8 @@ import torch
 import transformers as hf
 from torch import nn
 
-from ablate.tasks.unpad import layers_of, pad_again, unpad
-from ablate.tasks.unread import leave_unread
+from ablate.models.module_paths import layers_of
+from ablate.models.unpadding import leave_unread, pad_again, unpad
 from tests.tasks.test_unpad import LENGTHS, batch_of, build, close, compare, pad_of
 
 READS_FIRST = ["Bert", "Roberta", "Electra", "LayoutLM"]

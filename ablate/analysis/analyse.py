@@ -1,0 +1,234 @@
+"""From a study folder to everything that a report shows. Reads only; a study that was killed half-way reads as far as it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.analysis.attribution import answers, attribution
+from ablate.analysis.comparison_point import ReadAt, read_at
+from ablate.analysis.contrasts import DECIDED, contrasts_of, family, verdicts
+from ablate.analysis.controls import controls
+from ablate.analysis.divergence import divergences
+from ablate.analysis.eval_cadence import adequacy
+from ablate.analysis.example_variance import over_examples
+from ablate.analysis.factorial import cell_effects, findings
+from ablate.analysis.hydra_app import metrics_of, settled
+from ablate.analysis.imported_runs import check_readable, imported, in_brief, labelled, said_here
+from ablate.analysis.infer_plan import Asked
+from ablate.analysis.interim import look, looks, next_at, reader
+from ablate.analysis.load import Reader, RunFiles, common_looks, common_rows, read_plan, read_runs, reading
+from ablate.analysis.mediation import mediated, said
+from ablate.analysis.noise_floor import floors
+from ablate.analysis.replay import dense_share, finished_baseline, replay_level
+from ablate.analysis.results import Analysis, Contrast, ReplayedLevel, RunReading
+from ablate.analysis.summary import conclusions, method_notes
+from ablate.analysis.variance_components import crossed_controls, variance_study
+from ablate.design.axis import show
+from ablate.design.plan import Arm, Plan
+from ablate.errors import ConfigError
+from ablate.formatting import counted, joined
+from ablate.metrics.metric import MetricInfo
+from ablate.records.layout import StudyDir
+from ablate.serialization import write_json
+from ablate.units import END
+
+ENDED = ("finished", "diverged", "failed", "interrupted")
+
+
+def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> Analysis:
+    """Controls, contrasts, replays and conclusions of a study folder.
+
+    asked: of a folder without a plan.json, whose arms are told from its runs. at: compare the runs there, as in
+    `ablate.units`, and not where the plan says. Raises StudyError when the folder has neither
+    runs nor a readable plan.json; runs that are missing, going on or broken are readings with a status.
+    """
+    plan = read_plan(folder, asked)
+    by_look = reader(folder, plan)
+    plan = plan if by_look is None else by_look.due
+    return analysis_of(plan, read_runs(folder, plan), folder, at, by_look)
+
+
+def analysis_of(
+    plan: Plan, runs: list[RunFiles], folder: Path, at: str | None = None, by_look: Reader | None = None
+) -> Analysis:
+    """The same of runs that have been read. folder: that of the study, which run folders are named from. by_look: of a study
+    that adds seeds; runs are then those up to its next look."""
+    plan = settled(plan, runs)
+    check_readable(plan, runs)
+    metrics = metrics_of(plan, runs)
+    common, read, logged = common_looks(runs), read_at(plan, runs, at), common_rows(runs)
+    readings = _readings(read, folder, metrics, logged)
+    checks = (*controls(plan, runs), *crossed_controls(plan, runs))
+    chance = variance_study(plan, metrics, readings, checks)
+    found = floors(plan, readings if by_look is None else by_look.at_last(readings), checks) if chance is None else ()
+    speaks = family(plan, readings, checks)
+    contrasts = tuple(
+        one for metric in metrics for one in contrasts_of(plan, metric, speaks, readings, checks, by_look)
+    )
+    contrasts = labelled(contrasts, runs, plan.baseline.name)
+    diverged = divergences(plan, speaks, readings)
+    replays, refused = _replays(plan, runs)
+    # What the runs were to have at their end says nothing of where they are read.
+    told = plan if read.budgets.unit == END else replace(plan, arms=tuple(replace(a, derived={}) for a in plan.arms))
+    examples = over_examples(plan, read.runs, contrasts)
+    elsewhere = imported(plan, runs, common)
+    legible = [one for one in contrasts if elsewhere is None or one.metric not in elsewhere.not_read]
+    shared = attribution(plan, metrics, readings, checks, found)
+    through = mediated(plan, metrics, readings, runs, checks, found)
+    effects = cell_effects(plan, metrics, readings, checks, found, contrasts)
+    added = None if by_look is None else looks(by_look, runs, readings, contrasts)
+    return Analysis(
+        study=plan.study,
+        question=plan.question,
+        command=plan.command,
+        metric=plan.metric,
+        smallest_effect=plan.smallest_effect,
+        seeds=plan.seeds,
+        metrics=metrics,
+        arms=tuple(_arm(plan, arm) for arm in plan.arms),
+        contrasts=contrasts,
+        divergences=diverged,
+        replays=replays,
+        controls=checks,
+        runs=readings,
+        floors=found,
+        conclusions=(
+            *([in_brief(elsewhere)] if elsewhere else []),
+            *answers(shared),
+            *said(through),
+            *findings(effects),
+            *(added.sentences if added else ()),
+            *([text for text in (chance.sentence, chance.advice) if text] if chance else ()),
+            *conclusions(
+                told, legible, diverged, replays, dense_share(plan, runs), said_here(runs, checks), readings, found
+            ),
+        ),
+        notes=(*plan.notes, *refused, *_notes(read, contrasts), *([examples.scope] if examples else [])),
+        complete=_complete(plan, readings),
+        adequacy=adequacy(
+            plan,
+            runs,
+            common,
+            lambda metric, values: verdicts(plan, metric, values, speaks, readings, checks, by_look),
+            logged,
+        )
+        if read.budgets.unit == END  # it is about the whole record
+        else (),
+        attribution=shared,
+        examples=examples,
+        budgets=read.budgets,
+        mediated=through,
+        effects=effects,
+        imported=elsewhere,
+        looks=added,
+        variance=chance,
+    )
+
+
+def look_at(folder: Path) -> dict[str, Any]:
+    """What the next look at a study finds; its runs are all there. The study writes it down, once."""
+    plan = read_plan(folder)
+    before = reader(folder, plan)
+    assert before is not None
+    coming, due = next_at(before), before.due
+    runs = read_runs(folder, due)
+    due = settled(due, runs)
+    metric = next(info for info in metrics_of(due, runs) if info.name == plan.metric)
+    readings = _readings(read_at(due, runs, None), folder, [metric], common_rows(runs))
+    checks = controls(due, runs)
+    found = contrasts_of(due, metric, family(due, readings, checks), readings, checks, coming)
+    return look(plan, tuple(found), before.made)
+
+
+def write_analysis(folder: Path, asked: Asked | None = None, at: str | None = None) -> Analysis:
+    """`analyse`, and `analysis.json` replaced whole; what was asked in the reading alone goes beside it."""
+    analysis = analyse(folder, asked, at)
+    write_json(folder / named(analysis, StudyDir(folder).analysis.name), analysis.to_json(), hide=True)
+    return analysis
+
+
+def named(analysis: Analysis, name: str) -> str:
+    """`report.html`; `report.at-512-samples.html` of a study that is re-read at another amount than its plan's."""
+    budgets = analysis.budgets
+    if budgets is None or not budgets.reread:
+        return name
+    stem, _, end = name.partition(".")
+    at = budgets.unit if budgets.amount is None else f"{budgets.amount:g}-{budgets.unit}"
+    return f"{stem}.at-{at}.{end}"
+
+
+def _readings(
+    read: ReadAt, folder: Path, metrics: Sequence[MetricInfo], logged: NDArray[np.float64] | None
+) -> tuple[RunReading, ...]:
+    names = [info.name for info in metrics]
+    return tuple(reading(run, folder, looks, names, logged) for run, looks in zip(read.runs, read.common, strict=True))
+
+
+def _replays(plan: Plan, runs: Sequence[RunFiles]) -> tuple[tuple[ReplayedLevel, ...], list[str]]:
+    """The levels of the observation axes, and a note for each that cannot be shown (yet)."""
+    levels, notes = [], []
+    finished = finished_baseline(plan, runs)
+    for arm in (arm for arm in plan.arms if arm.replayed):
+        if not finished:
+            notes.append(f"{arm.name}: read from the baseline's record once a run of it has finished")
+            continue
+        key, level = next(iter(arm.changes.items()))
+        try:
+            levels.append(replay_level(plan, runs, key, show(level), arm=arm.name, axis=arm.axis or ""))
+        except ConfigError as error:
+            notes.append(f"{arm.name} is not shown: {error.problem}")
+    return tuple(levels), notes
+
+
+def _arm(plan: Plan, arm: Arm) -> dict[str, Any]:
+    axis = plan.axis(arm.axis) if arm.axis else None
+    return {
+        "name": arm.name,
+        "axis": arm.axis,
+        "level": arm.level,
+        "kind": arm.kind,
+        "changes": arm.changes,
+        "bundle": plan.bundle(arm),
+        "derived": arm.derived,
+        "question": axis.question if axis else "",
+        "expect": axis.expect if axis else "",
+        "source": axis.source if axis else "",
+    }
+
+
+def _notes(read: ReadAt, contrasts: Sequence[Contrast]) -> Iterable[str]:
+    runs, num_common = read.runs, max(map(len, read.common), default=0)
+    origins = Counter(
+        run.manifest.shared_from.partition("/")[0] for run in runs if run.manifest and run.manifest.shared_from
+    )
+    if origins:
+        studies = joined([f"{study} ({count})" for study, count in origins.most_common()])
+        yield f"{counted(origins.total(), 'run')} of {len(runs)} taken from studies that made the same ones before: {studies}"
+    most = {
+        run.arm: max((len(curve) for curve in (run.curves or {}).values()), default=0) for run in runs if run.finished
+    }
+    denser = [f"{arm} ({looks})" for arm, looks in most.items() if looks > num_common]
+    if denser:
+        yield (
+            f"curve outcomes (best, roughness, area) are read at the {num_common} looks that all arms have in common, because "
+            f"more looks alone find a lower best and more roughness; looked at more often or elsewhere: {joined(denser)}"
+        )
+    yield from method_notes(contrasts)
+    if any(not one.primary and one.verdict in DECIDED for one in contrasts):
+        yield (
+            "secondary outcomes are corrected for the number of variants, not for their own: of twenty that nothing moves, "
+            "about one is decided by chance; and they get no `no effect`, because a smallest effect was declared for the "
+            "primary metric only"
+        )
+
+
+def _complete(plan: Plan, readings: Sequence[RunReading]) -> bool:
+    ended = {(run.arm, run.seed) for run in readings if run.status in ENDED}
+    return all((run.arm, run.seed) in ended for run in plan.runs)

@@ -1,0 +1,113 @@
+"""The controls of every arm, from the plan and from what the finished runs left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ablate.analysis.hydra_app import app_controls
+from ablate.analysis.imported_runs import imported_controls
+from ablate.analysis.infer_plan import isolate_adopted
+from ablate.analysis.load import RunFiles
+from ablate.controls.config_isolation import isolate
+from ablate.controls.control import Control
+from ablate.controls.declared_settings import COLUMNS, Made, applied
+from ablate.controls.fingerprint_match import Fingerprints, Sessions, match, match_baseline, sessions_alike
+from ablate.controls.took_effect import repeats, seeds_differ, took_effect
+from ablate.design.axis import Axis
+from ablate.design.plan import Arm, Plan
+from ablate.errors import AblateError
+
+
+def controls(plan: Plan, runs: Sequence[RunFiles]) -> tuple[Control, ...]:
+    """Arm by arm in plan order: isolate, match, took effect, and what is true of an arm by itself; of the baseline the last,
+    and that its seeds share an environment."""
+    if plan.app is not None:
+        isolated = {arm.name: [_isolate(plan, arm, plan.axis(arm.axis))] for arm in plan.arms if arm.axis}
+        return tuple(one for arm in plan.arms for one in (*isolated.get(arm.name, ()), *app_controls(plan, arm, runs)))
+    found = imported_controls(plan, plan.baseline, runs) or [
+        match_baseline(plan.baseline.name, _fingerprints(runs, plan.baseline)),
+        *_alone(plan, plan.baseline, runs),
+    ]
+    for arm in plan.arms[1:]:
+        if not arm.replayed and (unseen := imported_controls(plan, arm, runs)) is not None:
+            found += unseen
+            continue
+        axis = plan.axis(arm.axis or "")
+        found.append(_isolate(plan, arm, axis))
+        found += _replayed(plan, arm, runs) if arm.replayed else _trained(plan, arm, axis, runs)
+        found += [] if arm.replayed else _alone(plan, arm, runs)
+    return tuple(found)
+
+
+def _isolate(plan: Plan, arm: Arm, axis: Axis) -> Control:
+    """On paper it was proven before the first run; a plan that says otherwise now was edited, or made by other code."""
+    if not axis.moves:
+        return isolate_adopted(plan.baseline, arm)
+    try:
+        return isolate(plan.baseline, arm, axis)
+    except AblateError as error:
+        return Control(arm=arm.name, name="isolate", status="failed", sentence=error.problem)
+
+
+def _trained(plan: Plan, arm: Arm, axis: Axis, runs: Sequence[RunFiles]) -> list[Control]:
+    baseline, own = _fingerprints(runs, plan.baseline), _fingerprints(runs, arm)
+    weights = (_weights(runs, plan.baseline), _weights(runs, arm))
+    matched = match(arm.name, axis, baseline=baseline, fingerprints=own)
+    if axis.kind == "repeat":  # equal weights are what it should have
+        return [matched, repeats(arm.name, weights=weights)]
+    return [matched, took_effect(arm.name, axis, baseline=baseline, fingerprints=own, weights=weights)]
+
+
+def _alone(plan: Plan, arm: Arm, runs: Sequence[RunFiles]) -> list[Control]:
+    """What was declared was done, in one piece, and by every seed anew; as far as the runs tell."""
+    mine = [run for run in runs if run.arm == arm.name and run.finished]
+    made = {run.seed: made for run in mine if (made := _made(run)) is not None}
+    sessions = {run.seed: _sessions(run) for run in mine}
+    found = [
+        seeds_differ(arm.name, fingerprints=_fingerprints(runs, arm), weights=_weights(runs, arm)),
+        applied(arm.name, made),
+        sessions_alike(arm.name, sessions, accepted=(plan.code_digest, *plan.accepted) if plan.accepted else ()),
+    ]
+    return [control for control in found if control is not None]
+
+
+def _made(run: RunFiles) -> Made | None:
+    if run.fingerprint is None or run.trace is None:
+        return None
+    return Made(run.fingerprint.items, {name: run.trace[name] for name in COLUMNS})
+
+
+def _sessions(run: RunFiles) -> Sessions:
+    code = [str(one.get("code_digest", "")) for one in (run.manifest.sessions if run.manifest else ())]
+    return Sessions(code, [one.get("environment", {}) for one in (run.outcome.sessions if run.outcome else ())])
+
+
+def _replayed(plan: Plan, arm: Arm, runs: Sequence[RunFiles]) -> list[Control]:
+    """An observation axis is the baseline's own run, read again: nothing can differ but what is looked at."""
+    weights = [digest for digest in _weights(runs, plan.baseline).values() if digest is not None]
+    if not weights:
+        sentence = "not verified: no run of the baseline has finished"
+        return [
+            Control(arm=arm.name, name=name, status="unverified", sentence=sentence)
+            for name in ("match", "took effect")
+        ]
+    shown = ", ".join(digest[:12] for digest in weights[:3]) + (", ..." if len(weights) > 3 else "")
+    same = f"the baseline's own runs, read at another cadence: the same trajectory bit for bit (final weights {shown})"
+    before, after = (int(each.derived["evaluations"]) for each in (plan.baseline, arm))
+    read = (
+        f"{before} looks -> {after} looks"
+        if before != after
+        else "log rows at another cadence; nothing else can differ"
+    )
+    return [
+        Control(arm=arm.name, name="match", status="proven", sentence=same),
+        Control(arm=arm.name, name="took effect", status="proven", sentence=read),
+    ]
+
+
+def _fingerprints(runs: Sequence[RunFiles], arm: Arm) -> Fingerprints:
+    return {run.seed: run.fingerprint for run in runs if run.arm == arm.name and run.finished}
+
+
+def _weights(runs: Sequence[RunFiles], arm: Arm) -> dict[int, str | None]:
+    return {run.seed: run.weights for run in runs if run.arm == arm.name and run.finished}

@@ -1,0 +1,423 @@
+"""Two single runs side by side: what differs between them, what came out, and how little that proves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.analysis.load import RunFiles, common_looks, common_rows, read_alone, reading
+from ablate.analysis.power import Wanted, power
+from ablate.config.flatten import changed
+from ablate.controls.fingerprint_diff import differences
+from ablate.design.axis import show
+from ablate.design.plan import what_counts
+from ablate.errors import AblateError, RecordError
+from ablate.formatting import counted, joined, plain_figure
+from ablate.metrics.metric import MetricInfo
+from ablate.metrics.registry import OUTCOMES, find, recorded
+from ablate.records.layout import RunDir, StudyDir
+from ablate.records.reader import read_trace
+from ablate.serialization import read_yaml
+
+ENOUGH = 5
+"""Seeds below which every verdict is labelled LOW POWER."""
+
+_NAMES = ("arm", "study", "tracker")
+_VERSIONED = ("python", "torch", "transformers", "datasets", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Differing:
+    """One thing in which the two differ. key: dotted. counts: whether it can change what a run computes, or is the result."""
+
+    key: str
+    first: Any
+    second: Any
+    counts: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OneRun:
+    """named: as it was typed. steps: rows of its trace."""
+
+    named: str
+    arm: str
+    seed: int
+    status: str
+    sentence: str
+    steps: int | None
+    samples: float | None
+    device: str
+    weights_sha256: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunDiff:
+    """What two runs differ in.
+
+    config: leaves by type and value, the seed among them. environment: device, threads, versions. code: files by their hash.
+    fingerprint: leaves of what the live objects were. data: of the pool and of what came from a hub. equal: items of the
+    fingerprint that are equal. unknown: what cannot be compared, because one of the two does not say it.
+    """
+
+    first: OneRun
+    second: OneRun
+    config: tuple[Differing, ...]
+    data: tuple[Differing, ...]
+    environment: tuple[Differing, ...]
+    code: tuple[Differing, ...]
+    fingerprint: tuple[Differing, ...]
+    equal: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    @property
+    def counting(self) -> tuple[Differing, ...]:
+        """All that can change a result, or is one."""
+        every = (*self.config, *self.data, *self.environment, *self.code, *self.fingerprint)
+        return tuple(one for one in every if one.counts)
+
+    @property
+    def same(self) -> bool:
+        """Whether the two are equal in all that counts."""
+        return not self.counting
+
+    @property
+    def moved(self) -> tuple[Differing, ...]:
+        """Keys of the config that count, less the seed."""
+        return tuple(one for one in self.config if one.counts and one.key != "seed")
+
+    @property
+    def one_seed(self) -> bool:
+        return self.first.seed == self.second.seed
+
+    @property
+    def same_weights(self) -> bool | None:
+        """None where one of the two has none."""
+        hashes = (self.first.weights_sha256, self.second.weights_sha256)
+        return None if None in hashes else hashes[0] == hashes[1]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"same": self.same, "one_seed": self.one_seed, "same_weights": self.same_weights}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """One outcome of both. difference: second minus first; None where one of them has no value."""
+
+    info: MetricInfo
+    first: float | None
+    second: float | None
+    difference: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TwinCurve:
+    """One curve of both, by samples. Arrays of shape [points]."""
+
+    name: str
+    first: tuple[NDArray[np.float64], NDArray[np.float64]]
+    second: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """diff: in what the two differ. says: what may be concluded, most important first."""
+
+    diff: RunDiff
+    outcomes: tuple[Pair, ...]
+    curves: tuple[TwinCurve, ...]
+    says: tuple[str, ...]
+    seeds_needed: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "diff": self.diff.to_json(),
+            "outcomes": [asdict(one) for one in self.outcomes],
+            "says": list(self.says),
+            "seeds_needed": self.seeds_needed,
+        }
+
+
+def diff_runs(first: RunDir, second: RunDir, named: tuple[str, str]) -> RunDiff:
+    """Raises RecordError for a run whose files cannot be read."""
+    return _diff(read_alone(first), read_alone(second), named)
+
+
+def compare_runs(first: RunDir, second: RunDir, named: tuple[str, str]) -> Comparison:
+    """The same with outcomes and curves. Raises RecordError as well."""
+    one, other = read_alone(first), read_alone(second)
+    found = _diff(one, other, named)
+    outcomes = _outcomes(one, other)
+    study = _study(one, other, named[0]) if found.moved else None
+    return Comparison(
+        diff=found,
+        outcomes=outcomes,
+        curves=tuple(_curves(one, other)),
+        says=tuple(_says(found, study)),
+        seeds_needed=study.needed if study else None,
+    )
+
+
+def _diff(first: RunFiles, second: RunFiles, named: tuple[str, str]) -> RunDiff:
+    unknown: list[str] = []
+    equal, items = _fingerprints(first, second, unknown)
+    return RunDiff(
+        first=_one(first, named[0]),
+        second=_one(second, named[1]),
+        config=_configs(first, second, unknown),
+        data=_data(first, second),
+        environment=tuple(_environment(first, second)),
+        code=_code(first, second, unknown),
+        fingerprint=items,
+        equal=equal,
+        unknown=tuple(unknown),
+    )
+
+
+def _one(run: RunFiles, named: str) -> OneRun:
+    trace = run.trace
+    if trace is None:
+        try:
+            trace = read_trace(run.folder.trace)
+        except RecordError:
+            trace = None
+    long = trace is not None and len(trace) > 0
+    return OneRun(
+        named=named,
+        arm=run.arm,
+        seed=run.seed,
+        status=run.status,
+        sentence=run.sentence,
+        steps=len(trace) if trace is not None else None,
+        samples=float(trace["samples"][-1]) if trace is not None and long else None,
+        device=run.manifest.device if run.manifest else "",
+        weights_sha256=run.weights,
+    )
+
+
+def _configs(first: RunFiles, second: RunFiles, unknown: list[str]) -> tuple[Differing, ...]:
+    left, right = (_config(run, unknown) for run in (first, second))
+    if left is None or right is None:
+        return _differing(changed({"seed": first.seed}, {"seed": second.seed}))
+    counted_in = [what_counts(one) if {"observe", "loop"} <= one.keys() else one for one in (left, right)]
+    counting = (set(changed(*counted_in)) | {"seed"}) - {"repeat"}  # which only tells a repeat from its baseline
+    found = changed({"seed": first.seed, **_less_names(left)}, {"seed": second.seed, **_less_names(right)})
+    return tuple(
+        Differing(key=key, first=before, second=after, counts=key in counting)
+        for key, (before, after) in sorted(found.items(), key=lambda item: (item[0] not in counting, item[0]))
+    )
+
+
+def _less_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in _NAMES}
+
+
+def _config(run: RunFiles, unknown: list[str]) -> dict[str, Any] | None:
+    try:
+        values = read_yaml(run.folder.config)
+    except (OSError, ValueError):
+        unknown.append(f"config: {run.folder.config.name} of {run.arm}, seed {run.seed} cannot be read")
+        return None
+    return {str(key): value for key, value in values.items()} if isinstance(values, Mapping) else {}
+
+
+def _data(first: RunFiles, second: RunFiles) -> tuple[Differing, ...]:
+    assert first.manifest is not None
+    assert second.manifest is not None
+    pairs = {"pool": (first.manifest.data, second.manifest.data)}
+    found = {key: pair for key, pair in pairs.items() if all(pair) and pair[0] != pair[1]}
+    return (*_differing(found), *_differing(changed(first.manifest.hub, second.manifest.hub), "hub."))
+
+
+def _environment(first: RunFiles, second: RunFiles) -> Iterable[Differing]:
+    left, right = first.manifest, second.manifest
+    assert left is not None
+    assert right is not None
+    told = {"device": (left.device, right.device), "num_threads": (left.num_threads, right.num_threads)}
+    told |= {"padding": (left.padding, right.padding), "git": (left.git, right.git)}
+    for key, (before, after) in told.items():
+        if before != after:
+            yield Differing(key=key, first=before, second=after, counts=key != "git")
+    yield from _differing(changed(left.versions, right.versions), "versions.")
+    items = [_items(run).get("environment", {}) for run in (first, second)]
+    seen = {"device", "num_threads", *_VERSIONED}
+    for one in differences({"environment": items[0]}, {"environment": items[1]}) if all(items) else ():
+        if one.path.partition(".")[2] not in seen:
+            yield Differing(key=one.path.partition(".")[2], first=one.baseline, second=one.arm)
+
+
+def _code(first: RunFiles, second: RunFiles, unknown: list[str]) -> tuple[Differing, ...]:
+    left, right = first.manifest, second.manifest
+    assert left is not None
+    assert right is not None
+    if not (left.code and right.code):
+        if left.code_digest != right.code_digest:
+            return _differing({"code_digest": (left.code_digest, right.code_digest)})
+        if not left.code_digest:
+            unknown.append("code: a run does not say which it was")
+        return ()
+    return (*_differing(_whole(left.code, right.code)), *_differing(_whole(left.imported, right.imported), "imported "))
+
+
+def _whole(left: Mapping[str, str], right: Mapping[str, str]) -> dict[str, tuple[Any, Any]]:
+    """Files by name; a dot in one is no level."""
+    return {
+        name: (left.get(name, "absent"), right.get(name, "absent"))
+        for name in sorted(left.keys() | right.keys())
+        if left.get(name) != right.get(name)
+    }
+
+
+def _fingerprints(
+    first: RunFiles, second: RunFiles, unknown: list[str]
+) -> tuple[tuple[str, ...], tuple[Differing, ...]]:
+    left, right = (
+        {key: value for key, value in _items(run).items() if key != "environment"} for run in (first, second)
+    )
+    if not left or not right:
+        unknown.append("fingerprint: a run has none")
+        return (), ()
+    found = differences(left, right)
+    unequal = {one.item for one in found}
+    both = [item for item in left if item in right and item not in unequal and item != "rates"]
+    return tuple(both), tuple(Differing(key=one.path, first=one.baseline, second=one.arm) for one in found)
+
+
+def _items(run: RunFiles) -> Mapping[str, Any]:
+    return run.fingerprint.items if run.fingerprint is not None else {}
+
+
+def _differing(found: Mapping[str, tuple[Any, Any]], prefix: str = "") -> tuple[Differing, ...]:
+    return tuple(Differing(key=f"{prefix}{key}", first=pair[0], second=pair[1]) for key, pair in found.items())
+
+
+def _outcomes(first: RunFiles, second: RunFiles) -> tuple[Pair, ...]:
+    runs = [first, second]
+    names = dict.fromkeys(name for run in runs for name in _names(run))
+    looks, rows = common_looks(runs), common_rows(runs)
+    values = [reading(run, run.folder.path.parents[1], looks, names, rows).values for run in runs]
+    pairs = []
+    for name in names:
+        left, right = (one.get(name) for one in values)
+        if left is None and right is None:
+            continue
+        known = find(name)
+        info = known.info if known else MetricInfo(name=name, unit="", definition="", lower_is_better=None)
+        apart = None if left is None or right is None else right - left
+        pairs.append(Pair(info=info, first=left, second=right, difference=apart))
+    return tuple(pairs)
+
+
+def _names(run: RunFiles) -> list[str]:
+    return [*(run.returned or {}), *OUTCOMES, *recorded(run.curves or {})]
+
+
+def _curves(first: RunFiles, second: RunFiles) -> Iterable[TwinCurve]:
+    """Those that both have: the first metric evaluated, the training loss, the gradient norm."""
+    evals = [{name: (curve.samples.astype(np.float64), curve.value) for name, curve in (run.curves or {}).items()}
+             for run in (first, second)]  # fmt: skip
+    for name in sorted(evals[0].keys() & evals[1].keys(), key=lambda name: (name != "loss", name))[:1]:
+        yield TwinCurve(name=f"eval {name}", first=evals[0][name], second=evals[1][name])
+    for name, column in (("train loss", "loss"), ("grad norm", "grad_norm")):
+        found = [_told(run, column) for run in (first, second)]
+        if all(len(one[0]) for one in found):
+            yield TwinCurve(name=name, first=found[0], second=found[1])
+
+
+def _told(run: RunFiles, column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if run.trace is None:
+        return np.empty(0), np.empty(0)
+    told = run.trace.told(column)
+    return run.trace["samples"][told], run.trace[column][told]
+
+
+@dataclass(frozen=True, slots=True)
+class _Study:
+    """The study in which both runs lie. seeds: that decide, by its spread; sd: that spread, in words."""
+
+    folder: str
+    needed: int | None = None
+    sd: str = ""
+
+
+def _study(first: RunFiles, second: RunFiles, named: str) -> _Study | None:
+    """None where they lie in two, in none, or in an archive."""
+    folders = {run.folder.path.parents[1].resolve() for run in (first, second)}
+    folder = first.folder.path.parents[1]
+    if len(folders) > 1 or not StudyDir(folder).plan.exists():
+        return None
+    typed = Path(named).parent.parent
+    shown = str(typed) if typed.resolve() == folder.resolve() else str(folder)
+    try:
+        known = power(folder, Wanted(variants=1))
+    except AblateError:
+        return _Study(shown)
+    unit = f" {known.unit}" if known.unit else ""
+    said = f"residual sd {plain_figure(known.spread.sd, 2)}{unit}"
+    matters = f"whether {known.metric} differs by {known.effect:g}" if known.effect else f"about {known.metric}"
+    return _Study(shown, known.needed, f"{matters}, by the spread of {shown} ({said})")
+
+
+def _says(found: RunDiff, study: _Study | None) -> Iterable[str]:
+    keys = [one.key for one in found.moved]
+    groups = (("data", found.data), ("environment", found.environment), ("code", found.code))
+    beside = [word for word, some in groups if any(one.counts for one in some)]
+    if found.same_weights:
+        yield "The same weights, bit for bit: whatever differs between the two did not touch the training."
+        return
+    if not found.one_seed:
+        yield (
+            f"The seeds are unequal ({found.first.seed} and {found.second.seed}): two single runs prove nothing about a cause. "
+            "What they differ by is the change and chance together, and nothing here tells the two apart."
+        )
+    elif len(keys) == 1:
+        moved = found.moved[0]
+        yield (
+            f"One seed, and {keys[0]} ({show(moved.first)} -> {show(moved.second)}) differs: the difference is what that made "
+            "of this one seed. Another seed may say the opposite; a claim about the cause in general needs several."
+        )
+    elif keys:
+        yield (
+            f"One seed, and {len(keys)} keys differ ({joined(keys)}): the difference is what they made of this one seed "
+            "together, and nothing here tells which of them it was."
+        )
+    elif not beside:
+        yield "Equal in config, seed, data, environment and code." + (
+            " Yet they ended with other weights: this is nondeterminism, and no difference of this size between other runs "
+            "means anything."
+            if found.same_weights is False
+            else ""
+        )
+    if keys and beside:
+        yield f"Not only the config differs: {joined(beside)} too, so no key is the only cause."
+    bad = [f"{run.named} ({run.status})" for run in (found.first, found.second) if run.status != "finished"]
+    if bad:
+        yield f"Only runs that finished have outcomes: {joined(bad)}."
+    if keys:
+        yield _seeds(study)
+        yield _way_on(found, study)
+
+
+def _seeds(study: _Study | None) -> str:
+    if study is not None and study.needed is not None:
+        return f"About {counted(max(study.needed, 2), 'seed')} would decide {study.sd}."
+    return (
+        f"How many seeds would decide it, two runs cannot show, because they have no spread: {ENOUGH} at least (fewer are LOW "
+        "POWER); `ablate power` says it from a pilot of three."
+    )
+
+
+def _way_on(found: RunDiff, study: _Study | None) -> str:
+    if study is not None:
+        return f"What all seeds of their study say: ablate report {study.folder}"
+    named = (found.first.named, found.second.named)
+    if all(Path(one).is_dir() for one in named):
+        return f"To find out, both of them at every seed: ablate bisect {' '.join(named)} study.seeds={ENOUGH}"
+    return (
+        f"To find out, both of them at every seed, from their unpacked folders: ablate bisect A B study.seeds={ENOUGH}"
+    )

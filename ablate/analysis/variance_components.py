@@ -1,0 +1,157 @@
+"""Reading a study of two streams of chance: how much of the variance between runs each makes, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.analysis.load import RunFiles
+from ablate.analysis.results import RunReading, VarianceOf, VariancePart, VarianceStudy
+from ablate.config.schema import StreamsConfig
+from ablate.controls.control import Control
+from ablate.controls.variance_components import streams_crossed
+from ablate.design.plan import Plan
+from ablate.design.variance_components import Crossed
+from ablate.formatting import joined, plain_figure, plain_percent
+from ablate.metrics.metric import MetricInfo
+from ablate.stats.variance_components import Component, Interval, decompose, seen_from, share_intervals
+
+REST = "both together"
+
+
+def crossed_of(plan: Plan) -> Crossed | None:
+    """None for any other study."""
+    return None if plan.variance is None else Crossed.from_json(plan.variance)
+
+
+def crossed_controls(plan: Plan, runs: Sequence[RunFiles]) -> tuple[Control, ...]:
+    """That runs share a draw of a stream exactly where they should."""
+    design = crossed_of(plan)
+    if design is None:
+        return ()
+    known = {run.arm: run.fingerprint for run in runs if run.finished and run.fingerprint is not None}
+    found = streams_crossed(plan.baseline.name, design.streams, design.cells(), known)
+    return () if found is None else (found,)
+
+
+def variance_study(
+    plan: Plan, metrics: Sequence[MetricInfo], readings: Sequence[RunReading], checks: Sequence[Control]
+) -> VarianceStudy | None:
+    """None for any other study."""
+    design = crossed_of(plan)
+    if design is None:
+        return None
+    ordered = sorted(metrics, key=lambda info: info.name != plan.metric)
+    refused = _refused(plan, design, readings, checks)
+    of = () if refused else tuple(one for info in ordered if (one := _of(design, info, readings)) is not None)
+    if not refused and not any(one.metric == plan.metric for one in of):
+        refused = _no_spread(design, _table(design, plan.metric, readings), plan.metric)
+    primary = next((one for one in of if one.metric == plan.metric), None)
+    varied = {stream for factor in design.streams for stream in factor}
+    held = tuple(item.name for item in fields(StreamsConfig) if item.name not in varied)
+    from_ = seen_from(design.draws)
+    return VarianceStudy(
+        streams=design.names,
+        draws=design.draws,
+        held=held,
+        of=of if primary else (),
+        refused=refused,
+        seen_from=from_,
+        sentence=_sentence(primary, held)
+        if primary
+        else f"{plan.metric}: its variance is not divided, because {refused}.",
+        advice=_advice(primary, design, from_) if primary else "",
+    )
+
+
+def _table(design: Crossed, metric: str, readings: Sequence[RunReading]) -> NDArray[np.float64]:
+    """[draws of the first factor, of the second]; NaN where a run gave no value."""
+    values = np.full((design.draws, design.draws), np.nan)
+    cells: Mapping[str, tuple[int, ...]] = design.cells()
+    for run in readings:
+        value = run.values.get(metric)
+        if run.arm in cells and value is not None:
+            values[cells[run.arm]] = value
+    return values
+
+
+def _of(design: Crossed, info: MetricInfo, readings: Sequence[RunReading]) -> VarianceOf | None:
+    values = _table(design, info.name, readings)
+    found = decompose(values)
+    if found is None:
+        return None
+    sources = zip((*design.names, REST), (found.init, found.order, found.rest), share_intervals(values), strict=True)
+    parts = tuple(_part(name, one, share) for name, one, share in sources)
+    shown = {"init": design.names[0], "order": design.names[1]}.get(found.noisiest or "")
+    total = sum(max(part.variance, 0.0) for part in parts)
+    return VarianceOf(metric=info.name, unit=info.unit, sd=total**0.5, parts=parts, shown=shown)
+
+
+def _part(name: str, one: Component, share: Interval) -> VariancePart:
+    return VariancePart(
+        name=name,
+        variance=one.estimate,
+        low=one.low,
+        high=one.high,
+        share=one.share,
+        share_low=share[0],
+        share_high=share[1],
+        p_value=one.p_value,
+    )
+
+
+def _refused(plan: Plan, design: Crossed, readings: Sequence[RunReading], checks: Sequence[Control]) -> str:
+    failed = next((check for check in checks if check.status == "failed"), None)
+    if failed is not None:
+        return f"the control `{failed.name}` of {failed.arm} failed: {failed.sentence}"
+    known = int(np.sum(np.isfinite(_table(design, plan.metric, readings))))
+    if known < design.draws**2:
+        return f"{known} of {design.draws**2} runs have a value, and every pair of draws is needed"
+    return ""
+
+
+def _no_spread(design: Crossed, values: NDArray[np.float64], metric: str) -> str:
+    still = [name for name, axis in zip(design.names, (0, 1), strict=True) if not np.any(np.ptp(values, axis=axis) > 0)]
+    if still:
+        return f"{joined(still)} changes nothing in {metric}: all its draws end alike"
+    return f"the runs leave no spread of {metric} beyond what the two streams make exactly"
+
+
+def _sentence(one: VarianceOf, held: Sequence[str]) -> str:
+    unit = f" {one.unit}" if one.unit else ""
+    *streams, rest = one.parts
+    told = [f"{_share(part)} comes from {part.name}" for part in sorted(streams, key=lambda part: -part.share)]
+    kept = f"; {joined(held)} {'was' if len(held) == 1 else 'were'} held" if held else ""
+    return (
+        f"Of the variance of {one.metric} between runs (sd {plain_figure(one.sd, 2)}{unit}), {told[0]}, "
+        f"{told[1].replace(' comes from', ' from')}, and {_share(rest)} from {rest.name}: what neither makes by itself{kept}."
+    )
+
+
+def _share(part: VariancePart) -> str:
+    """`60 % (20 to 85)`."""
+    return f"{plain_percent(part.share)} ({100 * part.share_low:.0f} to {100 * part.share_high:.0f})"
+
+
+def _advice(one: VarianceOf, design: Crossed, from_: float) -> str:
+    *streams, rest = one.parts
+    limits = f"With {design.draws} draws of each, a stream that makes {plain_percent(from_)} or more is shown in four of five studies"
+    pairing = (
+        "Arms that are paired by seed share their streams: what a stream makes by itself cancels in their difference as far "
+        f"as both react alike, what {rest.name} make does not ({plain_percent(rest.share)} here)."
+    )
+    if one.shown is None:
+        return f"No stream is shown to add variance by itself, so there is none to single out. {limits}. {pairing}"
+    others = [part for part in streams if part.name != one.shown]
+    also = [part.name for part in others if part.p_value is not None and part.p_value < 0.05]
+    quiet = [part.name for part in others if part.name not in also]
+    said = (
+        f"Average over {one.shown}: a mean of runs that share one {one.shown} keeps its part of the variance, however many "
+        f"they are, and a result at one {one.shown} may be true of that one only."
+    )
+    said += f" {joined(also)} is shown to add variance as well." if also else ""
+    said += f" {joined(quiet)} is not shown to add any, and may be fixed. {limits}." if quiet else ""
+    return f"{said} {pairing}"

@@ -1,0 +1,224 @@
+"""What may stand where the cursor is. Reads names of files and of config keys; imports no Hydra and no torch, to be quick."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
+
+from ablate.cli._parser import parser_of
+
+OF_A_STUDY = ("report", "table", "figures", "methods", "replay", "power", "status", "stop", "retry", "bundle", "sync")
+OF_RUNS = ("compare", "diff", "bisect", "verify")
+OF_A_CONFIG = ("plan", "bisect", "mediate")
+"""Verbs by what they take: a study's folder; a run's folder or an archive; overrides of the config."""
+
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip", ".yaml")
+_NOT_RUNS = ("figures", "checkpoint", "wandb", "lent")
+_REPLAY = ("observe.eval_every=", "observe.log_every=")
+
+
+def candidates(line: str, verbs: Mapping[str, str]) -> list[str]:
+    """Every word that may follow, whole, for the last word of a command line; `key=` and `folder/` go on."""
+    words, current = _split(line)
+    return sorted({word for word in _words(words, current, verbs) if word.startswith(current)})
+
+
+def _split(line: str) -> tuple[list[str], str]:
+    """The words before the cursor less the program, and the one that is being typed."""
+    last = "" if line[-1:].isspace() else (line.split() or [""])[-1]
+    before = line[: len(line) - len(last)]
+    try:
+        words = shlex.split(before)
+    except ValueError:
+        words = before.split()
+    return words[1:], last
+
+
+def _words(words: list[str], current: str, verbs: Mapping[str, str]) -> Iterator[str]:
+    verb = words[0] if words and words[0] in verbs else ""
+    if not words:
+        yield from (*verbs, "-m", "--help", "--version", "--hydra-help", "--cfg", "--config-dir")
+        yield from _overrides(current)
+    elif words[-1] == "--config-dir":
+        yield from _paths(current)
+    elif current.startswith("-"):
+        yield from (
+            _options(verb) if verb else ("--config-dir", "--accept-code-change", "--cfg", "--help", "--multirun")
+        )
+    elif verb == "completion":
+        yield from ("bash", "zsh", "fish")
+    elif verb in OF_A_STUDY:
+        yield from _paths(current)
+        yield from _REPLAY if verb == "replay" else ()
+    elif verb in OF_RUNS:
+        yield from _paths(current, _ARCHIVES)
+    if verb in OF_A_CONFIG or (words and not verb):
+        yield from _overrides(current)
+
+
+def _options(verb: str) -> list[str]:
+    """From the verb's own help, so that no list can grow old."""
+    from ablate.cli import run_verb
+
+    out = io.StringIO()
+    with redirect_stdout(out), redirect_stderr(out), suppress(SystemExit):
+        run_verb(verb, ["--help"])
+    text = out.getvalue().partition("examples:")[0]
+    return [*dict.fromkeys(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))]
+
+
+def _paths(current: str, also: tuple[str, ...] = ()) -> Iterator[str]:
+    """Folders that lie where one is typing, each with its slash; a run's folder is whole. Nothing typed yet: the studies."""
+    if not current:
+        found = sorted(str(plan.parent) for plan in Path("runs").glob("*/plan.json"))
+        if found and not also:
+            yield from found
+            return
+    shown, _, _ = current.rpartition("/")
+    folder = Path(shown or ("/" if current.startswith("/") else "."))
+    head = f"{shown}/" if "/" in current else ""
+    with suppress(OSError, ValueError):  # what may not be read is not offered
+        yield from _inside(folder, head, also)
+
+
+def _inside(folder: Path, head: str, also: tuple[str, ...]) -> Iterator[str]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in _NOT_RUNS:
+            continue
+        if path.is_dir():
+            whole = (path / "manifest.json").exists() or (not also and (path / "plan.json").exists())
+            yield f"{head}{path.name}{'' if whole else '/'}"
+        elif also and path.name.endswith(also):
+            yield f"{head}{path.name}"
+
+
+def _overrides(current: str) -> Iterator[str]:
+    """`axis=`, `data=`, `data.batch_size=`; behind the sign the names of a group, the last of several."""
+    groups = _groups()
+    key, equals, typed = current.partition("=")
+    if equals:
+        before, comma, _ = typed.rpartition(",")
+        taken = before.split(",") if comma else []
+        yield from (f"{key}={before}{comma}{name}" for name in groups.get(key.lstrip("+"), ()) if name not in taken)
+        return
+    yield from (f"{group}=" for group in groups)
+    yield from (f"{key}=" for key in _keys())
+
+
+def _groups() -> dict[str, list[str]]:
+    """{config group: its files' names}."""
+    for conf in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf"):
+        if (conf / "config.yaml").exists():
+            return {
+                group.name: sorted(file.stem for file in group.glob("*.yaml"))
+                for group in sorted(conf.iterdir())
+                if group.is_dir()
+            }
+    return {}
+
+
+def _keys() -> Iterable[str]:
+    from ablate.config.schema import Config
+
+    for group in dataclasses.fields(Config):
+        inner = getattr(Config(), group.name)
+        if dataclasses.is_dataclass(inner):
+            yield from (f"{group.name}.{leaf.name}" for leaf in dataclasses.fields(inner))
+        else:
+            yield group.name
+
+
+# `ablate completion`: a script for the shell, and what that script asks for as one types.
+
+_BASH = """\
+# bash completion for ablate. In ~/.bashrc:  eval "$(ablate completion bash)"
+_ablate_complete() {
+    local line="${COMP_LINE:0:COMP_POINT}" word before
+    word="${line##*[[:space:]]}"
+    local IFS=$'\\n'
+    COMPREPLY=($(ablate completion --words "$line" 2>/dev/null))
+    # bash has split the word at each = and wants only what stands after the last one
+    before="${word%"${word##*[=:]}"}"
+    if [[ -n $before && $COMP_WORDBREAKS == *=* ]]; then COMPREPLY=("${COMPREPLY[@]#"$before"}"); fi
+    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[=/] ]]; then compopt -o nospace 2>/dev/null; fi
+}
+complete -F _ablate_complete ablate
+"""
+_ZSH = """\
+#compdef ablate
+# zsh completion for ablate. In ~/.zshrc, after compinit:  eval "$(ablate completion zsh)"
+_ablate_complete() {
+    local -a found open whole
+    found=("${(@f)$(ablate completion --words "${(j: :)words[1,CURRENT-1]} $PREFIX" 2>/dev/null)}")
+    open=(${(M)found:#*[=/]})
+    whole=(${found:#*[=/]})
+    (( $#open )) && compadd -Q -S '' -- $open
+    (( $#whole )) && compadd -Q -- $whole
+}
+if [[ $funcstack[1] == _ablate ]]; then _ablate_complete "$@"; else compdef _ablate_complete ablate; fi
+"""
+_FISH = """\
+# fish completion for ablate. Once:  ablate completion fish > ~/.config/fish/completions/ablate.fish
+function __ablate_complete
+    ablate completion --words (commandline -cp | string collect) 2>/dev/null
+end
+complete -c ablate -f -a '(__ablate_complete)'
+"""
+SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+
+
+def run_completion(typed: list[str]) -> int:
+    parser = parser_of(
+        "completion",
+        "Print what makes a shell complete ablate's verbs, options, run folders, axes, config groups and keys.",
+        'ablate completion bash     in ~/.bashrc:  eval "$(ablate completion bash)"',
+        'ablate completion zsh      in ~/.zshrc, after compinit:  eval "$(ablate completion zsh)"',
+        "ablate completion fish > ~/.config/fish/completions/ablate.fish",
+    )
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("shell", nargs="?", choices=tuple(SCRIPTS), help="bash, zsh or fish")
+    how.add_argument("--words", metavar="LINE", help=argparse.SUPPRESS)
+    asked = parser.parse_args(typed)
+    if asked.words is None:
+        print(SCRIPTS[asked.shell], end="")
+        return 0
+    from ablate.cli import VERBS
+
+    for word in candidates(asked.words, VERBS):
+        print(word)
+    return 0
+
+
+# `ablate doctor`.
+
+
+def run_doctor(typed: list[str]) -> int:
+    parser = parser_of(
+        "doctor",
+        "Say what works on this machine: devices, precision, packages, W&B, models, data.",
+        "ablate doctor",
+        "ablate doctor --json",
+    )
+    parser.add_argument("--json", action="store_true", help="the same for a program to read")
+    asked = parser.parse_args(typed)
+    from dataclasses import asdict
+
+    from ablate.cli.doctor import examine
+    from ablate.planning.compose import opened
+
+    with opened() as composer:
+        checks = examine(composer)
+    if asked.json:
+        from ablate.report.json import print_object
+
+        print_object({"checks": [asdict(check) for check in checks]})
+        return 0
+    for check in checks:
+        print(f"{'ok  ' if check.works else '--  '}{check.name:<14}{check.sentence}")
+    return 0

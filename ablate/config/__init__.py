@@ -1,0 +1,1 @@
+"""Typed configuration, and the composer that reads it with Hydra."""

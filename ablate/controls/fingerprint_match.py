@@ -1,0 +1,227 @@
+"""What must be equal is equal: an arm's fingerprints against the baseline's, seed by seed, item by item.
+
+The rule. A fingerprint item may differ from the baseline's only if the axis lists it in `accepts` (`order`, or one leaf
+of it as `optimizer.lr`) and not in `holds`. The setting that the axis moves is no exception: an axis on `optim.lr`
+accepts `optimizer.lr`. An axis that accepts `components` may differ in them, and in the weights and dropouts of those
+alone. Anything else that differs is a contamination: the arm varies more than one thing, and gets no verdict. The
+environment is held between the seeds of one arm, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from ablate.controls.control import Control
+from ablate.controls.fingerprint_diff import ABSENT, WITHIN_A_RUN, Difference, differences, short
+from ablate.design.axis import Axis
+from ablate.design.axis_files import FINGERPRINT
+from ablate.design.derived import SPENT
+from ablate.records.metadata import Fingerprint
+
+# A run that was interrupted is one run only if every process that worked on it had the same code and the same
+# environment.
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Of one run, in order. code: digests; environment: items of the fingerprint; '' and {} where they were not recorded."""
+
+    code: Sequence[str] = ()
+    environment: Sequence[Mapping[str, Any]] = ()
+
+
+def sessions_alike(arm: str, runs: Mapping[int, Sessions], *, accepted: Collection[str] = ()) -> Control | None:
+    """Whether each run of an arm was made in one piece, as far as its result can tell; None where none was interrupted.
+
+    runs: by seed. accepted: digests of code whose runs the user has asked to keep.
+    """
+    several = {seed: run for seed, run in sorted(runs.items()) if max(len(run.code), len(run.environment)) > 1}
+    if not several:
+        return None
+    kept = []
+    for seed, run in several.items():
+        for place, (before, after) in _changes(run.code):
+            if {before, after} <= set(accepted):
+                kept.append(str(seed))
+                continue
+            said = (
+                f"session {place} of the run is by other code ({short(before)} -> {short(after)}) than the one before"
+            )
+            return _failed(arm, seed, said)
+        for place, (before, after) in _changes(run.environment):
+            leaf = differences({"environment": before}, {"environment": after})[0]
+            return _failed(arm, seed, f"session {place} of the run has another {leaf} than the one before")
+    sentence = (
+        f"{len(several)} of {len(runs)} runs were interrupted and continued by the same code in the same environment"
+    )
+    if kept:
+        sentence = (
+            f"seed {', '.join(dict.fromkeys(kept))} continued by other code, which was accepted when the study was run"
+        )
+    return Control(arm=arm, name="sessions", status="proven", sentence=sentence)
+
+
+def _changes(values: Sequence[Any]) -> Iterator[tuple[int, tuple[Any, Any]]]:
+    """(number of the session, (before, after)) of each that differs from the one before; unrecorded ones do not count."""
+    known = [(place, value) for place, value in enumerate(values, start=1) if value]
+    for (_, before), (place, after) in pairwise(known):
+        if before != after:
+            yield place, (before, after)
+
+
+def _failed(arm: str, seed: int, said: str) -> Control:
+    return Control(arm=arm, name="sessions", status="failed", sentence=f"contaminated: {arm}, seed {seed}: {said}")
+
+
+# A component ablation changes the modules that it names, and nothing of any other.
+
+_BY_MODULE = ("init.", "dropout.", "parameters.shapes.")
+"""Items whose leaves are named by the module that they belong to."""
+
+
+def untouched(leaves: Sequence[Difference]) -> list[Difference]:
+    """Differences that lie outside of every module which was taken out or drawn anew in the arm. Freezing moves no weight."""
+    changed = [
+        leaf.path.removeprefix("components.")
+        for leaf in leaves
+        if leaf.item == "components" and not {leaf.baseline, leaf.arm} <= {ABSENT, "frozen"}
+    ]
+    return [leaf for leaf in leaves if (path := _module(leaf)) and not any(_inside(path, outer) for outer in changed)]
+
+
+def _module(leaf: Difference) -> str | None:
+    start = next((start for start in _BY_MODULE if leaf.path.startswith(start)), None)
+    return None if start is None else leaf.path.removeprefix(start)
+
+
+def _inside(path: str, outer: str) -> bool:
+    return path == outer or path.startswith(f"{outer}.")
+
+
+Fingerprints = Mapping[int, Fingerprint | None]
+"""By seed, of the runs that finished; None where the run has not left one."""
+
+
+def match(arm: str, axis: Axis, *, baseline: Fingerprints, fingerprints: Fingerprints) -> Control:
+    """Whether nothing but the axis's own change differs between the two arms.
+
+    `failed` names the first leaf that differs without leave, with both values; `unverified` says what could not be
+    compared: a run without a fingerprint, a held item that no fingerprint has, no seed in common.
+    """
+    pairs = _pairs(baseline, fingerprints)
+    found = {seed: differences(left.items, right.items) for seed, (left, right) in pairs.items()}
+    for seed, leaves in found.items():
+        unasked = [leaf for leaf in leaves if not _allowed(leaf, axis)]
+        if not unasked and "components" in axis.accepts:
+            unasked = untouched(leaves)
+        if unasked:
+            return _contaminated(arm, axis, seed, unasked)
+    drift = _drift(fingerprints)
+    if drift:
+        return Control(arm=arm, name="match", status="failed", sentence=f"contaminated: {arm}, {drift}")
+    every = set().union(*(left.items.keys() | right.items.keys() for left, right in pairs.values())) - set(WITHIN_A_RUN)
+    held = tuple(
+        item for item in _ordered(every) if all(item != leaf.item for found_ in found.values() for leaf in found_)
+    )
+    derived = {leaf.path: [leaf.baseline, leaf.arm] for leaf in next(iter(found.values()), [])}
+    missing = _missing(axis, pairs, sorted(baseline.keys() & fingerprints.keys()))
+    if missing:
+        return Control(
+            arm=arm, name="match", status="unverified", sentence=f"not verified: {missing}", held=held, derived=derived
+        )
+    sentence = f"equal to the baseline in {_seeds(pairs)}: {', '.join(held)}" + (
+        f"; differs, as it may: {', '.join(dict.fromkeys(path.partition('.')[0] for path in derived))}"
+        if derived
+        else ""
+    )
+    return Control(arm=arm, name="match", status="proven", sentence=sentence, held=held, derived=derived)
+
+
+def match_baseline(arm: str, fingerprints: Fingerprints) -> Control:
+    """Whether the seeds of the baseline ran in one environment."""
+    known = [seed for seed, fingerprint in fingerprints.items() if fingerprint is not None]
+    drift = _drift(fingerprints)
+    if drift:
+        return Control(arm=arm, name="match", status="failed", sentence=f"contaminated: {arm}, {drift}")
+    if len(known) < len(fingerprints) or not known:
+        lacking = [str(seed) for seed in fingerprints if seed not in known]
+        where = f" of seed {', '.join(lacking)}" if lacking else ""
+        return Control(arm=arm, name="match", status="unverified", sentence=f"not verified: no fingerprint{where}")
+    sentence = "one environment in every seed" if len(known) > 1 else "one seed, one environment"
+    return Control(arm=arm, name="match", status="proven", sentence=sentence, held=("environment",))
+
+
+def _pairs(baseline: Fingerprints, arm: Fingerprints) -> dict[int, tuple[Fingerprint, Fingerprint]]:
+    both = {seed: (baseline.get(seed), arm.get(seed)) for seed in sorted(baseline.keys() & arm.keys())}
+    return {seed: (left, right) for seed, (left, right) in both.items() if left is not None and right is not None}
+
+
+def _allowed(leaf: Difference, axis: Axis) -> bool:
+    held = any(leaf.within(pattern) for pattern in axis.holds)
+    return not held and any(leaf.within(pattern) for pattern in axis.accepts)
+
+
+def _contaminated(arm: str, axis: Axis, seed: int, leaves: list[Difference]) -> Control:
+    first, more = leaves[0], len(leaves) - 1
+    promised = any(first.within(pattern) for pattern in axis.holds)
+    why = f"axis {axis.name} promises to hold it" if promised else f"axis {axis.name} does not accept it"
+    if _allowed(first, axis):
+        why = "it lies in no module that was taken out or drawn anew"
+    others = f"; so do {more} other values" if more > 1 else "; so does 1 other value" if more else ""
+    said = f"{first} differs from the baseline's, and {why}{others}{_ways_out(first, axis)}"
+    return Control(arm=arm, name="match", status="failed", sentence=f"contaminated: {arm}, seed {seed}: {said}")
+
+
+def _ways_out(leaf: Difference, axis: Axis) -> str:
+    """Of what follows from the config: on paper it would have been refused in the same words."""
+    if leaf.item not in SPENT:
+        return ""
+    return (
+        f": add {leaf.item} to `accepts` of axis/{axis.name}.yaml if it belongs to the change, or keep it equal and add it to "
+        "`holds`"
+    )
+
+
+def _drift(fingerprints: Fingerprints) -> str | None:
+    """The first leaf of the environment in which one seed of an arm differs from the arm's first seed."""
+    known = [(seed, value.items) for seed, value in sorted(fingerprints.items()) if value is not None]
+    for seed, items in known[1:]:
+        first_seed, first = known[0]
+        leaves = differences(
+            {"environment": first.get("environment", {})}, {"environment": items.get("environment", {})}
+        )
+        if leaves:
+            return f"seed {seed}: {leaves[0]} differs from its own seed {first_seed}"
+    return None
+
+
+def _missing(axis: Axis, pairs: Mapping[int, tuple[Fingerprint, Fingerprint]], common: list[int]) -> str | None:
+    if not common:
+        return "no seed in which both the baseline and the arm have finished"
+    lacking = [str(seed) for seed in common if seed not in pairs]
+    if lacking:
+        return f"no pair of fingerprints for seed {', '.join(lacking)}"
+    promised = [name for name in axis.holds if name.partition(".")[0] in FINGERPRINT]
+    unknown = [
+        name
+        for name in promised
+        if any(name.partition(".")[0] not in side.items for pair in pairs.values() for side in pair)
+    ]
+    if unknown:
+        return f"axis {axis.name} promises to hold {', '.join(unknown)}, which the fingerprints do not have"
+    if "order" in promised and any(
+        not left.items["order"].keys() & right.items["order"].keys() for left, right in pairs.values()
+    ):
+        return "the sample orders were hashed at no common count"
+    return None
+
+
+def _ordered(items: set[str]) -> list[str]:
+    return [item for item in FINGERPRINT if item in items] + sorted(items - set(FINGERPRINT))
+
+
+def _seeds(pairs: Mapping[int, object]) -> str:
+    return f"seed {next(iter(pairs))}" if len(pairs) == 1 else f"{len(pairs)} seeds"

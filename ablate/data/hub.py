@@ -1,0 +1,59 @@
+"""Which commit of a hub a data set came from, told by what was loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ablate.config.schema import Config
+from ablate.models.hf_config import revision
+from ablate.models.hub import ARCHITECTURE
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def data_commit(parts: Mapping[str, Any]) -> str:
+    """The commit that the parts of a hub data set were read from; '' where they do not say. parts: datasets by name.
+
+    It stands in the addresses of the files that were loaded, and in the path of the table that was made of them.
+    """
+    for rows in parts.values():
+        addresses = list((rows.info.download_checksums or {}).keys())
+        places = [str(file["filename"]) for file in rows.cache_files]
+        for text in (*addresses, *places):
+            if commits := COMMIT.findall(str(text)):
+                return str(commits[0])
+    return ""
+
+
+# Which commits of a hub a run's model and data came from, whatever branch or tag was asked for.
+
+
+def hub_revisions(config: Config, data_commit: str) -> dict[str, dict[str, str]]:
+    """{"model", "tokenizer" or "data": {"name", "revision"}}; what comes from a folder or a package is missing.
+
+    Ask when all of it has been loaded: a commit is known by the folder of the hub's cache that it lies in. data_commit: of
+    `data_commit`.
+    """
+    found = {}
+    model = config.model
+    if commit := _cached_commit(model.name, "config.json", revision(model)):
+        found["model"] = {"name": model.name, "revision": commit}
+    if model.tokenizer and (commit := _cached_commit(model.tokenizer, "tokenizer_config.json", "main")):
+        found["tokenizer"] = {"name": model.tokenizer, "revision": commit}
+    if data_commit:
+        found["data"] = {"name": config.data.name, "revision": data_commit}
+    return found
+
+
+def _cached_commit(name: str, file: str, asked: str) -> str:
+    """The commit of `name` that the cache holds under the revision that was asked for; '' for what is no hub id."""
+    if name.startswith((ARCHITECTURE, "package:")) or Path(name).expanduser().exists() or name.count("/") > 1:
+        return ""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(name, file, revision=asked)
+    commits = COMMIT.findall(str(path)) if isinstance(path, str) else []
+    return str(commits[-1]) if commits else ""

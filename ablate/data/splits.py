@@ -1,0 +1,21 @@
+"""Training labels that are wrong on purpose. No torch."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.training.random_streams import Streams
+
+
+def with_wrong_labels(label: NDArray[np.int64], num_classes: int, share: float, streams: Streams) -> NDArray[np.int64]:
+    """The labels of a pool, about `share` of them replaced by another class. label: class numbers [pool].
+
+    Each example has a number of its own, drawn by the `labels` stream at its place in the pool, and its label is wrong where
+    that number is below the share: the wrong labels of 10 % are among those of 20 %, and are wrong in the same way.
+    """
+    if not share or num_classes < 2:
+        return label
+    drawn = streams.generator("labels").random(len(label))
+    other = 1 + np.floor(streams.generator("labels", "which").random(len(label)) * (num_classes - 1)).astype(np.int64)
+    return np.where(drawn < share, (label + other) % num_classes, label)

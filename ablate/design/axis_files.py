@@ -1,0 +1,214 @@
+"""Which arms an experiment needs, and in which order its runs execute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, get_args
+
+from ablate.design.axis import RULES, Axis, Kind, show
+from ablate.design.derived import DERIVED, SPENT
+from ablate.errors import AxisError, nearest
+from ablate.hashing import digest_of
+
+FINGERPRINT = (
+    "environment",
+    "data",
+    "splits",
+    "eval_set",
+    "order",
+    "components",
+    "parameters",
+    "init",
+    "hooks",
+    "dropout",
+    "precision",
+    "optimizer",
+    "schedule",
+    "clip_norm",
+    "grad_noise",
+    "loss_at_start",
+    "first_step",
+    *SPENT,
+)
+"""Items of a run's fingerprint, `record.values.Fingerprint`, causes before what follows from them: of several that differ,
+the first one is named."""
+
+_STARTS = ("loss_at_start", "first_step")
+_COMES_WITH: dict[str, tuple[str, ...]] = {
+    "model.dropout": ("dropout", "first_step"),
+    "model.pooling": ("components", *_STARTS),
+    "model.": ("components", "parameters", "init", "dropout", "optimizer", *_STARTS),
+    "data.batch_size": ("first_step",),
+    "data.max_length": _STARTS,
+    "data.train_ratio": ("splits", "order", "first_step"),
+    "data.train_share": ("splits", "order", "first_step"),
+    "data.label_noise": ("data", "first_step"),
+    "data.": ("data", "splits", "order", "eval_set", *_STARTS),
+    "optim.": ("optimizer", "schedule"),
+    "loop.clip_norm": ("clip_norm",),
+    "loop.grad_noise_of": ("grad_noise", "first_step"),
+    "loop.accumulate": ("first_step",),
+    "loop.precision": ("precision", *_STARTS),
+    "loop.unpad": _STARTS,
+    "loop.compile": ("precision", *_STARTS),
+    "loop.attention": ("precision", *_STARTS),
+    "loop.device": ("precision", "environment", *_STARTS),
+    "observe.eval_examples": ("eval_set", "loss_at_start"),
+    "observe.eval_batch_size": ("loss_at_start",),
+    "streams.init": ("init", *_STARTS),
+    "streams.order": ("order", "first_step"),
+    "streams.labels": ("data", "first_step"),
+    "streams.": ("first_step",),
+    "task.": ("data", "splits", "order", "eval_set", "parameters", "init", "dropout", "optimizer", *_STARTS),
+}
+"""What a key brings with it when nobody wrote an axis file for it; the longest matching start of the key counts."""
+
+
+def axis_from(values: Mapping[str, Any], *, file: str) -> Axis:
+    """An axis from the contents of its file. Raises AxisError for a missing or unknown field or word."""
+    known = [field.name for field in fields(Axis)]
+    for key in values:
+        if key not in known:
+            raise AxisError(f"{file}: there is no field {key!r} in an axis", nearest(str(key), known))
+    missing = [key for key in ("name", "question", "kind", "moves", "levels") if not values.get(key)]
+    if missing:
+        raise AxisError(
+            f"{file} lacks {', '.join(missing)}", f"see conf/axis/batch_size.yaml, and write `{missing[0]}: ...`"
+        )
+    lists = {
+        key: tuple(_listed(values.get(key, ()), f"{file}: {key}"))
+        for key in ("moves", "levels", "accepts", "holds", "beside")
+    }
+    axis = Axis(**{**values, **lists})
+    if axis.kind not in get_args(Kind):
+        raise AxisError(f"{file}: kind {axis.kind!r} does not exist", nearest(str(axis.kind), get_args(Kind)))
+    _check_words(axis, file)
+    _check_repeats(axis, file)
+    _check_follows(axis, file)
+    for level in axis.levels:
+        if not axis.follows:
+            axis.changes(level)
+    return axis
+
+
+def _listed(value: Any, where: str) -> Sequence[Any]:
+    if not isinstance(value, list | tuple):
+        raise AxisError(f"{where} is {value!r}, expected a list", f"[{value}]")
+    return value
+
+
+def _check_words(axis: Axis, file: str) -> None:
+    vocabulary = (*DERIVED, *FINGERPRINT)
+    for word in (*axis.accepts, *axis.holds):
+        if str(word).partition(".")[0] not in vocabulary:
+            raise AxisError(f"{file}: {word!r} is nothing that can be accepted or held", nearest(str(word), vocabulary))
+    both = sorted(set(axis.accepts) & set(axis.holds))
+    if both:
+        raise AxisError(
+            f"{file} both accepts and holds {', '.join(both)}", f"remove {both[0]} from one of the two lists"
+        )
+
+
+def _check_repeats(axis: Axis, file: str) -> None:
+    if axis.seeds is not None and (type(axis.seeds) is not int or axis.seeds < 1):
+        raise AxisError(f"{file}: seeds is {axis.seeds!r}, expected a whole number of at least 1", "seeds: 1")
+    if (axis.kind == "repeat") != (axis.moves == ("repeat",)):
+        raise AxisError(
+            f"{file}: kind {axis.kind!r} moves {', '.join(axis.moves)}, but only `repeat` makes the very same run again, and "
+            "it makes nothing else",
+            "kind: repeat with moves: [repeat]",
+        )
+
+
+def _check_follows(axis: Axis, file: str) -> None:
+    """A bundle: the first key of `moves` takes the levels, each of the others follows it by a rule."""
+    if not axis.follows:
+        return
+    if not isinstance(axis.follows, Mapping):
+        raise AxisError(f"{file}: follows is {axis.follows!r}, expected a mapping", "follows: {optim.lr: sqrt}")
+    lead, *others = axis.moves
+    for key, rule in axis.follows.items():
+        if key not in others:
+            where = (
+                f"is the first of its `moves`, which the others follow: {lead}"
+                if key == lead
+                else "is not in its `moves`"
+            )
+            raise AxisError(
+                f"{file}: follows names {key!r}, which {where}", f"moves: [{lead}, {', '.join(axis.follows)}]"
+            )
+        if rule not in RULES:
+            raise AxisError(
+                f"{file}: {key} follows {lead} by the rule {rule!r}, which is none of {', '.join(RULES)}",
+                f"follows: {{{key}: {next(iter(RULES))}}}",
+            )
+    alone = [key for key in others if key not in axis.follows]
+    if alone:
+        raise AxisError(
+            f"{file} moves {', '.join(alone)} and does not say how it follows {lead}",
+            f"follows: {{..., {alone[0]}: linear}}, or take it out of `moves`",
+        )
+    for level in axis.levels:
+        if isinstance(level, bool) or not isinstance(level, int | float):
+            raise AxisError(f"{file}: other keys follow {lead}, and {show(level)} has no ratio to it", "levels: [64]")
+
+
+def ad_hoc_axis(key: str, levels: Sequence[Any], known: Iterable[Axis]) -> Axis:
+    """The axis of a swept key: the declarations of a known axis that moves exactly this key, else what the key implies."""
+    for axis in known:
+        if axis.moves == (key,):
+            return Axis(**{field.name: getattr(axis, field.name) for field in fields(Axis)} | {"levels": tuple(levels)})
+    starts = [start for start in _COMES_WITH if key == start or (start.endswith(".") and key.startswith(start))]
+    items = _COMES_WITH[max(starts, key=len)] if starts else ()
+    kind: Kind = "observation" if key in REPLAYABLE else "training"
+    return Axis(
+        name=key,
+        question=f"What does {key} change?",
+        kind=kind,
+        moves=(key,),
+        levels=tuple(levels),
+        accepts=(*DERIVED, *SPENT, *items),
+    )
+
+
+_OF_A_STEP = ("data.batch_size", "loop.accumulate")
+_OF_A_PASS = ("data.train_ratio", "data.train_share")
+_STEPS = ("total_steps", "warmup_steps", "schedule_steps")
+_SAMPLES = ("samples_seen", "epochs", "evaluations", *SPENT)
+
+
+def at_equal_steps(axis: Axis) -> Axis:
+    """The axis under a budget in steps. One that changes the samples of a step is declared for a budget in samples, which
+    holds the samples and lets the number of steps change; under one in steps it is the other way round."""
+    if not set(axis.moves) & set(_OF_A_STEP):
+        return axis
+    accepts = [word for word in axis.accepts if word not in _STEPS]
+    accepts += [word for word in _SAMPLES if word not in accepts]
+    holds = [word for word in axis.holds if word not in _SAMPLES]
+    holds += [word for word in _STEPS if word in axis.accepts]
+    return replace(axis, accepts=tuple(accepts), holds=tuple(holds))
+
+
+def at_equal_epochs(axis: Axis) -> Axis:
+    """The axis under a budget in epochs. One that changes how many examples are trained on is declared for a budget in samples,
+    under which all arms take as many updates; under one in epochs they take as many passes, and the updates change."""
+    if not set(axis.moves) & set(_OF_A_PASS):
+        return axis
+    changing = (*_STEPS, *(word for word in _SAMPLES if word != "epochs"))
+    accepts = [word for word in axis.accepts if word != "epochs"]
+    accepts += [word for word in changing if word not in accepts]
+    holds = [*(word for word in axis.holds if word not in changing), "epochs"]
+    return replace(axis, accepts=tuple(accepts), holds=tuple(holds))
+
+
+REPLAYABLE = ("observe.eval_every", "observe.log_every")
+"""Keys of which every coarser level can be read from a dense record."""
+
+
+def execution_order(arms: Sequence[str], seeds: Sequence[int], order_seed: int) -> list[tuple[str, int]]:
+    """(arm, seed) of every run: seed by seed, the arms of one seed in an order that only `order_seed` decides.
+
+    Sorting by a hash is a shuffle that does not depend on a library's version.
+    """
+    return [(arm, seed) for seed in seeds for arm in sorted(arms, key=lambda name: digest_of([order_seed, seed, name]))]

@@ -1,0 +1,309 @@
+"""Several axes at once: the cells of a crossed design, each an arm that has some axes at other levels than the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.config.flatten import covered, leaf_or_absent
+from ablate.design.axis import Axis, Kind
+from ablate.serialization import built
+
+FIRST = "baseline"
+"""Arm of the cell in which every axis is at the baseline's own level."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cells:
+    """kind: `factorial`, `fractional` or `pairs`. names: what is crossed: axes; of `pairs`, the arms that have one axis moved.
+
+    levels: per name the words of its levels, the baseline's own first. parts: per name what an arm with one of its other levels
+    is called, `batch_size=64`.
+    places: per cell the number of each name's level, the baseline's first, all 0. arms: per cell the arm that it is.
+    generators: of a fractional design, `design.fraction`.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    levels: tuple[tuple[str, ...], ...]
+    parts: tuple[tuple[str, ...], ...]
+    places: tuple[tuple[int, ...], ...]
+    arms: tuple[str, ...]
+    generators: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Cells:
+        """Raises ValueError for what describes no crossed design."""
+        found: Cells = built(cls, dict(value))
+        rows = (*found.places, *found.levels, *found.parts, *found.generators.values())
+        if not all(isinstance(row, list | tuple) for row in rows) or not all(
+            type(number) is int for place in found.places for number in place
+        ):
+            raise ValueError("its cells are not those of a crossed design")
+        found = cls(
+            kind=found.kind,
+            names=found.names,
+            levels=tuple(tuple(map(str, words)) for words in found.levels),
+            parts=tuple(tuple(map(str, words)) for words in found.parts),
+            places=tuple(tuple(place) for place in found.places),
+            arms=found.arms,
+            generators={name: tuple(map(str, parents)) for name, parents in found.generators.items()},
+        )
+        if not found._fits():
+            raise ValueError("its cells are not those of a crossed design")
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def full(self) -> int:
+        """Arms of every combination."""
+        return prod(len(words) for words in self.levels)
+
+    @property
+    def resolution(self) -> int | None:
+        return resolution(self.generators)
+
+    @property
+    def grid(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The places as an array [cells, names]."""
+        return np.asarray(self.places, dtype=np.int64).reshape(len(self.places), len(self.names))
+
+    def moved(self, arm: str) -> tuple[str, ...]:
+        """The parts of an arm's name: of what has another level than the baseline's; none for an arm beside the cells."""
+        if arm not in self.arms:
+            return ()
+        place = self.places[self.arms.index(arm)]
+        return tuple(self.parts[name][number - 1] for name, number in enumerate(place) if number)
+
+    def change(self, name: int, number: int = 1) -> str:
+        """`batch_size 8 -> 64`; of a part of `pairs` its name."""
+        if self.kind == "pairs":
+            return self.names[name]
+        return f"{self.names[name]} {self.levels[name][0]} -> {self.levels[name][number]}"
+
+    def _fits(self) -> bool:
+        sizes = [len(words) for words in self.levels]
+        whole = (
+            len(self.names) == len(self.levels) == len(self.parts) == len(set(self.names)) > 1
+            and len(self.arms) == len(self.places) == len(set(self.places)) == len(set(self.arms)) > 1
+            and all(len(parts) + 1 == size > 1 for parts, size in zip(self.parts, sizes, strict=True))
+            and all(len(place) == len(sizes) for place in self.places)
+            and all(0 <= number < size for place in self.places for number, size in zip(place, sizes, strict=True))
+        )
+        if not whole or any(self.places[0]) or self.arms[0] != FIRST:
+            return False
+        return {"factorial": self._is_full, "fractional": self._is_fraction, "pairs": self._is_pairs}.get(
+            self.kind, lambda: False
+        )()
+
+    def _is_full(self) -> bool:
+        return not self.generators and len(self.places) == self.full
+
+    def _is_fraction(self) -> bool:
+        count = len(self.names) - len(self.generators)
+        if any(len(words) != 2 for words in self.levels) or count < 1 or len(self.places) != 2**count:
+            return False
+        expected = fraction_cells(self.names, self.generators)  # ValueError for generators that are none
+        least = self.resolution
+        return least is not None and least > 2 and {*map(tuple, expected.tolist())} == {*self.places}
+
+    def _is_pairs(self) -> bool:
+        moved = [sum(place) for place in self.places]
+        alone = moved.count(1) == len(self.names)
+        return not self.generators and all(len(words) == 2 for words in self.levels) and alone and max(moved) == 2
+
+
+class ClashError(ValueError):
+    """Two changes that no config can have at once. Its text says why."""
+
+
+def merged(one: Mapping[str, Any], other: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """What both changes set. A key that both set is a list of what is taken out, or done: the two lists become one.
+
+    base: the baseline's config, whose own items both lists must hold. Raises ClashError.
+    """
+    found = dict(one)
+    for key, value in other.items():
+        inside = next((mine for mine in one if mine != key and (covered(mine, [key]) or covered(key, [mine]))), None)
+        if inside is not None:
+            raise ClashError(f"{inside} and {key} are set in the same place")
+        found[key] = value if key not in one else _both(key, one[key], value, leaf_or_absent(base, key))
+    return found
+
+
+def _both(key: str, one: Any, other: Any, own: Any) -> list[Any]:
+    if not isinstance(one, list | tuple) or not isinstance(other, list | tuple) or not isinstance(own, list | tuple):
+        raise ClashError(f"both set {key}, which has one value")
+    if any(item not in level for item in own for level in (one, other)):
+        raise ClashError(f"{key} of one of them takes back what the baseline has")
+    items = [*one, *(item for item in other if item not in one)]
+    if len(items) in (len(one), len(other)):
+        raise ClashError(f"{key} of one of them holds the other's")
+    return items
+
+
+def joint_axis(name: str, parts: Sequence[Axis], changes: Mapping[str, Any]) -> Axis:
+    """Several axes moved at once, as one declared change: what each brings along may come, what all promise to hold is held."""
+    accepts = tuple(dict.fromkeys(word for axis in parts for word in axis.accepts))
+    promised = dict.fromkeys(word for axis in parts for word in axis.holds)
+    kinds: set[Kind] = {axis.kind for axis in parts}
+    return Axis(
+        name=name,
+        question="",
+        kind=kinds.pop() if len(kinds) == 1 else "training",
+        moves=tuple(changes),
+        levels=(dict(changes),),
+        accepts=accepts,
+        holds=tuple(
+            word for word in promised if not covered(word, accepts) and not any(_in(one, word) for one in accepts)
+        ),
+        seeds=min((axis.seeds for axis in parts if axis.seeds is not None), default=None),
+    )
+
+
+def _in(word: str, other: str) -> bool:
+    return covered(word, [other])
+
+
+# Two-level fractional designs: fewer runs than all corners, and which effects can then not be told apart.
+
+Word = frozenset[str]
+
+MOST_FACTORS = 12
+"""For which generators are looked for."""
+
+
+def fraction_cells(factors: Sequence[str], generators: Mapping[str, Sequence[str]]) -> NDArray[np.int64]:
+    """The cells of the design as levels 0 and 1, shape [2^(factors - generators), factors], the baseline's corner first.
+
+    generators: {factor: the factors whose product sets it}: {"d": ("a", "b", "c")} runs half of the 16 corners. The signs
+    are taken so that the first cell has every factor at its first level: the baseline is always among the runs.
+
+    Raises ValueError for a generator that names an unknown factor, itself or another generated factor.
+    """
+    basic = [factor for factor in factors if factor not in generators]
+    for factor, parents in generators.items():
+        strange = [parent for parent in parents if parent not in basic]
+        if factor not in factors or strange or not parents:
+            raise ValueError(f"generator {factor} = {' x '.join(parents)}: it must name factors out of {basic}")
+    corners = np.asarray(list(np.ndindex(*[2] * len(basic))), dtype=np.int64).reshape(-1, len(basic))
+    signs = {factor: 2 * corners[:, number] - 1 for number, factor in enumerate(basic)}
+    for factor, parents in generators.items():
+        product = np.prod([signs[parent] for parent in parents], axis=0)
+        signs[factor] = -product * product[0]
+    return np.column_stack([(signs[factor] + 1) // 2 for factor in factors])
+
+
+def generators_for(factors: Sequence[str], least: int) -> dict[str, tuple[str, ...]] | None:
+    """Generators of the smallest design of at least that resolution, the last factors set by the first ones; None where only
+    all corners have it.
+
+    Of the designs of one size the first that is found: long products are tried first, because they mix up less.
+    """
+    count = len(factors)
+    for basic in range(1, count):
+        wide = [mask for mask in range(2**basic) if mask.bit_count() >= least - 1]
+        found = next(_picked(sorted(wide, key=lambda mask: (-mask.bit_count(), mask)), basic, count, least, []), None)
+        if found is not None:
+            products = [tuple(factors[i] for i in range(basic) if mask >> i & 1) for mask in found]
+            return dict(zip(factors[basic:], products, strict=True))
+    return None
+
+
+def _picked(masks: Sequence[int], basic: int, factor: int, least: int, words: list[int]) -> Iterator[list[int]]:
+    """Products for the factors from `factor` - 1 down to the first generated one, such that no defining word is too short."""
+    if factor == basic:
+        yield []
+        return
+    for place, mask in enumerate(masks):
+        own = mask | 1 << (factor - 1)
+        more = [own, *(own ^ word for word in words)]
+        if all(word.bit_count() >= least for word in more):
+            for rest in _picked(masks[place + 1 :], basic, factor - 1, least, [*words, *more]):
+                yield [*rest, mask]
+
+
+def defining_words(generators: Mapping[str, Sequence[str]]) -> tuple[Word, ...]:
+    """All products of factors that are constant over the design's cells: what cannot be told from the mean."""
+    single = [frozenset(parents) ^ {factor} for factor, parents in generators.items()]
+    words = set()
+    for size in range(1, len(single) + 1):
+        for chosen in combinations(single, size):
+            word: Word = frozenset()
+            for one in chosen:
+                word ^= one
+            words.add(word)
+    return tuple(sorted(words, key=lambda word: (len(word), sorted(word))))
+
+
+def resolution(generators: Mapping[str, Sequence[str]]) -> int | None:
+    """III: main effects are mixed up with interactions of two; IV: those with each other; V: neither. None: nothing is."""
+    words = defining_words(generators)
+    return min(len(word) for word in words) if words else None
+
+
+def alias_sets(
+    factors: Sequence[str], generators: Mapping[str, Sequence[str]], order: int = 2
+) -> tuple[tuple[Word, ...], ...]:
+    """Effects up to `order` factors, grouped: those of one group are estimated as one sum and cannot be told apart."""
+    words = defining_words(generators)
+    effects = [frozenset(term) for size in range(1, order + 1) for term in combinations(factors, size)]
+    place = {factor: number for number, factor in enumerate(factors)}
+    groups, done = [], set()
+    for effect in effects:
+        if effect not in done:
+            group = [effect, *[other for other in effects if other != effect and other ^ effect in words]]
+            done.update(group)
+            groups.append(tuple(sorted(group, key=lambda one: (len(one), sorted(place[factor] for factor in one)))))
+    return tuple(groups)
+
+
+def mixed_with(
+    factors: Sequence[str], generators: Mapping[str, Sequence[str]], effect: Sequence[str]
+) -> tuple[tuple[tuple[str, ...], int], ...]:
+    """The effects that are estimated together with this one, each with its sign: of two axes at most, or else the smallest.
+
+    The sign is 1 where what is estimated is the sum of both, -1 where it is the difference: the baseline's corner is among the
+    cells, so a defining word of an odd number of axes is constant at -1.
+    """
+    place = {factor: number for number, factor in enumerate(factors)}
+    words = defining_words(generators)
+    every = [(frozenset(effect) ^ word, 1 if len(word) % 2 == 0 else -1) for word in words]
+    every.sort(key=lambda one: (len(one[0]), sorted(place[factor] for factor in one[0])))
+    most = max(2, len(every[0][0])) if every else 0
+    return tuple((tuple(sorted(one, key=place.__getitem__)), sign) for one, sign in every if 0 < len(one) <= most)
+
+
+def aliases(factors: Sequence[str], generators: Mapping[str, Sequence[str]], order: int = 2) -> tuple[str, ...]:
+    """The alias structure in words, a sentence for each effect of up to `order` axes that is estimated; none for a full design.
+
+    `the effect called batch_size is that of batch_size plus that of lr and dropout together`.
+    """
+    if not generators:
+        return ()
+    firsts = [group[0] for group in alias_sets(factors, generators, order)]
+    return tuple(alias_sentence(factors, generators, [one for one in factors if one in first]) for first in firsts)
+
+
+def alias_sentence(factors: Sequence[str], generators: Mapping[str, Sequence[str]], effect: Sequence[str]) -> str:
+    """What the effect of that name is the effect of."""
+    said = "".join(
+        f" {'plus' if sign > 0 else 'less'} that of {together(other)}"
+        for other, sign in mixed_with(factors, generators, effect)
+    )
+    return f"the effect called {' x '.join(effect)} is that of {together(effect)}{said}"
+
+
+def together(effect: Sequence[str]) -> str:
+    """`lr`; `lr and dropout together`; `lr, dropout and warmup together`."""
+    if len(effect) == 1:
+        return effect[0]
+    return f"{', '.join(effect[:-1])} and {effect[-1]} together"

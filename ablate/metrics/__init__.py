@@ -1,0 +1,1 @@
+"""Metrics: one number read from one run."""

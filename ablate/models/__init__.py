@@ -1,0 +1,1 @@
+"""Model construction, module edits, padding removal and optimizers."""

@@ -1,0 +1,264 @@
+"""Component ablations: layers dropped, modules removed, zeroed, frozen or drawn anew, in a model that is built already.
+
+The weights are loaded or drawn before, each under its module's name, and what is taken out leaves a stand-in at its place: no
+other module is renamed, and none of its weights differs by a bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from ablate.config.schema import ModelConfig
+from ablate.errors import ModelError
+from ablate.models.hub import check_layers
+from ablate.models.module_paths import Paths, evaluating, first_line, inside
+from ablate.models.placeholder import Call, StandIn, subject
+from ablate.training.fingerprint import weights_hash
+
+# What stands in the place of a module that was taken out: its input, or zeros, in the form that the caller
+# expects.
+
+
+REPLACING = ("remove", "zero")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one entry of the config asks for. typed: as the user would type it. paths: the modules that it is done to."""
+
+    action: str
+    typed: str
+    paths: tuple[str, ...]
+
+
+def operate(model: nn.Module, config: ModelConfig, draw: Callable[[Sequence[str]], object] | None = None) -> None:
+    """Do to a built model what its config asks for, in place.
+
+    draw: draws the own weights of the modules of these names; None where the model has shapes alone.
+    Raises ModelError for a path or number that names nothing, and for what cannot be done or would change nothing.
+    """
+    changes = planned(model, config)
+    if not changes:
+        return
+    probes = [_probe(model, rows, columns) for rows, columns in ((2, 5), (3, 7))]
+    if draw is None and not _runs(model, probes[0]):
+        probes = []
+    _replace(model, [change for change in changes if change.action in REPLACING], probes)
+    for change in changes:
+        if change.action == "reinit":
+            _draw_anew(model, change, draw)
+        elif change.action == "freeze":
+            _freeze(model, change)
+    if probes:
+        _check_trains(model, changes, probes[0])
+
+
+def planned(model: nn.Module, config: ModelConfig) -> list[Change]:
+    """The changes that the config asks for, each with at least one module to be done to. Touches nothing.
+
+    A module inside one that is taken out is left alone, so that layers can be dropped from a base that freezes some.
+    """
+    if not (config.drop_layers or config.reinit_top or config.freeze or config.components):
+        return []
+    paths = Paths(model)
+    layers = paths.layers
+    if config.drop_layers or config.reinit_top:
+        if not layers:
+            raise ModelError(
+                f"{paths.model_name} has no list of layers that model.drop_layers and model.reinit_top could count",
+                "model.components=[remove:<path>] or [reinit:<path>] take the path of any module",
+            )
+        check_layers(config, len(layers))
+    kept = [layer for number, layer in enumerate(layers) if number not in config.drop_layers]
+    dropped = tuple(layer for layer in layers if layer not in kept)
+    top = tuple(kept[len(kept) - config.reinit_top :])
+    named = [(*typed.partition(":")[::2], f"model.components=[{typed}]") for typed in config.components]
+    named += [("freeze", path, f"model.freeze=[{path}]") for path in config.freeze]
+    found = [
+        Change("remove", f"model.drop_layers={config.drop_layers}", dropped),
+        *(Change(action, typed, tuple(paths.find(path, key=typed))) for action, path, typed in named),
+        Change("reinit", f"model.reinit_top={config.reinit_top}", top),
+    ]
+    return _without_overlap([change for change in found if change.paths])
+
+
+def components_of(model: nn.Module) -> dict[str, str]:
+    """{outermost path: what was done to it}, read from the model: `removed`, `zeroed`, `frozen`, `drawn anew`."""
+    found: dict[str, str] = {}
+    for path, module in list(model.named_modules())[1:]:
+        words = [module.kind] if isinstance(module, StandIn) else []
+        if hasattr(module, "_drawn_anew"):
+            words.append("drawn anew")
+        if hasattr(module, "_pooling"):
+            words.append(f"given the {module._pooling} of the tokens")
+        weights = list(module.parameters())
+        if weights and not any(weight.requires_grad for weight in weights):
+            words.append("frozen")
+        new = [word for word in words if not any(word in found[outer] for outer in found if inside(path, outer))]
+        if new:
+            found[path] = " and ".join(new)
+    return found
+
+
+def _without_overlap(changes: Sequence[Change]) -> list[Change]:
+    """Less what lies in a module that is taken out. Raises ModelError where nothing is left of an entry."""
+    taken: dict[str, Change] = {}
+    for change in changes:
+        for path in change.paths if change.action in REPLACING else ():
+            other = taken.setdefault(path, change)
+            if other.action != change.action:
+                raise ModelError(f"{other.typed} and {change.typed} both take out {path}", "leave out one of the two")
+    gone = [path for path in taken if not any(path != outer and inside(path, outer) for outer in taken)]
+    made = []
+    for change in changes:
+        replacing = change.action in REPLACING
+        left = tuple(p for p in change.paths if (p in gone if replacing else not any(inside(p, q) for q in gone)))
+        if not left:
+            outer = next(outer for outer in gone if inside(change.paths[0], outer))
+            raise ModelError(
+                f"{change.typed}: all that it names lies in {outer}, which {taken[outer].typed} takes out",
+                "leave out one of the two",
+            )
+        made.append(replace(change, paths=left))
+    return made
+
+
+def _replace(model: nn.Module, changes: Sequence[Change], probes: Sequence[torch.Tensor]) -> None:
+    """Put stand-ins in. What a module makes of its input is seen in two forward passes, before any is taken out.
+
+    probes: none where the model cannot be called; what is put in then only lacks the weights.
+    """
+    by_path = {path: change for change in changes for path in change.paths}
+    if not probes:
+        for path in by_path:
+            model.set_submodule(path, nn.Identity())
+    if not probes or not by_path:
+        return
+    seen = [_calls(model, list(by_path), probe) for probe in probes]
+    for path, change in by_path.items():
+        calls = [found[path] for found in seen if path in found]
+        if len(calls) < len(seen):
+            raise ModelError(
+                f"{change.typed}: {path} is never called in a forward pass, so taking it out would change nothing",
+                "name the modules inside it" if next(model.get_submodule(path).children(), None) else "leave it out",
+            )
+        stand_in = StandIn(
+            model.get_submodule(path), passing=change.action == "remove", calls=calls, typed=change.typed
+        )
+        model.set_submodule(path, stand_in)
+
+
+def _calls(model: nn.Module, paths: Sequence[str], probe: torch.Tensor) -> dict[str, Call]:
+    """The first call of each module in one forward pass."""
+    found: dict[str, Call] = {}
+
+    def see(path: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            found.setdefault(path, Call(subject(args, kwargs), output))
+
+        return hook
+
+    handles = [model.get_submodule(path).register_forward_hook(see(path), with_kwargs=True) for path in paths]
+    try:
+        _run(model, probe)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _draw_anew(model: nn.Module, change: Change, draw: Callable[[Sequence[str]], object] | None) -> None:
+    """From the `init` stream, each module under its own name: the very weights that `model.init=random` gives it."""
+    names = [name for name, _ in model.named_modules() if any(inside(name, path) for path in change.paths)]
+    every = model.named_parameters(remove_duplicate=False)
+    weights = {name: weight for name, weight in every if name.rpartition(".")[0] in names}
+    if not weights:
+        raise ModelError(f"{change.typed}: {', '.join(change.paths)} has no weights to draw", "leave it out")
+    _check_not_shared(model, change, names)
+    if draw is not None:
+        before = weights_hash(weights.items())
+        draw(names)
+        if weights_hash(weights.items()) == before:
+            raise ModelError(
+                f"{change.typed} changes nothing: these weights come from the `init` stream already, under the same names",
+                "leave it out; a model of pretrained weights has something to forget",
+            )
+    for path in change.paths:
+        model.get_submodule(path)._drawn_anew = True  # type: ignore[assignment]
+
+
+def _freeze(model: nn.Module, change: Change) -> None:
+    weights = [weight for path in change.paths for weight in model.get_submodule(path).parameters()]
+    if not weights:
+        raise ModelError(f"{change.typed}: {', '.join(change.paths)} has no weights to freeze", "leave it out")
+    for weight in weights:
+        weight.requires_grad_(False)
+
+
+def _check_not_shared(model: nn.Module, change: Change, names: Sequence[str]) -> None:
+    """A tensor of two modules (an embedding that is the head as well) is drawn anew in both or in neither."""
+    owners: dict[nn.Parameter, list[str]] = {}
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(weight, []).append(name.rpartition(".")[0])
+    for of in owners.values():
+        outside = [owner for owner in of if owner not in names]
+        if outside and len(outside) < len(of):
+            own = next(owner for owner in of if owner in names)
+            raise ModelError(
+                f"{change.typed} would change {outside[0]} as well: its weights are those of {own}",
+                f"model.components=[{','.join(f'reinit:{owner}' for owner in of)}] says so"
+                if len(change.paths) == 1 and change.paths[0] in of
+                else f"leave {own} out",
+            )
+
+
+def _check_trains(model: nn.Module, changes: Sequence[Change], probe: torch.Tensor) -> None:
+    """The model still runs, and something of what is trained still reaches its output."""
+    typed = " ".join(dict.fromkeys(change.typed for change in changes))
+    logits = _run(model, probe, typed)
+    if not logits.requires_grad:
+        raise ModelError(
+            f"{typed}: nothing is left that training could change", "leave a part of the model to be trained"
+        )
+
+
+def _probe(model: Any, rows: int, columns: int) -> torch.Tensor:
+    """Made-up tokens without padding, int64 [rows, columns]."""
+    embeddings = model.get_input_embeddings()
+    pad = getattr(model.config, "pad_token_id", None) or 0
+    ids = (torch.arange(rows * columns).view(rows, columns) * 7 + 3) % embeddings.num_embeddings
+    ids = ids.masked_fill(ids == pad, (pad + 1) % embeddings.num_embeddings)
+    device: torch.device = embeddings.weight.device
+    moved: torch.Tensor = ids.to(device)
+    return moved
+
+
+def _runs(model: nn.Module, probe: torch.Tensor) -> bool:
+    """Whether a model of shapes alone can be called: some look at values on their way."""
+    try:
+        _run(model, probe)
+    except ModelError:
+        return False
+    return True
+
+
+def _run(model: Any, probe: torch.Tensor, typed: str = "") -> torch.Tensor:
+    """The logits of a forward pass that draws no random number."""
+    # On shapes alone: a mask of four dimensions is handed on as it is, where another one would be looked into.
+    mask = {"attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=probe.device)} if probe.is_meta else {}
+    with evaluating(model), torch.set_grad_enabled(bool(typed)):
+        try:
+            logits = model(input_ids=probe, **mask).logits
+        except ModelError:
+            raise
+        except Exception as error:  # whatever somebody else's model raises
+            name = type(model).__name__
+            problem = f"{typed}: {name} cannot run like that" if typed else f"{name} cannot be tried on made-up tokens"
+            raise ModelError(f"{problem}: {first_line(error)}", "name another module") from error
+    assert isinstance(logits, torch.Tensor)
+    return logits

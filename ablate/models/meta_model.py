@@ -1,0 +1,78 @@
+"""A config's model as names and shapes alone: what can be said of it before it is loaded, without any memory for weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from ablate.config.schema import Config
+from ablate.data.tokenization import load_tokenizer
+from ablate.models.components import operate
+from ablate.models.hf_config import load_settings
+from ablate.models.hub import ARCHITECTURE
+from ablate.training.random_streams import Streams
+
+_made: dict[str, nn.Module] = {}
+"""A plan asks for every arm's, and more than once."""
+
+
+def outline(config: Config, *, num_classes: int) -> nn.Module:
+    """The model that a run builds, its components changed.
+
+    Raises ModelError for a model that cannot be had, for a component that it does not have, and for one that cannot be changed
+    so; the last only where the model's code runs on shapes alone, otherwise the run finds it.
+    """
+    key = repr((config.task, config.model, num_classes))
+    if key not in _made:
+        _made[key] = _make(config, num_classes)
+    return _made[key]
+
+
+def _make(config: Config, num_classes: int) -> nn.Module:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    classifies = config.task.name == "text_classification"
+    tokenizer = load_tokenizer(config.model) if config.model.name.startswith(ARCHITECTURE) else None
+    settings = load_settings(config.model, tokenizer, **({"num_labels": num_classes} if classifies else {}))
+    kind: Any = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
+    with Streams().scope("init"), torch.device("meta"):
+        model = kind.from_config(settings, dtype=torch.float32)
+    assert isinstance(model, nn.Module)
+    operate(model, config.model)
+    return model
+
+
+# How many parameters a config's model has, on paper: it is built without any memory for its weights.
+
+
+def parameter_counts(config: Config, *, num_classes: int) -> dict[str, int] | None:
+    """`count` and `trainable` as `model.*` leaves them; None for a task of one's own, whose model only the run knows.
+
+    Raises ModelError for a model that cannot be had, and for a component that it does not have.
+    """
+    if config.task.name == "own":
+        return None
+
+    model = outline(config, num_classes=num_classes)
+    weights = list(model.parameters())
+    return {
+        "count": sum(weight.numel() for weight in weights),
+        "trainable": sum(weight.numel() for weight in weights if weight.requires_grad),
+    }
+
+
+def modules_changed(config: Config, *, num_classes: int) -> frozenset[tuple[str, str]] | None:
+    """(action, path) of every module that `model.*` takes out, freezes or draws anew; None for a task of one's own.
+
+    Raises ModelError for a component that the model does not have.
+    """
+    if config.task.name == "own":
+        return None
+    from ablate.models.components import planned
+
+    whole = replace(config.model, components=[], drop_layers=[], freeze=[], reinit_top=0)
+    model = outline(replace(config, model=whole), num_classes=num_classes)
+    return frozenset((change.action, path) for change in planned(model, config.model) for path in change.paths)

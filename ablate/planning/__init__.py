@@ -1,0 +1,1 @@
+"""From a command to a frozen plan, and what that plan costs."""

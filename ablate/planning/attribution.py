@@ -1,0 +1,393 @@
+"""Two configs taken apart: which keys differ, and the plan of a study whose arms are the corners between them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablate.config.flatten import ABSENT, changed, leaf_or_absent, leaves
+from ablate.design.attribution import MOST_KEYS, Corners, draw_paths, short_names
+from ablate.design.axis import show
+from ablate.design.plan import what_counts
+from ablate.errors import AblateError, AxisError, ConfigError, nearest
+from ablate.planning.compose import Composer, Request, override_text, with_open_key
+from ablate.planning.planner import Facts, Prepared, make_plan
+from ablate.records.layout import RunDir, StudyDir
+from ablate.serialization import read_yaml
+
+ALL_CORNERS_UP_TO = 4
+"""Keys up to which every corner is run."""
+
+PAIRS = 3
+"""Of orders, each with its reverse, where not every corner is run."""
+
+_FLOORS = ("placebo", "repeat")
+_SETTINGS = ("seed", "arm", "study", "tracker")
+_NAMES = ("arm", "study.name", "study.root")
+_LOOKS = ("observe.eval_every", "observe.eval_spacing", "observe.eval_looks")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """One of the two configs as overrides of the base config. settings: what it says of its study, which does not count."""
+
+    typed: str
+    overrides: tuple[str, ...]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bisect:
+    """What is asked. second: overrides of the second config, those that hold for both included.
+
+    names: what the two were called. together: keys that move as one. all_up_to: keys up to which all corners are run; above
+    it, `pairs` orders and their reverses. command: what was typed.
+    """
+
+    second: tuple[str, ...]
+    names: tuple[str, str] = ("", "")
+    together: tuple[tuple[str, ...], ...] = ()
+    all_up_to: int = ALL_CORNERS_UP_TO
+    pairs: int = PAIRS
+    notes: tuple[str, ...] = ()
+    command: str = ""
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Bisect:
+        """From what a sweeper's option holds, where tuples are lists."""
+        together = tuple(tuple(keys) for keys in values.get("together", ()))
+        lists = {key: tuple(values.get(key, ())) for key in ("second", "notes")}
+        first, second = values.get("names", ("", ""))
+        return cls(**{**values, **lists, "together": together, "names": (first, second)})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OneKey:
+    """Two configs that differ in one key: there is nothing to divide."""
+
+    key: str
+    first: Any
+    second: Any
+    command: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"The two configs differ in one key, {self.key} ({show(self.first)} -> {show(self.second)}): whatever difference "
+            f"there is, it makes all of it. How large that is, a study of this key says:\n  {self.command}"
+            + "".join(f"\nnote: {note}" for note in self.notes)
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self) | {"sentence": self.sentence}, indent=2)
+
+
+def ask(
+    composer: Composer,
+    first: str,
+    second: str,
+    common: Sequence[str],
+    *,
+    together: Iterable[str] = (),
+    all_up_to: int | None = None,
+    pairs: int | None = None,
+    command: str = "",
+) -> tuple[list[str], Bisect]:
+    """(arguments of the study's baseline, what is asked of it) from what was typed. common: what holds for both configs."""
+    ours = [with_open_key(text) for text in common if not text.startswith(("hydra.", "hydra/"))]
+    held = _checked(composer.parse(ours)).fixed
+    one, other = (read_source(composer, typed, held) for typed in (first, second))
+    asked = Bisect(
+        second=(*other.overrides, *held),
+        names=(one.typed, other.typed),
+        together=tuple(tuple(text.split(",")) for text in together),
+        all_up_to=all_up_to or ALL_CORNERS_UP_TO,
+        pairs=pairs or PAIRS,
+        notes=tuple(settings_note(one, other)),
+        command=command,
+    )
+    return [*one.overrides, *common], asked
+
+
+def read_source(composer: Composer, typed: str, common: Sequence[str]) -> Source:
+    """A .yaml file, a run folder, or a list of overrides. common: overrides that hold for both configs.
+
+    Raises ConfigError for what is none of them, and for a file that cannot be read.
+    """
+    path = Path(typed.strip() or "-")
+    if path.is_dir():
+        return _from_file(composer, typed, _config_in(path), common)
+    if path.suffix in (".yaml", ".yml") and "=" not in typed:
+        return _from_file(composer, typed, path, common)
+    try:
+        words = shlex.split(typed)
+    except ValueError as error:
+        raise ConfigError(f"{typed!r}: {error}", "quotes come in pairs: 'data.batch_size=64 optim.lr=1e-4'") from None
+    strange = [word for word in words if "=" not in word and not word.startswith("~")]
+    if strange:
+        raise ConfigError(
+            f"{typed!r} is no file, no run folder and no list of overrides",
+            "a.yaml, runs/<study>/<arm>/seed=0, or 'data.batch_size=64 optim.lr=1e-4'",
+        )
+    settings = {word.partition("=")[0].lstrip("+~"): word.partition("=")[2] for word in words if _is_setting(word)}
+    kept = tuple(with_open_key(word) for word in words if not _is_setting(word))
+    return Source(typed=typed.strip() or "the base config", overrides=kept, settings=settings)
+
+
+def settings_note(first: Source, second: Source) -> list[str]:
+    """That seeds and the like differ, and do not count."""
+    both = {key: (value, second.settings[key]) for key, value in first.settings.items() if key in second.settings}
+    differ = {key: pair for key, pair in both.items() if str(pair[0]) != str(pair[1]) and key not in _NAMES}
+    seeds = differ.pop("seed", None)
+    notes = []
+    if seeds is not None:
+        notes.append(
+            f"seed is {show(seeds[0])} in the first config and {show(seeds[1])} in the second, which does not count: every "
+            "corner runs with the study's seeds"
+        )
+    if differ:
+        notes.append(f"{', '.join(differ)}: taken from the command line, not from the two configs")
+    return notes
+
+
+def prepare(
+    composer: Composer, arguments: Sequence[str], asked: Bisect, facts: Facts | None = None
+) -> Prepared | OneKey:
+    """The plan of the corners between two configs. arguments: overrides of the first one, then those that hold for both.
+
+    Raises ConfigError or AxisError: for configs that are equal, for a corner that cannot be composed, and for what a study
+    between two configs does not take.
+    """
+    request = _checked(composer.parse(arguments))
+    first, second = composer.compose(request.fixed), composer.compose(asked.second)
+    evaluated, note = _one_evaluation_set(first, second)
+    if evaluated:
+        request = replace(request, fixed=(*request.fixed, *evaluated))
+        first, second = composer.compose(request.fixed), composer.compose([*asked.second, *evaluated])
+    found, notes = _differences(first, second)
+    notes += note
+    factors = _factors(found, asked.together)
+    if len(factors) == 1:
+        return _one(factors, found, arguments, (*asked.notes, *notes))
+    names = short_names(key for keys in factors for key in keys)
+    corners = Corners(
+        names=tuple("&".join(names[key] for key in keys) for keys in factors),
+        moves=tuple({key: found[key][1] for key in keys} for keys in factors),
+        paths=_paths(len(factors), asked),
+        first=asked.names[0],
+        second=asked.names[1],
+    )
+    _check_corners(composer, request.fixed, corners)
+    title = [] if first["study"]["name"] else [override_text("study.name", f"bisect-{'+'.join(corners.names)}")]
+    fixed = (*request.fixed, *title)
+    made = replace(request, fixed=fixed, made=corners.axes())
+    prepared = make_plan(composer, made, command=asked.command, facts=facts)
+    if prepared.plan.looks:
+        raise ConfigError(
+            "study.until=decided: shares add up only where every corner has every seed", "study.until=seeds"
+        )
+    differ = ", ".join(f"{key} ({show(before)} -> {show(after)})" for key, (before, after) in found.items())
+    question = (
+        first["study"]["question"]
+        or f"How much of the difference in {prepared.plan.metric} does each of {differ} make?"
+    )
+    every = (*asked.notes, *notes, *prepared.plan.notes)
+    plan = replace(prepared.plan, question=question, bisect=corners.to_json(), notes=every)
+    return replace(prepared, plan=plan)
+
+
+def _from_file(composer: Composer, typed: str, path: Path, common: Sequence[str]) -> Source:
+    try:
+        values = read_yaml(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{typed}: there is no file {path}", _beside(path)) from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+    if not isinstance(values, Mapping):
+        what = "is empty" if values is None else f"holds {_kind(values)}"
+        raise ConfigError(f"{path} {what}, expected keys of a config", "data: {batch_size: 64}")
+    flat = leaves({str(key): value for key, value in values.items()})
+    if "defaults" in flat:
+        raise ConfigError(
+            f"{path} has a defaults list, which only Hydra can follow",
+            f"ablate --config-dir ... --cfg job > {path.stem}_composed.yaml writes it out; or a list of overrides",
+        )
+    base = composer.compose(common)
+    kept = {key: value for key, value in flat.items() if not _is_setting(key)}
+    different = {key: value for key, value in kept.items() if not _same(leaf_or_absent(base, key), value)}
+    return Source(
+        typed=typed,
+        overrides=tuple(override_text(key, value) for key, value in different.items()),
+        settings={key: value for key, value in flat.items() if _is_setting(key)},
+    )
+
+
+def _config_in(folder: Path) -> Path:
+    config = RunDir(folder).config
+    if config.exists():
+        return config
+    study = StudyDir(folder)
+    if study.plan.exists():
+        run = next(study.runs(), None)
+        raise ConfigError(
+            f"{folder} is a study of many runs, expected one run", str(run.path if run else folder / "<arm>/seed=0")
+        )
+    raise ConfigError(f"{folder} is no run folder: there is no {config.name} in it", "runs/<study>/<arm>/seed=0")
+
+
+def _beside(path: Path) -> str:
+    names = [one.name for pattern in ("*.yaml", "*.yml") for one in path.parent.glob(pattern)]
+    return nearest(path.name, names) if names else "the path of a .yaml file"
+
+
+def _kind(value: Any) -> str:
+    return (
+        "a list" if isinstance(value, list) else f"the text {value!r}"[:60] if isinstance(value, str) else repr(value)
+    )
+
+
+def _same(left: Any, right: Any) -> bool:
+    return type(left) is type(right) and bool(left == right)
+
+
+def _is_setting(text: str) -> bool:
+    return text.lstrip("+~").partition("=")[0].partition(".")[0] in _SETTINGS
+
+
+def _checked(request: Request) -> Request:
+    if request.swept:
+        key, values = next(iter(request.swept.items()))
+        raise AxisError(
+            f"{key}={','.join(map(show, values))}: what follows the two configs holds for both, so it takes one value",
+            f"{key}={show(values[0])}, or one value in each of the two configs",
+        )
+    for name in request.axes or ():
+        if name not in _FLOORS:
+            raise AxisError(
+                f"axis={name}: the arms are the corners between the two configs", "axis=placebo or axis=repeat, or none"
+            )
+    return replace(request, axes=request.axes or ())
+
+
+def _one_evaluation_set(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The override that makes both be evaluated on the same examples where they are not, and a note."""
+    ratios = [one["data"]["eval_ratio"] for one in (first, second)]
+    if ratios[0] == ratios[1]:
+        return [], []  # of unequal train_ratio, the planner sees to it
+    largest = max(one["data"]["eval_ratio"] or one["data"]["train_ratio"] for one in (first, second))
+    note = (
+        f"data.eval_ratio differs as well ({show(ratios[0])} and {show(ratios[1])}): every corner is evaluated on the part "
+        f"that is held out at {largest:g}:1, which both hold out"
+    )
+    return [f"data.eval_ratio={largest}"], [note]
+
+
+def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, Any]], list[str]]:
+    """{key: (first, second)} of the keys that can change a run's result; notes on the others that differ."""
+    every = changed(*({key: value for key, value in one.items() if key not in _SETTINGS} for one in (first, second)))
+    counting = changed(what_counts(first), what_counts(second))
+    found = {key: pair for key, pair in counting.items() if key not in _LOOKS and key != "repeat"}
+    notes = [_note(key, *pair) for key, pair in every.items() if key not in found]
+    if not found:
+        also = f" They differ in {', '.join(every)}, which cannot change what a run computes." if every else ""
+        fix = (
+            "ablate replay <study> observe.eval_every=... shows what a cadence hides"
+            if set(every) & set(_LOOKS)
+            else None
+        )
+        raise ConfigError(
+            f"the two configs are equal in every key that counts: there is no difference to explain.{also}", fix
+        )
+    gone = [key for key, (_, after) in found.items() if after == ABSENT]
+    if gone:
+        raise ConfigError(
+            f"{gone[0]} is set in the first config and absent from the second, and a corner cannot take it away",
+            f"{gone[0]}=<a value> in both, or the two configs the other way round",
+        )
+    return found, notes
+
+
+def _note(key: str, first: Any, second: Any) -> str:
+    why = (
+        "which changes how the curve is looked at and never the training"
+        if key in _LOOKS
+        else "which changes no result"
+    )
+    return f"{key} differs as well ({show(first)} and {show(second)}), {why}: every corner has the first config's"
+
+
+def _factors(found: Mapping[str, Any], together: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:
+    """The keys in order, those that move as one in one place."""
+    groups = [tuple(keys) for keys in together]
+    named = [key for keys in groups for key in keys]
+    for key in named:
+        if key not in found:
+            raise ConfigError(f"--together {key}: the two configs do not differ in {key!r}", nearest(key, found))
+        if named.count(key) > 1:
+            raise ConfigError(f"--together {key}: it is named twice", "each key once")
+    of = {key: next((keys for keys in groups if key in keys), (key,)) for key in found}
+    return list(dict.fromkeys(of.values()))
+
+
+def _one(
+    factors: Sequence[tuple[str, ...]],
+    found: Mapping[str, tuple[Any, Any]],
+    arguments: Sequence[str],
+    notes: tuple[str, ...],
+) -> OneKey:
+    (keys,) = factors
+    if len(keys) > 1:
+        raise ConfigError(
+            f"--together {','.join(keys)}: that is every key in which the two differ, so nothing is left to tell apart",
+            f"leave out --together, or one of {', '.join(keys)}",
+        )
+    key = keys[0]
+    before, after = found[key]
+    baseline = [text for text in arguments if not text.startswith(f"{key}=")]
+    both = f"{key}={_level(before)},{_level(after)}"
+    return OneKey(
+        key=key, first=before, second=after, command=shlex.join(["ablate", "-m", both, *baseline]), notes=notes
+    )
+
+
+def _level(value: Any) -> str:
+    """Without quotes where it needs none."""
+    plain = show(value)
+    return plain if re.fullmatch(r"[\w.:/+-]+", plain) else override_text("", value)[1:]
+
+
+def _paths(keys: int, asked: Bisect) -> tuple[tuple[int, ...], ...]:
+    """None where all corners are run, or where the paths would go through as many."""
+    if keys <= asked.all_up_to:
+        if keys > MOST_KEYS:
+            typed = f"--all-up-to {asked.all_up_to}"
+            raise ConfigError(f"{typed}: {keys} keys have {2**keys:,} corners", f"--all-up-to {MOST_KEYS} at most")
+        return ()
+    paths = draw_paths(keys, asked.pairs, np.random.default_rng([keys, asked.pairs]))
+    some = Corners(names=("",) * keys, moves=({},) * keys, paths=paths)
+    return paths if len(some.numbers) < 2**keys else ()
+
+
+def _check_corners(composer: Composer, fixed: Sequence[str], corners: Corners) -> None:
+    """Every corner is a config: keys that only go together are named, with the way out."""
+    for corner in corners.numbers[1:]:
+        try:
+            composer.vary(fixed, corners.changes(corner))
+        except AblateError as error:
+            moved = corners.changes(corner)
+            rest = [key for keys in corners.moves for key in keys if key not in moved]
+            pair = f"{next(iter(moved))},{rest[0]}" if rest else ""
+            raise ConfigError(
+                f"the corner that has only {', '.join(moved)} of the second config cannot be: {error.problem}",
+                f"--together {pair} moves those two as one, if they belong together" if pair else error.fix,
+            ) from None

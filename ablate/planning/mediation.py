@@ -1,0 +1,240 @@
+"""`ablate mediate`: does a treatment act through a mediator? The plan of a study that holds it while the treatment moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ablate.config.flatten import leaf
+from ablate.config.schema import Config, make_config
+from ablate.design.attribution import short_names
+from ablate.design.axis import Axis, show
+from ablate.design.mediation import BASELINE, MEDIATORS, Held, Mediation
+from ablate.errors import AblateError, AxisError, ConfigError, nearest
+from ablate.planning.compose import Composer, Request, override_text
+from ablate.planning.planner import Facts, Prepared, make_plan
+
+_FLOORS = ("placebo", "repeat")
+_EXAMPLE = "ablate mediate data.batch_size=8,64 --through grad_noise"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Through:
+    """A mediator, and the level at which it is held; None is that of the arm that has less of it."""
+
+    mediator: str
+    level: float | None
+    typed: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mediate:
+    """What is asked. through: as typed, `grad_noise` or `clip_norm=1.0,0.5`. command: what was typed."""
+
+    through: tuple[str, ...]
+    command: str = ""
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Mediate:
+        """From what a sweeper's option holds, where tuples are lists."""
+        return cls(through=tuple(values["through"]), command=str(values.get("command", "")))
+
+
+def read_through(texts: Iterable[str]) -> tuple[Through, ...]:
+    """Raises ConfigError for a mediator that there is none, and for a level that is none."""
+    found = [one for typed in texts for one in _levels(typed)]
+    if not found:
+        raise ConfigError("ablate mediate needs a mediator: what the treatment may act through", _EXAMPLE)
+    return tuple({(one.mediator, one.level): one for one in found}.values())
+
+
+def prepare(composer: Composer, arguments: Sequence[str], asked: Mediate, facts: Facts | None = None) -> Prepared:
+    """The plan of the arms. arguments: as for a study, with one key that has two levels.
+
+    Raises ConfigError or AxisError: for another number of keys or levels, and for a mediator that cannot be held.
+    """
+    through = read_through(asked.through)
+    request = composer.parse(arguments)
+    key, levels = _treatment(request, through)
+    fixed = (*request.fixed, override_text(key, levels[0]))
+    configs = [make_config(composer.vary(fixed, {key: level})) for level in levels]
+    mediation, notes = _mediation(key, levels, configs, through)
+    own = composer.compose(fixed)
+    if own["study"]["until"] == "decided":
+        raise ConfigError(
+            "study.until=decided: what goes through a mediator is told only where every arm has every seed",
+            "study.until=seeds",
+        )
+    title = f"mediate-{short_names([key])[key]}-{'+'.join(mediation.mediators)}"
+    named = [] if own["study"]["name"] else [override_text("study.name", title)]
+    known = sorted(composer.axes(), key=lambda axis: (len(axis.name), axis.name))
+    made = Request(axes=request.axes or (), fixed=(*fixed, *named), made=_checked(mediation.axes(known), key))
+    prepared = make_plan(composer, made, command=asked.command, facts=facts)
+    mediation = _as_composed(mediation, prepared)
+    question = own["study"]["question"] or (
+        f"How much of what {key} {show(levels[0])} -> {show(levels[1])} does to {prepared.plan.metric} goes through "
+        f"{' and through '.join(mediation.mediators)}?"
+    )
+    every = (*notes, *prepared.plan.notes)
+    return replace(prepared, plan=replace(prepared.plan, question=question, mediate=mediation.to_json(), notes=every))
+
+
+def _levels(typed: str) -> Iterator[Through]:
+    name, equals, rest = typed.partition("=")
+    name = next((short for short, key in MEDIATORS.items() if name.strip() in (short, key)), name.strip())
+    if name not in MEDIATORS:
+        raise ConfigError(
+            f"--through {typed}: {name!r} is no mediator that can be held; there are {', '.join(MEDIATORS)}",
+            nearest(name, MEDIATORS),
+        )
+    if not equals:
+        if name == "clip_norm":
+            raise ConfigError(
+                f"--through {typed}: a clip norm is held at a level, small enough to clip nearly every step of both arms",
+                "--through clip_norm=0.5,0.25",
+            )
+        yield Through(mediator=name, level=None, typed=typed)
+        return
+    for text in rest.split(","):
+        yield Through(mediator=name, level=_number(name, text.strip(), typed), typed=typed)
+
+
+def _number(name: str, text: str, typed: str) -> float:
+    whole = name == "grad_noise"
+    try:
+        value: float = int(text) if whole else float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < float("inf"):
+        what = "a whole number of samples, at least 1" if whole else "a norm above 0"
+        raise ConfigError(
+            f"--through {typed}: {text!r} is not {what}", f"--through {name}={'8' if whole else '1.0,0.5'}"
+        )
+    return value
+
+
+def _treatment(request: Request, through: Sequence[Through]) -> tuple[str, tuple[Any, Any]]:
+    """The key that moves and its two levels."""
+    for name in request.axes or ():
+        if name not in _FLOORS:
+            raise AxisError(
+                f"axis={name}: the treatment is a key with two levels, and the arms follow from it",
+                "data.batch_size=8,64; of axes, axis=placebo or axis=repeat or none",
+            )
+    typed = ", ".join(f"{key}={','.join(map(show, values))}" for key, values in request.swept.items())
+    if not request.swept:
+        one = next((text for text in request.fixed if not text.startswith(("study.", "tracker."))), "")
+        key, _, value = one.partition("=")
+        what = f"{one} has one level" if value else "no key has two levels"
+        fix = f"{key}=<the other level>,{value}" if value else "data.batch_size=8,64"
+        raise ConfigError(f"ablate mediate compares two levels of one key, and {what}", fix)
+    if len(request.swept) > 1:
+        raise ConfigError(
+            f"{typed}: {len(request.swept)} keys move, and what goes through a mediator could not be told from what goes "
+            "through the others",
+            f"one of them: {_EXAMPLE}; `ablate bisect` divides a difference among keys",
+        )
+    key, values = next(iter(request.swept.items()))
+    if len(values) != 2 or values[0] == values[1]:
+        few = list(dict.fromkeys(values))
+        what = f"{len(few)} level{'s' * (len(few) != 1)}"
+        fix = f"{key}={show(few[0])},{show(few[-1])}" if len(few) > 1 else f"{key}=<another>,{show(few[0])}"
+        raise ConfigError(f"{typed}: {what}, and a total effect lies between two", fix)
+    for asked in through:
+        if MEDIATORS[asked.mediator] == key:
+            raise ConfigError(
+                f"--through {asked.typed}: {key} is the treatment itself, and cannot be held while it moves",
+                f"--through {next(name for name in MEDIATORS if name != asked.mediator)}..., or another treatment",
+            )
+    return key, (values[0], values[1])
+
+
+def _mediation(
+    key: str, levels: tuple[Any, Any], configs: Sequence[Config], through: Sequence[Through]
+) -> tuple[Mediation, list[str]]:
+    """The arms, each with the keys that it changes; notes on levels that hold nothing."""
+    end = short_names([key])[key]
+    treated = f"{end}={show(levels[1])}"
+    arms: dict[str, dict[str, Any]] = {treated: {key: levels[1]}}
+    held, notes = [], []
+    for one in through:
+        level = _lowest_noise(key, configs, one) if one.level is None else one.level
+        setting = MEDIATORS[one.mediator]
+        acts = [_acts(config, one, level) for config in configs]
+        name = f"{setting.rpartition('.')[2]}={show(level)}"
+        if not any(acts):
+            notes.append(
+                f"--through {one.mediator}={show(level)} is left out: it is what both levels have by themselves"
+            )
+            continue
+        first, second = BASELINE, treated
+        if acts[0]:
+            first = name
+            arms[first] = {setting: level}
+        if acts[1]:
+            second = f"{treated}+{name}"
+            arms[second] = {key: levels[1], setting: level}
+        held.append(Held(mediator=one.mediator, level=level, first=first, second=second))
+    if not held:
+        one = through[0]
+        lower = (
+            "grad_noise=4"
+            if one.mediator == "grad_noise"
+            else f"clip_norm={show((configs[0].loop.clip_norm or 1) / 4)}"
+        )
+        raise ConfigError(
+            f"--through {one.typed}: that is what both levels of {key} have by themselves, so that nothing would be held",
+            f"--through {lower}",
+        )
+    return Mediation(key=key, levels=levels, treated=treated, held=tuple(held), arms=arms), notes
+
+
+def _noise_of(config: Config) -> int:
+    """Samples whose gradient a step takes."""
+    return config.loop.grad_noise_of or config.samples_per_step
+
+
+def _lowest_noise(key: str, configs: Sequence[Config], one: Through) -> float:
+    """Noise can be added and not taken away: it is held at that of the smaller batch."""
+    sizes = [_noise_of(config) for config in configs]
+    if sizes[0] == sizes[1]:
+        raise ConfigError(
+            f"--through {one.typed}: {key} does not change how many samples a step's gradient is the mean of ({sizes[0]}), so "
+            "no level of the one is to be put into the other",
+            f"--through grad_noise={max(1, sizes[0] // 2)} gives both levels of {key} the noise of so many samples",
+        )
+    return min(sizes)
+
+
+def _acts(config: Config, one: Through, level: float) -> bool:
+    """Whether the mediator has to be set to be at this level in this config."""
+    if one.mediator == "clip_norm":
+        return config.loop.clip_norm != level
+    size = _noise_of(config)
+    if level > size:
+        raise ConfigError(
+            f"--through {one.typed}: a gradient of {size} samples has more noise than one of {show(level)}, and noise can "
+            "only be added",
+            f"--through grad_noise={size}, or less",
+        )
+    return level < size
+
+
+def _checked(axes: Sequence[Axis], key: str) -> tuple[Axis, ...]:
+    if axes[0].kind == "observation":
+        raise ConfigError(
+            f"{key} changes only how the curve is looked at, and never the training: there is no effect to divide",
+            f"ablate replay <study> {key}=... shows what a cadence hides",
+        )
+    return tuple(axes)
+
+
+def _as_composed(mediation: Mediation, prepared: Prepared) -> Mediation:
+    """Levels with the types that the config gives them."""
+    arms = {arm.name: dict(arm.changes) for arm in prepared.plan.arms if arm.name in mediation.arms}
+    missing = mediation.arms.keys() - arms.keys()
+    if missing:
+        raise AblateError(f"{', '.join(sorted(missing))} has the same config as another arm", "levels that differ")
+    first = leaf(prepared.plan.baseline.config, mediation.key)
+    return replace(mediation, arms=arms, levels=(first, arms[mediation.treated][mediation.key]))

@@ -1,0 +1,378 @@
+"""From what was typed to a plan: arms composed, proven to vary one thing, and put in order. Knows no torch, writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ablate.config.flatten import leaves
+from ablate.config.schema import Config, make_config
+from ablate.controls.config_isolation import isolate
+from ablate.design.axis import Axis, show
+from ablate.design.axis_files import REPLAYABLE, ad_hoc_axis, at_equal_epochs, at_equal_steps, execution_order
+from ablate.design.derived import Sizes, derive, shape_of
+from ablate.design.plan import BASELINE, Arm, Plan, Run, config_digest, digest_by, request_digest
+from ablate.design.variance_components import check_alone, crossed
+from ablate.errors import AblateError, AxisError, ConfigError, nearest
+from ablate.hashing import digest_of
+from ablate.planning.compose import OPEN, Composer, Request, override_text
+from ablate.planning.factorial import Composed, Crossing, Touched, cross
+from ablate.planning.shared_prefix import baseline_first
+from ablate.planning.values import expanded
+from ablate.records.layout import safe_name
+from ablate.records.source_code import code_digest, code_files
+from ablate.units import parse_interval
+
+Facts = Callable[[Config], Sizes]
+Counts = Callable[[Config], Mapping[str, int] | None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A plan, where it will live, and per arm the overrides that compose it."""
+
+    plan: Plan
+    folder: Path
+    overrides: dict[str, tuple[str, ...]]
+
+    def job(self, run: Run) -> list[str]:
+        """One run in Hydra's grammar."""
+        named = {"study.name": self.plan.study, "arm": run.arm, "seed": run.seed}
+        return [*self.overrides[run.arm], *(override_text(key, value) for key, value in named.items())]
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """An arm before its derived quantities are known. typed: the changes as the axis states them, not yet composed."""
+
+    axis: Axis | None
+    level: Any
+    typed: dict[str, Any]
+    config: dict[str, Any]
+
+
+def make_plan(composer: Composer, request: Request, *, command: str, facts: Facts | None = None) -> Prepared:
+    """Compose the baseline and every arm, once each, and check on paper that each arm varies one thing.
+
+    facts: sizes of a config's data; None reads them from the data itself.
+    Raises AxisError, ConfigError, DataError or ModelError; writes nothing.
+    """
+    request, base = with_streams(composer, request, composer.compose(request.fixed))
+    axes, level_notes = _axes(composer, request, base)
+    named = axes[: len(axes) - len(request.swept)]
+    known = _cached(facts or _from_disk)
+    compose = _composed(composer, request.fixed, [axis.name for axis in named])
+    crossing = cross(axes, request, base, compose, _touched(known))
+    if crossing is not None:
+        axes = named = [*crossing.axes, *crossing.joint]
+    drafts = [_Draft(None, None, {}, base), *_drafts(compose, axes, base, crossing)]
+    drafts, fixed, notes = _one_evaluation_set(drafts, request.fixed)
+    study = str(base["study"]["name"] or _title(axes, crossing) or BASELINE)
+    arms, controls_notes = _arms(
+        drafts, named, study, known, _parameters(drafts, known), crossing.joint if crossing else ()
+    )
+    axes = [*named, *_with_arms(axes[len(named) :], arms)]
+    settings = make_config(base).study
+    seeds, looks = tuple(range(settings.most_seeds)), settings.planned_looks
+    if looks and not any(arm.kind not in ("placebo", "repeat", "observation") for arm in arms[1:]):
+        what = ", ".join(axis.name for axis in axes) or "the baseline alone"
+        raise ConfigError(
+            f"study.until=decided: {what} has no variant to decide about",
+            "axis=batch_size, or any other that trains differently; or study.until=seeds",
+        )
+    sources = code_files({arm.config["task"]["target"] for arm in arms})
+    code = code_digest(sources)
+    training = {arm.name: arm for arm in arms if not arm.replayed}
+    asked = {arm.name: _seeds(arm, axes, seeds) for arm in arms}
+    configs = {name: config_digest(arm.config) for name, arm in training.items()}
+    runs = tuple(
+        _run(name, seed, request_digest(configs[name], seed=seed, data=arm.data, model=arm.model), code)
+        for name, seed in execution_order(list(training), seeds, settings.order_seed)
+        if (arm := training[name]) and seed in asked[name]
+    )
+    plan = Plan(
+        study=study,
+        question=settings.question or " ".join(axis.question for axis in axes if axis.question),
+        metric=settings.metric,
+        smallest_effect=settings.smallest_effect,
+        compare_at=settings.compare_at or "",
+        seeds=seeds,
+        axes=tuple(axes),
+        arms=tuple(arms),
+        runs=runs,
+        code_digest=code,
+        code=sources,
+        command=command,
+        notes=(*level_notes, *(crossing.notes if crossing else ()), *notes, *controls_notes),
+        cells=crossing.cells.to_json() if crossing else None,
+        variance=None if (table := crossed(settings)) is None else table.to_json(),
+        until={"looks": list(looks), "spending": settings.spending} if looks else None,
+    )
+    plan = replace(plan, runs=baseline_first(plan))
+    typed = {_name(draft): tuple(override_text(key, value) for key, value in draft.typed.items()) for draft in drafts}
+    return Prepared(
+        plan=plan,
+        folder=Path(settings.root) / safe_name(study),
+        overrides={arm.name: (*fixed, *typed[arm.name]) for arm in arms},
+    )
+
+
+def with_streams(composer: Composer, request: Request, base: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
+    """A request for a study of two streams of chance, with the arms that it needs; any other as it is."""
+    settings = make_config(base).study
+    table = crossed(settings)
+    if table is None:
+        return request, base
+    named = base["study"]["axes"] if request.axes is None else request.axes
+    check_alone([*named, *(axis.name for axis in request.made), *request.swept])
+    unsaid = {"name": "variance", "question": f"Which makes runs of one config differ: {' or '.join(table.names)}?"}
+    more = [override_text(f"study.{key}", text) for key, text in unsaid.items() if base["study"][key] is None]
+    request = replace(request, fixed=(*request.fixed, *more), made=table.axes())
+    return request, composer.compose(request.fixed)
+
+
+def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> tuple[list[Axis], list[str]]:
+    """The named axes, then one per swept key; notes on their levels."""
+    names = list(base["study"]["axes"]) if request.axes is None else list(request.axes)
+    named = [*composer.axes(names), *request.made]
+    keys = set(leaves(base))
+    for axis in named:
+        for key in axis.moves:
+            if key not in keys and not any(known.startswith(f"{key}.") for known in keys) and not key.startswith(OPEN):
+                raise AxisError(
+                    f"axis/{axis.name}.yaml moves {key!r}, which is no key of the config", nearest(key, keys)
+                )
+    swept = []
+    if request.swept:
+        known = sorted(composer.axes(), key=lambda axis: (len(axis.name), axis.name))
+        swept = [ad_hoc_axis(key, levels, known) for key, levels in request.swept.items()]
+    for axis in swept:
+        if axis.name in names:
+            raise AxisError(
+                f"{axis.moves[0]} is moved by axis={axis.name} and swept as well", f"leave out one: axis={axis.name}"
+            )
+    both = [expanded(axis, base) for axis in named]
+    found = [*(axis for axis, _ in both), *swept]
+    turned = {"steps": at_equal_steps, "epochs": at_equal_epochs}.get(make_config(base).budget.unit)
+    if turned is not None:
+        found = [turned(axis) for axis in found]
+    return found, [note for _, notes in both for note in notes]
+
+
+def _title(axes: Sequence[Axis], crossing: Crossing | None) -> str:
+    """Of the axes that were asked for."""
+    joint = crossing.joint if crossing else ()
+    title = "+".join(axis.name for axis in axes if axis not in joint)
+    return f"{crossing.cells.kind}-{title}" if crossing else title
+
+
+def _composed(composer: Composer, fixed: Sequence[str], named: Sequence[str]) -> Composed:
+    """Composes the config of an axis at a level, each once. Of a swept key the refusal quotes what was typed."""
+    known: dict[str, dict[str, Any]] = {}
+
+    def compose(axis: Axis, level: Any, typed: Mapping[str, Any]) -> dict[str, Any]:
+        key = digest_of(typed)
+        try:
+            if key not in known:
+                known[key] = composer.vary(fixed, typed)
+        except AblateError as error:
+            if axis.name not in named:
+                raise
+            raise type(error)(f"axis {axis.name!r}, level {show(level)}: {error.problem}", error.fix) from None
+        return {**known[key]}
+
+    return compose
+
+
+def _drafts(
+    compose: Composed, axes: Sequence[Axis], base: Mapping[str, Any], crossing: Crossing | None
+) -> Iterator[_Draft]:
+    for axis in axes:
+        for level in axis.levels:
+            if crossing is None or crossing.wants(axis, level):
+                typed = axis.changes(level, base)
+                yield _Draft(axis, level, typed, dict(compose(axis, level, typed)))
+
+
+def _one_evaluation_set(
+    drafts: Sequence[_Draft], fixed: Sequence[str]
+) -> tuple[list[_Draft], tuple[str, ...], list[str]]:
+    """Arms of unequal train:test ratio are evaluated on the examples that all of them hold out."""
+    ratios = {draft.config["data"]["train_ratio"] for draft in drafts}
+    if len(ratios) == 1 or drafts[0].config["data"]["eval_ratio"] is not None:
+        return list(drafts), tuple(fixed), []
+    largest = max(ratios)
+    for draft in drafts:
+        draft.config["data"] = {**draft.config["data"], "eval_ratio": largest}
+    note = (
+        f"arms differ in data.train_ratio, so all of them are evaluated on the part that is held out at "
+        f"{largest:g}:1 (data.eval_ratio={largest:g}), which all of them hold out"
+    )
+    return list(drafts), (*fixed, f"data.eval_ratio={largest}"), [note]
+
+
+def _arms(
+    drafts: Sequence[_Draft],
+    named: Sequence[Axis],
+    study: str,
+    facts: Facts,
+    parameters: Counts,
+    joint: Sequence[Axis],
+) -> tuple[list[Arm], list[str]]:
+    """Arms in plan order, each proven to vary one thing; those that would repeat another arm are left out, with a note."""
+    arms: list[Arm] = []
+    notes: list[str] = []
+    known: dict[str, Arm] = {}  # by all of the config: with a thousand arms, a comparison of each pair takes a minute
+    for draft in drafts:
+        arm = _arm(draft, study, facts, parameters)
+        if draft.axis is None:
+            arms.append(arm)
+            known[digest_of(arm.config)] = arm
+            continue
+        same = known.get(digest_of(arm.config))
+        if same is not None and (same.axis is not None or draft.axis not in named):
+            notes.append(f"{arm.name} has the same config as the arm {same.name}, and is not run twice")
+            continue
+        _isolate(arms[0], arm, draft.axis, joint)
+        if arm.replayed:
+            _check_replayable(draft.axis, draft.typed, make_config(drafts[0].config), facts)
+        elif config_digest(arm.config) == config_digest(arms[0].config):
+            raise AxisError(
+                f"axis {draft.axis.name!r}: {', '.join(arm.changes)} cannot change what a run computes",
+                f"kind: observation, if it is one of {', '.join(REPLAYABLE)}",
+            )
+        arms.append(arm)
+        known.setdefault(digest_of(arm.config), arm)
+    return arms, notes
+
+
+def _isolate(baseline: Arm, arm: Arm, axis: Axis, joint: Sequence[Axis]) -> None:
+    """What is wrong with an arm that moves several axes is in none of their files."""
+    try:
+        isolate(baseline, arm, axis)
+    except AblateError as error:
+        if axis not in joint:
+            raise
+        raise AxisError(
+            f"the arm {arm.name} cannot be composed: {error.problem}", "leave out one of its axes, or accept it in each"
+        ) from None
+
+
+def _arm(draft: _Draft, study: str, facts: Facts, parameters: Counts) -> Arm:
+    config = {key: value for key, value in draft.config.items() if key not in ("seed", "arm")}
+    config["study"] = {**config["study"], "name": study}
+    typed = make_config(config)
+    sizes = facts(typed)
+    flat = leaves(config)
+    return Arm(
+        name=_name(draft),
+        axis=draft.axis.name if draft.axis else None,
+        level=draft.level,
+        kind=draft.axis.kind if draft.axis else None,
+        changes={key: flat.get(key, value) for key, value in draft.typed.items()},
+        config=config,
+        derived=derive(typed, sizes, parameters(typed)),
+        data=sizes.data,
+        model=sizes.model,
+    )
+
+
+def _run(arm: str, seed: int, request: str, code_digest: str) -> Run:
+    return Run(arm=arm, seed=seed, digest=digest_by(request, code_digest), request=request)
+
+
+def _seeds(arm: Arm, axes: Sequence[Axis], seeds: Sequence[int]) -> tuple[int, ...]:
+    axis = next((axis for axis in axes if axis.name == arm.axis), None)
+    return tuple(seeds) if axis is None else axis.runs_with(seeds)
+
+
+def _name(draft: _Draft) -> str:
+    return draft.axis.label(draft.level) if draft.axis else BASELINE
+
+
+def _with_arms(axes: Sequence[Axis], arms: Sequence[Arm]) -> list[Axis]:
+    """Swept keys with the values that became arms; one without any is left out."""
+    kept = []
+    for axis in axes:
+        levels = tuple(level for level in axis.levels if any(arm.name == axis.label(level) for arm in arms))
+        if levels:
+            kept.append(replace(axis, levels=levels))
+    return kept
+
+
+def _check_replayable(axis: Axis, changes: Mapping[str, Any], base: Config, facts: Facts) -> None:
+    """A level of an observation axis must be readable, exactly, from the baseline's record."""
+    strange = [key for key in axis.moves if key not in REPLAYABLE]
+    if strange:
+        raise AxisError(
+            f"axis {axis.name!r} is an observation axis and moves {', '.join(strange)}, which cannot be read from a record",
+            f"kind: training, or move one of {', '.join(REPLAYABLE)}",
+        )
+    typed = changes.get("observe.eval_every")
+    if typed is None:
+        return
+    sizes = {"samples_per_step": base.samples_per_step, "samples_per_epoch": facts(base).num_train}
+    wanted = parse_interval(typed, key="observe.eval_every")
+    dense = parse_interval(base.observe.eval_every, key="observe.eval_every")
+    step = dense.samples(**sizes)
+    if base.observe.eval_spacing == "even" and wanted.samples(**sizes) % step == 0:
+        return
+    if base.observe.eval_spacing != "even":
+        raise AxisError(
+            f"observe.eval_every={wanted} cannot be read from a record with log-spaced looks",
+            "observe.eval_spacing=even",
+        )
+    raise AxisError(
+        f"observe.eval_every={wanted} cannot be read from looks every {dense}: it is no multiple of that",
+        f"levels that work: {', '.join(f'{step * k} samples' for k in (2, 4, 8))}, ..., or a denser baseline: "
+        f"observe.eval_every='{wanted}'",
+    )
+
+
+def _from_disk(config: Config) -> Sizes:
+    from ablate.tasks.sizes import data_facts
+
+    return data_facts(config)
+
+
+def _parameters(drafts: Sequence[_Draft], facts: Facts) -> Counts:
+    """Counts where arms differ in what decides them. Most plans do not, and then nothing is counted: they are equal."""
+
+    def shape(config: Config) -> tuple[str, int]:
+        return shape_of(config), facts(config).num_classes
+
+    shapes = {shape(config): config for config in (make_config(draft.config) for draft in drafts)}
+    if len(shapes) == 1:
+        return lambda _: None
+    from ablate.models.meta_model import parameter_counts
+
+    found = {key: parameter_counts(config, num_classes=key[1]) for key, config in shapes.items()}
+    whole = all(counts is not None for counts in found.values())
+    return lambda config: found[shape(config)] if whole else None
+
+
+def _touched(facts: Facts) -> Touched:
+    """Which modules of the model a config changes."""
+
+    def touched(config: Mapping[str, Any]) -> object:
+        from ablate.models.meta_model import modules_changed
+
+        typed = make_config(config)
+        return modules_changed(typed, num_classes=facts(typed).num_classes)
+
+    return touched
+
+
+def _cached(facts: Facts) -> Facts:
+    """Arms share their data, mostly: read it once."""
+    known: dict[str, Sizes] = {}
+
+    def cached(config: Config) -> Sizes:
+        key = digest_of([repr(config.task), repr(config.model), repr(config.data), config.observe.eval_examples])
+        if key not in known:
+            known[key] = facts(config)
+        return known[key]
+
+    return cached

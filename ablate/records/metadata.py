@@ -1,0 +1,204 @@
+"""Where the numbers of an imported run come from, and what its source did not say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from ablate.errors import RecordError
+from ablate.records.layout import RunDir
+from ablate.records.provenance import now
+from ablate.serialization import built, fits, read_json, write_json
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """`origin` of a manifest.
+
+    format: `trainer_state`, `tensorboard`, `wandb`, `wandb_table`, `lightning`, `table`. files: {name in the source: sha256}.
+    names: {name in the source: ours}. left_out: names that were logged and are not ours; they are not in the record.
+    step: the column that positions were read from. seed: where the run's number comes from, in words.
+    samples: what a step was counted with, in words; '' where the source did not say, and then samples are null.
+    samples_per_step: 0 where it is not known. total_steps: as planned by the source; 0 where it did not say.
+    loss: what a row's training loss is, in words. averaged: whether rows are means over stretches of a chart.
+    looking: settings that only say when it was looked and logged. settings: where the others come from, in words; '' for none.
+    notes: what was left out or put together while it was read.
+    """
+
+    format: str
+    files: dict[str, str]
+    names: dict[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    step: str = ""
+    seed: str = ""
+    samples: str = ""
+    samples_per_step: int = 0
+    total_steps: int = 0
+    loss: str = ""
+    averaged: bool = False
+    looking: dict[str, Any] = field(default_factory=dict)
+    settings: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def origin_of(value: Mapping[str, Any]) -> Origin | None:
+    """The origin that a manifest holds; None for a run that was recorded. Raises ValueError for one of another form."""
+    if not value:
+        return None
+    found: Origin = built(Origin, value)
+    return found
+
+
+# The three small files of a run folder as values: manifest, fingerprint, outcome.
+
+Status = Literal["finished", "diverged", "failed", "interrupted"]
+
+
+@dataclass(kw_only=True, slots=True)
+class Manifest:
+    """What was asked for and where it ran; written before the first step, `ended` after the last."""
+
+    arm: str
+    seed: int
+    overrides: dict[str, Any] = field(default_factory=dict)
+    digest: str = ""
+    """Of config, seed, data and code: runs of equal digest have equal results."""
+    request: str = ""
+    """The digest less the code."""
+    data: str = ""
+    """Digest of the pool that the run read; empty where nobody could say."""
+    code_digest: str = ""
+    code: dict[str, str] = field(default_factory=dict)
+    """{file: sha256} of the source that the code digest is made of, the user's own modules included."""
+    imported: dict[str, str] = field(default_factory=dict)
+    """{file: sha256} of the user's modules that the run had really imported when it ended."""
+    hub: dict[str, dict[str, str]] = field(default_factory=dict)
+    """{"model" or "data": {"name", "revision"}} of what came from a hub: the commit that was loaded, whatever was asked for."""
+    sessions: list[dict[str, str]] = field(default_factory=list)
+    """One entry for each process that worked on the run: `started`, and the `code_digest` of the code that it ran."""
+    attempts: list[dict[str, str]] = field(default_factory=list)
+    """One entry for each earlier try that came to no result: its `started`, and the `reason` and `sentence` of its end."""
+    origin: dict[str, Any] = field(default_factory=dict)
+    """Of an imported run: where its numbers come from, as in `record.origin`. Empty for a run that was recorded."""
+    shared_from: str | None = None
+    """`<study>/<arm>/seed=<n>` of the run that this one was taken from, because their digests are equal."""
+    git: str | None = None
+    """Commit of the working folder, with `+dirty` when it had changes; None outside a repository."""
+    versions: dict[str, str] = field(default_factory=dict)
+    device: str = ""
+    num_threads: int = 0
+    padding: str = ""
+    """What the model did with padding: `left out` (of the last layer perhaps more), or `kept: ` and why."""
+    started: str = ""
+    """UTC, ISO 8601."""
+    ended: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class Fingerprint:
+    """What must be equal between arms, read from the live objects.
+
+    `items` keys, the vocabulary of an axis's `accepts` and `holds`:
+    data         {"source": digest of the pool as it lies on disk, whatever part of it is used}; under `data.label_noise` also
+                 {"label_noise": its share, "wrong_labels": hash of the ids in the pool that it is wrong for}
+    parameters   {"count": int, "trainable": int, "shapes": {name: "384x384"}}
+    init         {module name: hash of its initial weights and buffers}
+    hooks        {module, parameter or "optimizer": kinds of the hooks that somebody has hung on it}
+    order        {"8": hash of the first 8 sample ids fed, "16": ..., doubling}
+    splits       {"train": hash of ids, "held_out": hash of ids}
+    eval_set     {"ids": hash, "count": int}
+    optimizer    {"name", "group 0": {"lr", "weight_decay", ..., "params": how many, "names": hash of their names}, ...}
+    schedule     {"shape", "warmup", "0.00": factor, "0.25", "0.50", "0.75", "1.00"}: of the rate, at parts of the budget
+    precision    {"autocast": dtype name or "off", "scaler": bool, "matmul": dtype that a product gives, "weights": dtypes, ...}
+    clip_norm    {"max": float or None}
+    grad_noise   {"of": samples of each step that update, "drawn": hash of their places in the first step}; only under
+                 `loop.grad_noise_of`
+    dropout      {module, or attribute of one: probability}
+    loss_at_start {"<metric>": value of the evaluation before training}
+    first_step   {"loss", "grad_norm"} of the first row of the trace
+    rates        {"<step>": learning rate that the first group really had}: at five steps, compared with the run's own trace
+    tokens_seen  int: real tokens that training has seen
+    flops        float: what training them has cost, by the count of `train_flops_per_second`
+    environment  {"device", "torch", "num_threads", "deterministic", ...}
+    """
+
+    items: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True, slots=True)
+class Outcome:
+    """How a run ended. Failure is a value with a sentence."""
+
+    status: Status
+    step: int = 0
+    """Optimizer steps taken."""
+    reason: str = ""
+    """One word or exception name: `budget`, `non-finite gradients`, `SIGKILL`, `ValueError`."""
+    sentence: str = ""
+    weights_sha256: str | None = None
+    """Hash of the final weights; equal hashes mean the same trajectory, bit for bit."""
+    best: dict[str, Any] = field(default_factory=dict)
+    """{metric: {"value", "step"}}: best evaluation, kept apart from the last one."""
+    gradient: dict[str, Any] = field(default_factory=dict)
+    """`spikes` (number of steps), `vanished` (groups), `exploded`: signs of trouble, as in `record.gradient_flags`."""
+    throughput: dict[str, float] = field(default_factory=dict)
+    """train_samples_per_second, train_tokens_per_second, train_steps_per_second (over all sessions, the first three steps of
+    each left out), eval_samples_per_second, train_seconds, eval_seconds, peak_memory_bytes, train_flops_per_second, and where
+    the device's peak is known mfu and assumed_peak_flops. Evaluation is not part of training."""
+    sessions: list[dict[str, Any]] = field(default_factory=list)
+    """One entry for each process that worked on the run, with its counts: a run that was interrupted has several."""
+
+
+def write_value(run: RunDir, value: Manifest | Fingerprint | Outcome) -> None:
+    """Write `manifest.json`, `fingerprint.json` or `outcome.json`, whole or not at all."""
+    write_json(getattr(run, type(value).__name__.lower()), asdict(value), hide=True)
+
+
+def read_manifest(run: RunDir) -> Manifest:
+    """Raises RecordError when it is missing or unreadable."""
+    return _read(run.manifest, Manifest)
+
+
+def read_fingerprint(run: RunDir) -> Fingerprint | None:
+    """None while the run has not come as far as its first step. Raises RecordError when it is unreadable."""
+    return _read(run.fingerprint, Fingerprint) if run.fingerprint.exists() else None
+
+
+def read_outcome(run: RunDir) -> Outcome | None:
+    """None while the run is going, or when it was killed. Raises RecordError when it is unreadable."""
+    return _read(run.outcome, Outcome) if run.outcome.exists() else None
+
+
+Value = TypeVar("Value", Manifest, Fingerprint, Outcome)
+
+
+def _read(path: Path, kind: type[Value]) -> Value:
+    """The file may come from anywhere: whatever reads the value can rely on its types."""
+    try:
+        value: Value = built(kind, read_json(path))
+        if isinstance(value, Manifest):
+            for moment in (value.started, value.ended):
+                datetime.fromisoformat(moment or now())
+            origin_of(value.origin)
+        if isinstance(value, Fingerprint):
+            _check_items(value.items)
+    except (OSError, ValueError) as error:
+        raise RecordError(
+            f"{path} cannot be read: {error}", "remove that run's folder and run the study again"
+        ) from None
+    return value
+
+
+def _check_items(items: dict[str, Any]) -> None:
+    for name, item in items.items():
+        if not fits(item, float if name in ("tokens_seen", "flops") else dict if name in _GROUPS else Any):
+            raise ValueError(f"the item {name} cannot be {str(item)[:60]!r}")
+
+
+_GROUPS = (
+    "data", "components", "parameters", "init", "hooks", "order", "splits", "eval_set", "optimizer", "schedule", "precision",
+    "clip_norm", "grad_noise", "dropout", "loss_at_start", "first_step", "rates", "environment",
+)  # fmt: skip

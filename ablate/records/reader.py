@@ -1,0 +1,289 @@
+"""Reading a run's tables, also while the run is going and after it was killed in the middle of a block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ablate.errors import RecordError
+from ablate.records.schema import EVALS, PREDICTIONS, TRACE
+
+_TOGETHER = 1024
+"""Blocks that are put together at a time."""
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Every whole block of an Arrow IPC stream; a torn tail is left out.
+
+    columns: those to keep, so that a trace of a million steps need not be in memory whole; None keeps all.
+    Raises RecordError when there is no such file or it does not begin like a stream.
+    """
+    parts: list[pa.Table] = []
+    waiting: list[pa.RecordBatch] = []
+    schema = None
+    try:
+        for schema, block in _blocks(path, columns):
+            if block is not None:
+                waiting.append(block)
+            if len(waiting) >= _TOGETHER:
+                parts.append(_together(waiting, schema))
+                waiting = []
+        return pa.concat_tables([*parts, _together(waiting, schema)])
+    except (ValueError, pa.ArrowException) as error:
+        raise RecordError(f"{path} is not a readable table: {error}") from None
+
+
+def read_blocks(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The blocks of a table one by one, for what is too long to be in memory whole. Raises as `read_table` does."""
+    return (block for _, block in _blocks(path, columns) if block is not None)
+
+
+def _blocks(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[pa.Schema, pa.RecordBatch | None]]:
+    """(schema, block), the schema alone first."""
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError(f"{path} is no file")
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            schema = stream.schema
+            if columns is not None:
+                schema = pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
+            yield schema, None
+            while True:
+                try:
+                    block = stream.read_next_batch()
+                    block.validate(full=True)  # an offset must not lead out of the file, whoever wrote it
+                except (StopIteration, pa.ArrowException, OSError):
+                    return
+                yield schema, block if columns is None else block.select(columns)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise RecordError(f"{path} is not a readable table: {error}") from None
+
+
+def _together(blocks: list[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """One copy of many small blocks: each alone weighs more than its rows, and holds on to the columns that were left out."""
+    return pa.Table.from_batches(blocks, schema=schema).combine_chunks()
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A run's steps as columns. Every array has one entry per optimizer step; an imported run may lack some."""
+
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __getitem__(self, column: str) -> NDArray[np.float64]:
+        """One column, shape [rows]; booleans come as 0 and 1, what an import could not tell as nan."""
+        if column == "samples" and self.table[column].null_count:
+            return self["step"]  # nobody said how many samples a step has: positions are steps
+        return np.asarray(self.table[column].to_numpy(), dtype=np.float64)
+
+    def told(self, column: str) -> NDArray[np.bool_]:
+        """Which rows hold a value of a column, shape [rows]. All of them in a run that was recorded step by step."""
+        return np.asarray(self.table[column].is_valid().to_numpy(), dtype=np.bool_)
+
+    @property
+    def every_step(self) -> bool:
+        """Whether there is a row for every step from the first one on; an imported run may have logged a few."""
+        return bool(np.array_equal(self["step"], np.arange(1, len(self) + 1)))
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the gradient norm groups, in the order of `group_norms`."""
+        names = (self.table.schema.metadata or {}).get(b"groups", b"").decode(errors="replace")
+        return names.split("\n") if names else []
+
+    def group_norms(self) -> NDArray[np.float64]:
+        """Shape [steps, groups]."""
+        flat, groups = self._lists("group_norms"), self.groups
+        if len(flat) != len(self) * len(groups):
+            raise RecordError(
+                f"the trace has {len(flat)} group norms in {len(self)} rows, and names {len(groups)} groups"
+            )
+        return flat.reshape(len(self), len(groups))
+
+    def update_ratios(self) -> NDArray[np.float64]:
+        """Shape [steps, groups], or [steps, 1] where there are no groups; [steps, 0] where they were not recorded."""
+        flat = self._lists("update_ratios")
+        return flat.reshape(len(self), len(flat) // max(len(self), 1))
+
+    def _lists(self, column: str) -> NDArray[np.float64]:
+        flat = self.table[column].combine_chunks().flatten() if len(self) else []
+        return np.asarray(flat, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class EvalCurve:
+    """One metric on one split, look by look. Every array has shape [looks]; the first look is before training.
+
+    standard_error: of `value` as the mean of a sample of `count` examples; nan for fewer than two.
+    """
+
+    step: NDArray[np.int64]
+    samples: NDArray[np.int64]
+    epoch: NDArray[np.float64]
+    train_seconds: NDArray[np.float64]
+    value: NDArray[np.float64]
+    count: NDArray[np.int64]
+    standard_error: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def at(self, looks: NDArray[np.int64]) -> EvalCurve:
+        """The same curve at some of its looks. looks: their indices."""
+        return EvalCurve(*(getattr(self, field.name)[looks] for field in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Evals:
+    """A run's evaluations."""
+
+    table: pa.Table
+
+    def metrics(self, split: str = "held_out") -> list[str]:
+        return sorted(pc.unique(self.table.filter(pc.equal(self.table["split"], split))["metric"]).to_pylist())
+
+    def curve(self, metric: str, split: str = "held_out") -> EvalCurve:
+        """sum / count at every look; empty where the metric was not evaluated."""
+        rows = self.table.filter(pc.and_(pc.equal(self.table["metric"], metric), pc.equal(self.table["split"], split)))
+
+        def column(name: str) -> NDArray[np.float64]:
+            return np.asarray(rows[name].to_numpy(), dtype=np.float64)
+
+        total, count = column("sum"), column("count").astype(np.int64)
+        value = total / np.maximum(count, 1)
+        unknown = rows["samples"].null_count > 0  # then positions are steps, as in a trace
+        return EvalCurve(
+            step=column("step").astype(np.int64),
+            samples=column("step" if unknown else "samples").astype(np.int64),
+            epoch=column("epoch"),
+            train_seconds=column("train_seconds"),
+            value=value,
+            count=count,
+            standard_error=_standard_error(value, column("sum_squares"), count),
+        )
+
+
+def _standard_error(
+    mean: NDArray[np.float64], sum_squares: NDArray[np.float64], count: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """sqrt(s^2 / n) with s^2 = (sum of squares - n mean^2) / (n - 1)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = np.maximum(sum_squares - count * mean**2, 0.0) / (count - 1)
+        return np.asarray(np.where(count > 1, np.sqrt(variance / count), np.nan))
+
+
+def read_trace(path: str | Path, columns: Sequence[str] | None = None) -> Trace:
+    """`trace.arrow` of a run folder. columns: those to read; None reads all."""
+    table = read_table(Path(path), columns)
+    _check_columns(path, table, TRACE if columns is None else pa.schema([TRACE.field(name) for name in columns]))
+    return Trace(table)
+
+
+def read_evals(path: str | Path) -> Evals:
+    """`evals.arrow` of a run folder."""
+    table = read_table(Path(path))
+    _check_columns(path, table, EVALS)
+    return Evals(table)
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What the final evaluation gave of each example. Every array has one entry per example, in the order of the data set.
+
+    id, group, items: as in the columns of that name. step: after which the evaluation took place.
+    """
+
+    table: pa.Table
+    step: int
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __getitem__(self, column: str) -> NDArray[np.float64]:
+        """`id`, `group`, `items`, or the sums of a metric over each example's items."""
+        return np.asarray(self.table[column].to_numpy())
+
+    @property
+    def metrics(self) -> list[str]:
+        return [name for name in self.table.column_names if name not in PREDICTIONS.names]
+
+
+def read_predictions(path: str | Path) -> Predictions:
+    """`predictions.arrow` of a run folder. Raises RecordError for one that is missing or none, with what is wrong with it."""
+    table = read_table(Path(path))
+    _check_columns(path, table, PREDICTIONS)
+    metrics = pa.schema([(name, pa.float64()) for name in table.column_names if name not in PREDICTIONS.names])
+    _check_columns(path, table, metrics)
+    step = (table.schema.metadata or {}).get(b"step", b"").decode(errors="replace")
+    holes = [name for name in table.column_names if table[name].null_count]
+    if not step.isdecimal() or holes or len(set(table.column_names)) < table.num_columns:
+        raise RecordError(
+            f"{path} is no table of a run: {f'{holes[0]} has holes' if holes else 'its step is not told'}"
+        )
+    return Predictions(table, int(step))
+
+
+def _check_columns(path: str | Path, table: pa.Table, wanted: pa.Schema) -> None:
+    """Raise RecordError unless every column is there, with its type."""
+    for field in wanted:
+        place = table.schema.get_field_index(field.name)
+        if place < 0 or table.schema.field(place).type != field.type:
+            found = "it has none" if place < 0 else f"it holds {table.schema.field(place).type}"
+            raise RecordError(f"{path} is no table of a run: {field.name} should be {field.type}, and {found}")
+
+
+# The new rows of a table that another process is still writing.
+
+
+@dataclass(slots=True)
+class Tail:
+    """Reads an Arrow IPC stream block by block and remembers where it stopped.
+
+    offset: bytes read so far; a block that is not whole yet is left for the next call.
+    """
+
+    path: Path
+    offset: int = 0
+    schema: pa.Schema | None = None
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the gradient norm groups, of a trace that has begun."""
+        names = ((self.schema.metadata if self.schema else None) or {}).get(b"groups", b"").decode(errors="replace")
+        return names.split("\n") if names else []
+
+    def new_rows(self, most: int | None = None) -> list[dict[str, Any]]:
+        """Rows of the blocks that became whole since the last call; none where there is no file yet.
+
+        most: stop after the block in which so many are reached, so that a long trace need not be in memory whole.
+        """
+        if not self.path.exists():
+            return []
+        rows: list[dict[str, Any]] = []
+        with pa.OSFile(str(self.path)) as file:
+            file.seek(self.offset)
+            while (most is None or len(rows) < most) and (message := _next_message(file)) is not None:
+                if self.schema is None:
+                    self.schema = pa.ipc.read_schema(message)
+                else:
+                    rows += pa.ipc.read_record_batch(message, self.schema).to_pylist()
+                self.offset = file.tell()
+        return rows
+
+
+def _next_message(file: pa.NativeFile) -> pa.Message | None:
+    """None at the end of the stream and where the next block is not whole yet."""
+    try:
+        return pa.ipc.read_message(file)
+    except (EOFError, OSError, pa.ArrowInvalid):
+        return None

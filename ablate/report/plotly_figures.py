@@ -1,0 +1,236 @@
+"""Figures of a study, made of its frames alone: what is drawn is what one can compute with."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from ablate import formatting as digits
+from ablate.analysis.replay import replay
+from ablate.design.axis import show
+from ablate.errors import ConfigError, StudyError, nearest
+from ablate.report.downsample import thin
+from ablate.report.view import make_view, named
+
+if TYPE_CHECKING:
+    from ablate.notebook.study import Study
+
+X = Literal["samples", "step", "tokens", "epoch", "train_seconds"]
+_X = {
+    "samples": "samples",
+    "step": "optimizer steps",
+    "tokens": "tokens",
+    "epoch": "epochs",
+    "train_seconds": "seconds of training",
+}
+
+BASELINE, PLACEBO = "#45433e", "#a09c92"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#c98a00", "#56b4e9")
+"""Of the page: told apart by those who see fewer colours."""
+
+_MOST_POINTS = 2000
+"""Of one run, in a figure; no spike is lost."""
+
+_LAYOUT: dict[str, Any] = {
+    "template": "plotly_white", "margin": {"l": 60, "r": 20, "t": 50, "b": 50}, "hovermode": "closest",
+    "font": {"size": 13}, "legend": {"orientation": "h", "y": -0.2, "traceorder": "reversed"},
+}  # fmt: skip
+
+
+class Plots:
+    """`study.plot`: every method returns a Plotly figure, to be shown, changed or written by whoever asked for it."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+
+    def forest(self, metric: str | None = None) -> go.Figure:
+        """Effect and interval of every variant on one outcome, a dot for each seed; shaded: too small to matter.
+
+        metric: an outcome; None takes the primary one.
+        """
+        analysis = self._study.analysis
+        metric = metric or analysis.metric
+        rows = self._study.contrasts[self._study.contrasts["metric"] == metric]
+        if not len(rows):
+            known = list(dict.fromkeys(self._study.contrasts["metric"]))
+            raise ConfigError(f"no contrast was made on {metric!r}", nearest(metric, known))
+        info = next(one for one in analysis.metrics if one.name == metric)
+        changes = {arm.name: arm.change for arm in make_view(analysis).arms}
+        line = {"size": 11, "symbol": "line-ns-open", "color": BASELINE}
+        labels = [_text(changes[arm]) for arm in rows["arm"]]
+        pairs = self._study.differences[self._study.differences["metric"] == metric]
+        figure = go.Figure()
+        figure.add_scatter(
+            x=rows["effect"], y=labels, mode="markers", name="effect", marker=line,
+            error_x={"array": rows["high"] - rows["effect"], "arrayminus": rows["effect"] - rows["low"], "color": BASELINE},
+            customdata=[_text(sentence) for sentence in rows["sentence"]], hovertemplate="%{customdata}<extra></extra>",
+        )  # fmt: skip
+        figure.add_scatter(
+            x=pairs["difference"], y=[_text(changes[arm]) for arm in pairs["arm"]], mode="markers", name="one seed",
+            marker={"size": 7, "opacity": 0.6, "color": [self._colour(arm) for arm in pairs["arm"]]},
+            customdata=pairs["seed"], hovertemplate="seed %{customdata}: %{x:.4g}<extra></extra>",
+        )  # fmt: skip
+        if metric == analysis.metric:
+            small = analysis.smallest_effect
+            figure.add_vrect(x0=-small, x1=small, fillcolor=BASELINE, opacity=0.1, line_width=0, layer="below")
+        figure.add_vline(x=0, line={"color": BASELINE, "dash": "dot", "width": 1})
+        title = f"{_text(named(info))}: variant minus baseline, {round(100 * _level(rows)):d} % intervals"
+        figure.update_layout(**_LAYOUT, title=title, height=150 + 46 * len(rows), showlegend=False)
+        figure.update_yaxes(autorange="reversed", automargin=True)
+        return figure.update_xaxes(title=_text(f"difference in {named(info)}"), automargin=True)
+
+    def curves(
+        self,
+        y: str = "eval_loss",
+        x: X = "samples",
+        *,
+        arms: Sequence[str] | None = None,
+        mean: bool = True,
+        log: bool = False,
+    ) -> go.Figure:
+        """A curve of every run, thin, and the mean over an arm's finished seeds, bold.
+
+        y: `eval_<metric>`, or a column of `steps` such as `loss`. x: what runs are laid over. arms: None shows all.
+        """
+        frame = self._evaluated(y, x) if y.startswith("eval_") else self._stepped(y, x)
+        return self._drawn(frame, y, x, arms, mean=mean, log=log)
+
+    def grad_norm(self, x: X = "step", *, arms: Sequence[str] | None = None, log: bool = True) -> go.Figure:
+        """The gradient norm of every step of every run, before clipping. Each run by itself: a mean would have no spikes."""
+        return self._drawn(self._stepped("grad_norm", x), "grad_norm", x, arms, mean=False, log=log)
+
+    def cadence(self, *every: str, of: Literal["eval_loss", "loss"] = "eval_loss") -> go.Figure:
+        """The baseline as it was recorded, and as runs that looked more rarely would have shown it.
+
+        every: intervals such as `256 samples` or `50 steps`; without any, those of the study's observation axes. of: the eval
+        loss at looks, or the training loss at log rows. Raises ConfigError for an interval that the record cannot show.
+        """
+        key = "observe.eval_every" if of == "eval_loss" else "observe.log_every"
+        levels = every or self._declared(key)
+        dense = self._evaluated("eval_loss", "samples") if of == "eval_loss" else self._stepped("loss", "samples")
+        baseline = self._study.plan.baseline.name
+        figure = self._drawn(dense, of, "samples", [baseline], mean=True, log=False)
+        for number, level in enumerate(replay(self._study.folder, key, levels)):
+            most = min((len(curve) for curve in level.curve), default=0)
+            points = np.asarray([curve[:most] for curve in level.curve], dtype=np.float64).mean(axis=0)
+            share = digits.percent(level.share_before_first_look)
+            name = f"every {_text(show(level.level))}: {share} before the first look"
+            figure.add_scatter(
+                x=points[:, 1], y=points[:, 2], mode="lines+markers", name=name,
+                line={"color": COLOURS[number % len(COLOURS)], "width": 2}, hovertemplate="%{y:.4g} at %{x:,} samples",
+            )  # fmt: skip
+        return figure.update_layout(title=f"{_text(of)} of the baseline, looked at more rarely")
+
+    def _declared(self, key: str) -> tuple[str, ...]:
+        levels = [show(arm.level) for arm in self._study.plan.arms if arm.replayed and key in arm.changes]
+        if not levels:
+            raise ConfigError(
+                f"the study has no observation axis on {key}", "plot.cadence('256 samples', '512 samples')"
+            )
+        return tuple(levels)
+
+    def _evaluated(self, y: str, x: str) -> pd.DataFrame:
+        looks = self._study.evals
+        metric = y.removeprefix("eval_")
+        known = [f"eval_{name}" for name in looks["metric"].cat.categories]
+        if y not in known:
+            fix = (
+                nearest(y, known)
+                if known
+                else "no run has evaluated anything: study.plot.forest() shows what they have"
+            )
+            raise ConfigError(f"no run has evaluated {metric!r}", fix)
+        if x not in _X:
+            raise ConfigError(f"x={x!r} is none of {', '.join(_X)}", nearest(x, _X))
+        found = looks[(looks["metric"] == metric) & (looks["split"] == "held_out")]
+        return _points(found, _placed(found, x), found["value"], unsaid=bool(found[x].isna().any()))
+
+    def _stepped(self, y: str, x: str) -> pd.DataFrame:
+        if x not in _X:
+            raise ConfigError(f"x={x!r} is none of {', '.join(_X)}", nearest(x, _X))
+        timed = x == "train_seconds"
+        found = self._study.read_steps(list(dict.fromkeys([y, "step_seconds" if timed else x])))
+        place = found.groupby(["arm", "seed"], observed=True)["step_seconds"].cumsum() if timed else _placed(found, x)
+        return _points(found, place, found[y], unsaid=not timed and bool(found[x].isna().any()))
+
+    def _drawn(
+        self, frame: pd.DataFrame, y: str, x: str, arms: Sequence[str] | None, *, mean: bool, log: bool
+    ) -> go.Figure:
+        self._study.check_arms(arms)
+        frame = frame.dropna()
+        if not len(frame):
+            raise StudyError(f"no run in {self._study.folder} has recorded {y} yet", "study.reload(), when one has")
+        statuses, traces = self._statuses(), list[go.Scatter]()
+        shown = [arm for arm in self._study.arms if (arms is None or arm in arms) and (frame["arm"] == arm).any()]
+        for arm in reversed(shown):
+            name, colour = _text(arm), self._colour(arm)
+            runs = list(frame[frame["arm"] == arm].groupby("seed"))
+            whole = [run for seed, run in runs if statuses.get((arm, seed)) == "finished"]
+            bold = mean and len(whole) > 1
+            for number, (seed, run) in enumerate(runs):
+                looks = {"showlegend": not bold and number == 0, "opacity": 0.35 if bold else 0.8}
+                traces.append(_line(run, x, f"{name}, seed {seed}", colour, 1, name=name, legendgroup=name, **looks))
+            if bold:
+                said = f"{name} (mean of {len(whole)})"
+                traces.append(_line(_mean(whole), x, f"{name}, mean", colour, 2.5, name=said, legendgroup=name))
+        figure = go.Figure(traces)
+        unit = {"loss": "nats", "eval_loss": "nats", "grad_norm": "L2 norm, before clipping"}.get(y, "")
+        figure.update_layout(**_LAYOUT, title=_text(f"{y} ({unit})" if unit else y), height=430)
+        ticks = {"type": "log", "dtick": "D2", "tickformat": "~g"} if log else {}
+        figure.update_yaxes(automargin=True, **ticks)
+        unsaid = x == "samples" and frame.attrs.get("unsaid", False)
+        title = "optimizer steps (the logs do not say samples)" if unsaid else _X[x]
+        return figure.update_xaxes(title=title, automargin=True)
+
+    def _statuses(self) -> dict[tuple[str, int], str]:
+        runs = self._study.runs
+        return dict(zip(zip(runs["arm"], runs["seed"], strict=True), runs["status"], strict=True))
+
+    def _colour(self, arm: str) -> str:
+        """The baseline and the placebo are grey; variants have the page's colours in plan order."""
+        kinds = {} if len(self._study.arms) == 1 else {one.name: one.kind for one in self._study.plan.arms}
+        if kinds.get(arm) in ("placebo", "repeat"):
+            return PLACEBO
+        variants = [name for name, kind in kinds.items() if kind not in (None, "placebo", "repeat", "observation")]
+        return COLOURS[variants.index(arm) % len(COLOURS)] if arm in variants else BASELINE
+
+
+def _points(frame: pd.DataFrame, x: pd.Series, y: pd.Series, *, unsaid: bool) -> pd.DataFrame:
+    found = pd.DataFrame({"arm": frame["arm"], "seed": frame["seed"], "x": x, "y": y})
+    found.attrs["unsaid"] = unsaid
+    return found
+
+
+def _placed(frame: pd.DataFrame, x: str) -> pd.Series:
+    """Where rows lie; an imported log may not say how many samples a step has, and then positions are steps, as in a report."""
+    return frame[x].fillna(frame["step"]) if x == "samples" else frame[x]
+
+
+def _line(points: pd.DataFrame, x: str, hover: str, colour: str, width: float, **more: Any) -> go.Scatter:
+    kept = points.iloc[thin(points["y"].to_numpy(np.float64), _MOST_POINTS)]
+    return go.Scatter(
+        x=kept["x"], y=kept["y"], mode="lines", line={"color": colour, "width": width},
+        hovertemplate=f"%{{y:.4g}} at %{{x:,}} {_X[x]}<extra>{hover}</extra>", **more,
+    )  # fmt: skip
+
+
+def _mean(runs: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """At the places that all of them have; a seed that broke off would show as a jump that no run made."""
+    whole = pd.concat([run[["x", "y"]].drop_duplicates("x") for run in runs])
+    found = whole.groupby("x")["y"].agg(["mean", "size"])
+    common = found[found["size"] == len(runs)]
+    return pd.DataFrame({"x": common.index.to_numpy(), "y": common["mean"].to_numpy()})
+
+
+def _level(rows: pd.DataFrame) -> float:
+    return float(rows["interval_level"].iloc[0])
+
+
+def _text(text: str) -> str:
+    """Plotly reads a small HTML dialect in names; a name is only ever text here."""
+    return html.escape(text, quote=False)

@@ -1,0 +1,226 @@
+"""Two runs in a terminal: what differs, outcomes side by side, curves as sparklines, and what may be concluded."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from ablate import formatting as digits
+from ablate.analysis.run_comparison import Comparison, Differing, OneRun, Pair, RunDiff, TwinCurve
+from ablate.controls.fingerprint_diff import short
+from ablate.design.axis import show
+from ablate.report.attribution import finite
+from ablate.report.console import columns, labelled, say, words
+from ablate.report.sparklines import sparkline
+
+Array = NDArray[np.float64]
+_SPARK = 36
+_FEW = 6
+_FEW_OUTCOMES = 12
+
+
+def print_diff(found: RunDiff, console: Console) -> None:
+    """What differs, group by group; then what is equal."""
+    _heads(found, console)
+    groups = {
+        "config": found.config,
+        "data": found.data,
+        "environment": found.environment,
+        "code": found.code,
+    }
+    for name, every in groups.items():
+        _group(name, [one for one in every if one.counts], console)
+    _fingerprint(found.fingerprint, console)
+    rest = [one for every in groups.values() for one in every if not one.counts]
+    if rest:
+        _group("changes no result", rest, console)
+    if found.same:
+        say(console, "equal in all that counts: config, seed, data, environment, code and fingerprint", "bold green")
+    if found.equal:
+        labelled(console, "equal", ", ".join(found.equal), width=10, style="dim")
+    for line in found.unknown:
+        labelled(console, "unknown", line, width=10, style="yellow")
+
+
+def print_diff_json(found: RunDiff) -> None:
+    """One object."""
+    print(json.dumps(finite(found.to_json()), indent=2, default=str))
+
+
+def print_comparison(found: Comparison, console: Console, *, every: bool = False) -> None:
+    """Outcomes, curves, differences, and last what they prove. every: all outcomes, not the first dozen."""
+    _heads(found.diff, console)
+    console.print()
+    _outcomes(found.outcomes, console, every=every)
+    _curves(found.curves, console)
+    _brief(found.diff, console)
+    console.print()
+    for sentence in found.says:
+        labelled(console, "•", digits.typeset(sentence), width=2)
+
+
+def print_comparison_json(found: Comparison) -> None:
+    """One object, without the curves: they stand in the runs' traces."""
+    print(json.dumps(finite(found.to_json()), indent=2, default=str))
+
+
+def _heads(found: RunDiff, console: Console) -> None:
+    for label, run in (("first", found.first), ("second", found.second)):
+        labelled(console, label, _head(run), width=8)
+
+
+def _head(run: OneRun) -> str:
+    parts = [run.named, f"{run.arm}, seed {run.seed}", run.status]
+    if run.steps is not None:
+        samples = "" if run.samples is None else f", {digits.plain(run.samples)} samples"
+        parts.append(f"{digits.counted(run.steps, 'step')}{samples}")
+    return "  ".join(parts)
+
+
+def _group(name: str, every: Sequence[Differing], console: Console) -> None:
+    if not every:
+        return
+    say(console, name, "bold")
+    table = columns()
+    table.add_column(width=1)
+    for _ in range(3):
+        table.add_column(overflow="fold")
+    for one in every:
+        table.add_row(
+            "", words(one.key, console), words(_value(one.first), console), words(_value(one.second), console)
+        )
+    console.print(table)
+
+
+def _fingerprint(every: Sequence[Differing], console: Console) -> None:
+    """By item; of one with many leaves, the first few."""
+    counts = Counter(one.key.partition(".")[0] for one in every)
+    shown: list[Differing] = []
+    more = []
+    for item, count in counts.items():
+        mine = [one for one in every if one.key.partition(".")[0] == item]
+        shown += mine[:_FEW]
+        if count > _FEW:
+            more.append(f"{count - _FEW} more of {item}")
+    _group("fingerprint", shown, console)
+    if more:
+        labelled(console, "", f"and {digits.joined(more)} (--json has all)", width=3, style="dim")
+
+
+def _value(value: object) -> str:
+    return short(value) if isinstance(value, str | float) else show(value)
+
+
+def _outcomes(pairs: Sequence[Pair], console: Console, *, every: bool) -> None:
+    kept = pairs if every else pairs[:_FEW_OUTCOMES]
+    if not kept:
+        return
+    table = columns()
+    table.show_header = True
+    table.add_column("outcome", overflow="fold", header_style="dim")
+    for head in ("first", "second", "difference"):
+        table.add_column(head, justify="right", no_wrap=True, header_style="dim")
+    table.add_column("second is", overflow="fold", header_style="dim")
+    for one in kept:
+        unit = f" ({one.info.unit})" if one.info.unit else ""
+        cells = (digits.figure(one.first), digits.figure(one.second), digits.signed(digits.figure(one.difference)))
+        table.add_row(
+            words(f"{one.info.name}{unit}", console),
+            *(words(text, console) for text in cells),
+            words(_side(one), console),
+        )
+    console.print(table)
+    if len(kept) < len(pairs):
+        say(console, f"{len(pairs) - len(kept)} more outcomes: --all", "dim")
+    console.print()
+
+
+def _side(one: Pair) -> str:
+    if one.difference is None:
+        return digits.DASH
+    if one.difference == 0:
+        return "equal"
+    if one.info.lower_is_better is None:
+        return "higher" if one.difference > 0 else "lower"
+    return "better" if (one.difference < 0) == one.info.lower_is_better else "worse"
+
+
+def _curves(curves: Sequence[TwinCurve], console: Console) -> None:
+    """Both on one scale and over the same samples; the highest value of each stretch, so that spikes stay."""
+    if not curves:
+        return
+    table = columns()
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for curve in curves:
+        values = [one[1][np.isfinite(one[1])] for one in (curve.first, curve.second)]
+        if not all(len(one) for one in values):
+            continue
+        low = 0.0 if curve.name == "grad norm" else min(float(one.min()) for one in values)
+        high = max(float(one.max()) for one in values)
+        last = max(float(one[0][-1]) for one in (curve.first, curve.second))
+        for which, one in (("first", curve.first), ("second", curve.second)):
+            spark = sparkline(_buckets(*one, last, _SPARK) - low, high - low, _SPARK)
+            name = curve.name if which == "first" else ""
+            ends = f"{digits.figure(float(one[1][0]))} → {digits.figure(float(one[1][-1]))}"
+            table.add_row(*(words(text, console) for text in (name, which, spark, ends)))
+    if table.row_count:
+        console.print(table)
+        console.print()
+
+
+def _buckets(samples: Array, values: Array, last: float, count: int) -> Array:
+    """The highest value of each of `count` stretches of 0 to `last` samples; between two rows the later; nan after the end."""
+    found = np.full(count, np.nan)
+    if not len(samples) or last <= 0:
+        return found
+    place = np.clip(np.ceil(samples / last * count).astype(int) - 1, 0, count - 1)
+    for number in range(int(place[-1]) + 1):
+        mine = values[place == number]
+        mine = mine[np.isfinite(mine)]
+        if len(mine):
+            found[number] = mine.max()
+    for number in reversed(range(int(place[-1]))):
+        if np.isnan(found[number]):
+            found[number] = found[number + 1]
+    return found
+
+
+def _brief(found: RunDiff, console: Console) -> None:
+    """A line per group: what differs, the first few by name and value; then what is equal."""
+    for name, every in (
+        ("config", found.config),
+        ("data", found.data),
+        ("machine", found.environment),
+        ("code", found.code),
+    ):
+        counting = [one for one in every if one.counts]
+        if counting:
+            labelled(
+                console,
+                name,
+                _few([f"{one.key} {_value(one.first)} → {_value(one.second)}" for one in counting]),
+                width=10,
+            )
+    items = list(dict.fromkeys(one.key.partition(".")[0] for one in found.fingerprint))
+    if items:
+        labelled(console, "unequal", f"{', '.join(items)} (`ablate diff` has the values)", width=10)
+    if found.equal:
+        labelled(console, "equal", ", ".join(found.equal), width=10)
+    rest = [one.key for every in (found.config, found.environment) for one in every if not one.counts]
+    if rest:
+        labelled(console, "besides", f"{_few(rest)}: differ and change no result", width=10, style="dim")
+    for line in found.unknown:
+        labelled(console, "unknown", line, width=10, style="yellow")
+
+
+def _few(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _FEW} more" if len(texts) > _FEW else ""
+    return f"{', '.join(texts[:_FEW])}{more}"

@@ -1,0 +1,1 @@
+"""Executes a plan: scheduler, worker, locks, reuse, retry and status."""

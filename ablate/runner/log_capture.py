@@ -1,0 +1,116 @@
+"""What a run prints goes to its log.txt, from C code and children too, and secrets of the environment do not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ablate.redact import HIDDEN, secrets
+
+_DRAIN_SECONDS = 5.0
+"""How long to wait at the end for what is still in the pipe: a child that lives on keeps it open."""
+
+
+@contextmanager
+def captured(log: Path) -> Iterator[int]:
+    """Standard output and error into `log`, after what stands there; yields its file descriptor, for dumps that must land.
+
+    Without secrets in the environment they go there directly. With some, through a pipe and a thread that hides them; what
+    a kill finds in the pipe is lost.
+    """
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    hidden = secrets()
+    reader = _Reader(file, hidden) if hidden else None
+    _flush()
+    before = os.dup(1), os.dup(2)
+    for number in (1, 2):
+        os.dup2(reader.entrance if reader else file, number)
+    try:
+        yield file
+    finally:
+        _flush()
+        for number, old in zip((1, 2), before, strict=True):
+            os.dup2(old, number)
+            os.close(old)
+        if reader:
+            reader.close()
+        os.close(file)
+
+
+class Hider:
+    """Replaces secrets in a stream of bytes that comes in pieces; keeps back only what may be the beginning of one."""
+
+    def __init__(self, hidden: Sequence[str]) -> None:
+        self._hidden = [value.encode() for value in hidden]
+        self._kept = b""
+
+    def pass_on(self, piece: bytes) -> bytes:
+        """What can be written by now; an empty piece is the end."""
+        ready = self._kept + piece
+        for value in self._hidden:
+            ready = ready.replace(value, HIDDEN.encode())
+        keep = self._beginning_at_the_end_of(ready) if piece else 0
+        self._kept = ready[len(ready) - keep :]
+        return ready[: len(ready) - keep]
+
+    def _beginning_at_the_end_of(self, ready: bytes) -> int:
+        longest = min(len(ready), max(map(len, self._hidden)) - 1)
+        for length in range(longest, 0, -1):
+            if any(value.startswith(ready[-length:]) for value in self._hidden):
+                return length
+        return 0
+
+
+class _Reader:
+    """A pipe into a file, through a Hider."""
+
+    def __init__(self, file: int, hidden: Sequence[str]) -> None:
+        self._exit, self.entrance = os.pipe()
+        self._file, self._hider = os.dup(file), Hider(hidden)
+        self._thread = threading.Thread(target=self._read, name="log", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        os.close(self.entrance)
+        self._thread.join(_DRAIN_SECONDS)
+
+    def _read(self) -> None:
+        piece = b"begin"
+        while piece:
+            piece = os.read(self._exit, 1 << 16)
+            with suppress(OSError):  # a full disk must not stop the run in the middle of a print: its record says so
+                _write(self._file, self._hider.pass_on(piece))
+        os.close(self._file)
+        os.close(self._exit)
+
+
+def _write(file: int, ready: bytes) -> None:
+    left = memoryview(ready)
+    while left:
+        left = left[os.write(file, left) :]
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # a full disk, or a stream that is closed
+            stream.flush()
+
+
+# Ctrl-C and SIGTERM, collected while runs are going.
+
+
+@contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them, so that the running runs can end well."""
+    caught: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: caught.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

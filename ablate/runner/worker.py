@@ -1,0 +1,239 @@
+"""One run of a study in this process: from a Config to a finished run folder. The side of a study that imports torch."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import yaml
+
+from ablate.config.schema import Config
+from ablate.errors import DataError, RecordError, StudyError
+from ablate.hashing import Planned
+from ablate.records.layout import RunDir
+from ablate.records.metadata import Manifest, Outcome, read_manifest, read_outcome, write_value
+from ablate.records.provenance import PACKAGES, git_state, now, versions
+from ablate.records.source_code import changed_files, code_digest, code_files, hashed_again, imported_files
+from ablate.runner.failures import earlier_attempts, why
+from ablate.runner.reuse import holds_result, publish
+from ablate.runner.shared_prefix import Lending
+from ablate.serialization import write_text
+from ablate.training.signals import stop_on_signals
+
+code_files()  # hashed when the code is imported: a run that is forked later runs that, whatever is edited meanwhile
+
+
+def execute(
+    config: Config,
+    run: RunDir,
+    *,
+    changes: dict[str, Any],
+    digest: str,
+    planned: Planned | None = None,
+    stop: Callable[[], str | None] = lambda: None,
+) -> Outcome:
+    """Train one arm at one seed and leave its whole record. A failure is an outcome with a sentence, not an exception.
+
+    planned: what the digest was made of; a run that finds other code or other data now fails before its first step.
+    stop(): polled at every step; a reason ends the run as `interrupted`. Raises RecordError where nothing can be written.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        with _alone(run), stop_on_signals() as caught:
+            if digest and holds_result(run, digest):
+                return read_outcome(run) or Outcome(status="failed")  # another process has made it while we waited
+            return _execute(config, run, changes, digest, planned or Planned(), lambda: caught() or stop())
+    except OSError as error:
+        problem = f"{run.path} cannot be written: {error.strerror or error}"
+        raise RecordError(problem, "study.root=FOLDER for another place") from error
+
+
+def _execute(
+    config: Config, run: RunDir, changes: dict[str, Any], digest: str, planned: Planned, stop: Callable[[], str | None]
+) -> Outcome:
+    continued = _continued(run, digest, planned.request if config.study.accept_code_change else "")
+    attempts = earlier_attempts(run, digest)
+    run.outcome.unlink(missing_ok=True)
+    if continued is None:
+        _clear(run)
+    manifest = _manifest(config, changes, digest, planned, continued)
+    manifest.attempts = attempts
+    write_text(run.config, yaml.safe_dump(asdict(config), sort_keys=False), hide=True)
+    write_value(run, manifest)
+    follower = _start_follower(config, run)
+    try:
+        _check_code(planned.code, manifest.code)
+        outcome = _train(config, run, manifest, planned.data, stop)
+    except Exception as error:
+        traceback.print_exc()
+        # The loop has written how far it came; what fails before it leaves all the writing to us.
+        outcome = read_outcome(run) or Outcome(status="failed")
+        outcome.reason, outcome.sentence = why(error, asdict(config))
+        write_value(run, outcome)
+    manifest.ended = now()
+    manifest.imported = imported_files()
+    write_value(run, manifest)
+    if planned.data or config.task.name != "own":  # a digest that does not know the data says too little to share by
+        publish(run, digest, outcome, root=config.study.root)
+    Lending(run, config).tidy()
+    if follower is not None:
+        follower.wait()
+    return outcome
+
+
+def _train(
+    config: Config, run: RunDir, manifest: Manifest, planned_data: str, stop: Callable[[], str | None]
+) -> Outcome:
+    import torch
+
+    from ablate.models.optimizers import make_optimizer
+    from ablate.tasks.registry import build_task
+    from ablate.tasks.task import evaluation_of, quicken
+    from ablate.training.checkpoint_manager import Checkpoints
+    from ablate.training.fingerprint import environment
+    from ablate.training.grad_norms import GROUPINGS
+    from ablate.training.precision import attention_kernels, pick_device
+    from ablate.training.random_streams import Streams
+    from ablate.training.train import train
+
+    device = pick_device(config.loop.device)
+    manifest.device = str(environment(device)["device"])
+    manifest.num_threads = torch.get_num_threads()
+    write_value(run, manifest)
+    streams = Streams(seed=config.seed, **asdict(config.streams))
+    task = build_task(config, streams)
+    manifest.data, manifest.hub = task.facts.get("data", {}).get("source", ""), task.hub
+    _check_data(planned_data, manifest.data, config)
+    task.model.to(device)
+    manifest.padding = quicken(task.model, config.loop)
+    print(f"padding: {manifest.padding}", flush=True)
+    lending = Lending(run, config)
+    prefix, sentence = lending.begins(environment(device))
+    if sentence:
+        print(f"prefix: {sentence}", flush=True)
+    write_value(run, manifest)
+    with attention_kernels(config.loop.attention):
+        return train(
+            task.model,
+            task.examples,
+            task.objective,
+            optimizer=make_optimizer(config.optim, task.model),
+            budget=config.loop.budget,
+            batch_size=config.data.batch_size,
+            accumulate=config.loop.accumulate,
+            schedule=config.optim.schedule,
+            warmup=config.optim.warmup,
+            clip_norm=config.loop.clip_norm,
+            grad_noise_of=config.loop.grad_noise_of,
+            sample_losses=task.sample_losses,
+            precision=config.loop.precision,
+            device=str(device),
+            evaluation=evaluation_of(task, config),
+            collate=task.collate,
+            num_tokens=task.num_tokens,
+            streams=streams,
+            ids=task.ids,
+            grouping=GROUPINGS[config.observe.norm_groups],
+            folder=run.path,
+            facts=task.facts,
+            num_workers=config.loop.num_workers,
+            update_ratio=config.observe.update_ratio,
+            noise_scale=config.observe.noise_scale,
+            checkpoints=Checkpoints(
+                every=config.loop.checkpoint_every,
+                keep=config.loop.keep_checkpoints,
+                keep_final=False,
+                lend=lending.leaves(),
+                prefix=prefix,
+            ),
+            flush_every=config.observe.flush_every,
+            max_skipped=config.loop.max_skipped,
+            assumed_peak=config.observe.assumed_peak_flops,
+            stop=stop,
+        ).outcome
+
+
+def _manifest(
+    config: Config, changes: dict[str, Any], digest: str, planned: Planned, continued: Manifest | None
+) -> Manifest:
+    code = hashed_again(planned.code) if planned.code else code_files([config.task.target])
+    started = now()
+    before = continued.sessions if continued else []
+    return Manifest(
+        arm=config.arm,
+        seed=config.seed,
+        overrides=changes,
+        digest=digest,
+        request=planned.request,
+        code_digest=code_digest(code),
+        code=code,
+        sessions=[*before, {"started": started, "code_digest": code_digest(code)}],
+        git=git_state(),
+        versions=versions(PACKAGES),
+        started=started,
+    )
+
+
+def _check_code(planned: Mapping[str, str], found: Mapping[str, str]) -> None:
+    """Raise StudyError where a file is not what it was when the study was planned: its runs are not to be mixed silently."""
+    if planned and (changed := changed_files(planned, found)):
+        raise StudyError(
+            f"the code is not what it was when the study was planned: {', '.join(changed)}",
+            "the same command again says which runs were made by which code, and asks what to do",
+        )
+
+
+def _check_data(planned: str, found: str, config: Config) -> None:
+    """Raise DataError where the pool is not the one that the study was planned with, as when a file was written meanwhile."""
+    if not planned or found == planned:
+        return
+    where = config.task.target or config.data.path or config.data.name
+    hint = "; the data of a task must not depend on the run's seed" if config.task.target else ""
+    raise DataError(
+        f"the data of {where} are not those that the study was planned with (digest {planned[:12]} then, "
+        f"{found[:12] or 'none'} now){hint}",
+        "put the file back, or study.name=<another> for a study of what is there now",
+    )
+
+
+def _continued(run: RunDir, digest: str, request: str) -> Manifest | None:
+    """The manifest of an earlier try that has left a checkpoint to go on from; None where the run begins anew.
+
+    It must be of the same config by the same code. request: of the run, where a try by other code will do as well.
+    """
+    if not (run.checkpoint.exists() and run.manifest.exists() and digest):
+        return None
+    earlier = read_manifest(run)
+    return earlier if earlier.digest == digest or (request and earlier.request == request) else None
+
+
+def _clear(run: RunDir) -> None:
+    """Remove what an earlier try left, its log apart: a new try must not be read together with an old one."""
+    for path in (run.trace, run.evals, run.predictions, run.fingerprint, run.progress):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(run.checkpoint, ignore_errors=True)
+
+
+def _start_follower(config: Config, run: RunDir) -> Any:
+    if config.tracker.name == "none":
+        return None
+    from ablate import tracking as track
+
+    return track.start(run, config)
+
+
+@contextmanager
+def _alone(run: RunDir) -> Iterator[None]:
+    """Wait until no other process works on this run. The lock goes with its process, so a kill leaves none behind."""
+    file = os.open(run.path / ".lock", os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)

@@ -1,0 +1,170 @@
+"""Reading YAML that may come from anywhere: plain values, and nothing that grows, or overflows a stack, while it is read."""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Hashable
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from yaml.events import AliasEvent
+
+pass
+import json
+import os
+import re
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from ablate.redact import redact
+
+_QUICK: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_QUICK_CHARACTERS = 8000
+"""The C parser goes as deep as it is told to, and dies of 30,000 brackets; a run's config is a fifth of this."""
+
+_ALIAS = re.compile(r"(^|[\s,\[{:-])\*\S")
+
+
+class _Careful(yaml.SafeLoader):
+    """Follows no alias: a few lines of them stand for billions of values. Text that nests too deep is an error of Python."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(AliasEvent):
+            raise yaml.YAMLError("it holds an alias (*name), which no config of a run does")
+        return super().compose_node(parent, index)
+
+
+def read_yaml(path: Path) -> Any:
+    """The value that a YAML file holds; no tag becomes an object of Python. Raises OSError or ValueError."""
+    text = read_text(path)
+    quick = len(text) <= _QUICK_CHARACTERS and not _ALIAS.search(text)
+    try:
+        return yaml.load(text, Loader=_QUICK if quick else _Careful)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+# Whether a value that was read has the type that a field of ours declares: what lies on disk may come from
+# anywhere.
+
+NOT_FINITE = ("nan", "inf", "-inf")
+"""How a number that JSON has no word for is written."""
+
+
+def built(kind: type[Any], value: Any) -> Any:
+    """The dataclass `kind` of a mapping. Raises ValueError where that has other keys, or a value of another type."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{_short(value)} stands where {kind.__name__} should")
+    hints = _hints(kind)  # type: ignore[arg-type]
+    for key, item in value.items():
+        if key not in hints:
+            raise ValueError(f"there is no field {_short(key)} in {kind.__name__}")
+        if not fits(item, hints[key]):
+            raise ValueError(f"{key} of {kind.__name__} cannot be {_short(item)}")
+    try:
+        return kind(**{key: _as(item, hints[key]) for key, item in value.items()})
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a plain value is one of that type. A float may be a whole number, or one of `NOT_FINITE` as text."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin is Literal:
+        return any(value == one and type(value) is type(one) for one in inner)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, one) for one in inner)
+    if origin is dict:
+        return isinstance(value, dict) and all(fits(k, inner[0]) and fits(v, inner[1]) for k, v in value.items())
+    if origin in (list, tuple):
+        return isinstance(value, list | tuple) and all(fits(item, inner[0]) for item in value)
+    if hint is float:
+        return type(value) is float or fits(value, int) or (isinstance(value, str) and value in NOT_FINITE)
+    if hint is int:
+        return type(value) is int and abs(value) <= _LARGEST
+    if origin is not None:  # a Mapping
+        return isinstance(value, dict) and all(fits(v, inner[-1]) for v in value.values())
+    return value is None if hint is type(None) else isinstance(value, hint)
+
+
+def _as(value: Any, hint: Any) -> Any:
+    """Numbers as numbers, and lists as tuples where tuples are declared."""
+    if get_origin(hint) is dict and get_args(hint)[1] is float:
+        return {key: _as(item, float) for key, item in value.items()}
+    if get_origin(hint) is tuple:
+        return tuple(value)
+    return float(value) if hint is float and isinstance(value, str) else value
+
+
+_LARGEST = 2**63 - 1
+"""Beyond it an int is no number of anything, and no array holds it."""
+
+
+@cache
+def _hints(kind: Hashable) -> dict[str, Any]:
+    assert isinstance(kind, type)
+    known = get_type_hints(kind)
+    return {field.name: known[field.name] for field in fields(kind)}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def write_text(path: Path, text: str, *, durable: bool = True, hide: bool = False) -> None:
+    """Replace a file atomically: a reader, or a kill, sees the old text or the new one; so does a full disk.
+
+    durable: wait until it is on disk, so that a power cut sees one of the two as well.
+    hide: write `***` for the secrets of the environment.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.{token_hex(4)}.part")  # two machines may use one pid
+    try:
+        with part.open("x", encoding="utf-8") as file:  # never through a link that somebody has laid there
+            file.write(redact(text) if hide else text)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True, hide: bool = False) -> None:
+    """`write_text` of sorted, indented JSON. Non-finite numbers are written as the strings "nan", "inf" and "-inf"."""
+    text = json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False) + "\n"
+    write_text(path, text, durable=durable, hide=hide)
+
+
+def read_json(path: Path) -> Any:
+    """The value that a JSON file holds. Raises OSError or ValueError."""
+    try:
+        return json.loads(read_text(path))
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+
+
+def read_text(path: Path) -> str:
+    """What stands in a file. Raises OSError, also for what is none: a pipe or a device in its place would be read for ever."""
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is no file")
+    return path.read_text(encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,58 @@
+"""Sample counts and digests of the data and model of a config, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ablate.config.schema import Config
+from ablate.data.datasets import DataFacts, load_examples, split
+from ablate.hashing import model_digest
+from ablate.models.hub import check_layers, locate_model, num_layers
+
+
+def data_facts(config: Config) -> DataFacts:
+    """Load the data, check that the model's files are there, count. Raises DataError or ModelError.
+
+    A task of the user's has data and a model of its own: ConfigError where it cannot be had.
+    """
+    if config.task.name == "own":
+        from ablate.tasks.custom import own_facts
+
+        return own_facts(config)
+    model = model_digest(config.model, locate_model(config.model))
+    if config.task.name == "causal_lm":
+        return replace(_of_pieces(config), model=model)
+    pool = load_examples(config.data)
+    splits = split(pool, config.data, eval_examples=config.observe.eval_examples)
+    _check_components(config, len(pool.classes))
+    return DataFacts(
+        num_train=len(splits.train),
+        num_held_out=len(splits.held_out),
+        num_eval=len(splits.evaluated),
+        num_classes=len(pool.classes),
+        data=pool.source,
+        model=model,
+    )
+
+
+def _of_pieces(config: Config) -> DataFacts:
+    """How many pieces a document has is known once it is tokenised; the tokens are kept for the runs."""
+    from ablate.data.documents import load_corpus
+
+    corpus = load_corpus(config)
+    _check_components(config, 0)
+    return DataFacts(
+        num_train=len(corpus.train), num_held_out=len(corpus.held_out), num_eval=len(corpus.evaluated), num_classes=0,
+        data=corpus.source,
+    )  # fmt: skip
+
+
+def _check_components(config: Config, num_classes: int) -> None:
+    """Raise ModelError for layers and modules that the model does not have. Paths cost torch; numbers of layers do not."""
+    model = config.model
+    if (model.drop_layers or model.reinit_top) and (count := num_layers(model)):
+        check_layers(model, count)
+    if model.freeze or model.components:
+        from ablate.models.meta_model import outline
+
+        outline(config, num_classes=num_classes)

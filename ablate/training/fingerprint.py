@@ -1,0 +1,245 @@
+"""What else can change a number: device, library versions, threads, determinism switches, environment variables."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.modules import module as everywhere
+
+from ablate.records.provenance import versions
+from ablate.training.distributed import full
+from ablate.training.lr_schedule import Schedule
+from ablate.training.precision import Precision, attention_item
+
+VARIABLES = (
+    "CUBLAS_WORKSPACE_CONFIG",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "TORCH_BLAS_PREFER_CUBLASLT",
+    "TORCH_CUDNN_USE_HEURISTIC_MODE_B",
+    "PYTORCH_NO_CUDA_MEMORY_CACHING",
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+)
+"""They choose other kernels, and so another rounding. Not those of speed, memory or logs; threads are counted as they are."""
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """As it is in this process now. A variable that is not set is left out."""
+    cuda = device.type == "cuda"
+    found = {
+        "device": torch.cuda.get_device_name(device) if cuda else f"{platform.machine()} cpu",
+        "cpu_kernels": torch.backends.cpu.get_cpu_capability(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        **{name: found for name, found in versions(("transformers", "tokenizers")).items() if name != "python"},
+        "num_threads": torch.get_num_threads(),
+        "default_dtype": _plain(torch.get_default_dtype()),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "float32_matmul": torch.get_float32_matmul_precision(),
+        **{name: os.environ[name] for name in VARIABLES if name in os.environ},
+    }
+    if cuda:
+        found |= {
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        }
+    return found
+
+
+def _plain(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+# What somebody has hung on the model or the optimizer: it can change a gradient, and stands in no config.
+
+_KINDS = {
+    "_forward_pre_hooks": "before forward",
+    "_forward_hooks": "after forward",
+    "_backward_pre_hooks": "before backward",
+    "_backward_hooks": "gradient",
+    "_post_accumulate_grad_hooks": "after accumulation",
+    "_optimizer_step_pre_hooks": "before step",
+    "_optimizer_step_post_hooks": "after step",
+    "_global_forward_pre_hooks": "before forward",
+    "_global_forward_hooks": "after forward",
+    "_global_backward_pre_hooks": "before backward",
+    "_global_backward_hooks": "gradient",
+}
+_OWN = ("ablate", "torch", "transformers", "accelerate", "lightning")
+"""Hooks of these are part of how a model is built, and `loop.unpad` and the library versions tell of them."""
+
+
+def foreign_hooks(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, str]:
+    """{module or parameter: kinds of its hooks}; `optimizer`, and `every module` for hooks that hang on all."""
+    owners: list[tuple[str, Any]] = [("every module", everywhere), ("optimizer", optimizer)]
+    owners += [(name or "model", module) for name, module in model.named_modules()]
+    owners += list(model.named_parameters())
+    found = ((name, sorted(set(_kinds(owner)))) for name, owner in owners)
+    return {name: ", ".join(kinds) for name, kinds in found if kinds}
+
+
+def _kinds(owner: Any) -> Iterator[str]:
+    for attribute, kind in _KINDS.items():
+        hooks = getattr(owner, attribute, None) or {}
+        if any(_module_of(hook) not in _OWN for hook in hooks.values()):
+            yield kind
+
+
+def _module_of(hook: Any) -> str:
+    """Top name of the module that a hook was written in."""
+    plain = getattr(hook, "func", hook)
+    return str(getattr(plain, "__module__", None) or type(plain).__module__).partition(".")[0]
+
+
+# What must be equal between arms, read from the live objects and not from the configuration.
+
+FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of the budget, at which the schedule is read."""
+
+_DROPOUT = re.compile(r"drop(out)?(_p|_prob|_rate)?$")
+
+
+def weights_hash(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """sha256 over names, types, shapes and bytes."""
+    total = sha256()
+    for name, tensor in tensors:
+        own = full(tensor.detach()).cpu().contiguous()
+        total.update(f"{name}{own.dtype}{tuple(own.shape)}".encode())
+        total.update(own.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def init_hashes(model: nn.Module) -> dict[str, str]:
+    """Hash of the initial weights and buffers of every module that owns some."""
+    owners = (
+        (name, [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)])
+        for name, module in model.named_modules()
+    )
+    return {name: weights_hash(own)[:16] for name, own in owners if own}
+
+
+def ids_hash(ids: Iterable[int]) -> str:
+    """Hash of sample ids in their order."""
+    return sha256(np.asarray(list(ids), dtype=np.int64).tobytes()).hexdigest()[:16]
+
+
+class OrderHash:
+    """Hashes of the first 8, 16, 32, ... sample ids that were fed: runs are compared where both have been."""
+
+    def __init__(self) -> None:
+        self.rungs: dict[str, str] = {}
+        self._running = sha256()
+        self._count = 0
+
+    def add(self, ids: NDArray[np.int64]) -> None:
+        """ids: int64 [samples], those that come next."""
+        while len(ids):
+            rung = max(8, 1 << self._count.bit_length())
+            now, ids = ids[: rung - self._count], ids[rung - self._count :]
+            self._running.update(now.astype("<i8").tobytes())
+            self._count += len(now)
+            if self._count == rung:
+                self.rungs[str(rung)] = self._running.hexdigest()[:16]
+
+
+def model_items(model: nn.Module) -> dict[str, Any]:
+    """`parameters`, `init` and `dropout` of a fingerprint."""
+    named = list(model.named_parameters())
+    return {
+        "parameters": {
+            "count": sum(p.numel() for _, p in named),
+            "trainable": sum(p.numel() for _, p in named if p.requires_grad),
+            "shapes": {name: "x".join(map(str, p.shape)) for name, p in named},
+        },
+        "init": init_hashes(model),
+        "dropout": dict(_dropouts(model)),
+    }
+
+
+def _dropouts(model: nn.Module) -> Iterator[tuple[str, float]]:
+    """(place, probability): of dropout modules, and of plain attributes that a forward pass hands to a function."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            yield name, module.p
+            continue
+        for attribute, value in _named_like_dropout(vars(module)):
+            yield f"{name}.{attribute}".lstrip("."), value
+
+
+def _named_like_dropout(values: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and _DROPOUT.search(name):
+            yield name, value
+
+
+def setting_items(
+    optimizer: torch.optim.Optimizer,
+    precision: Precision,
+    *,
+    schedule: Schedule,
+    clip_norm: float | None,
+    model: nn.Module,
+) -> dict[str, Any]:
+    """`optimizer`, `schedule`, `precision`, `clip_norm`, `hooks` and `environment` of a fingerprint."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = [_group(group, names) for group in optimizer.param_groups]
+    return {
+        "optimizer": {"name": type(optimizer).__name__} | {f"group {k}": group for k, group in enumerate(groups)},
+        "schedule": {"shape": schedule.shape, "warmup": schedule.warmup}
+        | {f"{f:.2f}": round(schedule.factor(f), 9) for f in FRACTIONS},
+        "precision": {
+            "autocast": "off" if precision.autocast_dtype is None else precision.name,
+            "scaler": precision.scaler is not None,
+            "tf32": precision.name == "tf32",
+            "compiled": model._compiled_call_impl is not None,
+            "matmul": _product_dtype(precision),
+            "weights": ", ".join(sorted({_dtype(p.dtype) for p in model.parameters()})),
+        }
+        | attention_item(),
+        "clip_norm": {"max": clip_norm},
+        "hooks": foreign_hooks(model, optimizer),
+        "environment": environment(precision.device),
+    }
+
+
+def _group(group: dict[str, Any], names: dict[int, str]) -> dict[str, Any]:
+    """A parameter group's settings, and which parameters it holds."""
+    held = "\n".join(names.get(id(p), f"none of the model's {tuple(p.shape)}") for p in group["params"])
+    settings = {
+        key: _plain_fingerprint(value) for key, value in sorted(group.items()) if key not in ("params", "initial_lr")
+    }
+    return settings | {"params": len(group["params"]), "names": sha256(held.encode()).hexdigest()[:16]}
+
+
+def _product_dtype(precision: Precision) -> str:
+    """What a matrix product gives where the forward pass runs, as it is and not as it is called."""
+    one = torch.ones(1, 1, device=precision.device)
+    with torch.no_grad(), precision.autocast():
+        return _dtype((one @ one).dtype)
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _plain_fingerprint(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.item()
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,226 @@
+"""The rows of a trace between two writes: what the host knows in lists, what the device knows on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from ablate.records.reader import read_blocks, read_table
+from ablate.records.schema import TRACE
+from ablate.records.writer import TableWriter, block_of
+from ablate.training.grad_norms import GradNorms
+
+_SCALARS = ("loss", "grad_norm", "clip_coefficient", "applied", "loss_scale", "micro_grad_norm")
+"""The device's numbers of a step, in the order in which they lie in a row; then each parameter's norm, then update ratios."""
+
+HostRow = tuple[int, float, int, int, float, int]
+"""step, epoch, samples, tokens, step_seconds, micro_samples."""
+_HOST = np.dtype([("step", "i8"), ("epoch", "f8"), ("samples", "i8"), ("tokens", "i8"), ("step_seconds", "f8"),
+                  ("micro_samples", "i8")])  # fmt: skip
+
+
+class Sink(Protocol):
+    """Takes blocks of rows."""
+
+    schema: pa.Schema
+
+    def write(self, columns: Mapping[str, Sequence[Any]]) -> None: ...
+
+    def close(self) -> None: ...
+
+    def table(self) -> pa.Table: ...
+
+    def read(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]: ...
+
+    def extent(self) -> int: ...
+
+
+class MemoryTable:
+    """A sink that keeps its rows, for runs without a folder; `keep=False` drops them, for processes that do not record."""
+
+    def __init__(self, schema: pa.Schema, *, metadata: Mapping[str, str] | None = None, keep: bool = True) -> None:
+        self.schema = schema.with_metadata(dict(metadata)) if metadata else schema
+        self.keep = keep
+        self.blocks: list[pa.RecordBatch] = []
+
+    def write(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        if self.keep:
+            self.blocks.append(block_of(columns, self.schema))
+
+    def close(self) -> None: ...
+
+    def table(self) -> pa.Table:
+        return pa.Table.from_batches(self.blocks, schema=self.schema)
+
+    def read(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        return (block.select(columns) for block in self.blocks)
+
+    def extent(self) -> int:
+        return 0
+
+
+class FileTable(TableWriter):
+    """A sink on disk that can be read back."""
+
+    def table(self) -> pa.Table:
+        return read_table(self.path)
+
+    def read(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        return read_blocks(self.path, columns)
+
+
+def open_sink(
+    folder: Path | None, name: str, schema: pa.Schema, metadata: Mapping[str, str] | None = None, *,
+    keep: bool = True, resume_at: int | None = None,
+) -> Sink:  # fmt: skip
+    """A stream `<folder>/<name>.arrow`, or rows in memory. resume_at: bytes of the stream to keep and write on from."""
+    if folder is None or not keep:
+        return MemoryTable(schema, metadata=metadata, keep=keep)
+    return FileTable(folder / f"{name}.arrow", schema, metadata=metadata, resume_at=resume_at)
+
+
+@dataclass(slots=True)
+class DeviceRow:
+    """What a step leaves on the device: scalars [], the norm of each parameter's gradient [parameters], update ratios."""
+
+    loss: torch.Tensor
+    grad_norm: torch.Tensor
+    clip_coefficient: torch.Tensor
+    applied: torch.Tensor
+    loss_scale: torch.Tensor
+    micro_grad_norm: torch.Tensor
+    each_norm: torch.Tensor
+    update_ratios: torch.Tensor
+
+    def into(self, row: torch.Tensor) -> None:
+        """Write as one row of fp32 numbers, [6 + parameters + ratios], where the numbers are: no host sync."""
+        scalars = [getattr(self, name).reshape(1) for name in _SCALARS]
+        parts = [*scalars, self.each_norm, self.update_ratios]
+        torch.cat([part.to(row.dtype) for part in parts], out=row)
+
+    def numbers(self) -> list[float]:
+        """The same where the numbers are on the host: reading them costs less than one tensor operation."""
+        scalars = [float(getattr(self, name)) for name in _SCALARS]
+        return [*scalars, *self.each_norm.tolist(), *self.update_ratios.tolist()]
+
+
+class TraceRows:
+    """Two blocks of rows on the device, used in turn: while one fills, the other travels to the host.
+
+    block_rows: steps between two copies. rate: number of applied steps, this one included -> learning rate.
+    norms: whose parameters' norms come in; their groups are added up here, a block at a time, and the first parameter whose
+        gradient was not finite is named.
+    """
+
+    def __init__(
+        self, sink: Sink, block_rows: int, *, rate: Callable[[int], float], norms: GradNorms, applied_steps: int = 0
+    ) -> None:
+        self.sink, self.block_rows, self.rate, self.norms = sink, block_rows, rate, norms
+        self.last: dict[str, float] = {}
+        """The newest row that has arrived, scalars only."""
+        self.skipped = 0
+        """Consecutive steps, up to the newest row that has arrived, that were not applied."""
+        self.applied_steps = applied_steps
+        self.largest_norm = 0.0
+        """Of the gradient so far; inf where one was not finite."""
+        self.culprit: str | None = None
+        self._host: list[HostRow] = []
+        self._blocks: list[torch.Tensor] = []
+        self._landing: list[torch.Tensor] = []
+        self._on_host = False
+        self._numbers: list[list[float]] = []
+        self._turn = 0
+        self._travelling: tuple[NDArray[Any], torch.Tensor, torch.cuda.Event | None] | None = None
+
+    def add(self, host: HostRow, device: DeviceRow) -> bool:
+        """Keep a row. True when the block is full and has to be flushed before the next."""
+        if not self._blocks:
+            self._allocate(device)
+        if self._on_host:
+            self._numbers.append(device.numbers())
+        else:
+            device.into(self._blocks[self._turn][len(self._host)])
+        self._host.append(host)
+        return len(self._host) >= self.block_rows
+
+    def flush(self, *, wait: bool) -> None:
+        """Send the block on its way and write the one that was sent before; with `wait`, write this one too.
+
+        The one before was sent `block_rows` steps ago and has long arrived: the host waits for nothing then.
+        """
+        self._arrive()
+        if not self._host:
+            return
+        event = None
+        if self._on_host:
+            landing = torch.tensor(self._numbers, dtype=torch.float32)
+        else:
+            rows, landing = (part[self._turn][: len(self._host)] for part in (self._blocks, self._landing))
+            landing.copy_(rows, non_blocking=True)
+        if landing.is_pinned():
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+        self._travelling = (np.array(self._host, dtype=_HOST), landing, event)
+        self._host, self._numbers, self._turn = [], [], 1 - self._turn
+        if wait or event is None:
+            self._arrive()
+
+    def _allocate(self, row: DeviceRow) -> None:
+        device = row.grad_norm.device
+        shape = (2, self.block_rows, len(_SCALARS) + len(row.each_norm) + len(row.update_ratios))
+        self._on_host = device.type == "cpu"
+        self._blocks = list(torch.empty(shape, device=device))
+        self._landing = list(torch.empty(shape, pin_memory=device.type == "cuda"))
+
+    def _arrive(self) -> None:
+        if self._travelling is None:
+            return
+        host, block, event = self._travelling
+        self._travelling = None
+        if event is not None:
+            event.synchronize()
+        numbers = block.numpy()
+        columns: dict[str, Any] = {name: host[name] for name in _HOST.names or ()}
+        columns |= {name: numbers[:, k] for k, name in enumerate(_SCALARS)}
+        columns["applied"] = columns["applied"] == 1.0
+        columns["learning_rate"] = [self._learning_rate(bool(applied)) for applied in columns["applied"]]
+        total = columns["grad_norm"]
+        self.largest_norm = max(self.largest_norm, float(np.max(np.where(np.isfinite(total), total, np.inf))))
+        each = numbers[:, len(_SCALARS) : len(_SCALARS) + len(self.norms.names)]
+        for applied, norms in zip(columns["applied"].tolist(), each, strict=True):
+            self.skipped = 0 if applied else self.skipped + 1
+            if not applied and not self.culprit:
+                broken = np.flatnonzero(~np.isfinite(norms))
+                self.culprit = self.norms.names[broken[0]] if len(broken) else None
+        columns["micro_grad_norm"] = pa.array(columns["micro_grad_norm"], mask=columns["micro_samples"] == 0)
+        columns["group_norms"] = _lists(_by_group(each, self.norms))
+        columns["update_ratios"] = _lists(numbers[:, len(_SCALARS) + each.shape[1] :])
+        self.sink.write({name: columns[name] for name in TRACE.names})
+        self.last = {name: float(columns[name][-1]) for name in ("step", "samples", "loss", "grad_norm")}
+
+    def _learning_rate(self, applied: bool) -> float:
+        """Of the next step in order: the schedule counts applied steps, and their number is known here for certain."""
+        rate = self.rate(self.applied_steps + 1)
+        self.applied_steps += applied
+        return rate
+
+
+def _lists(rows: NDArray[np.float32]) -> pa.ListArray:
+    """One list per row, [rows, values]."""
+    offsets = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
+    return pa.ListArray.from_arrays(offsets, pa.array(rows.reshape(-1)))
+
+
+def _by_group(each: NDArray[np.float32], norms: GradNorms) -> NDArray[np.float32]:
+    """[rows, parameters] -> [rows, groups]."""
+    squares = np.square(each, dtype=np.float64)
+    sums = [squares[:, norms.group_index == group].sum(axis=1) for group in range(len(norms.groups))]
+    made: NDArray[np.float64] = np.sqrt(np.stack(sums, axis=1) if sums else squares[:, :0])
+    return made.astype(np.float32)

@@ -1,0 +1,229 @@
+"""What a plan will take: learnt from earlier runs that trained alike, timed where there are none, never twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ablate.config.schema import Config, make_config
+from ablate.design.plan import Plan
+from ablate.errors import AblateError
+from ablate.records.layout import RunDir, StudyDir
+from ablate.records.metadata import read_manifest, read_outcome, write_value
+from ablate.runner.cost import AROUND_SECONDS, IMPORT_SECONDS, Pace, Span, earlier, estimate, obviously_below, profile
+from tests.synthetic import make_plan, write_study
+
+ARMS = ("batch_size=64", "learning_rate=0.0001", "placebo", "repeat", "eval_every=128 samples")
+PACE = Pace(train=64.0, evaluate=272.0, startup_seconds=2.0, at_once=1, peak_memory_bytes=1e9)
+
+
+def plan_of(seeds: int = 2) -> Plan:
+    return make_plan("s", arms=ARMS, seeds=seeds, metric="eval_loss", smallest_effect=0.01)
+
+
+class Timer:
+    """Stands in for the timed steps. pace: of every config."""
+
+    def __init__(self, pace: Pace = PACE) -> None:
+        self.configs: list[Config] = []
+        self.at_once: set[int] = set()
+        self.pace = pace
+
+    def __call__(self, config: Config, *, at_once: int) -> tuple[Pace, float]:
+        self.configs.append(config)
+        self.at_once.add(at_once)
+        return replace(self.pace, at_once=at_once), 10.0 if len(self.configs) == 1 else 0.0
+
+
+@pytest.fixture
+def timer(monkeypatch: pytest.MonkeyPatch) -> Timer:
+    made = Timer()
+    monkeypatch.setattr("ablate.runner.cost.timed", made)
+    return made
+
+
+def made_at(study: Path, plan: Plan, starts: dict[tuple[str, int], float], seconds: float = 40.0) -> None:
+    """Say when each run of a made-up study was going; its own times are all alike."""
+    for run in plan.runs:
+        place = StudyDir(study).run(run.arm, run.seed)
+        manifest, start = read_manifest(place), starts[run.arm, run.seed]
+        manifest.started, manifest.ended = (
+            f"2026-01-01T00:{at // 60:02.0f}:{at % 60:06.3f}" for at in (start, start + seconds)
+        )
+        write_value(place, manifest)
+
+
+def test_arms_that_train_alike_are_timed_once(timer: Timer, tmp_path: Path) -> None:
+    plan = plan_of()
+    found = estimate(plan, plan.runs, tmp_path, slots=2, measure=True)
+    assert [config.data.batch_size for config in timer.configs] == [8, 64]
+    assert timer.at_once == {2}
+    assert set(found.costs) == {"baseline", "batch_size=64", "learning_rate=0.0001", "placebo", "repeat"}
+    assert "a few steps of baseline, batch_size=64, timed just now, 2 at a time" in found.basis
+
+
+def test_only_what_waits_is_timed(timer: Timer, tmp_path: Path) -> None:
+    plan = plan_of()
+    waiting = [run for run in plan.runs if run.arm == "placebo"]
+    found = estimate(plan, waiting, tmp_path, slots=8, measure=True)
+    assert [config.arm for config in timer.configs] == ["placebo"]
+    assert found.at_once == 2
+
+
+def test_a_run_costs_its_start_its_samples_and_its_looks(timer: Timer, tmp_path: Path) -> None:
+    plan = plan_of(seeds=1)
+    found = estimate(plan, plan.runs, tmp_path, slots=1, measure=True)
+    # 1,024 samples at 64/s are 16 s, 17 looks of 256 at 272/s are 16 s, and 2 s at the start.
+    assert found.costs["baseline"].seconds == pytest.approx(34.0)
+    # Five runs one after the other; the libraries took 10 s.
+    assert found.seconds == pytest.approx(5 * 34.0 + 10.0 + AROUND_SECONDS * 10.0 / IMPORT_SECONDS)
+
+
+def test_runs_side_by_side_end_when_the_last_place_is_free(timer: Timer, tmp_path: Path) -> None:
+    plan = plan_of(seeds=1)
+    found = estimate(plan, plan.runs, tmp_path, slots=2, measure=True)
+    assert found.seconds == pytest.approx(3 * 34.0 + 10.0 + AROUND_SECONDS * 10.0 / IMPORT_SECONDS)
+
+
+def test_without_timing_and_without_earlier_runs_nothing_is_known(timer: Timer, tmp_path: Path) -> None:
+    plan = plan_of()
+    found = estimate(plan, plan.runs, tmp_path, slots=2, measure=False)
+    assert (dict(found.costs), found.seconds, timer.configs) == ({}, None, [])
+
+
+def test_earlier_runs_tell_and_nothing_is_timed(timer: Timer, tmp_path: Path) -> None:
+    arms = ("batch_size=64", "learning_rate=0.0001")
+    before = write_study(tmp_path / "before", arms=arms, seeds=1)
+    made_at(
+        tmp_path / "before", before, {("baseline", 0): 0, ("batch_size=64", 0): 40, ("learning_rate=0.0001", 0): 80}
+    )
+    plan = plan_of(seeds=1)
+    found = estimate(plan, plan.runs, tmp_path, slots=1, measure=True)
+    assert timer.configs == []
+    assert found.basis == f"3 earlier runs in {tmp_path}"
+    outcome = read_outcome(StudyDir(tmp_path / "before").run("baseline", 0))
+    assert outcome is not None
+    rates = outcome.throughput
+    spent = 1024 / rates["train_samples_per_second"] + 17 * 256 / rates["eval_samples_per_second"]
+    assert found.costs["placebo"].seconds == pytest.approx(
+        spent + max(0.0, 40.0 - rates["train_seconds"] - rates["eval_seconds"])
+    )
+    assert found.seconds is not None
+    assert found.seconds > 5 * spent + IMPORT_SECONDS
+
+
+def test_runs_that_had_more_beside_them_tell_nothing_of_one_alone(timer: Timer, tmp_path: Path) -> None:
+    before = write_study(tmp_path / "before", arms=("placebo",), seeds=1)
+    made_at(tmp_path / "before", before, {("baseline", 0): 0, ("placebo", 0): 0})
+    plan = plan_of(seeds=1)
+    key = profile(plan.baseline.config)
+    assert earlier(tmp_path, {key: 1}) == ({}, 0)
+    assert earlier(tmp_path, {key: 2})[1] == 2
+    estimate(plan, plan.runs, tmp_path, slots=1, measure=True)
+    assert [config.data.batch_size for config in timer.configs] == [8, 64]
+
+
+def test_a_run_that_was_interrupted_or_taken_over_tells_nothing(tmp_path: Path) -> None:
+    before = write_study(tmp_path / "before", arms=("placebo",), seeds=1)
+    made_at(tmp_path / "before", before, {("baseline", 0): 0, ("placebo", 0): 100})
+    place = StudyDir(tmp_path / "before").run("placebo", 0)
+    outcome = read_outcome(place)
+    assert outcome is not None
+    outcome.sessions = [{}, {}]
+    write_value(place, outcome)
+    assert earlier(tmp_path, {profile(before.baseline.config): 1})[1] == 1
+    base = StudyDir(tmp_path / "before").run("baseline", 0)
+    manifest = read_manifest(base)
+    manifest.shared_from = "other/baseline/seed=0"
+    write_value(base, manifest)
+    assert earlier(tmp_path, {profile(before.baseline.config): 1})[1] == 0
+
+
+@pytest.mark.parametrize("broken", ["plan.json", "baseline/seed=0/manifest.json", "baseline/seed=0/outcome.json"])
+def test_what_cannot_be_read_does_not_count(tmp_path: Path, broken: str) -> None:
+    before = write_study(tmp_path / "before", arms=("placebo",), seeds=1)
+    made_at(tmp_path / "before", before, {("baseline", 0): 0, ("placebo", 0): 100})
+    (tmp_path / "before" / broken).write_text("{")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    found = earlier(tmp_path, {profile(before.baseline.config): 1})[1]
+    assert found == (0 if broken == "plan.json" else 1)
+
+
+def test_a_first_step_that_fails_names_its_arm_and_what_to_type(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fails(config: Config, *, at_once: int) -> tuple[Pace, float]:
+        raise AblateError("the first steps fail: out of memory")
+
+    monkeypatch.setattr("ablate.runner.cost.timed", fails)
+    plan = plan_of()
+    waiting = [run for run in plan.runs if run.arm == "batch_size=64"]
+    with pytest.raises(AblateError) as caught:
+        estimate(plan, waiting, tmp_path, slots=1, measure=True)
+    assert caught.value.problem == "batch_size=64: the first steps fail: out of memory"
+    assert caught.value.fix == "ablate data.batch_size=64, for its whole log"
+
+
+def test_a_profile_is_what_a_sample_costs() -> None:
+    plan = plan_of()
+    base = make_config(plan.baseline.config)
+
+    def of(**groups: object) -> str:
+        from dataclasses import asdict
+
+        return profile(asdict(replace(base, **groups)))  # type: ignore[arg-type]
+
+    same = [
+        of(optim=replace(base.optim, lr=1.0, warmup=0.5)),
+        of(loop=replace(base.loop, budget="5 epochs", clip_norm=None)),
+        of(observe=replace(base.observe, eval_every="1 epochs", eval_examples=None)),
+        of(data=replace(base.data, train_ratio=4.0, eval_ratio=4.0)),
+        of(seed=7),
+        of(repeat=1),
+    ]
+    other = [
+        of(data=replace(base.data, batch_size=64)),
+        of(data=replace(base.data, max_length=256)),
+        of(model=replace(base.model, freeze=["embeddings"])),
+        of(loop=replace(base.loop, precision="bf16")),
+        of(optim=replace(base.optim, name="sgd")),
+        of(observe=replace(base.observe, update_ratio=True)),
+    ]
+    assert set(same) == {profile(plan.baseline.config)}
+    assert len({*same, *other}) == 1 + len(other)
+
+
+def test_what_went_beside_a_run_is_a_mean_over_its_time() -> None:
+    runs = [Span(0, 10), Span(0, 5), Span(5, 20)]
+    assert runs[0].beside(runs) == pytest.approx(2.0)
+    assert runs[2].beside(runs) == pytest.approx(1 + 5 / 15)
+
+
+def test_a_study_is_obviously_short_at_a_sample_per_second() -> None:
+    plan = plan_of(seeds=1)
+    # Five runs of 1,024 samples and 17 looks at 256, which count a third: 12,374 s.
+    assert obviously_below(plan, plan.runs, 1, 12_400)
+    assert not obviously_below(plan, plan.runs, 1, 12_300)
+    assert obviously_below(plan, plan.runs, 2, 6_200)
+
+
+def test_memory_and_disk_come_from_what_was_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pace = replace(PACE, peak_memory_bytes=3e9, num_parameters=22_000_000, num_trainable=1_000_000)
+    monkeypatch.setattr("ablate.runner.cost.timed", Timer(pace))
+    plan = plan_of(seeds=1)
+    cost = estimate(plan, plan.runs, tmp_path, slots=1, measure=True).costs["baseline"]
+    assert cost.memory_bytes == 3e9
+    # Weights in fp32, two moments of those that train, and a new checkpoint beside the old one.
+    assert cost.checkpoint_bytes == 2 * 4 * (22_000_000 + 2 * 1_000_000)
+
+
+def test_what_a_finished_run_leaves_is_about_what_is_said(timer: Timer, tmp_path: Path) -> None:
+    plan = write_study(tmp_path / "s", arms=("batch_size=64",), seeds=1)
+    costs = estimate(plan, plan.runs, tmp_path / "elsewhere", slots=1, measure=True).costs
+    for arm in ("baseline", "batch_size=64"):
+        folder: RunDir = StudyDir(tmp_path / "s").run(arm, 0)
+        left = sum(file.stat().st_size for file in folder.path.iterdir() if file.is_file())
+        assert 0.4 < costs[arm].kept_bytes / left < 2.5
