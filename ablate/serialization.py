@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Hashable
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -16,10 +16,7 @@ from yaml.events import AliasEvent
 pass
 import json
 import os
-import re
-from pathlib import Path
 from secrets import token_hex
-from typing import Any
 
 from ablate.redact import redact
 
@@ -57,7 +54,10 @@ NOT_FINITE = ("nan", "inf", "-inf")
 
 
 def built(kind: type[Any], value: Any) -> Any:
-    """The dataclass `kind` of a mapping. Raises ValueError where that has other keys, or a value of another type."""
+    """The dataclass `kind` of a mapping, with the dataclasses inside; of a union of dataclasses, the field `kind` chooses one.
+
+    Raises ValueError for unknown or missing keys, and for a value of another type.
+    """
     if not isinstance(value, dict):
         raise ValueError(f"{_short(value)} stands where {kind.__name__} should")
     hints = _hints(kind)  # type: ignore[arg-type]
@@ -77,6 +77,8 @@ def fits(value: Any, hint: Any) -> bool:
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
         return True
+    if is_dataclass(hint):
+        return isinstance(value, dict)  # `built` reads it, and names the field that is wrong
     if origin is Literal:
         return any(value == one and type(value) is type(one) for one in inner)
     if origin in (Union, types.UnionType):
@@ -95,11 +97,20 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def _as(value: Any, hint: Any) -> Any:
-    """Numbers as numbers, and lists as tuples where tuples are declared."""
-    if get_origin(hint) is dict and get_args(hint)[1] is float:
-        return {key: _as(item, float) for key, item in value.items()}
-    if get_origin(hint) is tuple:
-        return tuple(value)
+    """Numbers as numbers, lists as tuples where tuples are declared, and mappings as the declared dataclasses."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType) and isinstance(value, dict) and any(map(is_dataclass, inner)):
+        kinds: list[Any] = [one for one in inner if is_dataclass(one)]
+        found = [one for one in kinds if fits(value.get("kind"), _hints(one)["kind"])]
+        if not found:
+            raise ValueError(f"unknown kind {_short(value.get('kind'))}")
+        return built(found[0], value)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return built(hint, value)
+    if origin is dict:
+        return {key: _as(item, inner[1]) for key, item in value.items()}
+    if origin is tuple:
+        return tuple(_as(item, inner[0]) for item in value)
     return float(value) if hint is float and isinstance(value, str) else value
 
 

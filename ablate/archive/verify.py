@@ -20,9 +20,10 @@ from ablate.archive.extract import Unpacked, problem_of, unpack
 from ablate.archive.limitations import beyond, here
 from ablate.archive.manifest import Contents, asked_of, is_record, read_contents
 from ablate.archive.rebuild import derive
+from ablate.config.schema import BASELINE
 from ablate.controls.control import Control
 from ablate.controls.fingerprint_diff import differences
-from ablate.design.plan import BASELINE, Plan, Run, config_digest, counted_of, digest_by, request_digest, run_digest
+from ablate.design.plan import Plan, Run, config_digest, counted_of, digest_by, request_digest, run_digest
 from ablate.errors import AblateError, ConfigError, RecordError
 from ablate.hashing import digest_of
 from ablate.records.layout import RunDir, StudyDir, safe_name
@@ -170,7 +171,7 @@ def of_the_plan(value: Mapping[str, Any], plan: Plan) -> Iterator[str]:
 def _planned(plan: Plan, run: Run, config: Mapping[str, Any]) -> str:
     arm = plan.arm(run.arm)
     if plan.app is not None:
-        request = digest_of({"app": digest_of(config), "seed_key": plan.app["seed_key"], "seed": run.seed})
+        request = digest_of({"app": digest_of(config), "seed_key": plan.app.seed_key, "seed": run.seed})
     else:
         request = request_digest(config_digest(config), seed=run.seed, data=arm.data, model=arm.model)
     return digest_by(request, plan.code_digest) if run.request in ("", request) else ""

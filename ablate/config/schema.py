@@ -31,6 +31,9 @@ SPENDING = ("obrien_fleming", "pocock")
 MOST_DRAWS = 30
 """Of each stream in a study of which chance makes runs differ: 900 runs."""
 
+BASELINE = "baseline"
+"""Name of the arm with which the others are compared."""
+
 TRACKERS = ("wandb", "tensorboard", "mlflow")
 
 ACTIONS = ("remove", "zero", "freeze", "reinit")
@@ -531,7 +534,7 @@ class Config:
     """Of this run: its streams are drawn from it. A study sets it to 0 .. study.seeds - 1."""
     repeat: int = 0
     """Counts the times that the very same run is made: it changes nothing but the digest. `axis=repeat` moves it."""
-    arm: str = "baseline"
+    arm: str = BASELINE
     """Name of the arm this run belongs to; a study sets it."""
 
     def __post_init__(self) -> None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import combinations
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ablate.config.flatten import covered, leaf_or_absent
+from ablate.config.schema import BASELINE
 from ablate.design.axis import Axis, Kind
-from ablate.serialization import built
-
-FIRST = "baseline"
-"""Arm of the cell in which every axis is at the baseline's own level."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +26,7 @@ class Cells:
     generators: of a fractional design, `design.fraction`.
     """
 
-    kind: str
+    kind: Literal["factorial", "fractional", "pairs"]
     names: tuple[str, ...]
     levels: tuple[tuple[str, ...], ...]
     parts: tuple[tuple[str, ...], ...]
@@ -37,30 +34,19 @@ class Cells:
     arms: tuple[str, ...]
     generators: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Cells:
-        """Raises ValueError for what describes no crossed design."""
-        found: Cells = built(cls, dict(value))
-        rows = (*found.places, *found.levels, *found.parts, *found.generators.values())
-        if not all(isinstance(row, list | tuple) for row in rows) or not all(
-            type(number) is int for place in found.places for number in place
-        ):
+    def check(self) -> None:
+        """Raise ValueError for what is not the cells of such a design."""
+        if not self._fits():
             raise ValueError("its cells are not those of a crossed design")
-        found = cls(
-            kind=found.kind,
-            names=found.names,
-            levels=tuple(tuple(map(str, words)) for words in found.levels),
-            parts=tuple(tuple(map(str, words)) for words in found.parts),
-            places=tuple(tuple(place) for place in found.places),
-            arms=found.arms,
-            generators={name: tuple(map(str, parents)) for name, parents in found.generators.items()},
-        )
-        if not found._fits():
-            raise ValueError("its cells are not those of a crossed design")
-        return found
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        return self.arms
+
+    def joint_label(self, arm: str) -> str:
+        """`batch_size=64 + lr=0.001` for an arm that moves several axes; '' for any other."""
+        parts = self.moved(arm)
+        return " + ".join(parts) if len(parts) > 1 else ""
 
     @property
     def full(self) -> int:
@@ -98,11 +84,9 @@ class Cells:
             and all(len(place) == len(sizes) for place in self.places)
             and all(0 <= number < size for place in self.places for number, size in zip(place, sizes, strict=True))
         )
-        if not whole or any(self.places[0]) or self.arms[0] != FIRST:
+        if not whole or any(self.places[0]) or self.arms[0] != BASELINE:
             return False
-        return {"factorial": self._is_full, "fractional": self._is_fraction, "pairs": self._is_pairs}.get(
-            self.kind, lambda: False
-        )()
+        return {"factorial": self._is_full, "fractional": self._is_fraction, "pairs": self._is_pairs}[self.kind]()
 
     def _is_full(self) -> bool:
         return not self.generators and len(self.places) == self.full

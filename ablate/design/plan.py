@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ablate.config.flatten import changed, covered
-from ablate.config.schema import MOST_DRAWS, SPENDING
 from ablate.design.attribution import Corners
 from ablate.design.axis import RULES, Axis, Kind, show
+from ablate.design.designs import Design, ExternalApp, OneAtATime
 from ablate.design.factorial import Cells
 from ablate.design.mediation import Mediation
+from ablate.design.variance_components import Crossed
 from ablate.hashing import digest_of
 from ablate.serialization import built
-
-BASELINE = "baseline"
-
 
 _NO_RESULT = {
     "observe": ("log_every", "flush_every", "assumed_peak_flops", "keep_examples"),
@@ -109,10 +107,11 @@ class Run:
 def counted_of(plan: Mapping[str, Any]) -> dict[str, Any]:
     """What of a plan as it stands in a plan.json, whichever version wrote that, decides what runs and how it is read."""
     value = {key: item for key, item in plan.items() if key not in ("command", "notes", "accepted", "digest")}
-    if value.get("app") is not None:
+    design = value.get("design", {})
+    if design.get("kind") == "external_app":
         return value
-    if value.get("bisect") is not None:  # not how the two configs were typed
-        value["bisect"] = {key: item for key, item in value["bisect"].items() if key not in ("first", "second")}
+    if design.get("kind") == "attribution":  # not how the two configs were typed
+        value["design"] = {key: item for key, item in design.items() if key not in ("first", "second")}
     axes = [{key: item for key, item in axis.items() if key not in ("about", "beside")} for axis in value["axes"]]
     return value | {"axes": axes, "arms": [arm | {"config": what_counts(arm["config"])} for arm in value["arms"]]}
 
@@ -141,47 +140,45 @@ class Plan:
     accepted: tuple[str, ...] = ()
     command: str = ""
     notes: tuple[str, ...] = ()
-    app: dict[str, Any] | None = None
-    """Of a study on a Hydra app that is not ours: `seed_key`, `lower_is_better`; its metric is a value that main returns."""
-    bisect: dict[str, Any] | None = None
-    """Of a study between two configs: its `Corners`."""
     compare_at: str = ""
     """`study.compare_at`: at equal what the arms are compared; '' compares the runs as they ended."""
-    mediate: dict[str, Any] | None = None
-    """Of a study that holds a mediator: its `Mediation`."""
-    cells: dict[str, Any] | None = None
-    """Of a study that moves several axes at once: its `Cells`."""
-
-    @property
-    def crossed(self) -> Cells | None:
-        """The cells of `study.design=factorial`, `fractional` or `pairs`; None of one axis at a time."""
-        return None if self.cells is None else Cells.from_json(self.cells)
-
-    until: dict[str, Any] | None = None
-    """Of a study that adds seeds until its variants are decided: `looks` and `spending`, as declared before the first run."""
-
-    variance: dict[str, Any] | None = None
-    """Of a study that tells two streams of chance apart: its `Crossed`."""
+    design: Design = field(default_factory=OneAtATime)
+    """How the arms follow from what was typed."""
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """Numbers of seeds at which is looked, the last of them all of `seeds`; empty where their number is fixed."""
-        return () if self.until is None else tuple(self.until["looks"])
+        """Numbers of seeds at which a sequential study is analysed, the last of them all of `seeds`; empty for any other."""
+        return self.design.interim_seeds if isinstance(self.design, OneAtATime) else ()
 
     @property
     def spending(self) -> str:
-        """How the looks share the error rate."""
-        return "" if self.until is None else str(self.until["spending"])
+        """How the interim analyses share the error rate."""
+        return self.design.alpha_spending if isinstance(self.design, OneAtATime) else ""
+
+    @property
+    def crossed(self) -> Cells | None:
+        """The cells of a factorial, fractional or pairwise study; None for any other."""
+        return self.design if isinstance(self.design, Cells) else None
 
     @property
     def corners(self) -> Corners | None:
-        """Of two configs that `ablate bisect` compares; None in any other study."""
-        return None if self.bisect is None else Corners.from_json(self.bisect)
+        """The corners of a study between two configs; None for any other."""
+        return self.design if isinstance(self.design, Corners) else None
 
     @property
     def mediation(self) -> Mediation | None:
-        """Of a treatment whose mediator `ablate mediate` holds; None in any other study."""
-        return None if self.mediate is None else Mediation.from_json(self.mediate)
+        """The treatment and the mediators that are held; None for any other study."""
+        return self.design if isinstance(self.design, Mediation) else None
+
+    @property
+    def variance(self) -> Crossed | None:
+        """The two random streams of a study of variance components; None for any other."""
+        return self.design if isinstance(self.design, Crossed) else None
+
+    @property
+    def app(self) -> ExternalApp | None:
+        """The external Hydra app that the study runs; None for a study of ours."""
+        return self.design if isinstance(self.design, ExternalApp) else None
 
     @property
     def baseline(self) -> Arm:
@@ -200,10 +197,9 @@ class Plan:
         axis = self.axis(arm.axis) if arm.axis else None
         if axis is None or not axis.moves or axis.kind == "placebo":
             return ""
-        if (self.bisect or self.mediate) and len(arm.changes) > 1:  # their values stand in a table of their own
-            return f"bundle: {arm.name.replace('+', ' + ')}"
-        if self.cells is not None and len(parts := Cells(**self.cells).moved(arm.name)) > 1 and len(arm.changes) > 1:
-            return " + ".join(parts)
+        label = self.design.joint_label(arm.name)
+        if label and len(arm.changes) > 1:  # its values have a table of their own
+            return label
         pairs = changed(self.baseline.config, arm.config)
         order = sorted(pairs, key=lambda key: [not covered(key, [move]) for move in axis.moves])
         after = {key: f"{pairs[key][1]:.3g}" if key in axis.follows else show(pairs[key][1]) for key in order}
@@ -233,14 +229,9 @@ class Plan:
     def from_json(cls, value: dict[str, Any]) -> Plan:
         """A plan.json may come from anywhere: ValueError, TypeError, KeyError or AttributeError for one that is no plan."""
         value = {key: item for key, item in value.items() if key != "digest"}
-        axes, arms, runs = ([built(kind, one) for one in value.pop(name)] for name, kind in _PARTS.items())
-        plan: Plan = built(cls, {**value, "axes": [], "arms": [], "runs": []})
-        plan = replace(plan, axes=tuple(axes), arms=tuple(arms), runs=tuple(runs))
+        plan: Plan = built(cls, value)
         _check(plan)
         return plan
-
-
-_PARTS: dict[str, type] = {"axes": Axis, "arms": Arm, "runs": Run}
 
 
 def _check(plan: Plan) -> None:
@@ -248,24 +239,15 @@ def _check(plan: Plan) -> None:
     axes, arms = {axis.name for axis in plan.axes}, {arm.name for arm in plan.arms}
     strange = [arm.axis for arm in plan.arms[1:] if arm.axis not in axes]
     strange += [run.arm for run in plan.runs if run.arm not in arms]
-    if (corners := plan.corners) is not None:
-        strange += [name for name in map(corners.arm, corners.numbers) if name not in arms]
-    if (mediation := plan.mediation) is not None:
-        strange += [name for name in mediation.arms if name not in arms]
-    if (crossed := plan.crossed) is not None:
-        strange += [name for name in crossed.arms if name not in arms]
+    plan.design.check()
+    strange += [name for name in plan.design.arm_names if name not in arms]
     if strange or not plan.arms:
         raise ValueError(f"there is no {strange[0]!r} in it" if strange else "there is no arm in it")
     numbers = [plan.smallest_effect, *(number for arm in plan.arms for number in arm.derived.values())]
     if not all(abs(number) < _LARGEST for number in numbers):
         raise ValueError("a quantity in it is larger than any that training has")
-    looks = plan.looks
-    if looks and (looks[-1] != len(plan.seeds) or plan.spending not in SPENDING or list(looks) != sorted(set(looks))):
-        raise ValueError(f"looks at {list(looks)} seeds are none of a study of {len(plan.seeds)}")
-    if plan.variance is not None and (
-        len(plan.variance["streams"]) != 2 or not 2 <= plan.variance["draws"] <= MOST_DRAWS
-    ):
-        raise ValueError("it has no table of two streams of chance")
+    if plan.looks and plan.looks[-1] != len(plan.seeds):
+        raise ValueError(f"interim analyses at {list(plan.looks)} seeds do not fit a study of {len(plan.seeds)}")
     for axis in plan.axes:
         unknown = [rule for rule in axis.follows.values() if rule not in RULES]
         if unknown:

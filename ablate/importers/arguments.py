@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from glob import glob
 from pathlib import Path
 
+from ablate.config.schema import BASELINE
 from ablate.errors import ConfigError, nearest
 
-BASELINE = "baseline"
 _EXAMPLE = "ablate import baseline=out/a,out/b batch_size=64=out/c,out/d --into runs/mine"
 
 

@@ -200,7 +200,7 @@ def prepare(
         or f"How much of the difference in {prepared.plan.metric} does each of {differ} make?"
     )
     every = (*asked.notes, *notes, *prepared.plan.notes)
-    plan = replace(prepared.plan, question=question, bisect=corners.to_json(), notes=every)
+    plan = replace(prepared.plan, question=question, design=corners, notes=every)
     return replace(prepared, plan=plan)
 
 

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ablate.config.flatten import leaf_or_absent
-from ablate.config.schema import StudyConfig, make_config
+from ablate.config.schema import BASELINE, StudyConfig, make_config
 from ablate.design import factorial as fraction
 from ablate.design.axis import Axis, show
-from ablate.design.factorial import FIRST, Cells, ClashError, joint_axis, merged
+from ablate.design.factorial import Cells, ClashError, joint_axis, merged
 from ablate.errors import AblateError, AxisError
 from ablate.hashing import digest_of
 from ablate.planning.compose import Request
@@ -60,7 +60,7 @@ class _Part:
     def words(self, base: Values) -> tuple[str, str]:
         """The baseline's level and this one, as tables call them."""
         if isinstance(self.level, Mapping):
-            return FIRST, self.name.removeprefix(f"{self.axis.name}=")
+            return BASELINE, self.name.removeprefix(f"{self.axis.name}=")
         return show(leaf_or_absent(base, self.axis.moves[0])), show(self.level)
 
 
@@ -168,7 +168,7 @@ def _one_level(found: Sequence[_Part], base: Values) -> str:
 
 
 def _grid(
-    kind: str,
+    kind: Literal["factorial", "fractional"],
     crossed: Sequence[Sequence[_Part]],
     places: Sequence[tuple[int, ...]],
     generators: Mapping[str, tuple[str, ...]],
@@ -178,7 +178,7 @@ def _grid(
     arms, joint, known = [], [], dict[str, str]()
     for place in places:
         moved = [found[number - 1] for found, number in zip(crossed, place, strict=True) if number]
-        name = "+".join(part.name for part in moved) or FIRST
+        name = "+".join(part.name for part in moved) or BASELINE
         arms.append(name)
         if len(moved) < 2:
             continue
@@ -214,7 +214,7 @@ def _pairs(
     count = len(parts)
     _check_number(1 + count + count * (count - 1) // 2, crossed, settings)
     alone = [tuple(int(i == k) for i in range(count)) for k in range(count)]
-    places, arms = [(0,) * count, *alone], [FIRST, *(part.name for part in parts)]
+    places, arms = [(0,) * count, *alone], [BASELINE, *(part.name for part in parts)]
     known = {join.digest(part): part.name for part in parts}
     joint, apart = [], []
     for i, k in combinations(range(count), 2):

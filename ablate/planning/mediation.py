@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ablate.config.flatten import leaf
-from ablate.config.schema import Config, make_config
+from ablate.config.schema import BASELINE, Config, make_config
 from ablate.design.attribution import short_names
 from ablate.design.axis import Axis, show
-from ablate.design.mediation import BASELINE, MEDIATORS, Held, Mediation
+from ablate.design.mediation import MEDIATORS, Held, Mediation
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.planning.compose import Composer, Request, override_text
 from ablate.planning.planner import Facts, Prepared, make_plan
@@ -77,7 +77,7 @@ def prepare(composer: Composer, arguments: Sequence[str], asked: Mediate, facts:
         f"{' and through '.join(mediation.mediators)}?"
     )
     every = (*notes, *prepared.plan.notes)
-    return replace(prepared, plan=replace(prepared.plan, question=question, mediate=mediation.to_json(), notes=every))
+    return replace(prepared, plan=replace(prepared.plan, question=question, design=mediation, notes=every))
 
 
 def _levels(typed: str) -> Iterator[Through]:

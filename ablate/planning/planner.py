@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ablate.config.flatten import leaves
-from ablate.config.schema import Config, make_config
+from ablate.config.schema import BASELINE, Config, make_config
 from ablate.controls.config_isolation import isolate
 from ablate.design.axis import Axis, show
 from ablate.design.axis_files import REPLAYABLE, ad_hoc_axis, at_equal_epochs, at_equal_steps, execution_order
 from ablate.design.derived import Sizes, derive, shape_of
-from ablate.design.plan import BASELINE, Arm, Plan, Run, config_digest, digest_by, request_digest
+from ablate.design.designs import one_at_a_time
+from ablate.design.plan import Arm, Plan, Run, config_digest, digest_by, request_digest
 from ablate.design.variance_components import check_alone, crossed
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.hashing import digest_of
@@ -106,9 +107,7 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
         code=sources,
         command=command,
         notes=(*level_notes, *(crossing.notes if crossing else ()), *notes, *controls_notes),
-        cells=crossing.cells.to_json() if crossing else None,
-        variance=None if (table := crossed(settings)) is None else table.to_json(),
-        until={"looks": list(looks), "spending": settings.spending} if looks else None,
+        design=crossing.cells if crossing else crossed(settings) or one_at_a_time(settings),
     )
     plan = replace(plan, runs=baseline_first(plan))
     typed = {_name(draft): tuple(override_text(key, value) for key, value in draft.typed.items()) for draft in drafts}

@@ -18,11 +18,13 @@ from typing import Any
 import yaml
 
 from ablate.config.flatten import changed, leaf, leaves
+from ablate.config.schema import BASELINE
 from ablate.controls.config_isolation import isolate
 from ablate.design.axis import Axis, show
 from ablate.design.axis_files import FINGERPRINT, execution_order
 from ablate.design.derived import DERIVED
-from ablate.design.plan import BASELINE, Arm, Plan, Run, digest_by
+from ablate.design.designs import ExternalApp
+from ablate.design.plan import Arm, Plan, Run, digest_by
 from ablate.errors import AblateError, AxisError, ConfigError, StudyError, nearest
 from ablate.hashing import digest_of
 from ablate.planning.compose import Request, override_text
@@ -182,7 +184,7 @@ class AppStudy:
     def job(self, run: Run) -> list[str]:
         """One run in Hydra's grammar, less where it goes."""
         assert self.plan.app is not None
-        return [*self.overrides[run.arm], f"{self.plan.app['seed_key']}={run.seed}"]
+        return [*self.overrides[run.arm], f"{self.plan.app.seed_key}={run.seed}"]
 
     def place(self, run: Run) -> RunDir:
         return StudyDir(self.folder).run(run.arm, run.seed)
@@ -311,7 +313,7 @@ def _plan(
         code=code,
         command=command,
         notes=tuple(notes),
-        app={"seed_key": options.seed_key, "lower_is_better": options.lower_is_better},
+        design=ExternalApp(seed_key=options.seed_key, lower_is_better=options.lower_is_better),
     )
 
 
@@ -342,10 +344,10 @@ def _difference(before: Plan, now: Plan, *, may_name: bool) -> str:
         return "one of ablate's own"
     if before.code != now.code:
         return f"its runs were made by other code: {', '.join(changed_files(before.code, now.code)[:3])}"
-    asked = {"seeds": (len(before.seeds), len(now.seeds)), "seed_key": (before.app["seed_key"], now.app["seed_key"])}
+    asked = {"seeds": (len(before.seeds), len(now.seeds)), "seed_key": (before.app.seed_key, now.app.seed_key)}
     if not may_name:
         asked |= {name: (getattr(before, name), getattr(now, name)) for name in ("metric", "smallest_effect")}
-        asked["lower_is_better"] = before.app["lower_is_better"], now.app["lower_is_better"]
+        asked["lower_is_better"] = before.app.lower_is_better, now.app.lower_is_better
     for name, (left, right) in asked.items():
         if left != right:
             return f"hydra.sweeper.{name} is {show(left)} there and {show(right)} now"
@@ -442,7 +444,7 @@ class Kept:
     def _write(self, *, ended: str | None) -> None:
         arm = self.plan.arm(self.planned.arm)
         assert self.plan.app is not None
-        text = yaml.safe_dump(_with(arm.config, self.plan.app["seed_key"], self.planned.seed), sort_keys=False)
+        text = yaml.safe_dump(_with(arm.config, self.plan.app.seed_key, self.planned.seed), sort_keys=False)
         write_text(self.run.config, text, hide=True)  # at the end again: a Recorder in the app has written its own
         write_value(self.run, Manifest(
             arm=arm.name, seed=self.planned.seed, overrides=arm.changes, digest=self.planned.digest,

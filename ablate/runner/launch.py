@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from ablate.config.flatten import changed
-from ablate.config.schema import TrackerConfig, make_config
-from ablate.design.plan import BASELINE, Plan, Run, config_digest, digest_by, request_digest, what_counts
+from ablate.config.schema import BASELINE, TrackerConfig, make_config
+from ablate.design.plan import Plan, Run, config_digest, digest_by, request_digest, what_counts
 from ablate.errors import RecordError, StudyError
 from ablate.hashing import Planned
 from ablate.planning.compose import Composer

@@ -168,7 +168,7 @@ def check_writable(folder: Path) -> None:
 
 
 def _first_difference(before: Plan, now: Plan) -> str:
-    if before.until != now.until:
+    if (before.looks, before.spending) != (now.looks, now.spending):
         looks = [", ".join(map(str, one.looks)) for one in (before, now)]
         sides = [
             f"at {when} seeds ({one.spending})" if when else "once, at the end,"

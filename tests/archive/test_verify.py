@@ -25,6 +25,7 @@ from ablate.archive.bundle import write_bundle
 from ablate.archive.manifest import hash_of
 from ablate.archive.verify import Verification, of_the_plan, verify
 from ablate.design.axis import Axis
+from ablate.design.designs import ExternalApp, OneAtATime
 from ablate.design.plan import Arm, Plan, Run, counted_of, digest_by
 from ablate.errors import RecordError, StudyError
 from ablate.hashing import digest_of
@@ -163,7 +164,7 @@ def of_an_app(folder: Path) -> None:
     plan = Plan(
         study="study", question="?", metric="", smallest_effect=0.01, seeds=(0, 1), arms=tuple(arms), runs=tuple(runs),
         axes=(Axis(name="lr", question="?", kind="training", moves=("lr",), levels=(0.5,)),), code=code,
-        code_digest=code_digest(code), app={"seed_key": "seed", "lower_is_better": True},
+        code_digest=code_digest(code), design=ExternalApp(seed_key="seed", lower_is_better=True),
     )  # fmt: skip
     write_json(folder / "plan.json", plan.to_json() | {"digest": plan.digest})
     for number, run in enumerate(runs):
@@ -197,7 +198,7 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder, arms=("batch_size=64", "learning_rate=0.0001"), seeds=4, smallest_effect=1e-4,
         effects={"batch_size=64": 0.5, "learning_rate=0.0001": 0.0},
     )  # fmt: skip
-    plan = replace(plan, until={"looks": [3, 4], "spending": "pocock"})
+    plan = replace(plan, design=OneAtATime(interim_seeds=(3, 4), alpha_spending="pocock"))
     write_json(folder / "plan.json", plan.to_json() | {"digest": plan.digest})
     for run in StudyDir(folder).runs():
         as_yaml(run)
@@ -232,7 +233,7 @@ def test_examples_of_another_run_are_noticed(tmp_path: Path) -> None:
 
 def test_a_plan_that_an_earlier_version_froze_is_worked_out_as_it_stands(finished: Path) -> None:
     value = json.loads((finished / "plan.json").read_text())
-    earlier = {key: item for key, item in value.items() if key not in ("until", "variance", "digest")}
+    earlier = {key: item for key, item in value.items() if key not in ("compare_at", "digest")}
     earlier["digest"] = digest_of(counted_of(earlier))
     plan = Plan.from_json(earlier)
     assert plan.digest != earlier["digest"]

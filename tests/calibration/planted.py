@@ -24,10 +24,11 @@ from ablate.analysis import hydra_app as returned
 from ablate.analysis.analyse import analysis_of
 from ablate.analysis.load import RunFiles
 from ablate.analysis.results import Analysis, Contrast
+from ablate.config.schema import BASELINE
 from ablate.design.attribution import Corners
 from ablate.design.axis import Axis
 from ablate.design.mediation import Held, Mediation
-from ablate.design.plan import BASELINE, Plan, Run, run_digest
+from ablate.design.plan import Plan, Run, run_digest
 from ablate.hashing import digest_of
 from ablate.metrics.registry import OUTCOMES
 from ablate.records.layout import RunDir
