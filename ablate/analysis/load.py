@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ablate.analysis.infer_plan import Asked, adopt
 from ablate.analysis.results import Contrast, RunReading
+from ablate.design import plan_file
 from ablate.design.interim import Course
 from ablate.design.plan import Arm, Plan, Run, run_digest
 from ablate.errors import ConfigError, RecordError, StudyError
@@ -22,7 +23,6 @@ from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Fingerprint, Manifest, Outcome, read_fingerprint, read_manifest, read_outcome
 from ablate.records.reader import EvalCurve, Trace, read_evals, read_trace
 from ablate.records.returned_values import read_returned
-from ablate.serialization import read_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,13 +86,7 @@ def read_plan(folder: Path, asked: Asked | None = None) -> Plan:
             f"studies in {folder.parent}: {', '.join(beside)}" if beside else "run one first: ablate -m axis=batch_size"
         )
         raise StudyError(f"{str(folder)!r} is not a study folder: it has no plan.json", known)
-    try:
-        return Plan.from_json(read_json(path))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StudyError(
-            f"{path} cannot be read as a plan: {type(error).__name__}: {error}",
-            "remove the study folder and run it again",
-        ) from None
+    return plan_file.read_plan(folder)
 
 
 def read_runs(folder: Path, plan: Plan) -> list[RunFiles]:

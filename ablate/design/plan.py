@@ -227,10 +227,12 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
-        """A plan.json may come from anywhere: ValueError, TypeError, KeyError or AttributeError for one that is no plan."""
-        value = {key: item for key, item in value.items() if key != "digest"}
-        plan: Plan = built(cls, value)
-        _check(plan)
+        """Return the plan that a plan.json holds. Raises ValueError for anything else: the file may come from anywhere."""
+        try:
+            plan: Plan = built(cls, {key: item for key, item in value.items() if key != "digest"})
+            _check(plan)
+        except (TypeError, KeyError, AttributeError, IndexError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from None
         return plan
 
 

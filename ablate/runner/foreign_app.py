@@ -25,6 +25,7 @@ from ablate.design.axis_files import FINGERPRINT, execution_order
 from ablate.design.derived import DERIVED
 from ablate.design.designs import ExternalApp
 from ablate.design.plan import Arm, Plan, Run, digest_by
+from ablate.design.plan_file import free_name, read_plan, write_plan
 from ablate.errors import AblateError, AxisError, ConfigError, StudyError, nearest
 from ablate.hashing import digest_of
 from ablate.planning.compose import Request, override_text
@@ -45,7 +46,7 @@ from ablate.redact import redact, secrets
 from ablate.runner.devices import Lease, leases
 from ablate.runner.log_capture import Hider, captured, interrupts
 from ablate.runner.run_study import check_writable
-from ablate.serialization import read_json, write_json, write_text
+from ablate.serialization import write_text
 
 _LOOK_SECONDS = 0.05
 _PATIENCE_SECONDS = 10.0
@@ -323,7 +324,7 @@ def freeze_app(study: AppStudy) -> None:
     A metric that no run has returned may be named anew, with its better side and its effect: nothing was read by it yet.
     """
     folder, plan = StudyDir(study.folder), study.plan
-    before = read_app_plan(study.folder) if folder.plan.exists() else None
+    before = read_plan(study.folder, rename="hydra.sweeper.name=<another>") if folder.plan.exists() else None
     if before is not None and before.digest == plan.digest:
         return
     returned = {name for run in folder.runs() for name in read_returned(run) or ()}
@@ -332,9 +333,9 @@ def freeze_app(study: AppStudy) -> None:
         if difference:
             raise StudyError(
                 f"{study.folder} holds another study: {difference}",
-                f"hydra.sweeper.name={_next_name(study.folder)} for a new one beside it, or remove {study.folder}",
+                f"hydra.sweeper.name={free_name(study.folder)} for a new one beside it, or remove {study.folder}",
             )
-    write_json(folder.plan, plan.to_json() | {"command": redact(plan.command), "digest": plan.digest})
+    write_plan(plan, study.folder)
 
 
 def _difference(before: Plan, now: Plan, *, may_name: bool) -> str:
@@ -355,24 +356,6 @@ def _difference(before: Plan, now: Plan, *, may_name: bool) -> str:
         return f"the baseline's {key} is {show(one)} there and {show(other)} now"
     names = [", ".join(arm.name for arm in plan.arms) for plan in (before, now)]
     return f"its arms are {names[0]} there and {names[1]} now" if names[0] != names[1] else ""
-
-
-def _next_name(folder: Path) -> str:
-    number = 2
-    while folder.with_name(f"{folder.name}_{number}").exists():
-        number += 1
-    return f"{folder.name}_{number}"
-
-
-def read_app_plan(folder: Path) -> Plan:
-    """Raises StudyError for a plan that cannot be read."""
-    path = StudyDir(folder).plan
-    try:
-        return Plan.from_json(read_json(path))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StudyError(
-            f"{path} cannot be read: {error}", f"remove {folder}, or hydra.sweeper.name=<another>"
-        ) from None
 
 
 def is_done(study: AppStudy, run: Run) -> bool:
@@ -401,7 +384,7 @@ class Kept:
     @classmethod
     def begin(cls, folder: Path) -> Kept:
         """Write config and manifest, and remove what an earlier try left. Raises StudyError for a folder of no plan."""
-        plan, run = read_app_plan(folder.parents[1]), RunDir(folder)
+        plan, run = read_plan(folder.parents[1]), RunDir(folder)
         study = StudyDir(folder.parents[1])
         planned = next((one for one in plan.runs if study.run(one.arm, one.seed).path == folder), None)
         if planned is None:
