@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from ablate.config.schema import Config
-from ablate.units import parse_interval
+from ablate.units import evaluation_points, parse_interval
 
 DERIVED = (
     "steps_per_epoch",
@@ -80,14 +80,13 @@ def shape_of(config: Config) -> str:
 
 
 def _evaluations(config: Config, samples: int, samples_per_epoch: int) -> int:
-    """Looks that fall within one optimizer step are one look."""
-    size = config.samples_per_step
-    if config.observe.eval_spacing == "log":
-        first, count = min(size, samples), config.observe.eval_looks
-        ratio = (samples / first) ** (1 / max(1, count - 1))
-        points = {max(1, round(first * ratio**k)) for k in range(count)} if count > 1 else set()
-    else:
-        every = parse_interval(config.observe.eval_every, key="observe.eval_every")
-        gap = every.samples(samples_per_step=size, samples_per_epoch=samples_per_epoch)
-        points = set(range(gap, samples, gap))
-    return 1 + len({math.ceil(point / size) for point in points | {samples}})
+    """Return the number of evaluations, the one before training included; those within one optimizer step are one."""
+    points = evaluation_points(
+        every=parse_interval(config.observe.eval_every, key="observe.eval_every"),
+        spacing=config.observe.eval_spacing,
+        count=config.observe.eval_looks,
+        total_samples=samples,
+        samples_per_step=config.samples_per_step,
+        samples_per_epoch=samples_per_epoch,
+    )
+    return 1 + len({math.ceil(point / config.samples_per_step) for point in points})
