@@ -22,7 +22,7 @@ from ablate.redact import redact
 
 _QUICK: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _QUICK_CHARACTERS = 8000
-"""The C parser goes as deep as it is told to, and dies of 30,000 brackets; a run's config is a fifth of this."""
+"""The C parser has no limit on nesting and dies of 30,000 brackets; a run's config is a fifth of this."""
 
 _ALIAS = re.compile(r"(^|[\s,\[{:-])\*\S")
 
@@ -59,7 +59,7 @@ def built(kind: type[Any], value: Any) -> Any:
     Raises ValueError for unknown or missing keys, and for a value of another type.
     """
     if not isinstance(value, dict):
-        raise ValueError(f"{_short(value)} stands where {kind.__name__} should")
+        raise ValueError(f"expected {kind.__name__}, got {_short(value)}")
     hints = _hints(kind)  # type: ignore[arg-type]
     for key, item in value.items():
         if key not in hints:
@@ -115,7 +115,7 @@ def _as(value: Any, hint: Any) -> Any:
 
 
 _LARGEST = 2**63 - 1
-"""Beyond it an int is no number of anything, and no array holds it."""
+"""Largest int that an array holds."""
 
 
 @cache
@@ -165,9 +165,9 @@ def read_json(path: Path) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """What stands in a file. Raises OSError, also for what is none: a pipe or a device in its place would be read for ever."""
+    """Return the text of a file. Raises OSError, also for a pipe or a device, which would be read for ever."""
     if path.exists() and not path.is_file():
-        raise OSError(f"{path} is no file")
+        raise OSError(f"{path} is not a file")
     return path.read_text(encoding="utf-8")
 
 

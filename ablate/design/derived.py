@@ -1,4 +1,4 @@
-"""What follows from a config and its data: steps, looks, epochs. An axis declares each as held or accepted."""
+"""Quantities that follow from a config and its data: steps, evaluations, epochs. An axis declares each as held or accepted."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def derive(config: Config, sizes: Sizes, parameters: Mapping[str, int] | None = 
     parameters: `count` of the weights, and how many are `trainable`.
     steps_per_epoch: a fraction where the last step of an epoch reaches into the next one.
     total_steps: optimizer steps; the last one may be smaller. warmup_steps: those taken while the rate still rises.
-    schedule_steps: those after them. evaluations: looks, the one before training included.
+    schedule_steps: those after them. evaluations: number of them, the one before training included.
     effective_batch: samples per optimizer step. epochs: passes over the training set.
     """
     samples = config.budget.samples(samples_per_step=config.samples_per_step, samples_per_epoch=sizes.num_train)

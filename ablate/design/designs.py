@@ -1,4 +1,4 @@
-"""How the arms of a study follow from what was typed: one frozen value per kind of study.
+"""The designs of studies: how the arms follow from the command, one frozen value per kind of study.
 
 Each has `kind` (which plan.json stores, so that the value can be read back), `check()`, `arm_names` (arms that must exist) and
 `joint_label(arm)` (words for an arm that changes several keys).

@@ -1,4 +1,4 @@
-"""Several axes at once: the cells of a crossed design, each an arm that has some axes at other levels than the baseline."""
+"""Factorial designs: every cell is an arm that has some axes at other levels than the baseline."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Cells:
         return np.asarray(self.places, dtype=np.int64).reshape(len(self.places), len(self.names))
 
     def moved(self, arm: str) -> tuple[str, ...]:
-        """The parts of an arm's name: of what has another level than the baseline's; none for an arm beside the cells."""
+        """The parts of an arm's name: of what has another level than the baseline's; none for an arm outside of the cells."""
         if arm not in self.arms:
             return ()
         place = self.places[self.arms.index(arm)]
@@ -106,7 +106,7 @@ class Cells:
 
 
 class ClashError(ValueError):
-    """Two changes that no config can have at once. Its text says why."""
+    """Two changes that no config can have together. Its text says why."""
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def merged(one: Mapping[str, Any], other: Mapping[str, Any], base: Mapping[str, 
     for key, value in other.items():
         inside = next((mine for mine in one if mine != key and (covered(mine, [key]) or covered(key, [mine]))), None)
         if inside is not None:
-            raise ClashError(f"{inside} and {key} are set in the same place")
+            raise ClashError(f"{inside} and {key} set the same key")
         found[key] = value if key not in one else _both(key, one[key], value, leaf_or_absent(base, key))
     return found
 
@@ -135,7 +135,7 @@ def _both(key: str, one: Any, other: Any, own: Any) -> list[Any]:
 
 
 def joint_axis(name: str, parts: Sequence[Axis], changes: Mapping[str, Any]) -> Axis:
-    """Several axes moved at once, as one declared change: what each brings along may come, what all promise to hold is held."""
+    """Return one axis for several that change together: what each may change may change, what any promises to hold is held."""
     accepts = tuple(dict.fromkeys(word for axis in parts for word in axis.accepts))
     promised = dict.fromkeys(word for axis in parts for word in axis.holds)
     kinds: set[Kind] = {axis.kind for axis in parts}
@@ -157,7 +157,7 @@ def _in(word: str, other: str) -> bool:
     return covered(word, [other])
 
 
-# Two-level fractional designs: fewer runs than all corners, and which effects can then not be told apart.
+# Two-level fractional designs: fewer runs than all corners, and the effects that they confound.
 
 Word = frozenset[str]
 
@@ -216,7 +216,7 @@ def _picked(masks: Sequence[int], basic: int, factor: int, least: int, words: li
 
 
 def defining_words(generators: Mapping[str, Sequence[str]]) -> tuple[Word, ...]:
-    """All products of factors that are constant over the design's cells: what cannot be told from the mean."""
+    """Return all products of factors that are constant over the design's cells: they are confounded with the mean."""
     single = [frozenset(parents) ^ {factor} for factor, parents in generators.items()]
     words = set()
     for size in range(1, len(single) + 1):
@@ -237,7 +237,7 @@ def resolution(generators: Mapping[str, Sequence[str]]) -> int | None:
 def alias_sets(
     factors: Sequence[str], generators: Mapping[str, Sequence[str]], order: int = 2
 ) -> tuple[tuple[Word, ...], ...]:
-    """Effects up to `order` factors, grouped: those of one group are estimated as one sum and cannot be told apart."""
+    """Return the effects of up to `order` factors in groups: those of one group are estimated as one sum."""
     words = defining_words(generators)
     effects = [frozenset(term) for size in range(1, order + 1) for term in combinations(factors, size)]
     place = {factor: number for number, factor in enumerate(factors)}

@@ -50,7 +50,7 @@ def config_digest(config: Mapping[str, Any]) -> str:
 
 
 def request_digest(config_digest: str, *, seed: int, data: str = "", model: str = "") -> str:
-    """Hash of what a run is asked to do, whatever code does it.
+    """Hash of the request that a run answers, whatever code runs it.
 
     data: digest of the pool that it reads. model: of the local files that its model is made from. '' where nobody can say.
     """
@@ -58,7 +58,7 @@ def request_digest(config_digest: str, *, seed: int, data: str = "", model: str 
 
 
 def digest_by(request: str, code_digest: str) -> str:
-    """Hash of all that decides a run's result: what it is asked to do, and the code that does it."""
+    """Hash of all that decides a run's result: its request and the code that runs it."""
     return digest_of({"request": request, "code": code_digest})
 
 
@@ -74,7 +74,7 @@ class Arm:
     changes: config leaves that differ from the baseline, with their new value.
     config: the whole resolved config, less `seed` and `arm`.
     derived: quantities computed from the config (total_steps, evaluations, ...).
-    data: digest of the pool that its runs read, as it lay there when the plan was made; '' where nobody can say.
+    data: digest of the pool that its runs read, when the plan was made; '' where it is unknown.
     model: digest of the local files that its model is made from; '' for a model of the hub, and of the user's own.
     """
 
@@ -96,7 +96,7 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """One arm x one seed. request: the digest less the code, by which a result of earlier code is told from another run's."""
+    """One arm x one seed. request: the digest without the code, which identifies a result of earlier code."""
 
     arm: str
     seed: int
@@ -105,7 +105,7 @@ class Run:
 
 
 def counted_of(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a plan as it stands in a plan.json, whichever version wrote that, decides what runs and how it is read."""
+    """Return the parts of a plan.json, of whichever version, that decide what runs and how it is read."""
     value = {key: item for key, item in plan.items() if key not in ("command", "notes", "accepted", "digest")}
     design = value.get("design", {})
     if design.get("kind") == "external_app":
@@ -124,7 +124,7 @@ class Plan:
     code: {file: sha256} of all that the runs' code is; code_digest is its hash. accepted: digests of earlier code whose runs
         are kept, because the user said so.
     notes: sentences about what the planner did on its own, such as two arms of equal digest that share a run.
-    command: what was typed.
+    command: the command line.
     """
 
     study: str
@@ -143,7 +143,7 @@ class Plan:
     compare_at: str = ""
     """`study.compare_at`: at equal what the arms are compared; '' compares the runs as they ended."""
     design: Design = field(default_factory=OneAtATime)
-    """How the arms follow from what was typed."""
+    """How the arms follow from the command."""
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -193,7 +193,7 @@ class Plan:
 
     def bundle(self, arm: Arm) -> str:
         """`bundle: data.batch_size 8 -> 64, optim.lr 5e-05 -> 0.000141`: of an arm whose axis declares several keys to be one
-        change; '' of any other. The streams of a placebo are no bundle, they are chance."""
+        change; '' of any other. The streams of a placebo do not count as a bundle."""
         axis = self.axis(arm.axis) if arm.axis else None
         if axis is None or not axis.moves or axis.kind == "placebo":
             return ""

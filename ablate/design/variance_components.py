@@ -1,4 +1,4 @@
-"""Runs of one config under every pair of draws of two streams: which stream of chance makes runs differ?"""
+"""Variance components: runs of one config under every pair of draws of two random streams."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OFFSET = 1000
 """Between two draws of a stream, as of a placebo: no run meets the stream of another seed."""
 
 _BRINGS: dict[str, tuple[str, ...]] = {"init": ("init", "loss_at_start"), "order": ("order", *SPENT)}
-"""Items of a fingerprint that follow from a stream, beside the first step."""
+"""Items of a fingerprint that follow from a stream, in addition to the first step."""
 
 _ITEMS = ("init", "order")
 

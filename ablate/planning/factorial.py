@@ -23,10 +23,10 @@ Values = Mapping[str, Any]
 Composed = Callable[[Axis, Any, Values], Values]
 """The config of an axis at a level, which sets these keys. Raises AblateError."""
 Touched = Callable[[Values], object]
-"""Which modules a config takes out, freezes or draws anew, and how; None where nobody can say. Raises ModelError."""
+"""The modules that a config removes, freezes or draws again, and how; None where it is unknown. Raises ModelError."""
 
-BESIDE = ("placebo", "repeat", "observation")
-"""Kinds of axis that are never crossed: they stay beside the cells, as in any study."""
+NOT_COMBINED = ("placebo", "repeat", "observation")
+"""Kinds of axis that are never combined with others: their arms are added to the cells, as in any study."""
 
 RESOLUTION = 4
 
@@ -42,7 +42,7 @@ class Crossing:
 
     def wants(self, axis: Axis, level: Any) -> bool:
         """Whether the study has an arm of this axis at this level."""
-        return axis.kind in BESIDE or axis in self.joint or axis.label(level) in self.cells.arms
+        return axis.kind in NOT_COMBINED or axis in self.joint or axis.label(level) in self.cells.arms
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def cross(
             "leave it out",
         )
     swept = list(request.swept)
-    parts = [_parts(axis, base, composed, named=axis.moves[0] not in swept) for axis in axes if axis.kind not in BESIDE]
+    parts = [_parts(axis, base, composed, named=axis.moves[0] not in swept) for axis in axes if axis.kind not in NOT_COMBINED]
     kept = [_kept(axis, parts) for axis in axes]
     crossed = [found for found in parts if found]
     make = {"factorial": _factorial, "fractional": _fractional, "pairs": _pairs}[settings.design]
@@ -107,7 +107,7 @@ def _parts(axis: Axis, base: Values, composed: Composed, *, named: bool) -> list
 
 
 def _kept(axis: Axis, parts: Sequence[Sequence[_Part]]) -> Axis:
-    if axis.kind in BESIDE:
+    if axis.kind in NOT_COMBINED:
         return axis
     return replace(axis, levels=tuple(part.level for found in parts for part in found if part.axis is axis))
 
@@ -129,7 +129,7 @@ def _fractional(
     for found in crossed:
         if len(found) > 1:
             raise AxisError(
-                f"study.design=fractional takes one level of each axis beside the baseline's, and {found[0].axis.name} has "
+                f"study.design=fractional takes one level of each axis in addition to the baseline's, and {found[0].axis.name} has "
                 f"{len(found)}: {', '.join(part.words(base)[1] for part in found)}",
                 f"{_one_level(found, base)}, or study.design=factorial, {prod(len(one) + 1 for one in crossed)} arms",
             )
@@ -154,7 +154,7 @@ def _fractional(
     reached = cells.resolution
     note = (
         f"a fractional design of resolution {reached}: {len(places)} of the {full} arms that all combinations of {count} axes "
-        "have; which effects are mixed up is said beside them"
+        "have; the report names the effects that are confounded"
     )
     return cells, joint, (note,)
 
@@ -327,7 +327,7 @@ class _Joined:
         return self.composed(part.axis, part.level, part.changes)
 
     def _check_model(self, parts: Sequence[_Part], config: Values) -> None:
-        """Raise ClashError where one part lies inside what the others take out of the model, and cannot be changed."""
+        """Raise ClashError where one part changes only modules that the others remove from the model."""
         changing = [part for part in parts if _OF_THE_MODEL & part.changes.keys()]
         if len(changing) < 2:
             return

@@ -1,4 +1,4 @@
-"""From what was typed to a plan: arms composed, proven to vary one thing, and put in order. Knows no torch, writes nothing."""
+"""Make the plan of a study: compose its arms, prove that each varies one thing, put the runs in order. Writes nothing."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
 
 
 def with_streams(composer: Composer, request: Request, base: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
-    """A request for a study of two streams of chance, with the arms that it needs; any other as it is."""
+    """Return a request for a study of two random streams with the axes that it needs; any other unchanged."""
     settings = make_config(base).study
     table = crossed(settings)
     if table is None:
@@ -141,7 +141,7 @@ def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> tupl
         for key in axis.moves:
             if key not in keys and not any(known.startswith(f"{key}.") for known in keys) and not key.startswith(OPEN):
                 raise AxisError(
-                    f"axis/{axis.name}.yaml moves {key!r}, which is no key of the config", nearest(key, keys)
+                    f"axis/{axis.name}.yaml moves {key!r}, which is not a config key", nearest(key, keys)
                 )
     swept = []
     if request.swept:
@@ -168,7 +168,7 @@ def _title(axes: Sequence[Axis], crossing: Crossing | None) -> str:
 
 
 def _composed(composer: Composer, fixed: Sequence[str], named: Sequence[str]) -> Composed:
-    """Composes the config of an axis at a level, each once. Of a swept key the refusal quotes what was typed."""
+    """Composes the config of an axis at a level, each once. For a swept key the error quotes its override."""
     known: dict[str, dict[str, Any]] = {}
 
     def compose(axis: Axis, level: Any, typed: Mapping[str, Any]) -> dict[str, Any]:
@@ -320,11 +320,11 @@ def _check_replayable(axis: Axis, changes: Mapping[str, Any], base: Config, fact
         return
     if base.observe.eval_spacing != "even":
         raise AxisError(
-            f"observe.eval_every={wanted} cannot be read from a record with log-spaced looks",
+            f"observe.eval_every={wanted} cannot be read from a record with log-spaced evaluations",
             "observe.eval_spacing=even",
         )
     raise AxisError(
-        f"observe.eval_every={wanted} cannot be read from looks every {dense}: it is no multiple of that",
+        f"observe.eval_every={wanted} cannot be read from evaluations every {dense}: it is not a multiple of that",
         f"levels that work: {', '.join(f'{step * k} samples' for k in (2, 4, 8))}, ..., or a denser baseline: "
         f"observe.eval_every='{wanted}'",
     )

@@ -236,9 +236,9 @@ def rewrite(folder: Path, **columns: Callable[[Any], Any]) -> None:
 @pytest.mark.parametrize(
     ("typed", "said", "fix"),
     [
-        ("stpes", "'stpes' is no unit that runs can be compared at; did you mean 'steps'", "--at=steps"),
-        ("16 sampels", "'sampels' is no unit", "--at='16 samples'"),
-        ("3 hours", "'hours' is no unit that runs can be compared at; known: epochs, samples", "--at='3 steps'"),
+        ("stpes", "'stpes' is not a unit that runs can be compared at; did you mean 'steps'", "--at=steps"),
+        ("16 sampels", "'sampels' is not a unit", "--at='16 samples'"),
+        ("3 hours", "'hours' is not a unit that runs can be compared at; known: epochs, samples", "--at='3 steps'"),
         ("0 steps", "'0 steps' is not an interval: expected a number above 0", "--at='20 steps'"),
         ("-5 steps", "'-5 steps' is not an interval: expected a number above 0", "--at='20 steps'"),
         ("1.5 samples", "'1.5 samples' is not an interval", "--at='64 samples'"),

@@ -96,7 +96,7 @@ def test_lists_of_what_is_taken_out_become_one_list() -> None:
         ({"data.batch_size": 32}, {"data.batch_size": 64}, "both set data.batch_size, which has one value"),
         ({"model.drop_layers": [5, 0]}, {"model.drop_layers": [5, 0, 1]}, "holds the other's"),
         ({"model.drop_layers": []}, {"model.drop_layers": [5, 1]}, "takes back what the baseline has"),
-        ({"model": {"dropout": 0.0}}, {"model.dropout": 0.2}, "are set in the same place"),
+        ({"model": {"dropout": 0.0}}, {"model.dropout": 0.2}, "set the same key"),
     ],
 )
 def test_what_no_config_can_have_at_once(one: dict[str, Any], other: dict[str, Any], words: str) -> None:
