@@ -26,7 +26,7 @@ class Cells:
     generators: of a fractional design, `design.fraction`.
     """
 
-    kind: Literal["factorial", "fractional", "pairs"]
+    kind: Literal["factorial", "fractional", "pairwise"]
     names: tuple[str, ...]
     levels: tuple[tuple[str, ...], ...]
     parts: tuple[tuple[str, ...], ...]
@@ -71,7 +71,7 @@ class Cells:
 
     def change(self, name: int, number: int = 1) -> str:
         """`batch_size 8 -> 64`; of a part of `pairs` its name."""
-        if self.kind == "pairs":
+        if self.kind == "pairwise":
             return self.names[name]
         return f"{self.names[name]} {self.levels[name][0]} -> {self.levels[name][number]}"
 
@@ -86,7 +86,7 @@ class Cells:
         )
         if not whole or any(self.places[0]) or self.arms[0] != BASELINE:
             return False
-        return {"factorial": self._is_full, "fractional": self._is_fraction, "pairs": self._is_pairs}[self.kind]()
+        return {"factorial": self._is_full, "fractional": self._is_fraction, "pairwise": self._is_pairs}[self.kind]()
 
     def _is_full(self) -> bool:
         return not self.generators and len(self.places) == self.full
@@ -143,10 +143,10 @@ def joint_axis(name: str, parts: Sequence[Axis], changes: Mapping[str, Any]) -> 
         name=name,
         question="",
         kind=kinds.pop() if len(kinds) == 1 else "training",
-        moves=tuple(changes),
-        levels=(dict(changes),),
-        accepts=accepts,
-        holds=tuple(
+        keys=tuple(changes),
+        values=(dict(changes),),
+        may_change=accepts,
+        must_match=tuple(
             word for word in promised if not covered(word, accepts) and not any(_in(one, word) for one in accepts)
         ),
         seeds=min((axis.seeds for axis in parts if axis.seeds is not None), default=None),

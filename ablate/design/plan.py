@@ -17,16 +17,16 @@ from ablate.hashing import digest_of
 from ablate.serialization import built
 
 _NO_RESULT = {
-    "observe": ("log_every", "flush_every", "assumed_peak_flops", "keep_examples"),
-    "loop": ("checkpoint_every", "keep_checkpoints", "num_workers"),
+    "observe": ("log_every", "flush_every", "device_peak_flops", "keep_examples"),
+    "train": ("checkpoint_every", "keep_checkpoints", "num_workers"),
 }
 """Keys that change how a run is watched, saved or fed, and never what it computes."""
 
 
 _LATER: dict[str, dict[str, Any]] = {
     "model": {"pooling": None},
-    "data": {"train_share": 1.0, "label_noise": 0.0},
-    "loop": {"attention": "auto"},
+    "data": {"train_fraction": 1.0, "label_noise": 0.0},
+    "train": {"attention": "auto"},
     "streams": {"labels": 0},
 }
 """Keys that came after runs had been recorded, and the value at which they do what was done before there were any: a request
