@@ -66,14 +66,14 @@ class Corners:
 
     def _axis(self, corner: int) -> Axis:
         changes = self.changes(corner)
-        brought = [word for key, value in changes.items() for word in ad_hoc_axis(key, [value], ()).accepts]
+        brought = [word for key, value in changes.items() for word in ad_hoc_axis(key, [value], ()).may_change]
         return Axis(
             name=self.arm(corner),
             question="",
             kind="training",
-            moves=tuple(changes),
-            levels=(changes,),
-            accepts=tuple(dict.fromkeys(brought)),
+            keys=tuple(changes),
+            values=(changes,),
+            may_change=tuple(dict.fromkeys(brought)),
         )
 
     def _keys(self, corner: int) -> Iterator[int]:

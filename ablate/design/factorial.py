@@ -152,17 +152,17 @@ def _both(key: str, one: Any, other: Any, own: Any) -> list[Any]:
 
 def joint_axis(name: str, parts: Sequence[Axis], changes: Mapping[str, Any]) -> Axis:
     """Several axes moved at once, as one declared change: what each brings along may come, what all promise to hold is held."""
-    accepts = tuple(dict.fromkeys(word for axis in parts for word in axis.accepts))
-    promised = dict.fromkeys(word for axis in parts for word in axis.holds)
+    accepts = tuple(dict.fromkeys(word for axis in parts for word in axis.may_change))
+    promised = dict.fromkeys(word for axis in parts for word in axis.must_match)
     kinds: set[Kind] = {axis.kind for axis in parts}
     return Axis(
         name=name,
         question="",
         kind=kinds.pop() if len(kinds) == 1 else "training",
-        moves=tuple(changes),
-        levels=(dict(changes),),
-        accepts=accepts,
-        holds=tuple(
+        keys=tuple(changes),
+        values=(dict(changes),),
+        may_change=accepts,
+        must_match=tuple(
             word for word in promised if not covered(word, accepts) and not any(_in(one, word) for one in accepts)
         ),
         seeds=min((axis.seeds for axis in parts if axis.seeds is not None), default=None),

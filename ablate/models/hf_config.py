@@ -1,4 +1,4 @@
-"""A model's own config: from a hub, a folder or an architecture's name, with `model.shape` and `model.dropout` set in it."""
+"""A model's own config: from a hub, a folder or an architecture's name, with `model.config_overrides` and `model.dropout` set in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def load_settings(config: ModelConfig, tokenizer: Any, **settings: Any) -> Any:
     """The transformers config object. settings: further attributes to set before shape and dropout.
 
     An architecture's default (`config:gpt2`) takes vocabulary and special tokens from the tokenizer.
-    Raises ModelError for a model that cannot be loaded and for a name in `model.shape` that its config does not have.
+    Raises ModelError for a model that cannot be loaded and for a name in `model.config_overrides` that its config does not have.
     """
     from transformers import AutoConfig
 
@@ -36,7 +36,7 @@ def load_settings(config: ModelConfig, tokenizer: Any, **settings: Any) -> Any:
     for name, value in settings.items():
         setattr(found, name, value)
     _check_shape(found, config)
-    for name, value in config.shape.items():
+    for name, value in config.config_overrides.items():
         setattr(found, name, value)
     if config.dropout is not None:
         _set_dropout(found, config.dropout, config.name)
@@ -57,8 +57,8 @@ def check_fits(settings: Any, tokens: Tokens, config: Config) -> None:
         raise ModelError(
             f"the tokenizer {config.model.tokenizer or config.model.name} gives token number {highest}, "
             f"and {config.model.name} embeds {text.vocab_size} of them",
-            "leave model.shape.vocab_size out"
-            if "vocab_size" in config.model.shape
+            "leave model.config_overrides.vocab_size out"
+            if "vocab_size" in config.model.config_overrides
             else "model.tokenizer=null takes the model's own",
         )
 
@@ -119,7 +119,7 @@ def _of_architecture(name: str, config: ModelConfig, tokenizer: Any) -> Any:
         "eos_token_id": end,
         "pad_token_id": _first(tokenizer.pad_token_id, end),
     }
-    return AutoConfig.for_model(name, **(of_tokenizer | config.shape))
+    return AutoConfig.for_model(name, **(of_tokenizer | config.config_overrides))
 
 
 def _first(*ids: int | None) -> int | None:
@@ -127,9 +127,11 @@ def _first(*ids: int | None) -> int | None:
 
 
 def _check_shape(settings: Any, config: ModelConfig) -> None:
-    for name in config.shape:
+    for name in config.config_overrides:
         if not hasattr(settings, name):
-            raise ModelError(f"model.shape.{name}: the config of {config.name} has no {name!r}", "see its config.json")
+            raise ModelError(
+                f"model.config_overrides.{name}: the config of {config.name} has no {name!r}", "see its config.json"
+            )
 
 
 def _set_dropout(settings: Any, probability: float, model: str) -> None:

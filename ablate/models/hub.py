@@ -40,27 +40,27 @@ def num_layers(config: ModelConfig) -> int | None:
     """Layers of the model, by its config; None where that does not say."""
     folder, names = Path(locate_model(config)), ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
     if folder.is_dir():
-        said = json.loads((folder / "config.json").read_text(encoding="utf-8")) | config.shape
+        said = json.loads((folder / "config.json").read_text(encoding="utf-8")) | config.config_overrides
         return next((said[name] for name in names if isinstance(said.get(name), int)), None)
     from transformers import AutoConfig
 
     from ablate.models.hf_config import from_hub, revision
 
     if config.name.startswith(ARCHITECTURE):
-        settings = AutoConfig.for_model(config.name.removeprefix(ARCHITECTURE), **config.shape)
+        settings = AutoConfig.for_model(config.name.removeprefix(ARCHITECTURE), **config.config_overrides)
     else:
         settings = from_hub(
             config.name,
             lambda: AutoConfig.from_pretrained(config.name, revision=revision(config), trust_remote_code=False),
         )
-        for name, value in config.shape.items():
+        for name, value in config.config_overrides.items():
             setattr(settings, name, value)
     found = getattr(settings, "num_hidden_layers", None)
     return found if isinstance(found, int) else None
 
 
 def check_layers(config: ModelConfig, count: int) -> None:
-    """Raise ModelError where `drop_layers` or `reinit_top` speaks of more layers than the `count` that there are."""
+    """Raise ModelError where `drop_layers` or `reinit_top_layers` speaks of more layers than the `count` that there are."""
     for number in config.drop_layers:
         if number >= count:
             raise ModelError(
@@ -73,11 +73,11 @@ def check_layers(config: ModelConfig, count: int) -> None:
             f"model.drop_layers={config.drop_layers} takes out all {count} layers of {config.name}",
             "leave one at least",
         )
-    if config.reinit_top > left:
+    if config.reinit_top_layers > left:
         raise ModelError(
-            f"model.reinit_top={config.reinit_top}: {config.name} "
+            f"model.reinit_top_layers={config.reinit_top_layers}: {config.name} "
             + (f"has {count} layers" if left == count else f"has {left} of its {count} layers left"),
-            f"model.reinit_top={left}",
+            f"model.reinit_top_layers={left}",
         )
 
 

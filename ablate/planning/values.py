@@ -23,19 +23,19 @@ def expanded(axis: Axis, base: Mapping[str, Any]) -> tuple[Axis, list[str]]:
     What the baseline leaves out already stays left out: the level adds one to it.
     Raises AxisError for an axis of which nobody knows what each is, and where there would be nothing left.
     """
-    if EACH not in axis.levels:
+    if EACH not in axis.values:
         return axis, []
-    key = axis.moves[0]
-    if len(axis.moves) != 1 or key not in _EACH:
+    key = axis.keys[0]
+    if len(axis.keys) != 1 or key not in _EACH:
         raise AxisError(
-            f"axis/{axis.name}.yaml: the level 'each' of {', '.join(axis.moves)} stands for nothing known",
+            f"axis/{axis.name}.yaml: the level 'each' of {', '.join(axis.keys)} stands for nothing known",
             f"write the levels out; 'each' is for {', '.join(_EACH)}",
         )
     gone = list(leaf(base, key))
     items, notes = _EACH[key](make_config(base), gone)
     found = [[*gone, item] for item in items]
-    levels = [new for level in axis.levels for new in (found if level == EACH else [level])]
-    return replace(axis, levels=tuple(levels)), notes
+    levels = [new for level in axis.values for new in (found if level == EACH else [level])]
+    return replace(axis, values=tuple(levels)), notes
 
 
 def _layers(config: Config, gone: list[int]) -> tuple[list[int], list[str]]:
@@ -56,11 +56,11 @@ def _layers(config: Config, gone: list[int]) -> tuple[list[int], list[str]]:
 
 
 def _columns(config: Config, gone: list[str]) -> tuple[list[str], list[str]]:
-    left = [column for column in (config.data.text, *config.data.columns) if column not in gone]
+    left = [column for column in (config.data.text_column, *config.data.extra_text_columns) if column not in gone]
     if len(left) < 2:
         raise AxisError(
             f"axis=column: the text comes from one column, {left[0]!r}, and there is none to leave out",
-            "data.columns=[...] names further text columns of the data",
+            "data.extra_text_columns=[...] names further text columns of the data",
         )
     return left, []
 
@@ -92,6 +92,6 @@ def _features(config: Config, gone: list[str]) -> tuple[list[str], list[str]]:
 _EACH: dict[str, Callable[[Config, Any], tuple[list[Any], list[str]]]] = {
     "model.drop_layers": _layers,
     "data.drop_columns": _columns,
-    "data.drop_features": _features,
+    "data.remove_text_features": _features,
 }
 """Keys that hold a list of what is left out -> what is there to be left out at a config."""

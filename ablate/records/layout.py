@@ -59,8 +59,8 @@ class RunDir:
         return self.path / "lent"
 
     @property
-    def outcome(self) -> Path:
-        return self.path / "outcome.json"
+    def status(self) -> Path:
+        return self.path / "status.json"
 
     @property
     def returned(self) -> Path:

@@ -24,8 +24,8 @@ TONES = {
     "raises": "moved",
     "lowers": "moved",
     "interact": "moved",
-    "no effect": "still",
-    "undecided": "open",
+    "equivalent": "still",
+    "inconclusive": "open",
     "none": "broken",
     "matters": "moved",
     "redundant": "good",
@@ -195,7 +195,7 @@ def key(about: Effects) -> str:
 
 def _verdict(one: CellEffect) -> str:
     verdict = "no verdict" if one.verdict == "none" else one.verdict
-    remarks = [f"about {one.seeds_needed} seeds"] if one.verdict == "undecided" and one.seeds_needed else []
+    remarks = [f"about {one.seeds_needed} seeds"] if one.verdict == "inconclusive" and one.seeds_needed else []
     remarks += [*one.labels, *(["an average"] if one.average else [])]
     return f"{verdict} {', '.join(remarks)}".rstrip()
 

@@ -77,7 +77,7 @@ def result_by_now(job: Job) -> Outcome | None:
     """The result of a run, in its own folder or taken from another study under the same root. Ask with its claim in hand."""
     run = RunDir(job.folder)
     if not holds_result(run, job.digest):
-        there = find(job.folder.parents[2], job.digest, device=job.config["loop"]["device"])
+        there = find(job.folder.parents[2], job.digest, device=job.config["train"]["device"])
         if there is None or there.run.path == run.path:
             return None
         take(there, run, job.config, job.changes)
@@ -133,9 +133,9 @@ class _Crew:
 
     def __post_init__(self) -> None:
         self._context = server()
-        self._free = leases(self.study.workers, self.study.slots_per_gpu)
+        self._free = leases(self.study.workers, self.study.runs_per_gpu)
         self._waiting = list(self.jobs)
-        self._before = {job.folder: _mark(RunDir(job.folder).outcome) for job in self.jobs}
+        self._before = {job.folder: _mark(RunDir(job.folder).status) for job in self.jobs}
         self._running: list[_Going] = []
         self._paused: list[_Paused] = []
         self._asked_elsewhere = self._looked = 0.0
@@ -200,13 +200,13 @@ class _Crew:
     def _result_by_now(self, job: Job) -> Outcome | None:
         """What another process has made of it since this one began; its failure counts as well as its success."""
         outcome = result_by_now(job)
-        if outcome is not None or _mark(RunDir(job.folder).outcome) == self._before[job.folder]:
+        if outcome is not None or _mark(RunDir(job.folder).status) == self._before[job.folder]:
             return outcome
         outcome = read_outcome(RunDir(job.folder))
         return outcome if outcome is not None and outcome.status == "failed" else None
 
     def _start(self, job: Job, lease: Lease, claim: Claim, *, tries: int) -> None:
-        mark = _mark(RunDir(job.folder).outcome)
+        mark = _mark(RunDir(job.folder).status)
         try:
             process = start(self._context, job, lease, claim)
         except OSError:
@@ -260,16 +260,16 @@ class _Crew:
         written = _written(run, going.mark)
         if going.hung_at is not None and (written is None or written.status in ("failed", "interrupted")):
             sentence = (
-                f"no sign of life for {self.study.hang_minutes:g} minutes (study.hang_minutes): the run was ended; "
+                f"no sign of life for {self.study.hang_timeout_minutes:g} minutes (study.hang_timeout_minutes): the run was ended; "
                 "where it hung stands in log.txt"
             )
-            outcome = replace(written or Outcome(status="failed"), status="failed", reason=ends.HANG, sentence=sentence)
+            outcome = replace(written or Outcome(status="failed"), status="failed", reason=ends.HANG, message=sentence)
         elif written is not None:
             return written
         else:
             code = going.process.exitcode or 0
             reason, sentence = ends.how(code, going.job.config, oom_killed=ends.oom_kills() > self._oom_kills)
-            outcome = Outcome(status="failed", reason=reason, sentence=sentence)
+            outcome = Outcome(status="failed", reason=reason, message=sentence)
         with suppress(OSError):  # a full disk: the run counts as killed then
             write_value(run, outcome)
         return outcome
@@ -285,7 +285,9 @@ class _Crew:
                 going.process.kill()  # at once: whoever has it now writes into the same folder
             elif going.hung_at is not None:
                 _end_hung(going, now - going.hung_at)
-            elif self.study.hang_minutes is not None and _is_silent(going, passed, 60 * self.study.hang_minutes):
+            elif self.study.hang_timeout_minutes is not None and _is_silent(
+                going, passed, 60 * self.study.hang_timeout_minutes
+            ):
                 going.hung_at = now
                 _send(going.process, DUMP_SIGNAL)
 
@@ -349,7 +351,7 @@ def _mark(path: Path) -> _Mark:
 
 def _written(run: RunDir, before: _Mark) -> Outcome | None:
     """The outcome that this try has written."""
-    if _mark(run.outcome) == before:
+    if _mark(run.status) == before:
         return None
     try:
         return read_outcome(run)

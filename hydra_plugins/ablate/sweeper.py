@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ablate.runner.foreign_app import AppStudy, Launched
 
 # plan_only: say what would run, and run nothing. typed_in: the folder in which that was typed; the sweeper sets it.
-# bisect, mediate: what these verbs ask, `ablate.planning.attribution.Bisect` and `ablate.planning.mediation.Mediate`. as_json: the answer
+# attribute, mediate: what these verbs ask, `ablate.planning.attribution.Bisect` and `ablate.planning.mediation.Mediate`. as_json: the answer
 # for a program to read.
 # A plain dict, because Hydra runs this module before it is in sys.modules, where a dataclass would look for it.
 # The others are for an app that is not ours, with their defaults: `ablate.runner.foreign_app.Options`.
@@ -27,7 +27,7 @@ _APP = {
     "root": "runs", "workers": None,
 }  # fmt: skip
 _NODE = {
-    "_target_": "hydra_plugins.ablate.sweeper.AblationSweeper", "plan_only": False, "typed_in": None, "bisect": None,
+    "_target_": "hydra_plugins.ablate.sweeper.AblationSweeper", "plan_only": False, "typed_in": None, "attribute": None,
     "mediate": None, "as_json": False, **_APP,
 }  # fmt: skip
 ConfigStore.instance().store(group="hydra/sweeper", name="ablation", node=_NODE, provider="ablate")
@@ -40,12 +40,12 @@ class AblationSweeper(Sweeper):
         self,
         plan_only: bool = False,
         typed_in: str | None = None,  # noqa: ARG002
-        bisect: DictConfig | None = None,
+        attribute: DictConfig | None = None,
         mediate: DictConfig | None = None,
         as_json: bool = False,
         **app: Any,
     ) -> None:
-        self.plan_only, self.bisect, self.as_json, self._app = plan_only, bisect, as_json, app
+        self.plan_only, self.attribute, self.as_json, self._app = plan_only, attribute, as_json, app
         self.mediate = mediate
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -63,7 +63,7 @@ class AblationSweeper(Sweeper):
         return str(self._config.hydra.launcher._target_).startswith("hydra_plugins.ablate.launcher.")
 
     def _sweep_ours(self, arguments: list[str]) -> int:
-        from ablate.cli.run_sweep import How, run_bisect, run_mediate, run_sweep
+        from ablate.cli.run_sweep import How, run_attribute, run_mediate, run_sweep
         from ablate.errors import ConfigError
         from ablate.planning.compose import composer_of
 
@@ -73,9 +73,9 @@ class AblationSweeper(Sweeper):
                 raise ConfigError(f"hydra.sweeper.{key} is for an app that is not ablate's own", f"{what}=...")
         composer = composer_of(self._config.hydra)
         how = How(launch=self._launch, plan_only=self.plan_only, local=self._is_local, as_json=self.as_json)
-        if self.bisect is not None:
-            asked: Any = OmegaConf.to_container(self.bisect)
-            return run_bisect(composer, arguments, asked, how)
+        if self.attribute is not None:
+            asked: Any = OmegaConf.to_container(self.attribute)
+            return run_attribute(composer, arguments, asked, how)
         if self.mediate is not None:
             wanted: Any = OmegaConf.to_container(self.mediate)
             return run_mediate(composer, arguments, wanted, how)

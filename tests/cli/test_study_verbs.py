@@ -27,7 +27,7 @@ def study(ablate, runs, here):
     def fate(job):
         if (job.arm, job.seed) == ("batch_size=64", 1):
             return Outcome(
-                status="failed", reason="out of memory", sentence="out of memory: a tensor; data.batch_size=32"
+                status="failed", reason="out of memory", message="out of memory: a tensor; data.batch_size=32"
             )
         return Outcome(status="interrupted" if (job.arm, job.seed) == ("baseline", 1) else "finished", step=1)
 
@@ -170,7 +170,7 @@ def test_a_level_that_is_only_read_has_no_runs(ablate, runs, here):
 def test_the_command_of_a_study_is_what_was_typed_with_the_folder_of_its_own_axes(ablate, runs, here, tmp_path):
     (tmp_path / "own" / "axis").mkdir(parents=True)
     (tmp_path / "own" / "axis" / "beta2.yaml").write_text(
-        "name: beta2\nquestion: Longer memory?\nkind: training\nmoves: [optim.beta2]\nlevels: [0.98]\naccepts: [optimizer]\n"
+        "name: beta2\nquestion: Longer memory?\nkind: training\nkeys: [optim.beta2]\nvalues: [0.98]\nmay_change: [optimizer]\n"
     )
     own = str(tmp_path / "own")
     runs.fate = lambda job: Outcome(status="failed")

@@ -169,7 +169,7 @@ def test_no_secret_is_in_anything_that_was_written(sent: Sent) -> None:
     written = [path for path in sent.folder.parent.rglob("*") if path.is_file() and path.name != "config.yaml"]
     assert len(written) > 40
     assert [path for path in written if SECRET.encode() in path.read_bytes()] == []
-    assert read_offline(sent.runs[0].path).config["data"]["text"] == "***"
+    assert read_offline(sent.runs[0].path).config["data"]["text_column"] == "***"
 
 
 def test_a_page_with_a_secret_in_it_stays_here(sent: Sent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
