@@ -44,8 +44,8 @@ STANDS_FOR = {
 
 SMALLER = {
     r"study\.seeds=\d+": "study.seeds=2",
-    r"loop\.budget='?[\w ]+'?": "train.budget='256 samples'",
-    r"observe\.eval_examples=\d+": "eval.max_examples=32",
+    r"train\.budget='?[\w ]+'?": "train.budget='256 samples'",
+    r"eval\.max_examples=\d+": "eval.max_examples=32",
 }
 QUICK = ("debug=quick", "study.seeds=2")
 NO_QUICK = {

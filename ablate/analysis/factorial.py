@@ -403,7 +403,7 @@ def cell_effects(
         unit=metric.unit,
         names=cells.names,
         cells=table.described(),
-        full=cells.full if cells.kind != "pairs" else len(cells.arms),
+        full=cells.full if cells.kind != "pairwise" else len(cells.arms),
         resolution=cells.resolution,
         seeds=table.whole,
         left_out=table.left_out,
@@ -416,7 +416,7 @@ def cell_effects(
     )
     if refused := table.nothing_yet():
         return replace(about, refused=refused, sentences=(f"{metric.name}: no effects yet, because {refused}.",))
-    if cells.kind == "pairs":
+    if cells.kind == "pairwise":
         return read_parts(about, table, readings, contrasts)
     decided = {one.arm for one in contrasts if one.primary and one.verdict in DECIDED}
     return _read(about, table, decided)

@@ -78,7 +78,7 @@ def load_examples(config: DataConfig, *, labelled: bool = True) -> Examples:
         config.label_column if labelled else None,
         columns=tuple(config.extra_text_columns),
         left_out=frozenset(config.drop_columns),
-        drop_duplicates=config.split != "official",
+        drop_duplicates=config.split != "predefined",
         written=_written(config.path),
     )
     # Nobody has counted the documents of a text file: without labels, the number is an upper bound.
@@ -153,7 +153,7 @@ def _official(pool: Examples, rng: np.random.Generator) -> Ids:
 _ORDERS: dict[str, Callable[[Examples, np.random.Generator], Ids]] = {
     "shuffled": _shuffled,
     "blocks": _blocks,
-    "official": _official,
+    "predefined": _official,
 }
 
 
@@ -178,8 +178,8 @@ def _cap(pool: Examples, config: DataConfig) -> Examples:
             f"data.max_examples={len(pool)}, or data.max_examples=null for all of them",
         )
     rng = np.random.Generator(np.random.Philox(key=config.split_seed))
-    order = _official if config.split == "official" else _shuffled
-    if config.split == "official":  # keep the proportion of the source's own parts
+    order = _official if config.split == "predefined" else _shuffled
+    if config.split == "predefined":  # keep the proportion of the source's own parts
         share = float(pool.official_test.mean())
         num_test = round(config.max_examples * share)
         all_ids = order(pool, rng)

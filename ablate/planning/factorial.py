@@ -73,7 +73,7 @@ def cross(
     pairs are asked for these are left out, with a note.
     """
     settings = make_config(base).study
-    if settings.design in ("one_at_a_time", "variance"):
+    if settings.design in ("one_at_a_time", "variance_components"):
         return None
     if request.made:
         raise AxisError(
@@ -84,7 +84,7 @@ def cross(
     parts = [_parts(axis, base, composed, named=axis.keys[0] not in swept) for axis in axes if axis.kind not in BESIDE]
     kept = [_kept(axis, parts) for axis in axes]
     crossed = [found for found in parts if found]
-    make = {"factorial": _factorial, "fractional": _fractional, "pairs": _pairs}[settings.design]
+    make = {"factorial": _factorial, "fractional": _fractional, "pairwise": _pairs}[settings.design]
     cells, joint, notes = make(crossed, base, settings, _Joined(base, composed, touched))
     return Crossing(axes=tuple(axis for axis in kept if axis.values), joint=joint, cells=cells, notes=notes)
 
@@ -238,7 +238,7 @@ def _pairs(
             f"study.design=pairwise: no two of these can be combined: {pairs}", "study.design=one_at_a_time"
         )
     cells = Cells(
-        kind="pairs",
+        kind="pairwise",
         names=tuple(part.name for part in parts),
         levels=tuple(part.words(base) for part in parts),
         parts=tuple((part.name,) for part in parts),
@@ -270,7 +270,7 @@ def _check_number(arms: int, crossed: Sequence[Sequence[_Part]], settings: Study
     if most is None or arms <= most:
         return
     levels = " x ".join(str(len(found) + 1) for found in crossed)
-    what = {"factorial": f"{levels} combinations", "pairs": "each change alone and each two together"}
+    what = {"factorial": f"{levels} combinations", "pairwise": "each change alone and each two together"}
     how = what.get(settings.design, "a fraction of all combinations")
     raise AxisError(
         f"study.design={settings.design} of these axes has {arms} arms ({how}), {arms * settings.seeds:,} runs at "

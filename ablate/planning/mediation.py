@@ -61,7 +61,7 @@ def prepare(composer: Composer, arguments: Sequence[str], asked: Mediate, facts:
     configs = [make_config(composer.vary(fixed, {key: level})) for level in levels]
     mediation, notes = _mediation(key, levels, configs, through)
     own = composer.compose(fixed)
-    if own["study"]["stopping"] == "decided":
+    if own["study"]["stopping"] == "sequential":
         raise ConfigError(
             "study.stopping=sequential: what goes through a mediator is told only where every arm has every seed",
             "study.stopping=fixed",

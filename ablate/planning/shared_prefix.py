@@ -133,11 +133,13 @@ class _Course:
 
     @classmethod
     def of(cls, config: Config, num_train: int) -> _Course:
-        size, observe = config.samples_per_step, config.eval
+        size, evaluation = config.samples_per_step, config.eval
         sizes = {"samples_per_step": size, "samples_per_epoch": num_train}
         total = config.budget.samples(**sizes)
-        every = parse_interval(eval.every, key="eval.every")
-        points = looks(every=every, spacing=eval.spacing, count=eval.num_evaluations, total_samples=total, **sizes)
+        every = parse_interval(evaluation.every, key="evaluation.every")
+        points = looks(
+            every=every, spacing=evaluation.spacing, count=evaluation.num_evaluations, total_samples=total, **sizes
+        )
         return cls(
             total_samples=total,
             samples_per_step=size,
@@ -155,7 +157,7 @@ def _why_never(config: Config, keys: list[str]) -> str | None:
         return "the same config"
     if strange := [key for key in keys if key not in HARMLESS]:
         return f"{strange[0]} may act from the first step on"
-    if config.task.name == "own":
+    if config.task.name == "custom":
         return f"{config.task.entry_point} is given the whole config, and may read {keys[0]}"
     if config.train.compile:
         return "a compiled model's kernels depend on the shapes that it has seen in its process"

@@ -79,7 +79,7 @@ def _execute(
     manifest.ended = now()
     manifest.imported = imported_files()
     write_value(run, manifest)
-    if planned.data or config.task.name != "own":  # a digest that does not know the data says too little to share by
+    if planned.data or config.task.name != "custom":  # a digest that does not know the data says too little to share by
         publish(run, digest, outcome, root=config.study.output_dir)
     Lending(run, config).tidy()
     if follower is not None:

@@ -15,7 +15,7 @@ def data_facts(config: Config) -> DataFacts:
 
     A task of the user's has data and a model of its own: ConfigError where it cannot be had.
     """
-    if config.task.name == "own":
+    if config.task.name == "custom":
         from ablate.tasks.custom import own_facts
 
         return own_facts(config)

@@ -27,7 +27,7 @@ TWO = crossed_cells("factorial", TWO_LEVELS[:2])
 THREE = crossed_cells("factorial", TWO_LEVELS[:3])
 HALF = crossed_cells("fractional", TWO_LEVELS, {"max_grad_norm": TWO_LEVELS[:3]})
 QUARTER = crossed_cells("fractional", TWO_LEVELS[:3], {"learning_rate": TWO_LEVELS[:2]})
-PAIRS = crossed_cells("pairs", TWO_LEVELS)
+PAIRS = crossed_cells("pairwise", TWO_LEVELS)
 Truth = Callable[[tuple[int, ...]], float]
 
 
@@ -335,7 +335,7 @@ def test_words_are_wrongly_given_as_seldom_as_the_analysis_errs() -> None:
     assert wrong / 100 < 0.1
 
 
-@pytest.mark.parametrize("cells", [TWO, PAIRS], ids=["factorial", "pairs"])
+@pytest.mark.parametrize("cells", [TWO, PAIRS], ids=["factorial", "pairwise"])
 def test_from_runs_on_disk_to_the_answer(tmp_path: Path, cells: Cells) -> None:
     write_crossed(tmp_path / "s", cells, {arm: 0.1 for arm in cells.arms if "batch_size" in arm})
     analysis = write_analysis(tmp_path / "s")

@@ -157,8 +157,8 @@ def test_equal_weights_say_that_nothing_touched_the_training(study: Path) -> Non
 
 def test_equal_runs_with_other_weights_are_nondeterminism(study: Path, tmp_path: Path) -> None:
     other = RunDir(shutil.copytree(run(study, *HERE).path, tmp_path / "baseline" / "seed=0"))
-    outcome = json.loads(other.outcome.read_text())
-    other.outcome.write_text(json.dumps(outcome | {"weights_sha256": "f" * 64}))
+    outcome = json.loads(other.status.read_text())
+    other.status.write_text(json.dumps(outcome | {"weights_sha256": "f" * 64}))
     (said,) = compare_runs(run(study, *HERE), other, ("a", "b")).says
     assert "this is nondeterminism" in said
 

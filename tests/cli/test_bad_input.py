@@ -43,30 +43,30 @@ def test_an_axis_that_does_not_exist(refused, verb):
 
 
 def test_an_axis_file_that_moves_a_second_key(refused, tmp_path):
-    (tmp_path / "own" / "axis").mkdir(parents=True)
-    (tmp_path / "own" / "axis" / "two.yaml").write_text(OWN_AXIS)
-    said = refused("-m", "--config-dir", str(tmp_path / "own"), "axis=two")
+    (tmp_path / "custom" / "axis").mkdir(parents=True)
+    (tmp_path / "custom" / "axis" / "two.yaml").write_text(OWN_AXIS)
+    said = refused("-m", "--config-dir", str(tmp_path / "custom"), "axis=two")
     assert "axis 'two' sets optim.lr, which its `moves` does not declare" in said
     assert "add it to `moves` of two.yaml" in said
 
 
 def test_an_axis_file_that_moves_a_key_which_does_not_exist(refused, tmp_path):
-    (tmp_path / "own" / "axis").mkdir(parents=True)
+    (tmp_path / "custom" / "axis").mkdir(parents=True)
     text = OWN_AXIS.replace("[data.batch_size]", "[data.batchsize]").replace(
         "{data.batch_size: 64, optim.lr: 1.0e-4}", "64"
     )
-    (tmp_path / "own" / "axis" / "two.yaml").write_text(text)
-    said = refused("-m", "--config-dir", str(tmp_path / "own"), "axis=two")
+    (tmp_path / "custom" / "axis" / "two.yaml").write_text(text)
+    said = refused("-m", "--config-dir", str(tmp_path / "custom"), "axis=two")
     assert "axis/two.yaml moves 'data.batchsize', which is no key of the config" in said
     assert "'data.batch_size'" in said
 
 
 def test_a_level_of_the_wrong_type(refused, tmp_path):
-    (tmp_path / "own" / "axis").mkdir(parents=True)
-    (tmp_path / "own" / "axis" / "two.yaml").write_text(
+    (tmp_path / "custom" / "axis").mkdir(parents=True)
+    (tmp_path / "custom" / "axis" / "two.yaml").write_text(
         OWN_AXIS.replace("{data.batch_size: 64, optim.lr: 1.0e-4}", "many")
     )
-    said = refused("-m", "--config-dir", str(tmp_path / "own"), "axis=two")
+    said = refused("-m", "--config-dir", str(tmp_path / "custom"), "axis=two")
     assert "axis 'two', level many: data.batch_size='many'" in said
     assert "expected a whole number" in said
 
@@ -158,12 +158,12 @@ def test_a_cadence_that_the_record_cannot_show(refused):
 
 
 def test_an_observation_axis_that_would_change_the_run(refused, tmp_path):
-    (tmp_path / "own" / "axis").mkdir(parents=True)
+    (tmp_path / "custom" / "axis").mkdir(parents=True)
     text = OWN_AXIS.replace("kind: training", "kind: observation").replace(
         "{data.batch_size: 64, optim.lr: 1.0e-4}", "64"
     )
-    (tmp_path / "own" / "axis" / "two.yaml").write_text(text)
-    said = refused("-m", "--config-dir", str(tmp_path / "own"), "axis=two")
+    (tmp_path / "custom" / "axis" / "two.yaml").write_text(text)
+    said = refused("-m", "--config-dir", str(tmp_path / "custom"), "axis=two")
     assert "is an observation axis and moves data.batch_size, which cannot be read from a record" in said
 
 

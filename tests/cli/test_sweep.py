@@ -140,11 +140,11 @@ def test_seeds_and_order_are_recorded_and_come_out_the_same_again(ablate, runs, 
 
 
 def test_an_axis_of_the_users_own_folder_can_be_named(ablate, runs, here, tmp_path):
-    (tmp_path / "own" / "axis").mkdir(parents=True)
-    (tmp_path / "own" / "axis" / "beta2.yaml").write_text(
+    (tmp_path / "custom" / "axis").mkdir(parents=True)
+    (tmp_path / "custom" / "axis" / "beta2.yaml").write_text(
         "name: beta2\nquestion: Longer memory?\nkind: training\nkeys: [optim.beta2]\nvalues: [0.98]\nmay_change: [optimizer]\n"
     )
-    assert ablate("-m", "--config-dir", str(tmp_path / "own"), "axis=beta2", "study.seeds=1")[0] == 0
+    assert ablate("-m", "--config-dir", str(tmp_path / "custom"), "axis=beta2", "study.seeds=1")[0] == 0
     assert sorted(runs.names) == ["baseline/0", "beta2=0.98/0"]
 
 

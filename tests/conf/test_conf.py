@@ -75,7 +75,7 @@ def test_an_axis_file_answers_a_question_and_says_what_it_holds(composer: Compos
         word.partition(".")[0] for word in (*axis.may_change, *axis.must_match)
     }
     assert axis.hypothesis
-    assert axis.source
+    assert axis.reference
 
 
 @pytest.mark.parametrize("name", AXES)
@@ -100,7 +100,7 @@ def test_the_published_run_is_what_reference_imdb_asks_for(composer: Composer):
     config = make_config(composer.compose(["study=reference_imdb"]))
     assert (config.model.name, config.data.name) == ("google-bert/bert-base-uncased", "stanfordnlp/imdb")
     assert (config.optim.lr, config.optim.weight_decay, config.train.budget) == (2e-5, 0.01, "3 epochs")
-    assert (config.data.batch_size, config.data.max_length, config.data.split) == (8, 512, "official")
+    assert (config.data.batch_size, config.data.max_length, config.data.split) == (8, 512, "predefined")
 
 
 def test_what_is_typed_wins_over_a_study_and_a_debug_file(composer: Composer):

@@ -88,7 +88,7 @@ class Toys:
             (moved[group] if group else moved)[name] = value
         arms = (
             Arm(name=BASELINE, config=config),
-            Arm(name=self.name, axis=self.axis.name, level=level, kind=self.axis.kind, changes=changes, config=moved),
+            Arm(name=self.name, axis=self.axis.name, value=level, kind=self.axis.kind, changes=changes, config=moved),
         )
         return Plan(
             study="toys", question="", metric="eval_loss", smallest_effect=0.01, seeds=tuple(self.seeds), code_digest="",

@@ -37,13 +37,16 @@ def test_a_key_that_takes_whole_numbers_stays_whole_or_is_refused() -> None:
     passes = bundle(keys=["data.batch_size", "train.grad_accum_steps"], scale_with={"train.grad_accum_steps": "linear"})
     value = passes.changes(2, BASE)["train.grad_accum_steps"]
     assert (value, type(value)) == (1, int)
-    with pytest.raises(AxisError, match=r"loop\.accumulate takes whole numbers, and the rule 'linear' makes 1\.5 of 4"):
+    with pytest.raises(
+        AxisError, match=r"train\.grad_accum_steps takes whole numbers, and the rule 'linear' makes 1\.5 of 4"
+    ):
         passes.changes(3, BASE)
 
 
 def test_what_has_no_ratio_is_refused_with_the_value_that_was_found() -> None:
     with pytest.raises(
-        AxisError, match=r"needs a number other than 0 at optim\.warmup, and the baseline has optim\.warmup=0"
+        AxisError,
+        match=r"needs a number other than 0 at optim\.warmup_ratio, and the baseline has optim\.warmup_ratio=0",
     ):
         bundle(keys=["data.batch_size", "optim.warmup_ratio"], scale_with={"optim.warmup_ratio": "linear"}).changes(
             64, BASE
@@ -74,7 +77,7 @@ def test_a_bundle_that_cannot_be_is_refused_when_its_file_is_read(fields: dict[s
 def plan(axis: Axis, changed: dict[str, Any]) -> Plan:
     arms = (
         Arm(name="baseline", config=BASE),
-        Arm(name="arm", axis=axis.name, level=axis.values[0], kind=axis.kind, config={**BASE, **changed}),
+        Arm(name="arm", axis=axis.name, value=axis.values[0], kind=axis.kind, config={**BASE, **changed}),
     )
     return Plan(study="s", question="", metric="eval_loss", smallest_effect=0.1, seeds=(0,), axes=(axis,), arms=arms, runs=(),
                 code_digest="")  # fmt: skip

@@ -17,7 +17,7 @@ HALF = {"max_grad_norm": TWO_LEVELS[:3]}
 DESIGNS = [
     crossed_cells("factorial", TWO_LEVELS[:3]),
     crossed_cells("fractional", TWO_LEVELS, HALF),
-    crossed_cells("pairs", TWO_LEVELS),
+    crossed_cells("pairwise", TWO_LEVELS),
 ]
 
 
@@ -41,7 +41,7 @@ def test_an_arm_that_moves_several_is_called_by_its_parts() -> None:
     "wrong",
     [
         {"kind": "latin"},
-        {"kind": "pairs"},
+        {"kind": "pairwise"},
         {"kind": "fractional"},
         {"names": ["batch_size"]},
         {"names": ["batch_size", "batch_size", "learning_rate"]},

@@ -94,7 +94,7 @@ def test_prose_is_no_part_of_a_plan() -> None:
             arms=(Arm(name="baseline", config={"observe": {}, "train": {}}),), runs=(), code_digest="",
         )  # fmt: skip
 
-    said = replace(OPTIMIZER, about="Another way to say it.", requires=("optim.weight_decay=0.0",))
+    said = replace(OPTIMIZER, notes="Another way to say it.", requires=("optim.weight_decay=0.0",))
     assert plan(said).digest == plan(OPTIMIZER).digest
     assert plan(replace(OPTIMIZER, may_change=("optimizer",))).digest != plan(OPTIMIZER).digest
     assert Plan.from_json(plan(said).to_json()).axes == (said,)

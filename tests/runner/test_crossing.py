@@ -55,7 +55,7 @@ def test_a_factorial_is_every_combination_with_the_baselines_own_levels(planned:
         ("batch_size=64+learning_rate=0.0001", {"data.batch_size": 64, "optim.lr": 1e-4}),
     ]
     assert len(plan.runs) == 8
-    assert crossed(plan).values == (("8", "64"), ("5e-05", "0.0001"))
+    assert crossed(plan).levels == (("8", "64"), ("5e-05", "0.0001"))
     assert sorted(crossed(plan).places) == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert plan.study == "factorial-batch_size+learning_rate"
     assert (
@@ -72,7 +72,7 @@ def test_runs_of_single_arms_are_those_of_a_study_of_one_axis_at_a_time(planned:
 
 def test_levels_that_leave_out_the_baselines_own_get_it(planned: Planned) -> None:
     plan = planned("data.batch_size=16,64,64", RATE, "study.design=factorial")
-    assert crossed(plan).values[0] == ("8", "16", "64")
+    assert crossed(plan).levels[0] == ("8", "16", "64")
     assert len(plan.arms) == 6
 
 

@@ -265,9 +265,9 @@ def test_turned_off_nothing_is_saved_on_paper(tmp_path: Path) -> None:
 def test_a_broken_outcome_is_no_result_and_breaks_nothing(tmp_path: Path) -> None:
     study = Study(tmp_path, ARMS)
     study.run("often").path.mkdir(parents=True)
-    study.run("often").outcome.write_text("{")
+    study.run("often").status.write_text("{")
     assert study.execute("baseline").status == "finished"
-    study.run("baseline").outcome.write_text("{")
+    study.run("baseline").status.write_text("{")
     assert study.sentence("longer") == "takes every step itself: baseline/seed=0 has no result yet"
     tidy(study.dir, study.plan, [0])
     assert study.lent()

@@ -35,10 +35,10 @@ def course(values: dict[str, Any]) -> list[tuple[int, float, bool]]:
     size = typed.samples_per_step
     sizes = {"samples_per_step": size, "samples_per_epoch": NUM_TRAIN}
     total = typed.budget.samples(**sizes)
-    observe = typed.observe
-    every = parse_interval(eval.every, key="every")
-    due = looks(every=every, spacing=eval.spacing, count=eval.num_evaluations, total_samples=total, **sizes)
-    schedule = Schedule(typed.optim.schedule, typed.optim.warmup, total_steps=-(-total // size))
+    observe = typed.eval
+    every = parse_interval(evaluation.every, key="every")
+    due = looks(every=every, spacing=evaluation.spacing, count=evaluation.num_evaluations, total_samples=total, **sizes)
+    schedule = Schedule(typed.optim.lr_schedule, typed.optim.warmup_ratio, total_steps=-(-total // size))
     steps, seen = [], 0
     for step in range(1, schedule.total_steps + 1):
         before, seen = seen, min(total, seen + size)
@@ -168,7 +168,7 @@ def test_what_shares_nothing_says_why(changes: dict[str, Any], words: str) -> No
 def test_a_task_of_ones_own_may_read_any_key() -> None:
     pair = [config(loop__clip_norm=limit) for limit in (1.0, None)]
     for one in pair:
-        one["task"] = {"name": "own", "target": "mine:task", "options": {}}
+        one["task"] = {"name": "custom", "target": "mine:task", "options": {}}
     assert (
         shared_prefix(*pair, NUM_TRAIN).reason
         == "mine:task is given the whole config, and may read train.max_grad_norm"

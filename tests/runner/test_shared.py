@@ -58,7 +58,7 @@ def test_a_run_outside_the_root_or_without_a_digest_is_not_listed(tmp_path: Path
 
 def spoil(what: str, run: RunDir, entry: Path) -> None:
     if what == "gone":
-        run.outcome.unlink()
+        run.status.unlink()
     elif what == "no result any more":
         write_value(run, Outcome(status="failed"))
     elif what == "another run by now":
@@ -154,7 +154,7 @@ def test_links_in_a_run_are_not_followed(tmp_path: Path) -> None:
 
 def test_an_earlier_try_in_its_place_is_replaced_whole(tmp_path: Path) -> None:
     into = StudyDir(tmp_path / "second").run("lr=1", 0)
-    write_json(into.outcome, {"status": "failed"})
+    write_json(into.status, {"status": "failed"})
     write_text(into.trace, "half")
     write_text(into.checkpoint / "step=2" / "state.json", "{}")
     taken(tmp_path)

@@ -91,10 +91,10 @@ def test_blocks_hold_out_one_contiguous_stretch_of_each_label(csv: Path) -> None
 def test_official_holds_out_the_sources_own_test_part_first(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(rows(20), tmp_path / "train.parquet")
     pyarrow.parquet.write_table(rows(20), tmp_path / "test.parquet")
-    setting = config(tmp_path, split="official")
+    setting = config(tmp_path, split="predefined")
     pool = load_examples(setting)
     assert set(split(pool, setting).held_out) == set(np.flatnonzero(pool.official_test))
-    more = config(tmp_path, split="official", train_test_ratio=4.0)
+    more = config(tmp_path, split="predefined", train_test_ratio=4.0)
     assert set(split(pool, more).held_out) < set(np.flatnonzero(pool.official_test))
 
 
@@ -125,7 +125,7 @@ def test_a_text_file_beside_labelled_ones_is_no_part_of_them(tmp_path: Path) -> 
     for word in ("train", "test"):
         pyarrow.csv.write_csv(rows(20), tmp_path / f"{word}.csv")
         (tmp_path / f"notes on {word}.txt").write_text("one\n\ntwo")
-    assert len(load_examples(config(tmp_path, split="official"))) == 40
+    assert len(load_examples(config(tmp_path, split="predefined"))) == 40
 
 
 def test_without_labels_a_text_column_is_enough_and_the_number_is_an_upper_bound(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_other_columns_and_string_labels(tmp_path: Path) -> None:
         ("x.jsonl", "not json", {}, "cannot be read as jsonl"),
         ("x.csv", "text,label\na,0\nb,1\nc,0\nd,1\n", {"num_examples": 9}, "data.max_examples=9"),
         ("x.csv", "text,label\na,0\nb,1\nc,0\nd,1\n", {"train_test_ratio": 90}, "data.train_test_ratio=90 splits 4"),
-        ("x.csv", "text,label\na,0\nb,1\nc,0\nd,1\n", {"split": "official"}, "data.split=predefined"),
+        ("x.csv", "text,label\na,0\nb,1\nc,0\nd,1\n", {"split": "predefined"}, "data.split=predefined"),
     ],
 )
 def test_bad_data_is_named(
@@ -182,7 +182,7 @@ def test_bad_data_is_named(
 
 
 def test_more_evaluation_examples_than_are_held_out(csv: Path) -> None:
-    with pytest.raises(DataError, match=r"observe\.eval_examples=21 asks for more than the 20"):
+    with pytest.raises(DataError, match=r"eval\.max_examples=21 asks for more than the 20"):
         split(load_examples(config(csv)), config(csv), eval_examples=21)
 
 

@@ -23,7 +23,7 @@ def task(evaluation: Evaluation | None) -> Task:
 
 
 @pytest.mark.parametrize("asked", [True, False])
-@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("custom", [True, False])
 def test_the_config_can_only_take_it_away(asked: bool, own: bool) -> None:
     config = Config(eval=EvalConfig(save_predictions=asked))
     made = evaluation_of(task(Evaluation(examples=EXAMPLES, measure=lambda *_: {}, keep_examples=own)), config)

@@ -127,7 +127,7 @@ def test_a_sharing_run_that_is_stopped_goes_on_from_its_own_checkpoint(tmp_path:
     go(tmp_path / "whole", **settings)
     begun = beginning(tmp_path / "sibling", 32, "budget")
     first = go(tmp_path / "short", checkpoints=begun, stop=after(12), **settings)
-    assert (first.outcome.status, 32 < first.outcome.step < 63) == ("interrupted", True)
+    assert (first.status.status, 32 < first.outcome.step < 63) == ("interrupted", True)
     for lent in (tmp_path / "sibling/lent").iterdir():  # it needs the sibling no more
         for file in lent.iterdir():
             file.unlink()
