@@ -37,7 +37,7 @@ class Cells:
     def check(self) -> None:
         """Raise ValueError for what is not the cells of such a design."""
         if not self._fits():
-            raise ValueError("its cells are not those of a crossed design")
+            raise ValueError("its cells are not those of a factorial design")
 
     @property
     def arm_names(self) -> tuple[str, ...]:
@@ -136,8 +136,8 @@ def _both(key: str, one: Any, other: Any, own: Any) -> list[Any]:
 
 def joint_axis(name: str, parts: Sequence[Axis], changes: Mapping[str, Any]) -> Axis:
     """Return one axis for several that change together: what each may change may change, what any promises to hold is held."""
-    accepts = tuple(dict.fromkeys(word for axis in parts for word in axis.accepts))
-    promised = dict.fromkeys(word for axis in parts for word in axis.holds)
+    accepts = tuple(dict.fromkeys(word for axis in parts for word in axis.may_change))
+    promised = dict.fromkeys(word for axis in parts for word in axis.must_match)
     kinds: set[Kind] = {axis.kind for axis in parts}
     return Axis(
         name=name,

@@ -17,30 +17,18 @@ from ablate.hashing import digest_of
 from ablate.serialization import built
 
 _NO_RESULT = {
-    "observe": ("log_every", "flush_every", "device_peak_flops", "keep_examples"),
-    "train": ("checkpoint_every", "keep_checkpoints", "num_workers"),
+    "eval": ("save_predictions",),
+    "record": ("flush_every", "device_peak_flops"),
+    "train": ("num_workers",),
 }
 """Keys that change how a run is watched, saved or fed, and never what it computes."""
 
 
-_LATER: dict[str, dict[str, Any]] = {
-    "model": {"pooling": None},
-    "data": {"train_fraction": 1.0, "label_noise": 0.0},
-    "train": {"attention": "auto"},
-    "streams": {"labels": 0},
-}
-"""Keys that came after runs had been recorded, and the value at which they do what was done before there were any: a request
-that leaves them there is the earlier one."""
-
-
 def what_counts(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config less what cannot change a run's result."""
-    kept = {key: value for key, value in config.items() if key not in ("tracker", "study", "arm", "seed")}
+    kept = {key: value for key, value in config.items() if key not in ("tracker", "checkpoint", "study", "arm", "seed")}
     for group, keys in _NO_RESULT.items():
         kept[group] = {key: value for key, value in config[group].items() if key not in keys}
-    for group, later in _LATER.items():
-        if group in kept:
-            kept[group] = {k: v for k, v in kept[group].items() if k not in later or v != later[k]}
     return kept
 
 
@@ -80,7 +68,7 @@ class Arm:
 
     name: str
     axis: str | None = None
-    level: Any = None
+    value: Any = None
     kind: Kind | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
@@ -195,14 +183,14 @@ class Plan:
         """`bundle: data.batch_size 8 -> 64, optim.lr 5e-05 -> 0.000141`: of an arm whose axis declares several keys to be one
         change; '' of any other. The streams of a placebo do not count as a bundle."""
         axis = self.axis(arm.axis) if arm.axis else None
-        if axis is None or not axis.moves or axis.kind == "placebo":
+        if axis is None or not axis.keys or axis.kind == "placebo":
             return ""
         label = self.design.joint_label(arm.name)
         if label and len(arm.changes) > 1:  # its values have a table of their own
             return label
         pairs = changed(self.baseline.config, arm.config)
-        order = sorted(pairs, key=lambda key: [not covered(key, [move]) for move in axis.moves])
-        after = {key: f"{pairs[key][1]:.3g}" if key in axis.follows else show(pairs[key][1]) for key in order}
+        order = sorted(pairs, key=lambda key: [not covered(key, [move]) for move in axis.keys])
+        after = {key: f"{pairs[key][1]:.3g}" if key in axis.scale_with else show(pairs[key][1]) for key in order}
         moved = [f"{key} {show(pairs[key][0])} -> {after[key]}" for key in order]
         return f"bundle: {', '.join(moved)}" if len(moved) > 1 else ""
 
@@ -251,7 +239,7 @@ def _check(plan: Plan) -> None:
     if plan.looks and plan.looks[-1] != len(plan.seeds):
         raise ValueError(f"interim analyses at {list(plan.looks)} seeds do not fit a study of {len(plan.seeds)}")
     for axis in plan.axes:
-        unknown = [rule for rule in axis.follows.values() if rule not in RULES]
+        unknown = [rule for rule in axis.scale_with.values() if rule not in RULES]
         if unknown:
             raise ValueError(f"there is no rule {unknown[0]!r}")
 

@@ -1,4 +1,4 @@
-"""The cells of a crossed design as values: what is stored is checked, and what can be combined is."""
+"""The cells of a factorial design as values: what is stored is checked, and what can be combined is."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_plan_that_came_from_elsewhere_must_describe_a_design(wrong: dict[str,
 def test_cells_in_another_order_or_of_other_signs_are_refused() -> None:
     cells = DESIGNS[1]
     for places in (cells.places[::-1], [(1, *place[1:]) for place in cells.places[:1]] + list(cells.places[1:])):
-        with pytest.raises(ValueError, match="not those of a crossed design"):
+        with pytest.raises(ValueError, match="not those of a factorial design"):
             replace(cells, places=tuple(places)).check()
     with pytest.raises(ValueError, match="it must name factors out of"):
         replace(cells, generators={"max_grad_norm": ("max_grad_norm",)}).check()
@@ -107,10 +107,10 @@ def test_what_no_config_can_have_at_once(one: dict[str, Any], other: dict[str, A
 def test_a_joint_arm_may_bring_what_each_axis_may_and_holds_what_all_promise() -> None:
     one, other = AXES["batch_size"], AXES["train_test_ratio"]
     found = joint_axis("both", [one, other], {"data.batch_size": 64, "data.train_test_ratio": 4})
-    assert set(found.accepts) == {*one.accepts, *other.accepts}
-    assert "init" in found.holds
-    assert "order" not in found.holds, "train_test_ratio accepts it"
-    assert found.moves == ("data.batch_size", "data.train_test_ratio")
+    assert set(found.may_change) == {*one.may_change, *other.may_change}
+    assert "init" in found.must_match
+    assert "order" not in found.must_match, "train_test_ratio accepts it"
+    assert found.keys == ("data.batch_size", "data.train_test_ratio")
     assert (one.kind, other.kind, found.kind) == ("training", "data", "training")
 
 
@@ -118,5 +118,8 @@ def test_a_promise_about_a_whole_gives_way_to_a_part_that_may_differ() -> None:
     def axis(**words: Any) -> Axis:
         return Axis(name="a", question="", kind="model", keys=("model.x",), values=(1,), **words)
 
-    parts = [axis(holds=("optimizer", "data.source")), axis(accepts=("optimizer.params", "data"), holds=("init",))]
-    assert joint_axis("both", parts, {"model.x": 1}).holds == ("init",)
+    parts = [
+        axis(must_match=("optimizer", "data.source")),
+        axis(may_change=("optimizer.params", "data"), must_match=("init",)),
+    ]
+    assert joint_axis("both", parts, {"model.x": 1}).must_match == ("init",)
