@@ -17,8 +17,8 @@ from ablate.config.schema import ObserveConfig
 from ablate.design.plan import Arm, Plan
 from ablate.errors import ConfigError, StudyError, nearest
 from ablate.formatting import counted, plain_figure, plain_percent
+from ablate.metric_direction import lower_is_better
 from ablate.metrics.curve_fits import falling
-from ablate.metrics.eval_metrics import lower_is_better
 from ablate.metrics.metric import Outcome, Record
 from ablate.records.reader import EvalCurve, Trace
 from ablate.training.lr_schedule import looks

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 
+from ablate.metric_direction import lower_is_better
 from ablate.metrics.curve_fits import rms, valley
 from ablate.metrics.metric import COMMON_LOOKS, FINAL_LOOK, MetricInfo, Outcome, Reading, Record
 
@@ -22,17 +23,6 @@ FORMS = (
     "eval_{}_before_first_look",
 )
 """What can be read from the eval curve of a metric; `best` only where the metric's name says which side is the better one."""
-
-LOWER = ("loss", "nll", "perplexity", "entropy", "error", "mae", "mse", "rmse", "wer", "cer", "ece", "brier")
-HIGHER = ("accuracy", "f1", "precision", "recall", "auc", "auroc", "ndcg", "bleu", "rouge", "mcc", "r2", "score")
-"""Words in a metric's name that say which side is the better one."""
-
-
-def lower_is_better(metric: str) -> bool | None:
-    """The better side of a recorded metric, told by the words of its name; None where they do not say, or contradict."""
-    words = re.split(r"[^a-z0-9]+", metric.lower())
-    low, high = (any(word in sides for word in words) for sides in (LOWER, HIGHER))
-    return low if low != high else None
 
 
 def eval_outcome(name: str) -> Outcome | None:

@@ -9,11 +9,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-pass
-from dataclasses import dataclass
-from typing import Literal
-
-from ablate.controls.control import Control as Control
 from ablate.records.reader import EvalCurve, Trace
 
 FINAL_LOOK = "the final look"

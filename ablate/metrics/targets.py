@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.errors import ConfigError
-from ablate.metrics.eval_metrics import lower_is_better
+from ablate.metric_direction import lower_is_better
 from ablate.metrics.metric import COMMON_LOOKS, MetricInfo, Outcome, Record
 from ablate.records.reader import EvalCurve
 

@@ -13,7 +13,7 @@ from ablate.records.layout import StudyDir
 from ablate.records.reader import EvalCurve, read_evals, read_table, read_trace
 from ablate.records.schema import EVALS
 from ablate.records.writer import TableWriter
-from tests.analysis.test_outcomes import trace
+from tests.metrics.test_metrics import trace
 from tests.synthetic import write_study
 
 

@@ -25,7 +25,7 @@ from ablate.metrics.registry import OUTCOMES, PATTERNS
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Fingerprint, Manifest, Outcome
 from ablate.records.schema import EVALS, PREDICTIONS, TRACE, meaning
-from tests.analysis.test_outcomes import trace
+from tests.metrics.test_metrics import trace
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from ablate.errors import ConfigError
 from ablate.metrics.curve_fits import falling, valley
-from ablate.metrics.eval_metrics import lower_is_better
 from ablate.metrics.metric import Record
 from ablate.metrics.registry import OUTCOMES, check_metric, check_recorded, one_slip, outcome
 from ablate.metrics.step_metrics import spread
@@ -245,14 +244,6 @@ def test_any_recorded_metric_is_read_by_its_name() -> None:
     # What rises and then falls is smooth for a metric that is to rise: only the last point zigzags.
     assert outcome("eval_f1_roughness")(made) == pytest.approx(np.sqrt(2 * 0.05**2 / 5))
     assert outcome("eval_f1")(record([0, 64], loss=[1.0, 0.5])) is None
-
-
-@pytest.mark.parametrize(
-    ("metric", "side"),
-    [("loss", True), ("token_error", True), ("top5-accuracy", False), ("loss_score", None), ("x", None)],
-)
-def test_the_better_side_is_told_by_the_words_of_a_name_that_do_not_contradict(metric: str, side: bool | None) -> None:
-    assert lower_is_better(metric) is side
 
 
 def test_best_of_a_metric_whose_better_side_is_unknown_is_refused_with_what_to_type() -> None:

@@ -13,7 +13,7 @@ from ablate.analysis.analyse import analyse
 from ablate.errors import ConfigError
 from ablate.metrics.registry import check_metric, outcome
 from ablate.planning.shared_prefix import measures_speed
-from tests.analysis.test_outcomes import record
+from tests.metrics.test_metrics import record
 from tests.synthetic import write_study
 
 SAID = """
