@@ -9,9 +9,8 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.eval_cadence import MOST_BEFORE
+from ablate.analysis.eval_cadence import MAX_SHARE
 from ablate.analysis.load import RunFiles
-from ablate.analysis.replay import rising
 from ablate.analysis.results import UNPROVEN, Contrast, Imported, Looked
 from ablate.config.flatten import leaf_or_absent
 from ablate.controls.control import Control
@@ -19,11 +18,11 @@ from ablate.design.axis import show
 from ablate.design.plan import Arm, Plan
 from ablate.errors import ConfigError
 from ablate.formatting import counted, joined, plain_figure, plain_percent
-from ablate.metrics.curve_fits import falling
+from ablate.metrics.decrease import decrease_before, decrease_shares, orientation
 from ablate.metrics.eval_metrics import FEWEST_LOOKS
 from ablate.metrics.registry import OUTCOMES, find
 from ablate.records.metadata import Origin, origin_of
-from ablate.records.reader import EvalCurve, Trace
+from ablate.records.reader import Trace
 
 # How often the curves of an imported run were logged, and what they cannot show for that.
 
@@ -65,7 +64,7 @@ def _evaluations(arm: str, runs: Sequence[RunFiles], metric: str) -> Looked:
     trained = np.unique(curve.step[curve.step > 0])
     every, largest = gaps(trained)
     at = int(trained[0]) if len(trained) else 0
-    shares = [share for one in curves if (share := _fallen_by_first_look(one, metric)) is not None]
+    shares = [share for one in curves if (share := decrease_before(one, metric)) is not None]
     told_by = f"eval {metric}" if shares else ""
     if not shares:
         shares = [share for run in runs if run.trace is not None and (share := train_share(run.trace, at)) is not None]
@@ -74,7 +73,7 @@ def _evaluations(arm: str, runs: Sequence[RunFiles], metric: str) -> Looked:
     last = int(curve.step[-1])
     # What rows of the train loss show is the least that had happened: little of it is no proof that it was little.
     sure = told_by != "train loss" or _from_the_start(runs)
-    rarely = before > MOST_BEFORE if before is not None and (sure or before > MOST_BEFORE) else None
+    rarely = before > MAX_SHARE if before is not None and (sure or before > MAX_SHARE) else None
     head = (
         f"{arm}: eval {metric}, first look after training began at step {at} of {last}, {counted(len(trained), 'look')}"
         f"{', ' + _one(every) if len(trained) > 1 else ''}"
@@ -100,7 +99,7 @@ def _share(metric: str, before: float | None, told_by: str, run: RunFiles, at: i
             "then is not on record"
         )
     if told_by != "train loss":
-        move = "rise" if rising(metric) < 0 else "fall"
+        move = "rise" if orientation(metric) < 0 else "fall"
         return f"{plain_percent(before)} of its {move} lies before it"
     assert run.trace is not None
     how = _one(gaps(run.trace["step"][run.trace.told("loss")].astype(np.int64))[0]).removeprefix("one ")
@@ -128,18 +127,8 @@ def _early(trace: Trace, at: int) -> str:
     if fallen is None:
         return ""
     steps, shares = fallen
-    past = steps[shares > MOST_BEFORE]
-    return f" ({plain_percent(MOST_BEFORE)} by step {int(past[0])})" if len(past) and past[0] < at else ""
-
-
-def _fallen_by_first_look(curve: EvalCurve, metric: str) -> float | None:
-    """Share of the fall from the look before training to the best one; None without such a look or a fall."""
-    after = np.flatnonzero(curve.step > 0)
-    if not len(curve) or curve.step[0] != 0 or not len(after):
-        return None
-    values = rising(metric) * curve.value
-    fall = float(values[0] - np.min(values))
-    return float(values[0] - values[after[0]]) / fall if np.isfinite(fall) and fall > 0 else None
+    past = steps[shares > MAX_SHARE]
+    return f" ({plain_percent(MAX_SHARE)} by step {int(past[0])})" if len(past) and past[0] < at else ""
 
 
 def train_share(trace: Trace, step: int) -> float | None:
@@ -153,14 +142,10 @@ def train_share(trace: Trace, step: int) -> float | None:
 
 
 def _train_fallen(trace: Trace) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """(steps, share of the fall made by each) of the rows that hold a loss, by the never-rising curve nearest to them."""
+    """(steps, share of the decrease by each) of the rows that hold a loss."""
     rows = trace.told("loss")
-    steps, losses = trace["step"][rows], trace["loss"][rows]
-    if len(losses) < _FEWEST_ROWS or not np.isfinite(losses).all():
-        return None
-    fit = falling(losses)
-    fall = float(fit[0] - fit[-1])
-    return (steps, np.asarray((fit[0] - fit) / fall)) if fall > 0 else None
+    shares = decrease_shares(trace["loss"][rows], fitted=True)
+    return None if shares is None else (trace["step"][rows], shares)
 
 
 def _rows(arm: str, curve: str, steps: NDArray[np.int64], run: RunFiles) -> Looked:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ablate.metric_direction import lower_is_better
 from ablate.metrics.curve_fits import rms, valley
+from ablate.metrics.decrease import decrease_before
 from ablate.metrics.metric import COMMON_LOOKS, FINAL_LOOK, MetricInfo, Outcome, Reading, Record
 
 FEWEST_LOOKS = 4
@@ -62,7 +63,7 @@ def _of(form: str, name: str, metric: str) -> Outcome | None:
             f"Share of the whole {gain} of the eval {metric}, from the look before training to the best one, that had happened "
             f"by the first look after training began, at {COMMON_LOOKS}. It says how late one looked, not how well it went."
         )
-        return made(_before_first_look(metric, rises=side is False), None, text, COMMON_LOOKS, unit="")
+        return made(_decrease_before_first_evaluation(metric), None, text, COMMON_LOOKS, unit="")
     lowest = side if form == "best_eval_{}" else form == "lowest_eval_{}"
     return None if lowest is None else made(_best(metric, lowest), lowest, _extreme(metric, lowest), COMMON_LOOKS)
 
@@ -119,13 +120,9 @@ def _area(metric: str) -> Reading:
     return read
 
 
-def _before_first_look(metric: str, *, rises: bool) -> Reading:
+def _decrease_before_first_evaluation(metric: str) -> Reading:
     def read(record: Record) -> float | None:
-        looks = record.at_common_looks(metric)
-        if looks is None or len(looks[0]) < 2 or looks[0][0] > 0:
-            return None
-        values = -looks[1] if rises else looks[1]
-        fall = float(values[0] - np.min(values))
-        return float(values[0] - values[1]) / fall if fall > 0 else None
+        curve = record.common_curve(metric)
+        return None if curve is None else decrease_before(curve, metric)
 
     return read

@@ -291,12 +291,12 @@ def test_a_run_that_did_not_end_has_no_value(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_an_imported_log_with_gaps_is_not_replayed_as_if_it_had_none(tmp_path: Path) -> None:
-    from ablate.analysis.replay import replay
+    from ablate.analysis.resample import resample
 
     made.state(tmp_path / "a", start=True, last=True)
     analysis = imported(tmp_path, f"baseline={tmp_path / 'a'}")
     assert analysis.arms[0]["derived"]["effective_batch"] == 8
     folder = tmp_path / "runs" / "mine"
     for key in ("observe.log_every", "observe.eval_every"):
-        with pytest.raises(ConfigError, match="cannot be replayed: they do not say train_examples"):
-            replay(folder, key, ["200 steps"])
+        with pytest.raises(ConfigError, match="cannot be resampled: they did not record train_examples"):
+            resample(folder, key, ["200 steps"])

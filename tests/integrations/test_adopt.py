@@ -14,7 +14,7 @@ from ablate import Recorder, cli
 from ablate.analysis.analyse import analyse
 from ablate.analysis.infer_plan import Asked
 from ablate.analysis.load import read_plan
-from ablate.analysis.replay import replay
+from ablate.analysis.resample import resample
 from ablate.analysis.results import Analysis
 from ablate.controls.control import Control
 from ablate.errors import ConfigError, RecordError, StudyError
@@ -220,11 +220,11 @@ def test_a_run_that_broke_is_read_as_it_is(tmp_path: Path) -> None:
 
 def test_the_dense_record_of_another_loop_is_replayed(tmp_path: Path) -> None:
     study = study_of(tmp_path / "mine", {"baseline": BASE, "fast": other(lr=0.5)})
-    (level,) = replay(study, "observe.eval_every", ["64 samples"])
+    (level,) = resample(study, "observe.eval_every", ["64 samples"])
     assert (level.looks, level.first_look_steps) == (2, 8)
     bare = study_of(tmp_path / "bare", {"baseline": BASE}, known=False)
-    with pytest.raises(ConfigError, match="cannot be replayed: they do not say train_examples"):
-        replay(bare, "observe.eval_every", ["64 samples"])
+    with pytest.raises(ConfigError, match="cannot be resampled: they did not record train_examples"):
+        resample(bare, "observe.eval_every", ["64 samples"])
 
 
 def test_the_command_line_asks_what_a_plan_would_have_fixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
