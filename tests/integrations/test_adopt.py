@@ -98,7 +98,7 @@ def test_an_arm_that_changes_several_settings_gets_no_verdict(tmp_path: Path) ->
     both, twin = (control(analysis, arm, "isolate") for arm in ("both", "twin"))
     assert (both.status, twin.status) == ("failed", "failed")
     assert both.sentence == (
-        "both changes 2 settings at once, so it is no one-variable comparison: optim.lr (0.1 -> 0.5), width (4 -> 8)"
+        "both changes 2 settings together, so it is not a one-variable comparison: optim.lr (0.1 -> 0.5), width (4 -> 8)"
     )
     assert twin.sentence == "twin has the baseline's settings, leaf by leaf: no variable is changed"
     assert {one.verdict for one in analysis.contrasts} == {"none"}
@@ -239,7 +239,7 @@ def test_the_command_line_asks_what_a_plan_would_have_fixed(tmp_path: Path, caps
 @pytest.mark.parametrize(("asked", "said"), [
     (["--metric", "eval_los"], "--metric='eval_los' is not an outcome; did you mean 'eval_loss'"),
     (["--smallest-effect", "-1"], "--smallest-effect -1 is not above 0"),
-    (["--accepts", "inti"], "--accepts inti is no item of a fingerprint; did you mean 'init'"),
+    (["--accepts", "inti"], "--accepts inti is not an item of a fingerprint; did you mean 'init'"),
 ])  # fmt: skip
 def test_what_is_asked_in_vain_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: list[str], said: str
