@@ -102,7 +102,7 @@ def test_an_arm_that_changes_several_settings_gets_no_verdict(tmp_path: Path) ->
     )
     assert twin.sentence == "twin has the baseline's settings, leaf by leaf: no variable is changed"
     assert {one.verdict for one in analysis.contrasts} == {"none"}
-    assert any("no one-variable comparison" in sentence for sentence in analysis.conclusions)
+    assert any("not a one-variable comparison" in sentence for sentence in analysis.conclusions)
 
 
 def test_values_are_compared_by_type_and_seed_by_seed(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_the_command_line_asks_what_a_plan_would_have_fixed(tmp_path: Path, caps
     study = study_of(tmp_path / "mine", {"baseline": BASE, "both": other(lr=0.5) | {"width": 8}})
     asked = ["--metric", "grad_norm_spread", "--smallest-effect", "0.2", "--accepts", "init,order"]
     assert cli.main(["report", str(study), *asked]) == 1
-    assert "no one-variable comparison" in " ".join(capsys.readouterr().out.split())
+    assert "not a one-variable comparison" in " ".join(capsys.readouterr().out.split())
     analysis = read_json(study / "analysis.json")
     assert (analysis["metric"], analysis["smallest_effect"]) == ("grad_norm_spread", 0.2)
 
