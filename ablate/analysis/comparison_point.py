@@ -178,8 +178,8 @@ def _check_evaluated(plan: Plan, evaluations: _Evaluations, asked: Amount, amoun
         return
     first = evaluations.first()
     raise ConfigError(
-        f"{key}={str(asked)!r}: {plan.metric} is read from evaluations, and seed {missing[0].seed} of {missing[0].arm} has none "
-        f"between the start and {_shown(amount, asked.unit)}",
+        f"{key}={str(asked)!r}: {plan.metric} is read from evaluations, and seed {missing[0].seed} of {missing[0].arm} has "
+        f"none between the start and {_shown(amount, asked.unit)}",
         f"{key}='{_exact(first, asked.unit)}'" if np.isfinite(first) else f"{key}={END}",
     )
 
