@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ablate.analysis.load import RunFiles
 from ablate.analysis.resample import resample_record, resample_trace
 from ablate.analysis.results import Adequacy, Rung
-from ablate.config.schema import ObserveConfig
+from ablate.config.schema import EvalConfig
 from ablate.design.plan import Plan
 from ablate.formatting import counted, joined, plain_figure, plain_percent
 from ablate.metrics.decrease import decrease_before, decrease_shares, orientation, train_loss_decrease
@@ -177,7 +177,7 @@ def adequacy(
         basis = "what all arms have in common" if any(len(curve) > len(common) for curve in curves) else _RECORD
         results.append(_adequacy(f"eval {metric}", judged_by, list(cadences), arms, verdicts, advice, basis))
     if logged is None:
-        for curve, name in (("train loss", "train_loss_final"), ("grad norm", "grad_norm_spread")):
+        for curve, name in (("train loss", "final_train_loss"), ("grad norm", "grad_norm_p95_p5")):
             judged_by = _judged_by(primary, curve, name)
             cadences = log_cadences(records, judged_by, curve, len(baseline[0].trace))
             results.append(_adequacy(curve, judged_by, list(cadences), arms, verdicts))
@@ -314,7 +314,7 @@ def cadence_advice(samples: Values, curves: Sequence[Values], *, samples_per_ste
     done = np.mean(shares, axis=0)
     record = f"the record has {_cost(len(samples) - 1, seconds)}"
     if done[1] > MAX_SHARE:
-        count = ObserveConfig().eval_looks
+        count = EvalConfig().num_evaluations
         late = f"{plain_percent(float(done[1]))} of the decrease came before its first one"
         return f"{_settings(count)} begins at step 1: {_cost(count, seconds)} per run; {record}, and {late}"
     log, even = (_fewest(samples, done, spacing, samples_per_step) for spacing in ("log", "even"))
@@ -348,7 +348,7 @@ def _fewest(samples: Values, done: Values, spacing: str, samples_per_step: int) 
 
 
 def _settings(count: int) -> str:
-    return f"observe.eval_spacing=log observe.eval_looks={count}"
+    return f"eval.spacing=log eval.num_evaluations={count}"
 
 
 def _cost(count: int, seconds: float | None) -> str:

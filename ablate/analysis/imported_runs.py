@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ablate.analysis.eval_cadence import MAX_SHARE
 from ablate.analysis.load import RunFiles
-from ablate.analysis.results import UNPROVEN, Contrast, Imported, Looked
+from ablate.analysis.results import UNVERIFIED, Contrast, Imported, Looked
 from ablate.config.flatten import leaf_or_absent
 from ablate.controls.control import Control
 from ablate.design.axis import show
@@ -45,11 +45,11 @@ def imported_controls(plan: Plan, arm: Arm, runs: Runs) -> list[Control] | None:
         return None
     if arm.axis is None:
         reason = f"a log ({formats}) does not show that its seeds had one environment and one code"
-        return [_unverified(arm, "match", reason), *_seeds(arm, own)]
+        return [_unverified(arm, "matched", reason), *_seeds(arm, own)]
     reason = f"a log ({formats}) holds no fingerprint: {NOT_RECORDED} may differ from the baseline's unnoticed"
     return [
         _isolate(plan, arm, base, own),
-        _unverified(arm, "match", reason),
+        _unverified(arm, "matched", reason),
         _took_effect(arm, base, own),
         *_seeds(arm, own),
     ]
@@ -70,7 +70,7 @@ def _failed(arm: Arm, name: str, reason: str) -> Control:
 def _isolate(plan: Plan, arm: Arm, base: BySeed, own: BySeed) -> Control:
     pairs = differing(plan, arm)
     if len(pairs) > 1 and arm.kind != "placebo":
-        return _failed(arm, "isolate", f"{arm.name} {_several(pairs)}")
+        return _failed(arm, "one_variable", f"{arm.name} {_several(pairs)}")
     bare = [
         name for name, group in (("the baseline", base), (arm.name, own)) if not any(map(_has_settings, group.values()))
     ]
@@ -83,7 +83,7 @@ def _isolate(plan: Plan, arm: Arm, base: BySeed, own: BySeed) -> Control:
     else:
         cadence = _differing_cadence(base, own)
         reason = f"the settings on record are equal, so what {arm.name} changes is not among them{cadence}"
-    return _unverified(arm, "isolate", reason)
+    return _unverified(arm, "one_variable", reason)
 
 
 def _has_settings(run: RunFiles) -> bool:
@@ -95,7 +95,7 @@ def _several(pairs: Sequence[str]) -> str:
     return (
         f"differs from the baseline in {len(pairs)} recorded settings ({', '.join(pairs)}): a contrast of several "
         "variables does not show which of them is the cause. Import a run with each of them alone, or run all combinations "
-        "with `ablate bisect`"
+        "with `ablate attribute`"
     )
 
 
@@ -116,9 +116,9 @@ def _took_effect(arm: Arm, base: BySeed, own: BySeed) -> Control:
             f"no-op: {arm.name} logged exactly the baseline's values in {where}: its change never reached the run, or the "
             "same run was imported twice"
         )
-        return _failed(arm, "took effect", reason)
+        return _failed(arm, "took_effect", reason)
     reason = "no final weights are on record; values other than the baseline's may have another cause"
-    return _unverified(arm, "took effect", reason)
+    return _unverified(arm, "took_effect", reason)
 
 
 def _seeds(arm: Arm, own: BySeed) -> list[Control]:
@@ -156,14 +156,14 @@ def said_here(runs: Runs, checks: Sequence[Control]) -> Sequence[Control]:
     """Return the controls that conclusions have to name: `Imported.alarms` covers the unverified ones of imported runs."""
     if not any(run.origin for run in runs):
         return checks
-    return [check for check in checks if check.status == "failed" and check.name != "isolate"]
+    return [check for check in checks if check.status == "failed" and check.name != "one_variable"]
 
 
 def labelled(contrasts: Sequence[Contrast], runs: Runs, baseline: str) -> tuple[Contrast, ...]:
-    """Add `UNPROVEN` where the arm or the baseline was imported; an arm without a verdict needs no label."""
+    """Add `UNVERIFIED` where the arm or the baseline was imported; an arm without a verdict needs no label."""
     arms = {run.arm for run in runs if run.origin is not None}
     return tuple(
-        replace(contrast, labels=(*contrast.labels, UNPROVEN))
+        replace(contrast, labels=(*contrast.labels, UNVERIFIED))
         if contrast.verdict != "none" and {contrast.arm, baseline} & arms
         else contrast
         for contrast in contrasts

@@ -105,7 +105,8 @@ def check_asked(asked: Asked) -> None:
     for item in asked.accepts:
         if item.partition(".")[0] not in FINGERPRINT:
             raise ConfigError(
-                f"--accepts {item} is not an item of a fingerprint; {nearest(item, FINGERPRINT)}", "--accepts order"
+                f"--allow-change {item} is not an item of a fingerprint; {nearest(item, FINGERPRINT)}",
+                "--allow-change order",
             )
 
 
@@ -147,13 +148,15 @@ def _undotted(value: Any) -> Any:
 def isolate_adopted(baseline: Arm, arm: Arm) -> Control:
     """Return the control of an arm whose axis has no keys: it changes several settings, or none."""
     if arm.kind == "placebo":
-        return Control(arm=arm.name, name="isolate", status="proven", sentence="the baseline's settings, leaf by leaf")
+        return Control(
+            arm=arm.name, name="one_variable", status="proven", sentence="the baseline's settings, leaf by leaf"
+        )
     if arm.changes:
         pairs = [f"{key} ({show(leaf(baseline.config, key))} -> {show(value)})" for key, value in arm.changes.items()]
         reason = f"changes {len(pairs)} settings together, so it is not a one-variable comparison: {', '.join(pairs)}"
     else:
         reason = "has the baseline's settings, leaf by leaf: no variable is changed"
-    return Control(arm=arm.name, name="isolate", status="failed", sentence=f"{arm.name} {reason}")
+    return Control(arm=arm.name, name="one_variable", status="failed", sentence=f"{arm.name} {reason}")
 
 
 def _moves(baseline: _StoredArm, arm: _StoredArm, seeds: Sequence[int]) -> dict[str, int]:
@@ -234,10 +237,10 @@ def _axis(name: str, arms: Sequence[Arm], reshaped: bool, accepts: Sequence[str]
         name=name,
         question=_question(first),
         kind=first.kind or "training",
-        moves=moves,
-        levels=tuple(arm.level for arm in arms),
-        accepts=(*DERIVED, *free, *sorted(may_change - set(DERIVED))),
-        holds=tuple(item for item in _MUST_MATCH if item not in may_change),
+        keys=moves,
+        values=tuple(arm.level for arm in arms),
+        may_change=(*DERIVED, *free, *sorted(may_change - set(DERIVED))),
+        must_match=tuple(item for item in _MUST_MATCH if item not in may_change),
     )
 
 

@@ -46,7 +46,7 @@ def look(plan: Plan, contrasts: Sequence[Contrast], made: Sequence[Look]) -> dic
     before = after(plan, made)
     going = before.course.going
     verdicts = {one.arm: one.verdict for one in contrasts if one.primary and one.arm in going}
-    stops = {arm: verdict for arm, verdict in verdicts.items() if verdict in (*DECIDED, "no effect", "none")}
+    stops = {arm: verdict for arm, verdict in verdicts.items() if verdict in (*DECIDED, "equivalent", "none")}
     return {
         "seeds": before.course.next,
         "level": before.levels[len(made)],

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ablate.analysis.load import RunFiles, read_plan, read_runs
 from ablate.analysis.results import ReplayedLevel
-from ablate.config.schema import ObserveConfig
+from ablate.config.schema import EvalConfig
 from ablate.design.axis_files import REPLAYABLE
 from ablate.design.plan import Arm, Plan
 from ablate.errors import ConfigError, StudyError, nearest
@@ -28,7 +28,7 @@ from ablate.records.reader import EvalCurve, Trace
 from ablate.training.lr_schedule import looks
 from ablate.units import parse_interval
 
-KEYS = (*REPLAYABLE, "observe.eval_spacing")
+KEYS = (*REPLAYABLE, "eval.spacing")
 """Keys of which other values can be read from a dense record."""
 
 _MAX_POINTS = 10_000_000
@@ -43,7 +43,7 @@ class Budget:
     total_samples: int
     samples_per_step: int
     samples_per_epoch: int
-    observe: ObserveConfig
+    observe: EvalConfig
 
     def due(self, key: str, value: str) -> NDArray[np.int64]:
         """Return the sample counts at which a run with `key=value` evaluates or logs, rising, at whole steps.
@@ -54,8 +54,8 @@ class Budget:
         if key not in KEYS:
             raise ConfigError(f"{key}={value!r} cannot be resampled; {nearest(key, KEYS)}", f"{KEYS[0]}='128 samples'")
         observe = self.observe
-        if key == "observe.eval_spacing":
-            observe, every = replace(observe, eval_spacing=value), observe.eval_every
+        if key == "eval.spacing":
+            observe, every = replace(observe, eval_spacing=value), eval.every
         else:
             observe, every = replace(observe, eval_spacing="even"), value
         interval = parse_interval(every, key=key)
@@ -67,8 +67,8 @@ class Budget:
             )
         points = looks(
             every=interval,
-            spacing=observe.eval_spacing,
-            count=observe.eval_looks,
+            spacing=eval.spacing,
+            count=eval.num_evaluations,
             total_samples=self.total_samples,
             **sizes,
         )
@@ -89,12 +89,12 @@ def budget_of(arm: Arm) -> Budget:
     return Budget(total, batch, train, _observe(arm.config))
 
 
-def _observe(config: Mapping[str, Any]) -> ObserveConfig:
+def _observe(config: Mapping[str, Any]) -> EvalConfig:
     """Evaluation settings of our loop; the defaults for the config of an external loop."""
     try:
-        return ObserveConfig(**config["observe"])
+        return EvalConfig(**config["observe"])
     except (KeyError, TypeError, ConfigError):
-        return ObserveConfig()
+        return EvalConfig()
 
 
 def window_ends(trace: Trace, due: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -148,7 +148,7 @@ class _Resampled:
 
 
 def resample(folder: Path, key: str, values: Sequence[str]) -> tuple[ReplayedLevel, ...]:
-    """Read the baseline of a study at other values of `observe.eval_every`, `observe.log_every` or `observe.eval_spacing`.
+    """Read the baseline of a study at other values of `eval.every`, `tracker.log_every` or `eval.spacing`.
 
     Raises ConfigError for another key, and for a value that the dense record cannot show exactly; StudyError for a folder
     without a finished baseline.
@@ -172,7 +172,7 @@ def resample_value(plan: Plan, runs: Sequence[RunFiles], key: str, value: str, *
     budget = budget_of(plan.baseline)
     due = budget.due(key, value)
     dense = finished_baseline(plan, runs)
-    if key == "observe.log_every":
+    if key == "tracker.log_every":
         seeds = [_log_rows(run, due) for run in dense]
     else:
         seeds = [_evaluations(run, due, key, value, budget) for run in dense]
@@ -185,7 +185,7 @@ def resample_value(plan: Plan, runs: Sequence[RunFiles], key: str, value: str, *
         looks=len(due),
         seeds=tuple(run.seed for run in dense),
         first_look_steps=first_step,
-        share_before_first_look=float(np.mean(shares)) if shares else None,
+        share_decrease_before_first_eval=float(np.mean(shares)) if shares else None,
         shares=tuple(float("nan") if seed.share is None else seed.share for seed in seeds),
         same_trajectory=all(run.weights is not None for run in dense),
         curve=tuple(seed.points for seed in seeds),
@@ -232,7 +232,7 @@ def _evaluations(run: RunFiles, due: NDArray[np.int64], key: str, value: str, bu
 def check_recorded_at(curve: EvalCurve, due: NDArray[np.int64], key: str, value: str, budget: Budget) -> None:
     """Raise ConfigError unless the record has an evaluation at each of `due` samples; the fix names values that work."""
     if not len(curve):
-        fix = "observe.eval_every='64 samples'"
+        fix = "eval.every='64 samples'"
         raise ConfigError(f"{key}={value!r} has nothing to show: the baseline was never evaluated", fix)
     missing = due[~np.isin(due, curve.samples)]
     if not len(missing):
@@ -240,8 +240,8 @@ def check_recorded_at(curve: EvalCurve, due: NDArray[np.int64], key: str, value:
     trained = curve.samples[curve.step > 0].tolist()
     first = ", ".join(map(str, trained[:3]))
     recorded = f"{first}, ... {trained[-1]}" if len(trained) > 3 else first
-    fix = "a denser baseline: observe.eval_every='1 steps'"
-    if key == "observe.eval_every":
+    fix = "a denser baseline: eval.every='1 steps'"
+    if key == "eval.every":
         sizes = {"samples_per_step": budget.samples_per_step, "samples_per_epoch": budget.samples_per_epoch}
         wanted = parse_interval(value, key=key).samples(**sizes)
         works = [count for count in trained if np.isin(budget.due(key, f"{count} samples"), trained).all()]

@@ -96,7 +96,7 @@ def read_run(folder: RunDir, *, arm: str, seed: int, accept: Callable[[Manifest]
             trace = run.recorded_trace()
             steps = "no step recorded" if trace is None else f"{len(trace)} steps recorded"
             return replace(run, status="running", sentence=f"no outcome yet, {steps}: still going, or killed")
-        run = replace(run, status=outcome.status, sentence=outcome.sentence)
+        run = replace(run, status=outcome.status, sentence=outcome.message)
         if not run.finished:
             return run
         run = replace(run, returned=read_returned(folder))

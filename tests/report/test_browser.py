@@ -29,7 +29,7 @@ from tests.synthetic import write_study
 pytestmark = pytest.mark.skipif(chrome.PATH is None, reason="no chromium on this machine")
 
 SEEDS = 3
-TRAINED = ("baseline", "batch_size=64", "train_ratio=4", "placebo")
+TRAINED = ("baseline", "batch_size=64", "train_test_ratio=4", "placebo")
 PANELS = ("grad_norm", "eval_loss", "loss")
 
 
@@ -165,11 +165,11 @@ def test_the_share_before_the_first_look_is_the_analysis_s_at_every_place_of_the
     for place in range(most + 1):
         tab.slide("#cadence-eval", place)
         level = f"{tab.page.input_value('#cadence-eval-number')} samples"
-        (found,) = resample(study, "observe.eval_every", [level])
+        (found,) = resample(study, "eval.every", [level])
         shown = tab.shares("eval")
-        assert shown["baseline"] == pytest.approx(found.share_before_first_look, rel=1e-12)
+        assert shown["baseline"] == pytest.approx(found.share_decrease_before_first_eval, rel=1e-12)
         other = plan.arm("batch_size=64")
-        first = int(budget_of(other).due("observe.eval_every", level)[0])
+        first = int(budget_of(other).due("eval.every", level)[0])
         shares = [decrease_before(curve, "loss", first) for curve in curves(study, other.name)]
         assert shown[other.name] == pytest.approx(np.mean([one for one in shares if one is not None]), rel=1e-12)
         bold = of_arm(tab.drawn('[data-cadence="eval"]', "seen"), "baseline")
@@ -195,13 +195,13 @@ def test_a_log_with_fewer_rows_keeps_what_a_logger_would_have(
     for place in (0, 6, 20):
         tab.slide("#cadence-log", place)
         level = f"{tab.page.input_value('#cadence-log-number')} samples"
-        due = budget.due("observe.log_every", level)
+        due = budget.due("tracker.log_every", level)
         expected = np.mean([shown_by_rows(trace, due, curve, how) for trace in traces(study, "baseline")], axis=0)
         bold = of_arm(tab.drawn('[data-cadence="log"]', "seen"), "baseline")
         np.testing.assert_allclose(bold["y"], expected, rtol=2 * RELATIVE_ERROR)
         if curve == "loss":
-            (found,) = resample(study, "observe.log_every", [level])
-            assert tab.shares("log")["baseline"] == pytest.approx(found.share_before_first_look, rel=1e-12)
+            (found,) = resample(study, "tracker.log_every", [level])
+            assert tab.shares("log")["baseline"] == pytest.approx(found.share_decrease_before_first_eval, rel=1e-12)
         else:
             peaks = [shown_by_rows(t, due, curve, how).max() / t["grad_norm"].max() for t in traces(study, "baseline")]
             assert tab.shares("log")["baseline"] == pytest.approx(np.mean(peaks), rel=1e-4)
@@ -215,12 +215,14 @@ def test_log_spaced_rows_and_looks_lie_where_the_loop_would_have_put_them(tab: T
         tab.slide("#cadence-log", place)
         count = int(tab.page.input_value("#cadence-log-number"))
         observe = budget.observe
-        observe.eval_looks = count
-        due = budget.due("observe.eval_spacing", "log")
+        eval.num_evaluations = count
+        due = budget.due("eval.spacing", "log")
         trace = traces(study, "baseline")[0]
         ends = window_ends(trace, due)
         assert of_arm(tab.drawn('[data-cadence="log"]', "seen"), "baseline")["x"] == trace["samples"][ends].tolist()
-        shares = [shares[ends[0]] for trace in traces(study, "baseline") if (shares := train_loss_decrease(trace)) is not None]
+        shares = [
+            shares[ends[0]] for trace in traces(study, "baseline") if (shares := train_loss_decrease(trace)) is not None
+        ]
         assert tab.shares("log")["baseline"] == pytest.approx(np.mean(shares))
     tab.click('[data-spacing-eval="log"]')
     x = of_arm(tab.drawn('[data-cadence="eval"]', "seen"), "baseline")["x"]
