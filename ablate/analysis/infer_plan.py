@@ -208,7 +208,7 @@ def _arm(name: str, moves: Mapping[str, int], config: dict[str, Any], derived: d
     return Arm(
         name=name,
         axis=next(iter(changes)) if one else name,
-        level=next(iter(changes.values())) if one else changes,
+        value=next(iter(changes.values())) if one else changes,
         kind="placebo" if name == PLACEBO else "training",
         changes=changes,
         config=config,
@@ -238,7 +238,7 @@ def _axis(name: str, arms: Sequence[Arm], reshaped: bool, accepts: Sequence[str]
         question=_question(first),
         kind=first.kind or "training",
         keys=moves,
-        values=tuple(arm.level for arm in arms),
+        values=tuple(arm.value for arm in arms),
         may_change=(*DERIVED, *free, *sorted(may_change - set(DERIVED))),
         must_match=tuple(item for item in _MUST_MATCH if item not in may_change),
     )

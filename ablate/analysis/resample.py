@@ -43,7 +43,7 @@ class Budget:
     total_samples: int
     samples_per_step: int
     samples_per_epoch: int
-    observe: EvalConfig
+    evaluation: EvalConfig
 
     def due(self, key: str, value: str) -> NDArray[np.int64]:
         """Return the sample counts at which a run with `key=value` evaluates or logs, rising, at whole steps.
@@ -53,11 +53,10 @@ class Budget:
         """
         if key not in KEYS:
             raise ConfigError(f"{key}={value!r} cannot be resampled; {nearest(key, KEYS)}", f"{KEYS[0]}='128 samples'")
-        observe = self.observe
         if key == "eval.spacing":
-            observe, every = replace(observe, eval_spacing=value), eval.every
+            evaluation, every = replace(self.evaluation, spacing=value), self.evaluation.every
         else:
-            observe, every = replace(observe, eval_spacing="even"), value
+            evaluation, every = replace(self.evaluation, spacing="even"), value
         interval = parse_interval(every, key=key)
         sizes = {"samples_per_step": self.samples_per_step, "samples_per_epoch": self.samples_per_epoch}
         if self.total_samples > _MAX_POINTS * interval.samples(**sizes):
@@ -67,8 +66,8 @@ class Budget:
             )
         points = looks(
             every=interval,
-            spacing=eval.spacing,
-            count=eval.num_evaluations,
+            spacing=evaluation.spacing,
+            count=evaluation.num_evaluations,
             total_samples=self.total_samples,
             **sizes,
         )
@@ -86,13 +85,13 @@ def budget_of(arm: Arm) -> Budget:
             "a finished run of every arm, recorded with Recorder(..., samples_per_epoch=...)",
         )
     total, batch, train = (int(arm.derived[name]) for name in names)
-    return Budget(total, batch, train, _observe(arm.config))
+    return Budget(total, batch, train, _eval_config(arm.config))
 
 
-def _observe(config: Mapping[str, Any]) -> EvalConfig:
+def _eval_config(config: Mapping[str, Any]) -> EvalConfig:
     """Evaluation settings of our loop; the defaults for the config of an external loop."""
     try:
-        return EvalConfig(**config["observe"])
+        return EvalConfig(**config["eval"])
     except (KeyError, TypeError, ConfigError):
         return EvalConfig()
 
@@ -158,7 +157,7 @@ def resample(folder: Path, key: str, values: Sequence[str]) -> tuple[ReplayedLev
     if not finished_baseline(plan, runs):
         problem = f"no run of the baseline in {str(folder)!r} has finished: there is nothing to resample"
         raise StudyError(problem, plan.command or None)
-    axis = next((axis.name for axis in plan.axes if axis.moves == (key,)), key.rpartition(".")[2])
+    axis = next((axis.name for axis in plan.axes if axis.keys == (key,)), key.rpartition(".")[2])
     return tuple(resample_value(plan, runs, key, value, arm=f"{axis}={value}", axis=axis) for value in values)
 
 
