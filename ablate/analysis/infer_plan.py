@@ -228,7 +228,7 @@ def _axes(arms: Sequence[Arm], reshaped: Iterable[str], accepts: Sequence[str]) 
 
 def _axis(name: str, arms: Sequence[Arm], reshaped: bool, accepts: Sequence[str]) -> Axis:
     first = arms[0]
-    may_change = {*accepts, *(item for key in first.changes for item in ad_hoc_axis(key, (), ()).accepts)}
+    may_change = {*accepts, *(item for key in first.changes for item in ad_hoc_axis(key, (), ()).may_change)}
     may_change |= {"init"} if reshaped else set()
     may_change |= {"order"} if first.kind == "placebo" else set()
     moves = tuple(first.changes) if len(first.changes) == 1 or first.kind == "placebo" else ()
