@@ -20,8 +20,8 @@ from ablate.config.schema import EvalConfig
 from ablate.design.plan import Plan
 from ablate.formatting import counted, joined, plain_figure, plain_percent
 from ablate.metrics.decrease import decrease_before, decrease_shares, orientation, train_loss_decrease
-from ablate.metrics.metric import MetricInfo, Outcome, Record
-from ablate.metrics.registry import find, outcome
+from ablate.metrics.metric import Metric, MetricInfo, Record
+from ablate.metrics.registry import find, get_metric
 from ablate.training.lr_schedule import looks
 from ablate.units import Interval
 
@@ -79,7 +79,7 @@ def even_evaluations(common: NDArray[np.int64], every: int) -> NDArray[np.int64]
 
 
 def eval_cadences(
-    records: Records, judged_by: Outcome, metric: str, common: NDArray[np.int64], samples_per_step: int
+    records: Records, judged_by: Metric, metric: str, common: NDArray[np.int64], samples_per_step: int
 ) -> Iterator[Cadence]:
     """Yield evaluations at multiples of the record's first one, at the same samples in every arm.
 
@@ -117,7 +117,7 @@ def _share(record: Record | None, metric: str, samples: int) -> float | None:
     return None if curve is None else decrease_before(curve, metric, samples)
 
 
-def log_cadences(records: Records, judged_by: Outcome, curve: str, num_steps: int) -> Iterator[Cadence]:
+def log_cadences(records: Records, judged_by: Metric, curve: str, num_steps: int) -> Iterator[Cadence]:
     """Yield log rows every so many of each arm's own steps.
 
     curve: `train loss` or `grad norm`. num_steps: of the baseline.
@@ -190,19 +190,19 @@ def _record(run: RunFiles, common: NDArray[np.int64], logged: NDArray[np.float64
     return Record(trace=run.trace, curves=run.curves, common=common, logged=logged)
 
 
-def _eval_metric(primary: Outcome | None, record: Record) -> str | None:
+def _eval_metric(primary: Metric | None, record: Record) -> str | None:
     """The primary metric's own curve, else the loss, else any curve that was evaluated."""
-    wanted = [primary.metric] if primary is not None and primary.curve == "eval" else []
+    wanted = [primary.recorded_as] if primary is not None and primary.curve == "eval" else []
     return next((metric for metric in (*wanted, "loss", *record.curves) if metric in record.curves), None)
 
 
-def _judged_by(primary: Outcome | None, curve: str, otherwise: str) -> Outcome:
-    return primary if primary is not None and primary.curve in (curve, "any") else outcome(otherwise)
+def _judged_by(primary: Metric | None, curve: str, otherwise: str) -> Metric:
+    return primary if primary is not None and primary.curve in (curve, "any") else get_metric(otherwise)
 
 
 def _adequacy(
     curve: str,
-    judged_by: Outcome,
+    judged_by: Metric,
     cadences: Sequence[Cadence],
     arms: Sequence[str],
     verdicts: Verdicts,

@@ -18,8 +18,8 @@ from ablate.design.plan import Arm, Plan
 from ablate.errors import ConfigError
 from ablate.formatting import counted, joined, plain_figure, plain_percent
 from ablate.metrics.decrease import decrease_before, decrease_shares, orientation
-from ablate.metrics.eval_metrics import FEWEST_LOOKS
-from ablate.metrics.registry import OUTCOMES, find
+from ablate.metrics.eval_metrics import MIN_EVALUATIONS
+from ablate.metrics.registry import METRICS, find
 from ablate.records.metadata import Origin
 from ablate.records.reader import Trace
 
@@ -142,7 +142,7 @@ def _values(run: RunFiles) -> NDArray[np.float64]:
     """All logged losses, norms and evaluations, in order."""
     curves = [run.curves[metric].value for metric in sorted(run.curves)] if run.curves else []
     trace = run.trace
-    rows = [trace[column][trace.told(column)] for column in ("loss", "grad_norm")] if trace is not None else []
+    rows = [trace[column][trace.recorded(column)] for column in ("loss", "grad_norm")] if trace is not None else []
     return np.concatenate([np.empty(0), *curves, *rows])
 
 
@@ -190,7 +190,7 @@ def imported(plan: Plan, runs: Runs, common: NDArray[np.int64]) -> Imported | No
     curves = tuple(curve for arm, group in by_arm.items() if group for curve in _cadences(arm, group, metric))
     changes = {arm.name: tuple(differing(plan, arm)) for arm in plan.arms[1:]}
     sparse = any(run.finished and run.sparse for run in runs)
-    not_read = [name for name, one in OUTCOMES.items() if one.curve == "grad norm"] if sparse else []
+    not_read = [name for name, one in METRICS.items() if one.curve == "grad norm"] if sparse else []
     alarms = [
         ("IMPORTED", _not_verified(list(origins.values()))),
         *(("SEVERAL VARIABLES", f"{arm} {_several(pairs)}") for arm, pairs in changes.items() if len(pairs) > 1),
@@ -270,7 +270,7 @@ def _lengths(by_arm: Mapping[str, Runs], metric: str) -> Iterator[tuple[str, str
 def _few_common(curves: Sequence[Looked], common: int) -> Iterator[tuple[str, str]]:
     """Arms of unequal cadence share few evaluations, and curves are compared at those."""
     evals = [curve for curve in curves if curve.curve == "eval loss"]
-    if not evals or common >= min(FEWEST_LOOKS, *(curve.points for curve in evals)):
+    if not evals or common >= min(MIN_EVALUATIONS, *(curve.points for curve in evals)):
         return
     cadences = joined([f"{curve.arm} every {curve.every}" for curve in evals])
     yield (
@@ -284,7 +284,7 @@ def _metric(plan: Plan, runs: Runs) -> str:
     """The eval curve of the primary metric, else the loss, else any that was evaluated."""
     primary = find(plan.metric)
     recorded = dict.fromkeys(metric for run in runs for metric in run.curves or {})
-    wanted = [primary.metric] if primary is not None and primary.metric else []
+    wanted = [primary.recorded_as] if primary is not None and primary.recorded_as else []
     return next((metric for metric in (*wanted, "loss", *recorded) if metric in recorded), "loss")
 
 
@@ -302,7 +302,7 @@ def check_readable(plan: Plan, runs: Runs) -> None:
     sparse = next((run for run in runs if run.finished and run.sparse), None)
     if sparse is None or primary is None or primary.curve != "grad norm":
         return
-    rows = int(sparse.trace.told("grad_norm").sum()) if sparse.trace is not None else 0
+    rows = int(sparse.trace.recorded("grad_norm").sum()) if sparse.trace is not None else 0
     last = sparse.outcome.step if sparse.outcome else 0
     raise ConfigError(
         f"{plan.metric} needs the gradient norm of every step, and {sparse.arm} seed {sparse.seed} logged {rows} of {last}",
@@ -317,7 +317,7 @@ def _cadences(arm: str, runs: Runs, metric: str) -> Iterator[Looked]:
         yield _evaluations(arm, runs, metric)
     if first.trace is not None and len(first.trace):
         for column in ("loss", "grad_norm"):
-            steps = first.trace["step"][first.trace.told(column)].astype(np.int64)
+            steps = first.trace["step"][first.trace.recorded(column)].astype(np.int64)
             if len(steps):
                 yield _rows(arm, column, steps, first.origin)
 
@@ -375,13 +375,13 @@ def _evaluations(arm: str, runs: Runs, metric: str) -> Looked:
 
 def _has_first_step(trace: Trace) -> bool:
     """True where the loss of the first step, from which the decrease is counted, was logged."""
-    return bool((trace["step"][trace.told("loss")] == 1).any())
+    return bool((trace["step"][trace.recorded("loss")] == 1).any())
 
 
 def _from_train_loss(trace: Trace, before: float, first: int) -> str:
     text = plain_percent(before)
     at_least = text if text.startswith("over") else f"at least {text}"
-    interval = _one_every(gaps(trace["step"][trace.told("loss")].astype(np.int64))[0]).removeprefix("one ")
+    interval = _one_every(gaps(trace["step"][trace.recorded("loss")].astype(np.int64))[0]).removeprefix("one ")
     steps, shares = _train_decrease(trace) or (np.empty(0), np.empty(0))
     past = steps[shares > MAX_SHARE]
     early = f" ({plain_percent(MAX_SHARE)} by step {int(past[0])})" if len(past) and past[0] < first else ""
@@ -406,7 +406,7 @@ def _train_share(trace: Trace, step: int) -> float | None:
 
 def _train_decrease(trace: Trace) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """(steps, share of the decrease by each) of the rows that hold a loss."""
-    rows = trace.told("loss")
+    rows = trace.recorded("loss")
     shares = decrease_shares(trace["loss"][rows], fitted=True)
     return None if shares is None else (trace["step"][rows], shares)
 

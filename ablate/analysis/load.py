@@ -16,7 +16,7 @@ from ablate.design.interim import Course
 from ablate.design.plan import Arm, Plan, Run, run_digest
 from ablate.errors import ConfigError, StudyError
 from ablate.metrics.metric import MetricInfo, Record
-from ablate.metrics.registry import OUTCOMES, find
+from ablate.metrics.registry import METRICS, find
 from ablate.records.interim import Look
 from ablate.records.layout import StudyDir
 from ablate.records.metadata import Manifest
@@ -92,7 +92,7 @@ def common_rows(runs: list[RunFiles]) -> NDArray[np.float64] | None:
     """
     if not any(run.sparse for run in runs if run.finished):
         return None
-    rows = [set(run.trace["samples"][run.trace.told("loss")].tolist()) for run in runs if run.trace is not None]
+    rows = [set(run.trace["samples"][run.trace.recorded("loss")].tolist()) for run in runs if run.trace is not None]
     late = [{count for count in counts if count > 0.9 * max(counts)} for counts in rows if counts]
     same = len(late) == len(rows) and all(counts == late[0] for counts in late)
     return np.asarray(sorted(set.intersection(*rows)) if same and rows else [], dtype=np.float64)
@@ -102,7 +102,7 @@ def reading(
     run: RunFiles,
     study: Path,
     common: NDArray[np.int64],
-    metrics: Iterable[str] = tuple(OUTCOMES),
+    metrics: Iterable[str] = tuple(METRICS),
     logged: NDArray[np.float64] | None = None,
 ) -> RunReading:
     """Return a run's value of every metric; only a finished run has any. logged: as in `Record`."""

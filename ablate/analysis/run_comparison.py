@@ -19,7 +19,7 @@ from ablate.design.plan import what_counts
 from ablate.errors import AblateError
 from ablate.formatting import counted, joined, plain_figure
 from ablate.metrics.metric import MetricInfo
-from ablate.metrics.registry import OUTCOMES, find, recorded
+from ablate.metrics.registry import METRICS, find, recorded
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.run_files import read_single_run
 from ablate.serialization import read_yaml
@@ -309,7 +309,7 @@ def _outcomes(first: RunFiles, second: RunFiles) -> tuple[Pair, ...]:
 
 
 def _names(run: RunFiles) -> list[str]:
-    return [*(run.returned or {}), *OUTCOMES, *recorded(run.curves or {})]
+    return [*(run.returned or {}), *METRICS, *recorded(run.curves or {})]
 
 
 def _curves(first: RunFiles, second: RunFiles) -> Iterable[TwinCurve]:
@@ -327,7 +327,7 @@ def _curves(first: RunFiles, second: RunFiles) -> Iterable[TwinCurve]:
 def _told(run: RunFiles, column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if run.trace is None:
         return np.empty(0), np.empty(0)
-    told = run.trace.told(column)
+    told = run.trace.recorded(column)
     return run.trace["samples"][told], run.trace[column][told]
 
 

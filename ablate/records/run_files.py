@@ -58,7 +58,7 @@ class RunFiles:
         if self.manifest is None or not self.manifest.origin:
             return False
         trace = self.trace
-        return trace is None or not (len(trace) and trace.every_step and trace.told("grad_norm").all())
+        return trace is None or not (len(trace) and trace.every_step and trace.recorded("grad_norm").all())
 
     @property
     def weights(self) -> str | None:

@@ -46,7 +46,7 @@ def run_data(reading: RunReading, folder: Path, room: int) -> dict[str, Any] | N
     if not len(trace):
         return None
     applied = trace["applied"] == 1
-    whole = trace.every_step and bool(trace.told("loss").all()) and bool(trace.told("grad_norm").all())
+    whole = trace.every_step and bool(trace.recorded("loss").all()) and bool(trace.recorded("grad_norm").all())
     made: dict[str, Any] = {
         "seed": reading.seed,
         "status": reading.status,
@@ -108,7 +108,7 @@ def _round_up(least: int) -> int:
 
 def _logged_rows(trace: Trace, room: int) -> dict[str, Any]:
     """Of a log with gaps: the rows that say something of either curve; `gaps` tells the page to join what lies between."""
-    told = np.flatnonzero(trace.told("loss") | trace.told("grad_norm"))
+    told = np.flatnonzero(trace.recorded("loss") | trace.recorded("grad_norm"))
     if len(told) > room:
         kept = np.union1d(thin(trace["loss"][told], room // 2), thin(trace["grad_norm"][told], room // 2))
         told = told[kept]

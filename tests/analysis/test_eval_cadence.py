@@ -109,7 +109,7 @@ def test_an_effect_on_the_early_fall_is_lost_where_nobody_looked() -> None:
     first, last = found.rungs[0], found.rungs[-1]
     assert first.truthful
     assert last.every == "1000 steps"
-    assert last.flips == (f"{ARM}: hurts -> no effect",)
+    assert last.flips == (f"{ARM}: hurts -> equivalent",)
 
 
 def spiky(rng: np.random.Generator) -> Values:
@@ -125,10 +125,10 @@ def test_spikes_tell_two_arms_apart_at_every_step_and_not_at_every_50() -> None:
     found = planted(metric="grad_norm_cv", norms={"baseline": spiky, ARM: calm})["grad norm"]
     rungs = {rung.every: rung for rung in found.rungs}
     assert rungs["1 step"].truthful
-    assert rungs["50 steps"].flips == (f"{ARM}: lowers -> undecided",)
+    assert rungs["50 steps"].flips == (f"{ARM}: lowers -> inconclusive",)
     assert not rungs["50 steps"].truthful
     assert found.coarsest in ("1 step", "2 steps", "5 steps", "10 steps")
-    assert f"the verdict on grad_norm_cv flips ({ARM}: lowers -> undecided)" in found.sentence
+    assert f"the verdict on grad_norm_cv flips ({ARM}: lowers -> inconclusive)" in found.sentence
     peaks = [rung.peak for rung in found.rungs]
     assert peaks[0] == 1.0
     assert peaks[-1] is not None

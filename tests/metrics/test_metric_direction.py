@@ -11,7 +11,7 @@ from torch import nn
 
 from ablate import Evaluation, Recorder
 from ablate.metric_direction import HIGHER, LOWER, lower_is_better
-from ablate.metrics.registry import outcome
+from ablate.metrics.registry import get_metric
 from ablate.records.layout import RunDir
 from ablate.records.metadata import read_outcome
 from tests.training.toy import network, points, run
@@ -39,7 +39,7 @@ def test_the_expected_values_cover_both_sides() -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_metric_registry_has_the_same_better_side(metric: str) -> None:
     name = f"best_eval_{metric}".replace(" ", "_")
-    assert outcome(name).info.lower_is_better is lower_is_better(metric)
+    assert get_metric(name).info.lower_is_better is lower_is_better(metric)
 
 
 def test_best_of_the_loop_is_the_better_value_of_every_metric(tmp_path: Path) -> None:
