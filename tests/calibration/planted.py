@@ -29,7 +29,7 @@ from ablate.design.axis import Axis
 from ablate.design.mediation import Held, Mediation
 from ablate.design.plan import BASELINE, Plan, Run, run_digest
 from ablate.hashing import digest_of
-from ablate.metrics.registry import OUTCOMES
+from ablate.metrics.registry import METRICS
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Fingerprint
 from ablate.records.reader import EvalCurve, Trace
@@ -162,7 +162,7 @@ def studied(
 
 def _analysed(plan: Plan, runs: Sequence[RunFiles]) -> Analysis:
     """As a study is, but for the outcomes that no planted run has a value of: they would be judged for nothing."""
-    with mock.patch.object(returned, "OUTCOMES", {name: OUTCOMES[name] for name in ("eval_loss", "grad_norm_p95_p5")}):
+    with mock.patch.object(returned, "METRICS", {name: METRICS[name] for name in ("eval_loss", "grad_norm_p95_p5")}):
         return analysis_of(plan, runs, Path("planted"))
 
 
