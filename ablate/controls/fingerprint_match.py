@@ -187,8 +187,8 @@ def _ways_out(leaf: Difference, axis: Axis) -> str:
     if leaf.item not in SPENT:
         return ""
     return (
-        f": add {leaf.item} to `accepts` of axis/{axis.name}.yaml if it belongs to the change, or keep it equal and add it to "
-        "`holds`"
+        f": add {leaf.item} to `may_change` of axis/{axis.name}.yaml if it belongs to the change, or keep it equal and add it to "
+        "`must_match`"
     )
 
 
