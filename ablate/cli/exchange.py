@@ -34,7 +34,7 @@ def run_bundle(typed: list[str]) -> int:
 
     accepts = tuple(item for item in asked.accepts.split(",") if item)
     wanted = Asked(metric=asked.metric, smallest_effect=asked.smallest_effect, accepts=accepts)
-    made = write_bundle(asked.folder, asked.out, asked=wanted, incomplete=asked.incomplete)
+    made = write_bundle(asked.folder, asked.out, options=wanted, allow_incomplete=asked.incomplete)
     print_bundle(made, console())
     return 0
 
@@ -76,21 +76,21 @@ def run_import(typed: list[str]) -> int:
     asked = parser.parse_intermixed_args(typed)
     from ablate.analysis.analyse import analyse
     from ablate.analysis.infer_plan import Asked, check_asked
-    from ablate.importers.import_runs import Import, bring
+    from ablate.importers.import_runs import ImportRequest, import_runs
 
     then = Asked(metric=asked.metric, smallest_effect=asked.smallest_effect)
     check_asked(then)
-    brought = bring(
-        Import(
-            arms=asked.arms, into=asked.into, kind=asked.kind, tables=asked.table, renames=asked.rename,
+    result = import_runs(
+        ImportRequest(
+            arms=asked.arms, output=asked.into, format=asked.kind, tables=asked.table, renames=asked.rename,
             step_column=asked.step_column, samples_per_step=asked.samples_per_step, config_files=asked.config_file,
-            number_seeds=asked.number_seeds,
+            renumber_seeds=asked.number_seeds,
         ),
         check=lambda folder: analyse(folder, then),
     )  # fmt: skip
-    for line in brought.lines:
+    for line in result.lines:
         print(line)
-    print(f"into {asked.into}" + ("" if brought.fresh else " (the same import was there already)"), flush=True)
+    print(f"into {asked.into}" + ("" if result.fresh else " (the same import already existed)"), flush=True)
     return conclude(asked.into, then)
 
 
@@ -136,10 +136,10 @@ def run_sync(typed: list[str]) -> int:
 def run_verify(typed: list[str]) -> int:
     parser = parser_of(
         "verify",
-        "Check an archive that `ablate bundle` made: the hash of every file, the digests of plan and runs, fingerprints\n"
-        "against tables and claims; and make analysis, tables and page anew from its records, to compare them byte for byte.\n"
-        "Nothing of it is run, and nothing left on disk.\n"
-        "Exit code 0: everything fits; 1: something does not, and is named; 2: no archive of `ablate bundle`.",
+        "Check an archive that `ablate bundle` wrote: the hash of every file and the digests of plan and runs; then rebuild\n"
+        "analysis, tables and page from its records and compare them byte for byte.\n"
+        "Nothing in it is executed, and nothing is left on disk.\n"
+        "Exit code 0: everything matches; 1: something differs, and is named; 2: not an archive of `ablate bundle`.",
         "ablate verify reference.tar",
         "ablate verify reference.tar --sha256 9f86d081884c7d65...",
         "ablate verify reference.tar --json",
@@ -156,7 +156,7 @@ def run_verify(typed: list[str]) -> int:
     from ablate.archive.report import print_verification, print_verification_json
     from ablate.archive.verify import verify
 
-    found = verify(asked.archive, sha256=asked.sha256, own_outcome=asked.own_outcome)
+    found = verify(asked.archive, sha256=asked.sha256, run_custom_metric=asked.own_outcome)
     if asked.json:
         print_verification_json(found)
     else:

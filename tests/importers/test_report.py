@@ -17,7 +17,7 @@ from ablate.analysis.imported_runs import gaps
 from ablate.analysis.infer_plan import Asked
 from ablate.analysis.results import Analysis, Imported, Looked
 from ablate.errors import ConfigError
-from ablate.importers.import_runs import Import, bring
+from ablate.importers.import_runs import ImportRequest, import_runs
 from ablate.report.build import build_report
 from ablate.serialization import read_json
 from tests.importers import made
@@ -25,7 +25,7 @@ from tests.importers import made
 
 def imported(tmp_path: Path, *arms: str, asked: Asked | None = None, **options: Any) -> Analysis:
     folder = tmp_path / "runs" / "mine"
-    bring(Import(arms=arms, into=folder, **options))
+    import_runs(ImportRequest(arms=arms, output=folder, **options))
     return analyse(folder, asked)
 
 
