@@ -119,15 +119,19 @@ def run_sync(typed: list[str]) -> int:
     parser.add_argument("--uri", help="MLflow server")
     parser.add_argument("--again", action="store_true", help="also what was sent before")
     asked = parser.parse_args(typed)
-    from ablate.tracking.sync import Asked, sync
+    from ablate.tracking.sync import SyncOptions, sync
 
-    what = {key: value for key, value in vars(asked).items() if key != "folder"}
-    became: Counter[str] = Counter()
-    for one in sync(asked.folder, Asked(**what)):
-        became[one.how] += 1
-        print(f"{one.how:<13} {one.to:<11} {one.name}" + (f": {one.sentence}" if one.sentence else ""), flush=True)
-    print(", ".join(f"{number} {how}" for how, number in became.items()))
-    return int(bool(became["failed"]))
+    options = SyncOptions(
+        to=asked.to, mode=asked.mode, workers=asked.workers, project=asked.project, entity=asked.entity, uri=asked.uri,
+        force=asked.again,
+    )  # fmt: skip
+    counts: Counter[str] = Counter()
+    for result in sync(asked.folder, options):
+        counts[result.status] += 1
+        sentence = f": {result.sentence}" if result.sentence else ""
+        print(f"{result.status:<12} {result.to:<11} {result.name}{sentence}", flush=True)
+    print(", ".join(f"{number} {status}" for status, number in counts.items()))
+    return int(bool(counts["failed"]))
 
 
 # `ablate verify`.
