@@ -29,7 +29,7 @@ from ablate.records.layout import RunDir
 from ablate.records.metadata import Manifest, Outcome, write_value
 from ablate.records.schema import EVALS, TRACE
 from ablate.records.writer import TableWriter
-from ablate.tracking import follower as start
+from ablate.tracking import start
 from ablate.tracking.sync import SyncOptions, sync
 from benchmarks import _shared
 
