@@ -143,7 +143,7 @@ def _check_complete(folder: Path, analysis: Analysis) -> None:
     what = ", ".join(open_runs[:3]) + (f" and {len(open_runs) - 3} more" if len(open_runs) > 3 else "")
     raise StudyError(
         f"expected a finished study, got {folder} with {what or 'an interim analysis still to come'}",
-        f"run the study command again to finish it, or ablate bundle {folder} --incomplete",
+        f"run the study command again to finish it, or ablate bundle {folder} --allow-incomplete",
     )
 
 

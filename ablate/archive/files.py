@@ -16,7 +16,7 @@ MANIFEST, LOCK = "bundle.json", "lock.txt"
 """Files that only an archive has: its manifest, and the package versions that made its report."""
 
 RUN_FILES = (
-    "config.yaml", "manifest.json", "fingerprint.json", "trace.arrow", "evals.arrow", "predictions.arrow", "outcome.json",
+    "config.yaml", "manifest.json", "fingerprint.json", "trace.arrow", "evals.arrow", "predictions.arrow", "status.json",
     "returned.json", "log.txt",
 )  # fmt: skip
 """Records of a run. Checkpoints (a thousand times as large), tracker files and locks stay outside the archive."""

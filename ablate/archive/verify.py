@@ -110,7 +110,7 @@ def _verify(path: Path, archive: ExtractedArchive, published: str, run_custom_me
     if tables:
         checks.append(_not_checked("report", rebuilt, "nothing is computed from such tables"))
     elif _CUSTOM_METRIC.fullmatch(metric) and not run_custom_metric:
-        why = f"the metric {metric} is a function of the user and would be executed: --own-outcome, in its directory"
+        why = f"the metric {metric} is a function of the user and would be executed: --run-custom-metric, in its directory"
         checks.append(_not_checked("report", rebuilt, why))
     else:
         if plan is not None and plan.looks:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ablate.errors import ConfigError, nearest
 
 BASELINE = "baseline"
-_EXAMPLE = "ablate import baseline=out/a,out/b batch_size=64=out/c,out/d --into runs/mine"
+_EXAMPLE = "ablate import baseline=out/a,out/b batch_size=64=out/c,out/d --output runs/mine"
 
 
 def parse_arms(arguments: Sequence[str], runs: Collection[str] = ()) -> dict[str, list[str]]:
@@ -112,12 +112,12 @@ def assign_seeds(seeds: Mapping[str, Sequence[int | None]], *, renumber: bool) -
             raise ConfigError(
                 f"expected different seeds, got two runs of {arm} with seed {duplicate}: confidence intervals need independent "
                 "runs",
-                "import one of them, or --number-seeds if the recorded seeds are wrong",
+                "import one of them, or --renumber-seeds if the recorded seeds are wrong",
             )
         assigned[arm] = (recorded, True)
     if len(assigned) > 1 and not set.intersection(*(set(numbers) for numbers, _ in assigned.values())):
         shown = "; ".join(f"{arm} {', '.join(map(str, sorted(numbers)))}" for arm, (numbers, _) in assigned.items())
         raise ConfigError(
-            f"expected a common seed of all arms, got {shown}", "--number-seeds pairs them in the order named"
+            f"expected a common seed of all arms, got {shown}", "--renumber-seeds pairs them in the order named"
         )
     return assigned

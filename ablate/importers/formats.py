@@ -31,24 +31,24 @@ def read_source(path: Path, *, format: str | None = None, step_column: str | Non
     Raises ConfigError for an unknown format, RecordError if the path contains no log or several.
     """
     if format is not None and format not in FORMATS:
-        problem = f"--as: expected one of {', '.join(FORMATS)}, got {format!r}; {nearest(format, FORMATS)}"
-        raise ConfigError(problem, f"--as {next(iter(FORMATS))}")
+        problem = f"--format: expected one of {', '.join(FORMATS)}, got {format!r}; {nearest(format, FORMATS)}"
+        raise ConfigError(problem, f"--format {next(iter(FORMATS))}")
     matching = [name for name, (_, matches, _) in FORMATS.items() if matches(path)]
     if "table" in matching and len(matching) > 1:
         matching.remove("table")  # the others are tables of a known kind
     if format is None:
         if len(matching) > 1:
             problem = f"{path}: expected the log of one logger, got {len(matching)}: {_descriptions(matching)}"
-            raise RecordError(problem, f"--as {matching[0]}, or --as {matching[1]}")
+            raise RecordError(problem, f"--format {matching[0]}, or --format {matching[1]}")
         if not matching:
             names = sorted(file.name for file in path.iterdir())[:8] if path.is_dir() else []
             content = f" with {', '.join(names)}" if names else ""
             problem = f"expected one of: {_descriptions(FORMATS)}; got {path}{content}"
-            raise RecordError(problem, "name another directory, or the format: --as")
+            raise RecordError(problem, "name another directory, or the format: --format")
         format = matching[0]
     elif format not in matching and not path.is_file():
         problem = f"{path}: expected {FORMATS[format][0]}, got {_descriptions(matching) or 'no known log'}"
-        raise RecordError(problem, "remove --as")
+        raise RecordError(problem, "remove --format")
     try:
         return FORMATS[format][2](path, step_column)
     except (OSError, RecursionError) as error:

@@ -205,7 +205,7 @@ def _write_run(
     last = max(row["step"] for row in (*trace, *evals))
     sentence = source.sentence or f"the log ends at step {last}, and does not say whether the run did"
     ended: Status = "interrupted" if source.ended is False else "finished"
-    write_value(run, Outcome(status=ended, step=last, reason="source", sentence=sentence))
+    write_value(run, Outcome(status=ended, step=last, reason="source", message=sentence))
     return origin
 
 
@@ -248,18 +248,18 @@ def _write_table(path: Path, schema: pa.Schema, rows: list[Row]) -> None:
 def _move(part: Path, output: Path) -> bool:
     """Rename the finished directory. Return False if the identical import exists; its report stays."""
     if output.is_symlink() or (output.exists() and not output.is_dir()):
-        raise StudyError(f"expected a directory, got another file: {output}", f"--into {output}-2")
+        raise StudyError(f"expected a directory, got another file: {output}", f"--output {output}-2")
     if output.exists() and any(output.iterdir()):
         difference = next(_differences(part, output), None)
         if difference is None:
             return False
         problem = f"expected an empty directory or the same import, got {output}: {difference}"
-        raise StudyError(problem, f"--into {output}-2, or remove {output} if it is not needed")
+        raise StudyError(problem, f"--output {output}-2, or remove {output} if it is not needed")
     try:
         part.rename(output)
     except OSError:
         if output.exists() and any(output.iterdir()):
-            raise RecordError(f"another process wrote to {output} during the import", f"--into {output}-2") from None
+            raise RecordError(f"another process wrote to {output} during the import", f"--output {output}-2") from None
         raise
     return True
 

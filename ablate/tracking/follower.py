@@ -144,7 +144,7 @@ def send(name: str, info: RunInfo, parent: int = 0) -> int:
     else:
         files = tuple(path for path in (info.run.trace, info.run.evals) if path.is_file())
         end = RunEnd(
-            status=outcome.status, sentence=outcome.sentence, numbers={**outcome.throughput, **numbers}, files=files
+            status=outcome.status, sentence=outcome.message, numbers={**outcome.throughput, **numbers}, files=files
         )
     with _timeout():
         tracked.end(end)
@@ -180,7 +180,7 @@ def _has_written(run: RunDir, parent: int) -> bool:
 
 def _has_ended(run: RunDir, parent: int) -> bool:
     # An orphan gets another parent: the run's process is gone, for whatever reason.
-    return run.outcome.exists() or os.getppid() != parent
+    return run.status.exists() or os.getppid() != parent
 
 
 def _wait(seconds: float, run: RunDir, parent: int) -> None:
@@ -191,7 +191,7 @@ def _wait(seconds: float, run: RunDir, parent: int) -> None:
 
 def _wait_for_outcome(run: RunDir) -> None:
     deadline = time.monotonic() + _GRACE_SECONDS
-    while not run.outcome.exists() and time.monotonic() < deadline:
+    while not run.status.exists() and time.monotonic() < deadline:
         time.sleep(_END_POLL_SECONDS)
 
 

@@ -18,7 +18,7 @@ ID = "ablate.id"
 """Tag by which a run is found."""
 
 STORE = "mlruns"
-"""Directory of runs without a server, in `study.root`."""
+"""Directory of runs without a server, in `study.output_dir`."""
 
 _MAX_METRICS, _MAX_PARAMS = 1000, 100
 """MLflow's limits of one request."""
@@ -58,7 +58,7 @@ class MlflowRun:
             self._client.log_batch(self._id, metrics=metrics[start : start + _MAX_METRICS])
 
     def end(self, end: RunEnd) -> None:
-        for name, value in {"status": end.status, "status_sentence": end.sentence}.items():
+        for name, value in {"status": end.status, "status_sentence": end.message}.items():
             self._client.set_tag(self._id, name, value)
         for name, number in end.numbers.items():
             self._client.log_metric(self._id, _name(f"throughput/{name}"), number)

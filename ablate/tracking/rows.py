@@ -43,16 +43,16 @@ class RecordRows:
 
     def _make_windows(self, first: Row) -> LogWindows:
         """Every step is a row of a run whose loop has no such settings."""
-        log_every = value_at(self._config, "observe.log_every", "1 steps")
+        log_every = value_at(self._config, "tracker.log_every", "1 steps")
         batch = value_at(self._config, "data.batch_size", None)
-        accumulated = value_at(self._config, "loop.accumulate", 1)
+        accumulated = value_at(self._config, "train.grad_accum_steps", 1)
         samples = batch * accumulated if isinstance(batch, int) else first["samples"] or 1
         return LogWindows(log_every, max(int(samples), 1), self._trace.groups)
 
 
 @dataclass(slots=True)
 class LogWindows:
-    """Rows at the interval of `observe.log_every`, each for the steps since the row before."""
+    """Rows at the interval of `tracker.log_every`, each for the steps since the row before."""
 
     log_every: str
     samples_per_step: int
@@ -73,7 +73,7 @@ class LogWindows:
 
     def _length(self, step: Row) -> int:
         samples, epoch = step["samples"] or 0, step["epoch"]
-        interval = parse_interval(self.log_every, key="observe.log_every")
+        interval = parse_interval(self.log_every, key="tracker.log_every")
         return interval.steps(
             samples_per_step=self.samples_per_step, samples_per_epoch=round(samples / epoch) if epoch else 1
         )

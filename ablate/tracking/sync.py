@@ -135,7 +135,7 @@ def _check_usable(to: str, options: SyncOptions) -> None:
 def _send_all(tasks: list[_Task], options: SyncOptions) -> Iterator[SyncResult]:
     pending = []
     for task in tasks:
-        if task.run is not None and not task.run.outcome.exists():
+        if task.run is not None and not task.run.status.exists():
             yield task.result("not finished", "it has no status yet")
         elif not options.force and is_sent(
             task.log_folder, task.to, destination(task.to, task.tracker, options.mode), task.version()

@@ -48,7 +48,7 @@ class TensorboardRun:
         self._writer.flush()
 
     def end(self, end: RunEnd) -> None:
-        self._add_text("status", f"{end.status}: {end.sentence}")
+        self._add_text("status", f"{end.status}: {end.message}")
         self._writer.close()
 
     def _add_text(self, name: str, text: str) -> None:
