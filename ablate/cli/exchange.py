@@ -53,7 +53,7 @@ def run_import(typed: list[str]) -> int:
         "ablate import baseline=out/a,out/b batch_size=64=out/c,out/d --output runs/mine",
         "ablate import baseline='wandb/offline-run-*-a?' --output runs/mine --config-file baseline=args.json",
         "ablate import --table loss.csv --table norm.csv baseline=run-1,run-2 large=run-3,run-4 --output runs/mine",
-        "ablate import baseline=log.csv --rename val_nll=eval_loss --step-column update --samples-per-step 8 --output runs/mine",
+        "ablate import baseline=log.csv --rename val_nll=eval_loss --step-column update --samples-per-step 8 --output runs/x",
     )
     many: dict[str, Any] = {"action": "append", "default": []}
     parser.add_argument(
@@ -130,8 +130,8 @@ def run_sync(typed: list[str]) -> int:
     counts: Counter[str] = Counter()
     for result in sync(asked.folder, options):
         counts[result.status] += 1
-        sentence = f": {result.sentence}" if result.sentence else ""
-        print(f"{result.status:<12} {result.to:<11} {result.name}{sentence}", flush=True)
+        message = f": {result.message}" if result.message else ""
+        print(f"{result.status:<12} {result.to:<11} {result.name}{message}", flush=True)
     print(", ".join(f"{number} {status}" for status, number in counts.items()))
     return int(bool(counts["failed"]))
 

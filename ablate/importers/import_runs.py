@@ -203,9 +203,9 @@ def _write_run(
     write_text(run.config, yaml.safe_dump(source.config, sort_keys=False, allow_unicode=True), hide=True)
     write_value(run, Manifest(arm=arm, seed=seed, origin=asdict(origin)))
     last = max(row["step"] for row in (*trace, *evals))
-    sentence = source.sentence or f"the log ends at step {last}, and does not say whether the run did"
+    message = source.end_message or f"the log ends at step {last}, and does not say whether the run did"
     ended: Status = "interrupted" if source.ended is False else "finished"
-    write_value(run, Outcome(status=ended, step=last, reason="source", message=sentence))
+    write_value(run, Outcome(status=ended, step=last, reason="source", message=message))
     return origin
 
 

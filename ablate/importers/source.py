@@ -65,7 +65,7 @@ class Source:
     total_steps: int = 0
     ended: bool | None = None
     """Whether the log says that the run ended; None if it says nothing."""
-    sentence: str = ""
+    end_message: str = ""
     """How the run ended."""
     loss: str = LOGGED_LOSS
     """Meaning of a row's training loss."""

@@ -123,7 +123,7 @@ def _model_config(file: Path) -> dict[str, Any]:
 
 def _set_end(source: Source, step: int, *, trained: bool) -> None:
     planned = f" of {source.total_steps}" if source.total_steps else ""
-    source.sentence = f"the Trainer's state is of step {step}{planned}" + (
+    source.end_message = f"the Trainer's state is of step {step}{planned}" + (
         ", and says that training ended" if trained else ""
     )
     if trained or source.total_steps:  # max_steps is set for a run that was limited by epochs too

@@ -47,7 +47,7 @@ def read(path: Path, step_column: str | None = None) -> Source:
     source = Source(
         format="wandb", path=str(path), files=(file,), step=step, shift=int(step == "trainer/global_step"),
         rows=Rows(numbers(history, step, str(file)), str(file), "--step-column _step"), ended=code == 0,
-        sentence="the run was killed, or its end was not written" if code is None else f"it ended with code {code}",
+        end_message="the run was killed, or its end was not written" if code is None else f"it ended with code {code}",
         notes=[*notes, *(["the file is truncated; its complete part was read"] if truncated else [])],
     )  # fmt: skip
     source.use_settings(settings_of(config), "the config of the run" if config else "", ONE_PROCESS)

@@ -80,7 +80,7 @@ class RunEnd:
 
     status: str
     """Status of the run; `killed` if it has none."""
-    sentence: str
+    message: str
     numbers: dict[str, float] = field(default_factory=dict)
     """Throughput, and the values that an app returned."""
     files: tuple[Path, ...] = ()

@@ -140,11 +140,11 @@ def send(name: str, info: RunInfo, parent: int = 0) -> int:
     outcome = read_outcome(info.run)
     numbers = {f"returned/{key}": value for key, value in (read_returned(info.run) or {}).items()}
     if outcome is None:
-        end = RunEnd(status="killed", sentence="the run was killed", numbers=numbers)
+        end = RunEnd(status="killed", message="the run was killed", numbers=numbers)
     else:
         files = tuple(path for path in (info.run.trace, info.run.evals) if path.is_file())
         end = RunEnd(
-            status=outcome.status, sentence=outcome.message, numbers={**outcome.throughput, **numbers}, files=files
+            status=outcome.status, message=outcome.message, numbers={**outcome.throughput, **numbers}, files=files
         )
     with _timeout():
         tracked.end(end)
@@ -158,7 +158,7 @@ def _end_failed(tracked: TrackedRun) -> None:
     """End a run whose tracker failed, so that it is not shown as running forever. Its own error is only printed."""
     try:
         with _timeout():
-            tracked.end(RunEnd(status="failed", sentence="the tracker failed; `ablate sync` sends the run"))
+            tracked.end(RunEnd(status="failed", message="the tracker failed; `ablate sync` sends the run"))
     except Exception:
         traceback.print_exc()
 

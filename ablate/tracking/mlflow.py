@@ -58,7 +58,7 @@ class MlflowRun:
             self._client.log_batch(self._id, metrics=metrics[start : start + _MAX_METRICS])
 
     def end(self, end: RunEnd) -> None:
-        for name, value in {"status": end.status, "status_sentence": end.message}.items():
+        for name, value in {"status": end.status, "status_message": end.message}.items():
             self._client.set_tag(self._id, name, value)
         for name, number in end.numbers.items():
             self._client.log_metric(self._id, _name(f"throughput/{name}"), number)

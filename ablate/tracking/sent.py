@@ -39,7 +39,7 @@ def destination(name: str, tracker: TrackerConfig, mode: Mode) -> str:
 def run_version(run: RunDir) -> str:
     """Return a digest that changes if the run is trained again or resumed."""
     # Not the manifest, whose end time is written after the status.
-    digest = sha256(b"".join(path.read_bytes() for path in (run.outcome, run.config) if path.exists()))
+    digest = sha256(b"".join(path.read_bytes() for path in (run.status, run.config) if path.exists()))
     digest.update(str([path.stat().st_size if path.exists() else 0 for path in (run.trace, run.evals)]).encode())
     return digest.hexdigest()[:16]
 

@@ -51,7 +51,7 @@ class SyncResult:
     to: str
     name: str
     status: SyncStatus
-    sentence: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class _Task:
     def version(self) -> str:
         return study_version(self.folder) if self.run is None else run_version(self.run)
 
-    def result(self, status: SyncStatus, sentence: str = "") -> SyncResult:
-        return SyncResult(to=self.to, name=self.name, status=status, sentence=sentence)
+    def result(self, status: SyncStatus, message: str = "") -> SyncResult:
+        return SyncResult(to=self.to, name=self.name, status=status, message=message)
 
 
 def sync(folder: Path, options: SyncOptions) -> Iterator[SyncResult]:

@@ -43,7 +43,7 @@ class WandbRun:
 
     def end(self, end: RunEnd) -> None:
         with _finishing(self._run, success=end.status == "finished"):
-            self._run.summary.update({"status": end.status, "status_sentence": end.message, **end.numbers})
+            self._run.summary.update({"status": end.status, "status_message": end.message, **end.numbers})
             if end.files:
                 _log_artifact(self._run, f"trace-{self._info.id}", "trace", end.files)
 

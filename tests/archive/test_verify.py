@@ -154,7 +154,7 @@ def of_an_app(folder: Path) -> None:
     """Runs without fingerprint, weights or tables: numbers that main returned."""
     config = {"lr": 0.1}
     arms = [Arm(name="baseline", config=config)]
-    arms += [Arm(name="lr=0.5", axis="lr", level=0.5, kind="training", changes={"lr": 0.5}, config={"lr": 0.5})]
+    arms += [Arm(name="lr=0.5", axis="lr", value=0.5, kind="training", changes={"lr": 0.5}, config={"lr": 0.5})]
     code = {"myapp.py": "0" * 64}
     runs = []
     for arm in arms:
@@ -329,7 +329,8 @@ def dropped(prefix: str) -> Callable[[Files], None]:
 
 
 TAMPERING: dict[str, tuple[Callable[[Files], None], str, str]] = {
-    "two runs swapped": (swapped("baseline/seed=0", "baseline/seed=1"), "runs", "its manifest is that of arm 'baseline', seed 1"),
+    "two runs swapped": (
+        swapped("baseline/seed=0", "baseline/seed=1"), "runs", "its manifest is that of arm 'baseline', seed 1"),
     "two traces swapped": (swapped("baseline/seed=0", "baseline/seed=1", "trace.arrow"), "report", "analysis.json differs at"),
     "two evaluations swapped": (
         swapped("baseline/seed=0", "baseline/seed=1", "evals.arrow"), "report", "analysis.json differs at"),
@@ -339,7 +340,8 @@ TAMPERING: dict[str, tuple[Callable[[Files], None], str, str]] = {
     "the first norm": (in_table("baseline/seed=0/trace.arrow", "grad_norm", 0, 9.0), "report", "analysis.json differs at"),
     "an evaluation": (in_table("baseline/seed=1/evals.arrow", "sum", -2, 1.0), "report", "analysis.json differs at"),
     "an outcome": (set_in("baseline/seed=0/status.json", status="failed", reason="x"), "report", "analysis.json differs at"),
-    "a verdict": (replaced("analysis.json", '"verdict": "hurts"', '"verdict": "helps"'), "report", "expected 'hurts', got 'helps'"),
+    "a verdict": (
+        replaced("analysis.json", '"verdict": "hurts"', '"verdict": "helps"'), "report", "expected 'hurts', got 'helps'"),
     "a figure of the page": (replaced("report.html", "LOW POWER", "HIGH POWER"), "report", "report.html differs in line"),
     "a figure of a table": (replaced("table.tex", "LOW POWER", "SURE"), "report", "table.tex differs in line"),
     "the plan's effect": (in_plan(lambda plan: plan.update(smallest_effect=0.5)), "plan", "plan.json: expected digest"),
@@ -347,8 +349,10 @@ TAMPERING: dict[str, tuple[Callable[[Files], None], str, str]] = {
     "the plan's batch": (
         in_plan(lambda plan: plan["arms"][0]["config"]["data"].update(batch_size=16)), "plan", "plan.json: expected digest"),
     "a run's digest": (in_plan(lambda plan: plan["runs"][0].update(digest="0" * 64)), "plan", "plan.json: expected digest"),
-    "a config": (replaced("baseline/seed=0/config.yaml", "lr: 5.0e-05", "lr: 9.0e-05"), "runs", "does not match its config.yaml"),
-    "a config's seed": (replaced("baseline/seed=0/config.yaml", "seed: 0", "seed: 7"), "runs", "does not match its config.yaml"),
+    "a config": (
+        replaced("baseline/seed=0/config.yaml", "lr: 5.0e-05", "lr: 9.0e-05"), "runs", "does not match its config.yaml"),
+    "a config's seed": (
+        replaced("baseline/seed=0/config.yaml", "seed: 0", "seed: 7"), "runs", "does not match its config.yaml"),
     "a manifest's digest": (set_in("baseline/seed=0/manifest.json", digest="1" * 64), "runs", "expected the plan's digest"),
     "initial weights": (
         in_fingerprint("batch_size=64/seed=1", "init", {"head": "another"}), "report", "analysis.json differs at conclusions"),
@@ -364,7 +368,8 @@ TAMPERING: dict[str, tuple[Callable[[Files], None], str, str]] = {
     "the list's plan": (listed(plan="0" * 64), "plan", "bundle.json lists the plan 000000000000"),
     "the list's folder": (listed(folder="other"), "manifest", "bundle.json: expected the directory 'study', got 'other'"),
     "what was asked": (
-        listed(options={"metric": "eval_accuracy", "smallest_effect": None, "accepts": []}), "report", "cannot rebuild the report: "),
+        listed(options={"metric": "eval_accuracy", "smallest_effect": None, "accepts": []}),
+        "report", "cannot rebuild the report"),
     "no plan": (dropped("plan.json"), "plan", "bundle.json lists a plan, but there is no plan.json"),
     "no analysis": (dropped("analysis.json"), "report", "analysis.json follows from the records, but is not in the archive"),
 }  # fmt: skip

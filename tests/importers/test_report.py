@@ -142,8 +142,8 @@ def test_no_control_is_proven_and_each_says_what_is_missing(tmp_path: Path) -> N
     analysis = imported(tmp_path, *study(tmp_path, baseline={}, large={"batch": 16}))
     assert {one.status for one in analysis.controls} == {"unverified"}
     assert [(one.arm, one.name) for one in analysis.controls] == [
-        ("baseline", "matched"), ("baseline", "seeds"), ("large", "one_variable"), ("large", "matched"), ("large", "took_effect"),
-        ("large", "seeds"),
+        ("baseline", "matched"), ("baseline", "seeds"), ("large", "one_variable"), ("large", "matched"),
+        ("large", "took_effect"), ("large", "seeds"),
     ]  # fmt: skip
     assert all(one.sentence.startswith("not verified: ") for one in analysis.controls)
     assert "only trainer.train_batch_size (8 -> 16) differs" in control(analysis, "large", "one_variable")[1]

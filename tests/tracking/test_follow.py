@@ -138,7 +138,7 @@ def test_a_follower_that_was_killed_is_made_good_by_sync(tmp_path: Path, name: s
     finish(run)
     write_json(run.manifest, {"arm": "batch_size=64", "seed": 2})
     (became,) = sync(run.path.parents[1], SyncOptions(mode="offline", workers=1))
-    assert became.status == "sent", became.sentence
+    assert became.status == "sent", became.message
     found, number = OF[name](run)
     assert number == STEPS + 1
     assert_same(found, expected(run), single=name == "tensorboard")

@@ -70,7 +70,7 @@ def test_each_run_is_reported_and_one_failure_does_not_keep_the_others(sent: Sen
         "batch_size=64/seed=1": "failed",
         "study": "sent",
     }
-    assert "config.yaml cannot be read" in became["batch_size=64/seed=1"].sentence
+    assert "config.yaml cannot be read" in became["batch_size=64/seed=1"].message
 
 
 @pytest.mark.parametrize("name", ["baseline/seed=0", "batch_size=64/seed=0"])
