@@ -115,7 +115,7 @@ def _copy_records(folder: Path, copy: Path, runs: Sequence[RunDir]) -> dict[str,
             raise StudyError(
                 f"{folder / name} exceeds what `ablate verify` reads: expected at most {max_bytes(name):,} bytes in this file "
                 f"and {MAX_BYTES:,} in all, got {size:,} and {total:,}",
-                "bundle a study with fewer runs; docs/how-to/share_the_evidence.md",
+                "bundle a study with fewer runs; docs/how-to/archive_a_study.md",
             )
         if not name.endswith(".arrow"):
             _check_no_secret(folder / name, file)

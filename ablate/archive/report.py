@@ -21,14 +21,13 @@ def print_bundle(bundle: Bundle, console: Console) -> None:
     """Print the archive's path, contents and hash."""
     whole_line(console, str(bundle.path) + ("" if bundle.fresh else "  (the identical archive already existed)"))
     files, runs = digits.counted(bundle.files, "file"), digits.counted(bundle.runs, "run")
-    say(console, f"{files} of {runs}, {_size(bundle.bytes)}; analysis, tables and page were rebuilt", indent=4)
+    say(console, f"{files} of {runs}, {_size(bundle.bytes)}; rebuilt inside it: analysis, tables and page", indent=4)
     count, size = bundle.checkpoints
     if count:
         say(console, f"left out: checkpoints of {digits.counted(count, 'run')}, {_size(size)}", indent=4)
     if not bundle.complete:
         say(console, "INCOMPLETE: some runs have not ended, and the archive says so", "yellow", indent=4)
     whole_line(console, f"sha256  {bundle.sha256}")
-    say(console, "publish this hash: it proves that the archive was not rewritten since", "dim", indent=4)
 
 
 def print_verification(result: Verification, console: Console) -> None:
