@@ -165,7 +165,7 @@ PLANS: dict[str, Callable[[Any], None]] = {
     "many steps": lambda plan: plan["arms"][0]["derived"].update(samples_seen=10**14, effective_batch=1),
     "nan": lambda plan: plan["arms"][0]["derived"].update(samples_seen="nan"),
     "smallest effect": lambda plan: plan.update(smallest_effect="0.01; import os"),
-    "rule": lambda plan: plan["axes"][0].update(follows={"optim.lr": "__import__('os')"}),
+    "rule": lambda plan: plan["axes"][0].update(scale_with={"optim.lr": "__import__('os')"}),
     "metric": lambda plan: plan.update(metric="../../mine"),
     "text": lambda plan: plan["arms"][1].update(changes="x"),
 }
