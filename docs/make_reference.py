@@ -2,7 +2,7 @@
 
 `docs/reference/config.md` comes from the dataclasses of `ablate.config.schema` and the string under each field;
 `docs/reference/frames.md` from the columns in `ablate.notebook.frames`;
-`docs/reference/outcomes.md` from the registry in `ablate.metrics.registry`;
+`docs/reference/metrics.md` from the registry in `ablate.metrics.registry`;
 `docs/reference/record.md` has its tables of columns from `ablate.records.schema` between its marks, the rest of it is
 written by hand; `docs/reference/cli.md` from the help of every verb, `docs/reference/api.md` from the docstrings of
 `ablate.__all__`. A test runs this and compares.
@@ -120,7 +120,7 @@ _OUTCOMES = """\
 An outcome is one number that is read from one run. `study.metric` names the primary one, which the verdicts are about; the
 others are shown beside it. Every arm's runs are compared at the cadence that stands in the table: a run that was looked at more
 often than another has no advantage from it, and quantiles are corrected for the number of steps. What a coarser record
-would have shown, and whether a verdict would flip, is told by [sampling](../explain/sampling.md).
+would have shown, and whether a verdict would flip, is told by [sampling](../explain/evaluation_cadence.md).
 
 This page is made from `ablate/metrics/registry.py` by `docs/make_reference.py`.
 
@@ -165,7 +165,7 @@ folder: a study that somebody sent runs nothing of its own.
 
 
 def outcomes_page() -> str:
-    """The text of outcomes.md."""
+    """The text of metrics.md."""
     example = (inspect.getdoc(own_outcome) or "").partition("\n")[2]  # the lines below the module's first one
     return _OUTCOMES.format(
         standard=_outcomes_table(OUTCOMES),
@@ -323,7 +323,7 @@ def pages() -> Mapping[Path, str]:
     return {
         REFERENCE / "config.md": config_page(),
         REFERENCE / "frames.md": frames_page(),
-        REFERENCE / "outcomes.md": outcomes_page(),
+        REFERENCE / "metrics.md": outcomes_page(),
         REFERENCE / "cli.md": cli_page(),
         REFERENCE / "api.md": api_page(),
         record: record_page(record.read_text(encoding="utf-8")),

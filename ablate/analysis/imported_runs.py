@@ -450,7 +450,7 @@ def check_readable(plan: Plan, runs: Sequence[RunFiles]) -> None:
     raise ConfigError(
         f"{plan.metric} is read from the gradient norm of every step, and {sparse.arm} seed {sparse.seed} logged {rows} of "
         f"{last}: from those it would be another outcome",
-        "--metric eval_loss; or record every step: TraceCallback, Recorder (docs/how-to/record_your_own_loop.md)",
+        "--metric eval_loss; or record every step: TraceCallback, Recorder (docs/how-to/record_external_loop.md)",
     )
 
 

@@ -193,7 +193,7 @@ def _staged(folder: Path, stage: Path, runs: Sequence[RunDir]) -> dict[str, Path
             raise StudyError(
                 f"{folder / name} makes the archive larger than `ablate verify` reads: {most_of(name):,} bytes of a file like "
                 f"that, {MOST_BYTES:,} in all",
-                "a study of fewer runs; docs/how-to/share_the_evidence.md",
+                "a study of fewer runs; docs/how-to/archive_a_study.md",
             )
         if not name.endswith(".arrow"):
             _check_no_secret(folder / name, place)

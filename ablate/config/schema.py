@@ -422,7 +422,7 @@ class StudyConfig:
     spending: str = "obrien_fleming"
     """How the looks share the 5 %: `obrien_fleming` (the last look is almost the plain test) or `pocock` (about evenly)."""
     metric: str = "eval_loss"
-    """The one primary outcome: a name out of `docs/reference/outcomes.md`, a target such as `samples_to:eval_loss:0.6`, or a
+    """The one primary outcome: a name out of `docs/reference/metrics.md`, a target such as `samples_to:eval_loss:0.6`, or a
     function of your own, `my_module:my_outcome`."""
     smallest_effect: float = 0.01
     """Smallest difference in `metric` that would matter; `no effect` means inside plus or minus this."""

@@ -248,7 +248,7 @@ def alike(printed: str) -> str:
 def test_the_how_to_shows_what_the_commands_print(
     repo: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (repo / "docs/how-to/share_the_evidence.md").read_text(encoding="utf-8")
+    text = (repo / "docs/how-to/archive_a_study.md").read_text(encoding="utf-8")
     bundle, shown, again = re.findall(r"```\n(.*?)```", text, re.DOTALL)[:3]
     shutil.copytree(finished, tmp_path / "runs" / "reference")
     monkeypatch.chdir(tmp_path)
