@@ -87,11 +87,11 @@ def test_every_config_key_has_a_default_and_a_meaning(repo: Path) -> None:
     assert [key for key, text in rows.items() if len(text.split()) < 2] == []
 
 
-def test_outcomes_page_is_what_the_registry_says(repo: Path, made: ModuleType) -> None:
-    assert page(repo, "metrics.md") == made.outcomes_page(), "run: python docs/make_reference.py"
+def test_metrics_page_is_what_the_registry_says(repo: Path, made: ModuleType) -> None:
+    assert page(repo, "metrics.md") == made.metrics_page(), "run: python docs/make_reference.py"
 
 
-def test_every_outcome_is_documented_with_unit_side_cadence_and_definition(repo: Path) -> None:
+def test_every_metric_is_documented_with_unit_side_cadence_and_definition(repo: Path) -> None:
     text = page(repo, "metrics.md")
     for name, one in OUTCOMES.items():
         (row,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
@@ -102,7 +102,7 @@ def test_every_outcome_is_documented_with_unit_side_cadence_and_definition(repo:
         assert f"| `{form.partition('<metric>')[0]}" in text
 
 
-def test_the_outcome_of_ones_own_that_the_page_shows_can_be_read(repo: Path) -> None:
+def test_the_custom_metric_on_the_page_works(repo: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", page(repo, "metrics.md"), re.DOTALL)
     names: dict[str, Any] = {}
     exec(code, names)
