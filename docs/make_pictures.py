@@ -27,7 +27,7 @@ def browser() -> str:
         if name and (path := shutil.which(name)):
             return path
     raise SystemExit(
-        f"Chromium is missing: none of {', '.join(NAMES)} is installed\n  fix: apt-get install chromium, or CHROMIUM=/path/to/it"
+        f"Chromium is missing: none of {', '.join(NAMES)} is installed\n  fix: apt-get install chromium, or set CHROMIUM=/path"
     )
 
 

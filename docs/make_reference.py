@@ -170,7 +170,7 @@ def metrics_page() -> str:
     """Return the text of metrics.md."""
     example = (inspect.getdoc(custom_metric) or "").partition("\n")[
         2
-    ]  # the lines below the first line of the module's docstring
+    ]  # without the first line of the docstring
     return _METRICS.format(
         standard=_metrics_table(OUTCOMES),
         lower=", ".join(f"`{word}`" for word in eval_metrics.LOWER),

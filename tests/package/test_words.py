@@ -60,7 +60,7 @@ IN_PROSE = {
     r"(?<!\bin )(?<!\btake )(?<!\btakes )(?<!\btook )(?<!\btaking )(?<!\bdecimal )places?": "device, directory, index",
     r"told": "state it: shown, reported, significant",
     r"(is|are|was|were|be|been|being|not|as|it|also) said": "reported, stated, named",
-    r"asked(?! for\b)": "requested, configured; the question",
+    r"(?<!\bquestion was )(?<!\bquestion is )asked(?! for\b)": "requested, configured; the question",
     rf"(what|whatever|all that) (is|was|were|has been|had been) ({_PARTICIPLES})": "the noun of the field",
     r"(as|you) typed": "as written",
     r"to be (seen|had)": "visible, available",
