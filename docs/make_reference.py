@@ -168,9 +168,7 @@ study from another person cannot run code.
 
 def metrics_page() -> str:
     """Return the text of metrics.md."""
-    example = (inspect.getdoc(custom_metric) or "").partition("\n")[
-        2
-    ]  # without the first line of the docstring
+    example = (inspect.getdoc(custom_metric) or "").partition("\n")[2]  # without the first line of the docstring
     return _METRICS.format(
         standard=_metrics_table(OUTCOMES),
         lower=", ".join(f"`{word}`" for word in eval_metrics.LOWER),

@@ -58,7 +58,7 @@ def _unknown(word: str) -> bool:
         return False
     group, _, rest = key.partition(".")
     if not rest:
-        if key in ("seed", "arm", "repeat"):
+        if key in ("seed", "arm", "rerun"):
             return False
         folder = REPO / "conf" / group
         names = [name for name in value.split(",") if re.fullmatch(r"\w+", name)]
