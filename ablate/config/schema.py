@@ -20,7 +20,7 @@ from ablate.units import SECONDS, UNITS, Interval, parse_amount, parse_interval
 FEATURES = ("case", "punctuation", "digits", "word_order")
 """Of a text; `data.remove_text_features` takes them out."""
 
-DESIGNS = ("one_at_a_time", "factorial", "fractional", "pairwise", "variance")
+DESIGNS = ("one_at_a_time", "factorial", "fractional", "pairwise", "variance_components")
 """How a study combines the levels of its axes; `study.design`."""
 
 RESOLUTIONS = (3, 4, 5)
@@ -96,7 +96,7 @@ class ModelConfig:
             _one_of("model.pooling", self.pooling, POOLINGS)
         for typed in self.module_edits:
             _component(typed)
-        anew = [typed for typed in self.components if typed.startswith("reinit:")]
+        anew = [typed for typed in self.module_edits if typed.startswith("reinit:")]
         if self.init == "random" and (self.reinit_top_layers or anew):
             raise ConfigError(
                 f"{f'model.module_edits=[{anew[0]}]' if anew else f'model.reinit_top_layers={self.reinit_top_layers}'} would draw anew what "
@@ -107,7 +107,7 @@ class ModelConfig:
             _within("model.dropout", self.dropout, low=0, high=1, high_open=True)
         if self.config_overrides and self.init != "random":
             raise ConfigError(
-                f"model.config_overrides={self.shape} changes the shape of a model whose weights are pretrained",
+                f"model.config_overrides={self.config_overrides} changes the shape of a model whose weights are pretrained",
                 "model.init=random",
             )
 
@@ -167,8 +167,8 @@ class DataConfig:
         twice = next((column for column in columns if columns.count(column) > 1), None)
         if twice is not None:
             raise ConfigError(
-                f"data.text_column={self.text} data.extra_text_columns={self.columns}: {twice!r} is named twice",
-                f"data.extra_text_columns={[column for column in dict.fromkeys(self.columns) if column != self.text]}",
+                f"data.text_column={self.text_column} data.extra_text_columns={self.extra_text_columns}: {twice!r} is named twice",
+                f"data.extra_text_columns={[column for column in dict.fromkeys(self.extra_text_columns) if column != self.text_column]}",
             )
         for column in self.drop_columns:
             if column not in columns:
@@ -186,8 +186,8 @@ class DataConfig:
         _within("data.label_noise", self.label_noise, low=0, high=1)
         _within("data.batch_size", self.batch_size, low=1)
         _within("data.max_length", self.max_length, low=4)
-        if self.num_examples is not None:
-            _within("data.max_examples", self.num_examples, low=4)
+        if self.max_examples is not None:
+            _within("data.max_examples", self.max_examples, low=4)
         if self.eval_test_ratio is not None and self.eval_test_ratio < self.train_test_ratio:
             raise ConfigError(
                 f"data.eval_test_ratio={self.eval_test_ratio:g} is below data.train_test_ratio={self.train_test_ratio:g}: "
@@ -221,13 +221,13 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         _one_of("optim.name", self.name, OPTIMIZERS)
-        _one_of("optim.lr_schedule", self.schedule, SCHEDULES)
+        _one_of("optim.lr_schedule", self.lr_schedule, SCHEDULES)
         _within("optim.lr", self.lr, low=0, low_open=True)
         _within("optim.weight_decay", self.weight_decay, low=0)
         _within("optim.beta1", self.beta1, low=0, high=1, high_open=True)
         _within("optim.beta2", self.beta2, low=0, high=1, high_open=True)
         _within("optim.eps", self.eps, low=0, low_open=True)
-        _within("optim.warmup_ratio", self.warmup, low=0, high=1)
+        _within("optim.warmup_ratio", self.warmup_ratio, low=0, high=1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -239,8 +239,8 @@ class TrainConfig:
     max_grad_norm: float | None = 1.0
     """Largest global gradient norm that is applied; None never clips."""
     noise_batch_size: int | None = None
-    """Make the gradient as noisy as that of a batch of so many samples: of each step's, so many are drawn at random, and their
-    gradient alone updates. All of them are run, counted and recorded. None takes the gradient of them all."""
+    """Give the gradient the noise of a batch of this size: of the samples of each step, this many are drawn at random, and only
+    their gradient updates the weights. All samples are run, counted and recorded. None uses the gradient of all of them."""
     precision: str = "auto"
     """`fp32`, `tf32` (matrix products of a CUDA GPU keep 10 bits of the mantissa), `bf16`, `fp16` (with a gradient scaler), or
     `auto`: bf16 where the GPU has it, else fp16; fp32 on a CPU."""
@@ -258,14 +258,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         parse_interval(self.budget, key="train.budget")
-        if self.checkpoint_every is not None:
-            parse_interval(self.checkpoint_every, key="checkpoint.every", units=(*UNITS, *SECONDS))
         _within("train.num_workers", self.num_workers, low=0)
-        _within("checkpoint.keep", self.keep_checkpoints, low=1)
         _one_of("train.precision", self.precision, ("auto", "fp32", "tf32", "bf16", "fp16"))
         _within("train.grad_accum_steps", self.grad_accum_steps, low=1)
         _within("train.max_skipped_steps", self.max_skipped_steps, low=1)
-        _one_of("model.attention", self.attention, ATTENTIONS)
         if self.max_grad_norm is not None:
             _within("train.max_grad_norm", self.max_grad_norm, low=0, low_open=True)
         if self.noise_batch_size is not None:
@@ -274,24 +270,34 @@ class TrainConfig:
 
 @dataclass(kw_only=True, slots=True)
 class EvalConfig:
-    eval_every: str = "64 samples"
+    every: str = "64 samples"
     """Interval between evaluations when they are spaced evenly."""
-    eval_spacing: str = "even"
+    spacing: str = "even"
     """`even`, or `log`: dense early, sparse later, `num_evaluations` of them."""
     num_evaluations: int = 20
-    """Number of looks when they are log-spaced, the final one included, the one before training not."""
-    eval_examples: int | None = None
-    """Evaluate on this many of the held-out examples (a fixed, nested subset; under `causal_lm` at most so many pieces); None
-    takes all. Each look's standard error follows from `sum_squares` in evals.arrow."""
-    keep_examples: bool = True
-    """Keep what the final evaluation gave of each example in predictions.arrow, 40 bytes for each: without it a claim is about
-    this evaluation set alone, and what was not kept cannot be had later."""
-    eval_batch_size: int = 64
+    """Number of evaluations when they are log-spaced, including the final one, excluding the one before training."""
+    max_examples: int | None = None
+    """Evaluate on this many of the held-out examples (a fixed, nested subset; under `causal_lm` at most this many pieces); None
+    uses all. The standard error of each evaluation follows from `sum_squares` in evals.arrow."""
+    batch_size: int = 64
     """Samples per forward pass of an evaluation; the result does not depend on it."""
-    log_every: str = "1 steps"
-    """Interval at which a tracker is sent a row; the local trace keeps every step whatever this says."""
-    grad_norm_groups: str = "depth"
-    """Gradient norms per group: `depth` (embeddings, each layer, head), `kind` (weights, biases, norms) or `none`."""
+    save_predictions: bool = True
+    """Save the per-example results of the final evaluation in predictions.arrow, 40 bytes each. Without them a verdict is about
+    this evaluation set alone, and they cannot be added later."""
+
+    def __post_init__(self) -> None:
+        parse_interval(self.every, key="eval.every")
+        _one_of("eval.spacing", self.spacing, ("even", "log"))
+        _within("eval.num_evaluations", self.num_evaluations, low=1)
+        _within("eval.batch_size", self.batch_size, low=1)
+        if self.max_examples is not None:
+            _within("eval.max_examples", self.max_examples, low=1)
+
+
+@dataclass(kw_only=True, slots=True)
+class RecordConfig:
+    grad_norm_groups: str = "layer"
+    """Gradient norms per group: `layer` (embeddings, each layer, head), `param_type` (weights, biases, norms) or `none`."""
     flush_every: int = 64
     """Steps that are kept on the device before they are copied and written."""
     update_ratio: bool = False
@@ -303,17 +309,24 @@ class EvalConfig:
     """Peak of the device in FLOP/s, for the model FLOPs utilisation; None takes the data sheet's where it is known."""
 
     def __post_init__(self) -> None:
-        parse_interval(self.eval_every, key="eval.every")
-        parse_interval(self.log_every, key="tracker.log_every")
-        _one_of("eval.spacing", self.eval_spacing, ("even", "log"))
-        _one_of("record.grad_norm_groups", self.grad_norm_groups, ("depth", "kind", "none"))
-        _within("eval.num_evaluations", self.num_evaluations, low=1)
-        _within("eval.batch_size", self.eval_batch_size, low=1)
+        _one_of("record.grad_norm_groups", self.grad_norm_groups, ("layer", "param_type", "none"))
         _within("record.flush_every", self.flush_every, low=1)
-        if self.eval_examples is not None:
-            _within("eval.max_examples", self.eval_examples, low=1)
         if self.device_peak_flops is not None:
             _within("record.device_peak_flops", self.device_peak_flops, low=0, low_open=True)
+
+
+@dataclass(kw_only=True, slots=True)
+class CheckpointConfig:
+    every: str | None = "5 minutes"
+    """How often a run is saved, in steps, samples, epochs, seconds, minutes or hours; it continues from there after a kill. A
+    run that is asked to stop is saved in any case; a finished run keeps no checkpoint. None saves only when asked to stop."""
+    keep: int = 1
+    """How many checkpoints of a run are kept, the newest ones."""
+
+    def __post_init__(self) -> None:
+        if self.every is not None:
+            parse_interval(self.every, key="checkpoint.every", units=(*UNITS, *SECONDS))
+        _within("checkpoint.keep", self.keep, low=1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -345,14 +358,14 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         _one_of("task.name", self.name, ("text_classification", "causal_lm", "custom"))
-        if (self.name == "custom") != (self.target is not None):
+        if (self.name == "custom") != (self.entry_point is not None):
             raise ConfigError(
-                f"task.name={self.name} and task.entry_point={self.target}: a target belongs to task.name=custom, and only there",
+                f"task.name={self.name} and task.entry_point={self.entry_point}: a target belongs to task.name=custom, and only there",
                 "task.name=custom task.entry_point=my_module:my_task",
             )
         if self.entry_point is not None and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.entry_point):
             raise ConfigError(
-                f"task.entry_point={self.target!r} does not name a function of a module",
+                f"task.entry_point={self.entry_point!r} does not name a function of a module",
                 "task.entry_point=my_module:my_task",
             )
 
@@ -370,6 +383,8 @@ class TrackerConfig:
     """W&B user or team; None takes the one that is logged in."""
     uri: str | None = None
     """MLflow server; None takes MLFLOW_TRACKING_URI, and without that files in `mlruns` under `study.output_dir`."""
+    log_every: str = "1 steps"
+    """Interval between the rows that a tracker is sent; the local trace keeps every step regardless."""
     x_axis: str = "samples"
     """What charts have as their x-axis at first: `samples`, `step`, `tokens`, at W&B also `epoch` or `seconds` of training."""
 
@@ -420,7 +435,7 @@ class StudyConfig:
     alpha_spending: str = "obrien_fleming"
     """How the looks share the 5 %: `obrien_fleming` (the last look is almost the plain test) or `pocock` (about evenly)."""
     metric: str = "eval_loss"
-    """The one primary outcome: a name out of `docs/reference/metrics.md`, a target such as `samples_to:eval_loss:0.6`, or a
+    """The one primary outcome: a name out of `docs/reference/outcomes.md`, a target such as `samples_to:eval_loss:0.6`, or a
     function of your own, `my_module:my_outcome`."""
     smallest_effect: float = 0.01
     """Smallest difference in `metric` that would matter; `no effect` means inside plus or minus this."""
@@ -439,7 +454,7 @@ class StudyConfig:
     streams: list[str] = field(default_factory=lambda: ["init", "order"])
     """With `design=variance_components`: the two streams of chance to tell apart; `order+dropout` draws several together."""
     draws: int = 4
-    """With `design=variance`: of each of the two, so that draws x draws runs are made."""
+    """With `design=variance_components`: of each of the two, so that draws x draws runs are made."""
     arm_order_seed: int = 0
     """Shuffles the arms within each seed block."""
     workers: int | None = None
@@ -519,21 +534,23 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    loop: TrainConfig = field(default_factory=TrainConfig)
-    observe: EvalConfig = field(default_factory=EvalConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    record: RecordConfig = field(default_factory=RecordConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
-    streams: RandomStreamsConfig = field(default_factory=RandomStreamsConfig)
+    random_streams: RandomStreamsConfig = field(default_factory=RandomStreamsConfig)
     seed: int = 0
     """Of this run: its streams are drawn from it. A study sets it to 0 .. study.seeds - 1."""
-    repeat: int = 0
+    rerun: int = 0
     """Counts the times that the very same run is made: it changes nothing but the digest. `axis=rerun` moves it."""
     arm: str = "baseline"
     """Name of the arm this run belongs to; a study sets it."""
 
     def __post_init__(self) -> None:
-        _within("rerun", self.repeat, low=0)
+        _within("rerun", self.rerun, low=0)
         if self.record.grad_noise_scale and self.train.grad_accum_steps < 2:
             raise ConfigError(
                 f"record.grad_noise_scale=true needs two forward passes in a step, and train.grad_accum_steps={self.train.grad_accum_steps}",
@@ -584,10 +601,10 @@ class Config:
 
 def _check_until(study: StudyConfig) -> None:
     """Looks are declared whole, before the first run, or not at all."""
-    _one_of("study.stopping", study.until, ("seeds", "sequential"))
-    _one_of("study.alpha_spending", study.spending, SPENDING)
-    looks, typed = study.looks, f"study.interim_seeds=[{','.join(map(str, study.interim_seeds))}]"
-    if study.until == "seeds":
+    _one_of("study.stopping", study.stopping, ("fixed", "sequential"))
+    _one_of("study.alpha_spending", study.alpha_spending, SPENDING)
+    looks, typed = study.interim_seeds, f"study.interim_seeds=[{','.join(map(str, study.interim_seeds))}]"
+    if study.stopping == "fixed":
         if looks:
             raise ConfigError(
                 f"{typed} without study.stopping=sequential: nothing is looked at", f"study.stopping=sequential {typed}"
@@ -674,11 +691,13 @@ _SECTIONS = {
     "data": DataConfig,
     "optim": OptimConfig,
     "train": TrainConfig,
-    "observe": EvalConfig,
+    "eval": EvalConfig,
+    "record": RecordConfig,
+    "checkpoint": CheckpointConfig,
     "task": TaskConfig,
     "tracker": TrackerConfig,
     "study": StudyConfig,
-    "streams": RandomStreamsConfig,
+    "random_streams": RandomStreamsConfig,
 }
 
 
