@@ -62,7 +62,7 @@ def index(axes: list[Axis]) -> str:
             "| axis | question | varied keys |",
             "| --- | --- | --- |",
         ]
-        moved = {axis.name: ", ".join(f"`{key}`" for key in axis.moves) for axis in mine}
+        moved = {axis.name: ", ".join(f"`{key}`" for key in axis.keys) for axis in mine}
         lines += [f"| [{axis.name}]({axis.name}.md) | {axis.question} | {moved[axis.name]} |" for axis in mine]
         lines.append("")
     return "\n".join(lines)
@@ -72,7 +72,7 @@ def page(axis: Axis) -> str:
     """Return the page of one axis."""
     lines = [f"# {axis.name}", "", f"**{axis.question}** Kind: {axis.kind}, {KINDS[axis.kind]}.", ""]
     lines += ["```bash", axis.command, f"make ablate-{axis.name}", "```", ""]
-    for paragraph in filter(None, axis.about.split("\n\n")):
+    for paragraph in filter(None, axis.notes.split("\n\n")):
         lines += [" ".join(paragraph.split()), ""]
     lines += ["| | |", "| --- | --- |"]
     lines += [f"| {_LABELS.get(label, label.capitalize())} | {_linked(text)} |" for label, text in facts_of(axis)]
