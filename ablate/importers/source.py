@@ -45,7 +45,7 @@ class Source:
 
     format: str
     path: str
-    """Path or run name as typed."""
+    """Path or run name, as on the command line."""
     files: tuple[Path, ...]
     rows: Rows
     step: str = "step"
