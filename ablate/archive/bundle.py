@@ -133,7 +133,7 @@ def write_bundle(
     Raises StudyError for a folder that holds no study, or one that is not at its end; RecordError for what cannot be read.
     """
     asked = asked or Asked()
-    name = safe_name(folder.resolve().name, longest=60)
+    name = safe_name(folder.resolve().name, max_length=60)
     path = Path(f"{name}.tar") if out is None else out
     if not path.parent.is_dir() or path.is_dir():
         raise StudyError(f"--out {path}: there is no folder for it" if not path.is_dir() else f"--out {path} is a folder",
