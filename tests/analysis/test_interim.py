@@ -207,9 +207,9 @@ def test_what_its_runs_say_after_they_were_made_again_is_told(study: Path) -> No
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        ({"plan": "another"}, "is a look of another plan"),
-        ({"level": 2}, "is a look of another plan"),
-        ({"stops": None}, "is a look of another plan"),
+        ({"plan": "another"}, "is an interim analysis of another plan"),
+        ({"level": 2}, "is an interim analysis of another plan"),
+        ({"stops": None}, "is an interim analysis of another plan"),
         (None, "cannot be read"),
     ],
 )
