@@ -99,7 +99,7 @@ class Manifest:
 class Fingerprint:
     """Properties that must be equal between arms, read from the live objects.
 
-    `items` keys, the vocabulary of an axis's `accepts` and `holds`:
+    `items` keys, the vocabulary of an axis's `may_change` and `must_match`:
     data         {"source": digest of the pool as it lies on disk, whatever part of it is used}; under `data.label_noise` also
                  {"label_noise": its share, "wrong_labels": hash of the ids in the pool that it is wrong for}
     parameters   {"count": int, "trainable": int, "shapes": {name: "384x384"}}
