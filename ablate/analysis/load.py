@@ -18,7 +18,7 @@ from ablate.design.plan import Arm, Plan, Run, run_digest
 from ablate.errors import ConfigError, StudyError
 from ablate.metrics.metric import MetricInfo, Record
 from ablate.metrics.registry import METRICS, find
-from ablate.records.interim import Look
+from ablate.records.interim import InterimResult
 from ablate.records.layout import StudyDir
 from ablate.records.metadata import Manifest
 from ablate.records.run_files import RunFiles as RunFiles
@@ -73,7 +73,7 @@ def read_runs(folder: Path, plan: Plan) -> list[RunFiles]:
     return runs
 
 
-def common_looks(runs: list[RunFiles]) -> NDArray[np.int64]:
+def common_evaluations(runs: list[RunFiles]) -> NDArray[np.int64]:
     """Return the sample counts at which every finished run was evaluated, ascending."""
     counts = [set(curve.samples.tolist()) for run in runs for curve in (run.curves or {}).values()]
     return np.asarray(sorted(set.intersection(*counts)) if counts else [], dtype=np.int64)
@@ -132,14 +132,14 @@ def _throughput(run: RunFiles) -> dict[str, float]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reader:
+class InterimReader:
     """A sequential study as far as its interim analyses have been made.
 
     plan: the whole plan, as it was frozen. made: results of the interim analyses. levels: of every declared one.
     """
 
     plan: Plan
-    made: tuple[Look, ...]
+    made: tuple[InterimResult, ...]
     course: Course
     levels: tuple[float, ...]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.load import RunFiles, common_looks, common_rows, reading
+from ablate.analysis.load import RunFiles, common_evaluations, common_rows, reading
 from ablate.analysis.power import Wanted, power
 from ablate.config.flatten import changed
 from ablate.controls.fingerprint_diff import differences
@@ -292,7 +292,7 @@ def _differing(pairs: Mapping[str, tuple[Any, Any]], prefix: str = "") -> tuple[
 def _metrics(first: RunFiles, second: RunFiles) -> tuple[Pair, ...]:
     runs = [first, second]
     names = dict.fromkeys(name for run in runs for name in _names(run))
-    common, rows = common_looks(runs), common_rows(runs)
+    common, rows = common_evaluations(runs), common_rows(runs)
     values = [reading(run, run.folder.path.parents[1], common, names, rows).values for run in runs]
     pairs = []
     for name in names:

@@ -13,16 +13,16 @@ from ablate.errors import RecordError
 from ablate.records.layout import StudyDir
 from ablate.serialization import read_json, write_json
 
-Look = Mapping[str, Any]
+InterimResult = Mapping[str, Any]
 """Result of an interim analysis. seeds, level: of this one. plan: digest of the plan. stops: {variant: verdict} of those that
 it decided. contrasts: on the primary metric."""
 
 
-def read_looks(folder: Path, looks: Sequence[int], plan_digest: str) -> list[Look]:
+def read_interims(folder: Path, looks: Sequence[int], plan_digest: str) -> list[InterimResult]:
     """Return the results of the interim analyses so far, in order. Raises RecordError for an invalid file, or another plan."""
-    results: list[Look] = []
+    results: list[InterimResult] = []
     for seeds in looks:
-        path = StudyDir(folder).look(seeds)
+        path = StudyDir(folder).interim(seeds)
         if not path.exists():
             break
         try:
@@ -42,9 +42,9 @@ def read_looks(folder: Path, looks: Sequence[int], plan_digest: str) -> list[Loo
     return results
 
 
-def write_look(folder: Path, look: Look) -> bool:
+def write_interim(folder: Path, look: InterimResult) -> bool:
     """Write the result of an interim analysis unless there is one already. Returns True where this one was written."""
-    path = StudyDir(folder).look(look["seeds"])
+    path = StudyDir(folder).interim(look["seeds"])
     part = path.with_name(f".{path.name}.{token_hex(4)}.part")
     write_json(part, dict(look), hide=True)
     try:

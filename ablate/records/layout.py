@@ -86,9 +86,9 @@ class StudyDir:
     def analysis(self) -> Path:
         return self.path / "analysis.json"
 
-    def look(self, seeds: int) -> Path:
+    def interim(self, seeds: int) -> Path:
         """Result of the interim analysis at so many seeds, in a sequential study."""
-        return self.path / f"look-{seeds}.json"
+        return self.path / f"interim-{seeds}.json"
 
     def run(self, arm: str, seed: int) -> RunDir:
         return RunDir(self.path / safe_name(arm) / f"seed={seed}")

@@ -127,7 +127,7 @@ class Fingerprint:
 
 
 @dataclass(kw_only=True, slots=True)
-class Outcome:
+class RunStatus:
     """How a run ended. Failure is a value with a message."""
 
     status: Status
@@ -151,9 +151,9 @@ class Outcome:
     """One entry for each process that worked on the run, with its counts: a run that was interrupted has several."""
 
 
-def write_value(run: RunDir, value: Manifest | Fingerprint | Outcome) -> None:
+def write_value(run: RunDir, value: Manifest | Fingerprint | RunStatus) -> None:
     """Write `manifest.json`, `fingerprint.json` or `status.json`, whole or not at all."""
-    name = "status" if isinstance(value, Outcome) else type(value).__name__.lower()
+    name = "status" if isinstance(value, RunStatus) else type(value).__name__.lower()
     write_json(getattr(run, name), asdict(value), hide=True)
 
 
@@ -167,12 +167,12 @@ def read_fingerprint(run: RunDir) -> Fingerprint | None:
     return _read(run.fingerprint, Fingerprint) if run.fingerprint.exists() else None
 
 
-def read_outcome(run: RunDir) -> Outcome | None:
+def read_status(run: RunDir) -> RunStatus | None:
     """Read `status.json`; None while the run is going, or after it was killed. Raises RecordError when it is unreadable."""
-    return _read(run.status, Outcome) if run.status.exists() else None
+    return _read(run.status, RunStatus) if run.status.exists() else None
 
 
-Value = TypeVar("Value", Manifest, Fingerprint, Outcome)
+Value = TypeVar("Value", Manifest, Fingerprint, RunStatus)
 
 
 def _read(path: Path, kind: type[Value]) -> Value:
