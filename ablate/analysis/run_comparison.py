@@ -207,7 +207,12 @@ def _configs(first: RunFiles, second: RunFiles, unknown: list[str]) -> tuple[Dif
 
 
 def _without_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in _NAMES}
+    """The config without names and tracker settings, of which only the cadence of the log rows is compared."""
+    tracker = config.get("tracker")
+    cadence = {"log_every": tracker["log_every"]} if isinstance(tracker, Mapping) and "log_every" in tracker else {}
+    return {key: value for key, value in config.items() if key not in _NAMES} | (
+        {"tracker": cadence} if cadence else {}
+    )
 
 
 def _config(run: RunFiles, unknown: list[str]) -> dict[str, Any] | None:

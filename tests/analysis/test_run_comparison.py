@@ -76,8 +76,8 @@ def test_a_value_of_another_type_is_another_value(study: Path, tmp_path: Path) -
     other.config.write_text(json.dumps(config))
     found = diff_runs(run(study, *HERE), other, ("a", "b"))
     assert [(one.key, one.first, one.second) for one in found.moved] == [
-        ("train.max_grad_norm", 1.0, True),
         ("optim.warmup_ratio", 0.0, 0),
+        ("train.max_grad_norm", 1.0, True),
     ]
 
 
