@@ -113,12 +113,14 @@ def _common_amount(runs: Sequence[RunFiles], amounts: Mapping[Key, Values], requ
         raise ConfigError(
             f"{key}={str(requested)!r}: {who} reached that; seed {first.seed} of {first.arm} ended first, at "
             f"{_shown(reached, requested.unit)}",
-            f"{key}='{_exact(reached, requested.unit)}', or {key}={requested.unit} for the largest amount that every run has reached",
+            f"{key}='{_exact(reached, requested.unit)}', or {key}={requested.unit} for the largest amount that every run has "
+            "reached",
         )
     least = min(float(values[0]) for values in amounts.values())
     if not _within(np.asarray(least), requested.count):
         raise ConfigError(
-            f"{key}={str(requested)!r}: the first step of every run ends later, at {_shown(least, requested.unit)} at the earliest",
+            f"{key}={str(requested)!r}: the first step of every run ends later, at {_shown(least, requested.unit)} at the "
+            "earliest",
             f"{key}={requested.unit}",
         )
     return float(requested.count)
