@@ -38,7 +38,7 @@ class StudyConfig:
     """How the interim analyses share the error rate of 5%: `obrien_fleming` (the last one is almost the plain test) or `pocock`
     (about evenly)."""
     metric: str = "eval_loss"
-    """The one primary metric: a name out of `docs/reference/outcomes.md`, a target such as `samples_to:eval_loss:0.6`, or a
+    """The one primary metric: a name out of `docs/reference/metrics.md`, a target such as `samples_to:eval_loss:0.6`, or a
     custom metric, `my_module:my_metric`."""
     smallest_effect: float = number(0.01, above=0)
     """Smallest difference in `metric` that would matter; `equivalent` means inside plus or minus this."""

@@ -1,8 +1,8 @@
 """What must be equal is equal: an arm's fingerprints against the baseline's, seed by seed, item by item.
 
-The rule. A fingerprint item may differ from the baseline's only if the axis lists it in `accepts` (`order`, or one leaf
-of it as `optimizer.lr`) and not in `holds`. This holds for the setting that the axis changes as well: an axis on `optim.lr`
-accepts `optimizer.lr`. An axis that accepts `components` may differ in them, and in the weights and dropouts of those
+The rule. A fingerprint item may differ from the baseline's only if the axis lists it in `may_change` (`order`, or one leaf
+of it as `optimizer.lr`) and not in `must_match`. This holds for the setting that the axis changes as well: an axis on `optim.lr`
+lists `optimizer.lr`. An axis that lists `components` may differ in them, and in the weights and dropouts of those
 alone. Anything else that differs is a contamination: the arm varies more than one thing, and gets no verdict. The
 environment is held between the seeds of one arm, too.
 """

@@ -100,7 +100,7 @@ def counted_of(plan: Mapping[str, Any]) -> dict[str, Any]:
         return value
     if design.get("kind") == "attribution":  # not how the two configs were typed
         value["design"] = {key: item for key, item in design.items() if key not in ("first", "second")}
-    axes = [{key: item for key, item in axis.items() if key not in ("about", "beside")} for axis in value["axes"]]
+    axes = [{key: item for key, item in axis.items() if key not in ("notes", "requires")} for axis in value["axes"]]
     return value | {"axes": axes, "arms": [arm | {"config": what_counts(arm["config"])} for arm in value["arms"]]}
 
 
