@@ -44,12 +44,12 @@ _SETTINGS = ("*.json", "*.txt", "*.model")
 _WEIGHTS = ("*.safetensors",)
 
 
-def model_digest(config: ModelConfig, place: str) -> str:
+def model_digest(config: ModelConfig, location: str) -> str:
     """sha256 over names and contents of the settings, the vocabulary and, unless they are drawn, the weights.
 
-    place: of `locate_model`. '' for what does not lie here: of a hub model the manifest has the commit.
+    location: path of `locate_model`. '' for a model that is not local: the manifest has the commit of a hub model.
     """
-    folder = Path(place)
+    folder = Path(location)
     if not folder.is_dir():
         return ""
     kinds = (*_SETTINGS, *(_WEIGHTS if config.init == "pretrained" else ()))

@@ -149,11 +149,11 @@ class Reader:
         """In plan order, each arm at the last look that counts for it; none before the first look, whatever has run."""
         found: dict[str, Contrast] = {}
         for number in range(self.course.made):
-            seeds = self.course.looks[number]
+            seeds = self.course.interim_seeds[number]
             then = self.course.at(self.plan, seeds)
             counted_runs = {(run.arm, run.seed) for run in then.runs}
             seen = [run for run in readings if (run.arm, run.seed) in counted_runs]
-            early = {arm: last for arm, last in self.course.stops.items() if last <= seeds < self.course.looks[-1]}
+            early = {arm: last for arm, last in self.course.stops.items() if last <= seeds < self.course.interim_seeds[-1]}
             for one in read(then, metric, seen, self.levels[number], early):
                 if self.course.stop_of(one.arm) == seeds:
                     found[one.arm] = one
@@ -163,7 +163,7 @@ class Reader:
         """What the last look has read; nothing before the first."""
         if not self.course.made:
             return []
-        planned = self.course.at(self.plan, self.course.looks[self.course.made - 1]).runs
+        planned = self.course.at(self.plan, self.course.interim_seeds[self.course.made - 1]).runs
         known = {(run.arm, run.seed) for run in planned}
         return [run for run in readings if (run.arm, run.seed) in known]
 

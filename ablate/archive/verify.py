@@ -303,7 +303,7 @@ def looks_again(folder: Path, plan: Plan) -> Iterator[str]:
     """What does not fit. folder: unpacked, and ours to move files in. When a look was made is not made anew."""
     study, aside = StudyDir(folder), folder.parent / "looks"
     aside.mkdir()
-    there = [study.look(seeds) for seeds in plan.looks if study.look(seeds).exists()]
+    there = [study.look(seeds) for seeds in plan.interim_seeds if study.look(seeds).exists()]
     for path in there:
         path.rename(aside / path.name)
     for path in there:
@@ -404,7 +404,7 @@ def _verified(path: Path, found: Unpacked, published: str, own_outcome: bool) ->
         inner = (one for run in runs for one in inside(run))
         checks.append(_check("records", "fingerprint and outcome of each run against its own tables", inner))
         checks.append(_check("controls", "fingerprints against what the controls claim", _claims(kept, runs)))
-        if plan is not None and plan.looks and not _own(plan.metric, own_outcome):
+        if plan is not None and plan.interim_seeds and not _own(plan.metric, own_outcome):
             checks.append(_check("looks", "what each look found, made anew", looks_again(folder, plan)))
         asked = asked_of(contents) if contents is not None else Asked()
         checks.append(_report(folder, kept, plan, contents, asked, own_outcome))

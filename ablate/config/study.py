@@ -164,7 +164,7 @@ class StudyConfig:
             )
 
     @property
-    def planned_looks(self) -> tuple[int, ...]:
+    def planned_interim_seeds(self) -> tuple[int, ...]:
         """Numbers of seeds at the interim analyses, ascending; empty for a study whose number of seeds is fixed."""
         if self.stopping == "fixed":
             return ()
@@ -175,4 +175,4 @@ class StudyConfig:
         """Largest number of seeds of an arm."""
         if self.design == "variance_components":
             return 1
-        return self.planned_looks[-1] if self.planned_looks else self.seeds
+        return self.planned_interim_seeds[-1] if self.planned_interim_seeds else self.seeds

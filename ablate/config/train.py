@@ -46,7 +46,7 @@ class TrainConfig:
 class CheckpointConfig:
     every: str | None = "5 minutes"
     """How often a run is saved, in steps, samples, epochs, seconds, minutes or hours; it continues from there after a kill. A
-    run that is asked to stop is saved in any case; a finished run keeps no checkpoint. None saves only when asked to stop."""
+    run is saved on a request to stop in any case; a finished run keeps no checkpoint. None saves only on a request to stop."""
     keep: int = number(1, at_least=1)
     """Number of checkpoints that are kept, the newest ones."""
 

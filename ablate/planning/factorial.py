@@ -197,7 +197,7 @@ def _grid(
         names=tuple(found[0].axis.name for found in crossed),
         levels=tuple((found[0].words(base)[0], *(part.words(base)[1] for part in found)) for found in crossed),
         parts=tuple(tuple(part.name for part in found) for found in crossed),
-        places=tuple(places),
+        indices=tuple(places),
         arms=tuple(arms),
         generators=dict(generators),
     )
@@ -244,7 +244,7 @@ def _pairs(
         names=tuple(part.name for part in parts),
         levels=tuple(part.words(base) for part in parts),
         parts=tuple((part.name,) for part in parts),
-        places=tuple(places),
+        indices=tuple(places),
         arms=tuple(arms),
     )
     return cells, tuple(joint), tuple(_apart_notes(apart))
