@@ -51,8 +51,8 @@ class StudyConfig:
     some of them, see `resolution`. `pairwise`: each value alone, and each two together. `variance_components`: one config under
     every pair of draws of two `streams`, with one seed."""
     resolution: int | None = None
-    """Resolution of a fractional design; None takes 4. 3: the effect of an axis is mixed with interactions of two; 4: those with
-    each other; 5: neither."""
+    """Resolution of a fractional design; None takes 4. 3: the effect of an axis is mixed with interactions of two; 4: those
+    with each other; 5: neither."""
     max_arms: int | None = number(64, at_least=2)
     """Arms above which a design that combines values is refused; None never refuses."""
     streams: list[str] = field(default_factory=lambda: ["init", "order"])

@@ -1,4 +1,7 @@
-"""Factorial designs: every cell is an arm that has some axes at other levels than the baseline."""
+"""Factorial designs: every cell is an arm that has some axes at other levels than the baseline.
+
+A fractional design of two-level factors runs some of the cells; its generators say which effects it confounds.
+"""
 
 from __future__ import annotations
 
@@ -156,8 +159,6 @@ def joint_axis(name: str, parts: Sequence[Axis], changes: Mapping[str, Any]) -> 
 def _in(word: str, other: str) -> bool:
     return covered(word, [other])
 
-
-# Two-level fractional designs: fewer runs than all corners, and the effects that they confound.
 
 Word = frozenset[str]
 

@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ablate.design.axis import NOISE_FLOOR
 from ablate.design.plan import Plan, Run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Course:
-    """interim_seeds: numbers of seeds at the interim analyses, as declared. made: how many of these are done. stops: {decided variant: its
-    number of seeds}. going: the other variants. Baseline and controls run as long as any variant does."""
+    """How far a sequential study has come. Baseline and controls run as long as any variant does.
+
+    interim_seeds: numbers of seeds at the interim analyses, as declared. made: how many of these are done.
+    stops: {decided variant: its number of seeds}. going: the other variants.
+    """
 
     interim_seeds: tuple[int, ...]
     made: int
@@ -59,7 +63,7 @@ class Course:
 
 def variants(plan: Plan) -> tuple[str, ...]:
     """Arms that are decided about: neither controls nor observation axes."""
-    return tuple(arm.name for arm in plan.arms[1:] if not arm.replayed and arm.kind not in ("placebo", "rerun"))
+    return tuple(arm.name for arm in plan.arms[1:] if not arm.replayed and arm.kind not in NOISE_FLOOR)
 
 
 def course(plan: Plan, made: Sequence[Mapping[str, Any]]) -> Course:

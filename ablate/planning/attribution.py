@@ -14,7 +14,7 @@ import numpy as np
 
 from ablate.config.flatten import ABSENT, changed, leaf_or_absent, leaves
 from ablate.design.attribution import MOST_KEYS, Corners, draw_paths, short_names
-from ablate.design.axis import show
+from ablate.design.axis import NOISE_FLOOR, show
 from ablate.design.plan import what_counts
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.planning.compose import Composer, Request, override_text, with_open_key
@@ -28,7 +28,6 @@ ALL_CORNERS_UP_TO = 4
 PAIRS = 3
 """Of orders, each with its reverse, where not every corner is run."""
 
-_FLOORS = ("placebo", "rerun")
 _SETTINGS = ("seed", "arm", "study", "tracker")
 _NAMES = ("arm", "study.name", "study.output_dir")
 _LOOKS = ("eval.every", "eval.spacing", "eval.num_evaluations")
@@ -272,7 +271,7 @@ def _checked(request: Request) -> Request:
             f"{key}={show(values[0])}, or one value in each of the two configs",
         )
     for name in request.axes or ():
-        if name not in _FLOORS:
+        if name not in NOISE_FLOOR:
             raise AxisError(
                 f"axis={name}: the arms are the corners between the two configs", "axis=placebo or axis=rerun, or none"
             )
@@ -286,8 +285,8 @@ def _one_evaluation_set(first: Mapping[str, Any], second: Mapping[str, Any]) -> 
         return [], []  # of unequal train_test_ratio, the planner sees to it
     largest = max(one["data"]["eval_test_ratio"] or one["data"]["train_test_ratio"] for one in (first, second))
     note = (
-        f"data.eval_test_ratio differs as well ({show(ratios[0])} and {show(ratios[1])}): every corner is evaluated on the part "
-        f"that is held out at {largest:g}:1, which both hold out"
+        f"data.eval_test_ratio differs as well ({show(ratios[0])} and {show(ratios[1])}): every corner is evaluated on the "
+        f"part that is held out at {largest:g}:1, which both hold out"
     )
     return [f"data.eval_test_ratio={largest}"], [note]
 

@@ -9,13 +9,12 @@ from typing import Any
 from ablate.config.flatten import leaf
 from ablate.config.schema import BASELINE, Config, make_config
 from ablate.design.attribution import short_names
-from ablate.design.axis import Axis, show
+from ablate.design.axis import NOISE_FLOOR, Axis, show
 from ablate.design.mediation import MEDIATORS, Held, Mediation
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.planning.compose import Composer, Request, override_text
 from ablate.planning.planner import Facts, Prepared, make_plan
 
-_FLOORS = ("placebo", "rerun")
 _EXAMPLE = "ablate mediate data.batch_size=8,64 --through grad_noise"
 
 
@@ -117,7 +116,7 @@ def _number(name: str, text: str, option: str) -> float:
 def _treatment(request: Request, through: Sequence[Through]) -> tuple[str, tuple[Any, Any]]:
     """The key that moves and its two levels."""
     for name in request.axes or ():
-        if name not in _FLOORS:
+        if name not in NOISE_FLOOR:
             raise AxisError(
                 f"axis={name}: the treatment is a key with two levels, and the arms follow from it",
                 "data.batch_size=8,64; of axes, axis=placebo or axis=rerun or none",
