@@ -113,7 +113,7 @@ def _verify(path: Path, archive: ExtractedArchive, published: str, run_custom_me
         why = f"the metric {metric} is a function of the user and would be executed: --run-custom-metric, in its directory"
         checks.append(_not_checked("report", rebuilt, why))
     else:
-        if plan is not None and plan.looks:
+        if plan is not None and plan.interim_seeds:
             checks.append(
                 _check("interim", "interim analyses, rebuilt from the runs before them", interim_problems(folder, plan))
             )
