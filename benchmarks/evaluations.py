@@ -1,9 +1,10 @@
 """Compare few log-spaced evaluations with many: 20 on 1,000 examples, and 2,000 examples every 20 steps.
 
-The same training runs twice with different evaluation cadences; its final weights must be equal bit for bit. The report shows
-both curves of the held-out loss at the steps of the sparse evaluations (the dense curve is interpolated linearly), their largest
-difference in standard errors of the sparse subset, and the seconds of evaluation. The cost of a dense curve grows with the length
-of training, that of twenty evaluations does not, so the ratio is also computed for longer trainings.
+The same training runs twice with different evaluation cadences; its final weights must be equal bit for bit. The
+report shows both curves of the held-out loss at the steps of the sparse evaluations (the dense curve is interpolated
+linearly), their largest difference in standard errors of the sparse subset, and the seconds of evaluation. The cost
+of a dense curve grows with the length of training, that of twenty evaluations does not, so the ratio is also computed
+for longer trainings.
 """
 
 from __future__ import annotations
