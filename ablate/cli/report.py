@@ -60,7 +60,7 @@ def run_figures(typed: list[str]) -> int:
     from ablate.analysis.analyse import analyse
     from ablate.errors import ConfigError, nearest
     from ablate.report.figures import FORMATS, look_of, write_figures
-    from ablate.report.view import make_view
+    from ablate.report.view_model import make_view
 
     names = [name for name in asked.only.split(",") if name]
     look = look_of(asked.style, asked.width, asked.x, names)
@@ -100,7 +100,7 @@ def run_methods(typed: list[str]) -> int:
     from ablate.analysis.analyse import analyse, named
     from ablate.redact import redact
     from ablate.report.methods import BIB, methods
-    from ablate.report.view import make_view
+    from ablate.report.view_model import make_view
     from ablate.serialization import write_text
 
     analysis = analyse(asked.folder, at=asked.at)
@@ -165,9 +165,16 @@ def run_table(typed: list[str]) -> int:
     from ablate.analysis.analyse import analyse
     from ablate.redact import redact
     from ablate.report.latex import latex, table_csv
-    from ablate.report.markdown import contrasts
-    from ablate.report.view import make_view
+    from ablate.report.markdown import result_table
+    from ablate.report.sections import build
+    from ablate.report.view_model import make_view
 
-    made = {"markdown": contrasts, "latex": latex, "csv": table_csv}[asked.format]
-    print(redact(made(make_view(analyse(asked.folder, at=asked.at)))), end="")
+    view = make_view(analyse(asked.folder, at=asked.at))
+    answers = build(view, asked.folder, "answer")
+    text = (
+        table_csv(view)
+        if asked.format == "csv"
+        else {"markdown": result_table, "latex": latex}[asked.format](view, answers)
+    )
+    print(redact(text), end="")
     return 0

@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,6 +19,9 @@ from ablate.notebook.columns import CONTRASTS, DIFFERENCES, EVALS, RUNS, STEPS, 
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest, Outcome, read_manifest, read_outcome
 from ablate.records.reader import read_evals, read_trace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Where the runs of a folder lie, without reading what they recorded.
 
@@ -64,8 +66,6 @@ def _is_of(plan: Plan, run: Run, place: RunDir) -> bool:
 
 
 # A study's records and its analysis as tidy frames: one row is one run, step, look, contrast or pair.
-
-_WHOLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 
 
 def steps_frame(places: Sequence[Place], arms: Sequence[str], columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -193,19 +193,26 @@ def _together(tables: Sequence[pa.Table], columns: Sequence[Column], arms: Seque
     names = [column.name for column in columns]
     if not tables:
         return framed([], columns, arms)
+    import pandas as pd
+
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     whole = pa.concat_tables([table.select(names) for table in tables])
-    frame: pd.DataFrame = whole.to_pandas(types_mapper=_WHOLE.get)
+    frame: pd.DataFrame = whole.to_pandas(types_mapper=nullable.get)
     return _typed(frame, columns, arms)
 
 
 def framed(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], arms: Sequence[str]) -> pd.DataFrame:
     """Rows as a frame; no rows are a frame as well."""
+    import pandas as pd
+
     frame = pd.DataFrame({column.name: [row[column.name] for row in rows] for column in columns}, dtype=object)
     return _typed(frame, columns, arms)
 
 
 def _typed(frame: pd.DataFrame, columns: Sequence[Column], arms: Sequence[str]) -> pd.DataFrame:
     """Every column in its documented dtype."""
+    import pandas as pd
+
     for column in columns:
         given = frame[column.name]
         if column.name == "arm":

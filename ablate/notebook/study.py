@@ -204,7 +204,7 @@ class Study:
     def __repr__(self) -> str:
         if self._single is not None:
             return f"<ablate run {self.name} in {self.folder}>"
-        from ablate.report.view import make_view
+        from ablate.report.view_model import make_view
 
         view = make_view(self.analysis)
         return "\n".join([f"<ablate study {self.name}: {view.heading}>", *([view.headline] if view.headline else [])])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ablate.report.latex import tex
+from ablate.report.latex_text import tex
 
 
 @dataclass(frozen=True, slots=True)

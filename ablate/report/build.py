@@ -1,4 +1,4 @@
-"""All files of a report, made anew from the study folder."""
+"""Write all files of a report into a study directory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ablate.report.html import page
 from ablate.report.latex import latex, table_csv
 from ablate.report.markdown import markdown
 from ablate.report.methods import BIB, methods
-from ablate.report.view import make_view
+from ablate.report.sections import build
+from ablate.report.view_model import make_view
 from ablate.serialization import write_text
 
 
@@ -25,10 +26,15 @@ def build_report(folder: Path, asked: Asked | None = None, at: str | None = None
     """
     analysis = write_analysis(folder, asked, at)
     view = make_view(analysis)
+    sections = build(view, folder)
     done = methods(view, folder, asked)
-    texts = {"report.md": markdown(view, done.plain()), "table.tex": latex(view), "table.csv": table_csv(view)}
+    texts = {
+        "report.md": markdown(view, sections, done.plain()),
+        "table.tex": latex(view, sections),
+        "table.csv": table_csv(view),
+    }
     texts |= {"methods.tex": done.latex(), BIB: done.bib()}
     for name, text in texts.items():
         write_text(folder / named(analysis, name), text, hide=True)
-    write_text(folder / named(analysis, "report.html"), page(view, folder), hide=True)
+    write_text(folder / named(analysis, "report.html"), page(view, folder, sections), hide=True)
     return analysis

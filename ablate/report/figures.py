@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate import formatting as digits
+from ablate import formatting as fmt
 from ablate.analysis.analyse import named as file_named
 from ablate.analysis.replay import curve_name
 from ablate.analysis.results import ReplayedLevel
@@ -26,10 +26,9 @@ from ablate.design.axis import show
 from ablate.errors import ConfigError, StudyError, nearest
 from ablate.redact import redact
 from ablate.report.console import folded
-from ablate.report.curves import Curve, RunCurves, mean_curve, read_curves
-from ablate.report.downsample import thin
+from ablate.report.curves import Curve, RunCurves, mean_curve, read_curves, thin
 from ablate.report.sparklines import scale
-from ablate.report.view import ArmView, View, interval_head, named
+from ablate.report.view_model import ArmView, View, interval_head, named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,7 +122,7 @@ def write_figures(view: View, folder: Path, look: Look, formats: Sequence[Format
             written.append(path)
     if not written:
         raise StudyError(
-            f"{folder}: there is nothing to draw for {digits.joined(wanted)}: {_why_not(wanted, view)}",
+            f"{folder}: there is nothing to draw for {fmt.joined(wanted)}: {_why_not(wanted, view)}",
             f"ablate status {folder}",
         )
     return written
@@ -351,7 +350,7 @@ def _levels(axes: Axes, axis: str, levels: Sequence[ReplayedLevel], baseline: Se
         points = np.asarray([seed[:count] for seed in level.curve], dtype=np.float64)  # [seeds, looks, 3]
         if not count:
             continue
-        before = digits.percent(level.share_before_first_look)
+        before = fmt.percent(level.share_before_first_look)
         label = f"{show(level.level)}: first look after {before} of the fall"
         axes.plot(points[0, :, 1], points[:, :, 2].mean(axis=0), color=COLOURS[(place + 1) % len(COLOURS)],
                   linestyle=DASHES[(place + 1) % len(DASHES)], marker="os^Dv"[place % 5], markersize=2.8,

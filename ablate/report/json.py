@@ -1,26 +1,51 @@
-"""What reading verbs say, for a program: one JSON object on standard output, and nothing beside it."""
+"""Output of the commands for a program: one JSON object on standard output, and nothing else."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ablate.analysis.power import EarlierSpread
-from ablate.analysis.results import Adequacy, ReplayedLevel
+from ablate.analysis.power import EarlierSpread, Power
+from ablate.analysis.results import Adequacy, Analysis, ReplayedLevel
 from ablate.design.axis import Axis
 from ablate.design.plan import Plan
-from ablate.report.attribution import finite
 from ablate.report.plan import detectable, num_variants, seeds_for, training_steps
 
 if TYPE_CHECKING:
     from ablate.runner.cost import Forecast
 
 
-def print_object(value: Mapping[str, Any]) -> None:
-    """What is no number is null; what is no value of JSON is its text."""
-    print(json.dumps(finite(dict(value)), indent=2, default=str, allow_nan=False))
+def print_object(value: Any, *, sort_keys: bool = False) -> None:
+    """Print a value. NaN and infinity become null; what JSON has no type for becomes text."""
+    print(json.dumps(_finite(value), indent=2, default=str, allow_nan=False, sort_keys=sort_keys))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_json(analysis: Analysis) -> None:
+    """Print the whole analysis, as in analysis.json."""
+    print_object(analysis.to_json(), sort_keys=True)
+
+
+def print_shares_json(analysis: Analysis) -> None:
+    """Print the answer of an attribution or a mediation; null for any other study."""
+    result = analysis.attribution or analysis.mediated
+    value = None if result is None else {"study": analysis.study, "complete": analysis.complete, **asdict(result)}
+    print_object(value)
+
+
+def print_power_json(power: Power) -> None:
+    """Print the result of `ablate power`."""
+    print_object(power.to_json())
 
 
 def print_axes_json(axes: Sequence[Axis]) -> None:

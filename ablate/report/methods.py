@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ablate import formatting as digits
+from ablate import formatting as fmt
 from ablate.analysis.infer_plan import Asked
 from ablate.analysis.interim import declared
 from ablate.analysis.load import read_plan
@@ -24,11 +24,10 @@ from ablate.design.plan import Plan
 from ablate.errors import AblateError
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest, read_manifest
-from ablate.report import budgets
 from ablate.report.bibliography import PROGRAM, WORKS, bibtex
-from ablate.report.effects import design_lines
-from ablate.report.latex import tex
-from ablate.report.view import View, floors_sentence
+from ablate.report.latex_text import tex
+from ablate.report.plan import design_lines
+from ablate.report.view_model import View, floors_sentence
 from ablate.stats.contrasts import BY_STEPS, OWN_VARIANCE
 from ablate.stats.linear_model import ENOUGH_SEEDS
 from ablate.stats.sign_flip import smallest_p
@@ -63,7 +62,7 @@ class Methods:
     def latex(self) -> str:
         r"""With `\cite`, for a bibliography made of `references.bib`; needs no package."""
         lines = [
-            tex(digits.typeset(one.text.removesuffix(".")))
+            tex(fmt.typeset(one.text.removesuffix(".")))
             + (rf"~\cite{{{','.join(one.cites)}}}" if one.cites else "")
             + "."
             for one in self.sentences
@@ -80,11 +79,11 @@ def methods(view: View, folder: Path, asked: Asked | None = None) -> Methods:
     manifests = tuple(_manifests(view.analysis, folder))
     about = _About(view, plan, manifests, frozen=StudyDir(folder).plan.exists())
     made_by = {one.versions.get(PROGRAM, "") for one in manifests} - {""}
-    return Methods(tuple(about.sentences()), version=digits.joined(sorted(made_by)) or _installed())
+    return Methods(tuple(about.sentences()), version=fmt.joined(sorted(made_by)) or _installed())
 
 
 def _with(one: Said, named: str) -> str:
-    return f"{digits.typeset(one.text.removesuffix('.'))}{f' ({named})' if named else ''}."
+    return f"{fmt.typeset(one.text.removesuffix('.'))}{f' ({named})' if named else ''}."
 
 
 def _named(cites: tuple[str, ...]) -> str:
@@ -147,20 +146,20 @@ class _About:
             yield Said(
                 f"One configuration was run under every pair of {chance.draws} draws of {chance.streams[0]} and "
                 f"{chance.draws} draws of {chance.streams[1]}, {chance.draws**2} runs"
-                + (f"; held at one draw: {digits.joined(chance.held)}" if chance.held else "")
+                + (f"; held at one draw: {fmt.joined(chance.held)}" if chance.held else "")
             )
         elif plan.corners is not None:
             corners = plan.corners
             every = "every corner" if not corners.paths else f"{len(corners.numbers)} corners, along drawn orders,"
             yield Said(
-                f"Two configurations differ in {digits.counted(len(corners.names), 'key')} "
-                f"({digits.joined(corners.names)}); {every} between them was run with {seeds}"
+                f"Two configurations differ in {fmt.counted(len(corners.names), 'key')} "
+                f"({fmt.joined(corners.names)}); {every} between them was run with {seeds}"
             )
         elif plan.mediation is not None:
             held = plan.mediation
             yield Said(
                 f"{held.key} was moved from {held.levels[0]} to {held.levels[1]}, as it is and with a mediator held in both "
-                f"arms ({digits.joined(one.label for one in held.held)}); every arm was run with {seeds}"
+                f"arms ({fmt.joined(one.label for one in held.held)}); every arm was run with {seeds}"
             )
         elif plan.crossed is not None:
             design = " ".join(text.rstrip(":") for _, text in list(design_lines(plan.crossed))[:1])
@@ -212,7 +211,7 @@ class _About:
             )
         derived = self.plan.baseline.derived
         if "eval_examples" in derived:
-            held = f"{digits.plain(derived['eval_examples'])} held-out examples"
+            held = f"{fmt.plain(derived['eval_examples'])} held-out examples"
             yield Said(f"It is evaluated on {held}, every {_leaf(config, 'observe.eval_every')}")
 
     def _pairing(self) -> Iterator[Said]:
@@ -226,12 +225,12 @@ class _About:
             "their own, keyed by that seed"
         )
         if held := self.view.controls.held:
-            yield Said(f"Found equal in every arm and seed, in the live objects: {digits.joined(held)}")
+            yield Said(f"Found equal in every arm and seed, in the live objects: {fmt.joined(held)}")
         came = {}
         for control in self.analysis.controls:
             items = list(dict.fromkeys(item.partition(".")[0] for item in control.derived))
             if control.name == "match" and items:
-                came[control.arm] = digits.joined(items)
+                came[control.arm] = fmt.joined(items)
         if came:
             arms = "; ".join(f"{arm}: {items}" for arm, items in came.items())
             yield Said(f"Not equal, and declared to come with the change: {arms}")
@@ -266,7 +265,7 @@ class _About:
             + ("; another number of updates comes with the change" if alike else ""),
             ("shallue2019",) if alike else (),
         )
-        for caution in budgets.cautions(self.analysis):
+        for caution in self.view.cautions:
             yield Said(caution)
 
     def _test(self) -> Iterator[Said]:
@@ -309,7 +308,7 @@ class _About:
                 f"Each arm was compared with the baseline by a paired t test over seeds, two-sided, with {level}"
             )
         if pooled and any(OWN_VARIANCE in one.labels for one in primary):
-            arms = digits.joined(one.arm for one in primary if OWN_VARIANCE in one.labels)
+            arms = fmt.joined(one.arm for one in primary if OWN_VARIANCE in one.labels)
             yield Said(
                 f"An F test set aside {arms}, whose spread (or the baseline's) is unlike the other arms': judged by own pairs "
                 "with Holm's correction",
@@ -373,7 +372,7 @@ class _About:
 
     def _seen_again(self) -> Iterator[Said]:
         for axis, levels in self.view.replays.items():
-            shown = digits.joined(str(level.level) for level in levels)
+            shown = fmt.joined(str(level.level) for level in levels)
             same = all(level.same_trajectory for level in levels)
             yield Said(
                 f"{axis} ({shown}) was read again from the dense record of the baseline's runs; nothing was trained for it"
@@ -385,13 +384,10 @@ class _About:
         count = Counter(run.status for run in runs)
         others = [f"{number} {status}" for status, number in sorted(count.items()) if status != "finished"]
         yield Said(
-            f"Of {digits.counted(len(runs), 'run')} {count['finished']} finished"
-            + "".join(f", {one}" for one in others)
+            f"Of {fmt.counted(len(runs), 'run')} {count['finished']} finished" + "".join(f", {one}" for one in others)
         )
         if diverged := [one for one in self.analysis.divergences if one.count or one.baseline_count]:
-            rates = "; ".join(
-                f"{one.arm} {one.count} of {one.runs} (p {digits.p_value(one.p_value)})" for one in diverged
-            )
+            rates = "; ".join(f"{one.arm} {one.count} of {one.runs} (p {fmt.p_value(one.p_value)})" for one in diverged)
             yield Said(
                 f"Divergence is an outcome of its own, over all runs that finished or diverged, with exact intervals and "
                 f"Fisher's exact test against the baseline with Holm's correction: {rates}",
@@ -399,7 +395,7 @@ class _About:
             )
         shared = sum(one.shared_from is not None for one in self.manifests)
         if shared:
-            yield Said(f"{digits.counted(shared, 'run')} of these had been made by an earlier study with equal digests")
+            yield Said(f"{fmt.counted(shared, 'run')} of these had been made by an earlier study with equal digests")
 
     def _limits(self) -> Iterator[Said]:
         if imported := self.analysis.imported:
@@ -409,7 +405,7 @@ class _About:
         few = min((len(one.seeds) for one in primary), default=ENOUGH_SEEDS)
         if few < ENOUGH_SEEDS:
             yield Said(
-                f"With {digits.counted(few, 'seed')} the power is low: a true effect is easily missed, and a found one is "
+                f"With {fmt.counted(few, 'seed')} the power is low: a true effect is easily missed, and a found one is "
                 "likely overstated",
                 ("colas2018",),
             )
@@ -423,8 +419,8 @@ class _About:
     def _made_with(self) -> Iterator[Said]:
         where = sorted({one.device for one in self.manifests if one.device})
         torch = sorted({one.versions["torch"] for one in self.manifests if "torch" in one.versions})
-        on = f" on {digits.joined(where)}" if where else ""
-        by = f" with PyTorch {digits.joined(torch)}" if torch else ""
+        on = f" on {fmt.joined(where)}" if where else ""
+        by = f" with PyTorch {fmt.joined(torch)}" if torch else ""
         made = "Runs were made" if on or by else ""
         read = f"planned, controlled and read with {PROGRAM}" if not self.foreign else f"read with {PROGRAM}"
         start = f"{made}{on}{by}, and " if made else "The study was "
@@ -438,8 +434,8 @@ def _seeds(analysis: Analysis, plan: Plan) -> str:
         if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1))
         else ""
     )
-    named = named or digits.joined(map(str, numbers))
-    return f"{'up to ' if plan.looks else ''}{digits.counted(len(numbers), 'seed')} ({named})"
+    named = named or fmt.joined(map(str, numbers))
+    return f"{'up to ' if plan.looks else ''}{fmt.counted(len(numbers), 'seed')} ({named})"
 
 
 def _number(count: int) -> str:

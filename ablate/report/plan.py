@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ablate import formatting as digits
+from ablate import formatting as fmt
 from ablate.analysis.interim import declared, levels_of
 from ablate.analysis.power import EarlierSpread
 from ablate.config.flatten import leaf_or_absent
+from ablate.design import factorial as fraction
 from ablate.design.axis import show
+from ablate.design.factorial import Cells
 from ablate.design.plan import Arm, Plan
 from ablate.report.console import columns, labelled, say, words
-from ablate.report.effects import print_design
 from ablate.stats.linear_model import LEVEL
 from ablate.stats.power import detectable_effect, seeds_to_decide
 from ablate.stats.variance_components import seen_from
@@ -63,8 +64,8 @@ def seeds_for(plan: Plan, spread: EarlierSpread) -> int | None:
 def print_plan(plan: Plan, known: Forecast, spread: EarlierSpread | None, console: Console) -> None:
     """Every arm with its changes and what they bring along; then what a run costs, how many there are, and how long."""
     title = words(f"{plan.study}  ", console, "bold")
-    runs_per_arm = f"{'at most ' if plan.looks else ''}{digits.counted(len(plan.seeds), 'seed')}"
-    title.append_text(words(f"{digits.counted(len(plan.arms), 'arm')} × {runs_per_arm}", console))
+    runs_per_arm = f"{'at most ' if plan.looks else ''}{fmt.counted(len(plan.seeds), 'seed')}"
+    title.append_text(words(f"{fmt.counted(len(plan.arms), 'arm')} × {runs_per_arm}", console))
     console.print(title, highlight=False)
     say(console, plan.question)
     say(console, f"metric {plan.metric}; smallest effect that matters {plan.smallest_effect:g}")
@@ -74,7 +75,7 @@ def print_plan(plan: Plan, known: Forecast, spread: EarlierSpread | None, consol
     if known.costs:
         _costs(known, console)
         console.print()
-    print_design(plan, console)
+    _design(plan, console)
     for label, text in _lines(plan, known, spread):
         labelled(console, label, text, width=10)
     for note in plan.notes:
@@ -89,7 +90,7 @@ def _arms(plan: Plan, known: Forecast, console: Console) -> None:
     table.add_column("runs", no_wrap=True, header_style="dim")
     for arm in plan.arms:
         changes = words(
-            digits.typeset(plan.bundle(arm)) or "; ".join(_changes(plan.baseline, arm)) or "the base config", console
+            fmt.typeset(plan.bundle(arm)) or "; ".join(_changes(plan.baseline, arm)) or "the base config", console
         )
         brings = _derived(plan.baseline, arm)
         if brings:
@@ -108,7 +109,7 @@ def _changes(baseline: Arm, arm: Arm) -> list[str]:
 def _derived(baseline: Arm, arm: Arm) -> list[str]:
     both = [key for key in arm.derived if key in baseline.derived]
     return [
-        f"{key} {digits.plain(baseline.derived[key])} → {digits.plain(arm.derived[key])}"
+        f"{key} {fmt.plain(baseline.derived[key])} → {fmt.plain(arm.derived[key])}"
         for key in both
         if arm.derived[key] != baseline.derived[key]
     ]
@@ -130,7 +131,7 @@ def _costs(known: Forecast, console: Console) -> None:
     """What one run takes; arms that cost the same share a line."""
     alike: dict[tuple[str, str, str], list[str]] = {}
     for name, cost in known.costs.items():
-        figures = digits.duration(cost.seconds), digits.size(cost.memory_bytes), digits.size(cost.kept_bytes)
+        figures = fmt.duration(cost.seconds), fmt.size(cost.memory_bytes), fmt.size(cost.kept_bytes)
         alike.setdefault(figures, []).append(name)
     table = columns()
     table.show_header = True
@@ -154,10 +155,10 @@ def _lines(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> Iterato
     costs = [known.costs[run.arm] for run in waiting if run.arm in known.costs]
     if costs:
         most = max(cost.memory_bytes for cost in costs)
-        yield "memory", f"at most {digits.size(most)} a run{_all_at_once(most, known.at_once)}"
+        yield "memory", f"at most {fmt.size(most)} a run{_all_at_once(most, known.at_once)}"
         kept, held = math.fsum(cost.kept_bytes for cost in costs), max(cost.checkpoint_bytes for cost in costs)
-        going = f"; while they run at most {digits.size(held * known.at_once)} more, for checkpoints" if held else ""
-        yield "disk", f"{digits.size(kept)} stay{going}"
+        going = f"; while they run at most {fmt.size(held * known.at_once)} more, for checkpoints" if held else ""
+        yield "disk", f"{fmt.size(kept)} stay{going}"
     yield "finds", _finds(plan, spread)
     limit = plan.baseline.config["study"]["confirm_hours"]
     if known.seconds is not None and limit is not None and known.seconds > 3600 * limit:
@@ -179,7 +180,7 @@ def _steps(plan: Plan, known: Forecast) -> str:
     planned, naive = training_steps(plan, known)
     text = f"{'at most ' if plan.looks else ''}{planned:,} of training"
     if planned < naive and not plan.looks:
-        share = digits.percent(planned / naive)
+        share = fmt.percent(planned / naive)
         text += f", {share} of the {naive:,} that every arm and cadence would take by itself, one by one"
     if known.saved_steps:
         text += f"; {known.saved_steps:,} saved by starting from a sibling's checkpoint"
@@ -193,32 +194,70 @@ def _time(known: Forecast, num_waiting: int) -> str:
         return "nothing to run: the report is rebuilt from what is there"
     if known.seconds is None:
         return "no estimate yet: it is made from the first finished run"
-    how = f"{digits.counted(known.at_once, 'run')} at a time, start-up, evaluation and report included"
-    return f"about {digits.duration(known.seconds)}: {how}" + (f"; from {known.basis}" if known.basis else "")
+    how = f"{fmt.counted(known.at_once, 'run')} at a time, start-up, evaluation and report included"
+    return f"about {fmt.duration(known.seconds)}: {how}" + (f"; from {known.basis}" if known.basis else "")
 
 
 def _all_at_once(most: float, at_once: int) -> str:
-    return f", {digits.size(most * at_once)} for {at_once} at a time" if at_once > 1 else ""
+    return f", {fmt.size(most * at_once)} for {at_once} at a time" if at_once > 1 else ""
 
 
 def _finds(plan: Plan, spread: EarlierSpread | None) -> str:
     """The smallest effects that so many seeds would find, and what that rests on."""
     if plan.variance is not None:
-        share = digits.percent(seen_from(int(plan.variance["draws"])))
+        share = fmt.percent(seen_from(int(plan.variance["draws"])))
         return f"a stream that makes {share} of the variance between runs, or more, with 80 % power at 5 %"
     unit = " sd" if spread is None else ""
-    effects = [f"{digits.figure(effect, 2)}{unit} with {n} seeds" for n, effect in detectable(plan, spread).items()]
+    effects = [f"{fmt.figure(effect, 2)}{unit} with {n} seeds" for n, effect in detectable(plan, spread).items()]
     variants = num_variants(plan)
     together = f" over {variants} variants together" if variants > 1 else ""
     level = ", at each look's level," if plan.looks else " at 5 %"
-    text = f"effects of {digits.joined(effects)} (80 % power{level}{together})"
+    text = f"effects of {fmt.joined(effects)} (80 % power{level}{together})"
     if spread is None:
         return f"{text}; residual sd of {plan.metric}: no earlier study of this baseline says it"
     rho = f", rho {spread.rho:.2f}" if spread.rho is not None else ""
-    source = f"{digits.counted(spread.num_contrasts, 'contrast')} in {', '.join(spread.studies)}"
+    source = f"{fmt.counted(spread.num_contrasts, 'contrast')} in {', '.join(spread.studies)}"
     needed = seeds_for(plan, spread)
-    decides = "more than 1,000 seeds" if needed is None else f"about {digits.counted(needed, 'seed')}"
+    decides = "more than 1,000 seeds" if needed is None else f"about {fmt.counted(needed, 'seed')}"
     return (
-        f"{text}; residual sd {digits.figure(spread.sd, 2)}{rho}, from {source}; "
+        f"{text}; residual sd {fmt.figure(spread.sd, 2)}{rho}, from {source}; "
         f"{plan.smallest_effect:g} is decided by {decides}"
     )
+
+
+# The design.
+
+
+def _design(plan: Plan, console: Console) -> None:
+    """How many arms of how many a plan takes, and which effects cannot be told apart by it."""
+    cells = plan.crossed
+    if cells is None:
+        return
+    for label, text in design_lines(cells):
+        labelled(console, label, fmt.typeset(text), width=10)
+
+
+def design_lines(cells: Cells) -> Iterator[tuple[str, str]]:
+    """(label, sentence) of a design."""
+    arms = len(cells.arms)
+    if cells.kind == "pairs":
+        count = len(cells.names)
+        pairs, every = arms - 1 - count, count * (count - 1) // 2
+        some = (
+            f"{pairs} of their {every} pairs, the others cannot be combined"
+            if pairs < every
+            else f"their {every} pairs"
+        )
+        yield "design", f"pairs: {count} changes, each alone, and {some}: {arms} arms"
+        return
+    if not cells.generators:
+        levels = " x ".join(str(len(words)) for words in cells.levels)
+        yield "design", f"factorial: all {arms} combinations ({levels}) of {fmt.joined(cells.names)}"
+        return
+    yield (
+        "design",
+        f"fractional, of resolution {cells.resolution}: {arms} of the {cells.full} arms of all combinations of "
+        f"{fmt.joined(cells.names)}; effects are mixed up, and an effect means its sum:",
+    )
+    for sentence in fraction.aliases(cells.names, cells.generators):
+        yield "", sentence

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from ablate import formatting as digits
+from ablate import formatting as fmt
 from ablate.analysis.replay import replay
 from ablate.design.axis import show
 from ablate.errors import ConfigError, StudyError, nearest
-from ablate.report.downsample import thin
-from ablate.report.view import make_view, named
+from ablate.report.curves import thin
+from ablate.report.view_model import make_view, named
 
 if TYPE_CHECKING:
     from ablate.notebook.study import Study
@@ -118,7 +118,7 @@ class Plots:
         for number, level in enumerate(replay(self._study.folder, key, levels)):
             most = min((len(curve) for curve in level.curve), default=0)
             points = np.asarray([curve[:most] for curve in level.curve], dtype=np.float64).mean(axis=0)
-            share = digits.percent(level.share_before_first_look)
+            share = fmt.percent(level.share_before_first_look)
             name = f"every {_text(show(level.level))}: {share} before the first look"
             figure.add_scatter(
                 x=points[:, 1], y=points[:, 2], mode="lines+markers", name=name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from ablate import formatting as digits
+from ablate import formatting as fmt
 from ablate.analysis.run_comparison import Comparison, Differing, OneRun, Pair, RunDiff, TwinCurve
 from ablate.controls.fingerprint_diff import short
 from ablate.design.axis import show
-from ablate.report.attribution import finite
 from ablate.report.console import columns, labelled, say, words
+from ablate.report.json import print_object
 from ablate.report.sparklines import sparkline
 
 Array = NDArray[np.float64]
@@ -49,7 +48,7 @@ def print_diff(found: RunDiff, console: Console) -> None:
 
 def print_diff_json(found: RunDiff) -> None:
     """One object."""
-    print(json.dumps(finite(found.to_json()), indent=2, default=str))
+    print_object(found.to_json())
 
 
 def print_comparison(found: Comparison, console: Console, *, every: bool = False) -> None:
@@ -61,12 +60,12 @@ def print_comparison(found: Comparison, console: Console, *, every: bool = False
     _brief(found.diff, console)
     console.print()
     for sentence in found.says:
-        labelled(console, "•", digits.typeset(sentence), width=2)
+        labelled(console, "•", fmt.typeset(sentence), width=2)
 
 
 def print_comparison_json(found: Comparison) -> None:
     """One object, without the curves: they stand in the runs' traces."""
-    print(json.dumps(finite(found.to_json()), indent=2, default=str))
+    print_object(found.to_json())
 
 
 def _heads(found: RunDiff, console: Console) -> None:
@@ -77,8 +76,8 @@ def _heads(found: RunDiff, console: Console) -> None:
 def _head(run: OneRun) -> str:
     parts = [run.named, f"{run.arm}, seed {run.seed}", run.status]
     if run.steps is not None:
-        samples = "" if run.samples is None else f", {digits.plain(run.samples)} samples"
-        parts.append(f"{digits.counted(run.steps, 'step')}{samples}")
+        samples = "" if run.samples is None else f", {fmt.plain(run.samples)} samples"
+        parts.append(f"{fmt.counted(run.steps, 'step')}{samples}")
     return "  ".join(parts)
 
 
@@ -109,7 +108,7 @@ def _fingerprint(every: Sequence[Differing], console: Console) -> None:
             more.append(f"{count - _FEW} more of {item}")
     _group("fingerprint", shown, console)
     if more:
-        labelled(console, "", f"and {digits.joined(more)} (--json has all)", width=3, style="dim")
+        labelled(console, "", f"and {fmt.joined(more)} (--json has all)", width=3, style="dim")
 
 
 def _value(value: object) -> str:
@@ -128,7 +127,7 @@ def _outcomes(pairs: Sequence[Pair], console: Console, *, every: bool) -> None:
     table.add_column("second is", overflow="fold", header_style="dim")
     for one in kept:
         unit = f" ({one.info.unit})" if one.info.unit else ""
-        cells = (digits.figure(one.first), digits.figure(one.second), digits.signed(digits.figure(one.difference)))
+        cells = (fmt.figure(one.first), fmt.figure(one.second), fmt.signed(fmt.figure(one.difference)))
         table.add_row(
             words(f"{one.info.name}{unit}", console),
             *(words(text, console) for text in cells),
@@ -142,7 +141,7 @@ def _outcomes(pairs: Sequence[Pair], console: Console, *, every: bool) -> None:
 
 def _side(one: Pair) -> str:
     if one.difference is None:
-        return digits.DASH
+        return fmt.DASH
     if one.difference == 0:
         return "equal"
     if one.info.lower_is_better is None:
@@ -169,7 +168,7 @@ def _curves(curves: Sequence[TwinCurve], console: Console) -> None:
         for which, one in (("first", curve.first), ("second", curve.second)):
             spark = sparkline(_buckets(*one, last, _SPARK) - low, high - low, _SPARK)
             name = curve.name if which == "first" else ""
-            ends = f"{digits.figure(float(one[1][0]))} → {digits.figure(float(one[1][-1]))}"
+            ends = f"{fmt.figure(float(one[1][0]))} → {fmt.figure(float(one[1][-1]))}"
             table.add_row(*(words(text, console) for text in (name, which, spark, ends)))
     if table.row_count:
         console.print(table)

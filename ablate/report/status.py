@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ablate import formatting as digits
+from ablate import formatting as fmt
 from ablate.report.console import columns, say, whole_line, words
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _headline(state: StudyState) -> str:
     if state.seconds_left and (state.count("running") or state.count("waiting")):
         left = "left" if state.count("running") else "of work left, one run at a time"
         most = "at most " if state.looks else ""
-        counts.append(f"{most}about {digits.duration(state.seconds_left)} {left}")
+        counts.append(f"{most}about {fmt.duration(state.seconds_left)} {left}")
     return "   ".join(counts)
 
 
@@ -85,7 +85,7 @@ def _running(run: RunState) -> str:
     if run.total_steps:
         parts = [f"step {run.step}/{run.total_steps}", f"{run.samples_per_second:.0f} samples/s"]
     if run.seconds_left is not None:
-        parts.append(f"about {digits.duration(run.seconds_left)} left")
+        parts.append(f"about {fmt.duration(run.seconds_left)} left")
     return "  ".join([*parts, f"on {run.host} (process {run.pid})", *_tries(run)])
 
 

@@ -78,7 +78,7 @@ def test_a_loss_that_had_fallen_before_the_first_look_was_looked_at_too_rarely(
     assert "this curve cannot show what happened before step 500" in said[at:]
     assert said.index("IMPORTED") < at < said.index("mean of seeds")
     page = Path("runs/mine/report.html").read_text()
-    assert page.index("LOOKED AT TOO RARELY") < page.index("All outcomes")
+    assert page.index("LOOKED AT TOO RARELY") < page.index("All metrics")
     assert "LOOKED AT TOO RARELY" in Path("runs/mine/report.md").read_text()
     seen = read_json(Path("runs/mine/analysis.json"))["imported"]["looked"][0]
     assert (seen["rarely"], seen["told_by"], seen["first_step"]) == (True, "train loss", 500)

@@ -299,7 +299,7 @@ def test_a_notebook_shows_the_answer_and_every_contrast(study: ablate.Study) -> 
     shown = html.unescape(re.sub(r"<style>.*?</style>|<[^>]+>", " ", study._repr_html_()))
     assert "batch_size 8 → 64 hurts eval_loss" in shown
     assert "noise floor" in shown
-    assert "eval_every : same trajectory, bit for bit" in shown
+    assert "eval_every : same training run, evaluated less often" in shown
     assert "9 of 9 runs ended" in shown
     assert repr(study).splitlines()[0].startswith("<ablate study reference: 2 arms + placebo × 3 seeds")
 

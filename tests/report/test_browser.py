@@ -18,8 +18,8 @@ from ablate.records.gradient_health import spikes
 from ablate.records.layout import StudyDir
 from ablate.records.reader import EvalCurve, Trace, read_evals, read_trace
 from ablate.report import build_report
-from ablate.report.html import _part
-from ablate.report.packed import RELATIVE_ERROR
+from ablate.report.chart_data import RELATIVE_ERROR
+from ablate.report.html import static
 from tests.report import browser as chrome
 from tests.report.browser import Tab
 from tests.synthetic import write_study
@@ -404,7 +404,7 @@ def test_thinning_in_the_browser_keeps_every_spike_and_gap_as_in_python(browser:
     values[spiked] = 50.0
     listed = [None if place == 777 else value for place, value in enumerate(values.tolist())]
     page = browser.new_page()
-    kept = page.evaluate(f"(values) => {{ {_part('downsample.js')} return thin(values, 1500); }}", listed)
+    kept = page.evaluate(f"(values) => {{ {static('downsample.js')} return thin(values, 1500); }}", listed)
     page.close()
     assert len(kept) <= 1500
     assert kept == sorted(set(kept))

@@ -14,7 +14,7 @@ from ablate.analysis.analyse import analyse
 from ablate.errors import ConfigError, StudyError
 from ablate.report.curves import read_curves
 from ablate.report.figures import FIGURES, FORMATS, STYLES, WIDTHS, Look, draw, look_of, rendered, write_figures
-from ablate.report.view import View, make_view
+from ablate.report.view_model import View, make_view
 from tests.report.test_paper import hostile
 from tests.synthetic import write_study
 
@@ -101,7 +101,7 @@ settings = lambda: {{key: repr(value) for key, value in dict.items(matplotlib.rc
 before = settings()
 from pathlib import Path
 from ablate.analysis.analyse import analyse
-from ablate.report.view import make_view
+from ablate.report.view_model import make_view
 from ablate.report.figures import Look, write_figures
 folder = Path({str(folder)!r})
 write_figures(make_view(analyse(folder)), folder, Look(style="slides", names=("forest",)), ["png"])

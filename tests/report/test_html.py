@@ -6,15 +6,16 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
-from ablate.report.html import page
-from ablate.report.markup import Markup, el, embedded_json
-from ablate.report.packed import unpacked
-from ablate.report.view import make_view
+from ablate.report.html import environment, page
+from ablate.report.section import Cell
+from ablate.report.view_model import make_view
 from tests.report.conftest import Study
 from tests.report.made_up import contrast
+from tests.report.packed import unpacked
 from tests.report.test_tables import renamed
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -35,7 +36,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.seen.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "br"):
+        if tag not in ("meta", "link", "br", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -150,12 +151,14 @@ def test_missing_parts_leave_no_hole(study: Study) -> None:
     assert tags.open == []
 
 
-def test_elements_escape_text_and_attributes_but_keep_markup() -> None:
-    made = el("b", "<i>", Markup("<i></i>"), title='"<&', data_unit="x", hidden=True, lang=None)
-    assert made == '<b title="&quot;&lt;&amp;" data-unit="x" hidden>&lt;i&gt;<i></i></b>'
+def test_cells_escape_text_and_attributes() -> None:
+    parts: Any = environment().get_template("parts.html").module
+    made = str(parts.cell(Cell(text="<i>", href='"<&', detail="<b>")))
+    assert made == '<a href="&#34;&lt;&amp;">&lt;i&gt;</a> <small>&lt;b&gt;</small>'
 
 
 def test_embedded_json_reads_back_and_cannot_end_its_element() -> None:
     value = {"name": "</script><!--", "y": [1.5, None]}
-    assert "<" not in embedded_json(value)
-    assert json.loads(embedded_json(value)) == value
+    text = environment().from_string("{{ value|tojson }}").render(value=value)
+    assert "<" not in text
+    assert json.loads(text) == value

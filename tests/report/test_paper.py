@@ -17,13 +17,14 @@ from ablate.analysis.analyse import analyse
 from ablate.analysis.results import Analysis
 from ablate.report.bibliography import WORKS, bibtex
 from ablate.report.figures import Look, write_figures
-from ablate.report.latex import COLUMNS, latex, table_csv, tex
+from ablate.report.latex import COLUMNS, table_csv
+from ablate.report.latex_text import tex
 from ablate.report.methods import methods
-from ablate.report.view import View, make_view
+from ablate.report.view_model import View, make_view
 from ablate.stats.contrasts import OWN_VARIANCE
 from tests.report.conftest import Study
 from tests.report.made_up import contrast
-from tests.report.test_tables import renamed
+from tests.report.test_tables import latex, renamed
 from tests.synthetic import crossed_cells, write_crossed, write_study
 
 HOSTILE = "a_b%$#&~^\\{}[x]*<|>`\"' --no é你\t\x07→−"

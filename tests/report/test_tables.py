@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 from ablate.analysis.results import Analysis
-from ablate.report.latex import latex
-from ablate.report.markdown import markdown
-from ablate.report.view import make_view
+from ablate.report import latex as latex_table
+from ablate.report import markdown as markdown_report
+from ablate.report.sections import build
+from ablate.report.view_model import View, make_view
 from tests.report.conftest import Study
 
 MINUS = "\N{MINUS SIGN}"
+
+
+def markdown(view: View) -> str:
+    return markdown_report.markdown(view, build(view, Path("nowhere")))
+
+
+def latex(view: View) -> str:
+    return latex_table.latex(view, build(view, Path("nowhere")))
 
 
 def renamed(analysis: Analysis, old: str, new: str) -> Analysis:
@@ -28,7 +38,7 @@ def test_markdown_has_header_conclusions_table_controls_and_command(study: Study
     text = markdown(make_view(study.analysis))
     assert text.startswith("# reference\n")
     assert f"| train\\_ratio 1 → 4 | {MINUS}0.003 | {MINUS}0.021 … 0.015 |" in text
-    for heading in ("## What it says", "## Contrasts with the baseline", "## Controls", "## Reproduce"):
+    for heading in ("## Conclusions", "## Contrasts with the baseline", "## Controls", "## Reproduction"):
         assert heading in text
     assert study.analysis.command in text
 

@@ -54,9 +54,9 @@ def test_header_placebo_observation_axis_controls_and_page(study: Study) -> None
     text = shown(study)
     flat = " ".join(text.split())
     assert text.startswith("reference  3 arms + placebo × 3 seeds, 1 replayed axis\n")
-    assert "metric eval_loss (nats), lower is better; smallest effect that matters 0.01" in flat
+    assert "metric eval_loss (nats), lower is better; smallest effect of interest 0.01" in flat
     assert "noise floor 0.012" in flat
-    assert "eval_every same trajectory, bit for bit" in flat
+    assert "eval_every same training run, evaluated less often" in flat
     assert "72 % at 512 samples" in flat
     assert "one variable 3/3 proven" in flat
     assert text.splitlines()[-1] == f"page  {study.folder / 'report.html'}"
@@ -137,7 +137,7 @@ def test_a_console_without_unicode_gets_the_same_in_ascii(study: Study) -> None:
 
 def test_a_study_of_observation_axes_alone_needs_no_contrasts(study: Study) -> None:
     flat = " ".join(shown(study, contrasts=(), controls=(), floors=()).split())
-    assert "same trajectory, bit for bit" in flat
+    assert "same training run, evaluated less often" in flat
     assert "95 % interval" not in flat
 
 
@@ -145,7 +145,7 @@ def test_replay_shows_each_look_of_each_level(study: Study) -> None:
     file = io.StringIO()
     print_replay(study.analysis.replays, Console(file=file, width=80))
     text = file.getvalue()
-    assert "eval_every 512 samples: 3 looks" in text
+    assert "eval_every 512 samples: 3 evaluations" in text
     block = text[text.index("eval_every 512 samples") :]
     assert re.findall(r"^ +(\d+) +(\d+) +([\d.]+) +─+ *$", block, re.M) == [
         ("0", "0", "0.6920"),

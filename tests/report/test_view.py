@@ -15,8 +15,8 @@ from ablate.report import print_report
 from ablate.report.html import page
 from ablate.report.latex import latex
 from ablate.report.markdown import markdown
-from ablate.report.payload import style
-from ablate.report.view import looked_differently, make_view
+from ablate.report.sections import build
+from ablate.report.view_model import make_view, resampled
 from tests.report.conftest import Study
 from tests.report.made_up import contrast
 from tests.synthetic import write_study
@@ -26,7 +26,7 @@ def test_the_headline_says_every_verdict_once(study: Study) -> None:
     headline = make_view(study.analysis).headline
     assert headline == (
         "batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_ratio 1 → 4 is undecided; "
-        "eval_every only changes what is looked at."
+        "eval_every only changes how often the runs are evaluated."
     )
 
 
@@ -71,12 +71,12 @@ def test_a_placebo_that_moves_keeps_its_verdict(study: Study) -> None:
 
 def test_a_trajectory_that_was_not_the_same_is_said_first(study: Study) -> None:
     level = replace(study.analysis.replays[0], same_trajectory=False)
-    assert looked_differently([level]).startswith("NOT the same trajectory")
+    assert resampled([level]).startswith("NOT the same trajectory")
 
 
 def test_colours_belong_to_arms_and_the_baseline_has_its_own(study: Study) -> None:
     view = make_view(study.analysis)
-    assert [style(arm, view) for arm in view.trained] == ["baseline", "v1", "v2", "placebo"]
+    assert [view.style(arm) for arm in view.trained] == ["baseline", "v1", "v2", "placebo"]
 
 
 def test_the_primary_outcome_leads_the_narrow_table(study: Study) -> None:
@@ -93,7 +93,8 @@ def test_both_floors_are_shown_on_every_outcome_and_the_repeat_is_no_row_of_mean
     assert "repeat" not in [arm.name for arm in view.trained]
     assert view.heading == "2 arms + placebo × 3 seeds, repeat"
     assert dict(view.controls.summary)["same seed twice"] == "1/1 proven"
-    for text in (markdown(view), latex(view), str(page(view, tmp_path / "s"))):
+    sections = build(view, tmp_path / "s")
+    for text in (markdown(view, sections), latex(view, sections), page(view, tmp_path / "s", sections)):
         assert "nondeterminism floor 0" in text
         assert f"oise floor {view.floors[0].value}" in text
     file = io.StringIO()
