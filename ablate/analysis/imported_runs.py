@@ -117,7 +117,7 @@ def _one(every: str) -> str:
 
 
 def _at_least(share: float) -> str:
-    """`at least 94 %`, `over 99 %`."""
+    """`at least 94%`, `over 99%`."""
     text = plain_percent(share)
     return text if text.startswith("over") else f"at least {text}"
 
@@ -172,7 +172,7 @@ def _rows(arm: str, curve: str, steps: NDArray[np.int64], run: RunFiles) -> Look
         said = f"{arm}: {curve}, logged at every step"
     elif curve == "grad norm":
         said = (
-            f"{head}: {plain_figure(100 * len(steps) / int(steps[-1]), 2)} % of the steps; a spike between two rows is not seen, so "
+            f"{head}: {plain_figure(100 * len(steps) / int(steps[-1]), 2)}% of the steps; a spike between two rows is not seen, so "
             "spread, quantiles, maximum and spikes are not read from it"
         )
     else:

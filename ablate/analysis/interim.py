@@ -93,11 +93,11 @@ def looks(
 
 
 def declared(looks: Sequence[int], spending: str, levels: Sequence[float]) -> str:
-    """`at most 12 seeds; looks at 5, 8 and 12 (O'Brien-Fleming), with intervals of 99.9, 98.3 and 95.9 %`."""
+    """`at most 12 seeds; looks at 5, 8 and 12 (O'Brien-Fleming), with intervals of 99.9, 98.3 and 95.9%`."""
     shown = joined([per_cent(level).removesuffix(" %") for level in levels])
     places = joined([str(seeds) for seeds in looks])
     several = f"looks at {places}" if len(looks) > 1 else f"one look, at {places}"
-    return f"at most {looks[-1]} seeds; {several} ({_NAMES[spending]}), with intervals of {shown} %"
+    return f"at most {looks[-1]} seeds; {several} ({_NAMES[spending]}), with intervals of {shown}%"
 
 
 def _sentences(
@@ -153,7 +153,7 @@ def _sentences(
         )
     yield (
         f"Declared before the first run: {declared(now.looks, found.plan.spending, found.levels)}. "
-        "The looks share the error rate, so that all together claim something of nothing in about 5 % of studies; p is of one "
+        "The looks share the error rate, so that all together claim something of nothing in about 5% of studies; p is of one "
         "look by itself."
     )
 

@@ -295,7 +295,7 @@ def _missed(key: str, num_looks: int, first: int, shares: Sequence[float], num_s
     if not shares:
         return f"{head}; the {curve_name(key)} never fell"
     low, high = plain_percent(min(shares)), plain_percent(max(shares))
-    spread = f" ({low} .. {high} over {len(shares)} seeds)" if low != high else ""
+    spread = f" ({low} to {high} over {len(shares)} seeds)" if low != high else ""
     spread += (
         f" (in {len(shares)} of {num_seeds} seeds; in the others it never fell)" if len(shares) < num_seeds else ""
     )

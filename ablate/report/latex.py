@@ -88,7 +88,7 @@ def _plain(value: Any) -> str:
 
 def _contrasts(view: View) -> str:
     unit = f" ({view.metric.unit})" if view.metric.unit else ""
-    head = ("Change", f"Effect{tex(unit)}", _head(interval_head(view)), "$n$", "$p$", "Verdict")
+    head = ("Change", f"Effect{tex(unit)}", tex(interval_head(view).capitalize()), "$n$", "$p$", "Verdict")
     notes = _Notes()
     rows = [
         (
@@ -142,7 +142,7 @@ class _Notes:
     def lines(self) -> list[str]:
         found = []
         if DECIDED_MARK in self._used:
-            found.append((DECIDED_MARK, "differs from the baseline, at 5 % over all variants together"))
+            found.append((DECIDED_MARK, "differs from the baseline, at 5% over all variants together"))
         if LOW_POWER_MARK in self._used:
             found.append((LOW_POWER_MARK, "LOW POWER: fewer than five seeds"))
         for label, letter in self._letters.items():
@@ -184,7 +184,7 @@ def _plain_table(section: Section, table: Table, view: View) -> str:
     seeds = f" n = {section.num_seeds} seeds." if section.num_seeds else ""
     return table_environment(
         columns="l" + "".join("l" if number in table.words else "r" for number in range(1, len(table.head))),
-        head=[_head(text) for text in table.head],
+        head=[tex(text[:1].upper() + text[1:]) for text in table.head],
         rows=[[tex_lines(folded(row[0], _NAME)), *(_cell(text) for text in row[1:])] for row in table.texts()],
         caption=tex(f"{section.title}. {section.reading}{seeds}"),
         label=f"{label_of(view.analysis.study)}-{section.key}",
@@ -192,8 +192,8 @@ def _plain_table(section: Section, table: Table, view: View) -> str:
 
 
 def _cell(text: str) -> str:
-    ends = text.split(" … ")
-    if len(ends) == 2 and all(_number(end) for end in ends):
+    ends = text.strip("[]").split(", ")
+    if text.startswith("[") and len(ends) == 2 and all(_number(end) for end in ends):
         return tex_interval(text)
     return tex_number(text) if _number(text) else tex(text)
 
@@ -204,8 +204,3 @@ def _number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _head(text: str) -> str:
-    """`95\\,\\% interval`."""
-    return tex(text[:1].upper() + text[1:]).replace(r" \%", r"\,\%")

@@ -90,7 +90,7 @@ def tex_interval(text: str) -> str:
     """`[$-0.021$, $0.015$]`."""
     if text == fmt.DASH:
         return "--"
-    low, high = (tex_number(end) for end in text.split(" … "))
+    low, high = (tex_number(end) for end in text.strip("[]").split(", "))
     return f"[{low}, {high}]"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from ablate import formatting as fmt
@@ -105,6 +106,7 @@ def _rows(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _md(text: str) -> str:
-    """Escape text: no table cell ends early, no HTML, no emphasis."""
+    """Escape text: no table cell ends early, no HTML, no emphasis. An interval keeps its brackets."""
     escaped = "".join(f"\\{mark}" if mark in "\\`*_{}[]|#" else mark for mark in text)
+    escaped = re.sub(r"\\\[([-−\d., e]+)\\\]", r"[\1]", escaped)
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("\n", " ")

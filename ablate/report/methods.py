@@ -273,7 +273,7 @@ class _About:
         if analysis.variance is not None:
             yield Said(
                 "The variance between runs was divided between the two streams and what is left (two crossed random effects), "
-                "with generalized 95 % intervals of the shares",
+                "with generalized 95% intervals of the shares",
                 ("weerahandi1993",),
             )
             return
@@ -291,7 +291,7 @@ class _About:
             if any(len(one.seeds) >= ENOUGH_SEEDS for one in primary if one.family == family):
                 used = any(BY_STEPS in one.labels for one in primary)
                 yield Said(
-                    "Verdicts are taken by steps, at 5 % over all variants together, and need the variant's own paired t test "
+                    "Verdicts are taken by steps, at 5% over all variants together, and need the variant's own paired t test "
                     "to agree" + ("; a verdict by steps alone is marked" if used else ""),
                     ("dunnetttamhane1991",),
                 )
@@ -348,7 +348,7 @@ class _About:
             )
         if (crossed := analysis.effects) is not None and not crossed.refused:
             yield Said(
-                f"Main effects and interactions are contrasts of the {len(crossed.cells)} arms' means, with 95 % intervals "
+                f"Main effects and interactions are contrasts of the {len(crossed.cells)} arms' means, with 95% intervals "
                 f"simultaneous over all {crossed.family} of them"
             )
 
@@ -361,7 +361,7 @@ class _About:
         said = declared([one.seeds for one in looks.looks], looks.spending, levels)
         done = f"{len(made)} of {len(levels)} looks made" if made else "no look made yet"
         yield Said(
-            f"Seeds were added until variants were decided: {said}, which share the 5 %; {done}; a variant that a look decided "
+            f"Seeds were added until variants were decided: {said}, which share the 5%; {done}; a variant that a look decided "
             "was run no further, and its effect is overstated on average",
             ("landemets1983", "jennisonturnbull1989"),
         )

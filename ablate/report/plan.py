@@ -206,13 +206,13 @@ def _finds(plan: Plan, spread: EarlierSpread | None) -> str:
     """The smallest effects that so many seeds would find, and what that rests on."""
     if plan.variance is not None:
         share = fmt.percent(seen_from(int(plan.variance["draws"])))
-        return f"a stream that makes {share} of the variance between runs, or more, with 80 % power at 5 %"
+        return f"a stream that makes {share} of the variance between runs, or more, with 80% power at 5%"
     unit = " sd" if spread is None else ""
     effects = [f"{fmt.figure(effect, 2)}{unit} with {n} seeds" for n, effect in detectable(plan, spread).items()]
     variants = num_variants(plan)
     together = f" over {variants} variants together" if variants > 1 else ""
-    level = ", at each look's level," if plan.looks else " at 5 %"
-    text = f"effects of {fmt.joined(effects)} (80 % power{level}{together})"
+    level = ", at each look's level," if plan.looks else " at 5%"
+    text = f"effects of {fmt.joined(effects)} (80% power{level}{together})"
     if spread is None:
         return f"{text}; residual sd of {plan.metric}: no earlier study of this baseline says it"
     rho = f", rho {spread.rho:.2f}" if spread.rho is not None else ""

@@ -79,7 +79,7 @@ class Plots:
             small = analysis.smallest_effect
             figure.add_vrect(x0=-small, x1=small, fillcolor=BASELINE, opacity=0.1, line_width=0, layer="below")
         figure.add_vline(x=0, line={"color": BASELINE, "dash": "dot", "width": 1})
-        title = f"{_text(named(info))}: variant minus baseline, {round(100 * _level(rows)):d} % intervals"
+        title = f"{_text(named(info))}: variant minus baseline, {round(100 * _level(rows)):d}% intervals"
         figure.update_layout(**_LAYOUT, title=title, height=150 + 46 * len(rows), showlegend=False)
         figure.update_yaxes(autorange="reversed", automargin=True)
         return figure.update_xaxes(title=_text(f"difference in {named(info)}"), automargin=True)

@@ -22,7 +22,7 @@ def print_power(found: Power, console: Console) -> None:
     unit = f" {found.unit}" if found.unit else ""
     what = found.metric or "the outcome"
     title = words(f"{what}  ", console, "bold")
-    over = f"{fmt.counted(found.variants, 'variant')} beside the baseline, intervals at {100 * found.level:g} %"
+    over = f"{fmt.counted(found.variants, 'variant')} beside the baseline, intervals at {100 * found.level:g}%"
     title.append_text(words(over, console))
     console.print(title, highlight=False)
     say(console, found.spread.basis)
@@ -74,7 +74,7 @@ def how_sure(found: Power, unit: str) -> str:
     low, high = fmt.figure(spread.low, 2), fmt.figure(spread.high, 2)
     text = (
         f"with {fmt.counted(spread.df, 'degree')} of freedom the true residual sd lies between {low} and {high}{unit} "
-        "(95 %, chi-square)"
+        "(95%, chi-square)"
     )
     if found.effect is None:
         return text
@@ -87,4 +87,4 @@ def _number(seeds: int | None) -> str:
 
 
 def _share(chance: float) -> str:
-    return f"{fmt.number(100 * chance, 0 if math.isclose(100 * chance, round(100 * chance)) else 1)} %"
+    return f"{fmt.number(100 * chance, 0 if math.isclose(100 * chance, round(100 * chance)) else 1)}%"

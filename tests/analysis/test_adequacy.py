@@ -81,15 +81,15 @@ def test_a_fall_that_is_over_before_the_first_look_at_200_steps_is_named() -> No
     assert rungs["200 steps"].before_first == pytest.approx(1 - np.exp(-200 / 30), abs=0.02)
     assert not rungs["200 steps"].truthful
     assert rungs["200 steps"].points == 10
-    # 1 - exp(-2 / 30) is 6 % and 1 - exp(-4 / 30) 12 %: the planted answer lies between the two.
+    # 1 - exp(-2 / 30) is 6% and 1 - exp(-4 / 30) 12%: the planted answer lies between the two.
     assert found.coarsest == "2 steps"
-    assert "every 4 steps not: 12 % of the fall" in found.sentence
+    assert "every 4 steps not: 12% of the fall" in found.sentence
 
 
 def test_a_record_that_begins_too_late_says_so_and_asks_for_log_spaced_looks() -> None:
     found = planted(metric="eval_loss", every=200)["eval loss"]
     assert found.coarsest is None
-    assert "eval loss: not even the record shows the fall: over 99 % of the fall" in found.sentence
+    assert "eval loss: not even the record shows the fall: over 99% of the fall" in found.sentence
     assert "at step 200" in found.sentence
     assert found.advice.startswith("observe.eval_spacing=log observe.eval_looks=20 begins at step 1")
 

@@ -212,7 +212,7 @@ def test_a_limit_that_clips_one_arm_only_holds_nothing() -> None:
     held = only(answer(study(CLIP, means)))
     assert held.verdict == "none"
     assert (
-        "Held: 100 % of the steps of clip_norm=0.25 and 97 % of the steps of batch_size=64+clip_norm=0.25"
+        "Held: 100% of the steps of clip_norm=0.25 and 97% of the steps of batch_size=64+clip_norm=0.25"
         in held.sentence
     )
     loose = only(answer(study(CLIP, means, clipped={f"{TREATED}+clip_norm=0.25": 0.2})))

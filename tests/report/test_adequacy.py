@@ -58,7 +58,7 @@ def test_the_line_names_the_coarsest_truthful_cadence_of_every_curve() -> None:
     )
     assert coarsest_cadences(found) == "coarsest adequate cadence: eval loss every 20 steps, grad norm every step"
     hidden = coarsest_cadences((made("eval loss", rung("20 steps", before=0.9), coarsest=None),))
-    assert re.search(r"eval loss none \(90 % of \S+'s decrease happens before its first recorded point\)$", hidden)
+    assert re.search(r"eval loss none \(90% of \S+'s decrease happens before its first recorded point\)$", hidden)
     assert coarsest_cadences(()) == ""
 
 

@@ -57,7 +57,7 @@ def test_a_terminal_shows_the_answer_first_and_cuts_nothing(folder: Path, width:
     lines = [line.rstrip() for line in text.splitlines()]
     assert max(len(line) for line in lines if not line.startswith("page")) <= width
     words = " ".join(text.split())
-    assert re.search(r"explains 1\d\d % \(\d+ to \d+\) of the rise in eval loss; ", words)
+    assert re.search(r"explains 1\d\d% \(\d+ to \d+\) of the rise in eval loss; ", words)
     assert words.index("of the rise in eval loss") < words.index("interval") < words.index("verdict")
     assert "derived changes: " in words
     assert "total_steps 128 → 16" in words
@@ -70,9 +70,9 @@ def test_where_the_terminal_speaks_ascii_so_does_the_table(folder: Path) -> None
 def test_every_share_of_the_table_is_there_and_they_add_up(folder: Path) -> None:
     table = rows(build_report(folder))
     assert [row[0] for row in table] == ["batch_size", "train_ratio", "lr", "interaction", "total"]
-    assert table[-1][3:] == ("100 %", "100 %")
+    assert table[-1][3:] == ("100%", "100%")
     for column in (3, 4):
-        shares = [row[column].partition(" %")[0] for row in table[:-1] if row[column]]
+        shares = [row[column].partition("%")[0] for row in table[:-1] if row[column]]
         assert sum(int(share.replace(digits.MINUS, "-")) for share in shares) == pytest.approx(100, abs=2)
 
 

@@ -119,10 +119,10 @@ def test_how_sure_stands_under_the_verdict_in_the_order_in_which_it_is_read(text
     body = own_part(text)
     row = body[body.index("batch_size 8 → 64</th>") :]
     row = row[: row.index("</tr>")]
-    marks = ["0.178", "0.160 … 0.196", "<svg", "hurts", "beats baseline in 0 %", "g 21", "p 0.00080"]
+    marks = ["0.178", "[0.160, 0.196]", "<svg", "hurts", "beats baseline in 0%", "g 21", "p 0.00080"]
     places = [row.index(mark) for mark in marks]
     assert places == sorted(places)
-    assert "Lines: 95 % simultaneous intervals over 2 variants (Dunnett), seed-blocked" in body
+    assert "Lines: 95% simultaneous intervals over 2 variants (Dunnett), seed-blocked" in body
 
 
 def test_an_outcome_without_a_better_side_is_above_and_does_not_beat(study: Study) -> None:
@@ -130,7 +130,7 @@ def test_an_outcome_without_a_better_side_is_above_and_does_not_beat(study: Stud
     text = own_part(
         page(make_view(replace(study.analysis, metric="grad_norm_spread", contrasts=(spread,))), study.folder)
     )
-    assert "above baseline in 0 %" in text
+    assert "above baseline in 0%" in text
     assert "beats baseline" not in text
 
 

@@ -86,7 +86,7 @@ def test_runs_that_are_taken_from_other_studies_are_free_and_take_no_steps(study
 def test_the_share_of_the_naive_steps_is_said(study: Study) -> None:
     text = plan_text(study.plan, Forecast())
     assert (
-        "steps 1,200 of training, 51 % of the 2,352 that every arm and cadence would take by itself, one by one" in text
+        "steps 1,200 of training, 51% of the 2,352 that every arm and cadence would take by itself, one by one" in text
     )
 
 
@@ -107,7 +107,7 @@ def test_one_seed_of_the_repeat_is_one_run(study: Study) -> None:
 def test_the_smallest_detectable_effect_is_in_sd_until_an_earlier_study_says_more(study: Study) -> None:
     text = plan_text(study.plan, Forecast())
     three, five, eight = (f"{detectable_effect(n, 2, 1.0):.1f} sd with {n} seeds" for n in (3, 5, 8))
-    assert f"effects of {three}, {five} and {eight} (80 % power at 5 % over 2 variants together)" in text
+    assert f"effects of {three}, {five} and {eight} (80% power at 5% over 2 variants together)" in text
     assert "residual sd of eval_loss: no earlier study of this baseline says it" in text
     spread = EarlierSpread(sd=0.01, rho=0.5, num_contrasts=3, studies=("earlier",))
     text = plan_text(study.plan, Forecast(), spread)

@@ -53,10 +53,10 @@ def test_levels_are_those_of_the_looks_everywhere(study: Path) -> None:
     text = terminal(study)
     assert max(len(line) for line in text.splitlines() if not line.startswith("page ")) <= 80
     assert "STOPPED AT 3 SEEDS" in " ".join(text.split())
-    shown = f"{100 * found['level']:.1f} % interval"
+    shown = f"{100 * found['level']:.1f}% interval"
     for name in ("report.md", "report.html"):
         whole = (study / name).read_text()
-        assert "95 % interval" not in whole, name
+        assert "95% interval" not in whole, name
         assert shown in whole, name
     assert "95" not in (study / "table.tex").read_text().partition("tabular")[2].partition("midrule")[0]
     section = interim_analyses(make_view(analysis))
@@ -68,5 +68,5 @@ def test_levels_are_those_of_the_looks_everywhere(study: Path) -> None:
 def test_a_plain_study_has_no_such_section(tmp_path: Path) -> None:
     write_study(tmp_path / "plain")
     assert interim_analyses(make_view(build_report(tmp_path / "plain"))) is None
-    assert "95 % interval" in (tmp_path / "plain" / "report.md").read_text()
-    assert r"95\,\% interval" in (tmp_path / "plain" / "table.tex").read_text()
+    assert "95% interval" in (tmp_path / "plain" / "report.md").read_text()
+    assert r"95\% interval" in (tmp_path / "plain" / "table.tex").read_text()

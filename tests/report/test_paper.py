@@ -62,7 +62,7 @@ def test_whatever_a_name_holds_stays_text_and_is_ascii(text: str, shown: str) ->
 def test_the_verdict_is_marked_and_every_mark_is_explained_below(study: Study) -> None:
     text = latex(make_view(study.analysis))
     assert r"hurts\textsuperscript{*$\dagger$} \\" in text
-    assert r"\textsuperscript{*}~differs from the baseline, at 5 \% over all variants together." in text
+    assert r"\textsuperscript{*}~differs from the baseline, at 5\% over all variants together." in text
     assert r"LOW POWER: fewer than five seeds." in text
     used = set(re.findall(r"\\textsuperscript\{(.*?)\}(?!~)", text)) - {""}
     explained = "".join(re.findall(r"\\textsuperscript\{(.*?)\}~", text))

@@ -40,14 +40,14 @@ def test_it_fits_the_width_and_cuts_no_number(study: Study, width: int) -> None:
     text = shown(study, width=width)
     lines = [line.rstrip() for line in text.splitlines()]
     assert max(len(line) for line in lines if not line.startswith("page")) <= width
-    for figure in ("0.178", "0.160 … 0.196", f"{MINUS}0.003", f"{MINUS}0.021 … 0.015", "0.509", "0.621", "8.03"):
+    for figure in ("0.178", "[0.160, 0.196]", f"{MINUS}0.003", f"[{MINUS}0.021, 0.015]", "0.509", "0.621", "8.03"):
         assert figure in text
     assert "…\n" not in text, "a cell was cut"
 
 
 def test_a_row_says_arm_effect_interval_seeds_and_verdict(study: Study) -> None:
     row = next(line for line in shown(study).splitlines() if line.startswith("batch_size 8 → 64"))
-    assert re.search(r"0\.178 +0\.160 … 0\.196 +┊ +•.*• *─? +hurts LOW POWER", row)
+    assert re.search(r"0\.178 +\[0\.160, 0\.196\] +┊ +•.*• *─? +hurts LOW POWER", row)
 
 
 def test_header_placebo_observation_axis_controls_and_page(study: Study) -> None:
@@ -57,7 +57,7 @@ def test_header_placebo_observation_axis_controls_and_page(study: Study) -> None
     assert "metric eval_loss (nats), lower is better; smallest effect of interest 0.01" in flat
     assert "noise floor 0.012" in flat
     assert "eval_every same training run, evaluated less often" in flat
-    assert "72 % at 512 samples" in flat
+    assert "72% at 512 samples" in flat
     assert "one variable 3/3 proven" in flat
     assert text.splitlines()[-1] == f"page  {study.folder / 'report.html'}"
 
@@ -131,14 +131,14 @@ def test_a_pipe_gets_plain_text_and_no_color_is_respected(study: Study, monkeypa
 def test_a_console_without_unicode_gets_the_same_in_ascii(study: Study) -> None:
     text = shown(study, encoding="ascii")
     assert "batch_size 8 -> 64" in text
-    assert "-0.021 .. 0.015" in text
+    assert "[-0.021, 0.015]" in text
     assert "?" not in text.replace("irregular?", "")
 
 
 def test_a_study_of_observation_axes_alone_needs_no_contrasts(study: Study) -> None:
     flat = " ".join(shown(study, contrasts=(), controls=(), floors=()).split())
     assert "same training run, evaluated less often" in flat
-    assert "95 % interval" not in flat
+    assert "95% interval" not in flat
 
 
 def test_replay_shows_each_look_of_each_level(study: Study) -> None:

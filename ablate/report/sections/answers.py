@@ -18,8 +18,8 @@ from ablate.stats.shapley import Part
 
 SHARES_READING = (
     "Alone: from the first config, only this key moved to the second's value. Interaction: what the keys do only "
-    "together. Both columns of shares add up to 100 %; the second divides the interaction evenly among the keys (Shapley). "
-    "Intervals: 95 %, over seeds, of each figure by itself."
+    "together. Both columns of shares add up to 100%; the second divides the interaction evenly among the keys (Shapley). "
+    "Intervals: 95%, over seeds, of each figure by itself."
 )
 
 
@@ -32,9 +32,9 @@ def attribution(view: View, _folder: Path | None = None) -> Section | None:
     rows = []
     for part in (*result.alone, *(part for part in (result.interaction, result.total) if part is not None)):
         whole = part is result.total and not result.refused
-        shares = ("100 %", "100 %") if whole else (_share(part), _share(even[part.name]) if part.name in even else "")
+        shares = ("100%", "100%") if whole else (_share(part), _share(even[part.name]) if part.name in even else "")
         rows.append(cells(part.name, *_effect(part), *shares))
-    table = Table(head=("", "alone", "95 % interval", "share", "divided evenly"), rows=tuple(rows))
+    table = Table(head=("", "alone", "95% interval", "share", "divided evenly"), rows=tuple(rows))
     return Section(
         key="shares",
         title=f"Shares of the difference in {result.metric}",
@@ -59,13 +59,13 @@ def _effect(part: Part | None) -> tuple[str, str]:
 
 
 def _share(part: Part) -> str:
-    """`92 % (80 to 104)`: below 0 or above 100 where keys work against each other."""
+    """`92% (80 to 104)`: below 0 or above 100 where keys work against each other."""
     if part.share is None:
         return fmt.DASH
     share, low, high = (
         fmt.number(None if value is None else 100 * value, 0) for value in (part.share, part.share_low, part.share_high)
     )
-    return f"{share} %" + (f" ({low} to {high})" if part.share_low is not None else "")
+    return f"{share}%" + (f" ({low} to {high})" if part.share_low is not None else "")
 
 
 def _moved_key(key: KeyMoved) -> str:
@@ -82,7 +82,7 @@ def _plain(value: object) -> str:
 # A treatment whose mediator was held.
 
 MEDIATION_INTERVALS = (
-    "95 % each (paired t); with several levels held, simultaneous over all their conclusions (Bonferroni)"
+    "95% each (paired t); with several levels held, simultaneous over all their conclusions (Bonferroni)"
 )
 MEDIATION_READING = (
     "Effect left: the treatment's effect between two arms that both hold the mediator at this level. Goes through: the total "
@@ -100,7 +100,7 @@ def mediation(view: View, _folder: Path | None = None) -> Section | None:
     for held in result.held:
         verdict = Cell(text=MEDIATION_VERDICTS[held.verdict], tone=_MEDIATION_TONES.get(held.verdict, "moved"))
         rows.append((*cells(held.label, *_effect(held.left), _through(held)), verdict))
-    head = ("held", "effect left", "95 % interval", "goes through", "verdict")
+    head = ("held", "effect left", "95% interval", "goes through", "verdict")
     table = Table(head=head, rows=tuple(rows), words=frozenset({4}))
     return Section(
         key="mediation",
@@ -140,8 +140,8 @@ def _mediation_notes(result: Mediated) -> Iterator[Note]:
 
 # Several axes moved together.
 
-EFFECTS_HEAD = ("effect of", "effect", "95 % interval", "verdict", "p")
-PARTS_HEAD = ("part", "result", "alone", "95 % interval", "largest effect, next to another part")
+EFFECTS_HEAD = ("effect of", "effect", "95% interval", "verdict", "p")
+PARTS_HEAD = ("part", "result", "alone", "95% interval", "largest effect, next to another part")
 _EFFECTS_TITLES = {
     "factorial": "Main effects and interactions",
     "fractional": "Main effects and interactions (aliased)",
@@ -227,7 +227,7 @@ def _effects_notes(result: Effects) -> Iterator[Note]:
 
 def _effects_reading(result: Effects) -> str:
     intervals = (
-        f"Intervals: 95 %, simultaneous over all {result.family} effects; seed-blocked model of all {len(result.cells)} arms, "
+        f"Intervals: 95%, simultaneous over all {result.family} effects; seed-blocked model of all {len(result.cells)} arms, "
         "and the seeds' own values must agree. "
     )
     if result.kind == "pairs":
@@ -245,8 +245,8 @@ def _effects_reading(result: Effects) -> str:
 # Random streams.
 
 VARIANCE_READING = (
-    "Shares of the variance between runs of one config, with 95 % intervals (generalized; wide with few draws). Both "
-    "together: what neither stream makes by itself, and whatever does not repeat. Significant: F test of the stream at 5 %, "
+    "Shares of the variance between runs of one config, with 95% intervals (generalized; wide with few draws). Both "
+    "together: what neither stream makes by itself, and whatever does not repeat. Significant: F test of the stream at 5%, "
     "one metric at a time."
 )
 

@@ -43,7 +43,7 @@ def _interim_row(one: LookMade, result: Looks) -> tuple[Cell, ...]:
 # New examples.
 
 _EXAMPLES_HEAD = (
-    "change", "effect", "95 % over seeds", "95 % over seeds and examples", "the verdict holds for", "examples' share",
+    "change", "effect", "95% over seeds", "95% over seeds and examples", "the verdict holds for", "examples' share",
     "only baseline right", "only this arm right", "exact p",
 )  # fmt: skip
 _EXAMPLES_READING = (

@@ -60,7 +60,7 @@ def _difference(row: Row | None) -> str:
     if row is None or row.contrast.effect is None:
         return ""
     verdict = row.verdict if row.tone in ("good", "bad", "moved", "broken") else ""
-    between = f" [{row.interval}]" if row.contrast.low is not None else ""
+    between = f" {row.interval}" if row.contrast.low is not None else ""
     return f"{fmt.signed(row.effect)}{between} {verdict}".rstrip()
 
 
@@ -278,7 +278,7 @@ def _mean_rate(speeds: Sequence[Mapping[str, float]], key: str) -> str:
     if not values:
         return fmt.DASH
     text = fmt.figure(float(np.mean(values)))
-    return text if len(values) == 1 else f"{text} ({fmt.figure(min(values))} … {fmt.figure(max(values))})"
+    return text if len(values) == 1 else f"{text} ({fmt.figure(min(values))} to {fmt.figure(max(values))})"
 
 
 def _device(run: Path) -> str:
