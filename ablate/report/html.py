@@ -101,7 +101,7 @@ def _design(view: View) -> str:
     if analysis.variance or analysis.effects or analysis.attribution or analysis.mediated:
         return view.heading
     kinds = [arm.kind for arm in view.arms if arm.axis is not None]
-    changes = sum(kind not in ("placebo", "repeat", "observation") for kind in kinds)
+    changes = sum(kind not in ("placebo", "rerun", "observation") for kind in kinds)
     observed = len({arm.axis for arm in view.arms if arm.kind == "observation"})
     one_at_a_time = ", one at a time" if changes > 1 else ""
     parts = [fmt.counted(changes, "change") + one_at_a_time if changes else "the baseline alone"]
@@ -109,7 +109,7 @@ def _design(view: View) -> str:
     text = ", ".join(parts)
     if observed:
         text += f"; {observed} observation {'axis' if observed == 1 else 'axes'}, from the same runs"
-    floors = [kind for kind in ("placebo", "repeat") if kind in kinds]
+    floors = [kind for kind in ("placebo", "rerun") if kind in kinds]
     return text + (f"; {' and '.join(floors)} for the noise floor" if floors else "")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ablate import formatting as fmt
 from ablate.analysis.contrasts import ONE_SIDED
-from ablate.analysis.results import UNPROVEN, Analysis, Contrast, Floor, ReplayedLevel, RunReading
+from ablate.analysis.results import UNVERIFIED, Analysis, Contrast, Floor, ReplayedLevel, RunReading
 from ablate.analysis.summary import method
 from ablate.controls.control import Control
 from ablate.design.axis import show
@@ -21,8 +21,8 @@ TONES = {
     "hurts": "bad",
     "raises": "moved",
     "lowers": "moved",
-    "no effect": "still",
-    "undecided": "open",
+    "equivalent": "still",
+    "inconclusive": "open",
     "none": "broken",
     "interact": "moved",
 }
@@ -36,11 +36,11 @@ MEDIATION_VERDICTS = {
     "none": "none of it",
     "against": "works against it",
     "beyond": "more than all of it",
-    "undecided": "undecided",
+    "inconclusive": "inconclusive",
     "not held": "NOT HELD",
     "none given": "none given",
 }
-_SUMMARY = ("eval_loss", "grad_norm_spread", "grad_norm_max", "grad_norm_median")
+_SUMMARY = ("eval_loss", "grad_norm_p95_p5", "grad_norm_max", "grad_norm_median")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,7 +153,7 @@ class View:
 
     def style(self, arm: ArmView) -> str:
         """Return `baseline`, `placebo` (of both A/A arms), or `v1` to `v6`: the colour of an arm in tables and curves."""
-        if arm.kind in ("placebo", "repeat"):
+        if arm.kind in ("placebo", "rerun"):
             return "placebo"
         number = self.variant_number(arm)
         return "baseline" if number is None else f"v{number % 6 + 1}"
@@ -166,13 +166,13 @@ class View:
     @property
     def trained(self) -> tuple[ArmView, ...]:
         """Return the arms that are compared: those with runs of their own, without the baseline's repeat."""
-        return tuple(arm for arm in self.arms if arm.kind not in ("observation", "repeat"))
+        return tuple(arm for arm in self.arms if arm.kind not in ("observation", "rerun"))
 
     @property
     def repeated(self) -> Mapping[str, str]:
         """Return {arm: sentence} of the same seed twice; it has no contrast, because nothing was varied."""
         found = {floor.floor.kind: floor.sentence for floor in self.floors}
-        arms = [arm.name for arm in self.arms if arm.kind == "repeat"]
+        arms = [arm.name for arm in self.arms if arm.kind == "rerun"]
         return {name: found.get("nondeterminism", "not measured yet") for name in arms}
 
     @property
@@ -257,7 +257,7 @@ def resampled(levels: Sequence[ReplayedLevel]) -> str:
     """Return an observation axis in one sentence: it changed nothing, and this is what its values would have missed."""
     if not all(level.same_trajectory for level in levels):
         return "NOT the same trajectory: evaluating changed the training"
-    shares = [level.share_before_first_look for level in levels]
+    shares = [level.share_decrease_before_first_eval for level in levels]
     missed = [f"{fmt.percent(share)} at {show(level.level)}" for share, level in zip(shares, levels, strict=True)]
     same = "same training run, evaluated less often"
     return f"{same}; decrease before the first evaluation: {fmt.joined(missed)}"
@@ -282,12 +282,12 @@ def _heading(analysis: Analysis, arms: Sequence[ArmView]) -> str:
     if (variance := analysis.variance) is not None:
         return f"{variance.draws} {variance.streams[0]} × {variance.draws} {variance.streams[1]} draws of one config"
     placebos = sum(arm.kind == "placebo" for arm in arms)
-    trained = sum(arm.kind not in ("placebo", "repeat", "observation") for arm in arms)
+    trained = sum(arm.kind not in ("placebo", "rerun", "observation") for arm in arms)
     axes = len({arm.axis for arm in arms if arm.kind == "observation"})
     parts = [fmt.counted(trained, "arm")]
     parts += ["placebo"] if placebos == 1 else [f"{placebos} placebos"] if placebos else []
     text = f"{' + '.join(parts)} × {fmt.counted(len(analysis.seeds), 'seed')}"
-    text += ", repeat" if any(arm.kind == "repeat" for arm in arms) else ""
+    text += ", repeat" if any(arm.kind == "rerun" for arm in arms) else ""
     return f"{text}, {axes} replayed {'axis' if axes == 1 else 'axes'}" if axes else text
 
 
@@ -322,7 +322,7 @@ def _row(contrast: Contrast, arm: ArmView, analysis: Analysis) -> Row:
     floor = arm.kind == "placebo" and contrast.primary and noise is not None
     decimals = _decimals(contrast)
     remarks = list(contrast.labels)
-    if contrast.verdict == "undecided" and contrast.seeds_needed:
+    if contrast.verdict == "inconclusive" and contrast.seeds_needed:
         remarks.insert(0, f"about {contrast.seeds_needed} seeds")
     verdict: str = "no verdict" if contrast.verdict == "none" else contrast.verdict
     moved = contrast.verdict in ("helps", "hurts", "raises", "lowers")
@@ -376,21 +376,21 @@ def _answer(analysis: Analysis) -> str:
 
 
 def _headline(rows: Sequence[Row], observed: Sequence[str], metric: MetricInfo) -> str:
-    """Return `batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_ratio 1 → 4 is undecided; eval_every changes ...`."""
+    """Return `batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_test_ratio 1 → 4 is undecided; eval_every changes ...`."""
     parts = []
     for row in rows:
         if row.tone in ("good", "bad", "moved"):
             change = f"{fmt.signed(row.effect)} {metric.unit}".rstrip()
             parts.append(f"{row.arm.change} {row.verdict} {metric.name} ({change})")
     for verdict, one, many in (
-        ("no effect", "has no effect on it", "have no effect on it"),
-        ("undecided", "is undecided", "are undecided"),
+        ("equivalent", "has no effect on it", "have no effect on it"),
+        ("inconclusive", "is undecided", "are undecided"),
         ("no verdict", "gets no verdict", "get no verdict"),
     ):
         names = [row.arm.change for row in rows if row.verdict == verdict]
         if names:
             parts.append(f"{fmt.joined(names)} {one if len(names) == 1 else many}")
-    if parts and any(UNPROVEN in row.contrast.labels for row in rows):
+    if parts and any(UNVERIFIED in row.contrast.labels for row in rows):
         parts.append("none of this is proven, because the runs were made elsewhere")
     if observed:
         changes = "changes" if len(observed) == 1 else "change"
@@ -409,18 +409,18 @@ def _troubles(runs: Sequence[RunReading]) -> tuple[tuple[str, str], ...]:
 
 def _controls(analysis: Analysis, arms: Sequence[ArmView]) -> ControlsView:
     """Summarize the controls. `held` is about trained variants: an observation axis is the baseline's own run."""
-    words = {"isolate": "one variable", "match": "all else equal", "took effect": "took effect", "seeds": "seeds differ",
+    words = {"one_variable": "one variable", "matched": "all else equal", "took_effect": "took_effect", "seeds": "seeds differ",
              "applied": "done as declared", "sessions": "in one piece"}  # fmt: skip
-    words |= {"repeat": "same seed twice", "crossed": "streams as drawn"}
+    words |= {"rerun": "same seed twice", "crossed": "streams as drawn"}
     summary = []
-    found = dict.fromkeys(["isolate", "match", "took effect", *(control.name for control in analysis.controls)])
+    found = dict.fromkeys(["one_variable", "matched", "took_effect", *(control.name for control in analysis.controls)])
     for name in found:
         mine = [control for control in analysis.controls if control.name == name]
         proven = sum(control.status == "proven" for control in mine)
         summary += [(words.get(name, name), f"{proven}/{len(mine)} proven")] if mine else []
     failures = [control for control in analysis.controls if control.status != "proven"]
     variants = {arm.name for arm in arms if arm.axis is not None and arm.kind != "observation"}
-    matches = [control for control in analysis.controls if control.name == "match" and control.arm in variants]
+    matches = [control for control in analysis.controls if control.name == "matched" and control.arm in variants]
     held = [item for item in (matches[0].held if matches else ()) if all(item in match.held for match in matches)]
     return ControlsView(
         summary=tuple(summary),

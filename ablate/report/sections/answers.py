@@ -88,7 +88,7 @@ MEDIATION_READING = (
     "Effect left: the treatment's effect between two arms that both hold the mediator at this level. Goes through: the total "
     "minus that, as a share of the total with Fieller's interval."
 )
-_MEDIATION_TONES = {"all": "moved", "none": "still", "not held": "bad", "none given": "broken", "undecided": "open"}
+_MEDIATION_TONES = {"all": "moved", "none": "still", "not held": "bad", "none given": "broken", "inconclusive": "open"}
 
 
 def mediation(view: View, _folder: Path | None = None) -> Section | None:
@@ -145,9 +145,9 @@ PARTS_HEAD = ("part", "result", "alone", "95% interval", "largest effect, next t
 _EFFECTS_TITLES = {
     "factorial": "Main effects and interactions",
     "fractional": "Main effects and interactions (aliased)",
-    "pairs": "Dead, redundant and useful parts",
+    "pairwise": "Dead, redundant and useful parts",
 }
-_PART_TONES = {"matters": "moved", "redundant": "good", "dead": "still", "undecided": "open", "none": "broken"}
+_PART_TONES = {"matters": "moved", "redundant": "good", "dead": "still", "inconclusive": "open", "none": "broken"}
 
 
 def effects(view: View, _folder: Path | None = None) -> Section | None:
@@ -179,7 +179,7 @@ def effects(view: View, _folder: Path | None = None) -> Section | None:
 def effect_row(effect: CellEffect) -> tuple[Cell, ...]:
     """Return the row of one main effect or interaction; p last."""
     decimals = _decimals(effect)
-    remarks = [f"about {effect.seeds_needed} seeds"] if effect.verdict == "undecided" and effect.seeds_needed else []
+    remarks = [f"about {effect.seeds_needed} seeds"] if effect.verdict == "inconclusive" and effect.seeds_needed else []
     remarks += [*effect.labels, *(["an average"] if effect.average else [])]
     verdict = Cell(text=_word(effect.verdict), tone=TONES[effect.verdict], detail=", ".join(remarks))
     number, interval = fmt.number(effect.effect, decimals), fmt.interval(effect.low, effect.high, decimals)
@@ -230,7 +230,7 @@ def _effects_reading(result: Effects) -> str:
         f"Intervals: 95%, simultaneous over all {result.family} effects; seed-blocked model of all {len(result.cells)} arms, "
         "and the seeds' own values must agree. "
     )
-    if result.kind == "pairs":
+    if result.kind == "pairwise":
         return intervals + (
             "Alone: this arm against the baseline. Largest effect: what the same change does where another part is already "
             "changed. Dead: no effect alone and none next to any other part. Redundant: none alone, and one next to another "

@@ -96,7 +96,10 @@ def observation_axes(view: View, _folder: Path | None = None) -> Section | None:
             (
                 Cell(text=show(level.level), swatch=f"level l{number % 4 + 1}"),
                 *cells(str(level.looks), f"step {fmt.plain(level.first_look_steps)}"),
-                Cell(text=fmt.percent(level.share_before_first_look), gauge=level.share_before_first_look),
+                Cell(
+                    text=fmt.percent(level.share_decrease_before_first_eval),
+                    gauge=level.share_decrease_before_first_eval,
+                ),
                 Cell(text=", ".join(fmt.percent(share) for share in level.shares)),
             )
             for number, level in enumerate(levels)

@@ -116,7 +116,7 @@ _MEANINGS = {
     "optimizer": "optimizer settings",
     "schedule": "shape of the learning rate schedule",
     "rates": "learning rates",
-    "clip_norm": "gradient clipping threshold",
+    "max_grad_norm": "gradient clipping threshold",
     "loss_at_start": "eval loss before training",
     "environment": "device and library versions",
 }
