@@ -72,7 +72,8 @@ def test_a_loss_that_had_fallen_before_the_first_look_was_looked_at_too_rarely(
     at = said.index("LOOKED AT TOO RARELY")
     assert "first look after training began at step 500 of 2000, 4 looks, one every 500 steps" in said[at:]
     assert (
-        "the train loss, logged every 10 steps, had made over 99% of its own fall by then (10% by step 20)" in said[at:]
+        "the train loss, logged every 10 steps, had made over 99% of its own fall by then (10% by step 20)"
+        in said[at:]
     )
     assert "this curve cannot show what happened before step 500" in said[at:]
     assert said.index("IMPORTED") < at < said.index("mean of seeds")
