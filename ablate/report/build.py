@@ -17,12 +17,11 @@ from ablate.serialization import write_text
 
 
 def build_report(folder: Path, asked: Asked | None = None, at: str | None = None) -> Analysis:
-    """Write analysis.json, report.md, report.html, and for a paper table.tex, table.csv, methods.tex and references.bib, into a
-    study folder; each is replaced whole.
+    """Write analysis.json, report.md, report.html, table.tex, table.csv, methods.tex and references.bib into a study directory.
 
-    asked: of a folder without a plan.json, as in `read_plan`. at: compare the runs there; where that is not what the plan says,
-    the files lie beside the study's own and name it: `report.at-16-steps.html`.
-    Raises StudyError or RecordError when the folder holds no study that can be read.
+    asked: for a directory without a plan.json, as in `read_plan`.
+    at: where to compare the runs; if the plan says otherwise, the file names contain it: `report.at-16-steps.html`.
+    Raises StudyError or RecordError if the directory does not contain a readable study.
     """
     analysis = write_analysis(folder, asked, at)
     view = make_view(analysis)

@@ -1,4 +1,4 @@
-"""The recorded curves of every run, and their mean over the seeds of an arm."""
+"""Recorded curves of every run, their mean over the seeds of an arm, and thinning."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class RunCurves:
 
 
 def read_curves(analysis: Analysis, folder: Path) -> tuple[RunCurves, ...]:
-    """Every run of the analysis that recorded something, in its order; `missing` ones may lie there as another study's."""
+    """Return the curves of every run that recorded any; `missing` runs may belong to another study."""
     runs = [(reading, RunDir(folder / reading.folder)) for reading in analysis.runs if reading.status != "missing"]
     read = [_read(reading, run) for reading, run in runs if run.trace.exists()]
     return tuple(curves for curves in read if curves is not None)
 
 
 def _read(reading: RunReading, run: RunDir) -> RunCurves | None:
-    """None for a run that was killed before its table had begun: the run list says how it ended."""
+    """None for a run that was killed before its first row."""
     try:
         trace = read_trace(run.trace)
     except RecordError:
@@ -63,35 +63,35 @@ def _read(reading: RunReading, run: RunDir) -> RunCurves | None:
         "epochs": trace["epoch"],
         "seconds": np.cumsum(trace["step_seconds"]),
     }
-    panels = {name: _told(trace, name, steps) for name in ("loss", "grad_norm")}
+    panels = {name: _column(trace, name, steps) for name in ("loss", "grad_norm")}
     panels["eval_loss"] = _eval_loss(run)
     return RunCurves(reading.arm, reading.seed, reading.status, panels)
 
 
-def _told(trace: Trace, name: str, steps: dict[str, Array]) -> Curve:
-    """A column at the rows that hold a value of it: a log that was imported may have other steps for each."""
-    told = trace.told(name)
-    if told.all():
+def _column(trace: Trace, name: str, steps: dict[str, Array]) -> Curve:
+    """A column at the rows with a value; an imported log may have other steps for each column."""
+    present = trace.told(name)
+    if present.all():
         return Curve(steps, trace[name])
-    return Curve({unit: values[told] for unit, values in steps.items()}, trace[name][told])
+    return Curve({unit: values[present] for unit, values in steps.items()}, trace[name][present])
 
 
 def _eval_loss(run: RunDir) -> Curve:
     try:
-        looks = read_evals(run.evals).curve("loss")
+        evals = read_evals(run.evals).curve("loss")
     except RecordError:
         return Curve({unit: np.empty(0) for unit in UNITS}, np.empty(0))
     x = {
-        "steps": looks.step.astype(np.float64),
-        "samples": looks.samples.astype(np.float64),
-        "epochs": looks.epoch,
-        "seconds": looks.train_seconds,
+        "steps": evals.step.astype(np.float64),
+        "samples": evals.samples.astype(np.float64),
+        "epochs": evals.epoch,
+        "seconds": evals.train_seconds,
     }
-    return Curve(x, looks.value)
+    return Curve(x, evals.value)
 
 
 def mean_curve(runs: Sequence[RunCurves], panel: str) -> Curve | None:
-    """The mean over the finished runs of one arm, at the points that all of them have; None without any.
+    """Return the mean over the finished runs of one arm, at the points that all of them have; None without any.
 
     A run that broke off is left out: its end would show as a jump that no run made.
     """
@@ -112,9 +112,9 @@ def mean_curve(runs: Sequence[RunCurves], panel: str) -> Curve | None:
 
 
 def thin(values: NDArray[np.float64], most: int) -> NDArray[np.int64]:
-    """Which points to draw, in order.
+    """Return the indices of the points to draw, in order.
 
-    values: shape [points]. Returns indices of shape [kept], kept <= most (at least 6). The first and the last point
+    values: shape [points]. At most `most` indices (at least 6). The first and the last point
     stay, and so do the lowest, the highest and the first non-finite point of every bucket: no spike and no gap
     disappears, as they would from a random or an every-nth sample.
     """
@@ -139,5 +139,5 @@ def _extremes(bucket: NDArray[np.float64], start: int) -> set[int]:
 
 
 def rounded(values: NDArray[np.float64], digits: int = 5) -> list[float | None]:
-    """To so many significant digits, as JSON numbers; None where a value is not finite (a gap in the curve)."""
+    """Round to so many significant digits, as JSON numbers; None for a value that is not finite (a gap in the curve)."""
     return [float(f"{value:.{digits}g}") if np.isfinite(value) else None for value in values.tolist()]

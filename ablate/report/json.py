@@ -49,20 +49,20 @@ def print_power_json(power: Power) -> None:
 
 
 def print_axes_json(axes: Sequence[Axis]) -> None:
-    """Of `ablate axes`."""
+    """Print the axes."""
     print_object({"axes": [asdict(axis) for axis in axes]})
 
 
 def print_replays_json(study: str, levels: Iterable[ReplayedLevel], adequacy: Iterable[Adequacy]) -> None:
-    """Of `ablate resample`: the levels that were asked for, or every cadence where none was."""
+    """Print the requested values, or every cadence without one."""
     print_object(
         {"study": study, "levels": [asdict(one) for one in levels], "adequacy": [asdict(one) for one in adequacy]}
     )
 
 
 def print_plan_json(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> None:
-    """Of `ablate plan`. steps: of training that is to do, and of every arm and cadence by itself. finds: {seeds: smallest
-    effect that is found with a chance of 80 %}, in residual sd where no earlier study tells the spread."""
+    """Print a plan. steps: to train, and of every arm and cadence separately. finds: {seeds: minimum detectable effect at 80%
+    power}, in residual sd without an earlier study."""
     waiting = known.waiting(plan)
     planned, naive = training_steps(plan, known)
     print_object(

@@ -20,29 +20,29 @@ from ablate.stats.contrasts import BY_STEPS, LOW_POWER, LOW_POWER_POOLED_ONLY, O
 from ablate.units import END
 
 _NAME = 22
-"""Letters of a name in one line of its cell."""
+"""Letters per line of a name."""
 
 DECIDED_MARK, LOW_POWER_MARK = "*", r"$\dagger$"
 
 _MEANS = {
     LOW_POWER_POOLED_ONLY: "decided by all arms together, not by its own pairs: no verdict",
     POOLED_ONLY: "decided by all arms together, not by its own pairs: no verdict",
-    OWN_VARIANCE: "its spread, or the baseline's, is unlike the other arms': judged by its own pairs",
-    BY_STEPS: "decided once the variants before it were; the interval, which knows no steps, still holds zero",
-    NOT_BEYOND: "does not hold against the placebo: no verdict",
-    WITHIN_FLOOR: "no larger than what runs differ by that nothing was done to: no verdict",
-    ONE_SIDED: "the placebo lies always to the same side of the baseline",
-    UNVERIFIED: "the runs were made elsewhere: that only one variable moved is not proven",
-    "MISSING SEEDS": "runs of this arm or of the baseline were lost: the others speak",
+    OWN_VARIANCE: "its variance, or the baseline's, differs from the other arms': judged by its own pairs",
+    BY_STEPS: "significant by the step-down procedure; the interval, which is not step-down, still contains zero",
+    NOT_BEYOND: "not different from the placebo: no verdict",
+    WITHIN_FLOOR: "not larger than what A/A runs differ by: no verdict",
+    ONE_SIDED: "the placebo is always on the same side of the baseline",
+    UNVERIFIED: "imported runs: that only one variable changed is not verified",
+    "MISSING SEEDS": "runs of this arm or of the baseline are missing: computed from the others",
 }
-"""What a label says, for a reader who has only the table."""
+"""Meaning of a label, for a reader who has only the table."""
 
 COLUMNS = (
     "study", "metric", "unit", "primary", "arm", "change", "axis", "baseline_level", "level", "seeds", "effect", "low",
     "high", "interval_level", "p_adjusted", "p_by_steps", "p_own_pairs", "p_sign_flip", "hedges_g", "beats", "baseline_mean",
     "arm_mean", "residual_sd", "df", "rho", "method", "family", "verdict", "seeds_needed", "floor", "labels", "differences",
 )  # fmt: skip
-"""Of `table.csv`. seeds: those with a value in both arms, and differences: one for each, joined by spaces."""
+"""Columns of `table.csv`. seeds: with a value in both arms; differences: one per seed; both joined by spaces."""
 
 
 def latex(view: View, sections: Sections) -> str:
@@ -52,7 +52,7 @@ def latex(view: View, sections: Sections) -> str:
 
 
 def table_csv(view: View) -> str:
-    """`table.csv`: every contrast on every outcome with all fmt, the primary outcome first; what is not there is empty."""
+    """Return `table.csv`: every contrast with all digits, the primary metric first; missing values are empty."""
     changes = {arm.name: arm.change for arm in view.arms}
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
@@ -76,7 +76,7 @@ def _level(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    """All fmt of a number, `true`, and an empty cell for nothing."""
+    """All digits of a number, `true`, or an empty cell for None."""
     if value is None:
         return ""
     if isinstance(value, tuple):
@@ -114,7 +114,7 @@ def _contrasts(view: View) -> str:
 
 
 class _Notes:
-    """The marks behind a verdict, and what each of them means, in the order in which they first stand in the table."""
+    """Marks after a verdict, and the meaning of each, in the order of their first use in the table."""
 
     def __init__(self) -> None:
         self._letters: dict[str, str] = {}
@@ -127,7 +127,7 @@ class _Notes:
         if any(label.startswith(LOW_POWER) for label in row.contrast.labels):
             marks += self._use(LOW_POWER_MARK)
         for remark in row.remark.split(", ") if row.remark else ():
-            if remark.startswith("about ") or remark[:1].isdigit():
+            if remark.startswith("needs about ") or remark[:1].isdigit():
                 said.append(remark)
         for label in row.contrast.labels:
             if label != LOW_POWER and label not in said:
@@ -152,20 +152,20 @@ class _Notes:
 
 
 def caption(view: View) -> str:
-    """What the figures are: n, test, correction, smallest effect, budget, floors. LaTeX."""
+    """Return the caption in LaTeX: n, test, correction, smallest effect of interest, budget, noise floor."""
     analysis = view.analysis
     text = (
         f"Effect of each change on {view.metric.name} ({view.direction}): variant minus baseline, "
         f"n = {'at most ' if analysis.looks else ''}{fmt.counted(len(analysis.seeds), 'seed')}; {view.method}; p adjusted "
-        f"in the same way; a placebo is judged by itself. "
-        f"Smallest effect that matters: {analysis.smallest_effect:g}.{_budget(view)}"
+        f"in the same way; a placebo is judged alone. "
+        f"Smallest effect of interest: {analysis.smallest_effect:g}.{_budget(view)}"
     )
     if analysis.budgets is not None and analysis.budgets.unit != END:
         text += f" {view.question} {' '.join(view.cautions)}".rstrip()
     if view.floors:
         text += f" {floors_sentence(view)}"
     if not analysis.complete:
-        text += " Not complete: runs of the plan are missing."
+        text += " Not complete: some runs of the plan have no result yet."
     return tex(fmt.typeset(text))
 
 

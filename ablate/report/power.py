@@ -1,4 +1,4 @@
-"""What `ablate power` prints: what each number of seeds can show, and how many decide."""
+"""Output of `ablate power`: the minimum detectable effect per number of seeds, and how many seeds decide."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from ablate.analysis.power import Power
 
 FEW = 20
-"""Below so many degrees of freedom the sd's uncertainty changes a plan; it is said above it, too."""
+"""Degrees of freedom below which the uncertainty of the sd is highlighted."""
 
 
 def print_power(found: Power, console: Console) -> None:
-    """The spread, a line per number of seeds, then the answer and how sure it is."""
+    """Print the residual sd, one line per number of seeds, the answer and its uncertainty."""
     unit = f" {found.unit}" if found.unit else ""
     what = found.metric or "the outcome"
     title = words(f"{what}  ", console, "bold")
-    over = f"{fmt.counted(found.variants, 'variant')} beside the baseline, intervals at {100 * found.level:g}%"
+    over = f"{fmt.counted(found.variants, 'variant')} and the baseline, intervals at {100 * found.level:g}%"
     title.append_text(words(over, console))
     console.print(title, highlight=False)
     say(console, found.spread.basis)
@@ -31,8 +31,8 @@ def print_power(found: Power, console: Console) -> None:
     table = columns()
     table.show_header = True
     effect = None if found.effect is None else fmt.plain(found.effect)
-    heads = ["seeds", f"smallest effect found in {_share(found.chance)}"]
-    heads += [] if effect is None else [f"{effect} is found in", "no effect is told as such in"]
+    heads = ["seeds", f"minimum detectable effect, {_share(found.chance)} power"]
+    heads += [] if effect is None else [f"power for {effect}", "power for `equivalent`"]
     for head in heads:
         table.add_column(head, justify="right", overflow="fold", header_style="dim", max_width=21)
     for row in found.rows:
@@ -44,7 +44,7 @@ def print_power(found: Power, console: Console) -> None:
     labelled(console, "decides", _decides(found, unit), width=10)
     if found.spread.low is not None:
         style = "yellow" if found.spread.df < FEW else ""
-        labelled(console, "how sure", how_sure(found, unit), width=10, style=style)
+        labelled(console, "uncertainty", how_sure(found, unit), width=10, style=style)
 
 
 def _residual(found: Power, unit: str) -> str:
@@ -55,23 +55,23 @@ def _residual(found: Power, unit: str) -> str:
 
 def _decides(found: Power, unit: str) -> str:
     if found.effect is None:
-        return "no effect was said to matter, so no number of seeds decides: --smallest-effect <the smallest one that would matter>"
+        return "without a smallest effect of interest no number of seeds decides: --smallest-effect <value>"
     share = _share(found.chance)
     what = f"{fmt.plain(found.effect)}{unit}"
     if found.needed is None:
-        return f"more than 1,000 seeds for {what}: a larger effect has to matter, or a calmer outcome be the metric"
+        return f"more than 1,000 seeds for {what}: raise --smallest-effect, or use a metric with less variance"
     return (
-        f"{fmt.counted(found.needed, 'seed')}: an effect of {what} is found in {share} of studies, and where there is "
-        f"none, `no effect` is said in {share}"
+        f"{fmt.counted(found.needed, 'seed')}: an effect of {what} is significant in {share} of studies, and without an "
+        f"effect the verdict is `equivalent` in {share}"
     )
 
 
 def how_sure(found: Power, unit: str) -> str:
-    """What the uncertainty of the pilot's sd makes of the answer."""
+    """Return how the uncertainty of the pilot's sd changes the answer."""
     spread = found.spread
     low, high = fmt.figure(spread.low, 2), fmt.figure(spread.high, 2)
     text = (
-        f"with {fmt.counted(spread.df, 'degree')} of freedom the true residual sd lies between {low} and {high}{unit} "
+        f"with {fmt.counted(spread.df, 'degree')} of freedom the true residual sd is between {low} and {high}{unit} "
         "(95%, chi-square)"
     )
     if found.effect is None:

@@ -323,7 +323,7 @@ def _row(contrast: Contrast, arm: ArmView, analysis: Analysis) -> Row:
     decimals = _decimals(contrast)
     remarks = list(contrast.labels)
     if contrast.verdict == "inconclusive" and contrast.seeds_needed:
-        remarks.insert(0, f"about {contrast.seeds_needed} seeds")
+        remarks.insert(0, f"needs about {contrast.seeds_needed} seeds")
     verdict: str = "no verdict" if contrast.verdict == "none" else contrast.verdict
     moved = contrast.verdict in ("helps", "hurts", "raises", "lowers")
     if floor and not moved and contrast.verdict != "none":
@@ -376,15 +376,15 @@ def _answer(analysis: Analysis) -> str:
 
 
 def _headline(rows: Sequence[Row], observed: Sequence[str], metric: MetricInfo) -> str:
-    """Return `batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_test_ratio 1 → 4 is undecided; eval_every changes ...`."""
+    """Return `batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_test_ratio 1 → 4 is inconclusive`."""
     parts = []
     for row in rows:
         if row.tone in ("good", "bad", "moved"):
             change = f"{fmt.signed(row.effect)} {metric.unit}".rstrip()
             parts.append(f"{row.arm.change} {row.verdict} {metric.name} ({change})")
     for verdict, one, many in (
-        ("equivalent", "has no effect on it", "have no effect on it"),
-        ("inconclusive", "is undecided", "are undecided"),
+        ("equivalent", "is equivalent", "are equivalent"),
+        ("inconclusive", "is inconclusive", "are inconclusive"),
         ("no verdict", "gets no verdict", "get no verdict"),
     ):
         names = [row.arm.change for row in rows if row.verdict == verdict]

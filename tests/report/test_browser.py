@@ -170,7 +170,7 @@ def test_the_share_before_the_first_look_is_the_analysis_s_at_every_place_of_the
         first = int(budget_of(other).due("eval.every", level)[0])
         shares = [share_before(curve, first) for curve in curves(study, other.name)]
         assert shown[other.name] == pytest.approx(np.mean([one for one in shares if one is not None]), rel=1e-12)
-        bold = of_arm(tab.drawn('[data-cadence="eval"]', "seen"), "baseline")
+        bold = of_arm(tab.drawn('[data-cadence="eval"]', "resampled"), "baseline")
         mean = np.mean([[point[2] for point in curve] for curve in found.curve], axis=0)
         np.testing.assert_allclose(bold["y"], mean, rtol=1e-12)
         seen.add(level)
@@ -191,7 +191,7 @@ def test_a_log_with_fewer_rows_keeps_what_a_logger_would_have(
         level = f"{tab.page.input_value('#cadence-log-number')} samples"
         due = budget.due("tracker.log_every", level)
         expected = np.mean([logged(trace, due, curve, how) for trace in traces(study, "baseline")], axis=0)
-        bold = of_arm(tab.drawn('[data-cadence="log"]', "seen"), "baseline")
+        bold = of_arm(tab.drawn('[data-cadence="log"]', "resampled"), "baseline")
         np.testing.assert_allclose(bold["y"], expected, rtol=2 * RELATIVE_ERROR)
         if curve == "loss":
             (found,) = replay(study, "tracker.log_every", [level])
@@ -213,11 +213,11 @@ def test_log_spaced_rows_and_looks_lie_where_the_loop_would_have_put_them(tab: T
         due = budget.due("eval.spacing", "log")
         trace = traces(study, "baseline")[0]
         ends = rows(trace, due)
-        assert of_arm(tab.drawn('[data-cadence="log"]', "seen"), "baseline")["x"] == trace["samples"][ends].tolist()
+        assert of_arm(tab.drawn('[data-cadence="log"]', "resampled"), "baseline")["x"] == trace["samples"][ends].tolist()
         shares = [share_of_train_loss(trace, int(ends[0])) for trace in traces(study, "baseline")]
         assert tab.shares("log")["baseline"] == pytest.approx(np.mean([one for one in shares if one is not None]))
     tab.click('[data-spacing-eval="log"]')
-    x = of_arm(tab.drawn('[data-cadence="eval"]', "seen"), "baseline")["x"]
+    x = of_arm(tab.drawn('[data-cadence="eval"]', "resampled"), "baseline")["x"]
     recorded = curves(study, "baseline")[0].samples.tolist()
     assert set(x) <= set(recorded)
     assert (x[0], x[-1]) == (0, 1024)

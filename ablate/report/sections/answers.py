@@ -179,7 +179,9 @@ def effects(view: View, _folder: Path | None = None) -> Section | None:
 def effect_row(effect: CellEffect) -> tuple[Cell, ...]:
     """Return the row of one main effect or interaction; p last."""
     decimals = _decimals(effect)
-    remarks = [f"about {effect.seeds_needed} seeds"] if effect.verdict == "inconclusive" and effect.seeds_needed else []
+    remarks = (
+        [f"needs about {effect.seeds_needed} seeds"] if effect.verdict == "inconclusive" and effect.seeds_needed else []
+    )
     remarks += [*effect.labels, *(["an average"] if effect.average else [])]
     verdict = Cell(text=_word(effect.verdict), tone=TONES[effect.verdict], detail=", ".join(remarks))
     number, interval = fmt.number(effect.effect, decimals), fmt.interval(effect.low, effect.high, decimals)
@@ -234,7 +236,7 @@ def _effects_reading(result: Effects) -> str:
         return intervals + (
             "Alone: this arm against the baseline. Largest effect: what the same change does where another part is already "
             "changed. Dead: no effect alone and none next to any other part. Redundant: none alone, and one next to another "
-            "part. `no effect` takes two one-sided tests inside the smallest effect of interest."
+            "part. `equivalent` takes two one-sided tests within the smallest effect of interest."
         )
     return intervals + (
         "Main effect: an axis's value against the baseline's, over all values of the other axes. Interaction of axes with two "

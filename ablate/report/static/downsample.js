@@ -1,5 +1,5 @@
 // Fewer points for a long curve without losing a spike: of every bucket the lowest, the highest and the first gap stay,
-// and so do both ends. The same rule as ablate/report/thin.py.
+// and so do both ends. The same rule as ablate/report/curves.py.
 function thin(values, most) {
   const count = values.length;
   if (count <= Math.max(most, 6)) return Array.from({ length: count }, (_, i) => i);

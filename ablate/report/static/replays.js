@@ -1,4 +1,4 @@
-// The levels of the observation axes that were asked for, over the dense curve that they are read from.
+// The levels of the observation axes of the study, over the dense curve that they are read from.
 const levelColors = ["--v3", "--v5", "--v4", "--v6"];
 
 function drawReplay(element) {
