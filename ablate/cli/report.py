@@ -59,11 +59,11 @@ def run_figures(typed: list[str]) -> int:
     asked = parser.parse_args(typed)
     from ablate.analysis.analyse import analyse
     from ablate.errors import ConfigError, nearest
-    from ablate.report.figures import FORMATS, look_of, write_figures
+    from ablate.report.figures import FORMATS, figure_style, write_figures
     from ablate.report.view_model import make_view
 
     names = [name for name in asked.only.split(",") if name]
-    look = look_of(asked.style, asked.width, asked.x, names)
+    look = figure_style(asked.style, asked.width, asked.x, names)
     formats = [name.strip() for name in asked.format.split(",") if name.strip()]
     strange = [name for name in formats if name not in FORMATS]
     if strange or not formats:

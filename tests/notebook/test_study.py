@@ -262,17 +262,17 @@ def test_report_makes_the_page_and_says_where(tmp_path: Path, folder: Path) -> N
 
 
 def wrong(folder: Path, study: ablate.Study) -> Iterator[tuple[str, Any, str, str]]:
-    yield "no folder", lambda: ablate.load(folder.parent / "nowhere"), "there is no folder", "reference"
+    yield "no folder", lambda: ablate.load(folder.parent / "nowhere"), "does not exist", "reference"
     yield "no study", lambda: ablate.load(folder.parent), "is not a study folder", ""
     yield "a file", lambda: ablate.load(folder / "plan.json"), "is a file", "name the folder"
-    yield "a column", lambda: study.read_steps(["gradnorm"]), "'gradnorm' is no column", "'grad_norm'"
-    yield "an arm", lambda: study.read_steps(arms=["placeboo"]), "there is no arm 'placeboo'", "placebo"
-    yield "an arm of curves", lambda: study.plot.curves(arms=["x"]), "there is no arm 'x'", "baseline"
+    yield "a column", lambda: study.read_steps(["gradnorm"]), "unknown column 'gradnorm'", "'grad_norm'"
+    yield "an arm", lambda: study.read_steps(arms=["placeboo"]), "unknown arm 'placeboo'", "placebo"
+    yield "an arm of curves", lambda: study.plot.curves(arms=["x"]), "unknown arm 'x'", "baseline"
     yield "a metric", lambda: study.plot.curves("eval_los"), "no run has evaluated 'los'", "eval_loss"
     yield "x", lambda: study.plot.curves(x="sample"), "x='sample' is none of", "samples"
     yield "x that is a column", lambda: study.plot.curves(x="arm"), "x='arm' is none of", ""
     yield "x of steps", lambda: study.plot.grad_norm(x="epochs"), "x='epochs' is none of", "epoch"
-    yield "a column of curves", lambda: study.plot.curves("losss"), "'losss' is no column", "loss"
+    yield "a column of curves", lambda: study.plot.curves("losss"), "unknown column 'losss'", "loss"
     yield "an outcome", lambda: study.plot.forest("eval_los"), "no contrast was made on 'eval_los'", "eval_loss"
     yield "a cadence", lambda: study.plot.cadence("100 samples"), "100 samples", ""
     yield (

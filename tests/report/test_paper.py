@@ -16,7 +16,7 @@ import pytest
 from ablate.analysis.analyse import analyse
 from ablate.analysis.results import Analysis
 from ablate.report.bibliography import WORKS, bibtex
-from ablate.report.figures import Look, write_figures
+from ablate.report.figures import FigureStyle, write_figures
 from ablate.report.latex import COLUMNS, table_csv
 from ablate.report.latex_text import tex
 from ablate.report.methods import methods
@@ -200,7 +200,7 @@ def test_latex_takes_table_methods_and_figure(analysed: tuple[Path, View], tmp_p
     if kind == "hostile":
         view = make_view(hostile(view.analysis))
     made = methods(view, folder)
-    (figure, *_) = write_figures(view, folder, Look(names=("forest",)), ["pdf"])
+    (figure, *_) = write_figures(view, folder, FigureStyle(names=("forest",)), ["pdf"])
     (tmp_path / "table.tex").write_text(latex(view), encoding="utf-8")
     (tmp_path / "methods.tex").write_text(made.latex(), encoding="utf-8")
     (tmp_path / "references.bib").write_text(made.bib(), encoding="utf-8")
