@@ -63,7 +63,7 @@ def run_figures(typed: list[str]) -> int:
     from ablate.report.view_model import make_view
 
     names = [name for name in asked.only.split(",") if name]
-    look = figure_style(asked.style, asked.width, asked.x, names)
+    style = figure_style(asked.style, asked.width, asked.x, names)
     formats = [name.strip() for name in asked.format.split(",") if name.strip()]
     strange = [name for name in formats if name not in FORMATS]
     if strange or not formats:
@@ -71,7 +71,7 @@ def run_figures(typed: list[str]) -> int:
             f"--format {asked.format!r}: {''.join(strange[:1])!r} is no format", nearest("".join(strange[:1]), FORMATS)
         )
     for path in write_figures(
-        make_view(analyse(asked.folder, at=asked.compare_at)), asked.folder, look, [f for f in FORMATS if f in formats]
+        make_view(analyse(asked.folder, at=asked.compare_at)), asked.folder, style, [f for f in FORMATS if f in formats]
     ):
         print(path)
     return 0
@@ -171,10 +171,7 @@ def run_table(typed: list[str]) -> int:
 
     view = make_view(analyse(asked.folder, at=asked.compare_at))
     answers = build(view, asked.folder, "answer")
-    text = (
-        table_csv(view)
-        if asked.format == "csv"
-        else {"markdown": result_table, "latex": latex}[asked.format](view, answers)
-    )
+    document = {"markdown": result_table, "latex": latex}
+    text = table_csv(view) if asked.format == "csv" else document[asked.format](view, answers)
     print(redact(text), end="")
     return 0

@@ -70,7 +70,7 @@ def _read(reading: RunReading, run: RunDir) -> RunCurves | None:
 
 def _column(trace: Trace, name: str, steps: dict[str, Array]) -> Curve:
     """A column at the rows with a value; an imported log may have other steps for each column."""
-    present = trace.told(name)
+    present = trace.recorded(name)
     if present.all():
         return Curve(steps, trace[name])
     return Curve({unit: values[present] for unit, values in steps.items()}, trace[name][present])

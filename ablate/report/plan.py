@@ -214,7 +214,7 @@ def _simultaneously(most: float, at_once: int) -> str:
 def _detectable(plan: Plan, spread: EarlierSpread | None) -> str:
     """Return the minimum detectable effects, and the pilot that they are computed from."""
     if plan.variance is not None:
-        share = fmt.percent(seen_from(int(plan.variance["draws"])))
+        share = fmt.percent(seen_from(plan.variance.draws))
         return f"a random stream with {share} or more of the variance between runs is detected with 80% power at 5%"
     unit = " sd" if spread is None else ""
     effects = [f"{fmt.figure(effect, 2)}{unit} with {n} seeds" for n, effect in detectable(plan, spread).items()]

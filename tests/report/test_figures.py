@@ -13,7 +13,17 @@ import pytest
 from ablate.analysis.analyse import analyse
 from ablate.errors import ConfigError, StudyError
 from ablate.report.curves import read_curves
-from ablate.report.figures import FIGURES, FORMATS, STYLES, WIDTHS, FigureStyle, draw, figure_style, rendered, write_figures
+from ablate.report.figures import (
+    FIGURES,
+    FORMATS,
+    STYLES,
+    WIDTHS,
+    FigureStyle,
+    draw,
+    figure_style,
+    rendered,
+    write_figures,
+)
 from ablate.report.view_model import View, make_view
 from tests.report.test_paper import hostile
 from tests.synthetic import write_study

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ from ablate.serialization import read_json
 from tests.analysis.test_mediation import BOTH, NOISE, NOISY, TREATED
 from tests.synthetic import write_mediation
 
-LOOSE = Mediation.from_json(json.loads(json.dumps(BOTH.to_json()).replace("0.25", "0.6")))
+LOOSE = built(Mediation, json.loads(json.dumps(asdict(BOTH)).replace("0.25", "0.6")))
 
 
 @pytest.fixture(scope="module")

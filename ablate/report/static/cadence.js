@@ -1,5 +1,5 @@
 // What a run would have shown at another cadence, computed from its record: the same points, rows and decrease before the first
-// evaluation as ablate/analysis/replay.py. Tests compare the two.
+// evaluation as ablate/analysis/resample.py. Tests compare the two.
 
 // Samples after which an arm is evaluated, or writes a row, at whole steps; increasing.
 function dueAt(arm, { spacing, every, count }) {

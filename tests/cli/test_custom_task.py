@@ -1,4 +1,4 @@
-"""The example of docs/how-to/own_task.md as a user runs it: a study, a second one that shares its runs, code that changes."""
+"""The example of docs/how-to/custom_task.md as a user runs it: a study, a second one that shares its runs, code that changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 AXIS = "task.options.hidden=16,24"
 STUDY = [
     "task=custom",
-    "task.entry_point=own_task:my_task",
+    "task.entry_point=custom_task:my_task",
     "optim.lr=1e-2",
     "train.budget=256 samples",
     "record.flush_every=4",
@@ -23,7 +23,7 @@ STUDY = [
 
 @pytest.fixture
 def here(tmp_path: Path, repo: Path) -> Path:
-    shutil.copy(repo / "docs" / "how-to" / "own_task.py", tmp_path)
+    shutil.copy(repo / "docs" / "how-to" / "custom_task.py", tmp_path)
     return tmp_path
 
 
@@ -67,11 +67,11 @@ def test_seeds_that_an_equal_study_has_made_are_free(here: Path) -> None:
     assert manifest(here, "two/baseline/seed=0")["shared_from"] == "one/baseline/seed=0"
     assert manifest(here, "two/baseline/seed=1")["shared_from"] is None
 
-    (here / "own_task.py").write_text((here / "own_task.py").read_text() + "\n# a remark\n")
+    (here / "custom_task.py").write_text((here / "custom_task.py").read_text() + "\n# a remark\n")
     refused = ablate(here, "-m", *STUDY, AXIS, "study.seeds=2", "study.name=two")
     assert refused.returncode == 2
     assert refused.stderr == (
-        "ablate: runs/two: 6 of its runs were made by other code: own_task.py changed\n"
+        "ablate: runs/two: 6 of its runs were made by other code: custom_task.py changed\n"
         "  fix: --accept-code-change keeps them, and the study and its report say so; or study.name=two_2 for a new study\n"
     )
     assert "6 to do" in ablate(here, "plan", *STUDY, AXIS, "study.seeds=2", "study.name=two_2").stdout
@@ -79,7 +79,7 @@ def test_seeds_that_an_equal_study_has_made_are_free(here: Path) -> None:
     shutil.rmtree(here / "runs" / "two" / "baseline" / "seed=1")
     accepted = ablate(here, "-m", *STUDY, AXIS, "study.seeds=2", "study.name=two", "--accept-code-change")
     assert accepted.returncode in (0, 1), accepted.stderr
-    note = "code that changed was accepted: 5 of its runs were made by other code: own_task.py changed"
+    note = "code that changed was accepted: 5 of its runs were made by other code: custom_task.py changed"
     assert note in accepted.stdout
     plan_json = json.loads((here / "runs" / "two" / "plan.json").read_text())
     old, new = (
@@ -97,7 +97,7 @@ def test_seeds_that_an_equal_study_has_made_are_free(here: Path) -> None:
 
 @pytest.mark.slow
 def test_a_mistyped_target_leaves_nothing(here: Path) -> None:
-    done = ablate(here, "-m", "task=custom", "task.entry_point=own_task:my_tsk", "axis=batch_size")
+    done = ablate(here, "-m", "task=custom", "task.entry_point=custom_task:my_tsk", "axis=batch_size")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "own_task.py has no function 'my_tsk'\n  fix: did you mean 'my_task'?" in done.stderr
+    assert "custom_task.py has no function 'my_tsk'\n  fix: did you mean 'my_task'?" in done.stderr
     assert not (here / "runs").exists()
