@@ -18,7 +18,7 @@ from ablate.report.json import print_shares_json
 from ablate.report.section import Section
 from ablate.report.sections.answers import mediation
 from ablate.report.view_model import MEDIATION_VERDICTS, make_view
-from ablate.serialization import read_json
+from ablate.serialization import built, read_json
 from tests.analysis.test_mediation import BOTH, NOISE, NOISY, TREATED
 from tests.synthetic import write_mediation
 
