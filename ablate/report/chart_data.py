@@ -125,8 +125,8 @@ def _level(level: ReplayedLevel) -> dict[str, Any]:
         return {"steps": [], "y": []}
     points = np.asarray([curve[:most] for curve in level.curve], dtype=np.float64)
     mean = points.mean(axis=0)
-    kept = thin(mean[:, 2], _MAX_POINTS)
-    return {"steps": rounded(mean[kept, 0], 9), "y": rounded(mean[kept, 2])}
+    indices = thin(mean[:, 2], _MAX_POINTS)
+    return {"steps": rounded(mean[indices, 0], 9), "y": rounded(mean[indices, 2])}
 
 
 # Effects of every metric.
@@ -323,15 +323,15 @@ def _round_up(least: int) -> int:
 
 def _logged_rows(trace: Trace, room: int) -> dict[str, Any]:
     """Rows of a log with gaps that hold either curve; `gaps` makes the page join them."""
-    told = np.flatnonzero(trace.recorded("loss") | trace.recorded("grad_norm"))
-    if len(told) > room:
-        kept = np.union1d(thin(trace["loss"][told], room // 2), thin(trace["grad_norm"][told], room // 2))
-        told = told[kept]
+    rows = np.flatnonzero(trace.recorded("loss") | trace.recorded("grad_norm"))
+    if len(rows) > room:
+        indices = np.union1d(thin(trace["loss"][rows], room // 2), thin(trace["grad_norm"][rows], room // 2))
+        rows = rows[indices]
     return {
-        "rows": {"steps": trace["step"][told].astype(int).tolist()},
+        "rows": {"steps": trace["step"][rows].astype(int).tolist()},
         "gaps": True,
-        "loss": {"each": packed(trace["loss"][told])},
-        "grad_norm": {"each": packed(trace["grad_norm"][told])},
+        "loss": {"each": packed(trace["loss"][rows])},
+        "grad_norm": {"each": packed(trace["grad_norm"][rows])},
     }
 
 
@@ -366,9 +366,9 @@ def _evaluations(run: RunDir) -> dict[str, Any]:
         curve = read_evals(run.evals).curve("loss")
     except (RecordError, OSError):
         return {"steps": [], "samples": [], "y": []}
-    kept = thin(curve.value, _MAX_EVALUATIONS)
-    values = [value if np.isfinite(value) else None for value in curve.value[kept].tolist()]
-    return {"steps": curve.step[kept].tolist(), "samples": curve.samples[kept].tolist(), "y": values}
+    indices = thin(curve.value, _MAX_EVALUATIONS)
+    values = [value if np.isfinite(value) else None for value in curve.value[indices].tolist()]
+    return {"steps": curve.step[indices].tolist(), "samples": curve.samples[indices].tolist(), "y": values}
 
 
 def _plateaus(fallen: Array) -> list[list[float]]:
@@ -388,7 +388,7 @@ def packed(values: NDArray[np.float64]) -> str:
     with np.errstate(over="ignore"):
         narrow = np.asarray(values, dtype=np.float32)
     bits = narrow.view(np.uint32)
-    # Half a unit of the last kept bit, to nearest; it carries into the exponent as it should.
+    # Half a unit of the last remaining bit, to nearest; it carries into the exponent as it should.
     upper = ((bits.astype(np.uint64) + 0x80) >> 8).astype(np.uint32)
     upper[~np.isfinite(narrow)] = 0x7FC000
     octets = np.stack([upper >> 16, upper >> 8, upper], axis=-1).astype(np.uint8)

@@ -262,8 +262,8 @@ def _panels(
     lines = min(len(arms), _LEGEND_UP_TO + 1)
     figure, grid = _figure(style, 1.75 * len(panels) + 0.15 * lines + 0.25, len(panels), 1, sharex=True)
     for axes, (panel, label) in zip(grid[:, 0], panels, strict=True):
-        for place, arm in reversed(list(enumerate(arms))):
-            _band(axes, place, arm, [run for run in read if run.arm == arm.name], panel, style)
+        for index, arm in reversed(list(enumerate(arms))):
+            _band(axes, index, arm, [run for run in read if run.arm == arm.name], panel, style)
         if log:
             _logarithmic(axes)
         axes.set_ylabel(label)
@@ -283,15 +283,15 @@ def _logarithmic(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _band(axes: Axes, place: int, arm: ArmView, runs: Sequence[RunCurves], panel: str, style: FigureStyle) -> None:
+def _band(axes: Axes, index: int, arm: ArmView, runs: Sequence[RunCurves], panel: str, style: FigureStyle) -> None:
     mean = mean_curve(runs, panel)
     if mean is None:
         return
-    kept = thin(mean.y, _MOST_POINTS)
-    x, colour = mean.x[style.unit][kept], COLOURS[place % len(COLOURS)]
+    indices = thin(mean.y, _MOST_POINTS)
+    x, colour = mean.x[style.unit][indices], COLOURS[index % len(COLOURS)]
     low, high = _range(runs, panel, mean)
-    axes.fill_between(x, low[kept], high[kept], color=colour, alpha=0.16, linewidth=0)
-    axes.plot(x, mean.y[kept], color=colour, linestyle=DASHES[place % len(DASHES)], label=arm.name)
+    axes.fill_between(x, low[indices], high[indices], color=colour, alpha=0.16, linewidth=0)
+    axes.plot(x, mean.y[indices], color=colour, linestyle=DASHES[index % len(DASHES)], label=arm.name)
 
 
 def _range(runs: Sequence[RunCurves], panel: str, mean: Curve) -> tuple[Array, Array]:
@@ -340,19 +340,19 @@ def _levels(axes: Axes, axis: str, levels: Sequence[ReplayedLevel], baseline: Se
     curve = curve_name(key) if key else "curve"
     dense = mean_curve(baseline, "eval_loss" if curve == "eval loss" else "loss")
     if dense is not None:
-        kept = thin(dense.y, _MOST_POINTS)
+        indices = thin(dense.y, _MOST_POINTS)
         axes.plot(
-            dense.x["samples"][kept], dense.y[kept], color="#BDBDBD", linewidth=0.9, label="as recorded", zorder=1
+            dense.x["samples"][indices], dense.y[indices], color="#BDBDBD", linewidth=0.9, label="as recorded", zorder=1
         )
-    for place, level in enumerate(levels):
+    for index, level in enumerate(levels):
         count = min(len(seed) for seed in level.curve)
         points = np.asarray([seed[:count] for seed in level.curve], dtype=np.float64)  # [seeds, evaluations, 3]
         if not count:
             continue
         before = fmt.percent(level.share_decrease_before_first_eval)
         label = f"{show(level.level)}: first style after {before} of the fall"
-        axes.plot(points[0, :, 1], points[:, :, 2].mean(axis=0), color=COLOURS[(place + 1) % len(COLOURS)],
-                  linestyle=DASHES[(place + 1) % len(DASHES)], marker="os^Dv"[place % 5], markersize=2.8,
+        axes.plot(points[0, :, 1], points[:, :, 2].mean(axis=0), color=COLOURS[(index + 1) % len(COLOURS)],
+                  linestyle=DASHES[(index + 1) % len(DASHES)], marker="os^Dv"[index % 5], markersize=2.8,
                   label=label)  # fmt: skip
     axes.set_ylabel(curve)
     made = axes.legend(

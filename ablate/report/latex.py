@@ -121,18 +121,18 @@ class _Notes:
         self._used: set[str] = set()
 
     def verdict(self, row: Row) -> str:
-        marks, said = "", []
+        marks, remarks = "", []
         if row.contrast.verdict in DECIDED:
             marks += self._use(DECIDED_MARK)
         if any(label.startswith(LOW_POWER) for label in row.contrast.labels):
             marks += self._use(LOW_POWER_MARK)
         for remark in row.remark.split(", ") if row.remark else ():
             if remark.startswith("needs about ") or remark[:1].isdigit():
-                said.append(remark)
+                remarks.append(remark)
         for label in row.contrast.labels:
-            if label != LOW_POWER and label not in said:
+            if label != LOW_POWER and label not in remarks:
                 marks += self._letters.setdefault(label, "abcdefghijklmnopqrstuvwxyz"[len(self._letters) % 26])
-        below = f"\n({', '.join(said)})" if said else ""
+        below = f"\n({', '.join(remarks)})" if remarks else ""
         return tex_lines(f"{row.verdict}{below}", behind=rf"\textsuperscript{{{marks}}}" if marks else "")
 
     def _use(self, mark: str) -> str:

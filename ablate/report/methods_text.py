@@ -180,8 +180,8 @@ class Description:
         analysis, metric = self.analysis, self.view.metric
         unit = f" ({metric.unit})" if metric.unit else ""
         definition = metric.definition.rstrip(".")
-        said = f": {definition[:1].lower()}{definition[1:]}" if definition else ""
-        yield Sentence(f"The primary metric is {metric.name}{unit}, {self.view.direction}{said}")
+        meaning = f": {definition[:1].lower()}{definition[1:]}" if definition else ""
+        yield Sentence(f"The primary metric is {metric.name}{unit}, {self.view.direction}{meaning}")
         when = "Declared before the first run" if self.frozen else "Chosen in the analysis"
         yield Sentence(f"{when}: this metric, and {analysis.smallest_effect:g} as the smallest effect of interest")
 

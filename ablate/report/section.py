@@ -1,4 +1,4 @@
-"""One part of a report as a value: title, answer, tables and notes, without any decision on how they look."""
+"""One part of a report as a value: title, answer, tables and notes, independent of any renderer."""
 
 from __future__ import annotations
 

@@ -24,12 +24,12 @@ function evaluationsAt(run, due, spacing) {
   const nearest = (point) => trained.reduce((best, count) => (Math.abs(count - point) < Math.abs(best - point) ? count : best), trained[0]);
   const wanted = spacing === "log" && trained.length ? [...new Set(due.map((point) => (at.has(point) ? point : nearest(point))))] : due;
   if (!wanted.length || wanted.some((point) => !at.has(point))) return null;
-  const places = wanted.map((point) => at.get(point)), before = steps[0] === 0;
+  const indices = wanted.map((point) => at.get(point)), before = steps[0] === 0;
   const start = y[0], lowest = Math.min(...y.map((value) => (value === null ? Infinity : value)));
   return {
-    first: steps[places[0]], evaluations: places.length,
-    steps: [...(before ? [0] : []), ...places.map((i) => steps[i])], y: [...(before ? [start] : []), ...places.map((i) => y[i])],
-    share: before && start > lowest ? (start - y[places[0]]) / (start - lowest) : null,
+    first: steps[indices[0]], evaluations: indices.length,
+    steps: [...(before ? [0] : []), ...indices.map((i) => steps[i])], y: [...(before ? [start] : []), ...indices.map((i) => y[i])],
+    share: before && start > lowest ? (start - y[indices[0]]) / (start - lowest) : null,
   };
 }
 

@@ -74,19 +74,19 @@ function units() {
   });
 }
 
-// The slider's places: no smoothing, then ever longer stretches up to a fifth of the longest run.
+// The slider's positions: no smoothing, then ever longer stretches up to a fifth of the longest run.
 function smoothing() {
   const slider = document.querySelector("#smoothing"), words = document.querySelector("#smoothing-words");
   if (!slider) return;
   const step = Math.min(...data.arms.map((arm) => arm.per_step)), whole = Math.max(...data.arms.map((arm) => arm.total));
-  const places = ladder(1, Math.max(2, Math.round(whole / step / 5))).map((count) => count * step);
+  const positions = ladder(1, Math.max(2, Math.round(whole / step / 5))).map((count) => count * step);
   const show = () => {
-    state.smoothing = places[slider.value];
+    state.smoothing = positions[slider.value];
     words.textContent = Number(slider.value) === 0 ? "every step, unsmoothed" : `mean over ${state.smoothing.toLocaleString("en-US")} samples`;
     slider.setAttribute("aria-valuetext", words.textContent);
   };
-  slider.max = places.length - 1;
-  slider.value = places.reduce((best, value, i) => (Math.abs(value - data.window) < Math.abs(places[best] - data.window) ? i : best), 0);
+  slider.max = positions.length - 1;
+  slider.value = positions.reduce((best, value, i) => (Math.abs(value - data.window) < Math.abs(positions[best] - data.window) ? i : best), 0);
   show();
   slider.addEventListener("input", () => {
     show();

@@ -1,28 +1,28 @@
 // The mean over the seeds of an arm and the band from the lowest to the highest of them, smoothed over so many samples.
-// A run that broke off is left out of both: its end would show as a jump that no run made.
+// A run that stopped early is left out of both: its end would show as a jump that no run made.
 
 // Rows that all finished runs of an arm have: per run an index for each common row.
 function commonRows(arm) {
   return cached(arm, "common", () => {
     const runs = finished(arm).filter((run) => rowEnds(run).length);
-    if (!runs.length) return { runs, ends: [], places: [] };
+    if (!runs.length) return { runs, ends: [], indices: [] };
     const all = runs.map(rowEnds);
     const shortest = all.reduce((best, ends) => (ends.length < best.length ? ends : best));
-    if (all.every((ends) => shortest.every((end, i) => ends[i] === end))) return { runs, ends: shortest, places: null };
-    const indices = all.map((ends) => new Map(ends.map((end, i) => [end, i])));
-    const shared = shortest.filter((end) => indices.every((index) => index.has(end)));
-    return { runs, ends: shared, places: indices.map((index) => shared.map((end) => index.get(end))) };
+    if (all.every((ends) => shortest.every((end, i) => ends[i] === end))) return { runs, ends: shortest, indices: null };
+    const positions = all.map((ends) => new Map(ends.map((end, i) => [end, i])));
+    const shared = shortest.filter((end) => positions.every((index) => index.has(end)));
+    return { runs, ends: shared, indices: positions.map((index) => shared.map((end) => index.get(end))) };
   });
 }
 
 // Running sums over the common rows of one run, so that a mean over any stretch costs two lookups.
 function sums(arm, which, name) {
-  const { runs, ends, places } = commonRows(arm), run = runs[which];
+  const { runs, ends, indices } = commonRows(arm), run = runs[which];
   return cached(run, "sums-" + name, () => {
     const values = column(run, name, "mean");
     const total = new Float64Array(ends.length + 1), weight = new Float64Array(ends.length + 1);
     for (let i = 0; i < ends.length; i++) {
-      const value = values[places ? places[which][i] : i], steps = i ? ends[i] - ends[i - 1] : ends[0];
+      const value = values[indices ? indices[which][i] : i], steps = i ? ends[i] - ends[i - 1] : ends[0];
       const counts = Number.isFinite(value) ? steps : 0;
       total[i + 1] = total[i] + (counts ? value * counts : 0);
       weight[i + 1] = weight[i] + counts;
