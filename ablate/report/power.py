@@ -44,7 +44,7 @@ def print_power(found: Power, console: Console) -> None:
     labelled(console, "decides", _decides(found, unit), width=10)
     if found.spread.low is not None:
         style = "yellow" if found.spread.df < FEW else ""
-        labelled(console, "uncertainty", how_sure(found, unit), width=10, style=style)
+        labelled(console, "range", how_sure(found, unit), width=10, style=style)
 
 
 def _residual(found: Power, unit: str) -> str:

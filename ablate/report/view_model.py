@@ -409,15 +409,12 @@ def _troubles(runs: Sequence[RunReading]) -> tuple[tuple[str, str], ...]:
 
 def _controls(analysis: Analysis, arms: Sequence[ArmView]) -> ControlsView:
     """Summarize the controls. `held` is about trained variants: an observation axis is the baseline's own run."""
-    words = {"one_variable": "one variable", "matched": "all else equal", "took_effect": "took_effect", "seeds": "seeds differ",
-             "applied": "done as declared", "sessions": "in one piece"}  # fmt: skip
-    words |= {"rerun": "same seed twice", "crossed": "streams as drawn"}
     summary = []
     found = dict.fromkeys(["one_variable", "matched", "took_effect", *(control.name for control in analysis.controls)])
     for name in found:
         mine = [control for control in analysis.controls if control.name == name]
         proven = sum(control.status == "proven" for control in mine)
-        summary += [(words.get(name, name), f"{proven}/{len(mine)} proven")] if mine else []
+        summary += [(name.replace("_", " "), f"{proven}/{len(mine)} proven")] if mine else []
     failures = [control for control in analysis.controls if control.status != "proven"]
     variants = {arm.name for arm in arms if arm.axis is not None and arm.kind != "observation"}
     matches = [control for control in analysis.controls if control.name == "matched" and control.arm in variants]
@@ -431,4 +428,5 @@ def _controls(analysis: Analysis, arms: Sequence[ArmView]) -> ControlsView:
 
 def _failure(control: Control) -> str:
     subject = "" if control.arm in control.sentence else f"{control.arm}: "
-    return fmt.typeset(f"{subject}{control.name} {control.status}: {control.sentence}")
+    name = control.name.replace("_", " ")
+    return fmt.typeset(f"{subject}{name} {control.status}: {control.sentence}")

@@ -37,7 +37,7 @@ def renamed(analysis: Analysis, old: str, new: str) -> Analysis:
 def test_markdown_has_header_conclusions_table_controls_and_command(study: Study) -> None:
     text = markdown(make_view(study.analysis))
     assert text.startswith("# reference\n")
-    assert f"| train\\_ratio 1 → 4 | {MINUS}0.003 | [{MINUS}0.021, 0.015] |" in text
+    assert f"| train\\_test\\_ratio 1 → 4 | {MINUS}0.003 | [{MINUS}0.021, 0.015] |" in text
     for heading in ("## Conclusions", "## Contrasts with the baseline", "## Controls", "## Reproduction"):
         assert heading in text
     assert study.analysis.command in text
@@ -66,7 +66,7 @@ def test_latex_says_n_test_interval_correction_and_budget(study: Study) -> None:
     for part in ("n = 3 seeds", said, "1024 samples (128 steps"):
         assert part in caption[1]
     assert r"\toprule" in text
-    assert r"train\_ratio 1 $\rightarrow$ 4 & $-0.003$ & [$-0.021$, $0.015$] & 3 &" in text
+    assert r"train\_test\_ratio 1 $\rightarrow$ 4 & $-0.003$ & [$-0.021$, $0.015$] & 3 &" in text
 
 
 def test_latex_escapes_every_special_character(study: Study) -> None:

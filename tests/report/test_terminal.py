@@ -71,7 +71,7 @@ def test_the_conclusions_come_last_before_the_page(study: Study) -> None:
 
 def test_undecided_says_how_many_seeds(study: Study) -> None:
     flat = " ".join(shown(study, width=120).split())
-    assert "undecided about 9 seeds, LOW POWER" in flat
+    assert "inconclusive needs about 9 seeds, LOW POWER" in flat
 
 
 @pytest.mark.parametrize("width", [60, 80])
@@ -93,9 +93,9 @@ def test_a_failed_run_and_a_failed_control_are_named_with_their_sentence(study: 
     refused = contrast("batch_size=64", verdict="none")
     flat = " ".join(shown(study, runs=(broken, *rest), controls=(control,), contrasts=(refused,)).split())
     assert "baseline, seed 0: 10 consecutive steps had non-finite gradients, the last at step 70" in flat
-    assert "batch_size=64: match failed: init differs at seed 1: layer.1" in flat
+    assert "batch_size=64: matched failed: init differs at seed 1: layer.1" in flat
     assert "no verdict" in flat
-    assert "all else equal 0/1 proven" in flat
+    assert "matched 0/1 proven" in flat
 
 
 def test_one_seed_has_no_interval_and_says_so_with_a_dash(study: Study) -> None:
@@ -109,7 +109,7 @@ def test_one_seed_has_no_interval_and_says_so_with_a_dash(study: Study) -> None:
         verdict="inconclusive",
         seeds_needed=None,
     )
-    assert re.search(r"batch_size 8 → 64 +– +– +┊ +• +undecided", shown(study, contrasts=(single,)))
+    assert re.search(r"batch_size 8 → 64 +– +– +┊ +• +inconclusive", shown(study, contrasts=(single,)))
 
 
 def test_an_incomplete_study_says_so(study: Study) -> None:
@@ -161,4 +161,4 @@ def test_a_long_name_is_broken_after_its_joints_and_not_inside_its_words(study: 
     means = text[text.index("mean of seeds") :].split("\n\n")[0]
     first = [line.split("  ")[0].strip() for line in means.splitlines()]
     start = first.index("batch_size=64+")
-    assert first[start : start + 4] == ["batch_size=64+", "train_test_ratio=4+", "learning_rate=", "0.0001"]
+    assert first[start : start + 5] == ["batch_size=64+", "train_test_", "ratio=4+", "learning_rate=", "0.0001"]
