@@ -100,7 +100,7 @@ def figure_style(style: str, width: str, unit: str, names: Sequence[str]) -> Fig
             raise ConfigError(f"--width: expected {', '.join(WIDTHS)} or a length, got {width!r}", "--width 8.5cm")
         inches = float(found[1]) / {"in": 1.0, "cm": 2.54, "mm": 25.4}[found[2]]
     if not 1.0 <= inches <= 30.0:
-        raise ConfigError(f"--width: expected 1 to 30 inches, got {inches:.2f} ({width})", "--width column")
+        raise ConfigError(f"--width: expected 1 to 30 inches, got {inches:.2f} ({width!r})", "--width column")
     return FigureStyle(theme=style, width=inches, unit=unit, names=tuple(names))
 
 

@@ -74,7 +74,7 @@ def test_every_cadence_is_told_the_same_or_too_late_or_what_flips() -> None:
     assert [row[-1] for row in table.texts()] == [
         "the same",
         "too late",
-        "batch_size=64: lowers → undecided and dropout=0: helps → no effect",
+        "batch_size=64: lowers → inconclusive and dropout=0: helps → no effect",
     ]
 
 
@@ -115,14 +115,14 @@ def test_the_terminal_has_one_line_and_the_files_have_all(folder: Path) -> None:
             assert f'<th scope="row">{each.every}</th>' in page
             assert f"### {one.curve}, judged by" in markdown
             assert f"| {each.every} |" in markdown
-    assert "batch_size=64: lowers → undecided" in page
+    assert "batch_size=64: lowers → inconclusive" in page
 
 
 def test_a_replay_without_a_level_prints_the_tables(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert cli.main(["replay", str(folder)]) == 0
+    assert cli.main(["resample", str(folder)]) == 0
     said = capsys.readouterr().out
     assert max(cell_len(line) for line in said.splitlines()) <= 80
     for title in (
@@ -135,5 +135,5 @@ def test_a_replay_without_a_level_prints_the_tables(
 
 
 def test_a_replay_without_a_level_of_no_study_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["replay", str(tmp_path / "nowhere")]) == 2
+    assert cli.main(["resample", str(tmp_path / "nowhere")]) == 2
     assert "has no plan.json" in capsys.readouterr().err

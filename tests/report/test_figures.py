@@ -147,7 +147,7 @@ def test_a_width_is_a_name_or_a_length() -> None:
     ("style", "width", "names", "quoted", "fix"),
     [
         ("papr", "column", (), "'papr'", "did you mean 'paper'?"),
-        ("paper", "wide", (), "'wide'", "column, text, page"),
+        ("paper", "wide", (), "'wide'", "--width 8.5cm"),
         ("paper", "1km", (), "'1km'", "8.5cm"),
         ("paper", "900cm", (), "'900cm'", "--width column"),
         ("paper", "column", ("forrest",), "'forrest'", "did you mean 'forest'?"),
