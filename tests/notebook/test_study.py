@@ -214,7 +214,7 @@ def test_an_imported_study_has_its_gaps_as_missing_values(tmp_path: Path) -> Non
     assert "IMPORTED" in study._repr_html_()
     assert study.plot.curves(x="step").data
     assert list(study.plot.curves().data[-1].x) == [10, 20, 30]
-    assert study.plot.curves().layout.xaxis.title.text == "optimizer steps (the logs do not say samples)"
+    assert study.plot.curves().layout.xaxis.title.text == "optimizer steps (the logs have no samples)"
     with pytest.raises(StudyError, match="has recorded grad_norm"):
         study.plot.grad_norm()
 
@@ -230,7 +230,7 @@ def test_the_folder_of_one_run_is_that_run(folder: Path, study: ablate.Study) ->
     assert "batch_size=64/seed=1: finished" in one._repr_html_()
     assert one.plot.curves().data
     for ask in (lambda: one.analysis, lambda: one.plan, one.report, one.plot.forest, one.plot.cadence):
-        with pytest.raises(StudyError, match="is the folder of one run") as refused:
+        with pytest.raises(StudyError, match="is a single run") as refused:
             ask()
         assert str(folder) in (refused.value.fix or "")
 
@@ -374,7 +374,7 @@ def test_no_spike_of_the_gradient_is_lost_in_a_long_run(tmp_path: Path, folder: 
 
 def test_a_cadence_shows_what_was_missed(study: ablate.Study) -> None:
     declared = study.plot.cadence()
-    names = [trace.name for trace in declared.data if "before the first look" in trace.name]
+    names = [trace.name for trace in declared.data if "before the first evaluation" in trace.name]
     assert [name.partition(":")[0] for name in names] == ["every 256 samples", "every 512 samples"]
     dense = study.evals.query("arm == 'baseline' and metric == 'loss'")
     rare = study.plot.cadence("512 samples").data[-1]

@@ -63,7 +63,7 @@ def test_the_line_names_the_coarsest_truthful_cadence_of_every_curve() -> None:
 
 
 def test_every_cadence_is_told_the_same_or_too_late_or_what_flips() -> None:
-    flips = ("batch_size=64: lowers -> undecided", "dropout=0: helps -> no effect")
+    flips = ("batch_size=64: lowers -> inconclusive", "dropout=0: helps -> no effect")
     found = made(
         "grad norm", rung("1 step"), rung("2 steps", before=0.5), rung("5 steps", flips=flips), coarsest="1 step"
     )
@@ -79,7 +79,7 @@ def test_every_cadence_is_told_the_same_or_too_late_or_what_flips() -> None:
 
 
 def test_the_table_of_the_terminal_fits_and_loses_no_word() -> None:
-    flips = tuple(f"component={'deep.' * 4}layer.{k}: lowers -> undecided" for k in range(3))
+    flips = tuple(f"component={'deep.' * 4}layer.{k}: lowers -> inconclusive" for k in range(3))
     advice = "eval.spacing=log eval.num_evaluations=12 shows the fall with 12 looks (18 s) per run"
     text = printed(
         (

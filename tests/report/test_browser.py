@@ -304,7 +304,7 @@ def test_every_control_has_a_name_and_answers_to_keys(tab: Tab) -> None:
         tab.page.keyboard.press("ArrowRight")
     tab.settle()
     assert tab.shares("eval") != before
-    assert "look every" in (tab.page.get_attribute("#cadence-eval", "aria-valuetext") or "")
+    assert "evaluation every" in (tab.page.get_attribute("#cadence-eval", "aria-valuetext") or "")
     tab.page.focus('[data-unit="steps"]')
     tab.page.keyboard.press("Tab")
     outline = tab.page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
