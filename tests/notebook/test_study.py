@@ -308,7 +308,7 @@ def test_text_of_a_study_stays_text(tmp_path: Path, folder: Path) -> None:
     mine = Path(shutil.copytree(folder, tmp_path / "reference"))
     script = "<script>alert(1)</script>"
     plan = (mine / "plan.json").read_text()
-    (mine / "plan.json").write_text(plan.replace('"study": "reference",', f'"study": "{script}",'))
+    (mine / "plan.json").write_text(plan.replace('"study": "reference"', f'"study": "{script}"'))
     manifest = mine / "placebo/seed=0/status.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "status": "failed", "sentence": script}))
     study = ablate.load(mine)
