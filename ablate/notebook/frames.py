@@ -16,7 +16,7 @@ from ablate.errors import ConfigError, RecordError, nearest
 from ablate.metrics.metric import MetricInfo
 from ablate.notebook.columns import CONTRASTS, DIFFERENCES, EVALS, RUNS, STEPS, Column
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Manifest, Outcome, read_manifest, read_outcome
+from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status
 from ablate.records.reader import read_evals, read_trace
 
 if TYPE_CHECKING:
@@ -153,11 +153,11 @@ def _run(
     }
 
 
-def _small_files(recorded: RecordedRun | None) -> tuple[Manifest | None, Outcome | None]:
+def _small_files(recorded: RecordedRun | None) -> tuple[Manifest | None, RunStatus | None]:
     if recorded is None:
         return None, None
     try:
-        return read_manifest(recorded.run_dir), read_outcome(recorded.run_dir)
+        return read_manifest(recorded.run_dir), read_status(recorded.run_dir)
     except RecordError:
         return None, None
 

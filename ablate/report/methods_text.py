@@ -369,7 +369,7 @@ def _seeds(analysis: Analysis, plan: Plan) -> str:
         else ""
     )
     named = named or fmt.joined(map(str, numbers))
-    return f"{'up to ' if plan.looks else ''}{fmt.counted(len(numbers), 'seed')} ({named})"
+    return f"{'up to ' if plan.interim_seeds else ''}{fmt.counted(len(numbers), 'seed')} ({named})"
 
 
 def _number(count: int) -> str:

@@ -48,7 +48,7 @@ def detectable(plan: Plan, spread: EarlierSpread | None) -> dict[int, float]:
     For a sequential study: of each interim analysis, at its confidence.
     """
     sd = 1.0 if spread is None else spread.sd
-    levels = dict(zip(plan.looks, levels_of(plan), strict=True)) if plan.looks else {}
+    levels = dict(zip(plan.interim_seeds, levels_of(plan), strict=True)) if plan.interim_seeds else {}
     seeds = sorted(levels or {*SEEDS, len(plan.seeds)})
     return {n: detectable_effect(n, num_variants(plan), sd, level=levels.get(n, LEVEL)) for n in seeds if n > 1}
 
@@ -64,7 +64,7 @@ def seeds_for(plan: Plan, spread: EarlierSpread) -> int | None:
 def print_plan(plan: Plan, known: Forecast, spread: EarlierSpread | None, console: Console) -> None:
     """Print every arm with its changes and derived changes; then the cost of a run, the number of runs and the duration."""
     title = words(f"{plan.study}  ", console, "bold")
-    runs_per_arm = f"{'at most ' if plan.looks else ''}{fmt.counted(len(plan.seeds), 'seed')}"
+    runs_per_arm = f"{'at most ' if plan.interim_seeds else ''}{fmt.counted(len(plan.seeds), 'seed')}"
     title.append_text(words(f"{fmt.counted(len(plan.arms), 'arm')} × {runs_per_arm}", console))
     console.print(title, highlight=False)
     say(console, plan.question)
@@ -152,10 +152,10 @@ def _lines(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> Iterato
     """Yield (label, sentence): what is to do, what it costs, and the minimum detectable effect."""
     waiting = known.waiting(plan)
     yield "runs", _counts(plan, known, len(waiting))
-    if plan.looks:
-        yield "interim", f"{declared(plan.looks, plan.spending, levels_of(plan))}; decided variants stop there"
+    if plan.interim_seeds:
+        yield "interim", f"{declared(plan.interim_seeds, plan.alpha_spending, levels_of(plan))}; decided variants stop there"
     yield "steps", _steps(plan, known)
-    bound = "at most, if no variant is decided before the last interim analysis, " if plan.looks and waiting else ""
+    bound = "at most, if no variant is decided before the last interim analysis, " if plan.interim_seeds and waiting else ""
     yield "time", f"{bound}{_time(known, len(waiting))}"
     costs = [known.costs[run.arm] for run in waiting if run.arm in known.costs]
     if costs:
@@ -187,8 +187,8 @@ def _counts(plan: Plan, known: Forecast, num_waiting: int) -> str:
 
 def _steps(plan: Plan, known: Forecast) -> str:
     planned, naive = training_steps(plan, known)
-    text = f"{'at most ' if plan.looks else ''}{planned:,} of training"
-    if planned < naive and not plan.looks:
+    text = f"{'at most ' if plan.interim_seeds else ''}{planned:,} of training"
+    if planned < naive and not plan.interim_seeds:
         share = fmt.percent(planned / naive)
         text += f", {share} of the {naive:,} of running every arm and cadence separately"
     if known.saved_steps:
@@ -220,7 +220,7 @@ def _detectable(plan: Plan, spread: EarlierSpread | None) -> str:
     effects = [f"{fmt.figure(effect, 2)}{unit} with {n} seeds" for n, effect in detectable(plan, spread).items()]
     variants = num_variants(plan)
     together = f" over {variants} variants together" if variants > 1 else ""
-    level = ", at the level of each interim analysis," if plan.looks else " at 5%"
+    level = ", at the level of each interim analysis," if plan.interim_seeds else " at 5%"
     text = f"minimum detectable effect: {fmt.joined(effects)} (80% power{level}{together})"
     if spread is None:
         return f"{text}; residual sd of {plan.metric} unknown: no earlier study of this baseline"
