@@ -202,7 +202,7 @@ def _mostly_cancel(about: Attribution) -> bool:
 
 
 def _sentence(about: Attribution, values: ByCorner, smallest_effect: float) -> str:
-    """`batch_size explains 92 % (80 to 104) of the fall in eval-loss roughness; train_test_ratio -3 % (-12 to 6); ...`"""
+    """`batch_size explains 92% (80 to 104) of the fall in eval-loss roughness; train_test_ratio -3% (-12 to 6); ...`"""
     assert about.total is not None
     assert about.interaction is not None
     if about.refused:
@@ -271,7 +271,7 @@ def _even(about: Attribution) -> str:
         return f"{said}.{told}"
     errors = [part.sampling_error / abs(about.total.effect) for part in parts if about.total and about.total.effect]
     most = max((error for error in errors if np.isfinite(error)), default=None)
-    more = f", give or take {fixed(100 * most, 0)} % for the orders that were not run" if most is not None else ""
+    more = f", give or take {fixed(100 * most, 0)}% for the orders that were not run" if most is not None else ""
     return f"{said}; over {about.orders} orders of the keys{more}.{told}"
 
 
@@ -280,9 +280,9 @@ def _share(part: Part) -> str:
 
 
 def _only(part: Part) -> str:
-    """`92 % (80 to 104)`."""
+    """`92% (80 to 104)`."""
     assert part.share is not None
-    text = f"{fixed(100 * part.share, 0)} %"
+    text = f"{fixed(100 * part.share, 0)}%"
     if part.share_low is None or part.share_high is None:
         return text
     return f"{text} ({fixed(100 * part.share_low, 0)} to {fixed(100 * part.share_high, 0)})"

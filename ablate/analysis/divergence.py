@@ -43,6 +43,6 @@ def _rate(name: str, one: Divergence, variants: int) -> DivergenceRate:
         low=one.low,
         high=one.high,
         p_value=one.adjusted_p,
-        sentence=f"{beside}: {finding} (rate {plain_percent(one.rate)}, 95 % interval {plain_percent(one.low)} to {plain_percent(one.high)}; "
+        sentence=f"{beside}: {finding} (rate {plain_percent(one.rate)}, 95% interval {plain_percent(one.low)} to {plain_percent(one.high)}; "
         f"Fisher's exact test p {plain_figure(one.adjusted_p, 2)}{holm})",
     )

@@ -211,14 +211,14 @@ _decided_by = lru_cache(maxsize=256)(seeds_to_decide)
 
 
 def figures(one: CellEffect) -> str:
-    """`+0.116, 95 % interval 0.085 .. 0.147`."""
+    """`+0.116, 95% interval [0.085, 0.147]`."""
     if one.effect is None or one.low is None or one.high is None:
         return "no interval"
     return change(one.effect, one.low, one.high)
 
 
 def measured(one: CellEffect, unit: str) -> str:
-    """`+0.116 nats (95 % interval 0.085 .. 0.147)`."""
+    """`+0.116 nats (95% interval [0.085, 0.147])`."""
     head, _, rest = figures(one).partition(", ")
     return f"{head}{f' {unit}' if unit else ''}{f' ({rest})' if rest else ''}"
 

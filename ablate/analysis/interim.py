@@ -99,12 +99,12 @@ def interim_report(
 def declared(looks: Sequence[int], spending: str, levels: Sequence[float]) -> str:
     """Return the declared plan in words.
 
-    `at most 12 seeds; interim analyses at 5, 8 and 12 (O'Brien-Fleming), with intervals of 99.9, 98.3 and 95.9 %`.
+    `at most 12 seeds; interim analyses at 5, 8 and 12 (O'Brien-Fleming), with intervals of 99.9, 98.3 and 95.9%`.
     """
     percentages = joined([per_cent(level).removesuffix(" %") for level in levels])
     kind = "interim analyses" if len(looks) > 1 else "one analysis,"
     seeds = joined([str(number) for number in looks])
-    return f"at most {looks[-1]} seeds; {kind} at {seeds} ({_NAMES[spending]}), with intervals of {percentages} %"
+    return f"at most {looks[-1]} seeds; {kind} at {seeds} ({_NAMES[spending]}), with intervals of {percentages}%"
 
 
 def _sentences(
@@ -161,7 +161,7 @@ def _sentences(
         )
     yield (
         f"Declared before the first run: {declared(course.interim_seeds, reader.plan.alpha_spending, reader.levels)}. "
-        "The analyses share the error rate, so that all together give a false positive in about 5 % of studies; p is of one "
+        "The analyses share the error rate, so that all together give a false positive in about 5% of studies; p is of one "
         "analysis alone."
     )
 

@@ -6,7 +6,7 @@ mediator do only together as well. All are differences within a seed.
 
 Nothing is divided unless the total is told from 0: without a total effect a claim needs this gate to err. With one, what is
 left and what goes through cannot both be nothing, so that of the two tests of a pair at most one can make a false claim, and
-each has the whole 5 % (Shaffer 1986); several pairs share it (Bonferroni).
+each has the whole 5% (Shaffer 1986); several pairs share it (Bonferroni).
 """
 
 from __future__ import annotations
@@ -371,7 +371,7 @@ def _pair(
 
 
 def _answer(about: Mediated, one: Held, left: Part, through: Part, found: str, plan: Plan, holds: Holding) -> str:
-    """`3 % (-9 to 15) goes through the gradient's noise: with that of 8 samples at both levels, the rise is 0.115 ...`"""
+    """`3% (-9 to 15) goes through the gradient's noise: with that of 8 samples at both levels, the rise is 0.115 ...`"""
     assert about.total is not None
     rise = "rise" if about.total.effect > 0 else "fall"
     where = (
@@ -383,12 +383,12 @@ def _answer(about: Mediated, one: Held, left: Part, through: Part, found: str, p
     what = f"the {rise} turns into a {'fall' if rise == 'rise' else 'rise'} of" if turned else f"the {rise} is"
     through_it = WORDS[one.mediator]
     low, high = (
-        None if value is None else f"{fixed(100 * value, 0)} %" for value in (through.share_low, through.share_high)
+        None if value is None else f"{fixed(100 * value, 0)}%" for value in (through.share_low, through.share_high)
     )
-    ends = f"{fixed(left.low or 0, _decimals(left))} .. {fixed(left.high or 0, _decimals(left))}"
+    ends = f"[{fixed(left.low or 0, _decimals(left))}, {fixed(left.high or 0, _decimals(left))}]"
     pairs = len(plan.mediation.held) if plan.mediation else 1
     over = f", simultaneous over {pairs} levels held," if pairs > 1 else ""
-    figures = f"{where}, {what} {plain_figure(abs(left.effect))} (95 % interval{over} of the effect left {ends})"
+    figures = f"{where}, {what} {plain_figure(abs(left.effect))} (95% interval{over} of the effect left {ends})"
     if found == "inconclusive":
         head = (
             f"Undecided: {share(through)} of it would go through {through_it}, but neither this nor what is left is told from "
@@ -416,10 +416,10 @@ def _decimals(one: Part) -> int:
 
 
 def share(one: Part) -> str:
-    """`92 % (80 to 104)`; without an interval where the total is not told from 0 at the level of the family."""
+    """`92% (80 to 104)`; without an interval where the total is not told from 0 at the level of the family."""
     if one.share is None:
         return "no share"
-    text = f"{fixed(100 * one.share, 0)} %"
+    text = f"{fixed(100 * one.share, 0)}%"
     if one.share_low is None or one.share_high is None:
         return f"{text} (no interval)"
     return f"{text} ({fixed(100 * one.share_low, 0)} to {fixed(100 * one.share_high, 0)})"
@@ -461,7 +461,7 @@ def _limits(about: Mediated, held: Sequence[HeldEffect]) -> str:
     elif any(one.mediator == "grad_noise" and BASELINE in (one.first, one.second) for one in answered):
         said += (
             " At equal updates a batch with the noise of a smaller one differs from it in little else, so that nearly all has "
-            "to go through the noise; a share far from 100 % would point to a fault."
+            "to go through the noise; a share far from 100% would point to a fault."
         )
     return said
 

@@ -53,7 +53,7 @@ class Wanted:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spread:
     """What runs differ by. sd: residual, of a run after arm and seed are taken out. df: that it was measured with, 0 for an
-    assumed one. low, high: its 95 % interval (chi-square). rho: None where none was measured or assumed. basis: in words."""
+    assumed one. low, high: its 95% interval (chi-square). rho: None where none was measured or assumed. basis: in words."""
 
     sd: float
     rho: float | None

@@ -56,7 +56,7 @@ class CellEffect:
         either level of the other lies from its main effect. Of `pairs`, `alone`: of one arm against the baseline, and
         `requires`: of the same change where the second of `axes` is moved already.
     name: `batch_size 8 -> 64`, `batch_size x learning_rate`. axes, levels: which, and the words of their levels.
-    low, high: 95 %, simultaneous over the effects of the study. inner_low, inner_high: what has to lie inside the smallest
+    low, high: 95%, simultaneous over the effects of the study. inner_low, inner_high: what has to lie inside the smallest
         effect for `no effect`. p_value: simultaneous as well; own_p: of the seeds' own values, not corrected.
     seeds: with a value in every cell that it needs.
     verdict: of a main effect as of a contrast; of an interaction `interact`, `no effect` or `undecided`; `none` where a control
@@ -141,7 +141,7 @@ Holds = Literal["new examples too", "this evaluation set only", ""]
 class OverExamples:
     """One contrast of the primary metric over seeds and examples. seeds: with kept examples in both arms.
 
-    low, high: the 95 % interval for new seeds and new examples, simultaneous over as many variants as the contrast's own. None
+    low, high: the 95% interval for new seeds and new examples, simultaneous over as many variants as the contrast's own. None
     where `refused` says why. example_share: of its squared error, what the choice of examples adds.
     holds: whether the contrast's verdict, where it has one, holds for new examples as well; '' where it has none.
     """
@@ -237,7 +237,7 @@ class HeldEffect:
     """The treatment's effect with the mediator held at one level.
 
     mediator, level, label: which, and where. first, second: the arms of the pair. left: the effect between them, at most this
-    much of which does not go through the mediator; through: the total less that. Both with 95 % intervals, wider by the number
+    much of which does not go through the mediator; through: the total less that. Both with 95% intervals, wider by the number
     of pairs, and shares of the total with Fieller's.
     verdict: `all`, `some or all`, `part`, `not all`, `none`, `against`, `beyond`, `undecided`; `not held` where the record does
     not bear out that the mediator was held, `none given` where a control failed. sentence: the same in words.
@@ -261,7 +261,7 @@ class HeldEffect:
 class Mediated:
     """How much of what a treatment does to the primary metric goes through a mediator, over seeds with every arm.
 
-    key, levels: the treatment. total: its effect, with its own 95 % interval. updates: optimizer steps at both levels.
+    key, levels: the treatment. total: its effect, with its own 95% interval. updates: optimizer steps at both levels.
     refused: why nothing is divided. sentence: the answer; limits: what does not follow from it.
     """
 
@@ -341,7 +341,7 @@ class Contrast:
         baseline's runs alone: of a study with one variant, of the placebo, of an arm whose control failed, and of one whose
         spread is unlike the others' (labelled `UNEQUAL VARIANCE`).
     family: variants judged together, over which interval and p are simultaneous; 1 for an arm by itself.
-    effect, low, high: difference and its 95 % interval, in the metric's own unit; None where the runs give none. In a study
+    effect, low, high: difference and its 95% interval, in the metric's own unit; None where the runs give none. In a study
         with lost runs the effect is that of the incomplete layout, not the mean of `differences`.
     inner_low, inner_high: the interval that has to lie inside the smallest effect for `no effect`; simultaneous too.
     seeds: in which both arms have a value. differences: one per entry of `seeds`; the two means are over them as well.
@@ -401,7 +401,7 @@ class Contrast:
 class DivergenceRate:
     """How often an arm diverged, beside the baseline: an outcome of its own, over all runs that finished or diverged.
 
-    runs: seeds in which both did either. low, high: 95 % Clopper-Pearson interval of the arm's rate.
+    runs: seeds in which both did either. low, high: 95% Clopper-Pearson interval of the arm's rate.
     p_value: Fisher's exact test, two-sided, Holm over the variants.
     """
 

@@ -115,7 +115,7 @@ def test_a_schedule_that_was_not_over_is_said_and_one_that_was_is_not(study: Pat
     )
     said = budgets(analyse(study, at="steps")).cautions
     assert said[1].startswith(
-        "baseline and placebo: read at 16 of 128 steps of a schedule, with the rate at 88 % of its peak, which ends at 1 %"
+        "baseline and placebo: read at 16 of 128 steps of a schedule, with the rate at 88% of its peak, which ends at 1%"
     )
     assert LARGE not in said[1]
 

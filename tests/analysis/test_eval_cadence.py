@@ -81,17 +81,17 @@ def test_a_fall_that_is_over_before_the_first_look_at_200_steps_is_named() -> No
     assert rungs["200 steps"].before_first == pytest.approx(1 - np.exp(-200 / 30), abs=0.02)
     assert not rungs["200 steps"].truthful
     assert rungs["200 steps"].points == 10
-    # 1 - exp(-2 / 30) is 6 % and 1 - exp(-4 / 30) 12 %: the planted answer lies between the two.
+    # 1 - exp(-2 / 30) is 6% and 1 - exp(-4 / 30) 12%: the planted answer lies between the two.
     assert found.coarsest == "2 steps"
     assert "every 4 steps does not: in arm" in found.sentence
-    assert "12 % of the decrease came before the first point, at step 4" in found.sentence
+    assert "12% of the decrease came before the first point, at step 4" in found.sentence
 
 
 def test_a_record_that_begins_too_late_says_so_and_asks_for_log_spaced_looks() -> None:
     found = planted(metric="eval_loss", every=200)["eval loss"]
     assert found.coarsest is None
     assert "eval loss: not even the record shows the decrease: in arm" in found.sentence
-    assert "over 99 % of the decrease came before" in found.sentence
+    assert "over 99% of the decrease came before" in found.sentence
     assert "at step 200" in found.sentence
     assert found.advice.startswith("eval.spacing=log eval.num_evaluations=20 begins at step 1")
 

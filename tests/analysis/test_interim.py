@@ -118,7 +118,7 @@ def test_runs_after_the_last_look_are_not_read() -> None:
     assert {len(one.seeds) for one in then} == {5}
     assert {one.interval_level for one in then} == {levels_of(plan)[0]}
     assert "% interval" in then[0].sentence
-    assert "95 % interval" not in then[0].sentence
+    assert "95% interval" not in then[0].sentence
 
 
 def test_what_is_decided_is_not_decided_again_and_says_where_it_stopped() -> None:

@@ -214,7 +214,7 @@ def test_a_limit_that_clips_one_arm_only_holds_nothing() -> None:
     held = only(answer(study(CLIP, means)))
     assert held.verdict == "none"
     assert (
-        "Held: 100 % of the steps of max_grad_norm=0.25 and 97 % of the steps of batch_size=64+max_grad_norm=0.25"
+        "Held: 100% of the steps of max_grad_norm=0.25 and 97% of the steps of batch_size=64+max_grad_norm=0.25"
         in held.sentence
     )
     loose = only(answer(study(CLIP, means, clipped={f"{TREATED}+max_grad_norm=0.25": 0.2})))

@@ -51,8 +51,8 @@ def test_status_counts_per_arm_and_says_why_a_run_failed(ablate, study):
     assert "baseline 1 - - 1" in lines
     assert "batch_size=64 1 - 1 -" in lines
     assert "batch_size=64/seed=1 out of memory: a tensor; data.batch_size=32" in " ".join(lines)
-    assert "try the failed runs again: ablate retry runs/batch_size" in lines
-    assert "nothing runs it now; it goes on with: ablate -m axis=batch_size study.seeds=2" in lines
+    assert "retry the failed runs: ablate retry runs/batch_size" in lines
+    assert "nothing is running; continue with: ablate -m axis=batch_size study.seeds=2" in lines
 
 
 def test_status_for_a_program(ablate, study):
@@ -201,7 +201,7 @@ def test_stop_leaves_a_request_that_the_next_start_forgets(ablate, runs, study, 
     request = stop_request(study)
     assert request is not None
     assert request.after_current == bool(more)
-    assert "asked to stop" in ablate("status", str(STUDY))[1]
+    assert "stopping" in ablate("status", str(STUDY))[1]
     ablate("-m", "axis=batch_size", "study.seeds=2")
     assert stop_request(study) is None
 
