@@ -2,7 +2,7 @@
 
 `docs/reference/config.md` comes from the dataclasses of `ablate.config.schema` and the string under each field;
 `docs/reference/frames.md` from the columns in `ablate.notebook.frames`;
-`docs/reference/outcomes.md` from the registry in `ablate.metrics.registry`;
+`docs/reference/metrics.md` from the registry in `ablate.metrics.registry`;
 `docs/reference/record.md` has its tables of columns from `ablate.records.schema` between its marks, the rest of it is
 written by hand; `docs/reference/cli.md` from the help of every verb, `docs/reference/api.md` from the docstrings of
 `ablate.__all__`. A test runs this and compares.
@@ -114,7 +114,7 @@ def record_page(text: str) -> str:
 
 
 _OUTCOMES = """\
-# Outcomes
+# Metrics
 
 A metric is one number that is read from one run. `study.metric` names the primary one, which the verdicts are about; the
 others are shown next to it. The table gives the cadence at which runs are compared: a run that was evaluated more often has no
@@ -164,8 +164,8 @@ another source executes nothing of its own.
 """
 
 
-def outcomes_page() -> str:
-    """The text of outcomes.md."""
+def metrics_page() -> str:
+    """The text of metrics.md."""
     example = (inspect.getdoc(custom) or "").partition("\n")[2]  # the lines below the module's first one
     return _OUTCOMES.format(
         standard=_outcomes_table(METRICS),
@@ -323,7 +323,7 @@ def pages() -> Mapping[Path, str]:
     return {
         REFERENCE / "config.md": config_page(),
         REFERENCE / "frames.md": frames_page(),
-        REFERENCE / "outcomes.md": outcomes_page(),
+        REFERENCE / "metrics.md": metrics_page(),
         REFERENCE / "cli.md": cli_page(),
         REFERENCE / "api.md": api_page(),
         record: record_page(record.read_text(encoding="utf-8")),

@@ -87,12 +87,12 @@ def test_every_config_key_has_a_default_and_a_meaning(repo: Path) -> None:
     assert [key for key, text in rows.items() if len(text.split()) < 2] == []
 
 
-def test_outcomes_page_is_what_the_registry_says(repo: Path, made: ModuleType) -> None:
-    assert page(repo, "outcomes.md") == made.outcomes_page(), "run: python docs/make_reference.py"
+def test_metrics_page_is_what_the_registry_says(repo: Path, made: ModuleType) -> None:
+    assert page(repo, "metrics.md") == made.metrics_page(), "run: python docs/make_reference.py"
 
 
 def test_every_outcome_is_documented_with_unit_side_cadence_and_definition(repo: Path) -> None:
-    text = page(repo, "outcomes.md")
+    text = page(repo, "metrics.md")
     for name, one in METRICS.items():
         (row,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
         cells = [cell.strip() for cell in row.strip("|").split("|")]
@@ -103,7 +103,7 @@ def test_every_outcome_is_documented_with_unit_side_cadence_and_definition(repo:
 
 
 def test_the_outcome_of_ones_own_that_the_page_shows_can_be_read(repo: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", page(repo, "outcomes.md"), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", page(repo, "metrics.md"), re.DOTALL)
     names: dict[str, Any] = {}
     exec(code, names)
     assert names["lowest_loss"](Record(trace=trace([1.0] * 20), curves={}, common=np.empty(0, dtype=np.int64))) == 0.5
