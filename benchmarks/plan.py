@@ -96,7 +96,7 @@ def _prepare(typed: list[str], share: float) -> dict[str, _Spent]:
     _timed(seconds, "write it", lambda: freeze(plan, folder))
     for number, run in enumerate(plan.runs):
         _leave(folder, plan, run, number if number < share * len(plan.runs) else None)
-    _timed(seconds, "look which runs are done", lambda: pending(plan, folder))
+    _timed(seconds, "check which runs are done", lambda: pending(plan, folder))
     return seconds
 
 

@@ -1,7 +1,8 @@
 """What a tracker costs a run that it follows, and how long `ablate sync` takes.
 
 One small model is trained in a process of its own, with each tracker following it (offline) and with none, in turn; ratios
-are within a round. The follower's own processor time is told apart. Then a made-up study is synced by one worker and by four.
+are within a round. The follower's own processor time is reported separately. Then a simulated study is synced
+by one worker and by four.
 """
 
 from __future__ import annotations

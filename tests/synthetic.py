@@ -531,7 +531,7 @@ def crossed_cells(kind: str, names: Sequence[str], generators: Mapping[str, tupl
         names=tuple(parts if kind == "pairwise" else names),
         levels=tuple(("off", str(axis.values[0])) for axis in axes),
         parts=tuple((part,) for part in parts),
-        places=tuple(places),
+        indices=tuple(places),
         arms=tuple(arms),
         generators=dict(generators or {}),
     )

@@ -22,7 +22,7 @@ _NAMES = {"obrien_fleming": "O'Brien-Fleming", "pocock": "Pocock"}
 
 def interim_reader(folder: Path, plan: Plan) -> InterimReader | None:
     """Return the reader of a study; None where the number of seeds is fixed. Raises RecordError for an unreadable file."""
-    return after(plan, read_interims(folder, plan.looks, plan.digest)) if plan.looks else None
+    return after(plan, read_interims(folder, plan.interim_seeds, plan.digest)) if plan.interim_seeds else None
 
 
 def after(plan: Plan, made: Sequence[InterimResult]) -> InterimReader:
@@ -33,9 +33,9 @@ def after(plan: Plan, made: Sequence[InterimResult]) -> InterimReader:
 
 def levels_of(plan: Plan) -> tuple[float, ...]:
     """Return the level of every declared interim analysis."""
-    spending: Spending = "pocock" if plan.spending == "pocock" else "obrien_fleming"
-    assert plan.spending in get_args(Spending)
-    return look_levels(plan.looks, spending)
+    spending: Spending = "pocock" if plan.alpha_spending == "pocock" else "obrien_fleming"
+    assert plan.alpha_spending in get_args(Spending)
+    return look_levels(plan.interim_seeds, spending)
 
 
 def interim_result(plan: Plan, contrasts: Sequence[Contrast], made: Sequence[InterimResult]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def interim_report(
     """Return what a report says of the interim analyses."""
     course = reader.course
     each = []
-    for number, (seeds, level) in enumerate(zip(course.looks, reader.levels, strict=True)):
+    for number, (seeds, level) in enumerate(zip(course.interim_seeds, reader.levels, strict=True)):
         interim: InterimResult = reader.made[number] if number < course.made else {"stops": {}, "goes_on": ()}
         each.append(
             LookMade(
@@ -84,7 +84,7 @@ def interim_report(
     due = {(run.arm, run.seed) for run in reader.due.runs}
     done = sum(run.status in ("finished", "diverged") and (run.arm, run.seed) in due for run in readings)
     return Looks(
-        spending=reader.plan.spending,
+        spending=reader.plan.alpha_spending,
         alpha=ALPHA,
         looks=tuple(each),
         seeds=course.seeds,
@@ -115,7 +115,7 @@ def _sentences(
     runs: Sequence[RunFiles],
     contrasts: Sequence[Contrast],
 ) -> Iterator[str]:
-    course, last = reader.course, reader.course.looks[-1]
+    course, last = reader.course, reader.course.interim_seeds[-1]
     if not course.over:
         yield _next(reader, num_due - done, num_due)
     for one in made:
@@ -160,7 +160,7 @@ def _sentences(
             "as well, and the levels do not account for it."
         )
     yield (
-        f"Declared before the first run: {declared(course.looks, reader.plan.spending, reader.levels)}. "
+        f"Declared before the first run: {declared(course.interim_seeds, reader.plan.alpha_spending, reader.levels)}. "
         "The analyses share the error rate, so that all together give a false positive in about 5 % of studies; p is of one "
         "analysis alone."
     )
@@ -177,7 +177,7 @@ def _next(reader: InterimReader, missing: int, num_due: int) -> str:
         )
     return (
         f"Not over: the analysis at {course.next} seeds comes next, for {joined(course.going)}, and {rest}. The results shown "
-        f"are those of {course.looks[course.made - 1]} seeds; later runs are not read before."
+        f"are those of {course.interim_seeds[course.made - 1]} seeds; later runs are not read before."
     )
 
 

@@ -152,11 +152,11 @@ class InterimReader:
         """Return each arm at the last interim analysis that counts for it, in plan order; none before the first one."""
         by_arm: dict[str, Contrast] = {}
         for number in range(self.course.made):
-            seeds = self.course.looks[number]
+            seeds = self.course.interim_seeds[number]
             plan = self.course.at(self.plan, seeds)
             planned = {(run.arm, run.seed) for run in plan.runs}
             read_runs = [run for run in readings if (run.arm, run.seed) in planned]
-            early = {arm: last for arm, last in self.course.stops.items() if last <= seeds < self.course.looks[-1]}
+            early = {arm: last for arm, last in self.course.stops.items() if last <= seeds < self.course.interim_seeds[-1]}
             for contrast in read(plan, metric, read_runs, self.levels[number], early):
                 if self.course.stop_of(contrast.arm) == seeds:
                     by_arm[contrast.arm] = contrast
@@ -166,7 +166,7 @@ class InterimReader:
         """Return the runs of the last interim analysis; none before the first."""
         if not self.course.made:
             return []
-        planned = self.course.at(self.plan, self.course.looks[self.course.made - 1]).runs
+        planned = self.course.at(self.plan, self.course.interim_seeds[self.course.made - 1]).runs
         keys = {(run.arm, run.seed) for run in planned}
         return [run for run in readings if (run.arm, run.seed) in keys]
 

@@ -400,7 +400,7 @@ def longer_than_allowed(prepared: Prepared, *, local: bool) -> Long | None:
         at_once=expected.at_once,
         hours=hours,
         limit=limit,
-        has_looks=bool(plan.looks),
+        has_looks=bool(plan.interim_seeds),
     )
 
 

@@ -80,7 +80,7 @@ class StudyState:
 def study_state(folder: Path) -> StudyState:
     """Raises StudyError for a folder that holds no study."""
     plan, claims = read_plan(folder), Claims(folder.parent)
-    made = {look["seeds"]: look["stops"] for look in read_interims(folder, plan.looks, plan.digest)}
+    made = {look["seeds"]: look["stops"] for look in read_interims(folder, plan.interim_seeds, plan.digest)}
     plan = at_most(folder, plan)
     order = {arm.name: number for number, arm in enumerate(plan.arms)}
     wanted = sorted(plan.runs, key=lambda run: (order[run.arm], run.seed))
@@ -98,8 +98,8 @@ def study_state(folder: Path) -> StudyState:
         seconds_left=_seconds_left(runs, took),
         stopping=stop_request(folder) is not None,
         command=plan.command,
-        looks=[{"seeds": n, "made": n in made, "stops": made.get(n, {})} for n in plan.looks],
-        spending=plan.spending,
+        looks=[{"seeds": n, "made": n in made, "stops": made.get(n, {})} for n in plan.interim_seeds],
+        spending=plan.alpha_spending,
     )
 
 

@@ -24,7 +24,7 @@ from ablate.records.writer import TableWriter
 from ablate.serialization import read_json, write_json
 from ablate.units import parse_amount
 from tests import synthetic
-from tests.kept_examples import keep_examples
+from tests.example_records import keep_examples
 from tests.synthetic import Shape, write_study
 
 LARGE = "batch_size=64"

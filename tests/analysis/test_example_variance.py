@@ -17,7 +17,7 @@ from ablate.records.reader import read_predictions
 from ablate.stats.example_variance import widened
 from ablate.stats.rates import mcnemar_p, paired_examples, sign_flips
 from ablate.training.predictions import write_predictions
-from tests.kept_examples import keep_examples
+from tests.example_records import keep_examples
 from tests.synthetic import write_study
 
 ARMS = ("learning_rate=0.0001", "train_test_ratio=4", "placebo")

@@ -38,7 +38,7 @@ from ablate.runner.foreign_app import keep
 from ablate.serialization import write_json
 from tests.archive.conftest import as_yaml
 from tests.archive.tampering import Files, edited, files_of, flipped, pack, relisted
-from tests.kept_examples import keep_examples
+from tests.example_records import keep_examples
 from tests.synthetic import TWO_LEVELS, crossed_cells, write_crossed, write_study
 
 
