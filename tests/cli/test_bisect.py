@@ -172,7 +172,7 @@ def test_a_file_that_is_no_config(ablate, runs, here, content, words):
         (("", "data.batchsize=3"), "there is no key 'data.batchsize'", "data.batch_size"),
         ((*TWO, "optim.lr=1e-4,1e-3"), "so it takes one value", "optim.lr=0.0001"),
         ((*TWO, "axis=dropout"), "axis=dropout: the arms are the corners", "axis=placebo"),
-        ((*TWO, "study.metric=roughly"), "'roughly' is not an outcome", "eval_loss"),
+        ((*TWO, "study.metric=roughly"), "'roughly' is not a valid metric", "eval_loss"),
         ((*TWO, "--group", "optim.lr,data.batch_size"), "do not differ in 'optim.lr'", "data.batch_size"),
         ((*TWO, "--group", "data.batch_size,data.batch_size"), "it is named twice", "once"),
         ((*TWO, "--group", "data.batch_size,data.train_test_ratio"), "every key in which the two differ", "leave out"),
