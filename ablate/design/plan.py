@@ -28,7 +28,8 @@ def what_counts(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config less what cannot change a run's result."""
     kept = {key: value for key, value in config.items() if key not in ("tracker", "checkpoint", "study", "arm", "seed")}
     for group, keys in _NO_RESULT.items():
-        kept[group] = {key: value for key, value in config[group].items() if key not in keys}
+        if isinstance(config.get(group), Mapping):  # a received plan may hold anything
+            kept[group] = {key: value for key, value in config[group].items() if key not in keys}
     return kept
 
 

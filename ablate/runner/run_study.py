@@ -17,7 +17,7 @@ from ablate.design.plan_file import free_name, read_plan, write_plan
 from ablate.errors import RecordError, StudyError
 from ablate.hashing import digest_of
 from ablate.planning.planner import Prepared
-from ablate.records.interim import Look, read_looks, write_look
+from ablate.records.interim import InterimResult, read_interims, write_interim
 from ablate.records.layout import StudyDir
 from ablate.records.metadata import read_manifest
 from ablate.runner.failures import disk_full, is_disk_full
@@ -29,7 +29,7 @@ from ablate.runner.stop import forget_stop
 # A study that adds seeds until its variants are decided: to the next look, look, and on with those that are
 # not.
 
-MakeLook = Callable[[Path], Look]
+MakeLook = Callable[[Path], InterimResult]
 """What the analysis finds at the next look of a study folder. It is handed in, because running knows no statistics."""
 
 
@@ -37,7 +37,7 @@ def course_in(folder: Path, plan: Plan) -> Course | None:
     """How far the study has come; None for one whose number of seeds is fixed. Raises RecordError for a broken look."""
     if not plan.interim_seeds:
         return None
-    return course(plan, read_looks(folder, plan.interim_seeds, plan.digest))
+    return course(plan, read_interims(folder, plan.interim_seeds, plan.digest))
 
 
 def at_most(folder: Path, plan: Plan) -> Plan:
@@ -71,12 +71,12 @@ def stages(
         with claims.alone(f"look.{folder.name}"):
             after = course_in(folder, plan)
             if after is not None and after.made == now.made:
-                write_look(folder, make(folder))
-        for look in read_looks(folder, plan.interim_seeds, plan.digest)[now.made :]:
+                write_interim(folder, make(folder))
+        for look in read_interims(folder, plan.interim_seeds, plan.digest)[now.made :]:
             print(look_sentence(look, plan), flush=True)
 
 
-def look_sentence(look: Look, plan: Plan) -> str:
+def look_sentence(look: InterimResult, plan: Plan) -> str:
     """One line per look, when it is made."""
     stopped = [f"{arm} stops ({verdict})" for arm, verdict in look["stops"].items()]
     going = [str(arm) for arm in look["goes_on"]]

@@ -61,7 +61,7 @@ def test_each_layer_is_an_arm_of_its_own(ablate, runs, here):
         ("model.drop_layers=3,4", "3 is a whole number, expected a list of whole numbers", "<a list of whole numbers>"),
         (
             "model.module_edits=[remove:pooler],[zero:pooler]",
-            "cannot go through in the place of its output",
+            "has another shape than its output",
             "[zero:pooler]",
         ),
         ("model.module_edits=[zeroo:pooler],[zero:pooler]", "'zeroo:pooler' is not <action>:<path>", "[zero:pooler]"),

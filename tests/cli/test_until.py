@@ -6,7 +6,7 @@ import pytest
 
 from ablate.config.schema import StudyConfig
 from ablate.errors import ConfigError
-from ablate.records.metadata import Outcome
+from ablate.records.metadata import RunStatus
 
 DECIDED = ("axis=batch_size", "study.stopping=sequential")
 
@@ -88,7 +88,7 @@ def test_a_plan_says_its_looks_and_that_time_is_a_bound(ablate, runs, here, monk
 
 def test_a_study_begins_with_the_first_look_and_waits_for_it(ablate, runs, here):
     """The made-up runs leave no record that could be read, so nothing is decided; the first part is what was launched."""
-    runs.fate = lambda job: Outcome(status="failed", reason="x", message="made up to fail")
+    runs.fate = lambda job: RunStatus(status="failed", reason="x", message="made up to fail")
     code, out, _ = ablate("-m", *DECIDED, "study.interim_seeds=[2,3]")
     assert code == 0
     assert sorted(runs.names) == ["baseline/0", "baseline/1", "batch_size=64/0", "batch_size=64/1"]

@@ -179,7 +179,7 @@ def test_values_of_one_key_are_not_paired_and_that_is_said(planned: Planned) -> 
          "the arm random_init=random+reinit_top_layers=1 cannot be composed: model.reinit_top_layers=1 would draw again", "pretrained"),
         (("model.drop_layers=[0],[1]", "model.freeze=[layers.0]", "study.design=factorial"), "there is one: drop_layer", ""),
         (("model.drop_layers=[],[0]", "model.freeze=[],[layers.0]", "study.design=factorial"),
-         "the arm drop_layer=0+freeze=layers.0 cannot be composed: model.freeze=[layers.0]: all that it names lies in", ""),
+         "the arm drop_layer=0+freeze=layers.0 cannot be composed: model.freeze=[layers.0]: all of its modules are inside", ""),
         (("axis=dropout", "model.dropout=0,0.1", "study.design=factorial"), "is moved by axis=dropout and swept as well", ""),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
