@@ -22,8 +22,8 @@ from ablate.units import Interval, parse_interval
 
 __all__ = [
     "ACTIONS", "BASELINE", "DESIGNS", "FEATURES", "MOST_DRAWS", "OPTIMIZERS", "SCHEDULES", "SPENDING", "TRACKERS",
-    "CheckpointConfig", "Config", "DataConfig", "EvalConfig", "ModelConfig", "OptimConfig", "RandomStreamsConfig", "RecordConfig",
-    "StudyConfig", "TaskConfig", "TrackerConfig", "TrainConfig", "make_config",
+    "CheckpointConfig", "Config", "DataConfig", "EvalConfig", "ModelConfig", "OptimConfig", "RandomStreamsConfig",
+    "RecordConfig", "StudyConfig", "TaskConfig", "TrackerConfig", "TrainConfig", "make_config",
 ]  # fmt: skip
 
 BASELINE = "baseline"

@@ -63,7 +63,7 @@ class Crossed:
 
     def _axis(self, name: str, cell: tuple[int, ...]) -> Axis:
         pairs = [(stream, draw) for streams, draw in zip(self.streams, cell, strict=True) for stream in streams]
-        moved = {f"streams.{stream}": OFFSET * draw for stream, draw in pairs if draw}
+        moved = {f"random_streams.{stream}": OFFSET * draw for stream, draw in pairs if draw}
         brought = [item for stream, draw in pairs if draw for item in _BRINGS.get(stream, ())]
         return Axis(
             name=name,
@@ -78,7 +78,7 @@ class Crossed:
 
 def crossed(study: StudyConfig) -> Crossed | None:
     """What `study.design=variance_components` asks for; None for any other design."""
-    if study.design != "variance":
+    if study.design != "variance_components":
         return None
     return Crossed(streams=tuple(tuple(one.split("+")) for one in study.streams), draws=study.draws)
 
