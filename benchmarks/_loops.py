@@ -76,9 +76,9 @@ class Ready:
 
     def in_order(self) -> list[shared.Sample]:
         """The samples in the order in which `ablate` takes them."""
-        from ablate.training.random_streams import SampleOrder, Streams
+        from ablate.training.random_streams import SampleOrder, RandomStreams
 
-        order = SampleOrder(Streams(seed=self.work.seed), np.arange(len(self.samples)))
+        order = SampleOrder(RandomStreams(seed=self.work.seed), np.arange(len(self.samples)))
         return [self.samples[k] for k in order.take(0, len(self.samples))]
 
     def loader(self) -> DataLoader[Any]:
@@ -113,7 +113,7 @@ def run(name: str, folder: Path) -> dict[str, Any]:
 
 def ours(ready: Ready) -> Kept:
     """`ablate.train`, which writes every step, its group norms included, to disk."""
-    from ablate import Streams, train
+    from ablate import RandomStreams, train
 
     note = turn_on_unpad(ready.model) if ready.work.unpad else "unpadding off"
     ready.clock.stamps.clear()  # of the forward passes with which it was tried out, should there be any
@@ -130,7 +130,7 @@ def ours(ready: Ready) -> Kept:
             device=ready.work.device,
             collate=shared.pad_batch,
             num_tokens=lambda batch: int(batch["attention_mask"].sum()),
-            streams=Streams(seed=ready.work.seed),
+            streams=RandomStreams(seed=ready.work.seed),
             folder=folder,
         )
         return Kept(losses=result.trace["loss"].tolist(), grad_norms=result.trace["grad_norm"].tolist(), note=note)

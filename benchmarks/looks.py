@@ -122,7 +122,7 @@ def _train(
     **when: Any,
 ) -> Looked:
     """One training with these looks; texts of like length are evaluated together in both."""
-    from ablate import Evaluation, Streams, train
+    from ablate import Evaluation, RandomStreams, train
 
     model: Any = _shared.load_model(folder / "model").to(device)
     model.base_model.encoder.layer = model.base_model.encoder.layer[: arguments.layers]
@@ -132,7 +132,7 @@ def _train(
     result = train(
         model, data.train, _shared.text_objective, optimizer=_shared.fused_adamw(model),
         budget=f"{arguments.steps} steps", batch_size=BATCH_SIZE, clip_norm=_shared.CLIP_NORM, precision="fp32",
-        device=str(device), collate=_shared.pad_batch, streams=Streams(seed=0),
+        device=str(device), collate=_shared.pad_batch, streams=RandomStreams(seed=0),
         evaluation=Evaluation(examples=looked_at, measure=_measure, order=order, **when),
     )  # fmt: skip
     seconds = result.evals.table["eval_seconds"].to_pylist()

@@ -208,7 +208,7 @@ def every_other_step(case: Case, num_steps: int) -> tuple[float, float, float]:
 
 def with_recording(case: Case, num_steps: int, *, keep: bool = True) -> Round:
     """`ablate.train`: global norm and group norms of every step, trace to disk. keep: the losses too."""
-    from ablate import Streams, train
+    from ablate import RandomStreams, train
 
     optimizer, total = case.reset(), WARMUP + num_steps + 1
     clock = _shared.StepClock(case.model, case.device, (WARMUP, total - 1))
@@ -216,7 +216,7 @@ def with_recording(case: Case, num_steps: int, *, keep: bool = True) -> Round:
         result = train(
             case.model, case.examples, case.objective, optimizer=optimizer, budget=f"{total} steps",
             batch_size=case.batch_size, clip_norm=_shared.CLIP_NORM, precision="fp32", device=str(case.device),
-            collate=case.collate, streams=Streams(seed=0), folder=folder,
+            collate=case.collate, streams=RandomStreams(seed=0), folder=folder,
         )  # fmt: skip
         losses = result.trace["loss"].tolist() if keep else []
     clock.remove()
@@ -243,9 +243,9 @@ def _mean_loss(case: Case) -> Callable[[nn.Module, Any], torch.Tensor]:
 def _batches(case: Case, num_steps: int) -> Iterator[Any]:
     """In `ablate`'s order, made in the same way."""
     from ablate.training.evaluation import to_device
-    from ablate.training.random_streams import SampleOrder, Streams
+    from ablate.training.random_streams import SampleOrder, RandomStreams
 
-    order = SampleOrder(Streams(seed=0), np.arange(len(case.examples)))
+    order = SampleOrder(RandomStreams(seed=0), np.arange(len(case.examples)))
     for step in range(num_steps):
         positions = order.take(step * case.batch_size, case.batch_size)
         yield to_device(case.collate([case.examples[k] for k in positions]), case.device)
@@ -267,7 +267,7 @@ def single_calls(case: Case, *, num_steps: int) -> dict[str, Any]:
     plain = clip.microseconds(WARMUP)
     added = {kind: sum(one[kind] for one in found.values()) - plain[kind] for kind in plain}
     scope = _scope_microseconds(case.device)
-    return {"case": case.name, "calls": found, "clip_grad_norm_": plain, "added": added, "Streams.scope": scope}
+    return {"case": case.name, "calls": found, "clip_grad_norm_": plain, "added": added, "RandomStreams.scope": scope}
 
 
 def _timed_call(module: str, owner: str, name: str) -> _shared.TimedCall:
@@ -279,9 +279,9 @@ def _timed_call(module: str, owner: str, name: str) -> _shared.TimedCall:
 
 def _scope_microseconds(device: torch.device, repeats: int = 200) -> dict[str, float]:
     """Of the dropout stream's scope around a forward pass: no recording, but more than the plain loop does."""
-    from ablate import Streams
+    from ablate import RandomStreams
 
-    streams, seconds = Streams(seed=0), []
+    streams, seconds = RandomStreams(seed=0), []
     for step in range(repeats):
         began = time.perf_counter()
         with streams.scope("dropout", step, 0, device=device):
@@ -359,10 +359,10 @@ def _report(
             ),
             "",
             "Time inside the recording calls, µs per step, mean (median). `added` is their sum less `clip_grad_norm_`, which "
-            "they replace. `Streams.scope` records nothing; it keeps the random streams apart, once per forward pass.",
+            "they replace. `RandomStreams.scope` records nothing; it keeps the random streams apart, once per forward pass.",
             "",
             _shared.table(
-                ["case", *calls[0]["calls"], "clip_grad_norm_", "added", "Streams.scope"], [_call_row(one) for one in calls]
+                ["case", *calls[0]["calls"], "clip_grad_norm_", "added", "RandomStreams.scope"], [_call_row(one) for one in calls]
             ),
             "",
             "Reading the gradients, GB/s:",
@@ -388,7 +388,7 @@ def _step_row(one: dict[str, Any]) -> list[str]:
 
 
 def _call_row(one: dict[str, Any]) -> list[str]:
-    cells = [*one["calls"].values(), one["clip_grad_norm_"], one["added"], one["Streams.scope"]]
+    cells = [*one["calls"].values(), one["clip_grad_norm_"], one["added"], one["RandomStreams.scope"]]
     return [one["case"], *(f"{cell['mean']:.0f} ({cell['median']:.0f})" for cell in cells)]
 
 

@@ -19,8 +19,7 @@ from ablate.formatting import counted, joined, plain_figure, plain_percent
 from ablate.metrics.curve_fits import falling
 from ablate.metrics.metric import MetricInfo, Outcome, Record
 from ablate.metrics.registry import find, outcome
-from ablate.training.lr_schedule import looks
-from ablate.units import Interval
+from ablate.units import Interval, evaluation_points
 
 # How many looks a curve needs, evenly and log-spaced, and what they cost.
 
@@ -83,7 +82,7 @@ def _enough(samples: Values, done: Values, spacing: str, samples_per_step: int) 
     found = None
     while low <= high:
         count = (low + high) // 2
-        at = looks(
+        at = evaluation_points(
             every=Interval(float(-(-total // count)), "samples"),
             spacing=spacing,
             count=count,

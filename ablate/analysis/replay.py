@@ -21,8 +21,7 @@ from ablate.metrics.curve_fits import falling
 from ablate.metrics.eval_metrics import lower_is_better
 from ablate.metrics.metric import Outcome, Record
 from ablate.records.reader import EvalCurve, Trace
-from ablate.training.lr_schedule import looks
-from ablate.units import parse_interval
+from ablate.units import evaluation_points, parse_interval
 
 KEYS = ("observe.eval_every", "observe.log_every", "observe.eval_spacing")
 """What can be replayed."""
@@ -60,7 +59,7 @@ class Budget:
                 f"{key}={level!r} asks for more than {_MOST_LOOKS:,} looks at {self.total_samples:,} samples",
                 f"{key}='1 epochs'",
             )
-        points = looks(
+        points = evaluation_points(
             every=gap,
             spacing=observe.eval_spacing,
             count=observe.eval_looks,

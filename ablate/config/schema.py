@@ -343,7 +343,7 @@ class TaskConfig:
     name: str = "text_classification"
     """What is trained: `text_classification`, `causal_lm` (the next token from those before it) or `own`."""
     target: str | None = None
-    """With `name=own`: `<module>:<function>`, called with the run's Config and Streams; it returns an `ablate.Task`."""
+    """With `name=own`: `<module>:<function>`, called with the run's Config and RandomStreams; it returns an `ablate.Task`."""
     options: dict[str, Any] = field(default_factory=dict)
     """With `name=own`: whatever the function wants to know; an axis may move `task.options.<key>`."""
 

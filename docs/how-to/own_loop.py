@@ -5,9 +5,9 @@ import sys
 import torch
 from torch import nn, utils
 
-from ablate import Evaluation, Streams, read_trace, train
+from ablate import Evaluation, RandomStreams, read_trace, train
 
-streams = Streams(seed=0)
+streams = RandomStreams(seed=0)
 points = torch.from_numpy(streams.generator("augment").normal(size=(600, 2))).float()
 labels = (points.prod(dim=1) > 0).long()  # which points lie in opposite quadrants
 examples, held_out = (utils.data.TensorDataset(points[k], labels[k]) for k in (slice(400), slice(400, 600)))

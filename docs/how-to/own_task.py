@@ -9,7 +9,7 @@ import ablate
 NUM_POINTS, NUM_HELD_OUT = 600, 200
 
 
-def my_task(config: ablate.Config, streams: ablate.Streams) -> ablate.Task:  # noqa: ARG001
+def my_task(config: ablate.Config, streams: ablate.RandomStreams) -> ablate.Task:  # noqa: ARG001
     """Called in each run's own process. Options are the keys of `task.options`, so an axis can move them."""
     options = {"hidden": 32, "noise": 0.1} | config.task.options
     data = points(noise=options["noise"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ablate import Streams
+from ablate import RandomStreams
 from ablate.analysis.controls import controls
 from ablate.analysis.load import read_runs
 from ablate.config.schema import Config, make_config
@@ -99,7 +99,7 @@ class Toys:
 
 def drawn(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
     """A module whose weights come from the run's `init` stream."""
-    with Streams(seed=seed).scope("init"):
+    with RandomStreams(seed=seed).scope("init"):
         return build()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ablate import Checkpoints, Streams, read_trace
+from ablate import Checkpoints, RandomStreams, read_trace
 from ablate.design.axis import Axis
 from ablate.planning.compose import opened
 from tests.controls.studies import Toys, controls_of, planned, run_planned, toy
@@ -72,7 +72,7 @@ ARMS: dict[str, Callable[[int], dict[str, Any]]] = {
     "learning_rate": lambda seed: {"lr": 2e-2},
     "warmup": lambda seed: {"warmup": 0.1},
     "precision": lambda seed: {"precision": "bf16"},
-    "placebo": lambda seed: {"streams": Streams(seed=seed, order=1000, dropout=1000)},
+    "placebo": lambda seed: {"streams": RandomStreams(seed=seed, order=1000, dropout=1000)},
     "repeat": lambda seed: {},
 }
 """What the runs of an arm do, by the axis that declares it."""

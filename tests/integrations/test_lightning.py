@@ -83,7 +83,7 @@ def test_every_step_is_what_a_loop_by_hand_measures(
     settings: dict[str, Any] = {
         "accumulate_grad_batches": accumulate, "gradient_clip_val": clip_norm, "precision": precision
     }  # fmt: skip
-    _, rows = by_hand(STEPS, accumulate=accumulate, clip_norm=clip_norm, autocast=precision != "32-true")
+    _, rows = by_hand(STEPS, grad_accum_steps=accumulate, max_grad_norm=clip_norm, autocast=precision != "32-true")
     without, module = Module(), Module()
     fit(without, **settings)
     fit(module, TraceCallback(folder), **settings)
@@ -112,7 +112,7 @@ def test_under_a_gradient_scaler_the_norms_are_unscaled(folder: Path) -> None:
 
     plugin = OnlyScaled("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
     fit(Module(), TraceCallback(folder), plugins=[plugin], gradient_clip_val=0.2)
-    _, rows = by_hand(STEPS, clip_norm=0.2)
+    _, rows = by_hand(STEPS, max_grad_norm=0.2)
     trace = read_trace(folder / "trace.arrow")
     np.testing.assert_allclose(trace["grad_norm"], [row.norm for row in rows], rtol=2e-6)
     np.testing.assert_allclose(trace["loss"], [row.loss for row in rows], rtol=2e-6)

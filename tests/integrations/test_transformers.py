@@ -51,7 +51,7 @@ def test_every_step_is_what_a_loop_by_hand_measures(
     tmp_path: Path, folder: Path, accumulate: int, clip_norm: float, bf16: bool
 ) -> None:
     settings: dict[str, Any] = {"gradient_accumulation_steps": accumulate, "max_grad_norm": clip_norm, "bf16": bf16}
-    _, rows = by_hand(STEPS, accumulate=accumulate, clip_norm=clip_norm, autocast=bf16)
+    _, rows = by_hand(STEPS, grad_accum_steps=accumulate, max_grad_norm=clip_norm, autocast=bf16)
     without = make(tmp_path, **settings)
     without.train()
     trainer = make(tmp_path, **settings)
@@ -217,7 +217,7 @@ def test_under_a_gradient_scaler_the_norms_are_unscaled(
     accelerator.prepare_model = lambda model, **rest: model  # type: ignore[method-assign]
     TraceCallback(trainer, folder)
     trainer.train()
-    _, rows = by_hand(STEPS, clip_norm=0.2)
+    _, rows = by_hand(STEPS, max_grad_norm=0.2)
     trace = read_trace(folder / "trace.arrow")
     np.testing.assert_allclose(trace["grad_norm"], [row.norm for row in rows], rtol=2e-6)
     np.testing.assert_allclose(trace["loss"], [row.loss for row in rows], rtol=2e-6)

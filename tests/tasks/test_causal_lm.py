@@ -19,7 +19,7 @@ from ablate.tasks.registry import build_task
 from ablate.tasks.sizes import data_facts
 from ablate.tasks.task import Task
 from ablate.training.fingerprint import init_hashes
-from ablate.training.random_streams import Streams
+from ablate.training.random_streams import RandomStreams
 from ablate.training.train import Result
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "sat", "on", "a", "mat", "rain", "."]
@@ -71,7 +71,7 @@ def tokens_in(samples: Any) -> list[list[int]]:
 
 
 def test_the_loss_is_transformers_own(text: Path, words: str) -> None:
-    task = build_task(config(text, words), Streams(seed=0))
+    task = build_task(config(text, words), RandomStreams(seed=0))
     batch = task.collate([task.examples[k] for k in range(8)])
     lengths = batch["attention_mask"].sum(dim=1)
     assert len(set(lengths.tolist())) > 2
@@ -95,12 +95,12 @@ def test_padding_is_never_predicted() -> None:
 def test_an_evaluation_counts_tokens_and_does_not_depend_on_its_batches(
     text: Path, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = causal_lm(config(text, words), Streams(seed=0))
+    task = causal_lm(config(text, words), RandomStreams(seed=0))
     predicted = sum(len(own) - 1 for own in tokens_in(task.evaluation.examples))
     found = []
     for batch_size, most in ((64, 1 << 25), (3, 1 << 25), (64, 1)):
         monkeypatch.setattr(module, "_MOST_LOGITS", most)
-        task = causal_lm(config(text, words), Streams(seed=0))
+        task = causal_lm(config(text, words), RandomStreams(seed=0))
         result = run(task, budget=1, evaluation=replace(task.evaluation, batch_size=batch_size))
         for metric in ("loss", "accuracy"):
             assert set(result.evals.curve(metric).count) == {predicted}
@@ -117,7 +117,7 @@ def run(task: Task, *, optimizer: Any = torch.optim.AdamW, lr: float = 1e-2, **s
         collate=task.collate,
         num_tokens=task.num_tokens,
         ids=task.ids,
-        streams=Streams(seed=0),
+        streams=RandomStreams(seed=0),
         device="cpu",
         precision="fp32",
         **settings,
@@ -125,7 +125,7 @@ def run(task: Task, *, optimizer: Any = torch.optim.AdamW, lr: float = 1e-2, **s
 
 
 def test_two_batches_of_four_are_one_of_eight(text: Path, words: str) -> None:
-    whole, parts = (causal_lm(config(text, words), Streams(seed=0)) for _ in range(2))
+    whole, parts = (causal_lm(config(text, words), RandomStreams(seed=0)) for _ in range(2))
     # Not AdamW, which divides by the gradient: one that is zero but for rounding would move its weight all the same.
     at_once = run(whole, optimizer=torch.optim.SGD, lr=0.1, budget=5, batch_size=8)
     accumulated = run(parts, optimizer=torch.optim.SGD, lr=0.1, budget=5, batch_size=4, accumulate=2)
@@ -138,7 +138,7 @@ def test_two_batches_of_four_are_one_of_eight(text: Path, words: str) -> None:
 def test_repeated_text_is_learned(tmp_path: Path, words: str) -> None:
     (tmp_path / "train.txt").write_text("\n\n".join(["the cat sat on a mat ."] * 24))
     (tmp_path / "test.txt").write_text("\n\n".join(["the cat sat on a mat ."] * 8))
-    task = causal_lm(config(tmp_path, words, split="official", train_ratio=3.0), Streams(seed=0))
+    task = causal_lm(config(tmp_path, words, split="official", train_ratio=3.0), RandomStreams(seed=0))
     result = run(task, budget="20 epochs", batch_size=8, evaluation=task.evaluation)
     assert result.trace["loss"][0] > 2.0
     assert result.trace["loss"][-1] < 0.3
@@ -178,7 +178,7 @@ def test_ids_are_the_same_in_every_arm_and_no_document_is_on_both_sides(text: Pa
     assert set(arms[7.0].held_out) < set(arms[3.0].held_out) < set(arms[1.0].held_out)
     assert set(arms[1.0].train) < set(arms[7.0].train)
     assert arms[1.0].evaluated.tolist() == arms[7.0].evaluated.tolist()
-    tasks = {ratio: causal_lm(config(text, words, train_ratio=ratio), Streams(seed=0)) for ratio in (1.0, 7.0)}
+    tasks = {ratio: causal_lm(config(text, words, train_ratio=ratio), RandomStreams(seed=0)) for ratio in (1.0, 7.0)}
     contents = [dict(zip(t.ids, tokens_in(t.examples), strict=True)) for t in tasks.values()]
     assert contents[0].items() <= contents[1].items()
 
@@ -195,7 +195,7 @@ def test_an_evaluation_of_fewer_pieces_is_a_part_of_the_larger_one(text: Path, w
 
 
 def test_pieces_of_another_length_are_another_evaluation_set(text: Path, words: str) -> None:
-    facts = [causal_lm(config(text, words, max_length=n), Streams(seed=0)).facts for n in (8, 16)]
+    facts = [causal_lm(config(text, words, max_length=n), RandomStreams(seed=0)).facts for n in (8, 16)]
     assert facts[0]["splits"] == facts[1]["splits"]
     assert facts[0]["eval_set"]["ids"] != facts[1]["eval_set"]["ids"]
 
@@ -203,7 +203,7 @@ def test_pieces_of_another_length_are_another_evaluation_set(text: Path, words: 
 def test_planning_counts_what_the_run_trains_on(text: Path, words: str) -> None:
     asked = config(text, words)
     asked.observe = ObserveConfig(eval_examples=9)
-    facts, task = data_facts(asked), causal_lm(asked, Streams(seed=0))
+    facts, task = data_facts(asked), causal_lm(asked, RandomStreams(seed=0))
     assert (facts.num_train, facts.num_eval, facts.num_classes) == (
         len(task.examples), len(task.evaluation.examples), 0,
     )  # fmt: skip
@@ -225,7 +225,7 @@ def test_the_packaged_snippets_need_no_label() -> None:
 
 def test_every_weight_is_drawn_by_the_stream_and_tied_ones_stay_tied(text: Path, words: str, tmp_path: Path) -> None:
     def built(seed: int, **model: Any) -> Any:
-        return causal_lm(config(text, words, model=model), Streams(seed=seed)).model
+        return causal_lm(config(text, words, model=model), RandomStreams(seed=seed)).model
 
     first, again, other = built(0), built(0), built(1)
     assert init_hashes(first) == init_hashes(again)
@@ -254,7 +254,7 @@ def test_every_weight_is_drawn_by_the_stream_and_tied_ones_stay_tied(text: Path,
 def test_any_architecture_takes_its_vocabulary_from_the_tokenizer(text: Path, words: str) -> None:
     shape = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 32}
     model = causal_lm(
-        config(text, words, model={"name": "config:llama", "dropout": None, "shape": shape}), Streams()
+        config(text, words, model={"name": "config:llama", "dropout": None, "shape": shape}), RandomStreams()
     ).model
     assert model.config.head_dim == 16  # type: ignore[union-attr]
     assert model.get_input_embeddings().weight.shape == (len(VOCABULARY), 32)  # type: ignore[operator]
@@ -265,7 +265,7 @@ def test_who_looks_ahead_is_seen_in_the_model_itself() -> None:
 
     size = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 32}
     for name, extra, causal in (("bert", {}, False), ("bert", {"is_decoder": True}, True), ("llama", {}, True)):
-        with Streams(seed=0).scope("init"):
+        with RandomStreams(seed=0).scope("init"):
             settings = AutoConfig.for_model(name, vocab_size=50, **size, **extra)
             model = AutoModelForCausalLM.from_config(settings)  # type: ignore[no-untyped-call]
         model.train()
@@ -337,7 +337,7 @@ def test_an_architecture_needs_a_tokenizer_and_has_no_weights(settings: dict[str
 def test_what_is_kept_of_a_piece_is_the_sum_over_its_tokens_and_pieces_of_a_document_go_together(
     text: Path, words: str, tmp_path: Path
 ) -> None:
-    task = causal_lm(config(text, words), Streams(seed=0))
+    task = causal_lm(config(text, words), RandomStreams(seed=0))
     result = run(task, budget=2, evaluation=replace(task.evaluation, batch_size=3), folder=tmp_path / "run")
     found, curve = read_predictions(tmp_path / "run" / "predictions.arrow"), result.evals.curve("loss")
     lengths = [len(own) for own in tokens_in(task.evaluation.examples)]

@@ -23,7 +23,7 @@ from ablate.tasks.task import quicken
 from ablate.tasks.text_classification import build_model, objective, pad_batch, text_classification
 from ablate.training.fingerprint import init_hashes
 from ablate.training.grad_norms import GradNorms
-from ablate.training.random_streams import Streams
+from ablate.training.random_streams import RandomStreams
 from ablate.training.train import train
 
 from .test_unpad import CONFIGS, batch_of, build, close
@@ -33,7 +33,7 @@ LAYER = "bert.encoder.layer"
 
 
 def tiny(**changes: Any) -> Any:
-    return build_model(ModelConfig(init="random", shape=TINY, dropout=0.0, **changes), 2, Streams(seed=0))
+    return build_model(ModelConfig(init="random", shape=TINY, dropout=0.0, **changes), 2, RandomStreams(seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +41,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with the weights of a small model of six layers, to be loaded as pretrained ones."""
     folder = tmp_path_factory.mktemp("saved")
     shape = {**TINY, "num_hidden_layers": 6, "initializer_range": 0.05, "vocab_size": 100}
-    build_model(ModelConfig(init="random", shape=shape), 2, Streams(seed=7)).base_model.save_pretrained(folder)  # type: ignore[operator, union-attr]
+    build_model(ModelConfig(init="random", shape=shape), 2, RandomStreams(seed=7)).base_model.save_pretrained(folder)  # type: ignore[operator, union-attr]
     return str(folder)
 
 
 def loaded(folder: str, seed: int = 0, **changes: Any) -> Any:
-    return build_model(ModelConfig(name=folder, dropout=0.0, **changes), 2, Streams(seed=seed))
+    return build_model(ModelConfig(name=folder, dropout=0.0, **changes), 2, RandomStreams(seed=seed))
 
 
 def texts(*lengths: int) -> dict[str, Any]:
@@ -341,7 +341,7 @@ def test_a_run_leaves_what_was_done_and_what_was_read_in_its_fingerprint(tmp_pat
         config = Config(model=ModelConfig(init="random", shape=TINY, dropout=0.0, **changes))  # type: ignore[arg-type]
         config.study.root, config.data.num_examples, config.observe.eval_examples = str(tmp_path), 60, 4
         config.data.drop_features = features
-        facts.append(text_classification(config, Streams(seed=0)).facts)
+        facts.append(text_classification(config, RandomStreams(seed=0)).facts)
     plain, changed = facts
     assert plain["components"] == {}
     assert changed["components"] == {"bert.embeddings": "frozen", f"{LAYER}.1": "removed"}

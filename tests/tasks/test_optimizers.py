@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ablate import Checkpoints, Streams, train
+from ablate import Checkpoints, RandomStreams, train
 from ablate.config.schema import OPTIMIZERS, OptimConfig
 from ablate.errors import ConfigError
 from ablate.models.optimizers import make_optimizer
@@ -21,7 +21,7 @@ EXAMPLES = [(row, int(row.sum() > 0)) for row in X]
 
 
 def net(seed: int = 0) -> nn.Module:
-    with Streams(seed=seed).scope("init"):
+    with RandomStreams(seed=seed).scope("init"):
         return nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 8), nn.Linear(8, 2))
 
 

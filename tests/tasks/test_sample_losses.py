@@ -11,7 +11,7 @@ import torch
 from ablate.config.schema import Config, LoopConfig
 from ablate.errors import ConfigError, LoopError
 from ablate.tasks.task import Task, quicken
-from ablate.training.random_streams import Streams
+from ablate.training.random_streams import RandomStreams
 from tests.training.toy import network, objective, points
 
 
@@ -43,7 +43,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 def test_they_add_up_to_the_objective_under_the_same_masks(tmp_path: Path, name: str, unpad: bool) -> None:
     from ablate.tasks.registry import build_task
 
-    asked, streams = config(name, tmp_path), Streams(seed=0)
+    asked, streams = config(name, tmp_path), RandomStreams(seed=0)
     task = build_task(asked, streams)
     quicken(task.model, LoopConfig(unpad=unpad))
     batch = task.collate([task.examples[k] for k in range(6)])

@@ -12,13 +12,13 @@ import torch
 
 from ablate import Checkpoints, stop_on_signals
 from ablate.records.metadata import Outcome
-from tests.training.toy import evaluation, jitter, network, objective, run
+from tests.training.toy import evaluation, jitter, network, loss_fn, run
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "fp32": {"precision": "fp32", "schedule": "linear", "clip_norm": 0.5},
-    "fp16": {"precision": "fp16", "schedule": "cosine", "accumulate": 2, "batch_size": 4},
-    "workers": {"precision": "fp32", "num_workers": 2, "augment": jitter, "accumulate": 2, "batch_size": 4},
-    "bf16": {"precision": "bf16", "update_ratio": True, "accumulate": 3, "batch_size": 4, "noise_scale": True},
+    "fp32": {"precision": "fp32", "lr_schedule": "linear", "max_grad_norm": 0.5},
+    "fp16": {"precision": "fp16", "lr_schedule": "cosine", "grad_accum_steps": 2, "batch_size": 4},
+    "workers": {"precision": "fp32", "num_workers": 2, "augment": jitter, "grad_accum_steps": 2, "batch_size": 4},
+    "bf16": {"precision": "bf16", "update_ratio": True, "grad_accum_steps": 3, "batch_size": 4, "noise_scale": True},
 }
 
 
@@ -27,12 +27,12 @@ def main(folder: Path, setting: str, *, pause: float = 0.002, stop: Callable[[],
 
     def slowly(model: torch.nn.Module, batch: Any) -> tuple[torch.Tensor, int]:
         time.sleep(pause)
-        return objective(model, batch)
+        return loss_fn(model, batch)
 
     torch.set_num_threads(1)
     _, result = run(
-        network(0), stop=stop, folder=folder, objective=slowly, budget="600 samples", flush_every=5,
-        evaluation=evaluation("100 samples", batch_size=20), checkpoints=Checkpoints(every="7 steps"),
+        network(0), should_stop=stop, run_dir=folder, loss_fn=slowly, budget="600 samples", flush_every=5,
+        evaluation=evaluation("100 samples", batch_size=20), checkpoint=Checkpoints(every="7 steps"),
         **SETTINGS[setting],
     )  # fmt: skip
     return result.outcome
@@ -40,4 +40,4 @@ def main(folder: Path, setting: str, *, pause: float = 0.002, stop: Callable[[],
 
 if __name__ == "__main__":
     with stop_on_signals() as stop:
-        sys.exit(main(Path(sys.argv[1]), sys.argv[2], stop=stop).status != "finished")
+        sys.exit(main(Path(sys.argv[1]), sys.argv[2], should_stop=stop).status != "finished")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from ablate import Streams
+from ablate import RandomStreams
 from ablate.training.data_loading import Feed
 from ablate.training.distributed import Ranks
 from ablate.training.random_streams import SampleOrder
@@ -23,14 +23,14 @@ def fed(batch_size: int, accumulate: int = 1, *, num_workers: int = 0, start: in
     """All samples, augmented, in the order in which they reach the model, [samples, 10]."""
     data = points(37)
     feed = Feed(
-        examples=data, collate=torch.utils.data.default_collate, ranks=Ranks(nn.Identity()), batch_size=batch_size,
-        order=SampleOrder(Streams(seed=seed), np.arange(len(data))), accumulate=accumulate, total_samples=100,
+        dataset=data, collate=torch.utils.data.default_collate, ranks=Ranks(nn.Identity()), batch_size=batch_size,
+        order=SampleOrder(RandomStreams(seed=seed), np.arange(len(data))), grad_accum_steps=accumulate, total_samples=100,
         augment=jitter, num_workers=num_workers,
     )  # fmt: skip
     return torch.cat([batch[0] for step in feed.steps(start) for batch, _ in step.batches])
 
 
-@given(batch_size=st.integers(1, 50), accumulate=st.integers(1, 4), samples=st.integers(0, 99))
+@given(batch_size=st.integers(1, 50), grad_accum_steps=st.integers(1, 4), samples=st.integers(0, 99))
 def test_sample_k_is_the_kth_sample_whatever_surrounds_it(batch_size: int, accumulate: int, samples: int) -> None:
     """Across epochs (37 samples each), with its augmentation, and from wherever one goes on."""
     start = samples // (batch_size * accumulate) * batch_size * accumulate
@@ -49,7 +49,7 @@ def test_a_sample_is_augmented_anew_in_every_epoch_and_as_its_seed_says() -> Non
     data = points(37).tensors[0]
     assert torch.equal(every, again)
     assert not torch.equal(every, other)
-    order = SampleOrder(Streams(seed=3), np.arange(37)).take(0, 100)
+    order = SampleOrder(RandomStreams(seed=3), np.arange(37)).take(0, 100)
     noise = every - data[order]
     first, second = (noise[[k for k in range(100) if order[k] == 5][epoch]] for epoch in (0, 1))
     assert not torch.allclose(first, second)
@@ -57,7 +57,7 @@ def test_a_sample_is_augmented_anew_in_every_epoch_and_as_its_seed_says() -> Non
 
 @pytest.mark.parametrize("stream", ["init", "order", "augment", "dropout", "noise"])
 def test_moving_one_stream_moves_no_other(stream: str) -> None:
-    base, moved = Streams(seed=1), Streams(seed=1, **{stream: 1})
+    base, moved = RandomStreams(seed=1), RandomStreams(seed=1, **{stream: 1})
     for other in ("init", "order", "augment", "dropout", "noise"):
         same = base.seed_of(other, 7) == moved.seed_of(other, 7)
         assert same == (other != stream)
@@ -68,11 +68,11 @@ def test_moving_one_stream_moves_no_other(stream: str) -> None:
     [
         {"evaluation": evaluation("8 samples")},
         {"flush_every": 1},
-        {"grouping": None},
+        {"grad_norm_groups": None},
         {"update_ratio": True},
         {"num_workers": 1},
     ],
-    ids=lambda changed: next(iter(changed)),
+    sample_ids=lambda changed: next(iter(changed)),
 )
 def test_looking_logging_and_loading_move_nothing(changed: dict[str, Any]) -> None:
     plain, other = run(budget="2 epochs")[1], run(budget="2 epochs", **changed)[1]
@@ -94,7 +94,7 @@ def test_dropout_moves_neither_order_nor_augmentation_nor_init() -> None:
 def test_no_global_generator_is_moved_by_anything() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    run(evaluation=evaluation(), augment=jitter, num_workers=1, accumulate=2, update_ratio=True, noise_scale=True)
+    run(evaluation=evaluation(), augment=jitter, num_workers=1, grad_accum_steps=2, update_ratio=True, noise_scale=True)
     after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
