@@ -122,7 +122,7 @@ def _train(
     **when: Any,
 ) -> Looked:
     """One training with these looks; texts of like length are evaluated together in both."""
-    from ablate import Evaluation, RandomStreams, train
+    from ablate import Evaluation, Loader, RandomStreams, train
 
     model: Any = _shared.load_model(folder / "model").to(device)
     model.base_model.encoder.layer = model.base_model.encoder.layer[: arguments.layers]
@@ -130,10 +130,10 @@ def _train(
     _loops.turn_on_unpad(model)
     order = sorted(range(len(looked_at)), key=lambda k: len(looked_at[k][0]))
     result = train(
-        model, data.train, _shared.text_objective, optimizer=_shared.fused_adamw(model),
-        budget=f"{arguments.steps} steps", batch_size=BATCH_SIZE, clip_norm=_shared.CLIP_NORM, precision="fp32",
-        device=str(device), collate=_shared.pad_batch, streams=RandomStreams(seed=0),
-        evaluation=Evaluation(examples=looked_at, measure=_measure, order=order, **when),
+        model, data.train, _shared.text_loss, optimizer=_shared.fused_adamw(model),
+        budget=f"{arguments.steps} steps", batch_size=BATCH_SIZE, max_grad_norm=_shared.MAX_GRAD_NORM, precision="fp32",
+        device=str(device), loader=Loader(collate=_shared.pad_batch), random_streams=RandomStreams(seed=0),
+        evaluation=Evaluation(looked_at, _measure, order=order, **when),
     )  # fmt: skip
     seconds = result.evals.table["eval_seconds"].to_pylist()
     train_seconds = float(result.trace["step_seconds"].sum())

@@ -103,14 +103,14 @@ def _run(arguments: argparse.Namespace) -> int:
     model = torch.nn.Sequential(*[layer for _ in range(8) for layer in (torch.nn.Linear(64, 64), torch.nn.ReLU())])
     examples = [torch.randn(64) for _ in range(512)]
 
-    def objective(model: torch.nn.Module, batch: torch.Tensor) -> Any:
+    def loss_fn(model: torch.nn.Module, batch: torch.Tensor) -> Any:
         return model(batch).square().mean(), len(batch)
 
     began = time.perf_counter()
     follower = start(run, config)
     train(
-        model, examples, objective, optimizer=torch.optim.AdamW(model.parameters(), lr=1e-4),
-        budget=f"{arguments.steps} steps", batch_size=8, folder=run.path, device="cpu",
+        model, examples, loss_fn, optimizer=torch.optim.AdamW(model.parameters(), lr=1e-4),
+        budget=f"{arguments.steps} steps", batch_size=8, run_dir=run.path, device="cpu",
     )  # fmt: skip
     trained = time.perf_counter()
     if follower is not None and not (follower.wait(300) and all(one.returncode == 0 for one in follower.processes)):

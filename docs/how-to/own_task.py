@@ -21,8 +21,8 @@ def my_task(config: ablate.Config, streams: ablate.RandomStreams) -> ablate.Task
     )
     return ablate.Task(
         model=model,
-        examples=Subset(data, range(NUM_HELD_OUT, NUM_POINTS)),
-        objective=lambda model, batch: (errors(model, batch).sum(), len(batch[0])),
+        dataset=Subset(data, range(NUM_HELD_OUT, NUM_POINTS)),
+        loss_fn=lambda model, batch: (errors(model, batch).sum(), len(batch[0])),
         evaluation=ablate.make_evaluation(
             config, Subset(data, range(NUM_HELD_OUT)), lambda model, batch: {"loss": errors(model, batch)}
         ),

@@ -22,7 +22,7 @@ from ablate.planning.planner import Prepared, make_plan
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest, Outcome, write_value
 from ablate.runner.worker import execute
-from ablate.training.train import Result
+from ablate.training.train import TrainResult
 from tests.training.toy import evaluation, network, run
 
 # ---- studies of the small problem of tests.training.toy: a call of `train` for each run, in 20 ms ------------------------
@@ -44,13 +44,13 @@ LR = Axis(
 FACTS = {"data": {"source": "d"}, "splits": {"train": "t", "held_out": "h"}, "eval_set": {"ids": "e", "count": 100}}
 
 
-def toy(*, seed: int, folder: Path, model: nn.Module | None = None, dropout: float = 0.1, **settings: Any) -> Result:
+def toy(*, seed: int, folder: Path, model: nn.Module | None = None, dropout: float = 0.1, **settings: Any) -> TrainResult:
     """One run of the toy as the worker would make it: weights, order and dropout from the run's seed."""
     model = network(seed, dropout) if model is None else model
     defaults: dict[str, Any] = {
-        "budget": "160 samples", "evaluation": evaluation("80 samples"), "precision": "fp32", "clip_norm": 1.0, "facts": FACTS,
+        "budget": "160 samples", "evaluation": evaluation("80 samples"), "precision": "fp32", "max_grad_norm": 1.0, "facts": FACTS,
     }  # fmt: skip
-    _, result = run(model, seed=seed, folder=folder, **(defaults | settings))
+    _, result = run(model, seed=seed, run_dir=folder, **(defaults | settings))
     return result
 
 

@@ -66,11 +66,11 @@ def test_no_control_of_a_standard_axis_raises_an_alarm(sentences: dict[str, list
 ARMS: dict[str, Callable[[int], dict[str, Any]]] = {
     "batch_size": lambda seed: {"batch_size": 64},
     "batch_size_sqrt_lr": lambda seed: {"batch_size": 64, "lr": 1e-2 * 8**0.5},
-    "clip_norm": lambda seed: {"clip_norm": None},
-    "grad_noise": lambda seed: {"grad_noise_of": 2, "sample_losses": sample_losses},
+    "clip_norm": lambda seed: {"max_grad_norm": None},
+    "grad_noise": lambda seed: {"noise_batch_size": 2, "sample_losses": sample_losses},
     "dropout": lambda seed: {"dropout": 0.0},
     "learning_rate": lambda seed: {"lr": 2e-2},
-    "warmup": lambda seed: {"warmup": 0.1},
+    "warmup": lambda seed: {"lr_schedule": "constant", "warmup_ratio": 0.1},
     "precision": lambda seed: {"precision": "bf16"},
     "placebo": lambda seed: {"streams": RandomStreams(seed=seed, order=1000, dropout=1000)},
     "repeat": lambda seed: {},
@@ -95,7 +95,7 @@ def axes() -> dict[str, Axis]:
 def test_a_run_that_was_interrupted_and_continued_is_the_same_run(tmp_path: Path) -> None:
     def interrupted(seed: int, folder: Path) -> None:
         for polls in (5, 10**9):
-            toy(seed=seed, folder=folder, lr=0.02, checkpoints=Checkpoints(), stop=after(polls))
+            toy(seed=seed, folder=folder, lr=0.02, checkpoint=Checkpoints(), should_stop=after(polls))
 
     study = Toys(tmp_path, arm=interrupted)
     assert study.failures() == []
@@ -104,7 +104,7 @@ def test_a_run_that_was_interrupted_and_continued_is_the_same_run(tmp_path: Path
 
 
 def test_a_schedule_and_a_limit_that_binds_are_as_declared(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"schedule": "cosine", "warmup": 0.13, "clip_norm": 0.02, "budget": "203 samples"}
+    settings: dict[str, Any] = {"lr_schedule": "cosine", "warmup_ratio": 0.13, "max_grad_norm": 0.02, "budget": "203 samples"}
     study = Toys(
         tmp_path, baseline=lambda **run: toy(**run, **settings), arm=lambda **run: toy(lr=0.02, **run, **settings)
     )
@@ -117,8 +117,8 @@ def test_steps_that_a_gradient_scaler_skips_are_no_alarm(tmp_path: Path) -> None
     """fp16 halves its scale there; a step that is not applied does not advance the schedule."""
     settings: dict[str, Any] = {
         "precision": "fp16",
-        "schedule": "linear",
-        "clip_norm": 0.5,
+        "lr_schedule": "linear",
+        "max_grad_norm": 0.5,
         "examples": Spoiled({3, 77}),
     }
     study = Toys(

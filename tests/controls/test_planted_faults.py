@@ -31,10 +31,9 @@ from ablate.runner.worker import execute
 from ablate.serialization import write_json
 from ablate.training import fingerprint as environment
 from ablate.training.grad_norms import GradNorms
-from ablate.training.gradient_noise import GradNoise
 from tests.controls.studies import Toys, config_of, drawn, failures_of, planned, run_dir, run_planned, toy
 from tests.training.test_resume import after
-from tests.training.toy import jitter, measure, network, objective, points, sample_losses
+from tests.training.toy import jitter, loss_fn, metric_fn, network, points, sample_losses
 
 Plant = Callable[[Path, pytest.MonkeyPatch], str]
 """Sets the fault up in an empty folder and gives back what was said of it, a sentence in each line; '' where nothing was."""
@@ -214,7 +213,7 @@ NOISE = Axis(
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     def forgotten(self: GradNoise, model: nn.Module, batch: Any, kept: Any) -> Any:
-        loss, items = objective(model, batch)
+        loss, items = loss_fn(model, batch)
         return loss, items, loss / len(kept) * sum(kept), sum(kept)
 
     patch.setattr(GradNoise, "__call__", forgotten)
@@ -231,7 +230,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 
 def noisy(**given: Any) -> Any:
-    return toy(grad_noise_of=2, sample_losses=sample_losses, **given)
+    return toy(noise_batch_size=2, sample_losses=sample_losses, **given)
 
 
 class Fixed(torch.optim.AdamW):
@@ -327,7 +326,7 @@ def foreign(folder: Path, seed: int, dropout: float) -> None:
                 loss = functional.cross_entropy(model(x[ids]), y[ids])
                 model.zero_grad()
                 loss.backward()
-                run.step(loss, samples=8, ids=ids.tolist())
+                run.log_step(loss, samples=8, sample_ids=ids.tolist())
                 with torch.no_grad():
                     for p in model.parameters():
                         p -= 0.1 * p.grad  # type: ignore[operator]
@@ -439,10 +438,10 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
     def under_amp(seed: int, folder: Path) -> None:
         amp[0] = True
-        toy(seed=seed, folder=folder, precision="bf16", clip_norm=100.0)
+        toy(seed=seed, folder=folder, precision="bf16", max_grad_norm=100.0)
         amp[0] = False
 
-    plain: Callable[..., Any] = lambda **run: toy(**run, clip_norm=100.0)  # noqa: E731
+    plain: Callable[..., Any] = lambda **run: toy(**run, max_grad_norm=100.0)  # noqa: E731
     return "\n".join(Toys(folder, baseline=plain, arm=under_amp, axis=PRECISION).failures())
 
 
@@ -488,7 +487,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     return contaminated(
-        folder, evaluation=Evaluation(examples=points(100, seed=10), measure=measure, every="80 samples")
+        folder, evaluation=Evaluation(points(100, seed=10), metric_fn, every="80 samples")
     )
 
 
@@ -664,7 +663,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     config = replace(config_of(prepared, one), study=StudyConfig(accept_code_change=True, share_prefix=False))
     place = run_dir(prepared, one)
     first = execute(
-        config, place, changes={}, digest="by the old code", planned=Planned(request=one.request), stop=after(6)
+        config, place, changes={}, digest="by the old code", planned=Planned(request=one.request), should_stop=after(6)
     )
     assert first.status == "interrupted"
     patch.setattr("ablate.runner.worker.code_files", lambda targets: {"ablate/training/train.py": "0" * 64})
@@ -680,9 +679,9 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     def moved(seed: int, folder: Path) -> None:
-        settings: dict[str, Any] = {"lr": 0.02, "checkpoints": Checkpoints()}
+        settings: dict[str, Any] = {"lr": 0.02, "checkpoint": Checkpoints()}
         torch.use_deterministic_algorithms(True)
-        toy(seed=seed, folder=folder, stop=after(5), **settings)
+        toy(seed=seed, folder=folder, should_stop=after(5), **settings)
         torch.use_deterministic_algorithms(False)
         toy(seed=seed, folder=folder, **settings)
 
@@ -695,9 +694,9 @@ def test_a_baseline_that_fails_a_control_leaves_no_verdict_at_all(
     def unclipped(seed: int, folder: Path) -> None:
         with monkeypatch.context() as patched:
             patched.setattr(GradNorms, "clip", lambda self, total, largest: torch.ones_like(total))
-            toy(seed=seed, folder=folder, clip_norm=0.1)
+            toy(seed=seed, folder=folder, max_grad_norm=0.1)
 
-    study = Toys(tmp_path, baseline=unclipped, arm=lambda **run: toy(lr=0.02, clip_norm=0.1, **run))
+    study = Toys(tmp_path, baseline=unclipped, arm=lambda **run: toy(lr=0.02, max_grad_norm=0.1, **run))
     assert {control.arm for control in study.controls() if control.status == "failed"} == {"baseline"}
     write_json(StudyDir(tmp_path).plan, study.plan().to_json())
     analysis = analyse(tmp_path)

@@ -17,7 +17,7 @@ from ablate.training.evaluation import to_device
 from ablate.training.random_streams import SampleOrder
 from tests.training.test_resume import after, rows
 from tests.training.test_train import Spoiled
-from tests.training.toy import evaluation, network, loss_fn, points
+from tests.training.toy import evaluation, loss_fn, network, points
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 

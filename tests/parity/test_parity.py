@@ -12,7 +12,7 @@ from torch import nn
 from ablate import Loader, LRSchedule, RandomStreams, train
 from ablate.training.random_streams import SampleOrder
 from tests.parity.by_hand import train_by_hand
-from tests.training.toy import network, loss_fn, points
+from tests.training.toy import loss_fn, network, points
 
 STEPS = 16
 

@@ -12,7 +12,7 @@ import torch
 
 from ablate import Checkpoints, stop_on_signals
 from ablate.records.metadata import Outcome
-from tests.training.toy import evaluation, jitter, network, loss_fn, run
+from tests.training.toy import evaluation, jitter, loss_fn, network, run
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "fp32": {"precision": "fp32", "lr_schedule": "linear", "max_grad_norm": 0.5},
@@ -40,4 +40,4 @@ def main(folder: Path, setting: str, *, pause: float = 0.002, stop: Callable[[],
 
 if __name__ == "__main__":
     with stop_on_signals() as stop:
-        sys.exit(main(Path(sys.argv[1]), sys.argv[2], should_stop=stop).status != "finished")
+        sys.exit(main(Path(sys.argv[1]), sys.argv[2], stop=stop).status != "finished")

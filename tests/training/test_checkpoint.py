@@ -84,7 +84,7 @@ def test_anything_else_is_named(odd: Any, kind: str | None) -> None:
     with pytest.raises(LoopError) as caught:
         flatten_state({"state": {0: {"memory": [1.0, odd]}}}, "optimizer")
     assert str(caught.value).startswith("optimizer.state.0.memory.1 is ")
-    what = "with keys that are no text" if kind is None else f"of type {kind}"
+    what = "with keys that are not text" if kind is None else f"of type {kind}"
     assert f"{what}, which a checkpoint cannot hold" in str(caught.value)
     assert "fix:" in str(caught.value)
 
@@ -131,7 +131,7 @@ def test_a_checkpoint_with_a_pickle_is_refused_unread(tmp_path: Path) -> None:
     run(run_dir=tmp_path, checkpoint=Checkpoints(), should_stop=after(9))
     (saved,) = (tmp_path / "checkpoint").iterdir()
     (saved / "optimizer.pt").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    with pytest.raises(LoopError, match=r"optimizer\.pt is a pickle, and none is read") as caught:
+    with pytest.raises(LoopError, match=r"optimizer\.pt is a pickle, which is never read") as caught:
         run(run_dir=tmp_path, checkpoint=Checkpoints())
     assert f"remove {saved}" in str(caught.value)
 

@@ -14,7 +14,7 @@ from ablate.metrics.step_metrics import noise_scale
 from ablate.records.gradient_health import gradient_flags, spikes
 from ablate.training.grad_norms import UpdateRatios
 from ablate.training.random_streams import SampleOrder
-from tests.training.toy import network, loss_fn, points, run
+from tests.training.toy import loss_fn, network, points, run
 
 
 def test_update_ratios_are_the_change_of_the_weights_over_their_size() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ablate import RandomStreams, Recording, train
-from tests.training.toy import network, loss_fn, points, rows_as_on_a_gpu
+from tests.training.toy import loss_fn, network, points, rows_as_on_a_gpu
 
 READS = ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__", "__array__")
 

@@ -75,7 +75,7 @@ def test_a_recorded_loop_keeps_the_last_look_that_names_its_examples(tmp_path: P
             loss.mean().backward()
             record.log_step(loss.mean(), samples=20)
             record.log_eval({"loss": loss + step}, sample_ids=range(100, 80, -1) if step < 2 else None)
-        with pytest.raises(LoopError, match="3 ids and loss \\(20,\\)"):
+        with pytest.raises(LoopError, match="3 sample_ids and loss \\(20,\\)"):
             record.log_eval({"loss": loss}, sample_ids=[1, 2, 3])
         with pytest.raises(LoopError, match="no metric per example"):
             record.log_eval({"loss": MetricSum(1.0, 1.0, 20)}, sample_ids=range(20))
@@ -104,7 +104,7 @@ def test_values_of_an_example_with_several_items_are_summed(tmp_path: Path) -> N
         return [k + 1 for k in range(len(batch[1]))]
 
     def several(model: Any, batch: Any) -> dict[str, torch.Tensor]:
-        loss = measure(model, batch)["loss"]
+        loss = metric_fn(model, batch)["loss"]
         return {"loss": torch.cat([loss[k] * torch.arange(1.0, k + 2) for k in range(len(loss))])}
 
     model, _ = run(
@@ -125,7 +125,7 @@ def test_values_of_an_example_with_several_items_are_summed(tmp_path: Path) -> N
 
 def test_a_metric_that_is_not_of_examples_is_left_out_and_none_leaves_no_file(tmp_path: Path) -> None:
     def per_class(model: Any, batch: Any) -> dict[str, torch.Tensor]:
-        return {**measure(model, batch), "logit": model(batch[0]).flatten(), "id": measure(model, batch)["loss"]}
+        return {**metric_fn(model, batch), "logit": model(batch[0]).flatten(), "id": metric_fn(model, batch)["loss"]}
 
     def only_logits(model: Any, batch: Any) -> dict[str, torch.Tensor]:
         return {"logit": model(batch[0]).flatten()}
@@ -159,7 +159,7 @@ def test_a_diverged_run_keeps_none(tmp_path: Path) -> None:
     assert not RunDir(tmp_path).predictions.exists()
 
 
-@pytest.mark.parametrize("name", ["ids", "groups"])
+@pytest.mark.parametrize("name", ["sample_ids", "groups"])
 def test_ids_of_another_number_are_refused_before_training(name: str) -> None:
     with pytest.raises(LoopError, match=rf"{name}=.* has 3 entries for 100 examples") as raised:
         evaluation(**{name: [1, 2, 3]})

@@ -69,7 +69,7 @@ def recorded(folder: Path, steps: int = 20, clip_norm: float | None = None, **se
         for x, y, ids in batches(steps):
             loss = functional.cross_entropy(model(x), y)
             loss.backward()
-            run.log_step(loss, samples=len(x), learning_rate=0.5 / run.at.step if run.at.step else 0.0, max_grad_norm=clip_norm,
+            run.log_step(loss, samples=len(x), learning_rate=0.5 / run.position.step if run.position.step else 0.0, max_grad_norm=clip_norm,
                      sample_ids=ids)  # fmt: skip
             optimizer.step()
             optimizer.zero_grad()
@@ -87,9 +87,9 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("clip_norm", [None, 0.3])
 def test_every_step_is_recorded_as_it_was_and_training_is_as_without(folder: Path, clip_norm: float | None) -> None:
-    plain, rows = by_hand(max_grad_norm=clip_norm)
+    plain, rows = by_hand(clip_norm=clip_norm)
     state = torch.random.get_rng_state()
-    model = recorded(folder, max_grad_norm=clip_norm)
+    model = recorded(folder, clip_norm=clip_norm)
     assert torch.equal(torch.random.get_rng_state(), state)
     for one, other in zip(plain.parameters(), model.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -266,7 +266,7 @@ def test_a_run_without_a_step_has_failed(folder: Path) -> None:
     outcome = read_outcome(RunDir(folder))
     assert outcome is not None
     assert outcome.status == "failed"
-    assert "call run.log_step(...)" in outcome.sentence
+    assert "call log_step(...)" in outcome.sentence
 
 
 def test_a_second_run_replaces_the_first(folder: Path) -> None:
@@ -289,7 +289,7 @@ def test_arm_and_seed_may_be_given(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mine", "mine/baseline", "mine/base line/seed=0", "mine/a/seed=x", "mine/a/seed=01"])
 def test_a_folder_that_names_no_arm_and_seed_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RecordError, match=r"does not end in <arm>/seed=<n>") as caught:
+    with pytest.raises(RecordError, match=r"expected a directory that ends in <arm>/seed=<n>") as caught:
         Recorder(tmp_path / name, network())
     assert "baseline/seed=0" in (caught.value.fix or "")
     assert list(tmp_path.iterdir()) == []
@@ -305,18 +305,18 @@ def test_bad_steps_and_looks_say_what_they_got(folder: Path) -> None:
     with Recorder(folder, model) as run:
         with pytest.raises(LoopError, match="no parameter has a gradient"):
             run.log_step(1.0, samples=8)
-        with pytest.raises(LoopError, match=r"samples=tensor\(8\), expected a whole number"):
+        with pytest.raises(LoopError, match=r"whole number of samples from 1, got tensor\(8\)"):
             one_step(model, run, samples=torch.tensor(8))
-        with pytest.raises(LoopError, match=r"ids of shape \(2,\) and samples=8"):
+        with pytest.raises(LoopError, match=r"sample_ids of shape \(2,\) and samples=8"):
             one_step(model, run, sample_ids=[1, 2])
-        with pytest.raises(LoopError, match="ids lie on meta"):
+        with pytest.raises(LoopError, match="sample_ids are on meta"):
             one_step(model, run, sample_ids=torch.arange(8, device="meta"))
-        with pytest.raises(LoopError, match=r"\(8,\) numbers where one belongs"):
+        with pytest.raises(LoopError, match=r"expected one number, got a tensor of shape \(8,\)"):
             run.log_step(torch.ones(8), samples=8)
         for wrong in (0.5, torch.tensor(0.5)):
             with pytest.raises(LoopError, match="a mean of batch means is not the mean"):
                 run.log_eval({"loss": wrong})  # type: ignore[dict-item]
-        assert run.at.step == 0
+        assert run.position.step == 0
         one_step(model, run)
     assert len(read_trace(folder / "trace.arrow")) == 1
     with pytest.raises(LoopError, match="not open"):
@@ -367,7 +367,7 @@ def half(rank: int, folder: Path, meeting: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_leave_the_record_of_one(folder: Path, tmp_path: Path) -> None:
     spawn(half, (folder, tmp_path / "meeting"), nprocs=2)
-    _, rows = by_hand(6, max_grad_norm=0.3)
+    _, rows = by_hand(6, clip_norm=0.3)
     trace = read_trace(folder / "trace.arrow")
     np.testing.assert_allclose(trace["grad_norm"], [row["grad_norm"] for row in rows], rtol=1e-5)
     np.testing.assert_allclose(trace["loss"], [row["loss"] for row in rows], rtol=1e-5)

@@ -163,7 +163,7 @@ def test_a_checkpoint_of_another_set_up_is_refused_by_name(tmp_path: Path, chang
 @pytest.mark.parametrize("wanted", [None, Checkpoints(resume=False)])
 def test_a_checkpoint_that_is_not_asked_for_is_not_written_over(tmp_path: Path, wanted: Checkpoints | None) -> None:
     run(run_dir=tmp_path, checkpoint=Checkpoints(), should_stop=after(5))
-    with pytest.raises(LoopError, match="holds a checkpoint of a run that was begun there"):
+    with pytest.raises(LoopError, match="is a checkpoint of a run that was begun in this directory"):
         run(run_dir=tmp_path, checkpoint=wanted)
     assert len(read_trace(tmp_path / "trace.arrow")) > 0
 
@@ -191,7 +191,7 @@ def test_a_damaged_checkpoint_is_refused_in_words(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"checkpoint": Checkpoints()}, "folder=None"),
+        ({"checkpoint": Checkpoints()}, "run_dir=None"),
         ({"checkpoint": Checkpoints(keep=0), "run_dir": "unused"}, "keep=0"),
         ({"checkpoint": Checkpoints(every="3 parsecs"), "run_dir": "unused"}, "'3 parsecs' is not an interval"),
         ({"noise_scale": True}, "grad_accum_steps=1"),
@@ -251,7 +251,7 @@ def test_an_order_that_is_another_one_now_is_refused(tmp_path: Path) -> None:
     run(run_dir=tmp_path, checkpoint=Checkpoints(), should_stop=after(20))
     (saved,) = (tmp_path / "checkpoint").iterdir()
     state = read_json(saved / "state.json")
-    state["observer"]["order"]["64"] = "0" * 16
+    state["recorder"]["order"]["64"] = "0" * 16
     write_json(saved / "state.json", state)
     with pytest.raises(LoopError, match="is not the one it would be now"):
         run(run_dir=tmp_path, checkpoint=Checkpoints())

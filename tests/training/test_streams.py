@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ablate import RandomStreams
-from ablate.training.data_loading import Feed
+from ablate.training.data_loading import BatchStream, Loader
 from ablate.training.distributed import Ranks
 from ablate.training.random_streams import SampleOrder
 from tests.training.toy import evaluation, jitter, network, points, run
@@ -22,15 +22,15 @@ from tests.training.toy import evaluation, jitter, network, points, run
 def fed(batch_size: int, accumulate: int = 1, *, num_workers: int = 0, start: int = 0, seed: int = 3) -> torch.Tensor:
     """All samples, augmented, in the order in which they reach the model, [samples, 10]."""
     data = points(37)
-    feed = Feed(
-        dataset=data, collate=torch.utils.data.default_collate, ranks=Ranks(nn.Identity()), batch_size=batch_size,
-        order=SampleOrder(RandomStreams(seed=seed), np.arange(len(data))), grad_accum_steps=accumulate, total_samples=100,
-        augment=jitter, num_workers=num_workers,
+    stream = BatchStream(
+        dataset=data, loader=Loader(augment=jitter, num_workers=num_workers), ranks=Ranks(nn.Identity()),
+        order=SampleOrder(RandomStreams(seed=seed), np.arange(len(data))), batch_size=batch_size,
+        grad_accum_steps=accumulate, total_samples=100,
     )  # fmt: skip
-    return torch.cat([batch[0] for step in feed.steps(start) for batch, _ in step.batches])
+    return torch.cat([batch[0] for window in stream.windows(start) for batch, _ in window.microbatches])
 
 
-@given(batch_size=st.integers(1, 50), grad_accum_steps=st.integers(1, 4), samples=st.integers(0, 99))
+@given(batch_size=st.integers(1, 50), accumulate=st.integers(1, 4), samples=st.integers(0, 99))
 def test_sample_k_is_the_kth_sample_whatever_surrounds_it(batch_size: int, accumulate: int, samples: int) -> None:
     """Across epochs (37 samples each), with its augmentation, and from wherever one goes on."""
     start = samples // (batch_size * accumulate) * batch_size * accumulate
@@ -72,7 +72,7 @@ def test_moving_one_stream_moves_no_other(stream: str) -> None:
         {"update_ratio": True},
         {"num_workers": 1},
     ],
-    sample_ids=lambda changed: next(iter(changed)),
+    ids=lambda changed: next(iter(changed)),
 )
 def test_looking_logging_and_loading_move_nothing(changed: dict[str, Any]) -> None:
     plain, other = run(budget="2 epochs")[1], run(budget="2 epochs", **changed)[1]

@@ -22,7 +22,7 @@ from ablate.training.grad_norms import by_layer, by_param_type
 from ablate.training.lr_schedule import LRSchedule
 from ablate.training.random_streams import SampleOrder
 from ablate.training.throughput import model_flops
-from tests.training.toy import evaluation, network, loss_fn, points, run
+from tests.training.toy import evaluation, loss_fn, network, points, run
 
 
 def weights(model: nn.Module) -> torch.Tensor:
