@@ -66,7 +66,9 @@ def main(argv: list[str] | None = None) -> int:
     data = _load(arguments)
     with tempfile.TemporaryDirectory() as name:
         _shared.save_model("minilm", Path(name) / "model", dropout=0.1)
-        sparse = _train(arguments, device, data, Path(name), data.subset, spacing="log", num_looks=arguments.looks)
+        sparse = _train(
+            arguments, device, data, Path(name), data.subset, spacing="log", num_evaluations=arguments.looks
+        )
         dense = _train(arguments, device, data, Path(name), data.held_out, spacing="even", every=arguments.every)
     text, figures = _report(arguments, device, data, sparse, dense)
     _shared.finish(arguments, text, figures)

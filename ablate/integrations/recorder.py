@@ -121,7 +121,11 @@ class Recorder:
     ) -> None:
         self._run, arm, seed = run_identity(Path(run_dir), arm, seed)
         self.config, self.facts = dict(config or {}), dict(facts or {})
-        self.samples_per_epoch, self.grad_norm_groups, self.flush_every = samples_per_epoch, grad_norm_groups, flush_every
+        self.samples_per_epoch, self.grad_norm_groups, self.flush_every = (
+            samples_per_epoch,
+            grad_norm_groups,
+            flush_every,
+        )
         self.ranks = Ranks(getattr(model, "_orig_mod", model))  # `torch.compile` prefixes every parameter's name
         self.position = Position()
         self._manifest = Manifest(arm=arm, seed=seed)
@@ -194,7 +198,9 @@ class Recorder:
         """
         self._check_open()
         if not isinstance(samples, int) or samples < 1:
-            raise LoopError(f"log_step expected a whole number of samples from 1, got {samples!r}", "samples=len(batch)")
+            raise LoopError(
+                f"log_step expected a whole number of samples from 1, got {samples!r}", "samples=len(batch)"
+            )
         gradient = gradient or self.measure(max_grad_norm)
         ids = self._checked_ids(sample_ids, samples)
         samples, tokens = self.ranks.sum_counts(samples, tokens)
@@ -287,7 +293,9 @@ class Recorder:
         if ids is None or self.ranks.size > 1:
             return None
         if isinstance(ids, torch.Tensor) and ids.device.type != "cpu":
-            raise LoopError(f"sample_ids are on {ids.device}: the host would have to wait for them", "sample_ids on the host")
+            raise LoopError(
+                f"sample_ids are on {ids.device}: the host would have to wait for them", "sample_ids on the host"
+            )
         known = np.asarray(ids, dtype=np.int64)
         if known.shape != (samples,):
             raise LoopError(

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torch.utils.data import default_collate
 
-from ablate.config.schema import Config, LoopConfig
+from ablate.config.schema import Config, TrainConfig
 from ablate.data.batching import Samples
 from ablate.training.data_loading import Collate, Loader
 from ablate.training.evaluation import Evaluation, MetricFn
@@ -25,7 +25,7 @@ class Task:
     dataset: a map-style data set. `collate` makes a batch from a list of its examples.
     loss_fn: (model, batch) -> (sum of the losses of the batch's items, number of items).
     sample_losses: (model, batch) -> (sum of the losses of each sample's items [samples], number of items of each sample, on the
-        host); needed by `loop.grad_noise_of` alone.
+        host); needed by `train.noise_batch_size` alone.
     items_per_sample: batch on the host -> number of loss items of each sample. With it the items of an optimizer step are counted
         before its forward passes, see `Loader.count_items`.
     evaluation: None never evaluates; `make_evaluation` makes one that evaluates as often as the config sets.
@@ -59,14 +59,14 @@ class Task:
         )
 
 
-def speed_up(model: nn.Module, config: LoopConfig) -> str:
+def speed_up(model: nn.Module, config: TrainConfig) -> str:
     """Compile the model, or leave padding out of its layers, as `loop` sets. Returns what is done about padding, in words."""
     if config.compile:
         # One graph for all lengths. Padding stays: leaving it out depends on the batch, and would break the graph.
         model.compile(dynamic=True)
         return "not removed: the model is compiled"
     if not config.unpad:
-        return "not removed: loop.unpad=false"
+        return "not removed: train.unpad=false"
     from ablate.models.unpadding import leave_unread, unpad
 
     why_not = unpad(model)
@@ -92,12 +92,12 @@ def make_evaluation(
     return Evaluation(
         dataset,
         metric_fn,
-        every=config.observe.eval_every,
-        spacing=config.observe.eval_spacing,
-        num_evaluations=config.observe.eval_looks,
-        batch_size=config.observe.eval_batch_size,
+        every=config.eval.every,
+        spacing=config.eval.spacing,
+        num_evaluations=config.eval.num_evaluations,
+        batch_size=config.eval.batch_size,
         order=dataset.by_length() if isinstance(dataset, Samples) else None,
-        save_predictions=config.observe.keep_examples,
+        save_predictions=config.eval.save_predictions,
         sample_ids=sample_ids,
         groups=groups,
         items_per_sample=items_per_sample,
@@ -109,7 +109,7 @@ def evaluation_of(task: Task, config: Config) -> Evaluation | None:
     evaluation = task.evaluation
     if evaluation is None:
         return None
-    return replace(evaluation, save_predictions=evaluation.save_predictions and config.observe.keep_examples)
+    return replace(evaluation, save_predictions=evaluation.save_predictions and config.eval.save_predictions)
 
 
 def count_tokens(batch: Any) -> int:

@@ -96,9 +96,7 @@ def save(
     keep: int,
 ) -> None:
     """Write one checkpoint, then remove all but the newest `keep`. Every process must call this; the first one writes."""
-    weights = {
-        name: full(tensor).detach().cpu().contiguous() for name, tensor in _untied_state(ranks.bare).items()
-    }
+    weights = {name: full(tensor).detach().cpu().contiguous() for name, tensor in _untied_state(ranks.bare).items()}
     rest = {"optimizer": _optimizer_state(ranks, optimizer), "scaler": scaler.state_dict() if scaler else None}
     if ranks.records:
         plain, tensors = flatten_state(rest)

@@ -102,7 +102,12 @@ class CheckpointManager:
 
     def clear(self) -> None:
         """Remove the checkpoints of a run that has ended for good, unless the final one is kept."""
-        if self.settings is not None and not self.settings.keep_final and self._folder is not None and self._ranks.records:
+        if (
+            self.settings is not None
+            and not self.settings.keep_final
+            and self._folder is not None
+            and self._ranks.records
+        ):
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _check(self, saved: checkpoint.Saved) -> None:

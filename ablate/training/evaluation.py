@@ -35,9 +35,7 @@ class Best:
         """Take in one evaluation. means: by metric. Equal values keep the earlier step; nan is never best."""
         for name, value in means.items():
             sign = -1 if LOWER_IS_BETTER.get(name, False) else 1
-            if not math.isnan(value) and (
-                name not in self.values or sign * value > sign * self.values[name]["value"]
-            ):
+            if not math.isnan(value) and (name not in self.values or sign * value > sign * self.values[name]["value"]):
                 self.values[name] = {"value": value, "step": step}
 
 

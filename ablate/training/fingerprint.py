@@ -77,7 +77,7 @@ _KINDS = {
     "_global_backward_hooks": "gradient",
 }
 _OWN = ("ablate", "torch", "transformers", "accelerate", "lightning")
-"""Packages whose hooks are part of a model: `loop.unpad` and the library versions cover them."""
+"""Packages whose hooks are part of a model: `train.unpad` and the library versions cover them."""
 
 
 def foreign_hooks(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, str]:
@@ -103,6 +103,7 @@ def _module_of(hook: Any) -> str:
     """Return the top-level package that a hook was written in."""
     plain = getattr(hook, "func", hook)
     return str(getattr(plain, "__module__", None) or type(plain).__module__).partition(".")[0]
+
 
 FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Fractions of the budget at which the schedule is read."""
@@ -191,7 +192,7 @@ def setting_items(
     max_grad_norm: float | None,
     model: nn.Module,
 ) -> dict[str, Any]:
-    """Return `optimizer`, `schedule`, `precision`, `clip_norm`, `hooks` and `environment` of a fingerprint."""
+    """Return `optimizer`, `schedule`, `precision`, `max_grad_norm`, `hooks` and `environment` of a fingerprint."""
     names = {id(p): name for name, p in model.named_parameters()}
     groups = [_group(group, names) for group in optimizer.param_groups]
     return {
@@ -207,7 +208,7 @@ def setting_items(
             "weights": ", ".join(sorted({_dtype(p.dtype) for p in model.parameters()})),
         }
         | attention_item(),
-        "clip_norm": {"max": max_grad_norm},
+        "max_grad_norm": {"max": max_grad_norm},
         "hooks": foreign_hooks(model, optimizer),
         "environment": environment(precision.device),
     }
@@ -216,9 +217,7 @@ def setting_items(
 def _group(group: dict[str, Any], names: dict[int, str]) -> dict[str, Any]:
     """Return a parameter group's settings, and which parameters it holds."""
     held = "\n".join(names.get(id(p), f"none of the model's {tuple(p.shape)}") for p in group["params"])
-    settings = {
-        key: _plain(value) for key, value in sorted(group.items()) if key not in ("params", "initial_lr")
-    }
+    settings = {key: _plain(value) for key, value in sorted(group.items()) if key not in ("params", "initial_lr")}
     return settings | {"params": len(group["params"]), "names": sha256(held.encode()).hexdigest()[:16]}
 
 

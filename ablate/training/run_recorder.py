@@ -126,9 +126,7 @@ class RunRecorder:
         self._trace = open_sink(run_dir, "trace", TRACE, groups, keep=ranks.records, resume_at=extents.get("trace"))
         self._evals = open_sink(run_dir, "evals", EVALS, keep=ranks.records, resume_at=extents.get("evals"))
         applied_steps = resumed["applied_steps"] if resumed else 0
-        self._rows = TraceRows(
-            self._trace, flush_every, rate=learning_rate, norms=norms, applied_steps=applied_steps
-        )
+        self._rows = TraceRows(self._trace, flush_every, rate=learning_rate, norms=norms, applied_steps=applied_steps)
         if resumed:
             self._resume(resumed)
         self._wrote_progress = self._flushed = time.monotonic()
@@ -244,7 +242,9 @@ class RunRecorder:
     def _resume(self, resumed: dict[str, Any]) -> None:
         self._train_seconds = resumed["train_seconds"]
         self._rows.skipped, self._rows.culprit = resumed["skipped"], resumed["culprit"]
-        self._rates = {int(step): float(rate) for step, rate in resumed["rates"].items() if int(step) in self._rate_steps}
+        self._rates = {
+            int(step): float(rate) for step, rate in resumed["rates"].items() if int(step) in self._rate_steps
+        }
         if resumed["loss_at_start"]:
             means = {name: float(value) for name, value in resumed["loss_at_start"].items()}
             self.fingerprint.items["loss_at_start"] = means
@@ -283,9 +283,7 @@ class RunRecorder:
             message = self._interrupted(position, str(request))
         return self.end(reason.status, position, request or reason.value, message, weights)
 
-    def end(
-        self, status: Status, position: Position, reason: str, message: str, weights: str | None = None
-    ) -> Outcome:
+    def end(self, status: Status, position: Position, reason: str, message: str, weights: str | None = None) -> Outcome:
         """Close the tables and write how the run ended. weights: hash of the final weights."""
         # A device that has failed must not hide why, nor keep the status from being written.
         with suppress(RuntimeError) if status == "failed" else nullcontext():
@@ -297,7 +295,7 @@ class RunRecorder:
             status=status,
             step=position.step,
             reason=reason,
-            sentence=message,
+            message=message,
             weights_sha256=weights,
             best=self._best.values,
             gradient=flags_of_trace(self._trace.read(COLUMNS), self.norms.groups),
@@ -328,7 +326,7 @@ class RunRecorder:
         if self._run is None:
             return []
         self._run.path.mkdir(parents=True, exist_ok=True)
-        self._run.outcome.unlink(missing_ok=True)
+        self._run.status.unlink(missing_ok=True)
         if resumed is None:
             self._run.predictions.unlink(missing_ok=True)
         if resumed is None or not self._run.progress.exists():

@@ -132,7 +132,9 @@ def train(
         "update_ratio": recording.update_ratio, "noise_scale": recording.noise_scale, "facts": recording.facts,
         **{name: item for name, item in items.items() if name != "environment"},
     }  # fmt: skip
-    checkpoints = CheckpointManager(checkpoint, run_dir, setup, ranks=ranks, optimizer=optimizer, scaler=amp.scaler, sizes=sizes)
+    checkpoints = CheckpointManager(
+        checkpoint, run_dir, setup, ranks=ranks, optimizer=optimizer, scaler=amp.scaler, sizes=sizes
+    )
     position, resumed = checkpoints.position, checkpoints.recorder_state
     learning_rate = LearningRate(optimizer, schedule, total_steps, device=on, on_device=skips_on_device(optimizer, on),
                                  applied_steps=resumed["applied_steps"] if resumed else 0)  # fmt: skip

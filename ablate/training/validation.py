@@ -41,7 +41,9 @@ def check_can_train(
             "build the optimizer from this model's parameters",
         )
     if len(dataset) == 0:
-        raise LoopError("expected at least one training example, got an empty dataset", "check how the training set is made")
+        raise LoopError(
+            "expected at least one training example, got an empty dataset", "check how the training set is made"
+        )
     for name, value in (("batch_size", batch_size), ("grad_accum_steps", grad_accum_steps)):
         if value < 1:
             raise LoopError(f"expected {name} of at least 1, got {name}={value}", f"{name}=1")
@@ -51,7 +53,9 @@ def check_can_train(
         raise LoopError(
             f"lr_schedule={lr_schedule.shape!r}: {nearest(lr_schedule.shape, SHAPES)}", "lr_schedule='constant'"
         )
-    if recording.noise_scale and (grad_accum_steps < 2 or isinstance(model, DistributedDataParallel) or is_sharded(model)):
+    if recording.noise_scale and (
+        grad_accum_steps < 2 or isinstance(model, DistributedDataParallel) or is_sharded(model)
+    ):
         where = "several processes" if grad_accum_steps > 1 else "one pass"
         raise LoopError(
             f"noise_scale=True compares the gradient of one forward pass with that of the whole step, and with "
@@ -76,7 +80,8 @@ def check_loss(loss: torch.Tensor, num_items: int, expected_items: int | None) -
         )
     if not loss.requires_grad:
         raise LoopError(
-            "the loss function returned a loss that no gradient can flow through", "remove detach() or no_grad() from it"
+            "the loss function returned a loss that no gradient can flow through",
+            "remove detach() or no_grad() from it",
         )
     if not bool(torch.isfinite(loss.detach())):
         raise LoopError(

@@ -34,17 +34,19 @@ LR = Axis(
     name="learning_rate",
     question="?",
     kind="training",
-    moves=("optim.lr",),
-    levels=(0.02,),
-    accepts=(*DERIVED, "optimizer.lr"),
-    holds=("init", "order"),
+    keys=("optim.lr",),
+    values=(0.02,),
+    may_change=(*DERIVED, "optimizer.lr"),
+    must_match=("init", "order"),
 )
 
 
 FACTS = {"data": {"source": "d"}, "splits": {"train": "t", "held_out": "h"}, "eval_set": {"ids": "e", "count": 100}}
 
 
-def toy(*, seed: int, folder: Path, model: nn.Module | None = None, dropout: float = 0.1, **settings: Any) -> TrainResult:
+def toy(
+    *, seed: int, folder: Path, model: nn.Module | None = None, dropout: float = 0.1, **settings: Any
+) -> TrainResult:
     """One run of the toy as the worker would make it: weights, order and dropout from the run's seed."""
     model = network(seed, dropout) if model is None else model
     defaults: dict[str, Any] = {
@@ -105,8 +107,8 @@ def drawn(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
 
 # ---- studies of the command line: plan, worker, a tiny BERT; half a second for each run ------------------------------
 
-TINY = ("debug=quick", "data.num_examples=96", "loop.budget=64 samples", "observe.eval_every=32 samples",
-        "observe.eval_examples=16",
+TINY = ("debug=quick", "data.max_examples=96", "train.budget=64 samples", "eval.every=32 samples",
+        "eval.max_examples=16",
         "study.seeds=2", "study.share_prefix=false")  # fmt: skip
 
 

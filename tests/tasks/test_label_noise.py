@@ -43,7 +43,12 @@ def test_what_is_drawn_for_an_example_does_not_depend_on_how_many_there_are() ->
 def test_seeds_and_the_stream_of_its_own_draw_others_and_no_other_stream_does() -> None:
     first, seed, stream, other = (
         with_wrong_labels(LABELS, 3, 0.3, streams)
-        for streams in (RandomStreams(), RandomStreams(seed=1), RandomStreams(labels=1), RandomStreams(order=1, init=1, dropout=1, noise=1))
+        for streams in (
+            RandomStreams(),
+            RandomStreams(seed=1),
+            RandomStreams(labels=1),
+            RandomStreams(order=1, init=1, dropout=1, noise=1),
+        )
     )
     assert (first == other).all()
     assert (first != seed).any()
@@ -55,9 +60,9 @@ def test_none_is_the_very_same_array() -> None:
 
 
 def task_of(root: Path, noise: float, **data: object):
-    config = Config(model=ModelConfig(init="random", shape={"num_hidden_layers": 1, "hidden_size": 12}))
-    config.study.root = str(root)
-    config.data = DataConfig(num_examples=200, max_length=16, label_noise=noise, **data)
+    config = Config(model=ModelConfig(init="random", config_overrides={"num_hidden_layers": 1, "hidden_size": 12}))
+    config.study.output_dir = str(root)
+    config.data = DataConfig(max_examples=200, max_length=16, label_noise=noise, **data)
     return text_classification(config, RandomStreams())
 
 
@@ -65,7 +70,7 @@ def task_of(root: Path, noise: float, **data: object):
 def tasks(tmp_path_factory: pytest.TempPathFactory):
     root = tmp_path_factory.mktemp("noise")
     made = {noise: task_of(root, noise) for noise in (0.0, 0.3)}
-    return made | {"at 4:1": task_of(root, 0.3, train_ratio=4.0)}
+    return made | {"at 4:1": task_of(root, 0.3, train_test_ratio=4.0)}
 
 
 def labels(examples) -> list[int]:

@@ -34,7 +34,12 @@ POOL, BIG, SMALL = 48, 16, 4
 
 def noisy(**settings: Any) -> tuple[nn.Module, Any]:
     return run(
-        **{"noise_batch_size": 2, "sample_losses": sample_losses, "items_per_sample": items_per_sample, "max_grad_norm": 0.5}
+        **{
+            "noise_batch_size": 2,
+            "sample_losses": sample_losses,
+            "items_per_sample": items_per_sample,
+            "max_grad_norm": 0.5,
+        }
         | settings
     )
 
@@ -66,7 +71,12 @@ def gradients(steps: int, *, batch_size: int, of: int | None, **settings: Any) -
     optimizer = Kept(model)
     pool = torch.utils.data.Subset(points(), range(POOL))
     settings = arguments(
-        {"budget": steps, "batch_size": batch_size, "random_streams": RandomStreams(seed=3), "items_per_sample": items_per_sample}
+        {
+            "budget": steps,
+            "batch_size": batch_size,
+            "random_streams": RandomStreams(seed=3),
+            "items_per_sample": items_per_sample,
+        }
         | settings
     )
     goal = loss_fn if of is None else subsampled(settings, sample_losses, of)
@@ -82,7 +92,10 @@ def exact(each: NDArray[np.float64], num: int) -> NDArray[np.float64]:
 
 def drawn_gradients(each: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
     """Those of many steps at the same weights, from the places that the loop would draw (a test below holds it to that)."""
-    noise, order = SubsampledLoss(sample_losses, SMALL, RandomStreams(seed=3)), SampleOrder(RandomStreams(seed=3), np.arange(POOL))
+    noise, order = (
+        SubsampledLoss(sample_losses, SMALL, RandomStreams(seed=3)),
+        SampleOrder(RandomStreams(seed=3), np.arange(POOL)),
+    )
     batches = (np.asarray(order.take(step * BIG, BIG)) for step in range(steps))
     return np.stack([each[batch[noise.drawn(step, BIG)]].mean(axis=0) for step, batch in enumerate(batches)])
 
@@ -120,7 +133,8 @@ def test_the_covariance_is_the_small_batchs_within_monte_carlo_error() -> None:
         ({"batch_size": BIG, "of": None}, BIG),
         ({"batch_size": BIG, "of": SMALL}, SMALL),
         ({"batch_size": BIG // 2, "of": SMALL, "grad_accum_steps": 2}, SMALL),
-    ], ids=["small", "big", "noisy", "noisy in two passes"],
+    ],
+    ids=["small", "big", "noisy", "noisy in two passes"],
 )
 def test_the_loops_own_gradients_have_that_noise(settings: dict[str, Any], as_of: int) -> None:
     each = each_gradient(network(0, dropout=0.0), POOL)
@@ -203,7 +217,13 @@ def test_the_noise_has_a_stream_of_its_own() -> None:
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {"precision": "fp32"},
-    "accumulated": {"precision": "fp32", "grad_accum_steps": 3, "batch_size": 4, "budget": "500 samples", "noise_batch_size": 5},
+    "accumulated": {
+        "precision": "fp32",
+        "grad_accum_steps": 3,
+        "batch_size": 4,
+        "budget": "500 samples",
+        "noise_batch_size": 5,
+    },
     "fp16": {"precision": "fp16"},
     "workers": {"precision": "bf16", "num_workers": 2},
 }
@@ -215,7 +235,7 @@ def test_stopped_and_resumed_is_never_stopped(tmp_path: Path, name: str) -> None
     settings = {**given, "evaluation": evaluation("100 samples"), **SETTINGS[name]}
     _, whole = run(run_dir=tmp_path / "whole", **settings)
     first, second = stopped_and_resumed(tmp_path / "cut", 23, **settings)
-    assert (first.outcome.status, second.outcome.status) == ("interrupted", "finished")
+    assert (first.status.status, second.status.status) == ("interrupted", "finished")
     assert second.outcome.weights_sha256 == whole.outcome.weights_sha256
     assert rows(tmp_path / "cut" / "trace.arrow") == rows(tmp_path / "whole" / "trace.arrow")
 
@@ -245,12 +265,16 @@ def test_samples_of_unequal_numbers_of_items_weigh_by_their_items() -> None:
         point, count = batch
         return count * model(point)[:, 0], [int(one) for one in count]
 
-    for accumulate in (1, 4):
+    for grad_accum_steps in (1, 4):
         with RandomStreams(seed=0).scope("init"):
             model = nn.Linear(3, 1, bias=False)
         optimizer = Kept(model)
         settings = arguments(
-            {"batch_size": BIG // accumulate, "grad_accum_steps": accumulate, "random_streams": RandomStreams(seed=3)}
+            {
+                "batch_size": BIG // grad_accum_steps,
+                "grad_accum_steps": grad_accum_steps,
+                "random_streams": RandomStreams(seed=3),
+            }
         )
         goal = subsampled(settings, losses, SMALL)
         train(model, pool, goal, optimizer=optimizer, budget=3, device="cpu", precision="fp32", **settings)
@@ -271,7 +295,11 @@ def test_a_last_step_of_fewer_samples_than_that_takes_them_all() -> None:
 
 
 def wrong() -> Iterator[tuple[str, dict[str, Any], str]]:
-    yield "more", {"noise_batch_size": 8}, "noise_batch_size=8: expected 1 to 7, because a step has 8 samples.*noise_batch_size=4"
+    yield (
+        "more",
+        {"noise_batch_size": 8},
+        "noise_batch_size=8: expected 1 to 7, because a step has 8 samples.*noise_batch_size=4",
+    )
     yield "none", {"noise_batch_size": 0}, "noise_batch_size=0"
     yield "no losses", {"sample_losses": None}, "needs the loss of each sample by itself.*sample_losses="
     yield "noise scale", {"grad_accum_steps": 2, "noise_scale": True}, "noise_scale=True"

@@ -22,7 +22,7 @@ SETTINGS: dict[str, Any] = {
     "grad_accum_steps": 2,
     "max_grad_norm": 0.5,
     "lr_schedule": "linear",
-        "precision": "fp32",
+    "precision": "fp32",
     "device": "cpu",
 }
 
