@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 from ablate.training.random_streams import RandomStreams
 
 
-def with_wrong_labels(
-    label: NDArray[np.int64], num_classes: int, share: float, streams: RandomStreams
-) -> NDArray[np.int64]:
+def with_wrong_labels(label: NDArray[np.int64], num_classes: int, share: float, streams: RandomStreams) -> NDArray[np.int64]:
     """The labels of a pool, about `share` of them replaced by another class. label: class numbers [pool].
 
     Each example has a number of its own, drawn by the `labels` stream at its place in the pool, and its label is wrong where

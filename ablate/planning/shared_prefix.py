@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ablate.config.flatten import changed
 from ablate.config.schema import Config, make_config
 from ablate.design.plan import Plan, Run, what_counts
-from ablate.training.lr_schedule import Schedule, looks
+from ablate.units import evaluation_points as looks
 from ablate.units import parse_interval
 
 HARMLESS: dict[str, tuple[str, ...]] = {
@@ -122,6 +122,19 @@ def _is_on(plan: Plan) -> bool:
     return bool(plan.baseline.config.get("study", {}).get("share_prefix", False))  # another app's config is its own
 
 
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A schedule and the number of its steps."""
+
+    shape: str
+    warmup: float
+    total_steps: int
+
+    def step_factor(self, step: int) -> float:
+        """Return the factor of a step."""
+        return LRSchedule(self.shape, self.warmup).step_factor(step, self.total_steps)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Course:
     """What of a config decides when the things happen that two runs may do differently. looks: after which steps."""
@@ -133,11 +146,13 @@ class _Course:
 
     @classmethod
     def of(cls, config: Config, num_train: int) -> _Course:
-        size, observe = config.samples_per_step, config.observe
+        size, evaluation = config.samples_per_step, config.eval
         sizes = {"samples_per_step": size, "samples_per_epoch": num_train}
         total = config.budget.samples(**sizes)
-        every = parse_interval(eval.every, key="eval.every")
-        points = looks(every=every, spacing=eval.spacing, count=eval.num_evaluations, total_samples=total, **sizes)
+        every = parse_interval(evaluation.every, key="evaluation.every")
+        points = looks(
+            every=every, spacing=evaluation.spacing, count=evaluation.num_evaluations, total_samples=total, **sizes
+        )
         return cls(
             total_samples=total,
             samples_per_step=size,

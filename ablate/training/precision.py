@@ -26,7 +26,7 @@ def attention_item() -> dict[str, str]:
     """Return the attention kernels that are allowed now, for the fingerprint; empty where torch may choose."""
     kernels = torch.backends.cuda  # on a CPU too
     fused = kernels.flash_sdp_enabled() or kernels.mem_efficient_sdp_enabled()  # type: ignore[no-untyped-call]
-    return {} if fused else {"attention": "math"}
+    return {} if fused else {"attention": "eager"}
 
 
 NAMES = ("auto", "fp32", "tf32", "bf16", "fp16")

@@ -3,7 +3,7 @@
 Noise model, of every kind: a run's value is what its arm is planted to do, plus noise of sd 1 (`SD`) of single runs, of which
 seeds share the part rho of the variance. A planted effect is 2 sd; a study has 5 seeds. Every draw has a seed of its own.
 
-A draw is `right` when the conclusions name the planted cause and no other, `beside` when they name it and another too, `wrong`
+A draw is `right` when the conclusions name the planted cause and no other, `requires` when they name it and another too, `wrong`
 when they name another in its place (or any, where nothing may be named), and otherwise `undecided`.
 """
 
@@ -61,7 +61,7 @@ WORDS: tuple[Named, ...] = ("right", "beside", "wrong", "inconclusive")
 Truth = Callable[[tuple[int, ...]], float]
 
 FIVE = tuple(
-    AXES[name].label(AXES[name].levels[0])
+    AXES[name].label(AXES[name].values[0])
     for name in ("batch_size", "train_test_ratio", "learning_rate", "max_grad_norm")
 )
 WARMUP = Axis(

@@ -122,8 +122,8 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     says=r"16 also changes eval\.batch_size \(8 -> 16\), which its `moves` does not declare",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
-    conf = own_conf(folder, observe__dragged="defaults: [even]\neval_batch_size: ${data.batch_size}\n")
-    return refused(lambda: planned("observe=dragged", data__batch_size=(16,), conf=conf))
+    conf = own_conf(folder, eval__dragged="defaults: [even]\nbatch_size: ${data.batch_size}\n")
+    return refused(lambda: planned("eval=dragged", data__batch_size=(16,), conf=conf))
 
 
 @fault(
@@ -634,7 +634,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     reviews(folder / "films.csv", "dull")
     one = prepared.plan.runs[0]
     return execute(config_of(prepared, one), run_dir(prepared, one), changes={}, digest="",
-                   planned=Planned(data=planned_data)).sentence  # fmt: skip
+                   planned=Planned(data=planned_data)).message  # fmt: skip
 
 
 @fault(

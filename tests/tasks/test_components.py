@@ -33,9 +33,7 @@ LAYER = "bert.encoder.layer"
 
 
 def tiny(**changes: Any) -> Any:
-    return build_model(
-        ModelConfig(init="random", config_overrides=TINY, dropout=0.0, **changes), 2, RandomStreams(seed=0)
-    )
+    return build_model(ModelConfig(init="random", config_overrides=TINY, dropout=0.0, **changes), 2, RandomStreams(seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +41,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with the weights of a small model of six layers, to be loaded as pretrained ones."""
     folder = tmp_path_factory.mktemp("saved")
     shape = {**TINY, "num_hidden_layers": 6, "initializer_range": 0.05, "vocab_size": 100}
-    build_model(
-        ModelConfig(init="random", config_overrides=shape), 2, RandomStreams(seed=7)
-    ).base_model.save_pretrained(folder)  # type: ignore[operator, union-attr]
+    build_model(ModelConfig(init="random", config_overrides=shape), 2, RandomStreams(seed=7)).base_model.save_pretrained(
+        folder
+    )  # type: ignore[operator, union-attr]
     return str(folder)
 
 
@@ -183,7 +181,7 @@ def test_a_removed_layer_and_zeroed_attention_in_every_architecture(name: str) -
 def test_padding_left_out_gives_the_same_loss_and_gradients(changes: dict[str, Any], padding: str) -> None:
     padded = tiny(**changes)
     packed = copy.deepcopy(padded)
-    assert quicken(packed, Config().loop) == padding
+    assert quicken(packed, Config().train) == padding
     batch = texts(12, 3, 7, 7, 1)
     for model in (padded, packed):
         objective(model.train(), batch)[0].backward()
