@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ablate.config.flatten import changed
 from ablate.config.schema import Config, make_config
 from ablate.design.plan import Plan, Run, what_counts
+from ablate.training.lr_schedule import LRSchedule
 from ablate.units import evaluation_points as looks
 from ablate.units import parse_interval
 

@@ -235,7 +235,7 @@ def test_stopped_and_resumed_is_never_stopped(tmp_path: Path, name: str) -> None
     settings = {**given, "evaluation": evaluation("100 samples"), **SETTINGS[name]}
     _, whole = run(run_dir=tmp_path / "whole", **settings)
     first, second = stopped_and_resumed(tmp_path / "cut", 23, **settings)
-    assert (first.status.status, second.status.status) == ("interrupted", "finished")
+    assert (first.outcome.status, second.outcome.status) == ("interrupted", "finished")
     assert second.outcome.weights_sha256 == whole.outcome.weights_sha256
     assert rows(tmp_path / "cut" / "trace.arrow") == rows(tmp_path / "whole" / "trace.arrow")
 

@@ -155,7 +155,7 @@ def test_a_diverged_run_keeps_none(tmp_path: Path) -> None:
         return net(batch[0]).sum() * (float("inf") if next(calls) else 1.0), len(batch[1])
 
     _, result = run(run_dir=tmp_path, loss_fn=broken, evaluation=evaluation(), max_skipped_steps=3)
-    assert result.status.status == "diverged"
+    assert result.outcome.status == "diverged"
     assert not RunDir(tmp_path).predictions.exists()
 
 

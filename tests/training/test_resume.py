@@ -61,8 +61,8 @@ def test_stopped_and_resumed_is_never_stopped(tmp_path: Path, name: str, polls: 
     settings = {"budget": "3 epochs", "evaluation": evaluation("100 samples"), **SETTINGS[name]}
     _, whole = run(run_dir=tmp_path / "whole", **settings)
     first, second = stopped_and_resumed(tmp_path / "cut", polls, **settings)
-    assert first.status.status == "interrupted"
-    assert second.status.status == "finished"
+    assert first.outcome.status == "interrupted"
+    assert second.outcome.status == "finished"
     assert 0 <= first.outcome.step < second.outcome.step
     assert second.outcome.weights_sha256 == whole.outcome.weights_sha256
     assert second.outcome.best == whole.outcome.best
@@ -157,7 +157,7 @@ def test_a_checkpoint_of_another_set_up_is_refused_by_name(tmp_path: Path, chang
     assert words in str(caught.value)
     assert "fix:" in str(caught.value)
     _, second = run(**settings)  # nothing was lost by asking
-    assert second.status.status == "finished"
+    assert second.outcome.status == "finished"
 
 
 @pytest.mark.parametrize("wanted", [None, Checkpoints(resume=False)])

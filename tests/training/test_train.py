@@ -159,7 +159,7 @@ def test_a_non_finite_gradient_is_never_applied_and_does_not_advance_the_schedul
     assert result.trace["applied"].tolist() == [1, 1, 0, 1, 1, 1, 1, 1]
     assert result.trace["learning_rate"][2] == result.trace["learning_rate"][3]
     assert torch.isfinite(weights(model)).all()
-    assert result.status.status == "finished"
+    assert result.outcome.status == "finished"
     if precision == "fp16":
         assert result.trace["loss_scale"][3] == result.trace["loss_scale"][2] / 2
 
@@ -168,7 +168,7 @@ def test_lasting_non_finite_gradients_end_as_diverged_and_name_the_parameter() -
     sound = SampleOrder(RandomStreams(seed=0), np.arange(256)).take(0, 16)  # two steps
     spoiled = Spoiled(set(range(256)) - set(sound))
     _, result = run(dataset=spoiled, max_skipped_steps=3, precision="fp32")
-    assert result.status.status == "diverged"
+    assert result.outcome.status == "diverged"
     assert result.outcome.step == 5
     assert "0.weight" in result.outcome.message
 
@@ -181,7 +181,7 @@ def test_a_stop_ends_the_run_at_the_next_step_with_its_record() -> None:
         return "SIGTERM" if len(polls) > 5 else None
 
     _, result = run(should_stop=stop)
-    assert result.status.status == "interrupted"
+    assert result.outcome.status == "interrupted"
     assert "SIGTERM" in result.outcome.message
     assert len(result.trace) == result.outcome.step == 5
 
