@@ -104,7 +104,7 @@ def parse_amount(typed: object, *, key: str) -> Amount:
         example = re.search(r"mean '(\w+)'", meant)
         value = example[1] if example else UNITS_AMOUNT[0]
         raise IntervalError(
-            f"{key}={text!r}: {word!r} is no unit that runs can be compared at; {meant}",
+            f"{key}={text!r}: {word!r} is not a unit that runs can be compared at; {meant}",
             f"{key}={value}" if number is None else f"{key}='{number} {value}'",
         )
     if word and number is None:

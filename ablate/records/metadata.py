@@ -142,7 +142,7 @@ class Outcome:
     weights_sha256: str | None = None
     """Hash of the final weights; equal hashes mean the same trajectory, bit for bit."""
     best: dict[str, Any] = field(default_factory=dict)
-    """{metric: {"value", "step"}}: best evaluation, kept apart from the last one."""
+    """{metric: {"value", "step"}}: best evaluation of each metric whose name says which side is better."""
     gradient: dict[str, Any] = field(default_factory=dict)
     """`spikes` (number of steps), `vanished` (groups), `exploded`: signs of trouble, as in `record.gradient_flags`."""
     throughput: dict[str, float] = field(default_factory=dict)

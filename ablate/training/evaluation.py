@@ -13,19 +13,20 @@ import torch
 from torch import nn
 
 from ablate.errors import LoopError
+from ablate.metric_direction import lower_is_better
 from ablate.training.distributed import Ranks
 from ablate.training.precision import Precision
 from ablate.training.predictions import Columns, Predictions
 from ablate.units import evaluation_points, parse_interval
 
-LOWER_IS_BETTER = {"loss": True}
-"""A metric that is not named here is better when higher."""
-
 MetricFn = Callable[[nn.Module, Any], Mapping[str, torch.Tensor]]
 
 
 class Best:
-    """values: {metric: {"value", "step"}}, kept apart from the last evaluation."""
+    """The best evaluation of every metric whose name says which side is better.
+
+    values: {metric: {"value", "step"}}.
+    """
 
     def __init__(self, values: Mapping[str, Mapping[str, float]] | None = None) -> None:
         given = (values or {}).items()
@@ -34,8 +35,11 @@ class Best:
     def update(self, means: Mapping[str, float], step: int) -> None:
         """Take in one evaluation. means: by metric. Equal values keep the earlier step; nan is never best."""
         for name, value in means.items():
-            sign = -1 if LOWER_IS_BETTER.get(name, False) else 1
-            if not math.isnan(value) and (name not in self.values or sign * value > sign * self.values[name]["value"]):
+            lower = lower_is_better(name)
+            if lower is None or math.isnan(value):
+                continue
+            sign = -1 if lower else 1
+            if name not in self.values or sign * value > sign * self.values[name]["value"]:
                 self.values[name] = {"value": value, "step": step}
 
 
