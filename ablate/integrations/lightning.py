@@ -48,7 +48,8 @@ class TraceCallback(Callback):
 
         Trainer(callbacks=[TraceCallback("runs/mine/baseline/seed=0")]).fit(module, train_loader, val_loader)
 
-    run_dir, arm, seed, grad_norm_groups, facts: as in `Recorder`. config: None takes the hyperparameters that the module and the data
+    run_dir, arm, seed, grad_norm_groups, facts: as in `Recorder`.
+    config: None takes the hyperparameters that the module and the data
         module saved, and the Trainer's settings that change a step.
     metrics: {name given to `self.log`: name in the record}; None takes `val_loss` and `val/loss` as `loss`, and so on.
     num_samples(batch): None takes the length of the first tensor.

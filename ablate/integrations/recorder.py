@@ -102,8 +102,8 @@ class Recorder:
     facts: further items for the fingerprint, such as hashes of the splits.
     flush_every: steps that stay on the device before they are written.
 
-    It draws from no generator, leaves the optimizer alone, and in `log_step` the host never waits for the device. Inside `with`,
-    an exception becomes the run's status and is raised again. Raises RecordError for a directory that names no arm and seed.
+    It draws from no generator, leaves the optimizer alone, and in `log_step` the host never waits for the device.
+    Inside `with`, an exception becomes the run's status and is raised again. Raises RecordError for a directory that names no arm and seed.
     """
 
     def __init__(
@@ -321,7 +321,8 @@ class Recorder:
         other = [f"{name} {tuple(value.shape)}" for name, value in values.items() if value.shape != (len(ids),)]
         if other or not values:
             raise LoopError(
-                f"log_eval expected one value per id, got {len(ids)} sample_ids and {', '.join(other) or 'no metric per example'}",
+                f"log_eval expected one value per id, got {len(ids)} sample_ids and "
+                f"{', '.join(other) or 'no metric per example'}",
                 "one id per example, in the order of the values",
             )
         predictions = Predictions()

@@ -45,7 +45,8 @@ class TraceCallback(TrainerCallback):
         TraceCallback(trainer, "runs/mine/baseline/seed=0")
         trainer.train()
 
-    run_dir, arm, seed, grad_norm_groups, facts: as in `Recorder`. config: None takes the Trainer's arguments and the model's config.
+    run_dir, arm, seed, grad_norm_groups, facts: as in `Recorder`.
+    config: None takes the Trainer's arguments and the model's config.
     num_samples(batch): None takes the length of the first tensor.
 
     Clipping comes before every event, so the norms are measured where Accelerate has unscaled the gradients and not yet

@@ -26,8 +26,8 @@ class Task:
     loss_fn: (model, batch) -> (sum of the losses of the batch's items, number of items).
     sample_losses: (model, batch) -> (sum of the losses of each sample's items [samples], number of items of each sample, on the
         host); needed by `train.noise_batch_size` alone.
-    items_per_sample: batch on the host -> number of loss items of each sample. With it the items of an optimizer step are counted
-        before its forward passes, see `Loader.count_items`.
+    items_per_sample: batch on the host -> number of loss items of each sample. With it the items of an optimizer step are
+        counted before its forward passes, see `Loader.count_items`.
     evaluation: None never evaluates; `make_evaluation` makes one that evaluates as often as the config sets.
     count_tokens: batch on the host -> number of real tokens, for the trace.
     sample_ids: identity of each training sample in the whole pool, the same in every arm; None takes the index.
@@ -64,15 +64,15 @@ def speed_up(model: nn.Module, config: TrainConfig) -> str:
     if config.compile:
         # One graph for all lengths. Padding stays: leaving it out depends on the batch, and would break the graph.
         model.compile(dynamic=True)
-        return "not removed: the model is compiled"
+        return "kept: the model is compiled"
     if not config.unpad:
-        return "not removed: train.unpad=false"
+        return "kept: train.unpad=false"
     from ablate.models.unpadding import leave_unread, unpad
 
     why_not = unpad(model)
     if why_not is not None:
-        return f"not removed: {why_not}"
-    return "removed" + (", and the last layer computed for first tokens only" if leave_unread(model) is None else "")
+        return f"kept: {why_not}"
+    return "left out" + (", and the last layer computed for first tokens only" if leave_unread(model) is None else "")
 
 
 def make_evaluation(

@@ -20,7 +20,8 @@ def flatten_state(value: Any, name: str = "") -> tuple[Any, dict[str, torch.Tens
 
     name: of the value, the prefix of every tensor's name, quoted in errors.
 
-    The value holds tensors, numbers, strings, None, and lists, tuples and dicts of them; the keys of a dict are strings or whole numbers.
+    The value holds tensors, numbers, strings, None, and lists, tuples and dicts of them; the keys of a dict are
+    strings or whole numbers.
     Raises LoopError naming anything else.
     """
     tensors: dict[str, torch.Tensor] = {}

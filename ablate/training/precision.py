@@ -105,7 +105,7 @@ class Precision:
             self.scaler.unscale_(optimizer)
 
     def step(self, optimizer: torch.optim.Optimizer, grad_norm: torch.Tensor, *, on_device: bool) -> torch.Tensor:
-        """Step the optimizer unless the gradient is not finite: one inf would make every weight nan through the clip coefficient.
+        """Step the optimizer where the gradient is finite: one inf would make every weight nan.
 
         grad_norm: of the unscaled gradients, [].
         on_device: the fused kernel of the optimizer skips by itself, and the host does not wait for `grad_norm`.

@@ -65,7 +65,7 @@ class RandomStreams:
     def initialise(
         self, model: nn.Module, names: Iterable[str] | None = None, reset: Callable[[nn.Module], object] | None = None
     ) -> None:
-        """Draw the weights of modules again, each under its own name: removing a layer leaves every other layer's weights equal.
+        """Draw the weights of modules again, each under its own name: removing a layer leaves the others' weights equal.
 
         names: of the modules; None takes all. reset: fills one module's own parameters; None calls its `reset_parameters`.
         Children come before their parents, whose reset may draw again what is inside them (GPT-2's blocks do).

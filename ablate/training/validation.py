@@ -75,7 +75,7 @@ def check_loss(loss: torch.Tensor, num_items: int, expected_items: int | None) -
     """
     if loss.dim() != 0:
         raise LoopError(
-            f"the loss function returned a loss of shape {tuple(loss.shape)}, expected the sum over the batch's items, shape ()",
+            f"the loss function returned a loss of shape {tuple(loss.shape)}, expected a sum over the batch's items, shape ()",
             "return loss.sum(), loss.numel()",
         )
     if not loss.requires_grad:

@@ -31,6 +31,7 @@ from ablate.runner.worker import execute
 from ablate.serialization import write_json
 from ablate.training import fingerprint as environment
 from ablate.training.grad_norms import GradNorms
+from ablate.training.gradient_noise import SubsampledLoss
 from tests.controls.studies import Toys, config_of, drawn, failures_of, planned, run_dir, run_planned, toy
 from tests.training.test_resume import after
 from tests.training.toy import jitter, loss_fn, metric_fn, network, points, sample_losses
@@ -212,11 +213,10 @@ NOISE = Axis(
     says=r"no-op: variant.*loop\.noise_batch_size was applied \(grad_noise.*but changed no update",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
-    def forgotten(self: GradNoise, model: nn.Module, batch: Any, kept: Any) -> Any:
-        loss, items = loss_fn(model, batch)
-        return loss, items, loss / len(kept) * sum(kept), sum(kept)
+    def forgotten(self: SubsampledLoss, model: nn.Module, marked: Any) -> Any:
+        return loss_fn(model, marked.batch)
 
-    patch.setattr(GradNoise, "__call__", forgotten)
+    patch.setattr(SubsampledLoss, "__call__", forgotten)
     return "\n".join(Toys(folder, arm=noisy, axis=NOISE).failures())
 
 

@@ -116,7 +116,7 @@ def test_without_padding_the_loss_and_the_gradient_are_the_padded_ones(autocast:
             torch.cuda.set_sync_debug_mode("error" if attempt and model is packed else "default")
             try:
                 with torch.autocast("cuda", autocast or torch.float16, enabled=autocast is not None):
-                    loss, _ = texts.objective(model, batch)
+                    loss, _ = texts.loss_fn(model, batch)
                 loss.backward()
             finally:
                 torch.cuda.set_sync_debug_mode("default")

@@ -10,7 +10,7 @@ import pytest
 from ablate.config.schema import Config, DataConfig, ModelConfig, TaskConfig
 from ablate.data.splits import with_wrong_labels
 from ablate.errors import ConfigError
-from ablate.tasks.text_classification import text_classification
+from ablate.tasks.text_classification import text_classification_task
 from ablate.training.random_streams import RandomStreams
 
 LABELS = np.random.default_rng(0).integers(0, 3, 4000)
@@ -58,7 +58,7 @@ def task_of(root: Path, noise: float, **data: object):
     config = Config(model=ModelConfig(init="random", config_overrides={"num_hidden_layers": 1, "hidden_size": 12}))
     config.study.output_dir = str(root)
     config.data = DataConfig(max_examples=200, max_length=16, label_noise=noise, **data)
-    return text_classification(config, RandomStreams())
+    return text_classification_task(config, RandomStreams())
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def labels(examples) -> list[int]:
 
 def test_training_labels_are_wrong_and_those_that_are_evaluated_never(tasks) -> None:
     clean, noisy = tasks[0.0], tasks[0.3]
-    assert labels(clean.evaluation.examples) == labels(noisy.evaluation.examples)
+    assert labels(clean.evaluation.dataset) == labels(noisy.evaluation.dataset)
     changed = np.mean(np.asarray(labels(clean.examples)) != labels(noisy.examples))
     assert 0.15 < changed < 0.45
     assert clean.ids == noisy.ids

@@ -13,7 +13,7 @@ from ablate.config.schema import Config, ModelConfig, TaskConfig, TrainConfig
 from ablate.errors import ConfigError, ModelError
 from ablate.models.components import components_of
 from ablate.models.pooling import pool_tokens, pooled
-from ablate.tasks.task import quicken
+from ablate.tasks.task import speed_up
 from ablate.tasks.text_classification import build_model
 from ablate.training.fingerprint import init_hashes, model_items
 from ablate.training.random_streams import RandomStreams
@@ -86,7 +86,7 @@ def test_the_fingerprint_says_what_the_head_is_given() -> None:
 def test_padding_left_out_of_the_layers_changes_nothing(pooling: str) -> None:
     model = build(pooling)
     before = logits(model)
-    assert quicken(model, TrainConfig()) == "left out", "the last layer is needed whole"
+    assert speed_up(model, TrainConfig()) == "left out", "the last layer is needed whole"
     torch.testing.assert_close(logits(model), before, rtol=1e-4, atol=1e-6)
 
 
