@@ -186,7 +186,7 @@ def test_readme_types_only_config_keys_that_exist(repo: Path) -> None:
 
 
 def test_the_25_line_script_trains_and_reads_its_trace(repo: Path, tmp_path: Path) -> None:
-    script = repo / "docs" / "how-to" / "own_loop.py"
+    script = repo / "docs" / "how-to" / "custom_loop.py"
     assert len(script.read_text(encoding="utf-8").splitlines()) <= 25
     command = [sys.executable, "-W", "error", str(script), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=repo, env=_with_path(repo))
