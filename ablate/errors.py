@@ -67,10 +67,10 @@ class DiskFullError(RecordError):
 class LoopError(AblateError): ...
 
 
-def nearest(typed: str, known: Iterable[str]) -> str:
+def nearest(text: str, known: Iterable[str]) -> str:
     """The end of an error message: the nearest known names, or all of them if none is near."""
     names = sorted(known)
-    near = get_close_matches(typed, names, n=3, cutoff=0.5)
+    near = get_close_matches(text, names, n=3, cutoff=0.5)
     if near:
         return "did you mean " + " or ".join(repr(name) for name in near) + "?"
     return "known: " + ", ".join(names)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ablate.hashing import digest_of
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Fingerprint, Manifest, Outcome, write_value
+from ablate.records.metadata import Fingerprint, Manifest, RunStatus, write_value
 from ablate.records.schema import EVALS, TRACE
 from ablate.records.writer import TableWriter
 from ablate.serialization import write_text
@@ -96,7 +96,7 @@ def _write_run(folder: RunDir, arm: str, place: int, seed: int, steps: int) -> N
     seconds = float(np.sum(columns["step_seconds"]))
     write_value(
         folder,
-        Outcome(
+        RunStatus(
             status="finished",
             step=steps,
             reason="budget",

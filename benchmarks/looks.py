@@ -139,7 +139,7 @@ def _train(
     )  # fmt: skip
     seconds = result.evals.table["eval_seconds"].to_pylist()
     train_seconds = float(result.trace["step_seconds"].sum())
-    return Looked(result.evals.curve("loss"), seconds, train_seconds, result.outcome.weights_sha256)
+    return Looked(result.evals.curve("loss"), seconds, train_seconds, result.status.weights_sha256)
 
 
 # ---- report -----------------------------------------------------------------------------------------------------------

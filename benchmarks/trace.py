@@ -191,7 +191,8 @@ def _train_recording(settings: dict[str, Any]) -> dict[str, Any]:
     def run(model: Any, samples: list[_shared.Sample], optimizer: Any) -> None:
         train(
             model, samples, _shared.text_loss, optimizer=optimizer, budget=f"{len(samples)} samples", batch_size=8,
-            max_grad_norm=_shared.MAX_GRAD_NORM, precision="fp32", device=settings["device"], loader=Loader(collate=_shared.pad_batch),
+            max_grad_norm=_shared.MAX_GRAD_NORM, precision="fp32", device=settings["device"],
+            loader=Loader(collate=_shared.pad_batch),
             random_streams=RandomStreams(seed=0), run_dir=Path(settings["folder"]) / "run",
         )  # fmt: skip
 

@@ -26,7 +26,7 @@ import yaml
 from ablate import train
 from ablate.config.schema import Config, EvalConfig, TrackerConfig
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, Outcome, write_value
+from ablate.records.metadata import Manifest, RunStatus, write_value
 from ablate.records.schema import EVALS, TRACE
 from ablate.records.writer import TableWriter
 from ablate.tracking import start
@@ -156,7 +156,7 @@ def _make_study(folder: Path, runs: int, steps: int) -> None:
         with TableWriter(run.evals, EVALS):
             pass
         write_value(run, Manifest(arm="baseline", seed=seed, started="2026-01-01T00:00:00+00:00"))
-        write_value(run, Outcome(status="finished", step=steps))
+        write_value(run, RunStatus(status="finished", step=steps))
 
 
 def _sync(root: Path, to: str, workers: int) -> float:

@@ -134,8 +134,8 @@ that finished or diverged, as soon as one has diverged. A run that diverged has 
 
 `eval_<metric>` is reported in every study, for every metric that was evaluated; the others where `study.metric` names them. A
 metric has a better side where a word of its name says so: {lower} are better when lower, {higher} when higher.
-`eval_<metric>_auc` needs such a word, because `eval_roc_auc` is the final value of `roc_auc`. A name that is one typing slip away from a standard
-metric is refused.
+`eval_<metric>_auc` needs such a word, because `eval_roc_auc` is the final value of `roc_auc`. A name that is one typing error
+away from a standard metric is refused.
 
 {patterns}
 

@@ -103,7 +103,8 @@ class Recorder:
     flush_every: steps that stay on the device before they are written.
 
     It draws from no generator, leaves the optimizer alone, and in `log_step` the host never waits for the device.
-    Inside `with`, an exception becomes the run's status and is raised again. Raises RecordError for a directory that names no arm and seed.
+    Inside `with`, an exception becomes the run's status and is raised again.
+    Raises RecordError for a directory that names no arm and seed.
     """
 
     def __init__(

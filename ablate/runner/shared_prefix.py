@@ -10,7 +10,7 @@ from ablate.design.plan import Plan
 from ablate.errors import RecordError
 from ablate.planning.shared_prefix import sharing
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import read_outcome
+from ablate.records.metadata import read_status
 
 if TYPE_CHECKING:
     pass
@@ -42,7 +42,7 @@ def has_checkpoint(run: RunDir) -> bool:
 def status(run: RunDir) -> str | None:
     """How a run ended; None while it has not."""
     try:
-        outcome = read_outcome(run)
+        outcome = read_status(run)
     except (RecordError, TypeError):
         return None  # what cannot be read is no result
     return outcome.status if outcome is not None else None

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ablate.errors import AblateError, LoopError
 from ablate.records.gradient_health import COLUMNS, flags_of_trace
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Fingerprint, Outcome, Status, write_value
+from ablate.records.metadata import Fingerprint, RunStatus, Status, write_value
 from ablate.records.provenance import now
 from ablate.records.reader import Evals, Trace
 from ablate.records.schema import EVALS, TRACE
@@ -264,7 +264,7 @@ class RunRecorder:
             self.end("interrupted", position, "KeyboardInterrupt", self._interrupted(position, "KeyboardInterrupt"))
             raise
 
-    def finish(self, position: Position, reason: StopReason, request: str | None = None) -> Outcome:
+    def finish(self, position: Position, reason: StopReason, request: str | None = None) -> RunStatus:
         """Write the last block and the final hashes. request: the reason that `should_stop` gave."""
         self.flush(wait=True)
         self.fingerprint.items |= {"order": self._order.rungs, "rates": self._rates_set()}
@@ -283,7 +283,7 @@ class RunRecorder:
             message = self._interrupted(position, str(request))
         return self.end(reason.status, position, request or reason.value, message, weights)
 
-    def end(self, status: Status, position: Position, reason: str, message: str, weights: str | None = None) -> Outcome:
+    def end(self, status: Status, position: Position, reason: str, message: str, weights: str | None = None) -> RunStatus:
         """Close the tables and write how the run ended. weights: hash of the final weights."""
         # A device that has failed must not hide why, nor keep the status from being written.
         with suppress(RuntimeError) if status == "failed" else nullcontext():
@@ -291,7 +291,7 @@ class RunRecorder:
         self._trace.close()
         self._evals.close()
         sessions = [*self._earlier, self.session]
-        outcome = Outcome(
+        run_status = RunStatus(
             status=status,
             step=position.step,
             reason=reason,
@@ -303,8 +303,8 @@ class RunRecorder:
             sessions=[session.to_json() for session in sessions],
         )
         if self._run is not None:
-            write_value(self._run, outcome)
-        return outcome
+            write_value(self._run, run_status)
+        return run_status
 
     def trace(self) -> Trace:
         """Read the trace back."""

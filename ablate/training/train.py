@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ablate.records.metadata import Fingerprint, Outcome
+from ablate.records.metadata import Fingerprint, RunStatus
 from ablate.records.reader import Evals, Trace
 from ablate.training import fingerprint as fp
 from ablate.training.checkpoint_manager import CheckpointManager, Checkpoints
@@ -38,7 +38,7 @@ LossFn = Callable[[nn.Module, Any], tuple[torch.Tensor, int]]
 class TrainResult:
     """The result of a run; with a run directory, the same is on disk. `trace` and `evals` are read when first used."""
 
-    outcome: Outcome
+    status: RunStatus
     fingerprint: Fingerprint
     _recorder: RunRecorder
 
@@ -54,8 +54,8 @@ class TrainResult:
 
     @property
     def throughput(self) -> dict[str, float]:
-        """As in `Outcome.throughput`."""
-        return self.outcome.throughput
+        """Rates of the run, as in `RunStatus.throughput`."""
+        return self.status.throughput
 
 
 def train(
@@ -232,7 +232,7 @@ def train(
         if request is None and evaluation is not None and evaluator.evaluated_at != position.samples:
             evaluate()
         reason = StopReason.REQUESTED if request else StopReason.DIVERGED if diverged else StopReason.BUDGET
-        outcome = recorder.finish(position, reason, request)
+        status = recorder.finish(position, reason, request)
         if reason is not StopReason.REQUESTED:
             checkpoints.clear()
-    return TrainResult(outcome, recorder.fingerprint, recorder)
+    return TrainResult(status, recorder.fingerprint, recorder)

@@ -22,4 +22,4 @@ result = train(
 )  # fmt: skip
 norm = read_trace(f"{sys.argv[1]}/trace.arrow")["grad_norm"]  # one value per optimizer step, before clipping
 loss = result.evals.curve("loss").value  # one value per evaluation, the first before training
-print(f"{result.outcome.message}: held-out loss {loss[0]:.3f} -> {loss[-1]:.3f}; largest norm {norm.max():.2f}")
+print(f"{result.status.message}: held-out loss {loss[0]:.3f} -> {loss[-1]:.3f}; largest norm {norm.max():.2f}")

@@ -23,7 +23,7 @@ from ablate.config.schema import Config
 from ablate.metrics.metric import Record
 from ablate.metrics.registry import METRICS, PATTERNS
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Fingerprint, Manifest, Outcome
+from ablate.records.metadata import Fingerprint, Manifest, RunStatus
 from ablate.records.schema import EVALS, PREDICTIONS, TRACE, meaning
 from tests.metrics.test_metrics import trace
 
@@ -128,7 +128,7 @@ def test_every_file_of_a_run_folder_is_documented(repo: Path) -> None:
         assert getattr(RunDir(Path("x")), name).name in text
 
 
-@pytest.mark.parametrize("value", [Manifest, Outcome])
+@pytest.mark.parametrize("value", [Manifest, RunStatus])
 def test_every_key_of_the_small_files_is_documented(repo: Path, value: type) -> None:
     for field in dataclasses.fields(value):
         assert f"`{field.name}`" in page(repo, "record.md")

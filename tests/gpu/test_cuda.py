@@ -51,7 +51,7 @@ def test_steps_between_flushes_do_not_synchronise(precision: str, max_grad_norm:
         )  # fmt: skip
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert result.outcome.status == "finished"
+    assert result.status.status == "finished"
     assert len(result.trace) == 40
 
 
@@ -70,9 +70,9 @@ def test_lasting_non_finite_gradients_end_as_diverged_and_name_the_parameter() -
     result = on_gpu(
         Spoiled(set(range(256)) - sound), precision="bf16", budget="200 steps", flush_every=4, max_skipped_steps=3
     )
-    assert result.outcome.status == "diverged"
-    assert "first in 0.weight" in result.outcome.message
-    assert result.outcome.step < 20  # noticed two blocks late at most
+    assert result.status.status == "diverged"
+    assert "first in 0.weight" in result.status.message
+    assert result.status.step < 20  # noticed two blocks late at most
 
 
 def test_the_gpu_sees_the_samples_and_nearly_the_numbers_of_the_cpu() -> None:

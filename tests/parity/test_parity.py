@@ -93,7 +93,7 @@ def test_accumulation_equals_the_big_batch(unit: str, budget: str) -> None:
             loader=Loader(count_items=lambda batch: len(batch[1])) if collate is None else Loader(collate=collate),
         )))  # fmt: skip
     (big, one), (small, many) = results
-    assert many.outcome.step == one.outcome.step == 2
+    assert many.status.step == one.status.step == 2
     for column in ("loss", "grad_norm", "clip_coefficient"):
         np.testing.assert_allclose(many.trace[column], one.trace[column], rtol=2e-6)
     torch.testing.assert_close(weights(small), weights(big), rtol=1e-5, atol=1e-7)

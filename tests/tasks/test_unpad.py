@@ -126,8 +126,8 @@ def compare(padded: Any, unpadded: Any, batch: dict[str, torch.Tensor], rel: flo
     close(got.logits[real], want.logits[real], rel)
     close(got.loss, want.loss, rel)
     assert set(got_grads) == set(want_grads)
-    # The gradient of a key's bias is mathematically zero, because a constant added to all keys moves no softmax: what is computed
-    # is the rounding of a sum over all tokens. Its bound is therefore relative to the gradient of the whole model.
+    # The gradient of a key's bias is mathematically zero, because a constant added to all keys moves no softmax: what is
+    # computed is the rounding of a sum over all tokens. Its bound is therefore relative to the gradient of the whole model.
     largest = max(float(grad.abs().max()) for grad in want_grads.values())
     whole = float(torch.stack([grad.norm() for grad in want_grads.values()]).norm())
     for name, grad in want_grads.items():

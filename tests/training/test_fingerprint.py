@@ -134,7 +134,7 @@ def test_what_was_spent_and_the_rates_that_were_set_survive_an_interruption(tmp_
     _, whole = run(**settings)
     for polls in (9, 10**6):
         _, cut = run(run_dir=tmp_path, checkpoint=Checkpoints(), should_stop=after(polls), **settings)
-    assert len(cut.outcome.sessions) == 2
+    assert len(cut.status.sessions) == 2
     assert cut.fingerprint.items == whole.fingerprint.items
     items = whole.fingerprint.items
     assert items["tokens_seen"] == 160

@@ -202,14 +202,14 @@ def test_items_that_only_the_forward_pass_counts_give_the_same_gradient() -> Non
 def test_sample_losses_that_are_not_asked_for_change_nothing() -> None:
     _, plain = run()
     _, given = run(sample_losses=sample_losses, random_streams=RandomStreams(seed=0, noise=7))
-    assert plain.outcome.weights_sha256 == given.outcome.weights_sha256
+    assert plain.status.weights_sha256 == given.status.weights_sha256
 
 
 def test_the_noise_has_a_stream_of_its_own() -> None:
     _, one = noisy()
     _, again = noisy()
     _, other = noisy(random_streams=RandomStreams(seed=0, noise=1))
-    assert one.outcome.weights_sha256 == again.outcome.weights_sha256 != other.outcome.weights_sha256
+    assert one.status.weights_sha256 == again.status.weights_sha256 != other.status.weights_sha256
     assert one.fingerprint.items["order"] == other.fingerprint.items["order"]
     assert one.fingerprint.items["init"] == other.fingerprint.items["init"]
     assert one.fingerprint.items["grad_noise"]["drawn"] != other.fingerprint.items["grad_noise"]["drawn"]
@@ -235,8 +235,8 @@ def test_stopped_and_resumed_is_never_stopped(tmp_path: Path, name: str) -> None
     settings = {**given, "evaluation": evaluation("100 samples"), **SETTINGS[name]}
     _, whole = run(run_dir=tmp_path / "whole", **settings)
     first, second = stopped_and_resumed(tmp_path / "cut", 23, **settings)
-    assert (first.outcome.status, second.outcome.status) == ("interrupted", "finished")
-    assert second.outcome.weights_sha256 == whole.outcome.weights_sha256
+    assert (first.status.status, second.status.status) == ("interrupted", "finished")
+    assert second.status.weights_sha256 == whole.status.weights_sha256
     assert rows(tmp_path / "cut" / "trace.arrow") == rows(tmp_path / "whole" / "trace.arrow")
 
 
@@ -291,7 +291,7 @@ def test_a_last_step_of_fewer_samples_than_that_takes_them_all() -> None:
     noise = SubsampledLoss(sample_losses, 5, RandomStreams())
     assert [int(noise.drawn(0, num).sum()) for num in (3, 5, 8)] == [3, 5, 5]
     _, made = noisy(budget="203 samples", noise_batch_size=5)  # 25 steps of 8 and one of 3
-    assert made.outcome.step == 26
+    assert made.status.step == 26
 
 
 def wrong() -> Iterator[tuple[str, dict[str, Any], str]]:

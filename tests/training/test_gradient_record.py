@@ -29,9 +29,9 @@ def test_update_ratios_are_the_change_of_the_weights_over_their_size() -> None:
 
 
 def test_recording_more_never_touches_the_trajectory() -> None:
-    plain = run(grad_accum_steps=2, batch_size=4)[1].outcome.weights_sha256
-    assert run(grad_accum_steps=2, batch_size=4, update_ratio=True, noise_scale=True)[1].outcome.weights_sha256 == plain
-    assert run(grad_accum_steps=2, batch_size=4, grad_norm_groups=None)[1].outcome.weights_sha256 == plain
+    plain = run(grad_accum_steps=2, batch_size=4)[1].status.weights_sha256
+    assert run(grad_accum_steps=2, batch_size=4, update_ratio=True, noise_scale=True)[1].status.weights_sha256 == plain
+    assert run(grad_accum_steps=2, batch_size=4, grad_norm_groups=None)[1].status.weights_sha256 == plain
 
 
 def test_without_groups_there_is_one_update_ratio_of_the_whole_model() -> None:
@@ -122,7 +122,7 @@ def test_vanishing_is_told_group_by_group_and_exploding_at_all() -> None:
 
 def test_the_outcome_has_the_flags() -> None:
     _, result = run()
-    assert set(result.outcome.gradient) == {"spikes", "vanished", "exploded"}
+    assert set(result.status.gradient) == {"spikes", "vanished", "exploded"}
 
 
 def test_gradients_are_not_held_on_to() -> None:

@@ -57,7 +57,7 @@ def test_keeping_changes_no_bit_of_the_run(tmp_path: Path) -> None:
     (_, one), (_, other) = (
         run(run_dir=tmp_path / str(keep), evaluation=evaluation(save_predictions=keep)) for keep in (True, False)
     )
-    assert one.outcome.weights_sha256 == other.outcome.weights_sha256
+    assert one.status.weights_sha256 == other.status.weights_sha256
     assert one.trace["loss"].tolist() == other.trace["loss"].tolist()
     assert one.evals.table.drop_columns(["train_seconds", "eval_seconds"]) == other.evals.table.drop_columns(
         ["train_seconds", "eval_seconds"]
@@ -155,7 +155,7 @@ def test_a_diverged_run_keeps_none(tmp_path: Path) -> None:
         return net(batch[0]).sum() * (float("inf") if next(calls) else 1.0), len(batch[1])
 
     _, result = run(run_dir=tmp_path, loss_fn=broken, evaluation=evaluation(), max_skipped_steps=3)
-    assert result.outcome.status == "diverged"
+    assert result.status.status == "diverged"
     assert not RunDir(tmp_path).predictions.exists()
 
 
@@ -168,7 +168,7 @@ def test_ids_of_another_number_are_refused_before_training(name: str) -> None:
 
 def test_a_file_that_is_no_such_table_is_refused(tmp_path: Path) -> None:
     kept(tmp_path)
-    with pytest.raises(RecordError, match="id should be int64, and it has none"):
+    with pytest.raises(RecordError, match="id: expected int64, got no such column"):
         read_predictions(RunDir(tmp_path).evals)
     with pytest.raises(RecordError, match="not a readable table"):
         read_predictions(tmp_path / "nothing.arrow")

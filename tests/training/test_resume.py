@@ -61,11 +61,11 @@ def test_stopped_and_resumed_is_never_stopped(tmp_path: Path, name: str, polls: 
     settings = {"budget": "3 epochs", "evaluation": evaluation("100 samples"), **SETTINGS[name]}
     _, whole = run(run_dir=tmp_path / "whole", **settings)
     first, second = stopped_and_resumed(tmp_path / "cut", polls, **settings)
-    assert first.outcome.status == "interrupted"
-    assert second.outcome.status == "finished"
-    assert 0 <= first.outcome.step < second.outcome.step
-    assert second.outcome.weights_sha256 == whole.outcome.weights_sha256
-    assert second.outcome.best == whole.outcome.best
+    assert first.status.status == "interrupted"
+    assert second.status.status == "finished"
+    assert 0 <= first.status.step < second.status.step
+    assert second.status.weights_sha256 == whole.status.weights_sha256
+    assert second.status.best == whole.status.best
     assert second.fingerprint.items == whole.fingerprint.items
     for table in ("trace.arrow", "evals.arrow"):
         assert rows(tmp_path / "cut" / table) == rows(tmp_path / "whole" / table)
@@ -86,7 +86,7 @@ def test_a_forced_overflow_before_the_stop_stays_skipped_after_it(tmp_path: Path
     assert whole.trace["applied"].tolist() == [1, 1, 1, 0] + [1] * 8
     assert whole.trace["loss_scale"].tolist() == [65536] * 4 + [32768] * 8
     assert rows(tmp_path / "cut" / "trace.arrow") == rows(tmp_path / "whole" / "trace.arrow")
-    assert second.outcome.weights_sha256 == whole.outcome.weights_sha256
+    assert second.status.weights_sha256 == whole.status.weights_sha256
 
 
 @pytest.mark.parametrize(("polls", "step"), [(0, 0), (3, 0), (5, 0), (6, 1), (15, 8)])
@@ -96,7 +96,7 @@ def test_a_stop_in_the_middle_of_an_evaluation_leaves_no_half_look(tmp_path: Pat
     settings: dict[str, Any] = {"budget": "128 samples", "precision": "fp32", "evaluation": look}
     _, whole = run(run_dir=tmp_path / "whole", **settings)
     first, _ = stopped_and_resumed(tmp_path / "cut", polls, **settings)
-    assert first.outcome.step == step
+    assert first.status.step == step
     assert rows(tmp_path / "cut" / "evals.arrow") == rows(tmp_path / "whole" / "evals.arrow")
     assert whole.evals.curve("loss").samples.tolist() == [0, 64, 128]
 
@@ -108,10 +108,10 @@ def test_checkpoints_by_steps_are_kept_up_to_a_number_and_the_newest_is_taken(tm
     files = {path.name for path in (tmp_path / "checkpoint" / "step=32").iterdir()}
     assert files == {"model.safetensors", "optimizer.safetensors", "optimizer.json", "state.json"}
     _, again = run(run_dir=tmp_path, budget="32 steps", checkpoint=Checkpoints(every="10 steps", keep=2))
-    assert again.outcome.step == 32
+    assert again.status.step == 32
     assert len(again.trace) == 32
-    assert len(again.outcome.sessions) == 2
-    assert again.outcome.sessions[1]["steps"] == 0
+    assert len(again.status.sessions) == 2
+    assert again.status.sessions[1]["steps"] == 0
 
 
 def test_a_finished_run_can_leave_no_checkpoint(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_torn_checkpoint_is_never_seen(tmp_path: Path) -> None:
     torn.mkdir()
     (torn / "state.json").write_text("{")
     _, second = run(run_dir=tmp_path, checkpoint=Checkpoints(every="10 steps"), budget="32 steps")
-    assert second.outcome.sessions[1]["first_step"] == first.outcome.step + 1
+    assert second.status.sessions[1]["first_step"] == first.status.step + 1
     assert not torn.exists()
 
 
@@ -157,7 +157,7 @@ def test_a_checkpoint_of_another_set_up_is_refused_by_name(tmp_path: Path, chang
     assert words in str(caught.value)
     assert "fix:" in str(caught.value)
     _, second = run(**settings)  # nothing was lost by asking
-    assert second.outcome.status == "finished"
+    assert second.status.status == "finished"
 
 
 @pytest.mark.parametrize("wanted", [None, Checkpoints(resume=False)])
@@ -212,14 +212,14 @@ def test_settings_that_cannot_be_met_are_refused_before_anything_is_made(
 
 def test_throughput_is_counted_per_session_and_survives_the_interruption(tmp_path: Path) -> None:
     first, second = stopped_and_resumed(tmp_path, 20, budget="64 steps")
-    assert first.outcome.throughput["train_steps_per_second"] > 0
-    assert [one["first_step"] for one in second.outcome.sessions] == [1, first.outcome.step + 1]
-    assert sum(one["steps"] for one in second.outcome.sessions) == 64
-    assert sum(one["samples"] for one in second.outcome.sessions) == 512
-    steady = sum(one["train_seconds"] - one["warm_up_seconds"] for one in second.outcome.sessions)
+    assert first.status.throughput["train_steps_per_second"] > 0
+    assert [one["first_step"] for one in second.status.sessions] == [1, first.status.step + 1]
+    assert sum(one["steps"] for one in second.status.sessions) == 64
+    assert sum(one["samples"] for one in second.status.sessions) == 512
+    steady = sum(one["train_seconds"] - one["warm_up_seconds"] for one in second.status.sessions)
     expected = (512 - 2 * 3 * 8) / steady
     assert second.throughput["train_samples_per_second"] == pytest.approx(expected)
-    assert read_json(tmp_path / "progress.json")["sessions"][0] == second.outcome.sessions[0]
+    assert read_json(tmp_path / "progress.json")["sessions"][0] == second.status.sessions[0]
 
 
 def test_tied_weights_are_saved_once_and_come_back_tied(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_tied_weights_are_saved_once_and_come_back_tied(tmp_path: Path) -> None:
     run(build(), should_stop=after(6), **settings)
     model, second = run(build(), **settings)
     assert model.first.weight is model.second.weight
-    assert second.outcome.weights_sha256 == whole.outcome.weights_sha256
+    assert second.status.weights_sha256 == whole.status.weights_sha256
 
 
 def test_an_order_that_is_another_one_now_is_refused(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_moving_one_stream_moves_no_other(stream: str) -> None:
 )
 def test_looking_logging_and_loading_move_nothing(changed: dict[str, Any]) -> None:
     plain, other = run(budget="2 epochs")[1], run(budget="2 epochs", **changed)[1]
-    assert plain.outcome.weights_sha256 == other.outcome.weights_sha256
+    assert plain.status.weights_sha256 == other.status.weights_sha256
     assert plain.fingerprint.items["order"] == other.fingerprint.items["order"]
 
 
@@ -115,5 +115,5 @@ class Caching(nn.Module):
 
 
 def test_a_model_that_keeps_tensors_of_the_look_before_training_can_be_trained() -> None:
-    looked, never = (run(Caching(), evaluation=one)[1].outcome for one in (evaluation(), None))
+    looked, never = (run(Caching(), evaluation=one)[1].status for one in (evaluation(), None))
     assert looked.weights_sha256 == never.weights_sha256

@@ -17,7 +17,7 @@ from torch.nn import functional
 from ablate import GradNorms, RandomStreams, read_evals, read_trace, stop_on_signals
 from ablate.errors import LoopError
 from ablate.records.layout import RunDir
-from ablate.records.metadata import read_outcome
+from ablate.records.metadata import read_status
 from ablate.training.grad_norms import by_layer, by_param_type
 from ablate.training.lr_schedule import LRSchedule
 from ablate.training.random_streams import SampleOrder
@@ -112,7 +112,7 @@ def test_an_extra_module_leaves_every_other_modules_weights_equal() -> None:
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
-    hashes = [run(seed=seed)[1].outcome.weights_sha256 for seed in (0, 0, 1)]
+    hashes = [run(seed=seed)[1].status.weights_sha256 for seed in (0, 0, 1)]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -159,7 +159,7 @@ def test_a_non_finite_gradient_is_never_applied_and_does_not_advance_the_schedul
     assert result.trace["applied"].tolist() == [1, 1, 0, 1, 1, 1, 1, 1]
     assert result.trace["learning_rate"][2] == result.trace["learning_rate"][3]
     assert torch.isfinite(weights(model)).all()
-    assert result.outcome.status == "finished"
+    assert result.status.status == "finished"
     if precision == "fp16":
         assert result.trace["loss_scale"][3] == result.trace["loss_scale"][2] / 2
 
@@ -168,9 +168,9 @@ def test_lasting_non_finite_gradients_end_as_diverged_and_name_the_parameter() -
     sound = SampleOrder(RandomStreams(seed=0), np.arange(256)).take(0, 16)  # two steps
     spoiled = Spoiled(set(range(256)) - set(sound))
     _, result = run(dataset=spoiled, max_skipped_steps=3, precision="fp32")
-    assert result.outcome.status == "diverged"
-    assert result.outcome.step == 5
-    assert "0.weight" in result.outcome.message
+    assert result.status.status == "diverged"
+    assert result.status.step == 5
+    assert "0.weight" in result.status.message
 
 
 def test_a_stop_ends_the_run_at_the_next_step_with_its_record() -> None:
@@ -181,9 +181,9 @@ def test_a_stop_ends_the_run_at_the_next_step_with_its_record() -> None:
         return "SIGTERM" if len(polls) > 5 else None
 
     _, result = run(should_stop=stop)
-    assert result.outcome.status == "interrupted"
-    assert "SIGTERM" in result.outcome.message
-    assert len(result.trace) == result.outcome.step == 5
+    assert result.status.status == "interrupted"
+    assert "SIGTERM" in result.status.message
+    assert len(result.trace) == result.status.step == 5
 
 
 def test_the_schedule_spends_the_same_rate_whatever_the_number_of_steps() -> None:
@@ -279,7 +279,7 @@ def test_a_batch_that_raises_leaves_the_record_up_to_there_and_goes_on_as_raised
     with pytest.raises(OSError, match="cannot read example 77"):
         run(dataset=Torn(), run_dir=tmp_path, evaluation=evaluation(), num_workers=num_workers)
     at = SampleOrder(RandomStreams(seed=0), np.arange(256)).take(0, 256).index(77)
-    outcome = read_outcome(RunDir(tmp_path))
+    outcome = read_status(RunDir(tmp_path))
     assert outcome is not None
     assert (outcome.status, outcome.step, outcome.reason) == ("failed", at // 8, "OSError")
     assert "cannot read example 77" in outcome.message
@@ -298,7 +298,7 @@ def test_control_c_in_a_loop_without_signals_keeps_the_record(tmp_path: Path) ->
 
     with pytest.raises(KeyboardInterrupt):
         run(run_dir=tmp_path, loss_fn=pressed)
-    outcome = read_outcome(RunDir(tmp_path))
+    outcome = read_status(RunDir(tmp_path))
     assert outcome is not None
     assert (outcome.status, outcome.step) == ("interrupted", 6)
     assert len(read_trace(tmp_path / "trace.arrow")) == 6
