@@ -76,9 +76,9 @@ class Ready:
 
     def in_order(self) -> list[shared.Sample]:
         """The samples in the order in which `ablate` takes them."""
-        from ablate.training.random_streams import SampleOrder, Streams
+        from ablate.training.random_streams import RandomStreams, SampleOrder
 
-        order = SampleOrder(Streams(seed=self.work.seed), np.arange(len(self.samples)))
+        order = SampleOrder(RandomStreams(seed=self.work.seed), np.arange(len(self.samples)))
         return [self.samples[k] for k in order.take(0, len(self.samples))]
 
     def loader(self) -> DataLoader[Any]:
@@ -113,7 +113,7 @@ def run(name: str, folder: Path) -> dict[str, Any]:
 
 def ours(ready: Ready) -> Kept:
     """`ablate.train`, which writes every step, its group norms included, to disk."""
-    from ablate import Streams, train
+    from ablate import Loader, RandomStreams, train
 
     note = turn_on_unpad(ready.model) if ready.work.unpad else "unpadding off"
     ready.clock.stamps.clear()  # of the forward passes with which it was tried out, should there be any
@@ -121,17 +121,20 @@ def ours(ready: Ready) -> Kept:
         result = train(
             ready.model,
             ready.samples,
-            shared.text_objective,
+            shared.text_loss,
             optimizer=ready.optimizer,
             budget=f"{len(ready.samples)} samples",
             batch_size=ready.work.batch_size,
-            max_grad_norm=shared.CLIP_NORM,
+            max_grad_norm=shared.MAX_GRAD_NORM,
             precision=ready.work.precision,
             device=ready.work.device,
-            collate=shared.pad_batch,
-            num_tokens=lambda batch: int(batch["attention_mask"].sum()),
-            streams=Streams(seed=ready.work.seed),
-            folder=folder,
+            loader=Loader(
+                collate=shared.pad_batch,
+                count_items=lambda batch: len(batch["labels"]),
+                count_tokens=lambda batch: int(batch["attention_mask"].sum()),
+            ),
+            random_streams=RandomStreams(seed=ready.work.seed),
+            run_dir=folder,
         )
         return Kept(losses=result.trace["loss"].tolist(), grad_norms=result.trace["grad_norm"].tolist(), note=note)
 
@@ -164,7 +167,7 @@ def plain_steps(
         with autocast():
             loss = mean_loss(model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
-        norms.append(nn.utils.clip_grad_norm_(model.parameters(), shared.CLIP_NORM))
+        norms.append(nn.utils.clip_grad_norm_(model.parameters(), shared.MAX_GRAD_NORM))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         losses.append(loss.detach())
@@ -203,7 +206,7 @@ def transformers_trainer(ready: Ready) -> Kept:
             output_dir=folder,
             per_device_train_batch_size=ready.work.batch_size,
             max_steps=ready.work.num_steps,
-            max_grad_norm=shared.CLIP_NORM,
+            max_grad_norm=shared.MAX_GRAD_NORM,
             logging_steps=1,
             logging_strategy="steps",
             eval_strategy="no",
@@ -266,7 +269,7 @@ def lightning(ready: Ready) -> Kept:
             precision="bf16-mixed" if ready.work.precision == "bf16" else "32-true",
             max_epochs=1,
             max_steps=ready.work.num_steps,
-            gradient_clip_val=shared.CLIP_NORM,
+            gradient_clip_val=shared.MAX_GRAD_NORM,
             log_every_n_steps=1,
             logger=logger,
             enable_checkpointing=False,
@@ -300,7 +303,7 @@ def accelerate(ready: Ready) -> Kept:
     for batch in loader:
         loss = _own_loss(model, batch)
         accelerator.backward(loss)
-        norms.append(accelerator.clip_grad_norm_(model.parameters(), shared.CLIP_NORM))
+        norms.append(accelerator.clip_grad_norm_(model.parameters(), shared.MAX_GRAD_NORM))
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.detach())

@@ -29,7 +29,7 @@ from torch.utils.hooks import RemovableHandle
 
 ROOT = Path(__file__).resolve().parent.parent
 Sample = tuple[list[int], int]
-LEARNING_RATE, WEIGHT_DECAY, CLIP_NORM = 5e-5, 0.01, 1.0
+LEARNING_RATE, WEIGHT_DECAY, MAX_GRAD_NORM = 5e-5, 0.01, 1.0
 PAD = 0
 """Of the BERT vocabulary, which both models use."""
 MODELS = ("minilm", "bert-base-shape")
@@ -178,7 +178,7 @@ def fused_adamw(model: nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
 
 
-def text_objective(model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
+def text_loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
     """(sum of the cross entropies in nats, number of texts): an objective for `ablate.train`."""
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
     return functional.cross_entropy(logits, batch["labels"], reduction="sum"), len(batch["labels"])

@@ -126,7 +126,7 @@ def _train(
     **when: Any,
 ) -> Training:
     """Run one training with these evaluations; texts of similar length are evaluated together."""
-    from ablate import Evaluation, Streams, train
+    from ablate import Evaluation, Loader, RandomStreams, train
 
     model: Any = _shared.load_model(folder / "model").to(device)
     model.base_model.encoder.layer = model.base_model.encoder.layer[: arguments.layers]
@@ -134,14 +134,14 @@ def _train(
     _loops.turn_on_unpad(model)
     order = sorted(range(len(examples)), key=lambda k: len(examples[k][0]))
     result = train(
-        model, data.train, _shared.text_objective, optimizer=_shared.fused_adamw(model),
-        budget=f"{arguments.steps} steps", batch_size=BATCH_SIZE, max_grad_norm=_shared.CLIP_NORM, precision="fp32",
-        device=str(device), collate=_shared.pad_batch, streams=Streams(seed=0),
-        evaluation=Evaluation(examples=examples, measure=_measure, order=order, **when),
+        model, data.train, _shared.text_loss, optimizer=_shared.fused_adamw(model),
+        budget=f"{arguments.steps} steps", batch_size=BATCH_SIZE, max_grad_norm=_shared.MAX_GRAD_NORM, precision="fp32",
+        device=str(device), loader=Loader(collate=_shared.pad_batch), random_streams=RandomStreams(seed=0),
+        evaluation=Evaluation(examples, _measure, order=order, **when),
     )  # fmt: skip
     seconds = result.evals.table["eval_seconds"].to_pylist()
     train_seconds = float(result.trace["step_seconds"].sum())
-    return Training(result.evals.curve("loss"), seconds, train_seconds, result.outcome.weights_sha256)
+    return Training(result.evals.curve("loss"), seconds, train_seconds, result.status.weights_sha256)
 
 
 # ---- report -----------------------------------------------------------------------------------------------------------

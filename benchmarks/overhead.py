@@ -97,9 +97,9 @@ def _bare(arguments: argparse.Namespace) -> int:
     clock.append(time.perf_counter())
     _look(model, held_out, device)
     model.train()
-    loss, count = _shared.text_objective(model, _on(device, train))
+    loss, count = _shared.text_loss(model, _on(device, train))
     (loss / count).backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(model.parameters(), _shared.CLIP_NORM)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), _shared.MAX_GRAD_NORM)
     optimizer.step()
     _look(model, held_out, device)
     clock.append(time.perf_counter())
@@ -110,7 +110,7 @@ def _bare(arguments: argparse.Namespace) -> int:
 def _look(model: Any, samples: list[_shared.Sample], device: torch.device) -> None:
     model.eval()
     with torch.no_grad():
-        _shared.text_objective(model, _on(device, samples))
+        _shared.text_loss(model, _on(device, samples))
     _shared.wait_for(device)
 
 

@@ -45,7 +45,7 @@ WARMUP = 3
 RECORDING_CALLS = (
     ("ablate.training.grad_norms", "GradNorms", "measure_each"),
     ("ablate.training.grad_norms", "GradNorms", "clip"),
-    ("ablate.training.run_recorder", "Observer", "row"),
+    ("ablate.training.run_recorder", "RunRecorder", "log_step"),
 )
 """What a step with recording calls where a step without it calls `clip_grad_norm_`."""
 
@@ -56,8 +56,8 @@ class Case:
 
     name: str
     model: nn.Module
-    examples: Any
-    objective: Callable[[nn.Module, Any], tuple[torch.Tensor, int]]
+    dataset: Any
+    loss_fn: Callable[[nn.Module, Any], tuple[torch.Tensor, int]]
     collate: Callable[[list[Any]], Any]
     batch_size: int
     device: torch.device
@@ -139,10 +139,10 @@ def _mlp(name: str, width: int, depth: int, batch_size: int, *, device: torch.de
     model = nn.Sequential(*hidden, nn.Linear(width, 10)).to(device)
     examples = TensorDataset(torch.randn(8 * batch_size, width), torch.randint(10, (8 * batch_size,)))
 
-    def objective(model: nn.Module, batch: Any) -> tuple[torch.Tensor, int]:
+    def loss_fn(model: nn.Module, batch: Any) -> tuple[torch.Tensor, int]:
         return functional.cross_entropy(model(batch[0]), batch[1], reduction="sum"), len(batch[1])
 
-    return Case(name=name, model=model, examples=examples, objective=objective, collate=default_collate,
+    return Case(name=name, model=model, dataset=examples, loss_fn=loss_fn, collate=default_collate,
                 batch_size=batch_size, device=device, initial=_weights(model))  # fmt: skip
 
 
@@ -151,7 +151,7 @@ def _minilm(device: torch.device, length: int) -> Case:
         _shared.save_model("minilm", Path(folder))
         model = _shared.load_model(Path(folder)).to(device)
     examples = _shared.imdb_samples(64, length, full_length=True)
-    return Case(name=f"minilm, 8 x {length} tokens", model=model, examples=examples, objective=_shared.text_objective,
+    return Case(name=f"minilm, 8 x {length} tokens", model=model, dataset=examples, loss_fn=_shared.text_loss,
                 collate=_shared.pad_batch, batch_size=8, device=device, initial=_weights(model))  # fmt: skip
 
 
@@ -189,15 +189,15 @@ def every_other_step(case: Case, num_steps: int) -> tuple[float, float, float]:
     """(extra µs of a recorded step, half width of its 95% t interval, seconds of a step that is not recorded)."""
     from scipy import stats
 
-    from ablate.training.run_recorder import Observer
+    from ablate.training.run_recorder import RunRecorder
 
-    record = Observer.row
+    record = RunRecorder.log_step
 
-    def odd_only(self: Observer, at: Any, *rest: Any, **named: Any) -> None:
-        if at.step % 2:
-            record(self, at, *rest, **named)
+    def odd_only(self: RunRecorder, position: Any, *rest: Any, **named: Any) -> None:
+        if position.step % 2:
+            record(self, position, *rest, **named)
 
-    with patch.object(Observer, "row", odd_only):
+    with patch.object(RunRecorder, "log_step", odd_only):
         seconds = with_recording(case, num_steps, keep=False).seconds
     # WARMUP is odd: the first interval belongs to step WARMUP + 1, which is even.
     even, odd = seconds[0::2], seconds[1::2]
@@ -208,15 +208,15 @@ def every_other_step(case: Case, num_steps: int) -> tuple[float, float, float]:
 
 def with_recording(case: Case, num_steps: int, *, keep: bool = True) -> Round:
     """`ablate.train`: global norm and group norms of every step, trace to disk. keep: the losses too."""
-    from ablate import Streams, train
+    from ablate import Loader, RandomStreams, train
 
     optimizer, total = case.reset(), WARMUP + num_steps + 1
     clock = _shared.StepClock(case.model, case.device, (WARMUP, total - 1))
     with tempfile.TemporaryDirectory() as folder:
         result = train(
-            case.model, case.examples, case.objective, optimizer=optimizer, budget=f"{total} steps",
-            batch_size=case.batch_size, max_grad_norm=_shared.CLIP_NORM, precision="fp32", device=str(case.device),
-            collate=case.collate, streams=Streams(seed=0), folder=folder,
+            case.model, case.dataset, case.loss_fn, optimizer=optimizer, budget=f"{total} steps",
+            batch_size=case.batch_size, max_grad_norm=_shared.MAX_GRAD_NORM, precision="fp32", device=str(case.device),
+            loader=Loader(collate=case.collate), random_streams=RandomStreams(seed=0), run_dir=folder,
         )  # fmt: skip
         losses = result.trace["loss"].tolist() if keep else []
     clock.remove()
@@ -234,7 +234,7 @@ def without_recording(case: Case, num_steps: int) -> Round:
 
 def _mean_loss(case: Case) -> Callable[[nn.Module, Any], torch.Tensor]:
     def mean(model: nn.Module, batch: Any) -> torch.Tensor:
-        total, count = case.objective(model, batch)
+        total, count = case.loss_fn(model, batch)
         return total / count
 
     return mean
@@ -243,12 +243,12 @@ def _mean_loss(case: Case) -> Callable[[nn.Module, Any], torch.Tensor]:
 def _batches(case: Case, num_steps: int) -> Iterator[Any]:
     """In `ablate`'s order, made in the same way."""
     from ablate.training.evaluation import to_device
-    from ablate.training.random_streams import SampleOrder, Streams
+    from ablate.training.random_streams import RandomStreams, SampleOrder
 
-    order = SampleOrder(Streams(seed=0), np.arange(len(case.examples)))
+    order = SampleOrder(RandomStreams(seed=0), np.arange(len(case.dataset)))
     for step in range(num_steps):
         positions = order.take(step * case.batch_size, case.batch_size)
-        yield to_device(case.collate([case.examples[k] for k in positions]), case.device)
+        yield to_device(case.collate([case.dataset[k] for k in positions]), case.device)
 
 
 # ---- single calls -----------------------------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ def single_calls(case: Case, *, num_steps: int) -> dict[str, Any]:
     plain = clip.microseconds(WARMUP)
     added = {kind: sum(one[kind] for one in found.values()) - plain[kind] for kind in plain}
     scope = _scope_microseconds(case.device)
-    return {"case": case.name, "calls": found, "clip_grad_norm_": plain, "added": added, "Streams.scope": scope}
+    return {"case": case.name, "calls": found, "clip_grad_norm_": plain, "added": added, "RandomStreams.scope": scope}
 
 
 def _timed_call(module: str, owner: str, name: str) -> _shared.TimedCall:
@@ -279,9 +279,9 @@ def _timed_call(module: str, owner: str, name: str) -> _shared.TimedCall:
 
 def _scope_microseconds(device: torch.device, repeats: int = 200) -> dict[str, float]:
     """Of the dropout stream's scope around a forward pass: no recording, but more than the plain loop does."""
-    from ablate import Streams
+    from ablate import RandomStreams
 
-    streams, seconds = Streams(seed=0), []
+    streams, seconds = RandomStreams(seed=0), []
     for step in range(repeats):
         began = time.perf_counter()
         with streams.scope("dropout", step, 0, device=device):
@@ -359,10 +359,10 @@ def _report(
             ),
             "",
             "Time inside the recording calls, µs per step, mean (median). `added` is their sum less `clip_grad_norm_`, which "
-            "they replace. `Streams.scope` records nothing; it keeps the random streams apart, once per forward pass.",
+            "they replace. `RandomStreams.scope` records nothing; it keeps the random streams apart, once per forward pass.",
             "",
             _shared.table(
-                ["case", *calls[0]["calls"], "clip_grad_norm_", "added", "Streams.scope"], [_call_row(one) for one in calls]
+                ["case", *calls[0]["calls"], "clip_grad_norm_", "added", "RandomStreams.scope"], [_call_row(one) for one in calls]
             ),
             "",
             "Reading the gradients, GB/s:",
@@ -388,7 +388,7 @@ def _step_row(one: dict[str, Any]) -> list[str]:
 
 
 def _call_row(one: dict[str, Any]) -> list[str]:
-    cells = [*one["calls"].values(), one["clip_grad_norm_"], one["added"], one["Streams.scope"]]
+    cells = [*one["calls"].values(), one["clip_grad_norm_"], one["added"], one["RandomStreams.scope"]]
     return [one["case"], *(f"{cell['mean']:.0f} ({cell['median']:.0f})" for cell in cells)]
 
 

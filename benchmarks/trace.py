@@ -186,13 +186,14 @@ def _read_mapped(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _train_recording(settings: dict[str, Any]) -> dict[str, Any]:
-    from ablate import Streams, train
+    from ablate import Loader, RandomStreams, train
 
     def run(model: Any, samples: list[_shared.Sample], optimizer: Any) -> None:
         train(
-            model, samples, _shared.text_objective, optimizer=optimizer, budget=f"{len(samples)} samples", batch_size=8,
-            max_grad_norm=_shared.CLIP_NORM, precision="fp32", device=settings["device"], collate=_shared.pad_batch,
-            streams=Streams(seed=0), folder=Path(settings["folder"]) / "run",
+            model, samples, _shared.text_loss, optimizer=optimizer, budget=f"{len(samples)} samples", batch_size=8,
+            max_grad_norm=_shared.MAX_GRAD_NORM, precision="fp32", device=settings["device"],
+            loader=Loader(collate=_shared.pad_batch),
+            random_streams=RandomStreams(seed=0), run_dir=Path(settings["folder"]) / "run",
         )  # fmt: skip
 
     return _training(settings, run)
@@ -201,7 +202,7 @@ def _train_recording(settings: dict[str, Any]) -> dict[str, Any]:
 def _train_by_hand(settings: dict[str, Any], *, import_ablate: bool = True) -> dict[str, Any]:
     import torch
 
-    from ablate.training.random_streams import SampleOrder, Streams
+    from ablate.training.random_streams import RandomStreams, SampleOrder
     from benchmarks import _loops
 
     if import_ablate:
@@ -210,7 +211,7 @@ def _train_by_hand(settings: dict[str, Any], *, import_ablate: bool = True) -> d
     device = torch.device(settings["device"])
 
     def run(model: Any, samples: list[_shared.Sample], optimizer: Any) -> None:
-        order = SampleOrder(Streams(seed=0), np.arange(len(samples))).take(0, len(samples))  # the same batches
+        order = SampleOrder(RandomStreams(seed=0), np.arange(len(samples))).take(0, len(samples))  # the same batches
         groups = ([samples[k] for k in order[start : start + 8]] for start in range(0, len(samples), 8))
         batches = ({k: v.to(device) for k, v in _shared.pad_batch(group).items()} for group in groups)
         _loops.plain_steps(model, batches, lambda model, batch: model(**batch).loss, optimizer)

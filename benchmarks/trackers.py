@@ -25,7 +25,7 @@ import torch
 import yaml
 
 from ablate import train
-from ablate.config.schema import Config, TrackerConfig
+from ablate.config.schema import Config, EvalConfig, TrackerConfig
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Manifest, RunStatus, write_value
 from ablate.records.schema import EVALS, TRACE
@@ -104,14 +104,14 @@ def _run(arguments: argparse.Namespace) -> int:
     model = torch.nn.Sequential(*[layer for _ in range(8) for layer in (torch.nn.Linear(64, 64), torch.nn.ReLU())])
     examples = [torch.randn(64) for _ in range(512)]
 
-    def objective(model: torch.nn.Module, batch: torch.Tensor) -> Any:
+    def loss_fn(model: torch.nn.Module, batch: torch.Tensor) -> Any:
         return model(batch).square().mean(), len(batch)
 
     began = time.perf_counter()
     follower = start(run, config)
     train(
-        model, examples, objective, optimizer=torch.optim.AdamW(model.parameters(), lr=1e-4),
-        budget=f"{arguments.steps} steps", batch_size=8, folder=run.path, device="cpu",
+        model, examples, loss_fn, optimizer=torch.optim.AdamW(model.parameters(), lr=1e-4),
+        budget=f"{arguments.steps} steps", batch_size=8, run_dir=run.path, device="cpu",
     )  # fmt: skip
     trained = time.perf_counter()
     if follower is not None and not (follower.wait(300) and all(one.returncode == 0 for one in follower.processes)):
@@ -125,7 +125,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _config(tracker: str) -> Config:
     return Config(
         arm="baseline",
-        tracker=TrackerConfig(name=tracker, mode="offline", log_every="1 steps"),
+        eval=EvalConfig(log_every="1 steps"),
+        tracker=TrackerConfig(name=tracker, mode="offline"),
     )
 
 

@@ -236,6 +236,8 @@ def api_page() -> str:
 
 def _described(name: str) -> list[str]:
     value = getattr(ablate, name)
+    if name == "__version__":
+        return [f"## {name}", "", "Version of the installed package as a string, such as `0.1.0`.", ""]
     if value is Config:
         return ["## Config", "", f"{_prose(value)} Every key is in [configuration](config.md).", ""]
     lines = [f"## {name}", "", _signature(name, value), _prose(value), ""]

@@ -22,8 +22,7 @@ from ablate.formatting import counted, joined, plain_figure, plain_percent
 from ablate.metrics.decrease import decrease_before, decrease_shares, orientation, train_loss_decrease
 from ablate.metrics.metric import Metric, MetricInfo, Record
 from ablate.metrics.registry import find, get_metric
-from ablate.training.lr_schedule import looks
-from ablate.units import Interval
+from ablate.units import Interval, evaluation_points
 
 MAX_SHARE = 0.1
 """Largest share of a curve's decrease before the first evaluation of an adequate cadence, or between two evaluations."""
@@ -332,7 +331,7 @@ def _fewest(samples: Values, done: Values, spacing: str, samples_per_step: int) 
     fewest = None
     while low <= high:
         count = (low + high) // 2
-        points = looks(
+        points = evaluation_points(
             every=Interval(float(-(-total // count)), "samples"),
             spacing=spacing,
             count=count,

@@ -25,8 +25,7 @@ from ablate.formatting import counted, plain_figure, plain_percent
 from ablate.metrics.decrease import decrease_before, train_loss_decrease
 from ablate.metrics.metric import Record
 from ablate.records.reader import EvalCurve, Trace
-from ablate.training.lr_schedule import looks
-from ablate.units import parse_interval
+from ablate.units import evaluation_points, parse_interval
 
 KEYS = (*REPLAYABLE, "eval.spacing")
 """Keys of which other values can be read from a dense record."""
@@ -64,7 +63,7 @@ class Budget:
                 f"{key}={value!r} gives more than {_MAX_POINTS:,} evaluations at {self.total_samples:,} samples",
                 f"{key}='1 epochs'",
             )
-        points = looks(
+        points = evaluation_points(
             every=interval,
             spacing=evaluation.spacing,
             count=evaluation.num_evaluations,

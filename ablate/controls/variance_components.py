@@ -10,7 +10,7 @@ from ablate.controls.fingerprint_diff import differences
 from ablate.records.metadata import Fingerprint
 
 _TOLD = ("init", "order")
-"""Streams that leave an item of their name in a fingerprint; dropout and augmentation leave none."""
+"""RandomStreams that leave an item of their name in a fingerprint; dropout and augmentation leave none."""
 
 
 def streams_crossed(

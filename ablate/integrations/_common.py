@@ -12,7 +12,7 @@ from torch import nn
 
 from ablate.errors import LoopError
 from ablate.training.fingerprint import setting_items
-from ablate.training.lr_schedule import Schedule
+from ablate.training.lr_schedule import LRSchedule
 from ablate.training.precision import Precision
 
 
@@ -43,11 +43,7 @@ def trainer_items(
     """`optimizer`, `precision` and `max_grad_norm`. precision: as in `Precision`; the trainer's schedule is its own."""
     device = next(model.parameters()).device
     items = setting_items(
-        optimizer,
-        Precision(precision, device),
-        schedule=Schedule("constant", 0.0, 1),
-        max_grad_norm=max_grad_norm,
-        model=model,
+        optimizer, Precision(precision, device), schedule=LRSchedule(), max_grad_norm=max_grad_norm, model=model
     )
     return {name: items[name] for name in ("optimizer", "precision", "max_grad_norm")}
 

@@ -16,9 +16,9 @@ import torch
 from ablate.errors import LoopError
 from ablate.integrations._common import num_samples as samples_of
 from ablate.integrations._common import trainer_items
-from ablate.integrations.recorder import Gradient, Recorder, place
-from ablate.training.evaluation import Measured
-from ablate.training.grad_norms import Grouping, by_depth
+from ablate.integrations.recorder import Gradient, Recorder, run_identity
+from ablate.training.evaluation import MetricSum
+from ablate.training.grad_norms import Grouping, by_layer
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -48,7 +48,8 @@ class TraceCallback(Callback):
 
         Trainer(callbacks=[TraceCallback("runs/mine/baseline/seed=0")]).fit(module, train_loader, val_loader)
 
-    folder, arm, seed, grouping, facts: as in `Recorder`. config: None takes the hyperparameters that the module and the data
+    run_dir, arm, seed, grad_norm_groups, facts: as in `Recorder`.
+    config: None takes the hyperparameters that the module and the data
         module saved, and the Trainer's settings that change a step.
     metrics: {name given to `self.log`: name in the record}; None takes `val_loss` and `val/loss` as `loss`, and so on.
     num_samples(batch): None takes the length of the first tensor.
@@ -61,21 +62,21 @@ class TraceCallback(Callback):
 
     def __init__(
         self,
-        folder: str | Path,
+        run_dir: str | Path,
         *,
         config: Mapping[str, Any] | None = None,
         arm: str | None = None,
         seed: int | None = None,
-        grouping: Grouping | None = by_depth,
+        grad_norm_groups: Grouping | None = by_layer,
         facts: Mapping[str, Any] | None = None,
         metrics: Mapping[str, str] | None = None,
         num_samples: Callable[[Any], int] | None = None,
     ) -> None:
-        place(Path(folder), arm, seed)
+        run_identity(Path(run_dir), arm, seed)
         self.config, self.facts, self.metrics, self.num_samples = config, dict(facts or {}), metrics, num_samples
-        self._recorder = partial(Recorder, folder, arm=arm, seed=seed, grouping=grouping)
+        self._recorder = partial(Recorder, run_dir, arm=arm, seed=seed, grad_norm_groups=grad_norm_groups)
         self._run: Recorder | None = None
-        self._step, self._looked_at = _Step(), 0
+        self._step, self._num_evaluated = _Step(), 0
 
     # ---- from beginning to end ---------------------------------------------------------------------------------
 
@@ -106,11 +107,11 @@ class TraceCallback(Callback):
         if not module.automatic_optimization:
             raise LoopError(
                 f"{type(module).__name__} optimizes manually: its gradients are clipped before any event tells of them",
-                "with Recorder(folder, module) as run: ..., and run.step(loss, samples=...) before clipping",
+                "with Recorder(run_dir, module) as recorder: ..., and recorder.log_step(loss, samples=...) before clipping",
             )
         name = _NAMES.get(str(trainer.precision).partition("-")[0], "fp32")
         (optimizer,) = trainer.optimizers
-        facts = trainer_items(optimizer, module, precision=name, max_grad_norm=_clip_norm(trainer, module))
+        facts = trainer_items(optimizer, module, precision=name, max_grad_norm=_max_grad_norm(trainer, module))
         model = trainer.strategy.model
         assert model is not None
         self._run = self._recorder(
@@ -138,7 +139,7 @@ class TraceCallback(Callback):
                 f"{type(optimizer).__name__} unscales the gradients inside its own step: the norms would be wrong",
                 f"{type(optimizer).__name__}(..., fused=False), or precision='bf16-mixed'",
             )
-        max_grad_norm = _clip_norm(trainer, pl_module)
+        max_grad_norm = _max_grad_norm(trainer, pl_module)
         gradient = self._run.measure(max_grad_norm, clips_itself=True)
         if max_grad_norm is None and _clips_otherwise(trainer, pl_module):
             gradient = replace(gradient, clip_coefficient=torch.full_like(gradient.norm, nan))
@@ -164,7 +165,7 @@ class TraceCallback(Callback):
             return
         self._step = _Step()
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        self._run.step(
+        self._run.log_step(
             step.loss,
             samples=step.samples,
             learning_rate=step.rate,
@@ -177,22 +178,22 @@ class TraceCallback(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A new count."""
-        self._looked_at = 0
+        self._num_evaluated = 0
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any,
                                 batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip
         """How many examples are looked at is known only by counting: limits and samplers change it."""
-        self._looked_at += (self.num_samples or samples_of)(batch)
+        self._num_evaluated += (self.num_samples or samples_of)(batch)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """One look; a sanity check counts if it saw everything."""
         if self._run is None or (trainer.sanity_checking and trainer.num_sanity_val_steps != inf):
             return
-        (count,) = self._run.ranks.add_counts(self._looked_at)
+        (count,) = self._run.ranks.sum_counts(self._num_evaluated)
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self._run.look(
+        self._run.log_eval(
             {
-                self._name(name): Measured(value * count, nan, count)
+                self._name(name): MetricSum(value * count, nan, count)
                 for name, value in logged.items()
                 if self._name(name)
             }
@@ -205,7 +206,7 @@ class TraceCallback(Callback):
         return next((logged.removeprefix(start) for start in _PREFIXES if logged.startswith(start)), "")
 
 
-def _clip_norm(trainer: Trainer, module: LightningModule) -> float | None:
+def _max_grad_norm(trainer: Trainer, module: LightningModule) -> float | None:
     """Largest global norm, where that is how Lightning clips."""
     by_norm = str(trainer.gradient_clip_algorithm or "norm") in ("norm", "GradClipAlgorithmType.NORM")
     own = is_overridden("configure_gradient_clipping", module)

@@ -16,9 +16,9 @@ from transformers import Trainer, TrainerCallback, TrainerState, TrainingArgumen
 from ablate.errors import LoopError
 from ablate.integrations._common import num_samples as samples_of
 from ablate.integrations._common import trainer_items, wrapped
-from ablate.integrations.recorder import Gradient, Recorder, place
-from ablate.training.evaluation import Measured
-from ablate.training.grad_norms import Grouping, by_depth
+from ablate.integrations.recorder import Gradient, Recorder, run_identity
+from ablate.training.evaluation import MetricSum
+from ablate.training.grad_norms import Grouping, by_layer
 
 _NO_SETTING = (
     "output_dir", "run_name", "project", "report_to", "disable_tqdm", "logging_", "log_", "save_", "push_to_hub", "hub_",
@@ -45,7 +45,8 @@ class TraceCallback(TrainerCallback):
         TraceCallback(trainer, "runs/mine/baseline/seed=0")
         trainer.train()
 
-    folder, arm, seed, grouping, facts: as in `Recorder`. config: None takes the Trainer's arguments and the model's config.
+    run_dir, arm, seed, grad_norm_groups, facts: as in `Recorder`.
+    config: None takes the Trainer's arguments and the model's config.
     num_samples(batch): None takes the length of the first tensor.
 
     Clipping comes before every event, so the norms are measured where Accelerate has unscaled the gradients and not yet
@@ -57,19 +58,19 @@ class TraceCallback(TrainerCallback):
     def __init__(
         self,
         trainer: Trainer,
-        folder: str | Path,
+        run_dir: str | Path,
         *,
         config: Mapping[str, Any] | None = None,
         arm: str | None = None,
         seed: int | None = None,
-        grouping: Grouping | None = by_depth,
+        grad_norm_groups: Grouping | None = by_layer,
         facts: Mapping[str, Any] | None = None,
         num_samples: Callable[[Any], int] | None = None,
     ) -> None:
-        place(Path(folder), arm, seed)
+        run_identity(Path(run_dir), arm, seed)
         self.trainer: Any = trainer
         self.config, self.facts, self.num_samples = config, dict(facts or {}), num_samples or samples_of
-        self._recorder = partial(Recorder, folder, arm=arm, seed=seed, grouping=grouping)
+        self._recorder = partial(Recorder, run_dir, arm=arm, seed=seed, grad_norm_groups=grad_norm_groups)
         self._run: Recorder | None = None
         self._step, self._tokens = _Step(), 0
         self._whole, self._inside = ExitStack(), ExitStack()
@@ -155,7 +156,7 @@ class TraceCallback(TrainerCallback):
             )
         assert step.loss is not None
         tokens = int(state.num_input_tokens_seen) if args.include_num_input_tokens_seen == "non_padding" else 0
-        self._run.step(
+        self._run.log_step(
             step.loss,
             samples=step.samples,
             tokens=tokens - self._tokens if self._run.ranks.records else 0,  # they are those of all processes already
@@ -178,12 +179,12 @@ class TraceCallback(TrainerCallback):
         # Where the length is not known, 1 leaves the mean right.
         count = _length(getattr(kwargs.get("eval_dataloader"), "dataset", None)) or 1
         found = {
-            key.removeprefix(f"{prefix}_"): Measured(float(value) * count, nan, count)
+            key.removeprefix(f"{prefix}_"): MetricSum(float(value) * count, nan, count)
             for key, value in metrics.items()
             if key.startswith(f"{prefix}_") and isinstance(value, int | float)
         }
         split = "held_out" if prefix == "eval" else prefix.removeprefix("eval_")
-        self._run.look({name: one for name, one in found.items() if name not in _TIMINGS}, split=split)
+        self._run.log_eval({name: one for name, one in found.items() if name not in _TIMINGS}, split=split)
 
 
 def _length(examples: Any) -> int | None:

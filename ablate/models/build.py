@@ -12,10 +12,10 @@ from ablate.config.schema import ModelConfig
 from ablate.models.components import operate
 from ablate.models.hf_config import from_hub, revision
 from ablate.models.hub import locate_model
-from ablate.training.random_streams import Streams
+from ablate.training.random_streams import RandomStreams
 
 
-def build(kind: Any, settings: Any, config: ModelConfig, streams: Streams) -> nn.Module:
+def build(kind: Any, settings: Any, config: ModelConfig, streams: RandomStreams) -> nn.Module:
     """kind: one of transformers' AutoModelFor... classes. settings: of `load_settings`. Weights are fp32, on the CPU.
 
     Edits are applied to the complete model, so that all other weights are unchanged.

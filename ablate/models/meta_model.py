@@ -13,7 +13,7 @@ from ablate.data.tokenization import load_tokenizer
 from ablate.models.components import operate
 from ablate.models.hf_config import load_settings
 from ablate.models.hub import ARCHITECTURE
-from ablate.training.random_streams import Streams
+from ablate.training.random_streams import RandomStreams
 
 _made: dict[str, nn.Module] = {}
 """A plan asks for every arm's, and more than once."""
@@ -38,7 +38,7 @@ def _make(config: Config, num_classes: int) -> nn.Module:
     tokenizer = load_tokenizer(config.model) if config.model.name.startswith(ARCHITECTURE) else None
     settings = load_settings(config.model, tokenizer, **({"num_labels": num_classes} if classifies else {}))
     kind: Any = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
-    with Streams().scope("init"), torch.device("meta"):
+    with RandomStreams().scope("init"), torch.device("meta"):
         model = kind.from_config(settings, dtype=torch.float32)
     assert isinstance(model, nn.Module)
     operate(model, config.model)

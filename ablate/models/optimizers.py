@@ -10,7 +10,7 @@ from torch import nn
 
 from ablate.config.schema import OptimConfig
 from ablate.errors import ConfigError
-from ablate.training.grad_norms import by_depth
+from ablate.training.grad_norms import by_layer
 
 Groups = list[dict[str, Any]]
 
@@ -47,7 +47,7 @@ def _muon(config: OptimConfig, trainable: dict[str, nn.Parameter]) -> torch.opti
         raise ConfigError(
             f"optim.name=muon needs torch 2.9 or later, and this is {torch.__version__}", "optim.name=adamw"
         )
-    hidden = [p for name, p in trainable.items() if p.dim() == 2 and by_depth(name).rpartition(".")[2].isdigit()]
+    hidden = [p for name, p in trainable.items() if p.dim() == 2 and by_layer(name).rpartition(".")[2].isdigit()]
     if not hidden:
         raise ConfigError(
             "optim.name=muon is for the matrices of a model's layers, and this model trains none", "optim.name=adamw"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ablate.config.flatten import changed
 from ablate.config.schema import Config, make_config
 from ablate.design.plan import Plan, Run, what_counts
-from ablate.training.lr_schedule import Schedule, looks
+from ablate.training.lr_schedule import LRSchedule
+from ablate.units import evaluation_points as looks
 from ablate.units import parse_interval
 
 HARMLESS: dict[str, tuple[str, ...]] = {
@@ -120,6 +121,19 @@ def saved_steps(plan: Plan) -> tuple[int, int]:
 
 def _is_on(plan: Plan) -> bool:
     return bool(plan.baseline.config.get("study", {}).get("share_prefix", False))  # another app's config is its own
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A schedule and the number of its steps."""
+
+    shape: str
+    warmup: float
+    total_steps: int
+
+    def step_factor(self, step: int) -> float:
+        """Return the factor of a step."""
+        return LRSchedule(self.shape, self.warmup).step_factor(step, self.total_steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

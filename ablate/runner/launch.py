@@ -38,7 +38,7 @@ from ablate.runner.scheduler import result_by_now, run_all
 from ablate.runner.stop import forget_stop, stop_request
 from ablate.runner.subprocess_run import Job
 from ablate.tracking import notice
-from ablate.training.signals import stop_on_signals
+from ablate.training.stop import stop_on_signals
 
 _ENGINES_OWN = (signal.SIGUSR1, signal.SIGUSR2)
 """With these an engine says that the job's time is nearly over, to a handler of its own."""

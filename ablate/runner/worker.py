@@ -22,9 +22,8 @@ from ablate.records.provenance import PACKAGES, git_state, now, versions
 from ablate.records.source_code import changed_files, code_digest, code_files, hashed_again, imported_files
 from ablate.runner.failures import earlier_attempts, why
 from ablate.runner.reuse import holds_result, publish
-from ablate.runner.shared_prefix import Lending
 from ablate.serialization import write_text
-from ablate.training.signals import stop_on_signals
+from ablate.training.stop import stop_on_signals
 
 code_files()  # hashed when the code is imported: a run that is forked later runs that, whatever is edited meanwhile
 
@@ -81,7 +80,6 @@ def _execute(
     write_value(run, manifest)
     if planned.data or config.task.name != "custom":  # a digest that does not know the data says too little to share by
         publish(run, digest, outcome, root=config.study.output_dir)
-    Lending(run, config).tidy()
     if follower is not None:
         follower.wait()
     return outcome
@@ -94,69 +92,66 @@ def _train(
 
     from ablate.models.optimizers import make_optimizer
     from ablate.tasks.registry import build_task
-    from ablate.tasks.task import evaluation_of, quicken
+    from ablate.tasks.task import evaluation_of, speed_up
     from ablate.training.checkpoint_manager import Checkpoints
     from ablate.training.fingerprint import environment
     from ablate.training.grad_norms import GROUPINGS
+    from ablate.training.gradient_noise import SubsampledLoss
+    from ablate.training.lr_schedule import LRSchedule
     from ablate.training.precision import attention_kernels, pick_device
-    from ablate.training.random_streams import Streams
-    from ablate.training.train import train
+    from ablate.training.random_streams import RandomStreams
+    from ablate.training.run_recorder import Recording
+    from ablate.training.train import LossFn, train
 
     device = pick_device(config.train.device)
     manifest.device = str(environment(device)["device"])
     manifest.num_threads = torch.get_num_threads()
     write_value(run, manifest)
-    streams = Streams(seed=config.seed, **asdict(config.random_streams))
+    streams = RandomStreams(seed=config.seed, **asdict(config.random_streams))
     task = build_task(config, streams)
     manifest.data, manifest.hub = task.facts.get("data", {}).get("source", ""), task.hub
     _check_data(planned_data, manifest.data, config)
     task.model.to(device)
-    manifest.padding = quicken(task.model, config.train)
+    manifest.padding = speed_up(task.model, config.train)
     print(f"padding: {manifest.padding}", flush=True)
-    lending = Lending(run, config)
-    prefix, sentence = lending.begins(environment(device))
-    if sentence:
-        print(f"prefix: {sentence}", flush=True)
     write_value(run, manifest)
+    loss_fn: LossFn = task.loss_fn
+    loader = task.loader(num_workers=config.train.num_workers)
+    recording = Recording(
+        grad_norm_groups=GROUPINGS[config.record.grad_norm_groups],
+        update_ratio=config.record.update_ratio,
+        noise_scale=config.record.grad_noise_scale,
+        flush_every=config.record.flush_every,
+        device_peak_flops=config.record.device_peak_flops,
+        facts=task.facts,
+    )
+    if config.train.noise_batch_size is not None:
+        loss_fn = SubsampledLoss(
+            task.sample_losses, config.train.noise_batch_size, streams, items_per_sample=task.items_per_sample
+        )
+        loader, recording = loss_fn.prepare(loader, recording, samples_per_step=config.samples_per_step)
     with attention_kernels(config.model.attention):
         return train(
             task.model,
-            task.examples,
-            task.objective,
+            task.dataset,
+            loss_fn,
             optimizer=make_optimizer(config.optim, task.model),
             budget=config.train.budget,
             batch_size=config.data.batch_size,
             grad_accum_steps=config.train.grad_accum_steps,
-            schedule=config.optim.lr_schedule,
-            warmup=config.optim.warmup_ratio,
+            lr_schedule=LRSchedule(config.optim.lr_schedule, config.optim.warmup_ratio),
             max_grad_norm=config.train.max_grad_norm,
-            noise_batch_size=config.train.noise_batch_size,
-            sample_losses=task.sample_losses,
+            max_skipped_steps=config.train.max_skipped_steps,
             precision=config.train.precision,
             device=str(device),
             evaluation=evaluation_of(task, config),
-            collate=task.collate,
-            num_tokens=task.num_tokens,
-            streams=streams,
-            ids=task.ids,
-            grouping=GROUPINGS[config.record.grad_norm_groups],
-            folder=run.path,
-            facts=task.facts,
-            num_workers=config.train.num_workers,
-            update_ratio=config.record.update_ratio,
-            noise_scale=config.record.grad_noise_scale,
-            checkpoints=Checkpoints(
-                every=config.checkpoint.every,
-                keep=config.checkpoint.keep,
-                keep_final=False,
-                lend=lending.leaves(),
-                prefix=prefix,
-            ),
-            flush_every=config.record.flush_every,
-            max_skipped_steps=config.train.max_skipped_steps,
-            assumed_peak=config.record.device_peak_flops,
-            stop=stop,
-        ).outcome
+            random_streams=streams,
+            loader=loader,
+            recording=recording,
+            checkpoint=Checkpoints(every=config.checkpoint.every, keep=config.checkpoint.keep, keep_final=False),
+            run_dir=run.path,
+            should_stop=stop,
+        ).status
 
 
 def _manifest(

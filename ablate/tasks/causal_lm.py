@@ -1,4 +1,4 @@
-"""Language modelling: each token from those before it. A sample is a piece of a document."""
+"""Causal language modelling: predict each token from those before it. A sample is a piece of a document."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ablate.models.components import components_of
 from ablate.models.hf_config import not_causal
 from ablate.tasks.task import Task, count_tokens, make_evaluation
 from ablate.training.fingerprint import ids_hash
-from ablate.training.random_streams import Streams
+from ablate.training.random_streams import RandomStreams
 
 IGNORED = -100
 """Label of a place that is not predicted, as in transformers."""
@@ -29,8 +29,8 @@ _MOST_LOGITS = 1 << 25
 """Numbers that an evaluation holds at a time: 128 MiB in fp32. A vocabulary is 30,000 to 150,000 numbers per token."""
 
 
-def causal_lm(config: Config, streams: Streams) -> Task:
-    """Load, split, tokenise and cut the documents, build the model inside the `init` stream."""
+def causal_lm_task(config: Config, streams: RandomStreams) -> Task:
+    """Load, split, tokenize and cut the documents, and build the model inside the `init` stream."""
     from transformers import AutoModelForCausalLM
 
     corpus = load_corpus(config)
@@ -42,20 +42,21 @@ def causal_lm(config: Config, streams: Streams) -> Task:
     pad = corpus.tokenizer.pad_token_id or 0
     return Task(
         model=model,
-        examples=_samples(corpus, corpus.train),
-        objective=objective,
+        dataset=_samples(corpus, corpus.train),
+        loss_fn=loss_fn,
         evaluation=make_evaluation(
             config,
             _samples(corpus, corpus.evaluated),
-            measure,
-            ids=corpus.evaluated.tolist(),
+            metric_fn,
+            sample_ids=corpus.evaluated.tolist(),
             groups=corpus.pieces.document[corpus.evaluated].tolist(),  # pieces of one document are alike
-            items=lambda batch: [length - 1 for _, length in batch["spans"]],
+            items_per_sample=items_per_sample,
         ),
         sample_losses=sample_losses,
+        items_per_sample=items_per_sample,
         collate=lambda samples: pad_batch(samples, pad),
-        num_tokens=count_tokens,
-        ids=corpus.train.tolist(),
+        count_tokens=count_tokens,
+        sample_ids=corpus.train.tolist(),
         facts={
             "data": {"source": corpus.source, "texts": corpus.texts},
             "components": components_of(model),
@@ -66,24 +67,29 @@ def causal_lm(config: Config, streams: Streams) -> Task:
     )
 
 
-def objective(model: nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
-    """(sum of the cross entropies of the next tokens in nats, number of tokens predicted)."""
+def loss_fn(model: nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
+    """Return (sum of the cross entropies of the next tokens in nats, number of tokens predicted)."""
     logits = _logits(model, batch)  # [batch, longest - 1, vocabulary]
     wanted = batch["labels"][:, 1:]
     loss = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
-    return loss, batch["num_predicted"]
+    return loss, sum(items_per_sample(batch))
 
 
 def sample_losses(model: nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, list[int]]:
-    """(sum of the cross entropies of each piece's next tokens in nats [batch], number of tokens predicted in each)."""
+    """Return (sum of the cross entropies of each piece's next tokens in nats [batch], number of tokens predicted in each)."""
     logits = _logits(model, batch)  # [batch, longest - 1, vocabulary]
     wanted = batch["labels"][:, 1:]
     each = functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="none")
-    return each.view(wanted.shape).sum(dim=1), [length - 1 for _, length in batch["spans"]]
+    return each.view(wanted.shape).sum(dim=1), items_per_sample(batch)
 
 
-def measure(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, torch.Tensor]:
-    """Per predicted token: loss in nats and accuracy (0 or 1), each [tokens predicted]."""
+def items_per_sample(batch: dict[str, Any]) -> list[int]:
+    """Return the number of tokens predicted in each piece of a batch."""
+    return [length - 1 for _, length in batch["spans"]]
+
+
+def metric_fn(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, torch.Tensor]:
+    """Return, per predicted token, loss in nats and accuracy (0 or 1), each [tokens predicted]."""
     loss, accuracy = [], []
     for part in _rows(batch, _MOST_LOGITS // int(model.get_output_embeddings().weight.shape[0])):  # type: ignore[operator]
         wanted = part["labels"][:, 1:]

@@ -1,6 +1,6 @@
 """A task of the user's: `task.name=custom task.entry_point=<module>:<function>`, found in the working folder or installed.
 
-The function is called with the run's Config and Streams and returns an `ablate.Task`. Beside it may stand
+The function is called with the run's Config and RandomStreams and returns an `ablate.Task`. Beside it may stand
 `facts(config) -> {"num_train": ..., "num_eval": ..., "data": ...}`, which tells a plan the sizes without building anything, and
 by any text, such as a file's hash, which data they are.
 """
@@ -23,10 +23,10 @@ from ablate.records.source_code import find_module
 
 if TYPE_CHECKING:
     from ablate.tasks.task import Task
-    from ablate.training.random_streams import Streams
+    from ablate.training.random_streams import RandomStreams
 
 
-def own_task(config: Config, streams: Streams) -> Task:
+def own_task(config: Config, streams: RandomStreams) -> Task:
     """Call the user's function, its draws inside the `init` stream. Raises ConfigError where it cannot be had or fails."""
     from ablate.data.content_hash import content_digest
     from ablate.tasks.task import Task
@@ -42,7 +42,7 @@ def own_task(config: Config, streams: Streams) -> Task:
     if "data" in task.facts:
         return task
     told = _told(config, module)
-    parts = [task.examples, *([task.evaluation.examples] if task.evaluation else [])]
+    parts = [task.dataset, *([task.evaluation.dataset] if task.evaluation else [])]
     digest = told.data if told and told.data else content_digest(parts)
     return replace(task, facts={**task.facts, "data": {"source": digest}}) if digest else task
 
@@ -57,12 +57,12 @@ def own_facts(config: Config) -> DataFacts:
         file=sys.stderr,
         flush=True,
     )
-    from ablate.training.random_streams import Streams
+    from ablate.training.random_streams import RandomStreams
 
-    task = own_task(config, Streams(seed=config.seed))
-    num_eval = len(task.evaluation.examples) if task.evaluation else 0
+    task = own_task(config, RandomStreams(seed=config.seed))
+    num_eval = len(task.evaluation.dataset) if task.evaluation else 0
     return DataFacts(
-        num_train=len(task.examples),
+        num_train=len(task.dataset),
         num_held_out=num_eval,
         num_eval=num_eval,
         num_classes=0,

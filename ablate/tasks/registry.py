@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ablate.config.schema import Config
 from ablate.tasks.task import Task
-from ablate.training.random_streams import Streams
+from ablate.training.random_streams import RandomStreams
 
 
-def build_task(config: Config, streams: Streams) -> Task:
+def build_task(config: Config, streams: RandomStreams) -> Task:
     """Load, split and tokenise the data and build the model of `task.name`, weights from the `init` stream.
 
     Raises DataError or ModelError, and ConfigError for a task of the user that cannot be found or is none.
@@ -17,9 +17,9 @@ def build_task(config: Config, streams: Streams) -> Task:
 
         return own_task(config, streams)
     if config.task.name == "causal_lm":
-        from ablate.tasks.causal_lm import causal_lm
+        from ablate.tasks.causal_lm import causal_lm_task
 
-        return causal_lm(config, streams)
-    from ablate.tasks.text_classification import text_classification
+        return causal_lm_task(config, streams)
+    from ablate.tasks.text_classification import text_classification_task
 
-    return text_classification(config, streams)
+    return text_classification_task(config, streams)

@@ -1,4 +1,4 @@
-"""What a task is to the loop, and which one a config asks for."""
+"""A task: everything that `train` needs to know of what is trained, and the evaluation that a config sets."""
 
 from __future__ import annotations
 
@@ -6,52 +6,63 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import nn
 from torch.utils.data import default_collate
 
 from ablate.config.schema import Config, TrainConfig
 from ablate.data.batching import Samples
-from ablate.training.evaluation import Evaluation
-from ablate.training.gradient_noise import SampleLosses
-
-
-def no_tokens(batch: Any) -> int:  # noqa: ARG001
-    """What is not made of tokens has none."""
-    return 0
+from ablate.training.data_loading import Collate, Loader
+from ablate.training.evaluation import Evaluation, MetricFn
+from ablate.training.gradient_noise import ItemsPerSample, SampleLosses
+from ablate.training.train import LossFn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
     """The arguments of `train` that depend on what is trained.
 
-    model: on the CPU, its weights drawn from the `init` stream. examples: a map-style data set; `collate` makes a batch of a
-        list of them. objective(model, batch) -> (sum of the losses of the batch's items, number of items).
-    sample_losses(model, batch) -> (sum of the losses of each sample's items [samples], number of items of each sample, on the
-        host): needed by `train.noise_batch_size` alone.
-    evaluation: None never looks; `make_evaluation` makes one that looks when `observe` says.
-    num_tokens(batch): real tokens in a batch on the host, for the trace.
-    ids: identity of each training sample in the whole pool, the same in every arm; None takes the position.
-    facts: items for the fingerprint, such as {"splits": {"train": hash}}; {"data": {"source": digest}} says which data it is.
+    model: on the CPU, its weights drawn from the `init` stream.
+    dataset: a map-style data set. `collate` makes a batch from a list of its examples.
+    loss_fn: (model, batch) -> (sum of the losses of the batch's items, number of items).
+    sample_losses: (model, batch) -> (sum of the losses of each sample's items [samples], number of items of each sample, on the
+        host); needed by `train.noise_batch_size` alone.
+    items_per_sample: batch on the host -> number of loss items of each sample. With it the items of an optimizer step are
+        counted before its forward passes, see `Loader.count_items`.
+    evaluation: None never evaluates; `make_evaluation` makes one that evaluates as often as the config sets.
+    count_tokens: batch on the host -> number of real tokens, for the trace.
+    sample_ids: identity of each training sample in the whole pool, the same in every arm; None takes the index.
+    facts: items for the fingerprint, such as {"splits": {"train": hash}}; {"data": {"source": digest}} identifies the data.
     hub: {"model" or "data": {"name", "revision"}} of what came from a hub.
     """
 
     model: nn.Module
-    examples: Any
-    objective: Callable[[nn.Module, Any], tuple[torch.Tensor, int]]
+    dataset: Any
+    loss_fn: LossFn
     sample_losses: SampleLosses | None = None
+    items_per_sample: ItemsPerSample | None = None
     evaluation: Evaluation | None = None
-    collate: Callable[[list[Any]], Any] = default_collate
-    num_tokens: Callable[[Any], int] = no_tokens
-    ids: Sequence[int] | None = None
+    collate: Collate = default_collate
+    count_tokens: Callable[[Any], int] | None = None
+    sample_ids: Sequence[int] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     hub: dict[str, dict[str, str]] = field(default_factory=dict)
 
+    def loader(self, *, num_workers: int = 0) -> Loader:
+        """Return how `train` makes and counts this task's batches."""
+        items = self.items_per_sample
+        return Loader(
+            collate=self.collate,
+            num_workers=num_workers,
+            sample_ids=self.sample_ids,
+            count_items=None if items is None else lambda batch: sum(items(batch)),
+            count_tokens=self.count_tokens,
+        )
 
-def quicken(model: nn.Module, config: TrainConfig) -> str:
-    """Compile the model, or leave padding out of its layers, as `loop` asks. Returns what becomes of padding, in words."""
+
+def speed_up(model: nn.Module, config: TrainConfig) -> str:
+    """Compile the model, or leave padding out of its layers, as `loop` sets. Returns what is done about padding, in words."""
     if config.compile:
-        # One graph for all lengths. Padding stays: what leaves it out depends on the batch, and would break the graph.
+        # One graph for all lengths. Padding stays: leaving it out depends on the batch, and would break the graph.
         model.compile(dynamic=True)
         return "kept: the model is compiled"
     if not config.unpad:
@@ -66,38 +77,41 @@ def quicken(model: nn.Module, config: TrainConfig) -> str:
 
 def make_evaluation(
     config: Config,
-    examples: Any,
-    measure: Callable[[nn.Module, Any], Any],
+    dataset: Any,
+    metric_fn: MetricFn,
     *,
-    ids: Sequence[int] | None = None,
+    sample_ids: Sequence[int] | None = None,
     groups: Sequence[int] | None = None,
-    items: Callable[[Any], Sequence[int]] | None = None,
+    items_per_sample: Callable[[Any], Sequence[int]] | None = None,
 ) -> Evaluation:
-    """How `examples` are looked at, as `observe` says: a map-style data set, and measure(model, batch) -> {metric: [batch]}.
+    """Return an `Evaluation` of a map-style data set that runs as often as the config sets.
 
-    ids, groups, items: as in `Evaluation`, for what is kept of each example.
+    metric_fn: (model, batch) -> {metric: [batch]}.
+    sample_ids, groups, items_per_sample: as in `Evaluation`.
     """
     return Evaluation(
-        examples=examples,
-        measure=measure,
+        dataset,
+        metric_fn,
         every=config.eval.every,
         spacing=config.eval.spacing,
         num_evaluations=config.eval.num_evaluations,
         batch_size=config.eval.batch_size,
-        order=examples.by_length() if isinstance(examples, Samples) else None,
-        keep_examples=config.eval.save_predictions,
-        ids=ids,
+        order=dataset.by_length() if isinstance(dataset, Samples) else None,
+        save_predictions=config.eval.save_predictions,
+        sample_ids=sample_ids,
         groups=groups,
-        items=items,
+        items_per_sample=items_per_sample,
     )
 
 
 def evaluation_of(task: Task, config: Config) -> Evaluation | None:
-    """The task's evaluation; whether its examples are kept is for `observe` to say, whoever made it."""
-    made = task.evaluation
-    return None if made is None else replace(made, keep_examples=made.keep_examples and config.eval.save_predictions)
+    """Return the task's evaluation; it saves predictions only if both the task and the config do."""
+    evaluation = task.evaluation
+    if evaluation is None:
+        return None
+    return replace(evaluation, save_predictions=evaluation.save_predictions and config.eval.save_predictions)
 
 
 def count_tokens(batch: Any) -> int:
-    """Real tokens of a padded batch on the host."""
+    """Count the real tokens of a padded batch on the host."""
     return int(batch["attention_mask"].sum())

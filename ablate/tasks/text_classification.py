@@ -23,10 +23,10 @@ from ablate.models.hf_config import check_fits, load_settings
 from ablate.models.pooling import pool_tokens
 from ablate.tasks.task import Task, count_tokens, make_evaluation
 from ablate.training.fingerprint import ids_hash
-from ablate.training.random_streams import Streams
+from ablate.training.random_streams import RandomStreams
 
 
-def text_classification(config: Config, streams: Streams) -> Task:
+def text_classification_task(config: Config, streams: RandomStreams) -> Task:
     """Load, split and tokenise the data, build the model inside the `init` stream."""
     pool = load_examples(config.data)
     splits = split(pool, config.data, eval_examples=config.eval.max_examples)
@@ -39,15 +39,16 @@ def text_classification(config: Config, streams: Streams) -> Task:
     labels = with_wrong_labels(pool.label, len(pool.classes), config.data.label_noise, streams)
     return Task(
         model=model,
-        examples=_samples(tokens, labels, splits.train),
-        objective=objective,
+        dataset=_samples(tokens, labels, splits.train),
+        loss_fn=loss_fn,
         evaluation=make_evaluation(
-            config, _samples(tokens, pool.label, splits.evaluated), measure, ids=splits.evaluated.tolist()
+            config, _samples(tokens, pool.label, splits.evaluated), metric_fn, sample_ids=splits.evaluated.tolist()
         ),
         sample_losses=sample_losses,
+        items_per_sample=items_per_sample,
         collate=lambda samples: pad_batch(samples, pad),
-        num_tokens=count_tokens,
-        ids=splits.train.tolist(),
+        count_tokens=count_tokens,
+        sample_ids=splits.train.tolist(),
         facts={
             "data": {"source": pool.source, "texts": pool.texts} | _noise(labels, pool, config),
             "components": components_of(model),
@@ -58,20 +59,25 @@ def text_classification(config: Config, streams: Streams) -> Task:
     )
 
 
-def objective(model: nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
-    """(sum of the cross entropies in nats, number of texts)."""
+def loss_fn(model: nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
+    """Return (sum of the cross entropies in nats, number of texts)."""
     logits = _logits(model, batch)
     return functional.cross_entropy(logits, batch["labels"], reduction="sum"), len(batch["labels"])
 
 
 def sample_losses(model: nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, list[int]]:
-    """(cross entropy of each text in nats [batch], 1 for each of them)."""
+    """Return (cross entropy of each text in nats [batch], 1 for each of them)."""
     logits = _logits(model, batch)
-    return functional.cross_entropy(logits, batch["labels"], reduction="none"), [1] * len(logits)
+    return functional.cross_entropy(logits, batch["labels"], reduction="none"), items_per_sample(batch)
 
 
-def measure(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, torch.Tensor]:
-    """Per text: loss in nats and accuracy (0 or 1), each [batch]."""
+def items_per_sample(batch: dict[str, Any]) -> list[int]:
+    """Return 1 for each text of a batch."""
+    return [1] * len(batch["labels"])
+
+
+def metric_fn(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, torch.Tensor]:
+    """Return, per text, loss in nats and accuracy (0 or 1), each [batch]."""
     logits = _logits(model, batch)
     return {
         "loss": functional.cross_entropy(logits, batch["labels"], reduction="none"),
@@ -96,7 +102,7 @@ def pad_batch(samples: list[Sample], pad: int) -> dict[str, Any]:
     }
 
 
-def build_model(config: ModelConfig, num_classes: int, streams: Streams, tokenizer: Any = None) -> nn.Module:
+def build_model(config: ModelConfig, num_classes: int, streams: RandomStreams, tokenizer: Any = None) -> nn.Module:
     """The classifier; every weight that does not come from a file is drawn from the `init` stream, module by module.
 
     tokenizer: of `load_tokenizer`; needed for a model made from an architecture's name.

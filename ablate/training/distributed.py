@@ -1,4 +1,4 @@
-"""Several processes that train one model: torch's DDP, or FSDP2 (`fully_shard`). One process is the same with nothing to do."""
+"""Several processes that train one model, with DDP or FSDP2 (`fully_shard`); with one process every operation is trivial."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from ablate.errors import LoopError
 
 T = TypeVar("T")
 
+AGREE_EVERY = 8
+"""Steps between two agreements of several processes on whether to stop or to save."""
+
 
 class Ranks:
-    """The processes of one run. Each takes its share of every forward pass; what is counted or measured is of all of them.
+    """The processes of one run. Each takes its share of every forward pass; counts and norms are those of all processes.
 
-    model: as it will be called: plain in one process, wrapped by DDP or `fully_shard` in several.
+    model: as it is called: plain in one process, wrapped by DDP or `fully_shard` in several.
     Raises LoopError for a plain model in several processes: each of them would train a model of its own.
     """
 
@@ -35,28 +38,28 @@ class Ranks:
                 f"{self.size} processes train {type(model).__name__}, which is not shared between them",
                 "wrap it first: DistributedDataParallel(model) or fully_shard(model)",
             )
-        # Small facts go from host to host, beside the device: agreeing to stop must not make anybody wait for a kernel.
+        # Counts go from host to host and not through the device: agreeing to stop must not wait for a kernel.
         self._hosts = dist.new_group(backend="gloo") if together else None
 
     @property
     def bare(self) -> nn.Module:
-        """The model with its own parameter names."""
+        """The model without its wrapper, with its own parameter names."""
         module = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
         assert isinstance(module, nn.Module)
         return module
 
     @property
     def key(self) -> tuple[int, ...]:
-        """What makes this process's draws its own; nothing in a process that is alone."""
+        """Key that makes this process's draws its own; empty where there is one process."""
         return (self.rank,) if self.size > 1 else ()
 
     @property
     def records(self) -> bool:
-        """Whether this process writes the record."""
+        """True in the process that writes the record."""
         return self.rank == 0
 
     def share(self, chosen: Sequence[T]) -> tuple[list[T], bool]:
-        """This process's contiguous part of a batch, and whether it counts.
+        """Return this process's contiguous part of a batch, and whether it counts.
 
         Where there are fewer samples than processes, one that would have none runs the first sample without counting it:
         every process must take part in every forward and backward pass.
@@ -65,75 +68,79 @@ class Ranks:
         return (list(chosen[start:end]), True) if end > start else (list(chosen[:1]), False)
 
     @contextmanager
-    def accumulating(self, *, last: bool) -> Iterator[None]:
-        """Gradients are exchanged in the last backward pass of a step only."""
+    def accumulate(self, *, last: bool) -> Iterator[None]:
+        """Exchange gradients in the last backward pass of a step only."""
         if self.sharded:
             self.model.set_requires_gradient_sync(last)  # type: ignore[operator]
-        alone: AbstractContextManager[Any] = nullcontext()
+        no_sync: AbstractContextManager[Any] = nullcontext()
         if isinstance(self.model, DistributedDataParallel) and not last:
-            alone = self.model.no_sync()
-        with alone:
+            no_sync = self.model.no_sync()
+        with no_sync:
             yield
 
-    def add(self, value: torch.Tensor) -> torch.Tensor:
-        """Sum over the processes of a tensor on the device, in place."""
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        """Sum a tensor on the device over the processes, in place."""
         if self.size > 1:
             dist.all_reduce(value)
         return value
 
-    def add_counts(self, *counts: int) -> list[int]:
-        """Sums over the processes of numbers that the hosts know; the device is not asked."""
+    def sum_counts(self, *counts: int) -> list[int]:
+        """Sum numbers that the hosts know over the processes, without the device."""
         if self._hosts is None:
             return list(counts)
         total = torch.tensor(counts, dtype=torch.int64)
         dist.all_reduce(total, group=self._hosts)
-        return [int(one) for one in total]
+        return [int(count) for count in total]
 
     def agree(self, reason: str | None) -> str | None:
-        """The reason of the first process that has one: all of them end at the same step."""
-        if self._hosts is None or self.add_counts(int(reason is not None)) == [0]:
+        """Return the reason of the first process that has one, so that all of them end at the same step."""
+        if self._hosts is None or self.sum_counts(int(reason is not None)) == [0]:
             return reason
         reasons: list[str | None] = [None] * self.size
         dist.all_gather_object(reasons, reason, group=self._hosts)
-        return next(one for one in reasons if one is not None)
+        return next(given for given in reasons if given is not None)
+
+    def agrees_at(self, step: int) -> bool:
+        """Return whether the processes agree on stopping and saving after `step` steps; always where there is one."""
+        return self.size == 1 or step % AGREE_EVERY == 0
 
     def gather(self, value: T) -> list[T]:
-        """What each process has, on its host, in the order of the processes."""
+        """Return the value of each process, on the host, in the order of the processes."""
         if self._hosts is None:
             return [value]
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value, group=self._hosts)
-        return found
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self._hosts)
+        return values
 
     def wait(self) -> None:
-        """Until all processes have come here."""
+        """Wait until all processes have called this."""
         if self._hosts is not None:
             dist.barrier(group=self._hosts)
 
 
-# A sharded model or tensor can only be there when its module has been imported; to import it to ask would cost every process
+# A sharded model or tensor exists only where its module has been imported; importing it to check would cost every process
 # half a second.
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether `fully_shard` was done to a model."""
+    """Return whether `fully_shard` was applied to a model."""
     fsdp = sys.modules.get("torch.distributed.fsdp")
     return fsdp is not None and isinstance(model, fsdp.FSDPModule)
 
 
 def is_part(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is a DTensor, of which this process may hold a part only."""
+    """Return whether a tensor is a DTensor, of which this process may hold only a part."""
     distributed = sys.modules.get("torch.distributed.tensor")
     return distributed is not None and isinstance(tensor, distributed.DTensor)
 
 
 def local(tensor: Any) -> torch.Tensor:
-    """What of a tensor lies in this process."""
-    here: torch.Tensor = tensor.to_local() if is_part(tensor) else tensor
-    return here
+    """Return the part of a tensor that this process holds."""
+    part: torch.Tensor = tensor.to_local() if is_part(tensor) else tensor
+    return part
 
 
 def full(tensor: Any) -> torch.Tensor:
-    """The whole tensor, fetched from all processes where it is sharded: all of them must ask."""
+    """Return the whole tensor, gathered where it is sharded; every process must call this."""
     whole: torch.Tensor = tensor.full_tensor() if is_part(tensor) else tensor
     return whole

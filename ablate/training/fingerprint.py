@@ -1,4 +1,4 @@
-"""What else can change a number: device, library versions, threads, determinism switches, environment variables."""
+"""The fingerprint of a run: what must be equal between arms, read from the live objects and not from the configuration."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.modules import module as everywhere
+from torch.nn.modules import module as all_modules
 
 from ablate.records.provenance import versions
 from ablate.training.distributed import full
-from ablate.training.lr_schedule import Schedule
+from ablate.training.lr_schedule import LRSchedule
 from ablate.training.precision import Precision, attention_item
 
 VARIABLES = (
@@ -34,40 +34,34 @@ VARIABLES = (
     "MKL_CBWR",
     "MKL_ENABLE_INSTRUCTIONS",
 )
-"""They choose other kernels, and so another rounding. Not those of speed, memory or logs; threads are counted as they are."""
+"""Environment variables that choose kernels, and so the rounding; not those of speed, memory, logs or threads."""
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """As it is in this process now. A variable that is not set is left out."""
+    """Return the environment of this process. An environment variable that is not set is left out."""
     cuda = device.type == "cuda"
-    found = {
+    items = {
         "device": torch.cuda.get_device_name(device) if cuda else f"{platform.machine()} cpu",
         "cpu_kernels": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        **{name: found for name, found in versions(("transformers", "tokenizers")).items() if name != "python"},
+        **{name: version for name, version in versions(("transformers", "tokenizers")).items() if name != "python"},
         "num_threads": torch.get_num_threads(),
-        "default_dtype": _plain(torch.get_default_dtype()),
+        "default_dtype": _dtype(torch.get_default_dtype()),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "float32_matmul": torch.get_float32_matmul_precision(),
         **{name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
     if cuda:
-        found |= {
+        items |= {
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
             "cudnn_deterministic": torch.backends.cudnn.deterministic,
         }
-    return found
+    return items
 
-
-def _plain(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-# What somebody has hung on the model or the optimizer: it can change a gradient, and stands in no config.
 
 _KINDS = {
     "_forward_pre_hooks": "before forward",
@@ -83,16 +77,19 @@ _KINDS = {
     "_global_backward_hooks": "gradient",
 }
 _OWN = ("ablate", "torch", "transformers", "accelerate", "lightning")
-"""Hooks of these are part of how a model is built, and `train.unpad` and the library versions tell of them."""
+"""Packages whose hooks are part of a model: `train.unpad` and the library versions cover them."""
 
 
 def foreign_hooks(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, str]:
-    """{module or parameter: kinds of its hooks}; `optimizer`, and `every module` for hooks that hang on all."""
-    owners: list[tuple[str, Any]] = [("every module", everywhere), ("optimizer", optimizer)]
+    """Return {module or parameter: kinds of its hooks}: they can change a gradient, and no config shows them.
+
+    `optimizer` and `every module` (global hooks) are names of their own.
+    """
+    owners: list[tuple[str, Any]] = [("every module", all_modules), ("optimizer", optimizer)]
     owners += [(name or "model", module) for name, module in model.named_modules()]
     owners += list(model.named_parameters())
-    found = ((name, sorted(set(_kinds(owner)))) for name, owner in owners)
-    return {name: ", ".join(kinds) for name, kinds in found if kinds}
+    hooks = ((name, sorted(set(_kinds(owner)))) for name, owner in owners)
+    return {name: ", ".join(kinds) for name, kinds in hooks if kinds}
 
 
 def _kinds(owner: Any) -> Iterator[str]:
@@ -103,21 +100,19 @@ def _kinds(owner: Any) -> Iterator[str]:
 
 
 def _module_of(hook: Any) -> str:
-    """Top name of the module that a hook was written in."""
+    """Return the top-level package that a hook was written in."""
     plain = getattr(hook, "func", hook)
     return str(getattr(plain, "__module__", None) or type(plain).__module__).partition(".")[0]
 
 
-# What must be equal between arms, read from the live objects and not from the configuration.
-
 FRACTIONS = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Of the budget, at which the schedule is read."""
+"""Fractions of the budget at which the schedule is read."""
 
 _DROPOUT = re.compile(r"drop(out)?(_p|_prob|_rate)?$")
 
 
 def weights_hash(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """sha256 over names, types, shapes and bytes."""
+    """Return a sha256 over names, types, shapes and bytes."""
     total = sha256()
     for name, tensor in tensors:
         own = full(tensor.detach()).cpu().contiguous()
@@ -127,7 +122,7 @@ def weights_hash(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
 
 
 def init_hashes(model: nn.Module) -> dict[str, str]:
-    """Hash of the initial weights and buffers of every module that owns some."""
+    """Hash the initial weights and buffers of every module that owns some."""
     owners = (
         (name, [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)])
         for name, module in model.named_modules()
@@ -136,12 +131,12 @@ def init_hashes(model: nn.Module) -> dict[str, str]:
 
 
 def ids_hash(ids: Iterable[int]) -> str:
-    """Hash of sample ids in their order."""
+    """Hash sample ids in their order."""
     return sha256(np.asarray(list(ids), dtype=np.int64).tobytes()).hexdigest()[:16]
 
 
 class OrderHash:
-    """Hashes of the first 8, 16, 32, ... sample ids that were fed: runs are compared where both have been."""
+    """Hashes of the first 8, 16, 32, ... sample ids of a run: runs are compared at the largest number that both reached."""
 
     def __init__(self) -> None:
         self.rungs: dict[str, str] = {}
@@ -149,7 +144,7 @@ class OrderHash:
         self._count = 0
 
     def add(self, ids: NDArray[np.int64]) -> None:
-        """ids: int64 [samples], those that come next."""
+        """Add the next ids, int64 [samples]."""
         while len(ids):
             rung = max(8, 1 << self._count.bit_length())
             now, ids = ids[: rung - self._count], ids[rung - self._count :]
@@ -160,7 +155,7 @@ class OrderHash:
 
 
 def model_items(model: nn.Module) -> dict[str, Any]:
-    """`parameters`, `init` and `dropout` of a fingerprint."""
+    """Return `parameters`, `init` and `dropout` of a fingerprint."""
     named = list(model.named_parameters())
     return {
         "parameters": {
@@ -174,7 +169,7 @@ def model_items(model: nn.Module) -> dict[str, Any]:
 
 
 def _dropouts(model: nn.Module) -> Iterator[tuple[str, float]]:
-    """(place, probability): of dropout modules, and of plain attributes that a forward pass hands to a function."""
+    """Yield (name, probability) of dropout modules, and of plain attributes that a forward pass hands to a function."""
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             yield name, module.p
@@ -193,16 +188,16 @@ def setting_items(
     optimizer: torch.optim.Optimizer,
     precision: Precision,
     *,
-    schedule: Schedule,
+    schedule: LRSchedule,
     max_grad_norm: float | None,
     model: nn.Module,
 ) -> dict[str, Any]:
-    """`optimizer`, `schedule`, `precision`, `max_grad_norm`, `hooks` and `environment` of a fingerprint."""
+    """Return `optimizer`, `schedule`, `precision`, `max_grad_norm`, `hooks` and `environment` of a fingerprint."""
     names = {id(p): name for name, p in model.named_parameters()}
     groups = [_group(group, names) for group in optimizer.param_groups]
     return {
         "optimizer": {"name": type(optimizer).__name__} | {f"group {k}": group for k, group in enumerate(groups)},
-        "schedule": {"shape": schedule.shape, "warmup": schedule.warmup}
+        "schedule": {"shape": schedule.shape, "warmup": schedule.warmup_ratio}
         | {f"{f:.2f}": round(schedule.factor(f), 9) for f in FRACTIONS},
         "precision": {
             "autocast": "off" if precision.autocast_dtype is None else precision.name,
@@ -220,26 +215,24 @@ def setting_items(
 
 
 def _group(group: dict[str, Any], names: dict[int, str]) -> dict[str, Any]:
-    """A parameter group's settings, and which parameters it holds."""
+    """Return a parameter group's settings, and which parameters it holds."""
     held = "\n".join(names.get(id(p), f"none of the model's {tuple(p.shape)}") for p in group["params"])
-    settings = {
-        key: _plain_fingerprint(value) for key, value in sorted(group.items()) if key not in ("params", "initial_lr")
-    }
+    settings = {key: _plain(value) for key, value in sorted(group.items()) if key not in ("params", "initial_lr")}
     return settings | {"params": len(group["params"]), "names": sha256(held.encode()).hexdigest()[:16]}
 
 
 def _product_dtype(precision: Precision) -> str:
-    """What a matrix product gives where the forward pass runs, as it is and not as it is called."""
-    one = torch.ones(1, 1, device=precision.device)
+    """Return the type of a matrix product in the forward pass, measured and not read from a setting."""
+    matrix = torch.ones(1, 1, device=precision.device)
     with torch.no_grad(), precision.autocast():
-        return _dtype((one @ one).dtype)
+        return _dtype((matrix @ matrix).dtype)
 
 
 def _dtype(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _plain_fingerprint(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.item()
     return list(value) if isinstance(value, tuple) else value

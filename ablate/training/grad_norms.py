@@ -17,17 +17,17 @@ from ablate.training.distributed import is_part, local
 Grouping = Callable[[str], str]
 
 
-def by_depth(name: str) -> str:
-    """`bert.encoder.layer.3.output.dense.weight` -> `layer.3`; embeddings and heads by the module that holds them."""
+def by_layer(name: str) -> str:
+    """Group by layer: `bert.encoder.layer.3.output.dense.weight` -> `layer.3`; embeddings and heads by their module."""
     parts = name.split(".")[:-1] or ["model"]
-    for place, part in enumerate(parts):
+    for index, part in enumerate(parts):
         if part.isdigit():
-            return ".".join(parts[max(0, place - 1) : place + 1])
+            return ".".join(parts[max(0, index - 1) : index + 1])
     return next((part for part in parts if "embed" in part), parts[0] if len(parts) < 2 else parts[1])
 
 
-def by_kind(name: str) -> str:
-    """`embedding`, `norm`, `bias` or `weight`."""
+def by_param_type(name: str) -> str:
+    """Group by type: `embedding`, `norm`, `bias` or `weight`."""
     lowered = name.lower()
     if "norm" in lowered or re.search(r"(^|\.)ln_", lowered):  # GPT-2 says ln_1, wte and wpe
         return "norm"
@@ -36,7 +36,7 @@ def by_kind(name: str) -> str:
     return "bias" if lowered.endswith("bias") else "weight"
 
 
-GROUPINGS: dict[str, Grouping | None] = {"layer": by_depth, "param_type": by_kind, "none": None}
+GROUPINGS: dict[str, Grouping | None] = {"depth": by_layer, "kind": by_param_type, "none": None}
 
 
 class GradNorms:
@@ -45,21 +45,21 @@ class GradNorms:
         norms = GradNorms(model)          # once
         total, groups = norms.measure()   # after backward and unscale, before clipping
 
-    grouping: a parameter's name -> its group; None measures the global norm only.
-    Only parameters that require gradients at construction are looked at. Sharded parameters (FSDP2) are measured whole.
+    group_by: parameter name -> its group; None measures the global norm only.
+    Only parameters that require gradients at construction are measured. Sharded parameters (FSDP2) are measured whole.
     """
 
-    def __init__(self, model: nn.Module, grouping: Grouping | None = by_depth) -> None:
+    def __init__(self, model: nn.Module, group_by: Grouping | None = by_layer) -> None:
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.names = [name for name, _ in named]
         self.parameters = [p for _, p in named]
-        group_of = [grouping(name) for name in self.names] if grouping else []
+        group_of = [group_by(name) for name in self.names] if group_by else []
         self.groups = list(dict.fromkeys(group_of))
         self.group_index = np.asarray([self.groups.index(group) for group in group_of], dtype=np.int64)
-        """Place in `groups` of each parameter's group, [parameters]; empty without groups."""
+        """Index in `groups` of each parameter's group, [parameters]; empty without groups."""
         self._sharded: Any = next((p for p in self.parameters if is_part(p)), None)
-        self._have: list[int] = []  # places in `parameters` of those with a gradient, and the same on their device:
-        self._places = torch.empty(0, dtype=torch.int64)
+        self._have: list[int] = []  # indices in `parameters` of those with a gradient, and the same on their device:
+        self._indices = torch.empty(0, dtype=torch.int64)
 
     def measure(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(global norm [], group norms [groups]), fp32, on the gradients' device; no host sync.
@@ -76,18 +76,18 @@ class GradNorms:
         return total, self.spread(norms)
 
     def by_group(self, each: torch.Tensor) -> torch.Tensor:
-        """Norms of the groups [groups] from the norms of their parameters [parameters]."""
+        """Return the norms of the groups [groups] from those of their parameters [parameters]."""
         squares = each.square()
         index = torch.from_numpy(self.group_index).to(each.device)
         sums: torch.Tensor = each.new_zeros(len(self.groups)).index_add_(0, index, squares[: len(index)])
         return sums.sqrt()
 
-    def clip(self, total: torch.Tensor, largest: float | None) -> torch.Tensor:
-        """Scale the gradients so that their global norm is at most `largest`. Returns the coefficient, fp32 []; 1 if None."""
-        if largest is None:
+    def clip(self, total: torch.Tensor, max_norm: float | None) -> torch.Tensor:
+        """Scale the gradients so that their global norm is at most `max_norm`. Returns the coefficient, fp32 []; 1 if None."""
+        if max_norm is None:
             return torch.ones_like(total)
-        coefficient = torch.clamp(largest / (total + 1e-6), max=1.0)
-        # On a CPU the coefficient is known for nothing, and a product with 1 need not be made: it changes no bit.
+        coefficient = torch.clamp(max_norm / (total + 1e-6), max=1.0)
+        # On a CPU reading the coefficient costs nothing, and a product with 1 can be left out: it changes no bit.
         if coefficient.device.type != "cpu" or float(coefficient) != 1.0:
             torch._foreach_mul_(self._present(), coefficient)
         return coefficient
@@ -97,17 +97,17 @@ class GradNorms:
         torch._foreach_mul_(self._present(), factor)
 
     def measured(self) -> list[nn.Parameter]:
-        """The parameters that had a gradient when it was measured last."""
+        """Return the parameters that had a gradient when it was measured last."""
         return [self.parameters[k] for k in self._have]
 
     def spread(self, norms: torch.Tensor) -> torch.Tensor:
-        """[measured parameters] -> [parameters], 0 at the others."""
+        """Spread norms of [measured parameters] to [parameters], 0 for the others."""
         if len(self._have) == len(self.parameters):
             return norms
-        return norms.new_zeros(len(self.parameters)).index_copy_(0, self._places, norms)
+        return norms.new_zeros(len(self.parameters)).index_copy_(0, self._indices, norms)
 
     def _norms(self) -> torch.Tensor:
-        """Norm of every gradient that there is, fp32 [parameters with a gradient]."""
+        """Return the norm of every gradient, fp32 [parameters with a gradient]."""
         if not (grads := self._present()):
             raise LoopError(
                 "no parameter has a gradient after the backward pass", "compute the loss from the model's output"
@@ -115,7 +115,7 @@ class GradNorms:
         return self.whole(torch.stack(torch._foreach_norm(grads, 2, dtype=torch.float32)))
 
     def whole(self, norms: torch.Tensor) -> torch.Tensor:
-        """Norms of whole tensors from the norms of this process's shards of them: a shard's norm alone is too small."""
+        """Return the norms of whole tensors from those of this process's shards: a shard's norm alone is too small."""
         if self._sharded is None:
             return norms
         squares = norms.square()
@@ -125,26 +125,23 @@ class GradNorms:
         return squares.sqrt()
 
     def _present(self) -> list[torch.Tensor]:
-        """The gradients that there are; `_have` keeps the places of their parameters, and nothing the gradients themselves."""
+        """Return the gradients, and remember the indices of their parameters in `_have`."""
         grads = [p.grad for p in self.parameters]
         have = [k for k, grad in enumerate(grads) if grad is not None]
         present = [grad for grad in grads if grad is not None]
         if self._sharded is not None:
             present = [local(grad) for grad in present]
         if have and have != self._have:
-            # Moved once and kept: a small copy to the device in every step would make the host wait.
-            self._have, self._places = have, torch.tensor(have, device=present[0].device)
+            # Moved once: a small copy to the device in every step would make the host wait.
+            self._have, self._indices = have, torch.tensor(have, device=present[0].device)
         return present
-
-
-# How far a step moves the weights, relative to their size.
 
 
 class UpdateRatios:
     """||w_after - w_before|| / ||w_before|| per group of `norms` (of the whole model where it has no groups), fp32.
 
     About 1e-3 is usual; far above it the step is too large for the weights, far below it they hardly move. It needs a
-    copy of the weights (their size once more in memory) and three passes over them, and is measured only where asked for.
+    copy of the weights (their size once more in memory) and three passes over them, and is measured only on request.
     """
 
     def __init__(self, norms: GradNorms) -> None:
@@ -152,14 +149,14 @@ class UpdateRatios:
         self._before: list[torch.Tensor] = []
 
     def before(self) -> None:
-        """Keep the weights; after the gradients were measured, before the step."""
+        """Copy the weights; after the gradients were measured, before the step."""
         now = self._weights()
         if not self._before or len(self._before) != len(now):
-            self._before = [torch.empty_like(one) for one in now]
+            self._before = [torch.empty_like(weight) for weight in now]
         torch._foreach_copy_(self._before, now)
 
     def after(self) -> torch.Tensor:
-        """[groups], or [1]; no host sync."""
+        """Return the ratios, [groups] or [1]; no host sync."""
         sizes = torch.stack(torch._foreach_norm(self._before, 2, dtype=torch.float32))
         torch._foreach_sub_(self._before, self._weights())
         moved = torch.stack(torch._foreach_norm(self._before, 2, dtype=torch.float32))

@@ -1,78 +1,76 @@
-"""The optimizer's step: at the rate of the schedule, and not at all where a gradient is not finite."""
+"""The learning rate of every optimizer step, by the number of steps that were applied before it."""
 
 from __future__ import annotations
 
 import torch
 
-from ablate.training.lr_schedule import Schedule
-from ablate.training.precision import Precision
+from ablate.training.lr_schedule import LRSchedule
 
 
-class Update:
-    """Applies the gradients. One inf in one gradient would make every weight nan through the clip coefficient, and AdamW's
-    moments for good; and a step that is not applied must not advance the schedule.
+def skips_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> bool:
+    """Return whether the optimizer's kernel decides on the device if a step is applied.
 
-    optimizer: its learning rates are the peak. applied_steps: by an earlier session of the run.
-    waits: whether the host learns in each step if it was applied. On a CPU that costs nothing. On a GPU it would make the host
-        wait for the device, so a fused optimizer decides there: its kernel skips where told to, and the rate is looked up on
-        the device by the number of steps applied so far. None chooses by the device and the optimizer.
+    A fused optimizer on a GPU does, so that the host need not wait for the gradient norm. On a CPU reading it costs nothing.
+    """
+    return device.type == "cuda" and all(group.get("fused") for group in optimizer.param_groups)
+
+
+class LearningRate:
+    """Sets the learning rates of an optimizer's parameter groups: their peaks times the factor of the schedule.
+
+    A skipped step does not advance the schedule: one non-finite gradient must not cost a step at the highest rate.
+
+    optimizer: its learning rates are the peaks.
+    applied_steps: number of steps that an earlier session of the run applied.
+    on_device: count the applied steps and look up the rate on the device, without waiting for it.
     """
 
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        precision: Precision,
-        schedule: Schedule,
+        schedule: LRSchedule,
+        total_steps: int,
         *,
+        device: torch.device,
         applied_steps: int = 0,
-        waits: bool | None = None,
+        on_device: bool = False,
     ) -> None:
-        self.optimizer, self.precision, self.schedule = optimizer, precision, schedule
-        self._given = [group["lr"] for group in optimizer.param_groups]
-        self.peaks = [float(rate) for rate in self._given]
-        fused = all(group.get("fused") for group in optimizer.param_groups)
-        self.waits = not (precision.device.type == "cuda" and fused) if waits is None else waits
+        self.optimizer, self.schedule, self.total_steps, self.on_device = optimizer, schedule, total_steps, on_device
+        self._original = [group["lr"] for group in optimizer.param_groups]
+        self.peaks = [float(rate) for rate in self._original]
         self._applied_steps = applied_steps
-        if not self.waits:
-            device = precision.device
-            factors = [schedule.step_factor(step) for step in range(1, schedule.total_steps + 2)]
+        if on_device:
+            factors = [schedule.step_factor(step, total_steps) for step in range(1, total_steps + 2)]
             self._factors = torch.tensor(factors, device=device, dtype=torch.float32)
-            self._place = torch.tensor([applied_steps], device=device)
+            self._index = torch.tensor([applied_steps], device=device)
 
-    def __call__(self, grad_norm: torch.Tensor) -> torch.Tensor:
-        """Step. grad_norm: of the unscaled gradients, []. Returns whether it was applied, bool [] on its device."""
-        applied = torch.isfinite(grad_norm)
-        if self.waits:
-            self._step_if(bool(applied))
-        else:
-            self._step_on_device(applied)
-        if self.precision.scaler:
-            self.precision.scaler.update()
-        return applied
-
-    def restore_peaks(self) -> None:
-        """The caller's optimizer as it came."""
-        for group, given in zip(self.optimizer.param_groups, self._given, strict=True):
-            group["lr"] = given
-
-    def _step_if(self, applied: bool) -> None:
-        factor = self.schedule.step_factor(self._applied_steps + 1)
+    def set(self) -> None:
+        """Set the rates of the next step."""
+        factor = (
+            self._factors.index_select(0, self._index)[0]
+            if self.on_device
+            else self.schedule.step_factor(self._applied_steps + 1, self.total_steps)
+        )
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
-        self._applied_steps += applied
-        if self.precision.scaler:
-            self.precision.scaler.step(self.optimizer)  # skips by itself, and has seen the same infinity
-        elif applied:
-            self.optimizer.step()
 
-    def _step_on_device(self, applied: torch.Tensor) -> None:
-        factor = self._factors.index_select(0, self._place)[0]
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * factor
-        self._place += applied
-        if self.precision.scaler:
-            self.precision.scaler.step(self.optimizer)
+    def advance(self, applied: torch.Tensor) -> None:
+        """Count a step. applied: whether it was applied, bool []."""
+        if self.on_device:
+            self._index += applied
         else:
-            self.optimizer.found_inf = (~applied).float()  # type: ignore[attr-defined]
-            self.optimizer.step()
-            del self.optimizer.found_inf  # type: ignore[attr-defined]
+            self._applied_steps += bool(applied)
+
+    def at(self, step: int) -> float:
+        """Scheduled rate of the first group at the step-th applied step, counted from 1."""
+        return self.peaks[0] * self.schedule.step_factor(step, self.total_steps)
+
+    def current(self) -> float | torch.Tensor:
+        """Rate that the first group of the optimizer has now."""
+        rate = self.optimizer.param_groups[0]["lr"]
+        return rate.detach().clone() if isinstance(rate, torch.Tensor) else rate
+
+    def restore(self) -> None:
+        """Give the optimizer the rates that it came with."""
+        for group, rate in zip(self.optimizer.param_groups, self._original, strict=True):
+            group["lr"] = rate

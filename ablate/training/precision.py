@@ -1,4 +1,4 @@
-"""Which of torch's kernels compute attention."""
+"""Device, mixed precision and attention kernels of a run, and the gradient scaler that fp16 needs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ablate.errors import LoopError
 
 @contextmanager
 def attention_kernels(name: str) -> Iterator[None]:
-    """`sdpa` leaves the choice to torch; inside `eager`, attention is matrix products and a softmax, whatever is faster."""
-    if name == "sdpa":
+    """Restrict torch's attention kernels. `auto` leaves the choice to torch; `math` is matrix products and a softmax."""
+    if name == "auto":
         yield
         return
     with sdpa_kernel(SDPBackend.MATH):
@@ -23,33 +23,34 @@ def attention_kernels(name: str) -> Iterator[None]:
 
 
 def attention_item() -> dict[str, str]:
-    """What is allowed now, for the fingerprint; nothing where torch may choose."""
+    """Return the attention kernels that are allowed now, for the fingerprint; empty where torch may choose."""
     kernels = torch.backends.cuda  # on a CPU too
     fused = kernels.flash_sdp_enabled() or kernels.mem_efficient_sdp_enabled()  # type: ignore[no-untyped-call]
     return {} if fused else {"attention": "eager"}
 
 
-# Mixed precision: what autocast and the matrix products run in, and the gradient scaler that fp16 needs.
-
 NAMES = ("auto", "fp32", "tf32", "bf16", "fp16")
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def pick_device(typed: str = "auto") -> torch.device:
-    """`auto` is the current GPU when there is one."""
-    if typed != "auto":
+def pick_device(name: str = "auto") -> torch.device:
+    """Return the named device; `auto` is the current GPU where there is one, else the CPU."""
+    if name != "auto":
         try:
-            device = torch.device(typed)
+            device = torch.device(name)
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError) as error:
-            raise LoopError(f"train.device={typed}: {str(error).splitlines()[0]}", "train.device=auto") from None
+            raise LoopError(f"train.device={name}: {str(error).splitlines()[0]}", "train.device=auto") from None
         return device
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 class Precision:
-    """name: `fp32`, `tf32` (fp32 whose matrix products keep 10 bits of the mantissa; CUDA only), `bf16`, `fp16`, or `auto`
-    (bf16 where the GPU has it, else fp16; fp32 on a CPU)."""
+    """Autocast, matrix products and gradient scaling of one run.
+
+    name: `fp32`, `tf32` (fp32 whose matrix products keep 10 bits of the mantissa; CUDA only), `bf16`, `fp16`, or `auto` (bf16
+        where the GPU has it, else fp16; fp32 on a CPU).
+    """
 
     def __init__(self, name: str, device: torch.device) -> None:
         if name == "auto":
@@ -73,8 +74,8 @@ class Precision:
         return torch.autocast(self.device.type, dtype=self.autocast_dtype)
 
     @contextmanager
-    def matrix_products(self) -> Iterator[None]:
-        """fp32 means fp32: TF32 is on inside where it was asked for and nowhere else; outside all is as it was."""
+    def matmul_precision(self) -> Iterator[None]:
+        """Turn TF32 on inside for `tf32`, and off for everything else; outside, the settings are unchanged."""
         if self.device.type != "cuda":
             yield
             return
@@ -87,18 +88,37 @@ class Precision:
             products.allow_tf32, convolutions.allow_tf32 = before
 
     def scale(self) -> torch.Tensor:
-        """The gradient scaler's factor, fp32 [] on the device; 1 without a scaler. No host sync."""
+        """Return the gradient scaler's factor, fp32 [] on the device; 1 without a scaler. No host sync."""
         scaled = self.scaler.scale(self._one) if self.scaler else self._one
         assert isinstance(scaled, torch.Tensor)
         return scaled
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Gradients of the scaled loss, added to `.grad`."""
+        """Add the gradients of the scaled loss to `.grad`."""
         scaled = self.scaler.scale(loss) if self.scaler else loss
         assert isinstance(scaled, torch.Tensor)
         scaled.backward()  # type: ignore[no-untyped-call]
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
-        """After this, and only after this, `.grad` holds the gradient of the loss itself."""
+        """Divide `.grad` by the scale: from here on it holds the gradient of the loss itself."""
         if self.scaler:
             self.scaler.unscale_(optimizer)
+
+    def step(self, optimizer: torch.optim.Optimizer, grad_norm: torch.Tensor, *, on_device: bool) -> torch.Tensor:
+        """Step the optimizer where the gradient is finite: one inf would make every weight nan.
+
+        grad_norm: of the unscaled gradients, [].
+        on_device: the fused kernel of the optimizer skips by itself, and the host does not wait for `grad_norm`.
+        Returns whether the step was applied, bool [] on the device.
+        """
+        applied = torch.isfinite(grad_norm)
+        if self.scaler:
+            self.scaler.step(optimizer)  # skips by itself: it has checked the same gradients
+            self.scaler.update()
+        elif on_device:
+            optimizer.found_inf = (~applied).float()  # type: ignore[attr-defined]
+            optimizer.step()
+            del optimizer.found_inf  # type: ignore[attr-defined]
+        elif bool(applied):
+            optimizer.step()
+        return applied

@@ -1,4 +1,4 @@
-"""How fast a run goes: counted per session, so that a figure survives interruption and is not spoiled by it."""
+"""Throughput of a run, counted per session, so that an interruption neither loses nor distorts it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PEAK_FLOPS = {
 
 
 def model_flops(model: nn.Module) -> float:
-    """FLOPs of one token's training step, forward and backward: 6 per parameter that multiplies something.
+    """Return the FLOPs of one token's training step, forward and backward: 6 per parameter that multiplies something.
 
     The count of Kaplan et al. 2020 (2001.08361) and of PaLM's utilisation (2204.02311, appendix B), less its attention term:
     embeddings are looked up, not multiplied, and frozen parameters need no gradient of their own (4 instead of 6).
@@ -42,7 +42,7 @@ def model_flops(model: nn.Module) -> float:
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
-    """What the device could do at best, FLOP/s; None where no data sheet says (a CPU)."""
+    """Return the peak of the device in FLOP/s; None where no data sheet gives it (a CPU)."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
@@ -50,7 +50,7 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Most memory held at once so far: by tensors on a GPU, by the whole process on a CPU."""
+    """Return the peak memory so far: of tensors on a GPU, of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
@@ -59,11 +59,10 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 @dataclass(kw_only=True, slots=True)
 class Session:
-    """One stretch of a run in one process. steps, samples, tokens and train_seconds: of training, evaluation not included.
+    """One stretch of a run in one process.
 
-    warm_up_*: what of it belongs to the first steps. eval_*: of evaluation.
-    environment: as in the fingerprint, of this process.
-    prefix_from: {"run", "step"} of the sibling's checkpoint where it began; the steps before are the sibling's, not counted.
+    steps, samples, tokens, train_seconds: of training, evaluation not included. warm_up_*: the part of the first steps.
+    eval_*: of evaluation. environment: as in the fingerprint, of this process.
     """
 
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -79,11 +78,10 @@ class Session:
     eval_samples: int = 0
     eval_seconds: float = 0.0
     peak_memory_bytes: int = 0
-    prefix_from: dict[str, Any] | None = None
     environment: dict[str, Any] = field(default_factory=dict)
 
     def step(self, seconds: float, samples: int, tokens: int) -> None:
-        """One optimizer step; samples and tokens of this step."""
+        """Count one optimizer step. samples, tokens: of this step."""
         self.steps += 1
         self.samples += samples
         self.tokens += tokens
@@ -92,8 +90,8 @@ class Session:
             self.warm_up_steps, self.warm_up_samples = self.steps, self.samples
             self.warm_up_tokens, self.warm_up_seconds = self.tokens, self.train_seconds
 
-    def look(self, seconds: float, samples: int) -> None:
-        """One evaluation."""
+    def add_eval(self, seconds: float, samples: int) -> None:
+        """Count one evaluation."""
         self.eval_samples += samples
         self.eval_seconds += seconds
 
@@ -102,19 +100,19 @@ class Session:
 
 
 def throughput(sessions: Sequence[Session], *, flops_per_token: float, assumed_peak: float | None) -> dict[str, float]:
-    """Rates over all sessions, their warm-up left out where they outlasted it.
+    """Return the rates over all sessions, without the warm-up of those that are longer than it.
 
     Where no sample has tokens, each counts as one for the FLOPs. mfu: model FLOPs utilisation, given a peak.
     """
-    total = {name: sum(getattr(one, name) for one in sessions) for name in ("train_seconds", "eval_seconds")}
+    total = {name: sum(getattr(session, name) for session in sessions) for name in ("train_seconds", "eval_seconds")}
     steady = {name: _steady(sessions, name) for name in ("steps", "samples", "tokens", "train_seconds")}
     seconds = max(steady["train_seconds"], 1e-9)
     rates: dict[str, float] = {
         "train_steps_per_second": steady["steps"] / seconds,
         "train_samples_per_second": steady["samples"] / seconds,
         "train_tokens_per_second": steady["tokens"] / seconds,
-        "eval_samples_per_second": sum(one.eval_samples for one in sessions) / max(total["eval_seconds"], 1e-9),
-        "peak_memory_bytes": float(max((one.peak_memory_bytes for one in sessions), default=0)),
+        "eval_samples_per_second": sum(session.eval_samples for session in sessions) / max(total["eval_seconds"], 1e-9),
+        "peak_memory_bytes": float(max((session.peak_memory_bytes for session in sessions), default=0)),
         **total,
     }
     rates["train_flops_per_second"] = flops_per_token * (steady["tokens"] or steady["samples"]) / seconds
@@ -125,12 +123,12 @@ def throughput(sessions: Sequence[Session], *, flops_per_token: float, assumed_p
 
 def _steady(sessions: Sequence[Session], name: str) -> float:
     warm = {"train_seconds": "warm_up_seconds"}.get(name, f"warm_up_{name}")
-    outlasted = [one for one in sessions if one.steps > one.warm_up_steps]
+    outlasted = [session for session in sessions if session.steps > session.warm_up_steps]
     if not outlasted:
-        return float(sum(getattr(one, name) for one in sessions))
-    return float(sum(getattr(one, name) - getattr(one, warm) for one in outlasted))
+        return float(sum(getattr(session, name) for session in sessions))
+    return float(sum(getattr(session, name) - getattr(session, warm) for session in outlasted))
 
 
 def read_sessions(progress: Mapping[str, Any]) -> list[Session]:
-    """Sessions as `progress.json` holds them."""
-    return [Session(**one) for one in progress.get("sessions", ())]
+    """Read the sessions of a `progress.json`."""
+    return [Session(**session) for session in progress.get("sessions", ())]

@@ -1,4 +1,4 @@
-"""The rows of a trace between two writes: what the host knows in lists, what the device knows on the device."""
+"""The rows of a trace between two writes: numbers of the host in lists, numbers of the device on the device."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ablate.records.writer import TableWriter, block_of
 from ablate.training.grad_norms import GradNorms
 
 _SCALARS = ("loss", "grad_norm", "clip_coefficient", "applied", "loss_scale", "micro_grad_norm")
-"""The device's numbers of a step, in the order in which they lie in a row; then each parameter's norm, then update ratios."""
+"""The device's numbers of a step, in their order within a row; then each parameter's norm, then update ratios."""
 
 HostRow = tuple[int, float, int, int, float, int]
 """step, epoch, samples, tokens, step_seconds, micro_samples."""
@@ -27,7 +27,7 @@ _HOST = np.dtype([("step", "i8"), ("epoch", "f8"), ("samples", "i8"), ("tokens",
 
 
 class Sink(Protocol):
-    """Takes blocks of rows."""
+    """A table that blocks of rows are written to."""
 
     schema: pa.Schema
 
@@ -43,7 +43,7 @@ class Sink(Protocol):
 
 
 class MemoryTable:
-    """A sink that keeps its rows, for runs without a folder; `keep=False` drops them, for processes that do not record."""
+    """A sink in memory, for runs without a directory; `keep=False` drops the rows, for processes that do not record."""
 
     def __init__(self, schema: pa.Schema, *, metadata: Mapping[str, str] | None = None, keep: bool = True) -> None:
         self.schema = schema.with_metadata(dict(metadata)) if metadata else schema
@@ -80,7 +80,7 @@ def open_sink(
     folder: Path | None, name: str, schema: pa.Schema, metadata: Mapping[str, str] | None = None, *,
     keep: bool = True, resume_at: int | None = None,
 ) -> Sink:  # fmt: skip
-    """A stream `<folder>/<name>.arrow`, or rows in memory. resume_at: bytes of the stream to keep and write on from."""
+    """Open `<folder>/<name>.arrow`, or a table in memory. resume_at: bytes of the file to keep and write on from."""
     if folder is None or not keep:
         return MemoryTable(schema, metadata=metadata, keep=keep)
     return FileTable(folder / f"{name}.arrow", schema, metadata=metadata, resume_at=resume_at)
@@ -88,7 +88,7 @@ def open_sink(
 
 @dataclass(slots=True)
 class DeviceRow:
-    """What a step leaves on the device: scalars [], the norm of each parameter's gradient [parameters], update ratios."""
+    """A step's numbers on the device: scalars [], the norm of each parameter's gradient [parameters], update ratios."""
 
     loss: torch.Tensor
     grad_norm: torch.Tensor
@@ -100,19 +100,19 @@ class DeviceRow:
     update_ratios: torch.Tensor
 
     def into(self, row: torch.Tensor) -> None:
-        """Write as one row of fp32 numbers, [6 + parameters + ratios], where the numbers are: no host sync."""
+        """Write one row of fp32 numbers, [6 + parameters + ratios], on the device: no host sync."""
         scalars = [getattr(self, name).reshape(1) for name in _SCALARS]
         parts = [*scalars, self.each_norm, self.update_ratios]
         torch.cat([part.to(row.dtype) for part in parts], out=row)
 
     def numbers(self) -> list[float]:
-        """The same where the numbers are on the host: reading them costs less than one tensor operation."""
+        """Return the same row where the numbers are on the host: reading them costs less than one tensor operation."""
         scalars = [float(getattr(self, name)) for name in _SCALARS]
         return [*scalars, *self.each_norm.tolist(), *self.update_ratios.tolist()]
 
 
 class TraceRows:
-    """Two blocks of rows on the device, used in turn: while one fills, the other travels to the host.
+    """Two blocks of rows on the device, used in turn: while one fills, the other is copied to the host.
 
     block_rows: steps between two copies. rate: number of applied steps, this one included -> learning rate.
     norms: whose parameters' norms come in; their groups are added up here, a block at a time, and the first parameter whose
@@ -128,19 +128,17 @@ class TraceRows:
         self.skipped = 0
         """Consecutive steps, up to the newest row that has arrived, that were not applied."""
         self.applied_steps = applied_steps
-        self.largest_norm = 0.0
-        """Of the gradient so far; inf where one was not finite."""
         self.culprit: str | None = None
         self._host: list[HostRow] = []
         self._blocks: list[torch.Tensor] = []
-        self._landing: list[torch.Tensor] = []
+        self._host_blocks: list[torch.Tensor] = []
         self._on_host = False
         self._numbers: list[list[float]] = []
         self._turn = 0
-        self._travelling: tuple[NDArray[Any], torch.Tensor, torch.cuda.Event | None] | None = None
+        self._in_flight: tuple[NDArray[Any], torch.Tensor, torch.cuda.Event | None] | None = None
 
     def add(self, host: HostRow, device: DeviceRow) -> bool:
-        """Keep a row. True when the block is full and has to be flushed before the next."""
+        """Add a row. Returns whether the block is full and has to be flushed before the next."""
         if not self._blocks:
             self._allocate(device)
         if self._on_host:
@@ -151,23 +149,23 @@ class TraceRows:
         return len(self._host) >= self.block_rows
 
     def flush(self, *, wait: bool) -> None:
-        """Send the block on its way and write the one that was sent before; with `wait`, write this one too.
+        """Start copying the block and write the one before; with `wait`, write this one too.
 
-        The one before was sent `block_rows` steps ago and has long arrived: the host waits for nothing then.
+        The one before was sent `block_rows` steps ago and has arrived: the host does not wait for it.
         """
         self._arrive()
         if not self._host:
             return
         event = None
         if self._on_host:
-            landing = torch.tensor(self._numbers, dtype=torch.float32)
+            host_block = torch.tensor(self._numbers, dtype=torch.float32)
         else:
-            rows, landing = (part[self._turn][: len(self._host)] for part in (self._blocks, self._landing))
-            landing.copy_(rows, non_blocking=True)
-        if landing.is_pinned():
+            rows, host_block = (part[self._turn][: len(self._host)] for part in (self._blocks, self._host_blocks))
+            host_block.copy_(rows, non_blocking=True)
+        if host_block.is_pinned():
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
-        self._travelling = (np.array(self._host, dtype=_HOST), landing, event)
+        self._in_flight = (np.array(self._host, dtype=_HOST), host_block, event)
         self._host, self._numbers, self._turn = [], [], 1 - self._turn
         if wait or event is None:
             self._arrive()
@@ -177,13 +175,13 @@ class TraceRows:
         shape = (2, self.block_rows, len(_SCALARS) + len(row.each_norm) + len(row.update_ratios))
         self._on_host = device.type == "cpu"
         self._blocks = list(torch.empty(shape, device=device))
-        self._landing = list(torch.empty(shape, pin_memory=device.type == "cuda"))
+        self._host_blocks = list(torch.empty(shape, pin_memory=device.type == "cuda"))
 
     def _arrive(self) -> None:
-        if self._travelling is None:
+        if self._in_flight is None:
             return
-        host, block, event = self._travelling
-        self._travelling = None
+        host, block, event = self._in_flight
+        self._in_flight = None
         if event is not None:
             event.synchronize()
         numbers = block.numpy()
@@ -191,8 +189,6 @@ class TraceRows:
         columns |= {name: numbers[:, k] for k, name in enumerate(_SCALARS)}
         columns["applied"] = columns["applied"] == 1.0
         columns["learning_rate"] = [self._learning_rate(bool(applied)) for applied in columns["applied"]]
-        total = columns["grad_norm"]
-        self.largest_norm = max(self.largest_norm, float(np.max(np.where(np.isfinite(total), total, np.inf))))
         each = numbers[:, len(_SCALARS) : len(_SCALARS) + len(self.norms.names)]
         for applied, norms in zip(columns["applied"].tolist(), each, strict=True):
             self.skipped = 0 if applied else self.skipped + 1
@@ -206,7 +202,7 @@ class TraceRows:
         self.last = {name: float(columns[name][-1]) for name in ("step", "samples", "loss", "grad_norm")}
 
     def _learning_rate(self, applied: bool) -> float:
-        """Of the next step in order: the schedule counts applied steps, and their number is known here for certain."""
+        """Return the rate of the next step: the schedule counts applied steps, whose number is certain here."""
         rate = self.rate(self.applied_steps + 1)
         self.applied_steps += applied
         return rate

@@ -1,265 +1,238 @@
-"""The training loop: one page, no hooks. What happens, happens here, in this order."""
+"""The training loop: one page, no hooks. Everything that happens in a step is in `train`, in this order."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
-from torch.utils.data import default_collate
 
 from ablate.records.metadata import Fingerprint, RunStatus
 from ablate.records.reader import Evals, Trace
 from ablate.training import fingerprint as fp
-from ablate.training.checkpoint_manager import Checkpoints, Saver
-from ablate.training.data_loading import Augment, Feed
+from ablate.training.checkpoint_manager import CheckpointManager, Checkpoints
+from ablate.training.data_loading import BatchStream, Loader
 from ablate.training.distributed import Ranks
-from ablate.training.evaluation import Evaluation, Stop, to_device
-from ablate.training.grad_norms import GradNorms, Grouping, UpdateRatios, by_depth
-from ablate.training.gradient_noise import GradNoise, SampleLosses
-from ablate.training.lr_schedule import Schedule, looks
-from ablate.training.optimizer_step import Update
+from ablate.training.evaluation import Evaluation, Evaluator, to_device
+from ablate.training.grad_norms import GradNorms, UpdateRatios
+from ablate.training.lr_schedule import LRSchedule
+from ablate.training.optimizer_step import LearningRate, skips_on_device
 from ablate.training.precision import Precision, pick_device
-from ablate.training.random_streams import SampleOrder, Streams
-from ablate.training.run_recorder import DIVERGED, Observer, Setting
+from ablate.training.random_streams import RandomStreams, SampleOrder
+from ablate.training.run_recorder import Recording, RunRecorder, StopReason
+from ablate.training.stop import ShouldStop, StopPoll
 from ablate.training.throughput import model_flops, peak_flops
 from ablate.training.trace_buffer import DeviceRow
-from ablate.training.validation import check_can_draw, check_can_train, check_loss
+from ablate.training.validation import check_can_train, check_loss, check_num_items
 from ablate.units import parse_interval
 
-Objective = Callable[[nn.Module, Any], tuple[torch.Tensor, int]]
+LossFn = Callable[[nn.Module, Any], tuple[torch.Tensor, int]]
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a run gives back; with a folder, the same lies on disk. trace and evals are read when they are first asked for."""
+class TrainResult:
+    """The result of a run; with a run directory, the same is on disk. `trace` and `evals` are read when first used."""
 
-    outcome: RunStatus
+    status: RunStatus
     fingerprint: Fingerprint
-    _observer: Observer
+    _recorder: RunRecorder
 
     @cached_property
     def trace(self) -> Trace:
         """One row per optimizer step; in the first process only, where there are several."""
-        return self._observer.trace()
+        return self._recorder.trace()
 
     @cached_property
     def evals(self) -> Evals:
         """One row per evaluation and metric."""
-        return self._observer.evals()
+        return self._recorder.evals()
 
     @property
     def throughput(self) -> dict[str, float]:
-        """As in `RunStatus.throughput`."""
-        return self.outcome.throughput
+        """Rates of the run, as in `RunStatus.throughput`."""
+        return self.status.throughput
 
 
 def train(
     model: nn.Module,
-    examples: Any,
-    objective: Objective,
+    dataset: Any,
+    loss_fn: LossFn,
     *,
     optimizer: torch.optim.Optimizer,
     budget: str | int = "1 epochs",
     batch_size: int = 8,
     grad_accum_steps: int = 1,
-    schedule: str = "constant",
-    warmup: float = 0.0,
+    lr_schedule: str | LRSchedule = "constant",
     max_grad_norm: float | None = None,
-    noise_batch_size: int | None = None,
-    sample_losses: SampleLosses | None = None,
+    max_skipped_steps: int = 10,
     precision: str = "auto",
     device: str = "auto",
     evaluation: Evaluation | None = None,
-    collate: Callable[[list[Any]], Any] = default_collate,
-    num_tokens: Callable[[Any], int] = lambda _: 0,
-    augment: Augment | None = None,
-    num_workers: int = 0,
-    streams: Streams | None = None,
-    ids: Sequence[int] | NDArray[np.int64] | None = None,
-    grouping: Grouping | None = by_depth,
-    update_ratio: bool = False,
-    noise_scale: bool = False,
-    folder: str | Path | None = None,
-    checkpoints: Checkpoints | None = None,
-    facts: dict[str, Any] | None = None,
-    flush_every: int = 64,
-    max_skipped_steps: int = 10,
-    assumed_peak: float | None = None,
-    stop: Stop = lambda: None,
-) -> Result:
+    random_streams: RandomStreams | None = None,
+    loader: Loader | None = None,
+    recording: Recording | None = None,
+    checkpoint: Checkpoints | None = None,
+    run_dir: str | Path | None = None,
+    should_stop: ShouldStop = lambda: None,
+) -> TrainResult:
     """Train `model` and record every step.
 
     model: plain, or wrapped by DistributedDataParallel or `fully_shard` where several processes train together.
-    examples: a map-style data set; `collate` makes a batch of a list of them. augment(example, generator) changes one as it
-        is fed. num_workers: processes that make the batches; 0 makes them here. The batches are the same.
-    objective(model, batch) -> (sum of the losses of the batch's items, number of items): the loop divides by the number of
+    dataset: map-style.
+    loss_fn: (model, batch) -> (sum of the losses of the batch's items, number of items). The loop divides by the number of
         items of the whole optimizer step, so that accumulation equals the big batch.
-    optimizer: its learning rates are the peak. schedule: `constant`, `linear` or `cosine`. warmup: fraction of `budget`.
+    optimizer: its learning rates are the peaks of the schedule.
     budget: optimizer steps (a bare number), or `500 steps`, `4096 samples`, `3 epochs`.
-    batch_size: samples of one forward pass, over all processes. accumulate: forward passes per optimizer step.
-    max_grad_norm: largest global gradient norm that is applied; None never clips. The recorded norm is the one before clipping.
-    noise_batch_size: samples of each step, drawn from the `noise` stream, that update the weights: the gradient is then as noisy
-        as that of a batch of so many. None takes them all. It needs sample_losses(model, batch) -> (sum of the losses of each
-        sample's items [samples], number of items of each sample, on the host), with the same sum as the objective's.
+    batch_size: samples of one forward pass, over all processes.
+    grad_accum_steps: forward passes per optimizer step.
+    lr_schedule: a shape such as `constant`, `linear` or `cosine`, or an `LRSchedule` with a warm-up.
+    max_grad_norm: gradients are clipped to this global norm; None never clips. The recorded norm is the one before clipping.
+    max_skipped_steps: consecutive steps with non-finite gradients after which the run ends as `diverged`.
     precision, device: `auto`, or as in `Precision` and `pick_device`.
-    num_tokens(batch): real tokens in a batch on the host, for the trace.
-    streams: seeds of order, augmentation, dropout and noise. The model's initial weights are the caller's: build it inside
-        `Streams.scope("init")`.
-    ids: identity of each example in a pool that other arms share; None takes the position.
-    grouping: a parameter's name -> its group, for norms per group. update_ratio: record how far each step moves the weights
-        (see `UpdateRatios` for its cost). noise_scale: record the norm of the first forward pass's gradient too, from which
-        the gradient noise scale is estimated; needs `accumulate` >= 2.
-    folder: where trace, evaluations and fingerprint are written; None keeps them in memory.
-    checkpoints: when the run is saved in `folder`, and whether it goes on from there; None never saves.
-    facts: further items for the fingerprint, such as hashes of the splits.
-    max_skipped_steps: consecutive steps with non-finite gradients after which the outcome is `diverged`.
-    assumed_peak: of the device in FLOP/s, for the model FLOPs utilisation; None looks the device up.
-    stop(): polled at every step and evaluation batch; a reason saves the run and ends it as `interrupted`.
+    evaluation: examples, metrics and cadence of the evaluations; None never evaluates.
+    random_streams: seeds of order, augmentation and dropout. The initial weights are the caller's: build the model inside
+        `RandomStreams.scope("init")`.
+    loader: how batches are made and counted.
+    recording: what is recorded besides the loss and the gradient norm of every step.
+    checkpoint: when the run is saved in `run_dir`, and whether it resumes from there; None never saves.
+    run_dir: where trace, evaluations and fingerprint are written; None keeps them in memory.
+    should_stop: polled at every step and evaluation batch; a reason saves the run and ends it as `interrupted`. Several
+        processes agree on it every 8 steps.
 
-    Raises LoopError for a set-up that cannot train, before or at the first step. What `examples` or `objective` raise is
-    passed on; the record is whole up to there.
+    Raises LoopError for a set-up that cannot train, before or at the first step. An error of `dataset` or `loss_fn` is raised
+    again; the record is complete up to that step.
     """
-    streams = streams or Streams()
-    place = pick_device(device)
-    amp = Precision(precision, place)
-    check_can_train(model, optimizer, examples, max_grad_norm=max_grad_norm, batch_size=batch_size, grad_accum_steps=grad_accum_steps,
-                    schedule=schedule, noise_scale=noise_scale, checkpoints=checkpoints, folder=folder)  # fmt: skip
-    if noise_batch_size is not None:
-        check_can_draw(
-            noise_batch_size, sample_losses, samples_per_step=batch_size * grad_accum_steps, noise_scale=noise_scale
-        )
+    random_streams, loader, recording = random_streams or RandomStreams(), loader or Loader(), recording or Recording()
+    schedule = LRSchedule(lr_schedule) if isinstance(lr_schedule, str) else lr_schedule
+    on = pick_device(device)
+    amp = Precision(precision, on)
+    check_can_train(model, optimizer, dataset, max_grad_norm=max_grad_norm, batch_size=batch_size, lr_schedule=schedule,
+                    grad_accum_steps=grad_accum_steps, recording=recording, checkpoint=checkpoint, run_dir=run_dir)  # fmt: skip
     ranks = Ranks(model)
-    model = model if ranks.sharded else model.to(place)
+    model = model if ranks.sharded else model.to(on)
 
-    sizes = {"samples_per_step": batch_size * grad_accum_steps, "samples_per_epoch": len(examples)}
+    sizes = {"samples_per_step": batch_size * grad_accum_steps, "samples_per_epoch": len(dataset)}
     total_samples = parse_interval(budget, key="budget").samples(**sizes)
-    plan = Schedule(schedule, warmup, total_steps=-(-total_samples // (batch_size * grad_accum_steps)))
-    norms = GradNorms(ranks.bare, grouping)
-    ratios = UpdateRatios(norms) if update_ratio else None
-    order = SampleOrder(streams, np.arange(len(examples)) if ids is None else np.asarray(ids, dtype=np.int64))
-    feed = Feed(examples=examples, collate=collate, order=order, ranks=ranks, batch_size=batch_size,
-                grad_accum_steps=grad_accum_steps, total_samples=total_samples, augment=augment, num_workers=num_workers)  # fmt: skip
-    noise = GradNoise(noise_batch_size, sample_losses, streams) if noise_batch_size and sample_losses else None
-    items = fp.model_items(ranks.bare) | fp.setting_items(optimizer, amp, schedule=plan, max_grad_norm=max_grad_norm,
-                                                          model=ranks.bare)  # fmt: skip
-    items |= noise.items(sizes["samples_per_step"]) if noise else {}
+    total_steps = -(-total_samples // sizes["samples_per_step"])
+    norms = GradNorms(ranks.bare, recording.grad_norm_groups)
+    ratios = UpdateRatios(norms) if recording.update_ratio else None
+    order = SampleOrder(random_streams, loader.ids_of(dataset))
+    batches = BatchStream(dataset=dataset, loader=loader, order=order, ranks=ranks, batch_size=batch_size,
+                          grad_accum_steps=grad_accum_steps, total_samples=total_samples)  # fmt: skip
+    items = fp.model_items(ranks.bare)
+    items |= fp.setting_items(optimizer, amp, schedule=schedule, max_grad_norm=max_grad_norm, model=ranks.bare)
     setup = {
         "budget": f"{total_samples} samples", "batch_size": batch_size, "grad_accum_steps": grad_accum_steps,
-        "streams": asdict(streams), "examples": fp.ids_hash(order.ids), "groups": norms.groups,
-        "update_ratio": update_ratio, "noise_scale": noise_scale, "facts": facts or {},
+        "random_streams": asdict(random_streams), "sample_ids": fp.ids_hash(order.ids), "groups": norms.groups,
+        "update_ratio": recording.update_ratio, "noise_scale": recording.noise_scale, "facts": recording.facts,
         **{name: item for name, item in items.items() if name != "environment"},
     }  # fmt: skip
-    saver = Saver(checkpoints, folder, setup, ranks=ranks, optimizer=optimizer, scaler=amp.scaler, sizes=sizes)
-    at, resumed = saver.position, saver.observer_state
-    update = Update(optimizer, amp, plan, applied_steps=resumed["applied_steps"] if resumed else 0)
-    observer = Observer(
-        Setting(
-            folder=Path(folder) if folder else None, total_steps=plan.total_steps, samples_per_epoch=len(examples),
-            looks=() if evaluation is None else looks(
-                every=parse_interval(evaluation.every, key="every"), spacing=evaluation.spacing,
-                count=evaluation.num_evaluations, total_samples=total_samples, **sizes),
-            flush_every=flush_every, norms=norms,
-            rate=lambda step: update.peaks[0] * plan.step_factor(step), rate_set=lambda: optimizer.param_groups[0]["lr"],
-            flops_per_token=model_flops(ranks.bare), assumed_peak=assumed_peak or peak_flops(place, amp.name),
-        ),
-        ranks, amp, evaluation, collate, items | (facts or {}), resumed,
+    checkpoints = CheckpointManager(
+        checkpoint, run_dir, setup, ranks=ranks, optimizer=optimizer, scaler=amp.scaler, sizes=sizes
+    )
+    position, resumed = checkpoints.position, checkpoints.recorder_state
+    learning_rate = LearningRate(optimizer, schedule, total_steps, device=on, on_device=skips_on_device(optimizer, on),
+                                 applied_steps=resumed["applied_steps"] if resumed else 0)  # fmt: skip
+    recorder = RunRecorder(
+        Path(run_dir) if run_dir else None, ranks, norms, items=items | dict(recording.facts), device=on,
+        learning_rate=learning_rate.at, flush_every=recording.flush_every, total_steps=total_steps,
+        samples_per_epoch=len(dataset), flops_per_token=model_flops(ranks.bare),
+        peak_flops=recording.device_peak_flops or peak_flops(on, amp.name), resumed=resumed,
     )  # fmt: skip
-    saver.load()
-    observer.replay_order(order.ids_before(at.samples), at)
-    stop = _sticky(stop)
-    none = torch.zeros((), device=place)
+    points = evaluation.points(total_samples, **sizes) if evaluation else []
+    evaluator = Evaluator(evaluation, points, collate=loader.collate, precision=amp, ranks=ranks)
+    evaluator.evaluated_at = checkpoints.evaluated_at
+    checkpoints.load()
+    recorder.replay_order(order.ids_before(position.samples), position)
+    poll = StopPoll(should_stop, ranks)
+    zero = torch.zeros((), device=on)
 
-    with observer.recording(at), amp.matrix_products():
+    def evaluate(interrupt: ShouldStop = lambda: None) -> None:
+        recorder.flush(wait=True)
+        final = position.step >= total_steps and run_dir is not None
+        recorder.log_eval(position, evaluator.run(position.samples, interrupt, final=final))
+
+    with recorder.recording(position), amp.matmul_precision():
         optimizer.zero_grad(set_to_none=True)
-        observer.look_if_due(at, stop)
-        reason = ranks.agree(stop())
-        steps = feed.steps(at.samples)
+        if evaluator.is_due(position.samples):
+            evaluate(poll.during_evaluation)
+        request, diverged = poll.after_step(position.step), False
+        windows = batches.windows(position.samples)
         model.train()
         clock = time.perf_counter()
 
-        while at.step < plan.total_steps and reason is None:
-            # ---- a single training step -----------------------------------------------------------------------
-            given = next(steps)
-            loss_sum, micro_norm = none, none
-            micro_samples = num_items = num_used = num_step_tokens = divisor = 0
-            kept = noise.drawn(at.step, len(given.ids)).tolist() if noise else []
-            for micro, (batch, counts) in enumerate(given.batches):
-                num_step_tokens += num_tokens(batch) * counts
+        while position.step < total_steps and request is None and not diverged:
+            # ---- one optimizer step ---------------------------------------------------------------------------
+            window = next(windows)
+            num_passes, num_counted, divisor = len(window.microbatches), 0, 0
+            loss_sum, first_norm = zero, zero
+            if window.num_items is not None:
+                num_items, num_tokens = ranks.sum_counts(window.num_items, window.num_tokens)
+                divisor = check_num_items(num_items)
+            for micro, (batch, included) in enumerate(window.microbatches):
                 with (
-                    streams.scope("dropout", at.step, micro, *ranks.key, device=place),
-                    ranks.accumulating(last=micro == given.num_micro - 1),
+                    random_streams.scope("dropout", position.step, micro, *ranks.key, device=on),
+                    ranks.accumulate(last=micro == num_passes - 1),
                 ):
                     with amp.autocast():
-                        if noise is None:
-                            loss, items_here = used, used_here = objective(model, to_device(batch, place))
-                        else:
-                            kept_here, _ = ranks.share(kept[micro * batch_size : (micro + 1) * batch_size])
-                            loss, items_here, used, used_here = noise(model, to_device(batch, place), kept_here)
-                    if at.step == 0:
-                        check_loss(loss, items_here)
-                    # The guess is exact unless passes hold unequal numbers of items; DDP and FSDP average over processes.
-                    divisor = divisor or (items_here * given.num_micro if ranks.size == 1 else len(given.ids))
-                    if noise and micro == 0:
-                        divisor = max(1, divisor * sum(kept) // len(kept))
-                    loss, used = (loss, used) if counts else (loss * 0, used * 0)
-                    amp.backward(used / (divisor / ranks.size))
-                loss_sum, num_items = loss_sum + loss.detach(), num_items + items_here * counts
-                num_used += used_here * counts
-                if noise_scale and micro == 0 and given.num_micro > 1:
-                    micro_norm = norms.measure_each()[0] * (divisor / items_here) / amp.scale()
-                    micro_samples = min(batch_size, len(given.ids))
+                        loss, num_here = loss_fn(model, to_device(batch, on))
+                    if position.step == 0:
+                        check_loss(loss, num_here, None if loader.count_items is None else loader.count_items(batch))
+                    # Where only the forward pass counts: a guess, exact unless passes hold unequal numbers of items.
+                    divisor = divisor or (num_here * num_passes if ranks.size == 1 else 0) or len(window.sample_ids)
+                    loss = loss if included else loss * 0
+                    amp.backward(loss / (divisor / ranks.size))  # DDP and FSDP average over the processes
+                loss_sum, num_counted = loss_sum + loss.detach(), num_counted + num_here * included
+                if recording.noise_scale and micro == 0 and num_passes > 1:
+                    first_norm = norms.measure_each()[0] * (divisor / max(num_here, 1)) / amp.scale()
 
-            num_items, num_used, num_step_tokens = ranks.add_counts(num_items, num_used, num_step_tokens)
+            if window.num_items is None:
+                num_items, num_tokens = ranks.sum_counts(num_counted, window.num_tokens)
             amp.unscale(optimizer)
-            if num_used != divisor:
-                norms.scale(divisor / num_used)
+            if num_items != divisor:
+                norms.scale(divisor / check_num_items(num_items))
             grad_norm, each_norm = norms.measure_each()
             clip_coefficient = norms.clip(grad_norm, max_grad_norm)
             loss_scale = amp.scale()
             if ratios:
                 ratios.before()
-            applied = update(grad_norm)
+            learning_rate.set()
+            applied = amp.step(optimizer, grad_norm, on_device=learning_rate.on_device)
+            learning_rate.advance(applied)
             optimizer.zero_grad(set_to_none=True)
-            at.step, at.samples, at.tokens = at.step + 1, at.samples + len(given.ids), at.tokens + num_step_tokens
+            position.add(samples=len(window.sample_ids), tokens=num_tokens)
             # ---- end of the step ------------------------------------------------------------------------------
 
-            now = time.perf_counter()
+            seconds = time.perf_counter() - clock
             row = DeviceRow(
-                loss=ranks.add(loss_sum) / num_items, grad_norm=grad_norm, clip_coefficient=clip_coefficient,
-                applied=applied, loss_scale=loss_scale, micro_grad_norm=micro_norm,
+                loss=ranks.sum(loss_sum) / num_items, grad_norm=grad_norm, clip_coefficient=clip_coefficient,
+                applied=applied, loss_scale=loss_scale, micro_grad_norm=first_norm,
                 each_norm=each_norm, update_ratios=ratios.after() if ratios else each_norm[:0],
             )  # fmt: skip
-            observer.row(at, now - clock, micro_samples, row, given.ids, known=update.waits and not bool(applied))
-            observer.look_if_due(at, stop)
-            reason = ranks.agree(stop()) or (DIVERGED if observer.skipped >= max_skipped_steps else None)
-            if reason != DIVERGED:
-                if reason or saver.is_due(at, final=at.step == plan.total_steps):
-                    saver.save(at, observer.state())
-                saver.lend_if_due(at, observer.state)
+            recorder.log_step(
+                position, row, seconds=seconds, num_samples=len(window.sample_ids),
+                sample_ids=window.sample_ids, learning_rate=learning_rate.current,
+                micro_samples=min(batch_size, len(window.sample_ids)) if recording.noise_scale and num_passes > 1 else 0,
+                skipped=not learning_rate.on_device and not bool(applied),
+            )  # fmt: skip
+            if evaluator.is_due(position.samples):
+                evaluate(poll.during_evaluation)
+            request = poll.after_step(position.step)
+            diverged = request is None and recorder.num_skipped >= max_skipped_steps
+            if request or (not diverged and checkpoints.is_due(position, final=position.step == total_steps)):
+                checkpoints.save(position, recorder.state(), evaluated_at=evaluator.evaluated_at)
             clock = time.perf_counter()
 
-        update.restore_peaks()
-        outcome = observer.finish(at, reason)
-        if outcome.status != "interrupted":
-            saver.clear()
-    return Result(outcome, observer.fingerprint, observer)
-
-
-def _sticky(stop: Stop) -> Stop:
-    """The first reason that `stop` gives stays its reason: the loop hears what a look has heard."""
-    reasons: list[str] = []
-
-    def asked() -> str | None:
-        if not reasons and (reason := stop()) is not None:
-            reasons.append(reason)
-        return reasons[0] if reasons else None
-
-    return asked
+        learning_rate.restore()
+        if request is None and evaluation is not None and evaluator.evaluated_at != position.samples:
+            evaluate()
+        reason = StopReason.REQUESTED if request else StopReason.DIVERGED if diverged else StopReason.BUDGET
+        status = recorder.finish(position, reason, request)
+        if reason is not StopReason.REQUESTED:
+            checkpoints.clear()
+    return TrainResult(status, recorder.fingerprint, recorder)

@@ -1,8 +1,7 @@
-"""Set-ups that cannot take a step, refused before or at the first one."""
+"""Checks of a set-up before and at the first step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,23 +11,24 @@ from torch.nn.parallel import DistributedDataParallel
 from ablate.errors import LoopError, nearest
 from ablate.training.checkpoint_manager import Checkpoints
 from ablate.training.distributed import is_sharded
-from ablate.training.lr_schedule import SHAPES
+from ablate.training.lr_schedule import SHAPES, LRSchedule
+from ablate.training.run_recorder import Recording
 
 
 def check_can_train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    examples: Any,
+    dataset: Any,
     *,
-    max_grad_norm: float | None,
     batch_size: int,
     grad_accum_steps: int,
-    schedule: str,
-    noise_scale: bool,
-    checkpoints: Checkpoints | None,
-    folder: object,
+    lr_schedule: LRSchedule,
+    max_grad_norm: float | None,
+    recording: Recording,
+    checkpoint: Checkpoints | None,
+    run_dir: object,
 ) -> None:
-    """Raise LoopError for a set-up in which no step could mean anything."""
+    """Raise LoopError for a set-up with which no step can be taken or recorded."""
     trainable = {id(p) for p in model.parameters() if p.requires_grad}
     owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if not trainable:
@@ -40,67 +40,64 @@ def check_can_train(
             f"the optimizer owns none of the {len(trainable)} trainable parameters of {type(model).__name__}",
             "build the optimizer from this model's parameters",
         )
-    if len(examples) == 0:
-        raise LoopError("there is no training example", "check how the training set is made")
+    if len(dataset) == 0:
+        raise LoopError(
+            "expected at least one training example, got an empty dataset", "check how the training set is made"
+        )
     for name, value in (("batch_size", batch_size), ("grad_accum_steps", grad_accum_steps)):
         if value < 1:
-            raise LoopError(f"{name}={value} is below 1", f"{name}=1")
+            raise LoopError(f"expected {name} of at least 1, got {name}={value}", f"{name}=1")
     if max_grad_norm is not None and not max_grad_norm > 0:
         raise LoopError(f"max_grad_norm={max_grad_norm} would apply no gradient", "max_grad_norm=None never clips")
-    if schedule not in SHAPES:
-        raise LoopError(f"schedule={schedule!r}: {nearest(schedule, SHAPES)}", "schedule='constant'")
-    if noise_scale and (grad_accum_steps < 2 or isinstance(model, DistributedDataParallel) or is_sharded(model)):
+    if lr_schedule.shape not in SHAPES:
+        raise LoopError(
+            f"lr_schedule={lr_schedule.shape!r}: {nearest(lr_schedule.shape, SHAPES)}", "lr_schedule='constant'"
+        )
+    if recording.noise_scale and (
+        grad_accum_steps < 2 or isinstance(model, DistributedDataParallel) or is_sharded(model)
+    ):
+        where = "several processes" if grad_accum_steps > 1 else "one pass"
         raise LoopError(
             f"noise_scale=True compares the gradient of one forward pass with that of the whole step, and with "
-            f"accumulate={grad_accum_steps} in {'several processes' if grad_accum_steps > 1 else 'one pass'} there is nothing to compare",
-            f"batch_size={max(1, batch_size // 2)}, accumulate=2 is the same step in two passes; one process",
+            f"grad_accum_steps={grad_accum_steps} in {where} there is nothing to compare",
+            f"batch_size={max(1, batch_size // 2)}, grad_accum_steps=2 is the same step in two passes; one process",
         )
-    if checkpoints is not None and folder is None:
-        raise LoopError("checkpoints need a place to lie in, and folder=None", "folder='runs/mine'")
-    if checkpoints is not None and checkpoints.keep < 1:
-        raise LoopError(f"keep={checkpoints.keep} would keep no checkpoint", "keep=1, or checkpoints=None")
+    if checkpoint is not None and run_dir is None:
+        raise LoopError("checkpoints need a directory, and run_dir=None", "run_dir='runs/mine'")
+    if checkpoint is not None and checkpoint.keep < 1:
+        raise LoopError(f"keep={checkpoint.keep} would leave no checkpoint", "keep=1, or checkpoint=None")
 
 
-def check_can_draw(
-    of: int, sample_losses: Callable[..., object] | None, *, samples_per_step: int, noise_scale: bool
-) -> None:
-    """Raise LoopError where the gradient cannot be made as noisy as that of `of` samples."""
-    if not 1 <= of < samples_per_step:
-        raise LoopError(
-            f"noise_batch_size={of}: a step has {samples_per_step} samples, and its gradient can be made as noisy as that of 1 to "
-            f"{samples_per_step - 1} of them, not of {of}",
-            f"noise_batch_size={max(1, samples_per_step // 2)}, or noise_batch_size=None",
-        )
-    if sample_losses is None:
-        raise LoopError(
-            f"noise_batch_size={of} needs the loss of each sample by itself, and the objective gives one sum",
-            "sample_losses=..., an argument of train and of Task: (model, batch) -> (loss of each sample [samples], number "
-            "of items of each sample)",
-        )
-    if noise_scale:
-        raise LoopError(
-            f"noise_batch_size={of} and noise_scale=True: the first forward pass of a step may hold none of the samples that are "
-            "drawn, and then its gradient has no norm to compare",
-            "noise_scale=False, or noise_batch_size=None",
-        )
+def check_loss(loss: torch.Tensor, num_items: int, expected_items: int | None) -> None:
+    """Raise LoopError where the loss function did not return (sum of losses, number of items).
 
-
-def check_loss(loss: torch.Tensor, num_items: int) -> None:
-    """Raise LoopError when the objective did not give (sum of losses, number of items)."""
+    expected_items: as `Loader.count_items` counts them; None without it.
+    """
     if loss.dim() != 0:
         raise LoopError(
-            f"the objective gave a loss of shape {tuple(loss.shape)}, expected the sum over the batch's items, shape ()",
+            f"the loss function returned a loss of shape {tuple(loss.shape)}, expected a sum over the batch's items, shape ()",
             "return loss.sum(), loss.numel()",
         )
     if not loss.requires_grad:
         raise LoopError(
-            "the objective gave a loss that no gradient can flow through", "remove detach() or no_grad() from it"
+            "the loss function returned a loss that no gradient can flow through",
+            "remove detach() or no_grad() from it",
         )
     if not bool(torch.isfinite(loss.detach())):
         raise LoopError(
-            f"the first loss is {float(loss.detach())}, before a single update: the data, the model or the objective "
+            f"the first loss is {float(loss.detach())}, before a single update: the data, the model or the loss function "
             "gives numbers that are not finite",
-            "look at the first batch and at the initial weights; in fp16, try precision='bf16' or 'fp32'",
+            "check the first batch and the initial weights; in fp16, try precision='bf16' or 'fp32'",
         )
+    if expected_items is not None and expected_items != num_items:
+        raise LoopError(
+            f"the loss function counted {num_items} items in the first batch, and Loader.count_items counts {expected_items}",
+            "count the same items in both, or Loader(count_items=None)",
+        )
+
+
+def check_num_items(num_items: int) -> int:
+    """Return the number of items of a step. Raises LoopError where there are none to divide the loss by."""
     if num_items < 1:
-        raise LoopError(f"the objective counted {num_items} items in the batch", "return loss.sum(), loss.numel()")
+        raise LoopError(f"the loss function counted {num_items} items in the batch", "return loss.sum(), loss.numel()")
+    return num_items

@@ -9,7 +9,7 @@ import ablate
 NUM_POINTS, NUM_HELD_OUT = 600, 200
 
 
-def my_task(config: ablate.Config, streams: ablate.Streams) -> ablate.Task:  # noqa: ARG001
+def my_task(config: ablate.Config, streams: ablate.RandomStreams) -> ablate.Task:  # noqa: ARG001
     """Called in each run's own process. Options are the keys of `task.options`, so an axis can move them."""
     options = {"hidden": 32, "noise": 0.1} | config.task.options
     data = points(noise=options["noise"])
@@ -21,8 +21,8 @@ def my_task(config: ablate.Config, streams: ablate.Streams) -> ablate.Task:  # n
     )
     return ablate.Task(
         model=model,
-        examples=Subset(data, range(NUM_HELD_OUT, NUM_POINTS)),
-        objective=lambda model, batch: (errors(model, batch).sum(), len(batch[0])),
+        dataset=Subset(data, range(NUM_HELD_OUT, NUM_POINTS)),
+        loss_fn=lambda model, batch: (errors(model, batch).sum(), len(batch[0])),
         evaluation=ablate.make_evaluation(
             config, Subset(data, range(NUM_HELD_OUT)), lambda model, batch: {"loss": errors(model, batch)}
         ),

@@ -13,24 +13,24 @@ ARMS = {"baseline": BASE, "momentum=0.9": BASE | {"momentum": 0.9}, "both": BASE
 
 def train(arm: str, seed: int, config: dict[str, float]) -> None:
     """One run. What is random comes from the seed alone, so that every arm starts from the same weights."""
-    chance = torch.Generator().manual_seed(seed)
-    x = torch.randn(800, 2, generator=chance)
-    y = (x.prod(dim=1) > 0).long()  # which points lie in opposite quadrants
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(800, 2, generator=generator)
+    y = (x.prod(dim=1) > 0).long()  # whether a point is in the first or third quadrant
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 2))
     optimizer = torch.optim.SGD(model.parameters(), lr=config["lr"], momentum=config["momentum"])
     each = nn.CrossEntropyLoss(reduction="none")
-    with Recorder(f"{sys.argv[1]}/{arm}/seed={seed}", model, config=config, samples_per_epoch=400) as run:
+    with Recorder(f"{sys.argv[1]}/{arm}/seed={seed}", model, config=config, samples_per_epoch=400) as recorder:
         for step in range(200):
             if step % 20 == 0:
-                run.look({"loss": each(model(x[400:]), y[400:])})
+                recorder.log_eval({"loss": each(model(x[400:]), y[400:])})
             ids = [(8 * step + k) % 400 for k in range(8)]
             loss = each(model(x[ids]), y[ids]).mean()
             loss.backward()
-            run.step(loss, samples=8, learning_rate=config["lr"], max_grad_norm=1.0, ids=ids)
+            recorder.log_step(loss, samples=8, learning_rate=config["lr"], max_grad_norm=1.0, sample_ids=ids)
             optimizer.step()
             optimizer.zero_grad()
-        run.look({"loss": each(model(x[400:]), y[400:])})
+        recorder.log_eval({"loss": each(model(x[400:]), y[400:])})
 
 
 for arm, config in ARMS.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ablate import Streams
+from ablate import RandomStreams
 from ablate.analysis.controls import controls
 from ablate.analysis.load import read_runs
 from ablate.config.schema import BASELINE, Config, make_config
@@ -22,7 +22,7 @@ from ablate.planning.planner import Prepared, make_plan
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest, RunStatus, write_value
 from ablate.runner.worker import execute
-from ablate.training.train import Result
+from ablate.training.train import TrainResult
 from tests.training.toy import evaluation, network, run
 
 # ---- studies of the small problem of tests.training.toy: a call of `train` for each run, in 20 ms ------------------------
@@ -44,13 +44,15 @@ LR = Axis(
 FACTS = {"data": {"source": "d"}, "splits": {"train": "t", "held_out": "h"}, "eval_set": {"ids": "e", "count": 100}}
 
 
-def toy(*, seed: int, folder: Path, model: nn.Module | None = None, dropout: float = 0.1, **settings: Any) -> Result:
+def toy(
+    *, seed: int, folder: Path, model: nn.Module | None = None, dropout: float = 0.1, **settings: Any
+) -> TrainResult:
     """One run of the toy as the worker would make it: weights, order and dropout from the run's seed."""
     model = network(seed, dropout) if model is None else model
     defaults: dict[str, Any] = {
         "budget": "160 samples", "evaluation": evaluation("80 samples"), "precision": "fp32", "max_grad_norm": 1.0, "facts": FACTS,
     }  # fmt: skip
-    _, result = run(model, seed=seed, folder=folder, **(defaults | settings))
+    _, result = run(model, seed=seed, run_dir=folder, **(defaults | settings))
     return result
 
 
@@ -99,7 +101,7 @@ class Toys:
 
 def drawn(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
     """A module whose weights come from the run's `init` stream."""
-    with Streams(seed=seed).scope("init"):
+    with RandomStreams(seed=seed).scope("init"):
         return build()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ablate import Checkpoints, Streams, read_trace
+from ablate import Checkpoints, RandomStreams, read_trace
 from ablate.design.axis import Axis
 from ablate.planning.compose import opened
 from tests.controls.studies import Toys, controls_of, planned, run_planned, toy
@@ -70,9 +70,9 @@ ARMS: dict[str, Callable[[int], dict[str, Any]]] = {
     "grad_noise": lambda seed: {"noise_batch_size": 2, "sample_losses": sample_losses},
     "dropout": lambda seed: {"dropout": 0.0},
     "learning_rate": lambda seed: {"lr": 2e-2},
-    "warmup": lambda seed: {"warmup": 0.1},
+    "warmup": lambda seed: {"lr_schedule": "constant", "warmup_ratio": 0.1},
     "precision": lambda seed: {"precision": "bf16"},
-    "placebo": lambda seed: {"streams": Streams(seed=seed, order=1000, dropout=1000)},
+    "placebo": lambda seed: {"streams": RandomStreams(seed=seed, order=1000, dropout=1000)},
     "rerun": lambda seed: {},
 }
 """What the runs of an arm do, by the axis that declares it."""
@@ -95,7 +95,7 @@ def axes() -> dict[str, Axis]:
 def test_a_run_that_was_interrupted_and_continued_is_the_same_run(tmp_path: Path) -> None:
     def interrupted(seed: int, folder: Path) -> None:
         for polls in (5, 10**9):
-            toy(seed=seed, folder=folder, lr=0.02, checkpoints=Checkpoints(), stop=after(polls))
+            toy(seed=seed, folder=folder, lr=0.02, checkpoint=Checkpoints(), should_stop=after(polls))
 
     study = Toys(tmp_path, arm=interrupted)
     assert study.failures() == []
@@ -104,7 +104,12 @@ def test_a_run_that_was_interrupted_and_continued_is_the_same_run(tmp_path: Path
 
 
 def test_a_schedule_and_a_limit_that_binds_are_as_declared(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"schedule": "cosine", "warmup": 0.13, "max_grad_norm": 0.02, "budget": "203 samples"}
+    settings: dict[str, Any] = {
+        "lr_schedule": "cosine",
+        "warmup_ratio": 0.13,
+        "max_grad_norm": 0.02,
+        "budget": "203 samples",
+    }
     study = Toys(
         tmp_path, baseline=lambda **run: toy(**run, **settings), arm=lambda **run: toy(lr=0.02, **run, **settings)
     )
@@ -117,7 +122,7 @@ def test_steps_that_a_gradient_scaler_skips_are_no_alarm(tmp_path: Path) -> None
     """fp16 halves its scale there; a step that is not applied does not advance the schedule."""
     settings: dict[str, Any] = {
         "precision": "fp16",
-        "schedule": "linear",
+        "lr_schedule": "linear",
         "max_grad_norm": 0.5,
         "examples": Spoiled({3, 77}),
     }

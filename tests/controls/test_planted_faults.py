@@ -31,10 +31,10 @@ from ablate.runner.worker import execute
 from ablate.serialization import write_json
 from ablate.training import fingerprint as environment
 from ablate.training.grad_norms import GradNorms
-from ablate.training.gradient_noise import GradNoise
+from ablate.training.gradient_noise import SubsampledLoss
 from tests.controls.studies import Toys, config_of, drawn, failures_of, planned, run_dir, run_planned, toy
 from tests.training.test_resume import after
-from tests.training.toy import jitter, measure, network, objective, points, sample_losses
+from tests.training.toy import jitter, loss_fn, metric_fn, network, points, sample_losses
 
 Plant = Callable[[Path, pytest.MonkeyPatch], str]
 """Sets the fault up in an empty folder and gives back what was said of it, a sentence in each line; '' where nothing was."""
@@ -111,7 +111,7 @@ may_change: [{accepts}]
 # ---- on paper --------------------------------------------------------------------------------------------------------
 
 
-@fault("a second key changed", by="one_variable", says=r"sets optim\.lr, which its `keys` does not declare")
+@fault("a second key changed", by="one_variable", says=r"sets optim\.lr, which its `moves` does not declare")
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     text = MINE.format(accepts="").replace("[16]", "[{data.batch_size: 16, optim.lr: 1.0e-3}]")
     return refused(lambda: planned(axes=("mine",), conf=own_conf(folder, axis__mine=text)))
@@ -120,7 +120,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 @fault(
     "an interpolation that drags another key",
     by="one_variable",
-    says=r"16 also changes eval\.batch_size \(8 -> 16\), which its `keys` does not declare",
+    says=r"16 also changes eval\.batch_size \(8 -> 16\), which its `moves` does not declare",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     conf = own_conf(folder, eval__dragged="defaults: [even]\nbatch_size: ${data.batch_size}\n")
@@ -130,8 +130,8 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 @fault(
     "a derived change that nobody declared",
     by="one_variable",
-    says=r"comes steps_per_epoch \(6 -> 3\), total_steps \(8 -> 4\).*add steps_per_epoch, total_steps to `may_change` of "
-    r"axis/mine\.yaml .*, or keep it equal and add it to `must_match`",
+    says=r"comes steps_per_epoch \(6 -> 3\), total_steps \(8 -> 4\).*add steps_per_epoch, total_steps to `accepts` of "
+    r"axis/mine\.yaml .*, or keep it equal and add it to `holds`",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     text = MINE.format(accepts="warmup_steps, schedule_steps, evaluations, effective_batch")
@@ -210,14 +210,13 @@ NOISE = Axis(
 @fault(
     "gradient noise that is drawn and not applied",
     by="took_effect",
-    says=r"no-op: variant.*train\.noise_batch_size was applied \(grad_noise.*but changed no update",
+    says=r"no-op: variant.*loop\.noise_batch_size was applied \(grad_noise.*but changed no update",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
-    def forgotten(self: GradNoise, model: nn.Module, batch: Any, kept: Any) -> Any:
-        loss, items = objective(model, batch)
-        return loss, items, loss / len(kept) * sum(kept), sum(kept)
+    def forgotten(self: SubsampledLoss, model: nn.Module, marked: Any) -> Any:
+        return loss_fn(model, marked.batch)
 
-    patch.setattr(GradNoise, "__call__", forgotten)
+    patch.setattr(SubsampledLoss, "__call__", forgotten)
     return "\n".join(Toys(folder, arm=noisy, axis=NOISE).failures())
 
 
@@ -327,7 +326,7 @@ def foreign(folder: Path, seed: int, dropout: float) -> None:
                 loss = functional.cross_entropy(model(x[ids]), y[ids])
                 model.zero_grad()
                 loss.backward()
-                run.step(loss, samples=8, ids=ids.tolist())
+                run.log_step(loss, samples=8, sample_ids=ids.tolist())
                 with torch.no_grad():
                     for p in model.parameters():
                         p -= 0.1 * p.grad  # type: ignore[operator]
@@ -363,7 +362,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     wide = Axis(name="wide", question="?", kind="model", keys=("model.config_overrides",), values=({"width": 8},),
                 may_change=(*DERIVED, "parameters", "init.1", "optimizer", "first_step", "loss_at_start", "flops"))  # fmt: skip
     study = Toys(
-        folder, axis=replace(wide, values=({"model.config_overrides": {"width": 8}},)),
+        folder, axis=replace(wide, levels=({"model.config_overrides": {"width": 8}},)),
         baseline=lambda seed, folder: toy(seed=seed, folder=folder, model=drawn(seed, lambda: layers(4))),
         arm=lambda seed, folder: toy(seed=seed, folder=folder, model=drawn(seed, lambda: layers(8))),
     )  # fmt: skip
@@ -487,9 +486,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     says=r"variant, seed 0: loss_at_start\.accuracy \(0\.\d+ -> 0\.\d+\) differs from the baseline's",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
-    return contaminated(
-        folder, evaluation=Evaluation(examples=points(100, seed=10), measure=measure, every="80 samples")
-    )
+    return contaminated(folder, evaluation=Evaluation(points(100, seed=10), metric_fn, every="80 samples"))
 
 
 @fault(
@@ -550,8 +547,8 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 @fault(
     "a change of tokens that nobody declared",
     by="matched",
-    says=r"mine=16, seed 0: tokens_seen \(\d+ -> \d+\) differs .* add tokens_seen to `may_change` of axis/mine\.yaml if it "
-    r"belongs to the change, or keep it equal and add it to `must_match`",
+    says=r"mine=16, seed 0: tokens_seen \(\d+ -> \d+\) differs .* add tokens_seen to `accepts` of axis/mine\.yaml if it "
+    r"belongs to the change, or keep it equal and add it to `holds`",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     text = MINE.replace("[data.batch_size]", "[data.max_length]").format(accepts="first_step, loss_at_start")
@@ -664,7 +661,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     config = replace(config_of(prepared, one), study=StudyConfig(accept_code_change=True, share_prefix=False))
     place = run_dir(prepared, one)
     first = execute(
-        config, place, changes={}, digest="by the old code", planned=Planned(request=one.request), stop=after(6)
+        config, place, changes={}, digest="by the old code", planned=Planned(request=one.request), should_stop=after(6)
     )
     assert first.status == "interrupted"
     patch.setattr("ablate.runner.worker.code_files", lambda targets: {"ablate/training/train.py": "0" * 64})
@@ -680,9 +677,9 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     def moved(seed: int, folder: Path) -> None:
-        settings: dict[str, Any] = {"lr": 0.02, "checkpoints": Checkpoints()}
+        settings: dict[str, Any] = {"lr": 0.02, "checkpoint": Checkpoints()}
         torch.use_deterministic_algorithms(True)
-        toy(seed=seed, folder=folder, stop=after(5), **settings)
+        toy(seed=seed, folder=folder, should_stop=after(5), **settings)
         torch.use_deterministic_algorithms(False)
         toy(seed=seed, folder=folder, **settings)
 
@@ -703,5 +700,5 @@ def test_a_baseline_that_fails_a_control_leaves_no_verdict_at_all(
     analysis = analyse(tmp_path)
     assert {one.verdict for one in analysis.contrasts} == {"none"}
     said = "not as declared: baseline, seed 0: max_grad_norm.max is 0.1, but at step 1"
-    assert f"no verdict, because the control `settings_applied` failed: {said}" in analysis.contrasts[0].sentence
+    assert f"no verdict, because the control `applied` failed: {said}" in analysis.contrasts[0].sentence
     assert any(sentence.startswith(f"No verdict for any arm: {said}") for sentence in analysis.conclusions)

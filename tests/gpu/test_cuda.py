@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ablate import Checkpoints, GradNorms, Streams, train
+from ablate import Checkpoints, GradNorms, RandomStreams, train
 from ablate.config.schema import ModelConfig
 from ablate.models.unpadding import leave_unread, unpad
 from ablate.tasks import text_classification as texts
@@ -17,7 +17,7 @@ from ablate.training.evaluation import to_device
 from ablate.training.random_streams import SampleOrder
 from tests.training.test_resume import after, rows
 from tests.training.test_train import Spoiled
-from tests.training.toy import evaluation, network, objective, points
+from tests.training.toy import evaluation, loss_fn, network, points
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
@@ -26,7 +26,9 @@ def on_gpu(examples: Any = None, **settings: Any) -> Any:
     model = network(0).to("cuda")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
     data = points() if examples is None else examples
-    return train(model, data, objective, optimizer=optimizer, device="cuda", streams=Streams(seed=0), **settings)
+    return train(
+        model, data, loss_fn, optimizer=optimizer, device="cuda", random_streams=RandomStreams(seed=0), **settings
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -40,12 +42,12 @@ def test_steps_between_flushes_do_not_synchronise(precision: str, max_grad_norm:
         nonlocal calls
         calls += 1
         torch.cuda.set_sync_debug_mode("error" if 3 <= calls <= 30 else "default")
-        return objective(model, batch)
+        return loss_fn(model, batch)
 
     try:
         result = train(
             model, points(), strict, optimizer=torch.optim.AdamW(model.to("cuda").parameters(), fused=True), budget=40,
-            schedule="linear", max_grad_norm=max_grad_norm, precision=precision, device="cuda", flush_every=32,
+            lr_schedule="linear", max_grad_norm=max_grad_norm, precision=precision, device="cuda", flush_every=32,
         )  # fmt: skip
     finally:
         torch.cuda.set_sync_debug_mode("default")
@@ -55,8 +57,8 @@ def test_steps_between_flushes_do_not_synchronise(precision: str, max_grad_norm:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_skipped_step_is_decided_on_the_device_and_holds_the_schedule(precision: str) -> None:
-    bad = set(SampleOrder(Streams(seed=0), np.arange(256)).take(16, 1))  # in the third step
-    result = on_gpu(Spoiled(bad), precision=precision, schedule="linear", max_grad_norm=1.0, budget="8 steps")
+    bad = set(SampleOrder(RandomStreams(seed=0), np.arange(256)).take(16, 1))  # in the third step
+    result = on_gpu(Spoiled(bad), precision=precision, lr_schedule="linear", max_grad_norm=1.0, budget="8 steps")
     assert result.trace["applied"].tolist() == [1, 1, 0, 1, 1, 1, 1, 1]
     assert result.trace["learning_rate"][2] == result.trace["learning_rate"][3]
     if precision == "fp16":
@@ -64,21 +66,21 @@ def test_a_skipped_step_is_decided_on_the_device_and_holds_the_schedule(precisio
 
 
 def test_lasting_non_finite_gradients_end_as_diverged_and_name_the_parameter() -> None:
-    sound = set(SampleOrder(Streams(seed=0), np.arange(256)).take(0, 16))
+    sound = set(SampleOrder(RandomStreams(seed=0), np.arange(256)).take(0, 16))
     result = on_gpu(
         Spoiled(set(range(256)) - sound), precision="bf16", budget="200 steps", flush_every=4, max_skipped_steps=3
     )
     assert result.status.status == "diverged"
-    assert "first in 0.weight" in result.outcome.message
-    assert result.outcome.step < 20  # noticed two blocks late at most
+    assert "first in 0.weight" in result.status.message
+    assert result.status.step < 20  # noticed two blocks late at most
 
 
 def test_the_gpu_sees_the_samples_and_nearly_the_numbers_of_the_cpu() -> None:
     gpu = on_gpu(precision="fp32", budget="64 steps", evaluation=evaluation())
     model = network(0, dropout=0.1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
-    cpu = train(model, points(), objective, optimizer=optimizer, device="cpu", precision="fp32", budget="64 steps",
-                streams=Streams(seed=0), evaluation=evaluation())  # fmt: skip
+    cpu = train(model, points(), loss_fn, optimizer=optimizer, device="cpu", precision="fp32", budget="64 steps",
+                random_streams=RandomStreams(seed=0), evaluation=evaluation())  # fmt: skip
     for item in ("order", "init", "schedule", "optimizer"):
         assert gpu.fingerprint.items[item] == cpu.fingerprint.items[item]
     first = gpu.evals.curve("loss").value[0], cpu.evals.curve("loss").value[0]
@@ -86,17 +88,22 @@ def test_the_gpu_sees_the_samples_and_nearly_the_numbers_of_the_cpu() -> None:
 
 
 def test_stopped_and_resumed_on_a_gpu(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"precision": "bf16", "budget": "60 steps", "schedule": "linear", "max_grad_norm": 0.5}
-    on_gpu(folder=tmp_path / "whole", **settings)
-    on_gpu(folder=tmp_path / "cut", checkpoints=Checkpoints(), stop=after(23), **settings)
-    on_gpu(folder=tmp_path / "cut", checkpoints=Checkpoints(), **settings)
+    settings: dict[str, Any] = {
+        "precision": "bf16",
+        "budget": "60 steps",
+        "lr_schedule": "linear",
+        "max_grad_norm": 0.5,
+    }
+    on_gpu(run_dir=tmp_path / "whole", **settings)
+    on_gpu(run_dir=tmp_path / "cut", checkpoint=Checkpoints(), should_stop=after(23), **settings)
+    on_gpu(run_dir=tmp_path / "cut", checkpoint=Checkpoints(), **settings)
     assert rows(tmp_path / "cut" / "trace.arrow") == rows(tmp_path / "whole" / "trace.arrow")
 
 
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16])
 def test_without_padding_the_loss_and_the_gradient_are_the_padded_ones(autocast: torch.dtype | None) -> None:
     """fp32 takes the padded attention call, bf16 the kernel for packed sequences; neither makes the host wait."""
-    plain, packed = (texts.build_model(ModelConfig(dropout=0.0), 2, Streams(seed=0)).to("cuda") for _ in range(2))
+    plain, packed = (texts.build_model(ModelConfig(dropout=0.0), 2, RandomStreams(seed=0)).to("cuda") for _ in range(2))
     assert unpad(packed) is None
     assert leave_unread(packed) is None
     draw = np.random.Generator(np.random.Philox(key=1))
@@ -109,7 +116,7 @@ def test_without_padding_the_loss_and_the_gradient_are_the_padded_ones(autocast:
             torch.cuda.set_sync_debug_mode("error" if attempt and model is packed else "default")
             try:
                 with torch.autocast("cuda", autocast or torch.float16, enabled=autocast is not None):
-                    loss, _ = texts.objective(model, batch)
+                    loss, _ = texts.loss_fn(model, batch)
                 loss.backward()
             finally:
                 torch.cuda.set_sync_debug_mode("default")

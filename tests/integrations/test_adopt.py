@@ -20,7 +20,7 @@ from ablate.controls.control import Control
 from ablate.errors import ConfigError, RecordError, StudyError
 from ablate.report import build_report
 from ablate.serialization import read_json
-from ablate.training.random_streams import Streams
+from ablate.training.random_streams import RandomStreams
 from tests.training.toy import points
 
 STEPS, BATCH = 16, 8
@@ -31,7 +31,7 @@ def record(study: Path, arm: str, seed: int, config: Mapping[str, Any] | None = 
            look_every: int = 4, batch: int = BATCH, **settings: Any) -> None:  # fmt: skip
     """Train a line through the points; `config` says what is done. known: whether samples and sizes are told."""
     config = BASE if config is None else config
-    with Streams(seed=seed + init).scope("init"):
+    with RandomStreams(seed=seed + init).scope("init"):
         model = torch.nn.Linear(10, 2)
     x, y = points(STEPS * BATCH, seed).tensors
     x_out, y_out = points(50, seed=9).tensors
@@ -40,14 +40,14 @@ def record(study: Path, arm: str, seed: int, config: Mapping[str, Any] | None = 
     with Recorder(study, model, arm=arm, seed=seed, config=config, **settings) as run:
         for step in range(STEPS * BATCH // batch + 1):
             if step % look_every == 0:
-                run.look({"loss": functional.cross_entropy(model(x_out), y_out, reduction="none")})
+                run.log_eval({"loss": functional.cross_entropy(model(x_out), y_out, reduction="none")})
             if step == STEPS * BATCH // batch:
                 break
             ids = range(step * batch, (step + 1) * batch)
             loss = functional.cross_entropy(model(x[list(ids)]), y[list(ids)])
             model.zero_grad()
             loss.backward()
-            run.step(loss, samples=batch, ids=list(ids) if known else None)
+            run.log_step(loss, samples=batch, sample_ids=list(ids) if known else None)
             with torch.no_grad():
                 for p in model.parameters():
                     p -= config.get("optim", {}).get("lr", 0.1) * p.grad  # type: ignore[operator]
@@ -125,9 +125,9 @@ def test_values_are_compared_by_type_and_seed_by_seed(tmp_path: Path) -> None:
 
 
 def test_a_group_in_the_place_of_a_value_is_one_setting(tmp_path: Path) -> None:
-    base = {"schedule": None, "a.b": 1}
+    base = {"lr_schedule": None, "a.b": 1}
     analysis = analyse(study_of(tmp_path / "mine", {
-        "baseline": base, "cosine": base | {"schedule": {"name": "cosine", "warmup": 10}}, "dotted": base | {"a.b": 2},
+        "baseline": base, "cosine": base | {"lr_schedule": {"name": "cosine", "warmup_ratio": 10}}, "dotted": base | {"a.b": 2},
     }))  # fmt: skip
     assert control(analysis, "cosine", "one_variable").status == "proven"
     assert control(analysis, "dotted", "one_variable").sentence == "only a_b (1 -> 2)"

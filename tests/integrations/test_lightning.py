@@ -210,7 +210,7 @@ def test_a_run_that_goes_on_is_refused(tmp_path: Path, folder: Path) -> None:
 
 
 def test_a_folder_without_arm_and_seed_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="does not end in <arm>/seed=<n>"):
+    with pytest.raises(RecordError, match="expected a directory that ends in <arm>/seed=<n>"):
         TraceCallback(tmp_path)
 
 

@@ -204,7 +204,7 @@ def test_a_run_that_goes_on_is_refused(tmp_path: Path, folder: Path) -> None:
 
 def test_a_folder_without_arm_and_seed_is_refused_before_training(tmp_path: Path) -> None:
     trainer = make(tmp_path)
-    with pytest.raises(RecordError, match="does not end in <arm>/seed=<n>"):
+    with pytest.raises(RecordError, match="expected a directory that ends in <arm>/seed=<n>"):
         TraceCallback(trainer, tmp_path)
     assert "train" not in vars(trainer)
 

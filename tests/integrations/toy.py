@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ablate import Streams
+from ablate import RandomStreams
 from tests.training.toy import points
 
 BATCH, RATE = 4, 0.5
@@ -22,7 +22,7 @@ class Network(nn.Module):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
-        with Streams(seed=seed).scope("init"):
+        with RandomStreams(seed=seed).scope("init"):
             self.body = nn.Sequential(nn.Linear(10, 16), nn.ReLU())
             self.head = nn.Linear(16, 2)
 

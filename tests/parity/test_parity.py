@@ -9,18 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from ablate import Streams, train
-from ablate.training.lr_schedule import Schedule
+from ablate import Loader, LRSchedule, RandomStreams, train
 from ablate.training.random_streams import SampleOrder
 from tests.parity.by_hand import train_by_hand
-from tests.training.toy import network, objective, points
+from tests.training.toy import loss_fn, network, points
 
 STEPS = 16
 
 
 def batches(data: Any, *, batch_size: int, grad_accum_steps: int) -> list[list[Any]]:
     """The micro-batches of every step, in the order of the `order` stream."""
-    order, made = SampleOrder(Streams(seed=0), np.arange(len(data))), []
+    order, made = SampleOrder(RandomStreams(seed=0), np.arange(len(data))), []
     for step in range(STEPS):
         ids = order.take(step * batch_size * grad_accum_steps, batch_size * grad_accum_steps)
         made.append([data[ids[k : k + batch_size]] for k in range(0, len(ids), batch_size)])
@@ -39,18 +38,18 @@ def weights(model: nn.Module) -> torch.Tensor:
 def test_losses_norms_and_weights_are_equal_bit_for_bit(
     precision: str, max_grad_norm: float | None, grad_accum_steps: int, schedule: str, optimizer: Any
 ) -> None:
-    streams, ours, theirs = Streams(seed=0), network(0), network(0)
+    streams, ours, theirs = RandomStreams(seed=0), network(0), network(0)
     warmup = 0.0 if schedule == "constant" else 0.25
     result = train(
-        ours, points(), objective, optimizer=optimizer(ours.parameters(), lr=1e-2, fused=True), budget=STEPS,
-        batch_size=8, grad_accum_steps=grad_accum_steps, schedule=schedule, warmup=warmup, max_grad_norm=max_grad_norm,
-        precision=precision, device="cpu", streams=streams,
+        ours, points(), loss_fn, optimizer=optimizer(ours.parameters(), lr=1e-2, fused=True), budget=STEPS,
+        batch_size=8, grad_accum_steps=grad_accum_steps, lr_schedule=LRSchedule(schedule, warmup), max_grad_norm=max_grad_norm,
+        precision=precision, device="cpu", random_streams=streams,
     )  # fmt: skip
-    plan = Schedule(schedule, warmup, STEPS)
+    expected = LRSchedule(schedule, warmup)
     losses, norms = train_by_hand(
-        theirs, batches(points(), batch_size=8, grad_accum_steps=grad_accum_steps), objective,
+        theirs, batches(points(), batch_size=8, grad_accum_steps=grad_accum_steps), loss_fn,
         optimizer(theirs.parameters(), lr=1e-2, fused=True),
-        rates=[1e-2 * plan.step_factor(step + 1) for step in range(STEPS)], max_grad_norm=max_grad_norm,
+        rates=[1e-2 * expected.step_factor(step + 1, STEPS) for step in range(STEPS)], max_grad_norm=max_grad_norm,
         autocast=torch.bfloat16 if precision == "bf16" else None,
         dropout=lambda step, micro: streams.scope("dropout", step, micro),
     )  # fmt: skip
@@ -89,12 +88,12 @@ def test_accumulation_equals_the_big_batch(unit: str, budget: str) -> None:
     for batch_size, grad_accum_steps in ((16, 1), (4, 4)):
         model = network(0, dropout=0.0)
         results.append((model, train(
-            model, data, objective, optimizer=torch.optim.SGD(model.parameters(), lr=0.1, fused=True), budget=budget,
+            model, data, loss_fn, optimizer=torch.optim.SGD(model.parameters(), lr=0.1, fused=True), budget=budget,
             batch_size=batch_size, grad_accum_steps=grad_accum_steps, max_grad_norm=0.3, device="cpu",
-            **({} if collate is None else {"collate": collate}),
+            loader=Loader(count_items=lambda batch: len(batch[1])) if collate is None else Loader(collate=collate),
         )))  # fmt: skip
     (big, one), (small, many) = results
-    assert many.outcome.step == one.outcome.step == 2
+    assert many.status.step == one.status.step == 2
     for column in ("loss", "grad_norm", "clip_coefficient"):
         np.testing.assert_allclose(many.trace[column], one.trace[column], rtol=2e-6)
     torch.testing.assert_close(weights(small), weights(big), rtol=1e-5, atol=1e-7)
@@ -112,9 +111,9 @@ def test_a_mean_of_micro_batch_means_would_have_been_another_gradient() -> None:
         sum(losses[1:], losses[0]).backward()
         return float(nn.utils.clip_grad_norm_(model.parameters(), float("inf")))
 
-    sums = [objective(model, piece) for piece in pieces]
+    sums = [loss_fn(model, piece) for piece in pieces]
     exact = norm([loss / sum(count for _, count in sums) for loss, _ in sums])
-    sums = [objective(model, piece) for piece in pieces]
+    sums = [loss_fn(model, piece) for piece in pieces]
     shortcut = norm([loss / count / len(sums) for loss, count in sums])
     assert abs(exact - shortcut) > 1e-3 * exact
 
@@ -124,5 +123,7 @@ def test_stale_gradients_of_the_caller_are_not_added_to_the_first_step() -> None
     stale(torch.ones(4, 10)).sum().backward()
     for model in (fresh, stale):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        train(model, points(), objective, optimizer=optimizer, budget=2, streams=Streams(seed=0), device="cpu")
+        train(
+            model, points(), loss_fn, optimizer=optimizer, budget=2, random_streams=RandomStreams(seed=0), device="cpu"
+        )
     assert torch.equal(weights(fresh), weights(stale))

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ablate import Evaluation, Streams
+from ablate import Evaluation, RandomStreams
 from ablate.config.schema import Config
 from ablate.tasks.task import Task
 
@@ -29,7 +29,7 @@ def facts(config: Config) -> dict[str, Any]:
     return {"num_train": 64, "num_eval": 16, "data": "tiny"}
 
 
-def task(config: Config, streams: Streams) -> Task:
+def task(config: Config, streams: RandomStreams) -> Task:
     options, calls = config.task.options, [0]
     drawn = torch.Generator().manual_seed(0)
     x = torch.randn(80, 8, generator=drawn)

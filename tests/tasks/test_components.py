@@ -19,11 +19,12 @@ from ablate.errors import ModelError
 from ablate.models.components import components_of, operate
 from ablate.models.meta_model import outline, parameter_counts
 from ablate.models.module_paths import Paths
-from ablate.tasks.task import quicken
-from ablate.tasks.text_classification import build_model, objective, pad_batch, text_classification
+from ablate.tasks.task import speed_up
+from ablate.tasks.text_classification import build_model, loss_fn, pad_batch, text_classification_task
+from ablate.training.data_loading import Loader
 from ablate.training.fingerprint import init_hashes
 from ablate.training.grad_norms import GradNorms
-from ablate.training.random_streams import Streams
+from ablate.training.random_streams import RandomStreams
 from ablate.training.train import train
 
 from .test_unpad import CONFIGS, batch_of, build, close
@@ -33,7 +34,7 @@ LAYER = "bert.encoder.layer"
 
 
 def tiny(**changes: Any) -> Any:
-    return build_model(ModelConfig(init="random", config_overrides=TINY, dropout=0.0, **changes), 2, Streams(seed=0))
+    return build_model(ModelConfig(init="random", config_overrides=TINY, dropout=0.0, **changes), 2, RandomStreams(seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +42,14 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with the weights of a small model of six layers, to be loaded as pretrained ones."""
     folder = tmp_path_factory.mktemp("saved")
     shape = {**TINY, "num_hidden_layers": 6, "initializer_range": 0.05, "vocab_size": 100}
-    build_model(ModelConfig(init="random", config_overrides=shape), 2, Streams(seed=7)).base_model.save_pretrained(
+    build_model(ModelConfig(init="random", config_overrides=shape), 2, RandomStreams(seed=7)).base_model.save_pretrained(
         folder
     )  # type: ignore[operator, union-attr]
     return str(folder)
 
 
 def loaded(folder: str, seed: int = 0, **changes: Any) -> Any:
-    return build_model(ModelConfig(name=folder, dropout=0.0, **changes), 2, Streams(seed=seed))
+    return build_model(ModelConfig(name=folder, dropout=0.0, **changes), 2, RandomStreams(seed=seed))
 
 
 def texts(*lengths: int) -> dict[str, Any]:
@@ -72,11 +73,11 @@ def logits(model: nn.Module) -> torch.Tensor:
         ({"reinit_top_layers": 2}, [f"{LAYER}.4", f"{LAYER}.5"],
          {f"{LAYER}.4": "reinitialised", f"{LAYER}.5": "reinitialised"}),
         ({"drop_layers": [5], "reinit_top_layers": 1}, [f"{LAYER}.4", f"{LAYER}.5"],
-         {f"{LAYER}.4": "reinitialised", f"{LAYER}.5": "removed"}),
-        ({"components": ["zero:pooler"]}, ["bert.pooler"], {"bert.pooler": "zeroed"}),
-        ({"components": ["remove:layers.-1.attention"]}, [f"{LAYER}.5.attention"], {f"{LAYER}.5.attention": "removed"}),
-        ({"components": ["reinit:layers.0.output"], "freeze": ["layers.0"]}, [f"{LAYER}.0.output"],
-         {f"{LAYER}.0": "frozen", f"{LAYER}.0.output": "reinitialised"}),
+         {f"{LAYER}.4": "drawn anew", f"{LAYER}.5": "removed"}),
+        ({"module_edits": ["zero:pooler"]}, ["bert.pooler"], {"bert.pooler": "zeroed"}),
+        ({"module_edits": ["remove:layers.-1.attention"]}, [f"{LAYER}.5.attention"], {f"{LAYER}.5.attention": "removed"}),
+        ({"module_edits": ["reinit:layers.0.output"], "freeze": ["layers.0"]}, [f"{LAYER}.0.output"],
+         {f"{LAYER}.0": "frozen", f"{LAYER}.0.output": "drawn anew"}),
         ({"freeze": ["embeddings", "layers.lower"]}, [],
          {"bert.embeddings": "frozen", **{f"{LAYER}.{k}": "frozen" for k in range(3)}}),
     ],
@@ -107,10 +108,10 @@ def test_nothing_is_drawn_from_the_global_generator_and_no_mode_is_changed() -> 
 
 
 def test_new_weights_are_the_same_whatever_else_is_in_the_model(saved: str) -> None:
-    alone = init_hashes(loaded(saved, components=["reinit:layers.4"]))
-    among = init_hashes(loaded(saved, drop_layers=[1, 5], reinit_top_layers=1, components=["zero:pooler"]))
+    alone = init_hashes(loaded(saved, module_edits=["reinit:layers.4"]))
+    among = init_hashes(loaded(saved, drop_layers=[1, 5], reinit_top_layers=1, module_edits=["zero:pooler"]))
     random = init_hashes(loaded(saved, init="random"))
-    other = init_hashes(loaded(saved, seed=1, components=["reinit:layers.4"]))
+    other = init_hashes(loaded(saved, seed=1, module_edits=["reinit:layers.4"]))
     own = [name for name in alone if name.startswith(f"{LAYER}.4.") and not name.endswith("LayerNorm")]
     assert own
     for name in own:
@@ -136,7 +137,7 @@ def test_a_dropped_layer_is_the_model_without_it_and_costs_no_compute() -> None:
 
 
 def test_a_zeroed_pooler_leaves_the_heads_bias() -> None:
-    model = tiny(components=["zero:pooler"])
+    model = tiny(module_edits=["zero:pooler"])
     nn.init.ones_(model.classifier.bias)
     assert torch.equal(logits(model), torch.ones(3, 2))
 
@@ -168,24 +169,24 @@ def test_a_removed_layer_and_zeroed_attention_in_every_architecture(name: str) -
     [
         ({"drop_layers": [0]}, "left out, and the last layer computed for first tokens only"),
         ({"drop_layers": [1, 2]}, "left out, and the last layer computed for first tokens only"),
-        ({"components": ["zero:layers.*.attention.self", "remove:pooler.dense"]},
+        ({"module_edits": ["zero:layers.*.attention.self", "remove:pooler.dense"]},
          "left out, and the last layer computed for first tokens only"),
-        ({"components": ["remove:layers.2.attention", "zero:layers.0.output.dense"]},
+        ({"module_edits": ["remove:layers.2.attention", "zero:layers.0.output.dense"]},
          "left out, and the last layer computed for first tokens only"),
-        ({"components": ["zero:pooler"]}, "left out"),
-        ({"components": ["zero:layers.-1"]},
+        ({"module_edits": ["zero:pooler"]}, "left out"),
+        ({"module_edits": ["zero:layers.-1"]},
          "kept: BertModel needs its padding: its outputs are all zero, so that nothing can be compared."),
-        ({"components": ["remove:encoder"]}, "kept: BertModel has no list of config.num_hidden_layers=3 layers."),
+        ({"module_edits": ["remove:encoder"]}, "kept: BertModel has no list of config.num_hidden_layers=3 layers."),
         ({"freeze": ["embeddings", "layers.lower"]}, "left out, and the last layer computed for first tokens only"),
     ],
 )  # fmt: skip
 def test_padding_left_out_gives_the_same_loss_and_gradients(changes: dict[str, Any], padding: str) -> None:
     padded = tiny(**changes)
     packed = copy.deepcopy(padded)
-    assert quicken(packed, Config().train) == padding
+    assert speed_up(packed, Config().train) == padding
     batch = texts(12, 3, 7, 7, 1)
     for model in (padded, packed):
-        objective(model.train(), batch)[0].backward()
+        loss_fn(model.train(), batch)[0].backward()
     for (name, want), got in zip(padded.named_parameters(), packed.parameters(), strict=True):
         assert (want.grad is None) == (got.grad is None), name
         if want.grad is not None and got.grad is not None:
@@ -201,9 +202,9 @@ def test_frozen_weights_are_the_same_bits_after_training_and_all_others_moved() 
     data = [(np.arange(5, 9 + k % 5), k % 2) for k in range(32)]
     groups = [p for p in model.parameters() if p.requires_grad]
     train(
-        model, data, objective,
+        model, data, loss_fn,
         optimizer=torch.optim.AdamW(groups, lr=1e-3), budget="4 steps", batch_size=8,
-        collate=lambda samples: pad_batch(samples, pad=0), precision="fp32", device="cpu",
+        loader=Loader(collate=lambda samples: pad_batch(samples, pad=0)), precision="fp32", device="cpu",
     )  # fmt: skip
     frozen = ("bert.embeddings.", f"{LAYER}.0.")
     for name, p in model.named_parameters():
@@ -216,22 +217,22 @@ def test_frozen_weights_are_the_same_bits_after_training_and_all_others_moved() 
 REFUSED = [
     ({"drop_layers": [99]}, r"model\.drop_layers=\[99\]: \S+ has layers 0 to 2, and no layer 99", "the one at the top"),
     ({"drop_layers": [0, 1, 2]}, r"takes out all 3 layers", "leave one"),
-    ({"components": ["zero:encoder.layr.0"]}, r"\[zero:encoder\.layr\.0\]: 'encoder\.layr\.0' matches no module of Bert",
+    ({"module_edits": ["zero:encoder.layr.0"]}, r"\[zero:encoder\.layr\.0\]: 'encoder\.layr\.0' matches no module of Bert",
      "'encoder.layer.0'"),
     ({"freeze": ["layers.99"]}, "'layers.99' matches no module of .*, which has layers 0 to 2", "'layers.2'"),
     ({"freeze": ["layers.1-9"]}, "'layers.1-9' matches no module", "'layers.1'"),
     ({"freeze": ["layers.2-1"]}, "'layers.2-1' matches no module", "'layers.2'"),
-    ({"components": ["zero:qwertyuiop"]}, "'qwertyuiop' matches no module", "known: .*embeddings.*layers.0.*head"),
-    ({"components": ["remove:pooler"]},
-     r"its input, float32 \[2, 5, 64\], has another shape than its output, float32 \[2, 64\]", "zero:pooler"),
-    ({"components": ["remove:embeddings"]}, r"its input, int64 \[2, 5\]", "zero:embeddings"),
-    ({"components": ["zero:encoder.layer"]}, "is never called in a forward pass", "the modules inside it"),
-    ({"components": ["zero:head"]}, "nothing is left that training could change", "leave a part"),
+    ({"module_edits": ["zero:qwertyuiop"]}, "'qwertyuiop' matches no module", "known: .*embeddings.*layers.0.*head"),
+    ({"module_edits": ["remove:pooler"]},
+     r"its input, float32 \[2, 5, 64\], cannot go through in the place of its output, float32 \[2, 64\]", "zero:pooler"),
+    ({"module_edits": ["remove:embeddings"]}, r"its input, int64 \[2, 5\]", "zero:embeddings"),
+    ({"module_edits": ["zero:encoder.layer"]}, "is never called in a forward pass", "the modules inside it"),
+    ({"module_edits": ["zero:head"]}, "nothing is left that training could change", "leave a part"),
     ({"freeze": ["**"]}, r"model\.freeze=\[\*\*\]: nothing is left", "leave a part"),
     ({"freeze": ["layers.*.output.dropout"]}, "has no weights to freeze", "leave it out"),
-    ({"components": ["zero:layers.0", "remove:layers.0"]}, r"both take out bert\.encoder\.layer\.0", "one of the two"),
-    ({"components": ["zero:layers.1.output"], "drop_layers": [1]},
-     r"\[zero:layers\.1\.output\]: all of its modules are inside bert\.encoder\.layer\.1, which model\.drop_layers", "one of"),
+    ({"module_edits": ["zero:layers.0", "remove:layers.0"]}, r"both take out bert\.encoder\.layer\.0", "one of the two"),
+    ({"module_edits": ["zero:layers.1.output"], "drop_layers": [1]},
+     r"\[zero:layers\.1\.output\]: all that it names lies in bert\.encoder\.layer\.1, which model\.drop_layers", "one of"),
 ]  # fmt: skip
 
 
@@ -259,11 +260,11 @@ def test_more_new_layers_than_there_are(saved: str) -> None:
 
 def test_drawing_a_new_head_anew_changes_nothing_and_says_so(saved: str) -> None:
     with pytest.raises(ModelError, match=r"\[reinit:head\] changes nothing: these weights come from the `init` stream"):
-        loaded(saved, components=["reinit:head"])
+        loaded(saved, module_edits=["reinit:head"])
 
 
 def test_a_glob_passes_over_what_is_taken_out_anyway() -> None:
-    model = tiny(drop_layers=[1], freeze=["layers.*"], components=["zero:layers.*.attention.self"])
+    model = tiny(drop_layers=[1], freeze=["layers.*"], module_edits=["zero:layers.*.attention.self"])
     assert components_of(model) == {
         "bert.encoder": "frozen", f"{LAYER}.1": "removed",
         f"{LAYER}.0.attention.self": "zeroed", f"{LAYER}.2.attention.self": "zeroed",
@@ -328,7 +329,7 @@ def test_embeddings_and_head_of_every_architecture(
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"drop_layers": [1]}, {"freeze": ["embeddings"]}, {"components": ["zero:layers.0.attention.self"]}]
+    "changes", [{}, {"drop_layers": [1]}, {"freeze": ["embeddings"]}, {"module_edits": ["zero:layers.0.attention.self"]}]
 )
 def test_parameters_counted_on_paper_are_those_of_the_model(changes: dict[str, Any]) -> None:
     config = Config(model=ModelConfig(init="random", config_overrides=TINY, dropout=0.0, **changes))
@@ -345,7 +346,7 @@ def test_a_run_leaves_what_was_done_and_what_was_read_in_its_fingerprint(tmp_pat
         config = Config(model=ModelConfig(init="random", config_overrides=TINY, dropout=0.0, **changes))  # type: ignore[arg-type]
         config.study.output_dir, config.data.max_examples, config.eval.max_examples = str(tmp_path), 60, 4
         config.data.remove_text_features = features
-        facts.append(text_classification(config, Streams(seed=0)).facts)
+        facts.append(text_classification_task(config, RandomStreams(seed=0)).facts)
     plain, changed = facts
     assert plain["components"] == {}
     assert changed["components"] == {"bert.embeddings": "frozen", f"{LAYER}.1": "removed"}

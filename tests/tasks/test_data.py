@@ -130,10 +130,10 @@ def test_a_text_file_beside_labelled_ones_is_no_part_of_them(tmp_path: Path) -> 
 
 def test_without_labels_a_text_column_is_enough_and_the_number_is_an_upper_bound(tmp_path: Path) -> None:
     pyarrow.csv.write_csv(pa.table({"review": ["a", "b", "a", "c", "d", "e"]}), tmp_path / "x.csv")
-    setting = config(tmp_path / "x.csv", text="review", num_examples=100)
+    setting = config(tmp_path / "x.csv", text_column="review", max_examples=100)
     pool = load_examples(setting, labelled=False)
     assert pool.text == ("a", "b", "c", "d", "e")
-    assert len(load_examples(config(tmp_path / "x.csv", text="review", num_examples=4), labelled=False)) == 4
+    assert len(load_examples(config(tmp_path / "x.csv", text_column="review", max_examples=4), labelled=False)) == 4
 
 
 def test_packaged_reviews_are_split_alike_with_and_without_their_labels() -> None:
@@ -145,7 +145,7 @@ def test_packaged_reviews_are_split_alike_with_and_without_their_labels() -> Non
 def test_other_columns_and_string_labels(tmp_path: Path) -> None:
     table = pa.table({"review": ["a", "b", "c", "d"], "stars": ["good", "bad", "good", "bad"]})
     pyarrow.csv.write_csv(table, tmp_path / "x.csv")
-    pool = load_examples(config(tmp_path / "x.csv", text="review", label="stars"))
+    pool = load_examples(config(tmp_path / "x.csv", text_column="review", label_column="stars"))
     assert pool.classes == ("bad", "good")
     assert pool.label.tolist() == [1, 0, 1, 0]
 
@@ -164,7 +164,7 @@ def test_other_columns_and_string_labels(tmp_path: Path) -> None:
         ("x.tsv", "text\tlabel\na\t0\nb\t1\n", {}, "the ending '.tsv'"),
         ("x.txt", "one\n\ntwo\n", {}, "holds text without labels"),
         ("x.jsonl", "not json", {}, "cannot be read as jsonl"),
-        ("x.csv", "text,label\na,0\nb,1\nc,0\nd,1\n", {"num_examples": 9}, "data.max_examples=9"),
+        ("x.csv", "text,label\na,0\nb,1\nc,0\nd,1\n", {"max_examples": 9}, "data.max_examples=9"),
         ("x.csv", "text,label\na,0\nb,1\nc,0\nd,1\n", {"train_test_ratio": 90}, "data.train_test_ratio=90 splits 4"),
         ("x.csv", "text,label\na,0\nb,1\nc,0\nd,1\n", {"split": "predefined"}, "data.split=predefined"),
     ],

@@ -102,7 +102,7 @@ def test_columns_follow_each_other_line_by_line(csv: Path) -> None:
 def test_what_is_left_out_moves_no_row_and_no_split(
     csv: Path, less: dict[str, list[str]], num_examples: int | None
 ) -> None:
-    whole, part = (of(csv, num_examples=num_examples, **changes) for changes in ({}, less))
+    whole, part = (of(csv, max_examples=num_examples, **changes) for changes in ({}, less))
     pools = [load_examples(config) for config in (whole, part)]
     splits = [split(pool, config) for pool, config in zip(pools, (whole, part), strict=True)]
     assert pools[0].label.tolist() == pools[1].label.tolist()

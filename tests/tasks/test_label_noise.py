@@ -10,15 +10,15 @@ import pytest
 from ablate.config.schema import Config, DataConfig, ModelConfig, TaskConfig
 from ablate.data.splits import with_wrong_labels
 from ablate.errors import ConfigError
-from ablate.tasks.text_classification import text_classification
-from ablate.training.random_streams import Streams
+from ablate.tasks.text_classification import text_classification_task
+from ablate.training.random_streams import RandomStreams
 
 LABELS = np.random.default_rng(0).integers(0, 3, 4000)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 1.0])
 def test_about_that_share_is_wrong_and_every_other_class_is_as_likely(share: float) -> None:
-    made = with_wrong_labels(LABELS, 3, share, Streams(seed=1))
+    made = with_wrong_labels(LABELS, 3, share, RandomStreams(seed=1))
     wrong = made != LABELS
     assert abs(wrong.mean() - share) < 3 * np.sqrt(0.25 / len(LABELS))
     steps = np.bincount((made - LABELS)[wrong] % 3, minlength=3) / wrong.sum()
@@ -28,7 +28,7 @@ def test_about_that_share_is_wrong_and_every_other_class_is_as_likely(share: flo
 
 
 def test_the_wrong_labels_of_a_smaller_share_are_among_those_of_a_larger_one_and_wrong_in_the_same_way() -> None:
-    few, many = (with_wrong_labels(LABELS, 3, share, Streams()) for share in (0.1, 0.3))
+    few, many = (with_wrong_labels(LABELS, 3, share, RandomStreams()) for share in (0.1, 0.3))
     wrong = few != LABELS
     assert wrong.any()
     assert (few[wrong] == many[wrong]).all()
@@ -36,14 +36,14 @@ def test_the_wrong_labels_of_a_smaller_share_are_among_those_of_a_larger_one_and
 
 
 def test_what_is_drawn_for_an_example_does_not_depend_on_how_many_there_are() -> None:
-    short, long = (with_wrong_labels(LABELS[:n], 3, 0.3, Streams()) for n in (100, 4000))
+    short, long = (with_wrong_labels(LABELS[:n], 3, 0.3, RandomStreams()) for n in (100, 4000))
     assert (long[:100] == short).all()
 
 
 def test_seeds_and_the_stream_of_its_own_draw_others_and_no_other_stream_does() -> None:
     first, seed, stream, other = (
         with_wrong_labels(LABELS, 3, 0.3, streams)
-        for streams in (Streams(), Streams(seed=1), Streams(labels=1), Streams(order=1, init=1, dropout=1, noise=1))
+        for streams in (RandomStreams(), RandomStreams(seed=1), RandomStreams(labels=1), RandomStreams(order=1, init=1, dropout=1, noise=1))
     )
     assert (first == other).all()
     assert (first != seed).any()
@@ -51,14 +51,14 @@ def test_seeds_and_the_stream_of_its_own_draw_others_and_no_other_stream_does() 
 
 
 def test_none_is_the_very_same_array() -> None:
-    assert with_wrong_labels(LABELS, 3, 0.0, Streams()) is LABELS
+    assert with_wrong_labels(LABELS, 3, 0.0, RandomStreams()) is LABELS
 
 
 def task_of(root: Path, noise: float, **data: object):
     config = Config(model=ModelConfig(init="random", config_overrides={"num_hidden_layers": 1, "hidden_size": 12}))
     config.study.output_dir = str(root)
     config.data = DataConfig(max_examples=200, max_length=16, label_noise=noise, **data)
-    return text_classification(config, Streams())
+    return text_classification_task(config, RandomStreams())
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def labels(examples) -> list[int]:
 
 def test_training_labels_are_wrong_and_those_that_are_evaluated_never(tasks) -> None:
     clean, noisy = tasks[0.0], tasks[0.3]
-    assert labels(clean.evaluation.examples) == labels(noisy.evaluation.examples)
+    assert labels(clean.evaluation.dataset) == labels(noisy.evaluation.dataset)
     changed = np.mean(np.asarray(labels(clean.examples)) != labels(noisy.examples))
     assert 0.15 < changed < 0.45
     assert clean.ids == noisy.ids

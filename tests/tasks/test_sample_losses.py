@@ -1,4 +1,4 @@
-"""The loss of each sample by itself adds up to the objective's, under the same masks; a task without it is told so."""
+"""The loss of each sample by itself adds up to the loss_fn's, under the same masks; a task without it is told so."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 from ablate.config.schema import Config, TrainConfig
 from ablate.errors import ConfigError, LoopError
-from ablate.tasks.task import Task, quicken
-from ablate.training.random_streams import Streams
-from tests.training.toy import network, objective, points
+from ablate.tasks.task import Task, speed_up
+from ablate.training.random_streams import RandomStreams
+from tests.training.toy import loss_fn, network, points
 
 
 def config(name: str, root: Path) -> Config:
@@ -43,13 +43,13 @@ SHAPES: dict[str, dict[str, Any]] = {
 def test_they_add_up_to_the_objective_under_the_same_masks(tmp_path: Path, name: str, unpad: bool) -> None:
     from ablate.tasks.registry import build_task
 
-    asked, streams = config(name, tmp_path), Streams(seed=0)
+    asked, streams = config(name, tmp_path), RandomStreams(seed=0)
     task = build_task(asked, streams)
-    quicken(task.model, TrainConfig(unpad=unpad))
-    batch = task.collate([task.examples[k] for k in range(6)])
+    speed_up(task.model, TrainConfig(unpad=unpad))
+    batch = task.collate([task.dataset[k] for k in range(6)])
     assert task.sample_losses is not None
     found: list[tuple[Any, Any]] = []
-    for of in (task.objective, task.sample_losses):
+    for of in (task.loss_fn, task.sample_losses):
         task.model.train().zero_grad()
         with streams.scope("dropout", 0):
             loss, items = of(task.model, batch)
@@ -64,30 +64,24 @@ def test_they_add_up_to_the_objective_under_the_same_masks(tmp_path: Path, name:
 
 
 def test_a_task_without_them_says_what_it_needs() -> None:
-    task = Task(model=network(0), examples=points(), objective=objective)
-    from ablate import train
+    task = Task(model=network(0), dataset=points(), loss_fn=loss_fn)
+    from ablate import SubsampledLoss
 
-    optimizer = torch.optim.AdamW(task.model.parameters(), fused=True)
-    with pytest.raises(
-        LoopError, match=r"noise_batch_size=2 needs the loss of each sample.*\n?.*argument of train and of Task"
-    ):
-        train(
-            task.model, task.examples, task.objective, optimizer=optimizer, noise_batch_size=2,
-            sample_losses=task.sample_losses, device="cpu",
-        )  # fmt: skip
+    with pytest.raises(LoopError, match=r"noise_batch_size=2 needs the loss of each sample.*\n?.*argument of Task"):
+        SubsampledLoss(task.sample_losses, 2, RandomStreams())
 
 
 @pytest.mark.parametrize(
-    ("train", "said"),
+    ("settings", "said"),
     [
         ({"noise_batch_size": 8}, "train.noise_batch_size=8: the gradient of a step of 8 samples.*data.batch_size=16"),
         ({"noise_batch_size": 9}, "train.noise_batch_size=9: .* of 8 samples has no more noise than that of 9"),
         ({"noise_batch_size": 0}, "train.noise_batch_size=0 is out of range"),
     ],
 )
-def test_noise_can_only_be_added(loop: dict[str, Any], said: str) -> None:
+def test_noise_can_only_be_added(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s){said}"):
-        Config(train=TrainConfig(**loop))
+        Config(train=TrainConfig(**settings))
 
 
 def test_the_noise_scale_cannot_be_estimated_beside_it() -> None:

@@ -16,22 +16,22 @@ EXAMPLES = [0, 1, 2]
 def task(evaluation: Evaluation | None) -> Task:
     return Task(
         model=nn.Linear(1, 1),
-        examples=EXAMPLES,
-        objective=lambda model, batch: (model(batch), 1),
+        dataset=EXAMPLES,
+        loss_fn=lambda model, batch: (model(batch), 1),
         evaluation=evaluation,
     )
 
 
 @pytest.mark.parametrize("asked", [True, False])
 @pytest.mark.parametrize("custom", [True, False])
-def test_the_config_can_only_take_it_away(asked: bool, own: bool) -> None:
+def test_the_config_can_only_take_it_away(asked: bool, custom: bool) -> None:
     config = Config(eval=EvalConfig(save_predictions=asked))
-    made = evaluation_of(task(Evaluation(examples=EXAMPLES, measure=lambda *_: {}, keep_examples=own)), config)
+    made = evaluation_of(task(Evaluation(dataset=EXAMPLES, metric_fn=lambda *_: {}, save_predictions=custom)), config)
     assert made is not None
-    assert made.keep_examples == (asked and own)
+    assert made.save_predictions == (asked and custom)
     assert evaluation_of(task(None), config) is None
-    helped = make_evaluation(config, EXAMPLES, lambda *_: {}, ids=[7, 8, 9], groups=[0, 0, 1])
-    assert (helped.keep_examples, helped.ids, helped.groups) == (asked, [7, 8, 9], [0, 0, 1])
+    helped = make_evaluation(config, EXAMPLES, lambda *_: {}, sample_ids=[7, 8, 9], groups=[0, 0, 1])
+    assert (helped.save_predictions, helped.sample_ids, helped.groups) == (asked, [7, 8, 9], [0, 0, 1])
 
 
 def test_a_run_that_keeps_them_is_the_same_run() -> None:

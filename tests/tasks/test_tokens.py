@@ -233,18 +233,18 @@ def test_two_runs_that_start_together_are_both_right(repo: Path, tmp_path: Path)
 
 def test_arms_of_another_train_ratio_share_the_file_and_no_study_sees_it(tmp_path: Path) -> None:
     from ablate.tasks.registry import build_task
-    from ablate.training.random_streams import Streams
+    from ablate.training.random_streams import RandomStreams
 
     for ratio in (1.0, 4.0):
         config = Config()
         config.study.output_dir, config.data.train_test_ratio, config.data.max_examples = str(tmp_path), ratio, 100
         config.eval.max_examples = 20
         config.model = ModelConfig(init="random", config_overrides={"num_hidden_layers": 1, "hidden_size": 12})
-        task = build_task(config, Streams(seed=0))
+        task = build_task(config, RandomStreams(seed=0))
         pool = load_examples(config.data)
-        wanted = encode_cut(load_tokenizer(config.model), [pool.text[k] for k in task.ids], config.data.max_length)
-        assert [task.examples[k][0].tolist() for k in range(len(task.examples))] == wanted
-        assert [task.examples[k][1] for k in range(len(task.examples))] == pool.label[task.ids].tolist()
+        wanted = encode_cut(load_tokenizer(config.model), [pool.text[k] for k in task.sample_ids], config.data.max_length)
+        assert [task.dataset[k][0].tolist() for k in range(len(task.dataset))] == wanted
+        assert [task.dataset[k][1] for k in range(len(task.dataset))] == pool.label[task.sample_ids].tolist()
     assert len(files(tmp_path)) == 1
     assert list(tmp_path.glob("*/*/seed=*/config.yaml")) == []
     assert list(StudyDir(tmp_path).runs()) == []

@@ -12,32 +12,30 @@ import torch
 
 from ablate import Checkpoints, stop_on_signals
 from ablate.records.metadata import RunStatus
-from tests.training.toy import evaluation, jitter, network, objective, run
+from tests.training.toy import evaluation, jitter, loss_fn, network, run
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "fp32": {"precision": "fp32", "schedule": "linear", "max_grad_norm": 0.5},
-    "fp16": {"precision": "fp16", "schedule": "cosine", "grad_accum_steps": 2, "batch_size": 4},
+    "fp32": {"precision": "fp32", "lr_schedule": "linear", "max_grad_norm": 0.5},
+    "fp16": {"precision": "fp16", "lr_schedule": "cosine", "grad_accum_steps": 2, "batch_size": 4},
     "workers": {"precision": "fp32", "num_workers": 2, "augment": jitter, "grad_accum_steps": 2, "batch_size": 4},
     "bf16": {"precision": "bf16", "update_ratio": True, "grad_accum_steps": 3, "batch_size": 4, "noise_scale": True},
 }
 
 
-def main(
-    folder: Path, setting: str, *, pause: float = 0.002, stop: Callable[[], str | None] = lambda: None
-) -> RunStatus:
+def main(folder: Path, setting: str, *, pause: float = 0.002, stop: Callable[[], str | None] = lambda: None) -> RunStatus:
     """Two and a bit epochs, a checkpoint every seventh step, a look every 100 samples."""
 
     def slowly(model: torch.nn.Module, batch: Any) -> tuple[torch.Tensor, int]:
         time.sleep(pause)
-        return objective(model, batch)
+        return loss_fn(model, batch)
 
     torch.set_num_threads(1)
     _, result = run(
-        network(0), stop=stop, folder=folder, objective=slowly, budget="600 samples", flush_every=5,
-        evaluation=evaluation("100 samples", batch_size=20), checkpoints=Checkpoints(every="7 steps"),
+        network(0), should_stop=stop, run_dir=folder, loss_fn=slowly, budget="600 samples", flush_every=5,
+        evaluation=evaluation("100 samples", batch_size=20), checkpoint=Checkpoints(every="7 steps"),
         **SETTINGS[setting],
     )  # fmt: skip
-    return result.outcome
+    return result.status
 
 
 if __name__ == "__main__":

@@ -16,17 +16,17 @@ from safetensors.torch import load_file, save_file
 
 from ablate import Checkpoints
 from ablate.errors import LoopError
-from ablate.training.checkpoint import put_together, take_apart
+from ablate.training.nested_state import flatten_state, restore_state
 from tests.training.test_resume import after
 from tests.training.toy import network, run
 
 
 def there_and_back(value: Any, folder: Path) -> Any:
     """Through the files, as a checkpoint does it."""
-    plain, tensors = take_apart(value)
+    plain, tensors = flatten_state(value)
     save_file(tensors, folder / "tensors.safetensors")
     text = json.dumps(plain, allow_nan=False)
-    return put_together(json.loads(text), load_file(folder / "tensors.safetensors"))
+    return restore_state(json.loads(text), load_file(folder / "tensors.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -82,16 +82,16 @@ def test_tensors_that_share_memory_or_are_a_part_of_one_come_back_apart(tmp_path
 )  # fmt: skip
 def test_anything_else_is_named(odd: Any, kind: str | None) -> None:
     with pytest.raises(LoopError) as caught:
-        take_apart({"state": {0: {"memory": [1.0, odd]}}}, "optimizer")
+        flatten_state({"state": {0: {"memory": [1.0, odd]}}}, "optimizer")
     assert str(caught.value).startswith("optimizer.state.0.memory.1 is ")
-    what = "with keys that are no text" if kind is None else f"of type {kind}"
+    what = "with keys that are not text" if kind is None else f"of type {kind}"
     assert f"{what}, which a checkpoint cannot hold" in str(caught.value)
     assert "fix:" in str(caught.value)
 
 
 def test_a_tensor_that_no_file_of_tensors_holds_is_named() -> None:
     with pytest.raises(LoopError, match=r"optimizer\.0 is a tensor of torch\.complex128"):
-        take_apart([torch.zeros(2, dtype=torch.complex128)], "optimizer")
+        flatten_state([torch.zeros(2, dtype=torch.complex128)], "optimizer")
 
 
 class Tags(torch.optim.SGD):
@@ -104,20 +104,20 @@ class Tags(torch.optim.SGD):
 
 def test_a_setting_that_cannot_be_held_is_refused_before_the_first_step(tmp_path: Path) -> None:
     from ablate import train
-    from tests.training.toy import objective, points
+    from tests.training.toy import loss_fn, points
 
     model = network()
     settings: dict[str, Any] = {"budget": "4 steps", "device": "cpu"}
     with pytest.raises(LoopError, match=r"optimizer\.param_groups\.0\.tag is .*object"):
-        train(model, points(), objective, optimizer=Tags(model.parameters(), object()), folder=tmp_path,
-              checkpoints=Checkpoints(), **settings)  # fmt: skip
+        train(model, points(), loss_fn, optimizer=Tags(model.parameters(), object()), run_dir=tmp_path,
+              checkpoint=Checkpoints(), **settings)  # fmt: skip
     assert list(tmp_path.iterdir()) == []
-    train(model, points(), objective, optimizer=Tags(model.parameters(), object()), **settings)  # none was asked for
+    train(model, points(), loss_fn, optimizer=Tags(model.parameters(), object()), **settings)  # none was asked for
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_no_file_of_a_checkpoint_is_a_pickle(tmp_path: Path, precision: str) -> None:
-    run(folder=tmp_path, precision=precision, checkpoints=Checkpoints(), stop=after(9))
+    run(run_dir=tmp_path, precision=precision, checkpoint=Checkpoints(), should_stop=after(9))
     (saved,) = (tmp_path / "checkpoint").iterdir()
     for path in saved.iterdir():
         assert path.suffix in (".json", ".safetensors")
@@ -128,11 +128,11 @@ def test_no_file_of_a_checkpoint_is_a_pickle(tmp_path: Path, precision: str) -> 
 
 
 def test_a_checkpoint_with_a_pickle_is_refused_unread(tmp_path: Path) -> None:
-    run(folder=tmp_path, checkpoints=Checkpoints(), stop=after(9))
+    run(run_dir=tmp_path, checkpoint=Checkpoints(), should_stop=after(9))
     (saved,) = (tmp_path / "checkpoint").iterdir()
     (saved / "optimizer.pt").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    with pytest.raises(LoopError, match=r"optimizer\.pt is a pickle, and none is read") as caught:
-        run(folder=tmp_path, checkpoints=Checkpoints())
+    with pytest.raises(LoopError, match=r"optimizer\.pt is a pickle, which is never read") as caught:
+        run(run_dir=tmp_path, checkpoint=Checkpoints())
     assert f"remove {saved}" in str(caught.value)
 
 
@@ -140,8 +140,8 @@ def test_a_checkpoint_with_a_pickle_is_refused_unread(tmp_path: Path) -> None:
     "damage", ["{", "[]", '{"dict": [["optimizer", {"tensor": "gone"}], ["scaler", null]]}', '{"x": 1}']
 )
 def test_a_damaged_description_is_refused_in_words(tmp_path: Path, damage: str) -> None:
-    run(folder=tmp_path, checkpoints=Checkpoints(), stop=after(9))
+    run(run_dir=tmp_path, checkpoint=Checkpoints(), should_stop=after(9))
     (saved,) = (tmp_path / "checkpoint").iterdir()
     (saved / "optimizer.json").write_text(damage)
     with pytest.raises(LoopError, match="cannot be read"):
-        run(folder=tmp_path, checkpoints=Checkpoints())
+        run(run_dir=tmp_path, checkpoint=Checkpoints())

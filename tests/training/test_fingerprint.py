@@ -13,7 +13,7 @@ from torch import nn
 
 from ablate import Checkpoints
 from ablate.training.fingerprint import VARIABLES, environment, foreign_hooks, init_hashes, model_items, setting_items
-from ablate.training.lr_schedule import Schedule
+from ablate.training.lr_schedule import LRSchedule
 from ablate.training.precision import Precision
 from tests.training.test_resume import after
 from tests.training.toy import evaluation, network, run
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 def items_of(model: nn.Module, optimizer: torch.optim.Optimizer, precision: str = "fp32") -> dict[str, Any]:
     return setting_items(
-        optimizer, Precision(precision, CPU), schedule=Schedule("linear", 0.1, 10), max_grad_norm=None, model=model
+        optimizer, Precision(precision, CPU), schedule=LRSchedule("linear", 0.1), max_grad_norm=None, model=model
     )
 
 
@@ -128,13 +128,13 @@ def test_the_environment_names_versions_and_the_variables_that_are_set(monkeypat
 
 def test_what_was_spent_and_the_rates_that_were_set_survive_an_interruption(tmp_path: Path) -> None:
     settings: dict[str, Any] = {
-        "budget": "20 steps", "schedule": "linear", "warmup": 0.1, "precision": "fp32",
-        "num_tokens": lambda batch: len(batch[0]), "evaluation": evaluation("80 samples"),
+        "budget": "20 steps", "lr_schedule": "linear", "warmup_ratio": 0.1, "precision": "fp32",
+        "count_tokens": lambda batch: len(batch[0]), "evaluation": evaluation("80 samples"),
     }  # fmt: skip
     _, whole = run(**settings)
     for polls in (9, 10**6):
-        _, cut = run(folder=tmp_path, checkpoints=Checkpoints(), stop=after(polls), **settings)
-    assert len(cut.outcome.sessions) == 2
+        _, cut = run(run_dir=tmp_path, checkpoint=Checkpoints(), should_stop=after(polls), **settings)
+    assert len(cut.status.sessions) == 2
     assert cut.fingerprint.items == whole.fingerprint.items
     items = whole.fingerprint.items
     assert items["tokens_seen"] == 160

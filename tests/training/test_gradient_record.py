@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from ablate import GradNorms, Streams
+from ablate import GradNorms, RandomStreams
 from ablate.metrics.step_metrics import noise_scale
 from ablate.records.gradient_health import gradient_flags, spikes
 from ablate.training.grad_norms import UpdateRatios
 from ablate.training.random_streams import SampleOrder
-from tests.training.toy import network, objective, points, run
+from tests.training.toy import loss_fn, network, points, run
 
 
 def test_update_ratios_are_the_change_of_the_weights_over_their_size() -> None:
@@ -29,13 +29,13 @@ def test_update_ratios_are_the_change_of_the_weights_over_their_size() -> None:
 
 
 def test_recording_more_never_touches_the_trajectory() -> None:
-    plain = run(grad_accum_steps=2, batch_size=4)[1].outcome.weights_sha256
-    assert run(grad_accum_steps=2, batch_size=4, update_ratio=True, noise_scale=True)[1].outcome.weights_sha256 == plain
-    assert run(grad_accum_steps=2, batch_size=4, grouping=None)[1].outcome.weights_sha256 == plain
+    plain = run(grad_accum_steps=2, batch_size=4)[1].status.weights_sha256
+    assert run(grad_accum_steps=2, batch_size=4, update_ratio=True, noise_scale=True)[1].status.weights_sha256 == plain
+    assert run(grad_accum_steps=2, batch_size=4, grad_norm_groups=None)[1].status.weights_sha256 == plain
 
 
 def test_without_groups_there_is_one_update_ratio_of_the_whole_model() -> None:
-    _, result = run(budget="4 steps", grouping=None, update_ratio=True)
+    _, result = run(budget="4 steps", grad_norm_groups=None, update_ratio=True)
     assert result.trace.update_ratios().shape == (4, 1)
     assert result.trace.groups == []
 
@@ -55,9 +55,9 @@ def test_a_weight_without_gradient_has_no_part_in_the_ratio() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_first_passs_norm_is_that_of_its_samples_alone(precision: str) -> None:
     model = network(0, dropout=0.0)
-    first = SampleOrder(Streams(seed=0), np.arange(256)).take(0, 4)
+    first = SampleOrder(RandomStreams(seed=0), np.arange(256)).take(0, 4)
     x, y = points().tensors[0][first], points().tensors[1][first]
-    loss, count = objective(model, (x, y))
+    loss, count = loss_fn(model, (x, y))
     (loss / count).backward()
     expected = float(nn.utils.clip_grad_norm_(model.parameters(), float("inf")))
     model.zero_grad()
@@ -122,7 +122,7 @@ def test_vanishing_is_told_group_by_group_and_exploding_at_all() -> None:
 
 def test_the_outcome_has_the_flags() -> None:
     _, result = run()
-    assert set(result.outcome.gradient) == {"spikes", "vanished", "exploded"}
+    assert set(result.status.gradient) == {"spikes", "vanished", "exploded"}
 
 
 def test_gradients_are_not_held_on_to() -> None:

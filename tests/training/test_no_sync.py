@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
-from ablate import Streams, train
-from ablate.training.optimizer_step import Update
-from tests.training.toy import network, objective, points, rows_as_on_a_gpu
+from ablate import RandomStreams, Recording, train
+from tests.training.toy import loss_fn, network, points, rows_as_on_a_gpu
 
 READS = ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__", "__array__")
 
@@ -30,7 +28,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return asked
 
     rows_as_on_a_gpu(monkeypatch)
-    monkeypatch.setattr("ablate.training.train.Update", partial(Update, waits=False))
+    monkeypatch.setattr("ablate.training.train.skips_on_device", lambda optimizer, device: True)
     for name in READS:
         monkeypatch.setattr(torch.Tensor, name, spy(name))
     return seen
@@ -45,9 +43,9 @@ def test_a_step_reads_no_tensor_until_its_block_is_full(reads: list[str], precis
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
         reads.clear()
         train(
-            model, points(), objective, optimizer=optimizer, budget=steps, grad_accum_steps=2, schedule="linear",
-            precision=precision, device="cpu", streams=Streams(seed=0), update_ratio=True, noise_scale=True,
-            flush_every=100,
+            model, points(), loss_fn, optimizer=optimizer, budget=steps, grad_accum_steps=2, lr_schedule="linear",
+            precision=precision, device="cpu", random_streams=RandomStreams(seed=0),
+            recording=Recording(update_ratio=True, noise_scale=True, flush_every=100),
         )  # fmt: skip
         return len(reads)
 
@@ -59,11 +57,11 @@ def test_the_spy_sees_a_loop_that_reads_its_loss(reads: list[str], precision: st
     """The count above can fail."""
 
     def curious(model: torch.nn.Module, batch: Any) -> tuple[torch.Tensor, int]:
-        loss, number = objective(model, batch)
+        loss, number = loss_fn(model, batch)
         float(loss.detach())
         return loss, number
 
     model = network(0)
     train(model, points(), curious, optimizer=torch.optim.AdamW(model.parameters(), fused=True), budget=40,
-          precision=precision, device="cpu", flush_every=100)  # fmt: skip
+          precision=precision, device="cpu", recording=Recording(flush_every=100))  # fmt: skip
     assert reads.count("__float__") >= 40

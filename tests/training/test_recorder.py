@@ -26,7 +26,7 @@ from ablate.errors import LoopError, RecordError
 from ablate.records.layout import RunDir
 from ablate.records.metadata import read_fingerprint, read_manifest, read_status
 from ablate.serialization import read_json
-from ablate.training.evaluation import Measured
+from ablate.training.evaluation import MetricSum
 from tests.training.toy import network, points, rows_as_on_a_gpu
 
 BATCH = 8
@@ -69,14 +69,14 @@ def recorded(folder: Path, steps: int = 20, max_grad_norm: float | None = None, 
         for x, y, ids in batches(steps):
             loss = functional.cross_entropy(model(x), y)
             loss.backward()
-            run.step(loss, samples=len(x), learning_rate=0.5 / run.at.step if run.at.step else 0.0, max_grad_norm=max_grad_norm,
-                     ids=ids)  # fmt: skip
+            run.log_step(loss, samples=len(x), learning_rate=0.5 / run.position.step if run.position.step else 0.0, max_grad_norm=max_grad_norm,
+                     sample_ids=ids)  # fmt: skip
             optimizer.step()
             optimizer.zero_grad()
         with torch.no_grad():
             logits = model(x_out)
         right = (logits.argmax(-1) == y_out).float()
-        run.look({"loss": functional.cross_entropy(logits, y_out, reduction="none"), "accuracy": right})
+        run.log_eval({"loss": functional.cross_entropy(logits, y_out, reduction="none"), "accuracy": right})
     return model
 
 
@@ -139,9 +139,9 @@ def test_a_look_keeps_sum_squares_and_count(folder: Path) -> None:
     model = network()
     values = torch.tensor([0.1, 0.2, 0.6])
     with Recorder(folder, model) as run:
-        run.look({"loss": values, "accuracy": Measured(2.0, math.nan, 4)})
+        run.log_eval({"loss": values, "accuracy": MetricSum(2.0, math.nan, 4)})
         one_step(model, run)
-        run.look({"loss": values / 2}, split="train")
+        run.log_eval({"loss": values / 2}, split="train")
     table = read_evals(folder / "evals.arrow").table.to_pylist()
     first, means, second = table
     assert first["sum"] == pytest.approx(0.9)
@@ -163,7 +163,7 @@ def one_step(model: nn.Module, run: Recorder, **settings: Any) -> torch.Tensor:
     loss = functional.cross_entropy(model(x), y)
     model.zero_grad()
     loss.backward()
-    return run.step(loss, **{"samples": 8} | settings)
+    return run.log_step(loss, **{"samples": 8} | settings)
 
 
 def test_the_clock_of_a_step_leaves_evaluation_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_the_clock_of_a_step_leaves_evaluation_out(folder: Path, monkeypatch: py
             now[0] += 1.0
             one_step(model, run)
             now[0] += 10.0
-            run.look({"loss": torch.ones(4)})
+            run.log_eval({"loss": torch.ones(4)})
         now[0] += 1.5
         one_step(model, run)
     assert read_trace(folder / "trace.arrow")["step_seconds"].tolist() == [1.0, 1.0, 1.5]
@@ -191,7 +191,7 @@ def test_a_scaled_loss_is_recorded_unscaled_with_its_scale(folder: Path) -> None
         loss = functional.cross_entropy(model(x), y)
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
-        run.step(loss, samples=8, loss_scale=scaler.get_scale())
+        run.log_step(loss, samples=8, loss_scale=scaler.get_scale())
         scaler.step(optimizer)
     _, rows = by_hand(1)
     trace = read_trace(folder / "trace.arrow")
@@ -209,7 +209,7 @@ def test_a_gradient_that_is_not_finite_is_not_applied_unless_the_loop_says_so(
         x, y = points(8).tensors
         functional.cross_entropy(model(x), y).backward()
         next(iter(model.parameters())).grad.fill_(math.inf)  # type: ignore[union-attr]
-        run.step(float("nan"), samples=8, applied=given)
+        run.log_step(float("nan"), samples=8, applied=given)
     trace = read_trace(folder / "trace.arrow")
     assert trace["applied"].tolist() == [1, kept]
     assert math.isinf(trace["grad_norm"][1])
@@ -227,7 +227,7 @@ def test_measured_now_and_kept_later(folder: Path) -> None:
             torch.equal(a, p.grad) for a, p in zip(before, model.parameters(), strict=True) if p.grad is not None
         )
         model.zero_grad()
-        run.step(0.7, samples=8, gradient=gradient)
+        run.log_step(0.7, samples=8, gradient=gradient)
     trace = read_trace(folder / "trace.arrow")
     assert trace["clip_coefficient"][0] == pytest.approx(0.01 / trace["grad_norm"][0], rel=1e-3)
     assert trace["loss"][0] == pytest.approx(0.7)
@@ -262,11 +262,11 @@ def test_control_c_is_an_interruption(folder: Path) -> None:
 
 def test_a_run_without_a_step_has_failed(folder: Path) -> None:
     with Recorder(folder, network()) as run:
-        run.look({"loss": torch.ones(4)})
+        run.log_eval({"loss": torch.ones(4)})
     outcome = read_status(RunDir(folder))
     assert outcome is not None
     assert outcome.status == "failed"
-    assert "call run.step(...)" in outcome.message
+    assert "call log_step(...)" in outcome.message
 
 
 def test_a_second_run_replaces_the_first(folder: Path) -> None:
@@ -289,7 +289,7 @@ def test_arm_and_seed_may_be_given(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mine", "mine/baseline", "mine/base line/seed=0", "mine/a/seed=x", "mine/a/seed=01"])
 def test_a_folder_that_names_no_arm_and_seed_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RecordError, match=r"does not end in <arm>/seed=<n>") as caught:
+    with pytest.raises(RecordError, match=r"expected a directory that ends in <arm>/seed=<n>") as caught:
         Recorder(tmp_path / name, network())
     assert "baseline/seed=0" in (caught.value.fix or "")
     assert list(tmp_path.iterdir()) == []
@@ -304,25 +304,25 @@ def test_bad_steps_and_looks_say_what_they_got(folder: Path) -> None:
     model = network()
     with Recorder(folder, model) as run:
         with pytest.raises(LoopError, match="no parameter has a gradient"):
-            run.step(1.0, samples=8)
-        with pytest.raises(LoopError, match=r"samples=tensor\(8\), expected a whole number"):
+            run.log_step(1.0, samples=8)
+        with pytest.raises(LoopError, match=r"whole number of samples from 1, got tensor\(8\)"):
             one_step(model, run, samples=torch.tensor(8))
-        with pytest.raises(LoopError, match=r"ids of shape \(2,\) and samples=8"):
-            one_step(model, run, ids=[1, 2])
-        with pytest.raises(LoopError, match="ids lie on meta"):
-            one_step(model, run, ids=torch.arange(8, device="meta"))
-        with pytest.raises(LoopError, match=r"\(8,\) numbers where one belongs"):
-            run.step(torch.ones(8), samples=8)
+        with pytest.raises(LoopError, match=r"sample_ids of shape \(2,\) and samples=8"):
+            one_step(model, run, sample_ids=[1, 2])
+        with pytest.raises(LoopError, match="sample_ids are on meta"):
+            one_step(model, run, sample_ids=torch.arange(8, device="meta"))
+        with pytest.raises(LoopError, match=r"expected one number, got a tensor of shape \(8,\)"):
+            run.log_step(torch.ones(8), samples=8)
         for wrong in (0.5, torch.tensor(0.5)):
             with pytest.raises(LoopError, match="a mean of batch means is not the mean"):
-                run.look({"loss": wrong})  # type: ignore[dict-item]
-        assert run.at.step == 0
+                run.log_eval({"loss": wrong})  # type: ignore[dict-item]
+        assert run.position.step == 0
         one_step(model, run)
     assert len(read_trace(folder / "trace.arrow")) == 1
     with pytest.raises(LoopError, match="not open"):
         one_step(model, run)
     with pytest.raises(LoopError, match="not open"):
-        run.look({})
+        run.log_eval({})
 
 
 def test_a_frozen_model_is_refused(folder: Path) -> None:
@@ -357,10 +357,10 @@ def half(rank: int, folder: Path, meeting: Path) -> None:
             mine = slice(rank * BATCH // 2, (rank + 1) * BATCH // 2)
             loss = functional.cross_entropy(model(x[mine]), y[mine])
             loss.backward()
-            run.step(loss, samples=BATCH // 2, max_grad_norm=0.3)
+            run.log_step(loss, samples=BATCH // 2, max_grad_norm=0.3)
             optimizer.step()
             optimizer.zero_grad()
-        run.look({"loss": torch.full((5,), float(rank))})
+        run.log_eval({"loss": torch.full((5,), float(rank))})
     dist.destroy_process_group()
 
 

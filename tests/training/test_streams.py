@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from ablate import Streams
-from ablate.training.data_loading import Feed
+from ablate import RandomStreams
+from ablate.training.data_loading import BatchStream, Loader
 from ablate.training.distributed import Ranks
 from ablate.training.random_streams import SampleOrder
 from tests.training.toy import evaluation, jitter, network, points, run
@@ -24,12 +24,12 @@ def fed(
 ) -> torch.Tensor:
     """All samples, augmented, in the order in which they reach the model, [samples, 10]."""
     data = points(37)
-    feed = Feed(
-        examples=data, collate=torch.utils.data.default_collate, ranks=Ranks(nn.Identity()), batch_size=batch_size,
-        order=SampleOrder(Streams(seed=seed), np.arange(len(data))), grad_accum_steps=grad_accum_steps, total_samples=100,
-        augment=jitter, num_workers=num_workers,
+    stream = BatchStream(
+        dataset=data, loader=Loader(augment=jitter, num_workers=num_workers), ranks=Ranks(nn.Identity()),
+        order=SampleOrder(RandomStreams(seed=seed), np.arange(len(data))), batch_size=batch_size,
+        grad_accum_steps=grad_accum_steps, total_samples=100,
     )  # fmt: skip
-    return torch.cat([batch[0] for step in feed.steps(start) for batch, _ in step.batches])
+    return torch.cat([batch[0] for window in stream.windows(start) for batch, _ in window.microbatches])
 
 
 @given(batch_size=st.integers(1, 50), grad_accum_steps=st.integers(1, 4), samples=st.integers(0, 99))
@@ -51,7 +51,7 @@ def test_a_sample_is_augmented_anew_in_every_epoch_and_as_its_seed_says() -> Non
     data = points(37).tensors[0]
     assert torch.equal(every, again)
     assert not torch.equal(every, other)
-    order = SampleOrder(Streams(seed=3), np.arange(37)).take(0, 100)
+    order = SampleOrder(RandomStreams(seed=3), np.arange(37)).take(0, 100)
     noise = every - data[order]
     first, second = (noise[[k for k in range(100) if order[k] == 5][epoch]] for epoch in (0, 1))
     assert not torch.allclose(first, second)
@@ -59,7 +59,7 @@ def test_a_sample_is_augmented_anew_in_every_epoch_and_as_its_seed_says() -> Non
 
 @pytest.mark.parametrize("stream", ["init", "order", "augment", "dropout", "noise"])
 def test_moving_one_stream_moves_no_other(stream: str) -> None:
-    base, moved = Streams(seed=1), Streams(seed=1, **{stream: 1})
+    base, moved = RandomStreams(seed=1), RandomStreams(seed=1, **{stream: 1})
     for other in ("init", "order", "augment", "dropout", "noise"):
         same = base.seed_of(other, 7) == moved.seed_of(other, 7)
         assert same == (other != stream)
@@ -70,7 +70,7 @@ def test_moving_one_stream_moves_no_other(stream: str) -> None:
     [
         {"evaluation": evaluation("8 samples")},
         {"flush_every": 1},
-        {"grouping": None},
+        {"grad_norm_groups": None},
         {"update_ratio": True},
         {"num_workers": 1},
     ],
@@ -78,7 +78,7 @@ def test_moving_one_stream_moves_no_other(stream: str) -> None:
 )
 def test_looking_logging_and_loading_move_nothing(changed: dict[str, Any]) -> None:
     plain, other = run(budget="2 epochs")[1], run(budget="2 epochs", **changed)[1]
-    assert plain.outcome.weights_sha256 == other.outcome.weights_sha256
+    assert plain.status.weights_sha256 == other.status.weights_sha256
     assert plain.fingerprint.items["order"] == other.fingerprint.items["order"]
 
 
@@ -115,5 +115,5 @@ class Caching(nn.Module):
 
 
 def test_a_model_that_keeps_tensors_of_the_look_before_training_can_be_trained() -> None:
-    looked, never = (run(Caching(), evaluation=one)[1].outcome for one in (evaluation(), None))
+    looked, never = (run(Caching(), evaluation=one)[1].status for one in (evaluation(), None))
     assert looked.weights_sha256 == never.weights_sha256

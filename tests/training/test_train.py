@@ -14,15 +14,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ablate import GradNorms, Streams, read_evals, read_trace, stop_on_signals
+from ablate import GradNorms, RandomStreams, read_evals, read_trace, stop_on_signals
 from ablate.errors import LoopError
 from ablate.records.layout import RunDir
 from ablate.records.metadata import read_status
-from ablate.training.grad_norms import by_depth, by_kind
-from ablate.training.lr_schedule import Schedule
+from ablate.training.grad_norms import by_layer, by_param_type
+from ablate.training.lr_schedule import LRSchedule
 from ablate.training.random_streams import SampleOrder
 from ablate.training.throughput import model_flops
-from tests.training.toy import evaluation, network, objective, points, run
+from tests.training.toy import evaluation, loss_fn, network, points, run
 
 
 def weights(model: nn.Module) -> torch.Tensor:
@@ -67,16 +67,16 @@ def test_a_parameter_without_a_gradient_counts_as_zero_in_its_group() -> None:
 @pytest.mark.parametrize(
     ("grouping", "name", "group"),
     [
-        (by_depth, "bert.encoder.layer.3.output.dense.weight", "layer.3"),
-        (by_depth, "bert.embeddings.word_embeddings.weight", "embeddings"),
-        (by_depth, "classifier.weight", "classifier"),
-        (by_depth, "scale", "model"),
-        (by_kind, "bert.embeddings.LayerNorm.weight", "norm"),
-        (by_kind, "transformer.h.0.ln_1.bias", "norm"),
-        (by_kind, "transformer.wte.weight", "embedding"),
-        (by_depth, "transformer.h.2.attn.c_attn.weight", "h.2"),
-        (by_kind, "bert.embeddings.word_embeddings.weight", "embedding"),
-        (by_kind, "classifier.bias", "bias"),
+        (by_layer, "bert.encoder.layer.3.output.dense.weight", "layer.3"),
+        (by_layer, "bert.embeddings.word_embeddings.weight", "embeddings"),
+        (by_layer, "classifier.weight", "classifier"),
+        (by_layer, "scale", "model"),
+        (by_param_type, "bert.embeddings.LayerNorm.weight", "norm"),
+        (by_param_type, "transformer.h.0.ln_1.bias", "norm"),
+        (by_param_type, "transformer.wte.weight", "embedding"),
+        (by_layer, "transformer.h.2.attn.c_attn.weight", "h.2"),
+        (by_param_type, "bert.embeddings.word_embeddings.weight", "embedding"),
+        (by_param_type, "classifier.bias", "bias"),
     ],
 )
 def test_groups_of_parameters(grouping: Callable[[str], str], name: str, group: str) -> None:
@@ -92,7 +92,7 @@ def test_sample_k_is_the_same_at_every_batch_size(batch_size: int) -> None:
 
 
 def test_arms_with_nested_training_sets_share_their_relative_order() -> None:
-    streams = Streams(seed=3)
+    streams = RandomStreams(seed=3)
     big, small = np.arange(100), np.arange(0, 100, 3)
     of_big = [int(big[k]) for k in SampleOrder(streams, big).take(0, 100)]
     of_small = [int(small[k]) for k in SampleOrder(streams, small).take(0, len(small))]
@@ -103,7 +103,7 @@ def test_an_extra_module_leaves_every_other_modules_weights_equal() -> None:
     def build(*, extra: bool) -> nn.ModuleDict:
         parts = {"first": nn.Linear(4, 4), **({"extra": nn.Linear(4, 4)} if extra else {}), "last": nn.Linear(4, 2)}
         model = nn.ModuleDict(parts)
-        Streams(seed=5).initialise(model)
+        RandomStreams(seed=5).initialise(model)
         return model
 
     with_extra, without = build(extra=True), build(extra=False)
@@ -112,7 +112,7 @@ def test_an_extra_module_leaves_every_other_modules_weights_equal() -> None:
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
-    hashes = [run(seed=seed)[1].outcome.weights_sha256 for seed in (0, 0, 1)]
+    hashes = [run(seed=seed)[1].status.weights_sha256 for seed in (0, 0, 1)]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -152,9 +152,9 @@ class Spoiled(torch.utils.data.Dataset[Any]):
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_non_finite_gradient_is_never_applied_and_does_not_advance_the_schedule(precision: str) -> None:
-    bad = SampleOrder(Streams(seed=0), np.arange(256)).take(16, 1)  # in the third step
+    bad = SampleOrder(RandomStreams(seed=0), np.arange(256)).take(16, 1)  # in the third step
     model, result = run(
-        examples=Spoiled(set(bad)), precision=precision, schedule="linear", max_grad_norm=1.0, budget="8 steps"
+        dataset=Spoiled(set(bad)), precision=precision, lr_schedule="linear", max_grad_norm=1.0, budget="8 steps"
     )
     assert result.trace["applied"].tolist() == [1, 1, 0, 1, 1, 1, 1, 1]
     assert result.trace["learning_rate"][2] == result.trace["learning_rate"][3]
@@ -165,12 +165,12 @@ def test_a_non_finite_gradient_is_never_applied_and_does_not_advance_the_schedul
 
 
 def test_lasting_non_finite_gradients_end_as_diverged_and_name_the_parameter() -> None:
-    sound = SampleOrder(Streams(seed=0), np.arange(256)).take(0, 16)  # two steps
+    sound = SampleOrder(RandomStreams(seed=0), np.arange(256)).take(0, 16)  # two steps
     spoiled = Spoiled(set(range(256)) - set(sound))
-    _, result = run(examples=spoiled, max_skipped_steps=3, precision="fp32")
+    _, result = run(dataset=spoiled, max_skipped_steps=3, precision="fp32")
     assert result.status.status == "diverged"
-    assert result.outcome.step == 5
-    assert "0.weight" in result.outcome.message
+    assert result.status.step == 5
+    assert "0.weight" in result.status.message
 
 
 def test_a_stop_ends_the_run_at_the_next_step_with_its_record() -> None:
@@ -180,22 +180,22 @@ def test_a_stop_ends_the_run_at_the_next_step_with_its_record() -> None:
         polls.append(0)
         return "SIGTERM" if len(polls) > 5 else None
 
-    _, result = run(stop=stop)
+    _, result = run(should_stop=stop)
     assert result.status.status == "interrupted"
-    assert "SIGTERM" in result.outcome.message
-    assert len(result.trace) == result.outcome.step == 5
+    assert "SIGTERM" in result.status.message
+    assert len(result.trace) == result.status.step == 5
 
 
 def test_the_schedule_spends_the_same_rate_whatever_the_number_of_steps() -> None:
     spent = [
-        np.mean([Schedule("linear", 0.0, total).step_factor(k) for k in range(1, total + 1)]) for total in (4, 16, 128)
+        np.mean([LRSchedule("linear").step_factor(k, total) for k in range(1, total + 1)]) for total in (4, 16, 128)
     ]
     np.testing.assert_allclose(spent, 0.5)
-    assert Schedule("linear", 0.5, 16).step_factor(1) > 0
+    assert LRSchedule("linear", 0.5).step_factor(1, 16) > 0
 
 
 def test_with_a_folder_the_record_on_disk_is_the_result(tmp_path: Path) -> None:
-    _, result = run(folder=tmp_path, evaluation=evaluation())
+    _, result = run(run_dir=tmp_path, evaluation=evaluation())
     assert read_trace(tmp_path / "trace.arrow").table.equals(result.trace.table)
     assert {p.name for p in tmp_path.iterdir()} == {
         "trace.arrow", "evals.arrow", "predictions.arrow", "fingerprint.json", "status.json", "progress.json",
@@ -212,7 +212,7 @@ def test_blocks_in_memory_are_not_written_over_by_later_ones() -> None:
 
 
 def test_a_torn_tail_is_left_out(tmp_path: Path) -> None:
-    run(folder=tmp_path, flush_every=8)
+    run(run_dir=tmp_path, flush_every=8)
     path = tmp_path / "trace.arrow"
     path.write_bytes(path.read_bytes()[:-200])
     steps = read_trace(path)["step"]
@@ -232,15 +232,15 @@ def frozen() -> nn.Module:
         ({"model": frozen()}, "no parameter of Sequential requires a gradient"),
         ({"max_grad_norm": 0.0}, "max_grad_norm=0.0"),
         ({"batch_size": 0}, "batch_size=0"),
-        ({"examples": []}, "no training example"),
+        ({"dataset": []}, "expected at least one training example"),
         ({"budget": "0 steps"}, "'0 steps' is not an interval"),
         ({"precision": "fp8"}, "'fp8' is not one of"),
         ({"device": "tpu"}, "device=tpu"),
-        ({"objective": lambda model, batch: (model(batch[0]).sum(-1), 8)}, "a loss of shape (8,)"),
-        ({"objective": lambda model, batch: (model(batch[0]).sum().detach(), 8)}, "no gradient can flow"),
-        ({"objective": lambda model, batch: (model(batch[0]).sum(), 0)}, "counted 0 items"),
-        ({"objective": lambda model, batch: (model(batch[0]).sum() * float("nan"), 8)}, "the first loss is nan"),
-        ({"objective": lambda model, batch: (batch[0].requires_grad_().sum(), 8)}, "no parameter has a gradient"),
+        ({"loss_fn": lambda model, batch: (model(batch[0]).sum(-1), 8)}, "a loss of shape (8,)"),
+        ({"loss_fn": lambda model, batch: (model(batch[0]).sum().detach(), 8)}, "no gradient can flow"),
+        ({"loss_fn": lambda model, batch: (model(batch[0]).sum(), 0)}, "counted 0 items"),
+        ({"loss_fn": lambda model, batch: (model(batch[0]).sum() * float("nan"), 8)}, "the first loss is nan"),
+        ({"loss_fn": lambda model, batch: (batch[0].requires_grad_().sum(), 8)}, "no parameter has a gradient"),
     ],
 )
 def test_set_ups_that_cannot_train_are_refused_in_words(settings: dict[str, Any], words: str) -> None:
@@ -253,11 +253,11 @@ def test_set_ups_that_cannot_train_are_refused_in_words(settings: dict[str, Any]
 
 def test_an_optimizer_of_another_model_is_refused() -> None:
     from ablate import train
-    from tests.training.toy import objective
+    from tests.training.toy import loss_fn
 
     other = torch.optim.SGD(network().parameters(), lr=0.1)
     with pytest.raises(LoopError, match="owns none of the 4 trainable parameters"):
-        train(network(), points(), objective, optimizer=other)
+        train(network(), points(), loss_fn, optimizer=other)
 
 
 class Torn(torch.utils.data.Dataset[Any]):
@@ -277,8 +277,8 @@ def test_a_batch_that_raises_leaves_the_record_up_to_there_and_goes_on_as_raised
     tmp_path: Path, num_workers: int
 ) -> None:
     with pytest.raises(OSError, match="cannot read example 77"):
-        run(examples=Torn(), folder=tmp_path, evaluation=evaluation(), num_workers=num_workers)
-    at = SampleOrder(Streams(seed=0), np.arange(256)).take(0, 256).index(77)
+        run(dataset=Torn(), run_dir=tmp_path, evaluation=evaluation(), num_workers=num_workers)
+    at = SampleOrder(RandomStreams(seed=0), np.arange(256)).take(0, 256).index(77)
     outcome = read_status(RunDir(tmp_path))
     assert outcome is not None
     assert (outcome.status, outcome.step, outcome.reason) == ("failed", at // 8, "OSError")
@@ -294,10 +294,10 @@ def test_control_c_in_a_loop_without_signals_keeps_the_record(tmp_path: Path) ->
         calls.append(0)
         if len(calls) > 6:
             raise KeyboardInterrupt
-        return objective(model, batch)
+        return loss_fn(model, batch)
 
     with pytest.raises(KeyboardInterrupt):
-        run(folder=tmp_path, objective=pressed)
+        run(run_dir=tmp_path, loss_fn=pressed)
     outcome = read_status(RunDir(tmp_path))
     assert outcome is not None
     assert (outcome.status, outcome.step) == ("interrupted", 6)
@@ -335,7 +335,7 @@ def test_flops_are_six_per_multiplying_weight_and_token() -> None:
 
 def test_throughput_names_the_peak_that_it_assumes() -> None:
     _, plain = run(budget="64 steps")
-    _, told = run(budget="64 steps", assumed_peak=1e9)
+    _, told = run(budget="64 steps", device_peak_flops=1e9)
     assert "mfu" not in plain.throughput  # nobody says what this CPU could do
     assert told.throughput["device_peak_flops"] == 1e9
     expected = told.throughput["train_samples_per_second"] * model_flops(network()) / 1e9

@@ -13,34 +13,37 @@ from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from ablate import Checkpoints, Streams, train
-from ablate.training.train import Result
-from tests.training.toy import evaluation, network, objective, points, sample_losses
+from ablate import Checkpoints, Loader, RandomStreams, Recording, TrainResult, train
+from tests.training.toy import evaluation, items_per_sample, loss_fn, network, points, sample_losses, subsampled
 
 SETTINGS: dict[str, Any] = {
     "budget": "203 samples",  # the last step has 3 samples in one pass, the last of them in one process alone
     "batch_size": 8,
     "grad_accum_steps": 2,
     "max_grad_norm": 0.5,
-    "schedule": "linear",
-    "update_ratio": True,
+    "lr_schedule": "linear",
     "precision": "fp32",
     "device": "cpu",
 }
 
 
-NOISE: dict[str, Any] = {"noise_batch_size": 5, "sample_losses": sample_losses}
+NOISE: dict[str, Any] = {"noise_batch_size": 5, "sample_losses": sample_losses, "items_per_sample": items_per_sample}
 
 
-def together(model: nn.Module, folder: Path, polls: int = 10**9, **more: Any) -> Result:
+def together(model: nn.Module, folder: Path, polls: int = 10**9, **more: Any) -> TrainResult:
     """Train; a reason to stop comes at the given poll, in the last process only."""
     count, last = itertools.count(), not dist.is_initialized() or dist.get_rank() == dist.get_world_size() - 1
-    return train(
-        model, points(), objective, optimizer=torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True),
-        evaluation=evaluation("50 samples", batch_size=33), streams=Streams(seed=0), folder=folder,
-        checkpoints=Checkpoints(every="64 samples"),
-        stop=lambda: "asked to" if next(count) >= polls and last else None, **SETTINGS, **more,
-    )  # fmt: skip
+    settings = {
+        "evaluation": evaluation("50 samples", batch_size=33), "run_dir": folder,
+        "checkpoint": Checkpoints(every="64 samples"), "random_streams": RandomStreams(seed=0),
+        "should_stop": lambda: "asked to" if next(count) >= polls and last else None,
+        "recording": Recording(update_ratio=True), "loader": Loader(count_items=lambda batch: len(batch[1])),
+    }  # fmt: skip
+    settings |= SETTINGS | more
+    losses, drawn = settings.pop("sample_losses", None), settings.pop("noise_batch_size", None)
+    goal = loss_fn if drawn is None else subsampled(settings, losses, drawn)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
+    return train(model, points(), goal, optimizer=optimizer, **settings)
 
 
 def main(folder: Path, kind: str, polls: int) -> None:

@@ -27,15 +27,15 @@ def main(config: DictConfig) -> float:
 
     settings = OmegaConf.to_container(config, resolve=True)
     with Recorder(HydraConfig.get().runtime.output_dir, model, config=settings) as run:
-        run.look({"loss": looked()})
+        run.log_eval({"loss": looked()})
         for _ in range(config.steps):
             ids = rng.integers(0, len(inputs), size=config.batch_size)
             loss = ((model(inputs[ids])[:, 0] - targets[ids]) ** 2).mean()
             loss.backward()
-            run.step(loss, samples=len(ids), ids=ids, learning_rate=config.lr)
+            run.log_step(loss, samples=len(ids), sample_ids=ids, learning_rate=config.lr)
             optimizer.step()
             optimizer.zero_grad()
-        run.look({"loss": looked()})
+        run.log_eval({"loss": looked()})
     return float(looked().mean())
 
 

@@ -16,12 +16,12 @@ from ablate import Checkpoints, Evaluation, Recorder, read_evals, read_predictio
 from ablate.errors import LoopError, RecordError
 from ablate.records.layout import RunDir
 from ablate.records.schema import PREDICTIONS
-from ablate.training.evaluation import Measured
-from tests.training.toy import evaluation, measure, points, run
+from ablate.training.evaluation import MetricSum
+from tests.training.toy import evaluation, metric_fn, points, run
 
 
 def kept(folder: Path, **settings: Any) -> Any:
-    run(folder=folder, evaluation=evaluation(**settings))
+    run(run_dir=folder, evaluation=evaluation(**settings))
     return read_predictions(RunDir(folder).predictions)
 
 
@@ -37,7 +37,7 @@ def test_the_kept_examples_add_up_to_the_final_evaluation(tmp_path: Path) -> Non
 
 
 def test_each_example_has_its_own_values_whatever_the_order_of_the_batches(tmp_path: Path) -> None:
-    model, _ = run(folder=tmp_path, evaluation=evaluation(order=list(range(99, -1, -1)), batch_size=7))
+    model, _ = run(run_dir=tmp_path, evaluation=evaluation(order=list(range(99, -1, -1)), batch_size=7))
     found = read_predictions(RunDir(tmp_path).predictions)
     x, y = points(100, seed=9).tensors
     model.eval()
@@ -55,9 +55,9 @@ def test_it_opens_as_a_data_set(tmp_path: Path) -> None:
 
 def test_keeping_changes_no_bit_of_the_run(tmp_path: Path) -> None:
     (_, one), (_, other) = (
-        run(folder=tmp_path / str(keep), evaluation=evaluation(keep_examples=keep)) for keep in (True, False)
+        run(run_dir=tmp_path / str(keep), evaluation=evaluation(save_predictions=keep)) for keep in (True, False)
     )
-    assert one.outcome.weights_sha256 == other.outcome.weights_sha256
+    assert one.status.weights_sha256 == other.status.weights_sha256
     assert one.trace["loss"].tolist() == other.trace["loss"].tolist()
     assert one.evals.table.drop_columns(["train_seconds", "eval_seconds"]) == other.evals.table.drop_columns(
         ["train_seconds", "eval_seconds"]
@@ -73,12 +73,12 @@ def test_a_recorded_loop_keeps_the_last_look_that_names_its_examples(tmp_path: P
         for step in range(3):
             loss = functional.cross_entropy(model(x), y, reduction="none")
             loss.mean().backward()
-            record.step(loss.mean(), samples=20)
-            record.look({"loss": loss + step}, ids=range(100, 80, -1) if step < 2 else None)
-        with pytest.raises(LoopError, match="3 ids and loss \\(20,\\)"):
-            record.look({"loss": loss}, ids=[1, 2, 3])
+            record.log_step(loss.mean(), samples=20)
+            record.log_eval({"loss": loss + step}, sample_ids=range(100, 80, -1) if step < 2 else None)
+        with pytest.raises(LoopError, match="3 sample_ids and loss \\(20,\\)"):
+            record.log_eval({"loss": loss}, sample_ids=[1, 2, 3])
         with pytest.raises(LoopError, match="no metric per example"):
-            record.look({"loss": Measured(1.0, 1.0, 20)}, ids=range(20))
+            record.log_eval({"loss": MetricSum(1.0, 1.0, 20)}, sample_ids=range(20))
     found = read_predictions(tmp_path / "baseline" / "seed=0" / "predictions.arrow")
     assert found.step == 2
     assert found["id"].tolist() == list(range(81, 101))
@@ -87,12 +87,12 @@ def test_a_recorded_loop_keeps_the_last_look_that_names_its_examples(tmp_path: P
 
 def test_a_run_begun_anew_leaves_none_of_the_run_before(tmp_path: Path) -> None:
     kept(tmp_path)
-    run(folder=tmp_path, evaluation=evaluation(keep_examples=False))
+    run(run_dir=tmp_path, evaluation=evaluation(save_predictions=False))
     assert not RunDir(tmp_path).predictions.exists()
 
 
 def test_ids_and_groups_are_those_that_the_task_names(tmp_path: Path) -> None:
-    found = kept(tmp_path, ids=[7 * k for k in range(100)], groups=[k // 4 for k in range(100)])
+    found = kept(tmp_path, sample_ids=[7 * k for k in range(100)], groups=[k // 4 for k in range(100)])
     assert found["id"].tolist() == [7 * k for k in range(100)]
     assert found["group"].tolist() == [k // 4 for k in range(100)]
 
@@ -104,12 +104,12 @@ def test_values_of_an_example_with_several_items_are_summed(tmp_path: Path) -> N
         return [k + 1 for k in range(len(batch[1]))]
 
     def several(model: Any, batch: Any) -> dict[str, torch.Tensor]:
-        loss = measure(model, batch)["loss"]
+        loss = metric_fn(model, batch)["loss"]
         return {"loss": torch.cat([loss[k] * torch.arange(1.0, k + 2) for k in range(len(loss))])}
 
     model, _ = run(
-        folder=tmp_path,
-        evaluation=Evaluation(examples=points(100, seed=9), measure=several, items=items, batch_size=10),
+        run_dir=tmp_path,
+        evaluation=Evaluation(dataset=points(100, seed=9), metric_fn=several, items_per_sample=items, batch_size=10),
     )
     found = read_predictions(RunDir(tmp_path).predictions)
     place = np.arange(100) % 10
@@ -125,24 +125,24 @@ def test_values_of_an_example_with_several_items_are_summed(tmp_path: Path) -> N
 
 def test_a_metric_that_is_not_of_examples_is_left_out_and_none_leaves_no_file(tmp_path: Path) -> None:
     def per_class(model: Any, batch: Any) -> dict[str, torch.Tensor]:
-        return {**measure(model, batch), "logit": model(batch[0]).flatten(), "id": measure(model, batch)["loss"]}
+        return {**metric_fn(model, batch), "logit": model(batch[0]).flatten(), "id": metric_fn(model, batch)["loss"]}
 
     def only_logits(model: Any, batch: Any) -> dict[str, torch.Tensor]:
         return {"logit": model(batch[0]).flatten()}
 
-    run(folder=tmp_path / "some", evaluation=Evaluation(examples=points(100), measure=per_class))
+    run(run_dir=tmp_path / "some", evaluation=Evaluation(dataset=points(100), metric_fn=per_class))
     assert read_predictions(RunDir(tmp_path / "some").predictions).metrics == ["loss", "accuracy"]
-    run(folder=tmp_path / "none", evaluation=Evaluation(examples=points(100), measure=only_logits))
+    run(run_dir=tmp_path / "none", evaluation=Evaluation(dataset=points(100), metric_fn=only_logits))
     assert not RunDir(tmp_path / "none").predictions.exists()
 
 
 def test_a_run_that_was_stopped_keeps_them_once_it_is_over(tmp_path: Path) -> None:
     polled = iter(range(10**6))
     saved = Checkpoints(every=None, keep_final=False)
-    run(folder=tmp_path, evaluation=evaluation(), checkpoints=saved,
-        stop=lambda: signal.SIGTERM.name if next(polled) > 12 else None)  # fmt: skip
+    run(run_dir=tmp_path, evaluation=evaluation(), checkpoint=saved,
+        should_stop=lambda: signal.SIGTERM.name if next(polled) > 12 else None)  # fmt: skip
     assert not RunDir(tmp_path).predictions.exists()
-    run(folder=tmp_path, evaluation=evaluation(), checkpoints=saved)
+    run(run_dir=tmp_path, evaluation=evaluation(), checkpoint=saved)
     kept(tmp_path.with_name("whole"))
     one, other = (read_predictions(RunDir(f).predictions) for f in (tmp_path, tmp_path.with_name("whole")))
     assert one.table == other.table
@@ -154,12 +154,12 @@ def test_a_diverged_run_keeps_none(tmp_path: Path) -> None:
     def broken(net: Any, batch: Any) -> tuple[torch.Tensor, int]:
         return net(batch[0]).sum() * (float("inf") if next(calls) else 1.0), len(batch[1])
 
-    _, result = run(folder=tmp_path, objective=broken, evaluation=evaluation(), max_skipped_steps=3)
+    _, result = run(run_dir=tmp_path, loss_fn=broken, evaluation=evaluation(), max_skipped_steps=3)
     assert result.status.status == "diverged"
     assert not RunDir(tmp_path).predictions.exists()
 
 
-@pytest.mark.parametrize("name", ["ids", "groups"])
+@pytest.mark.parametrize("name", ["sample_ids", "groups"])
 def test_ids_of_another_number_are_refused_before_training(name: str) -> None:
     with pytest.raises(LoopError, match=rf"{name}=.* has 3 entries for 100 examples") as raised:
         evaluation(**{name: [1, 2, 3]})

@@ -12,7 +12,8 @@ from torch.optim import lr_scheduler as theirs
 from ablate.config.schema import SCHEDULES
 from ablate.controls.declared_settings import _SHAPES
 from ablate.errors import LoopError
-from ablate.training.lr_schedule import SHAPES, Schedule
+from ablate.training.lr_schedule import SHAPES, LRSchedule
+from ablate.training.run_recorder import Recording
 from ablate.training.validation import check_can_train
 from tests.training.toy import network
 
@@ -47,14 +48,14 @@ def test_it_is_torchs_schedule_at_the_middle_of_each_step(shape: str) -> None:
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    ours = [PEAK * Schedule(shape, 0.0, STEPS).step_factor(step) for step in range(1, STEPS + 1)]
+    ours = [PEAK * LRSchedule(shape).step_factor(step, STEPS) for step in range(1, STEPS + 1)]
     np.testing.assert_allclose(ours, rates[1::2], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", SCHEDULES)
 @pytest.mark.parametrize("warmup", [0.0, 0.25])
 def test_warm_up_comes_first_and_the_whole_shape_after_it(shape: str, warmup: float) -> None:
-    schedule = Schedule(shape, warmup, STEPS)
+    schedule = LRSchedule(shape, warmup)
     assert schedule.factor(warmup / 2) == (0.5 if warmup else 1.0)
     for done in (0.0, 0.3, 0.6, 0.85, 1.0):
         assert schedule.factor(warmup + done * (1 - warmup)) == pytest.approx(SHAPES[shape](done), abs=1e-9)
@@ -69,8 +70,8 @@ def test_the_control_works_out_every_shape_that_the_loop_has() -> None:
 
 def test_a_shape_that_there_is_not_is_refused_with_what_was_meant() -> None:
     model = network(0)
-    with pytest.raises(LoopError, match="schedule='cosin': did you mean 'cosine'"):
+    with pytest.raises(LoopError, match="lr_schedule='cosin': did you mean 'cosine'"):
         check_can_train(
             model, torch.optim.SGD(model.parameters()), [1], max_grad_norm=None, batch_size=1, grad_accum_steps=1,
-            schedule="cosin", noise_scale=False, checkpoints=None, folder=None,
+            lr_schedule=LRSchedule("cosin"), recording=Recording(), checkpoint=None, run_dir=None,
         )  # fmt: skip

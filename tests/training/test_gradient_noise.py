@@ -13,18 +13,35 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from ablate import Streams, train
+from ablate import RandomStreams, SubsampledLoss, train
 from ablate.errors import LoopError
-from ablate.training.gradient_noise import GradNoise
 from ablate.training.random_streams import SampleOrder
 from tests.training.test_resume import rows, stopped_and_resumed
-from tests.training.toy import evaluation, network, objective, points, run, sample_losses
+from tests.training.toy import (
+    arguments,
+    evaluation,
+    items_per_sample,
+    loss_fn,
+    network,
+    points,
+    run,
+    sample_losses,
+    subsampled,
+)
 
 POOL, BIG, SMALL = 48, 16, 4
 
 
 def noisy(**settings: Any) -> tuple[nn.Module, Any]:
-    return run(**{"noise_batch_size": 2, "sample_losses": sample_losses, "max_grad_norm": 0.5} | settings)
+    return run(
+        **{
+            "noise_batch_size": 2,
+            "sample_losses": sample_losses,
+            "items_per_sample": items_per_sample,
+            "max_grad_norm": 0.5,
+        }
+        | settings
+    )
 
 
 def each_gradient(model: nn.Module, num: int) -> NDArray[np.float64]:
@@ -53,10 +70,18 @@ def gradients(steps: int, *, batch_size: int, of: int | None, **settings: Any) -
     model = network(0, dropout=0.0)
     optimizer = Kept(model)
     pool = torch.utils.data.Subset(points(), range(POOL))
-    train(
-        model, pool, objective, optimizer=optimizer, budget=steps, batch_size=batch_size, noise_batch_size=of,
-        sample_losses=sample_losses, streams=Streams(seed=3), device="cpu", precision="fp32", **settings,
-    )  # fmt: skip
+    settings = arguments(
+        {
+            "budget": steps,
+            "batch_size": batch_size,
+            "random_streams": RandomStreams(seed=3),
+            "items_per_sample": items_per_sample,
+        }
+        | settings
+    )
+    goal = loss_fn if of is None else subsampled(settings, sample_losses, of)
+    settings.pop("items_per_sample", None)
+    train(model, pool, goal, optimizer=optimizer, device="cpu", precision="fp32", **settings)
     return np.stack(optimizer.kept)
 
 
@@ -67,7 +92,10 @@ def exact(each: NDArray[np.float64], num: int) -> NDArray[np.float64]:
 
 def drawn_gradients(each: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
     """Those of many steps at the same weights, from the places that the loop would draw (a test below holds it to that)."""
-    noise, order = GradNoise(SMALL, sample_losses, Streams(seed=3)), SampleOrder(Streams(seed=3), np.arange(POOL))
+    noise, order = (
+        SubsampledLoss(sample_losses, SMALL, RandomStreams(seed=3)),
+        SampleOrder(RandomStreams(seed=3), np.arange(POOL)),
+    )
     batches = (np.asarray(order.take(step * BIG, BIG)) for step in range(steps))
     return np.stack([each[batch[noise.drawn(step, BIG)]].mean(axis=0) for step, batch in enumerate(batches)])
 
@@ -118,20 +146,34 @@ def test_a_step_is_that_of_the_samples_that_were_drawn() -> None:
     """Exactly, not on average."""
     each = each_gradient(network(0, dropout=0.0), POOL)
     made = gradients(3, batch_size=BIG, of=SMALL)
-    noise = GradNoise(SMALL, sample_losses, Streams(seed=3))
-    order = SampleOrder(Streams(seed=3), np.arange(POOL))
+    noise = SubsampledLoss(sample_losses, SMALL, RandomStreams(seed=3))
+    order = SampleOrder(RandomStreams(seed=3), np.arange(POOL))
     for step in range(3):
         drawn = np.asarray(order.take(step * BIG, BIG))[noise.drawn(step, BIG)]
         assert len(drawn) == SMALL
         np.testing.assert_allclose(made[step], each[drawn].mean(axis=0), atol=1e-6)
 
 
-def test_the_record_is_that_of_all_the_samples() -> None:
-    """The first step's loss, the counts, the order and the first look are those without noise; its gradient is not."""
+def first_losses(dropout: float) -> NDArray[np.float64]:
+    """The loss of each sample of the first step, [8], under its dropout masks."""
+    losses: list[NDArray[np.float64]] = []
+
+    def spy(model: nn.Module, batch: Any) -> tuple[torch.Tensor, int]:
+        each, items = sample_losses(model, batch)
+        losses.append(each.detach().double().numpy())
+        return each.sum(), sum(items)
+
+    run(network(0, dropout=dropout), loss_fn=spy, budget=1)
+    return losses[0]
+
+
+def test_the_record_is_that_of_all_the_samples_but_the_loss() -> None:
+    """The counts, the order and the first evaluation are those without noise; loss and gradient are of the drawn samples."""
     settings: dict[str, Any] = {"evaluation": evaluation(), "max_grad_norm": None}
     _, plain = run(**settings)
     _, made = noisy(**settings)
-    assert made.trace["loss"][0] == pytest.approx(plain.trace["loss"][0], rel=1e-6)
+    drawn = SubsampledLoss(sample_losses, 2, RandomStreams(seed=0)).drawn(0, 8)
+    assert made.trace["loss"][0] == pytest.approx(first_losses(0.1)[drawn].mean(), rel=1e-6)
     for column in ("step", "samples", "epoch", "learning_rate", "tokens"):
         assert made.trace[column].tolist() == plain.trace[column].tolist()
     ours, theirs = made.fingerprint.items, plain.fingerprint.items
@@ -143,25 +185,33 @@ def test_the_record_is_that_of_all_the_samples() -> None:
 
 
 def test_dropout_masks_stay() -> None:
-    """At a dropout of one half, the first step's recorded loss is that of the run without noise."""
-    _, plain = run(network(0, dropout=0.5))
+    """At a dropout of one half, the first step's loss is that of the drawn samples in the run without noise."""
     _, made = noisy(model=network(0, dropout=0.5), max_grad_norm=None)
-    assert made.trace["loss"][0] == pytest.approx(plain.trace["loss"][0], rel=1e-6)
+    drawn = SubsampledLoss(sample_losses, 2, RandomStreams(seed=0)).drawn(0, 8)
+    assert made.trace["loss"][0] == pytest.approx(first_losses(0.5)[drawn].mean(), rel=1e-6)
+
+
+def test_items_that_only_the_forward_pass_counts_give_the_same_gradient() -> None:
+    """Also where the first forward pass of a step holds none of the drawn samples."""
+    settings: dict[str, Any] = {"grad_accum_steps": 4, "batch_size": 2, "max_grad_norm": None, "precision": "fp32"}
+    _, counted = noisy(**settings)
+    _, guessed = noisy(**settings, items_per_sample=None)
+    np.testing.assert_allclose(guessed.trace["grad_norm"], counted.trace["grad_norm"], rtol=1e-4)
 
 
 def test_sample_losses_that_are_not_asked_for_change_nothing() -> None:
     _, plain = run()
-    _, given = run(sample_losses=sample_losses, streams=Streams(seed=0, noise=7))
-    assert plain.outcome.weights_sha256 == given.outcome.weights_sha256
+    _, given = run(sample_losses=sample_losses, random_streams=RandomStreams(seed=0, noise=7))
+    assert plain.status.weights_sha256 == given.status.weights_sha256
 
 
 def test_the_noise_has_a_stream_of_its_own() -> None:
     _, one = noisy()
     _, again = noisy()
-    _, other = noisy(streams=Streams(seed=0, noise=1))
-    assert one.outcome.weights_sha256 == again.outcome.weights_sha256 != other.outcome.weights_sha256
+    _, other = noisy(random_streams=RandomStreams(seed=0, noise=1))
+    assert one.status.weights_sha256 == again.status.weights_sha256 != other.status.weights_sha256
     assert one.fingerprint.items["order"] == other.fingerprint.items["order"]
-    assert one.trace["loss"][0] == other.trace["loss"][0]
+    assert one.fingerprint.items["init"] == other.fingerprint.items["init"]
     assert one.fingerprint.items["grad_noise"]["drawn"] != other.fingerprint.items["grad_noise"]["drawn"]
 
 
@@ -183,10 +233,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def test_stopped_and_resumed_is_never_stopped(tmp_path: Path, name: str) -> None:
     given = {"noise_batch_size": 2, "sample_losses": sample_losses, "max_grad_norm": 0.5, "budget": "3 epochs"}
     settings = {**given, "evaluation": evaluation("100 samples"), **SETTINGS[name]}
-    _, whole = run(folder=tmp_path / "whole", **settings)
+    _, whole = run(run_dir=tmp_path / "whole", **settings)
     first, second = stopped_and_resumed(tmp_path / "cut", 23, **settings)
     assert (first.status.status, second.status.status) == ("interrupted", "finished")
-    assert second.outcome.weights_sha256 == whole.outcome.weights_sha256
+    assert second.status.weights_sha256 == whole.status.weights_sha256
     assert rows(tmp_path / "cut" / "trace.arrow") == rows(tmp_path / "whole" / "trace.arrow")
 
 
@@ -196,9 +246,9 @@ def test_a_run_does_not_go_on_under_another_noise(tmp_path: Path) -> None:
     from ablate import Checkpoints
     from tests.training.test_resume import after
 
-    run(folder=tmp_path / "b", checkpoints=Checkpoints(), stop=after(9), noise_batch_size=2, **given)
+    run(run_dir=tmp_path / "b", checkpoint=Checkpoints(), should_stop=after(9), noise_batch_size=2, **given)
     with pytest.raises(LoopError, match="grad_noise"):
-        run(folder=tmp_path / "b", checkpoints=Checkpoints(), noise_batch_size=3, **given)
+        run(run_dir=tmp_path / "b", checkpoint=Checkpoints(), noise_batch_size=3, **given)
 
 
 def items_of(num: int) -> list[int]:
@@ -215,20 +265,21 @@ def test_samples_of_unequal_numbers_of_items_weigh_by_their_items() -> None:
         point, count = batch
         return count * model(point)[:, 0], [int(one) for one in count]
 
-    def whole(model: nn.Module, batch: Any) -> tuple[torch.Tensor, int]:
-        each, items = losses(model, batch)
-        return each.sum(), sum(items)
-
     for grad_accum_steps in (1, 4):
-        with Streams(seed=0).scope("init"):
+        with RandomStreams(seed=0).scope("init"):
             model = nn.Linear(3, 1, bias=False)
         optimizer = Kept(model)
-        train(
-            model, pool, whole, optimizer=optimizer, budget=3, batch_size=BIG // grad_accum_steps, grad_accum_steps=grad_accum_steps,
-            noise_batch_size=SMALL, sample_losses=losses, streams=Streams(seed=3), device="cpu", precision="fp32",
-        )  # fmt: skip
-        noise = GradNoise(SMALL, losses, Streams(seed=3))
-        order = SampleOrder(Streams(seed=3), np.arange(POOL))
+        settings = arguments(
+            {
+                "batch_size": BIG // grad_accum_steps,
+                "grad_accum_steps": grad_accum_steps,
+                "random_streams": RandomStreams(seed=3),
+            }
+        )
+        goal = subsampled(settings, losses, SMALL)
+        train(model, pool, goal, optimizer=optimizer, budget=3, device="cpu", precision="fp32", **settings)
+        noise = SubsampledLoss(losses, SMALL, RandomStreams(seed=3))
+        order = SampleOrder(RandomStreams(seed=3), np.arange(POOL))
         for step in range(3):
             drawn = np.asarray(order.take(step * BIG, BIG))[noise.drawn(step, BIG)]
             weight = np.asarray(counts, dtype=np.float64)[drawn]
@@ -237,18 +288,22 @@ def test_samples_of_unequal_numbers_of_items_weigh_by_their_items() -> None:
 
 
 def test_a_last_step_of_fewer_samples_than_that_takes_them_all() -> None:
-    noise = GradNoise(5, sample_losses, Streams())
+    noise = SubsampledLoss(sample_losses, 5, RandomStreams())
     assert [int(noise.drawn(0, num).sum()) for num in (3, 5, 8)] == [3, 5, 5]
     _, made = noisy(budget="203 samples", noise_batch_size=5)  # 25 steps of 8 and one of 3
-    assert made.outcome.step == 26
+    assert made.status.step == 26
 
 
 def wrong() -> Iterator[tuple[str, dict[str, Any], str]]:
-    yield "more", {"noise_batch_size": 8}, "noise_batch_size=8: a step has 8 samples.*noise_batch_size=4"
+    yield (
+        "more",
+        {"noise_batch_size": 8},
+        "noise_batch_size=8: expected 1 to 7, because a step has 8 samples.*noise_batch_size=4",
+    )
     yield "none", {"noise_batch_size": 0}, "noise_batch_size=0"
     yield "no losses", {"sample_losses": None}, "needs the loss of each sample by itself.*sample_losses="
     yield "noise scale", {"grad_accum_steps": 2, "noise_scale": True}, "noise_scale=True"
-    yield "sum", {"sample_losses": lambda m, b: (objective(m, b)[0], [1] * 8)}, r"shape \(\) and 8 numbers"
+    yield "sum", {"sample_losses": lambda m, b: (loss_fn(m, b)[0], [1] * 8)}, r"shape \(\) and 8 numbers"
     yield "items", {"sample_losses": lambda m, b: (sample_losses(m, b)[0], [8])}, "and 1 numbers of items for 8"
 
 
