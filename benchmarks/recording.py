@@ -362,7 +362,8 @@ def _report(
             "they replace. `RandomStreams.scope` records nothing; it keeps the random streams apart, once per forward pass.",
             "",
             _shared.table(
-                ["case", *calls[0]["calls"], "clip_grad_norm_", "added", "RandomStreams.scope"], [_call_row(one) for one in calls]
+                ["case", *calls[0]["calls"], "clip_grad_norm_", "added", "RandomStreams.scope"],
+                [_call_row(one) for one in calls],
             ),
             "",
             "Reading the gradients, GB/s:",

@@ -50,7 +50,8 @@ def toy(
     """One run of the toy as the worker would make it: weights, order and dropout from the run's seed."""
     model = network(seed, dropout) if model is None else model
     defaults: dict[str, Any] = {
-        "budget": "160 samples", "evaluation": evaluation("80 samples"), "precision": "fp32", "max_grad_norm": 1.0, "facts": FACTS,
+        "budget": "160 samples", "evaluation": evaluation("80 samples"), "precision": "fp32", "max_grad_norm": 1.0,
+        "facts": FACTS,
     }  # fmt: skip
     _, result = run(model, seed=seed, run_dir=folder, **(defaults | settings))
     return result

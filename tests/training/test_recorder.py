@@ -69,7 +69,8 @@ def recorded(folder: Path, steps: int = 20, max_grad_norm: float | None = None, 
         for x, y, ids in batches(steps):
             loss = functional.cross_entropy(model(x), y)
             loss.backward()
-            run.log_step(loss, samples=len(x), learning_rate=0.5 / run.position.step if run.position.step else 0.0, max_grad_norm=max_grad_norm,
+            rate = 0.5 / run.position.step if run.position.step else 0.0
+            run.log_step(loss, samples=len(x), learning_rate=rate, max_grad_norm=max_grad_norm,
                      sample_ids=ids)  # fmt: skip
             optimizer.step()
             optimizer.zero_grad()
