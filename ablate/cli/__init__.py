@@ -12,9 +12,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from ablate.cli._parser import ACCEPT, refuse
 from ablate.cli.run import through_hydra
 from ablate.errors import AblateError, ConfigError, nearest
+from ablate.study_command import ACCEPT, print_refusal
 
 _HELP = """\
 ablate: which single variable caused the difference?
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(typed)
     except AblateError as error:
-        return refuse(error)
+        return print_refusal(error)
     except KeyboardInterrupt as interrupt:
         how = str(interrupt) or "interrupted"
         print(f"ablate: {how}; finished runs are kept, and the same command goes on with the rest", file=sys.stderr)
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if not is_disk_full(error):
             raise
-        return refuse(disk_full(Path(error.filename or ".")))
+        return print_refusal(disk_full(Path(error.filename or ".")))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
 

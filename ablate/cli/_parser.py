@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ablate.errors import AblateError
-
-ACCEPT = "study.accept_code_change=true"
+from ablate.study_command import ACCEPT as ACCEPT
 
 
 def parser_of(verb: str, says: str, *examples: str) -> argparse.ArgumentParser:
@@ -32,8 +29,3 @@ def console() -> Any:
     from rich.console import Console
 
     return Console()
-
-
-def refuse(error: AblateError) -> int:
-    print(f"ablate: {error}", file=sys.stderr)
-    return error.exit_code

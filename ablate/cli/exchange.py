@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.cli._parser import console, count, parser_of
-from ablate.cli.report import conclude
+from ablate.study_command import conclude
 
 
 def run_bundle(typed: list[str]) -> int:

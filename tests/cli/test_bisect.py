@@ -97,7 +97,7 @@ def test_json_is_all_that_stands_on_the_output(ablate, runs, here, monkeypatch):
         print(json.dumps({"folder": str(folder), "show": show}))
         return 0
 
-    monkeypatch.setattr("ablate.cli.run_sweep.conclude", conclude)
+    monkeypatch.setattr("ablate.study_command.conclude", conclude)
     runs.fate = lambda job: print("how far it is") or Outcome(status="finished", step=1)
     code, out, err = ablate("bisect", *TWO, "study.seeds=1", "--json")
     assert (code, json.loads(out)) == (0, {"folder": "runs/bisect-batch_size+train_ratio", "show": "print_shares_json"})

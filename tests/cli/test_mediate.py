@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ablate.design.plan import Plan
-from ablate.runner.cost import Pace
+from ablate.planning.cost import Pace
 from ablate.serialization import read_json
 
 BATCH = "data.batch_size=8,64"
@@ -82,7 +82,7 @@ def test_clip_norms_are_held_in_both_and_both_mediators_make_one_study(ablate, r
 
 def test_a_plan_alone_runs_nothing(ablate, runs, here, monkeypatch):
     pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, at_once=2)
-    monkeypatch.setattr("ablate.runner.cost.timed", lambda config, *, at_once: (pace, 5.0))
+    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, at_once: (pace, 5.0))
     code, out, err = ablate("mediate", BATCH, "--through", "grad_noise", "--plan")
     assert code == 0, err
     assert "batch_size=64+grad_noise_o" in out

@@ -12,8 +12,8 @@ import pytest
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Manifest, Outcome, write_value
 from ablate.records.provenance import now
-from ablate.runner.locks import Claims
-from ablate.runner.run_study import read_plan
+from ablate.runner.locks import Locks
+from ablate.runner.freeze import read_plan
 from ablate.runner.stop import StudyStopped, stop_request
 from ablate.serialization import write_json
 
@@ -71,8 +71,8 @@ def test_status_says_where_a_run_is_going_and_how_far_it_is(ablate, study):
                               attempts=[{"reason": "SIGKILL"}]))  # fmt: skip
     progress = {"step": 25, "total_steps": 100, "samples_per_second": 40.0, "updated": "2026-01-01T00:00:10+00:00"}
     write_json(run.progress, progress | {"sessions": [{"first_step": 1}]})
-    with Claims(study.parent) as claims:
-        claims.take(digest)
+    with Locks(study.parent) as locks:
+        locks.acquire(digest)
         _, out, _ = ablate("status", str(STUDY))
         found = json.loads(ablate("status", str(STUDY), "--json")[1])["runs"][1]
     assert (found["state"], found["pid"], found["seconds_left"]) == ("running", os.getpid(), 30.0)
@@ -141,8 +141,8 @@ def test_a_run_that_the_plan_does_not_have(ablate, runs, study, typed, problem, 
 
 
 def test_a_run_that_is_going_is_not_taken_away(ablate, runs, study):
-    with Claims(study.parent) as claims:
-        claims.take(next(run.digest for run in read_plan(study).runs if run.arm == "baseline" and run.seed == 0))
+    with Locks(study.parent) as locks:
+        locks.acquire(next(run.digest for run in read_plan(study).runs if run.arm == "baseline" and run.seed == 0))
         code, _, err = ablate("retry", str(STUDY), "baseline/seed=0")
     assert code == 2
     assert f"baseline/seed=0 is being run by process {os.getpid()} on" in err
@@ -192,8 +192,8 @@ def test_a_secret_in_the_command_is_not_kept(ablate, runs, here, monkeypatch):
 
 @pytest.mark.parametrize("more", [[], ["--after-current"]])
 def test_stop_leaves_a_request_that_the_next_start_forgets(ablate, runs, study, more):
-    with Claims(study.parent) as claims:
-        claims.take(read_plan(study).runs[0].digest)
+    with Locks(study.parent) as locks:
+        locks.acquire(read_plan(study).runs[0].digest)
         code, out, _ = ablate("stop", str(STUDY), *more)
     assert code == 0
     assert f"1 by process {os.getpid()} on" in out
@@ -256,6 +256,6 @@ def test_progress_of_an_earlier_session_is_not_of_this_one(ablate, study):
     write_json(run.progress, {"step": 9, "total_steps": 10, "samples_per_second": 1.0, "sessions": [{"first_step": 1}],
                               "updated": "2026-01-01T00:00:00+00:00"})  # fmt: skip
     write_value(run, Manifest(arm="baseline", seed=1, digest=digest, started=now()))
-    with Claims(study.parent) as claims:
-        claims.take(digest)
+    with Locks(study.parent) as locks:
+        locks.acquire(digest)
         assert "starting" in ablate("status", str(STUDY))[1]

@@ -91,9 +91,9 @@ def test_nothing_to_run_imports_no_torch(ablate, runs, here):
 
     ablate("-m", "axis=batch_size", "study.seeds=1")
     script = (
-        "import sys, ablate.cli.run_sweep, ablate.tasks.sizes as facts\n"
+        "import sys, ablate.study_command, ablate.tasks.sizes as facts\n"
         "facts.data_facts = lambda config: facts.DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2)\n"
-        "ablate.cli.run_sweep.conclude = lambda folder: 0\n"
+        "ablate.study_command.conclude = lambda folder: 0\n"
         "assert ablate.cli.main(['-m', 'axis=batch_size', 'study.seeds=1']) == 0\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
     )
@@ -159,10 +159,10 @@ def test_hydra_leaves_nothing_behind(ablate, runs, here):
 
 
 def test_plan_runs_nothing_and_leaves_nothing(ablate, runs, here, monkeypatch):
-    from ablate.runner.cost import Pace
+    from ablate.planning.cost import Pace
 
     pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, at_once=2)
-    monkeypatch.setattr("ablate.runner.cost.timed", lambda config, *, at_once: (pace, 5.0))
+    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, at_once: (pace, 5.0))
     code, out, _ = ablate("plan", "data.batch_size=8,64", "optim.lr=5e-5,1e-4", "study.seeds=2")
     assert code == 0
     assert "3 arms × 2 seeds" in out

@@ -107,7 +107,7 @@ def drawn(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
 
 TINY = ("debug=quick", "data.num_examples=96", "loop.budget=64 samples", "observe.eval_every=32 samples",
         "observe.eval_examples=16",
-        "study.seeds=2", "study.share_prefix=false")  # fmt: skip
+        "study.seeds=2")  # fmt: skip
 
 
 def planned(*fixed: str, axes: tuple[str, ...] | None = None, conf: Path | None = None, **swept: Any) -> Prepared:

@@ -661,7 +661,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     prepared = planned("study.seeds=1", optim__lr=(1e-3,))
     one = next(one for one in prepared.plan.runs if one.arm == "baseline")
-    config = replace(config_of(prepared, one), study=StudyConfig(accept_code_change=True, share_prefix=False))
+    config = replace(config_of(prepared, one), study=StudyConfig(accept_code_change=True))
     place = run_dir(prepared, one)
     first = execute(
         config, place, changes={}, digest="by the old code", planned=Planned(request=one.request), stop=after(6)

@@ -13,7 +13,7 @@ from ablate import formatting as digits
 from ablate.design.factorial import Cells
 from ablate.report import build_report, print_plan, print_report
 from ablate.report.effects import part_row, row
-from ablate.runner.cost import Forecast
+from ablate.runner.forecast import Forecast
 from tests.synthetic import TWO_LEVELS, crossed_cells, crossed_plan, write_crossed
 
 DESIGNS = {

@@ -54,7 +54,7 @@ def test_an_exception_is_told_by_what_caused_it(error: Exception, reason: str, p
     found, sentence = ends.why(error, CONFIG)
     assert found == reason
     assert sentence
-    assert ends.can_pass(Outcome(status="failed", reason=found)) is passes
+    assert ends.is_temporary(Outcome(status="failed", reason=found)) is passes
 
 
 def test_out_of_memory_says_what_helps() -> None:
@@ -80,13 +80,13 @@ def test_an_exit_is_told_by_its_code_and_by_the_kernels_count(
     code: int, oom_killed: bool, reason: str, passes: bool
 ) -> None:
     found, sentence = ends.how(code, CONFIG, oom_killed=oom_killed)
-    assert (found, ends.can_pass(Outcome(status="failed", reason=found))) == (reason, passes)
+    assert (found, ends.is_temporary(Outcome(status="failed", reason=found))) == (reason, passes)
     assert ("the kernel" in sentence) == (reason == ends.OUT_OF_MEMORY)
 
 
 def test_divergence_and_success_are_not_tried_again() -> None:
-    assert not ends.can_pass(Outcome(status="diverged", reason="non-finite gradients"))
-    assert not ends.can_pass(Outcome(status="finished", reason="budget"))
+    assert not ends.is_temporary(Outcome(status="diverged", reason="non-finite gradients"))
+    assert not ends.is_temporary(Outcome(status="finished", reason="budget"))
 
 
 def test_the_kernels_count_is_read() -> None:

@@ -23,7 +23,7 @@ from ablate.hashing import digest_of
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Outcome, read_manifest
 from ablate.runner.scheduler import run_all
-from ablate.runner.subprocess_run import Job
+from ablate.runner.jobs import Job
 
 TINY = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 
