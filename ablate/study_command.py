@@ -150,9 +150,9 @@ def _track_study(folder: Path, prepared: Prepared) -> None:
 
 def _command(arguments: Sequence[str]) -> str:
     """Return the command of a study, with the options and launcher that Hydra removes. Accepting code is not part of it."""
-    typed = [text for text in sys.argv[1:] if text != ACCEPT]
-    whole = any(text in ("-m", "--multirun") for text in typed) and all(text in typed for text in arguments)
-    return shlex.join(["ablate", *typed] if whole else ["ablate", "-m", *arguments])
+    argv = [text for text in sys.argv[1:] if text != ACCEPT]
+    whole = any(text in ("-m", "--multirun") for text in argv) and all(text in argv for text in arguments)
+    return shlex.join(["ablate", *argv] if whole else ["ablate", "-m", *arguments])
 
 
 def _print_plan(prepared: Prepared, options: Options) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ablate.planning.compose import Composer
 
 
-def through_hydra(typed: list[str]) -> int:
+def through_hydra(argv: list[str]) -> int:
     """Hand the arguments to Hydra. Its errors are raised as ours."""
     import hydra
     from hydra.errors import HydraException
@@ -28,23 +28,23 @@ def through_hydra(typed: list[str]) -> int:
     from ablate.planning.hydra_errors import is_refusal, refusal
 
     register_schema()
-    typed = [with_open_key(text) for text in typed]
+    argv = [with_open_key(text) for text in argv]
     application = hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, **version_base())(_task)
-    with _for_hydra(typed):
+    with _for_hydra(argv):
         try:
             application()
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
             if not is_refusal(error):
                 raise
-            raise refusal(error, [text for text in typed if "=" in text and not text.startswith("hydra.")]) from None
+            raise refusal(error, [text for text in argv if "=" in text and not text.startswith("hydra.")]) from None
     return 0
 
 
 @contextmanager
-def _for_hydra(typed: list[str]) -> Iterator[None]:
+def _for_hydra(argv: list[str]) -> Iterator[None]:
     """Set sys.argv, which Hydra reads, and HYDRA_FULL_ERROR, without which it prints errors itself."""
     before, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = [before[0], *typed]
+    sys.argv = [before[0], *argv]
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
@@ -63,17 +63,17 @@ def _task(config: Any) -> Any:
     from ablate.planning.compose import composer_of
 
     hydra = HydraConfig.get()
-    typed = list(hydra.overrides.task)
+    argv = list(hydra.overrides.task)
     if hydra.mode == RunMode.MULTIRUN:
         from ablate.runner.cluster_job import run_here
 
         typed_in = hydra.sweeper.get("typed_in")
-        return run_here(composer_of(hydra), typed, typed_in=Path(typed_in) if typed_in else None)
+        return run_here(composer_of(hydra), argv, typed_in=Path(typed_in) if typed_in else None)
     try:
         if config.axis is not None or config.study.axes:
             what = f"axis={config.axis.name}" if config.axis else f"study.axes={list(config.study.axes)}"
-            raise ConfigError(f"{what}: an axis makes a study, and a study needs -m", f"ablate -m {shlex.join(typed)}")
-        code = _single(composer_of(hydra), typed)
+            raise ConfigError(f"{what}: an axis makes a study, and a study needs -m", f"ablate -m {shlex.join(argv)}")
+        code = _single(composer_of(hydra), argv)
     except AblateError as error:
         code = print_refusal(error)
     if code:
@@ -81,15 +81,15 @@ def _task(config: Any) -> Any:
     return None
 
 
-def _single(composer: Composer, typed: list[str]) -> int:
+def _single(composer: Composer, argv: list[str]) -> int:
     from ablate.report.run import eval_curves, eval_line, pace_line
     from ablate.runner.local import run_single
 
-    job, outcome, is_new = run_single(composer, typed)
+    job, outcome, is_new = run_single(composer, argv)
     print(f"{outcome.status}: {outcome.sentence}" if outcome.status == "failed" else outcome.sentence or outcome.status)
     for name, curve in eval_curves(job.run).items():
         print(eval_line(name, curve))
     if pace := pace_line(outcome):
         print(pace)
-    print(f"run  {job.folder}" + ("" if is_new else "  (existed already; nothing was run)"))
+    print(f"run  {job.folder}" + ("" if is_new else "  (was there already; nothing was run)"))
     return int(outcome.status in ("failed", "interrupted"))

@@ -19,9 +19,7 @@ from ablate.runner.locks import Locks
 from ablate.runner.reuse import forget
 from ablate.runner.run_study import at_most
 
-_RETRIED = Outcome(
-    status="interrupted", reason="retry", sentence="it had ended, and `ablate retry` asked for it once more"
-)
+_RETRIED = Outcome(status="interrupted", reason="retry", sentence="repeated by `ablate retry`")
 
 
 def again(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -35,7 +33,7 @@ def again(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
     arguments = _arguments(plan, folder)
     if not names:
         return [run_name(run) for run in plan.runs if _has_failed(StudyDir(folder).run(run.arm, run.seed))], arguments
-    chosen = list(dict.fromkeys(run for typed in names for run in _named(plan, folder, typed)))
+    chosen = list(dict.fromkeys(run for name in names for run in _named(plan, folder, name)))
     with Locks(folder.parent) as locks:
         for run in chosen:
             if locks.acquire(run.digest) is None:
@@ -49,7 +47,7 @@ def again(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _arguments(plan: Plan, folder: Path) -> list[str]:
     """Return the study's own command, bound to its present directory."""
-    program, *typed = shlex.split(plan.command) or [""]
+    program, *arguments = shlex.split(plan.command) or [""]
     if program != "ablate":
         raise StudyError(
             f"{folder} was made by {program or 'another program'}", f"type its command again: {plan.command}"
@@ -60,29 +58,27 @@ def _arguments(plan: Plan, folder: Path) -> list[str]:
         )
     if HIDDEN in plan.command:
         raise StudyError(
-            f"the command of {folder} held a secret of the environment, which is not kept", "type that command again"
+            f"the command of {folder} held a secret of the environment, which is not stored", "type that command again"
         )
     if safe_name(plan.study) != folder.resolve().name:
         raise StudyError(
             f"{folder} holds the study {plan.study!r}, which belongs in a folder called {safe_name(plan.study)}",
             f"mv {folder} {folder.resolve().with_name(safe_name(plan.study))}",
         )
-    return [*typed, override_text("study.root", str(folder.parent)), override_text("study.name", plan.study)]
+    return [*arguments, override_text("study.root", str(folder.parent)), override_text("study.name", plan.study)]
 
 
-def _named(plan: Plan, folder: Path, typed: str) -> list[Run]:
+def _named(plan: Plan, folder: Path, name: str) -> list[Run]:
     """Return the runs of an arm, or the one of an arm and a seed."""
-    matching = [run for run in plan.runs if typed in (run.arm, run_name(run))]
+    matching = [run for run in plan.runs if name in (run.arm, run_name(run))]
     if matching:
         return matching
-    if any(arm.name == typed and arm.replayed for arm in plan.arms):
+    if any(arm.name == name and arm.replayed for arm in plan.arms):
         raise StudyError(
-            f"{typed} has no runs of its own: it is read from the record of the baseline", plan.baseline.name
+            f"{name} has no runs of its own: it is read from the record of the baseline", plan.baseline.name
         )
-    known = [arm.name for arm in plan.arms if not arm.replayed] + (
-        [run_name(run) for run in plan.runs] * ("/" in typed)
-    )
-    raise StudyError(f"{folder} has no run {typed!r}", nearest(typed, known))
+    known = [arm.name for arm in plan.arms if not arm.replayed] + ([run_name(run) for run in plan.runs] * ("/" in name))
+    raise StudyError(f"{folder} has no run {name!r}", nearest(name, known))
 
 
 def _undo(run_dir: RunDir, run: Run, root: Path) -> None:

@@ -112,24 +112,24 @@ def reusable(plan: Plan, folder: Path, waiting: Iterable[Run]) -> dict[tuple[str
     root = folder.parent
     if not (root / FOLDER).is_dir():
         return {}
-    found = {}
+    equal = {}
     for run in waiting:
-        there = find_equal(root, run.digest, device=plan.arm(run.arm).config["loop"]["device"])
-        if there is not None and there.run.path != StudyDir(folder).run(run.arm, run.seed).path:
-            found[run.arm, run.seed] = there
-    return found
+        stored = find_equal(root, run.digest, device=plan.arm(run.arm).config["loop"]["device"])
+        if stored is not None and stored.run.path != StudyDir(folder).run(run.arm, run.seed).path:
+            equal[run.arm, run.seed] = stored
+    return equal
 
 
 def reuse_all(plan: Plan, folder: Path, waiting: Iterable[Run]) -> dict[tuple[str, int], EqualRun]:
     """Reuse every run that can be; return which. Raises RecordError where the study cannot be written."""
-    found = reusable(plan, folder, waiting)
-    for (name, seed), there in found.items():
+    equal = reusable(plan, folder, waiting)
+    for (name, seed), stored in equal.items():
         arm = plan.arm(name)
-        copy_run(there, StudyDir(folder).run(name, seed), {**arm.config, "arm": name, "seed": seed}, arm.changes)
-    return found
+        copy_run(stored, StudyDir(folder).run(name, seed), {**arm.config, "arm": name, "seed": seed}, arm.changes)
+    return equal
 
 
-def copy_run(found: EqualRun, into: RunDir, config: Mapping[str, Any], changes: dict[str, Any]) -> None:
+def copy_run(equal: EqualRun, into: RunDir, config: Mapping[str, Any], changes: dict[str, Any]) -> None:
     """Copy a run's record into another study, with the config and the manifest that it has there. The outcome comes last.
 
     Hard links would not do: what is written into a file of one study must not change the other's.
@@ -138,18 +138,18 @@ def copy_run(found: EqualRun, into: RunDir, config: Mapping[str, Any], changes: 
         into.path.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(into.checkpoint, ignore_errors=True)
         into.outcome.unlink(missing_ok=True)
-        for file in sorted(found.run.path.iterdir()):
+        for file in sorted(equal.run.path.iterdir()):
             if file.is_file() and not file.is_symlink() and not file.name.startswith(".") and file.name not in _OWN:
                 part = into.path / f".{file.name}.{os.getpid()}.part"
                 shutil.copyfile(file, part)
                 part.replace(into.path / file.name)
         write_text(into.config, yaml.safe_dump(asdict(make_config(config)), sort_keys=False))
         own = {"arm": config["arm"], "seed": config["seed"], "overrides": changes}
-        write_value(into, replace(found.manifest, **own, shared_from=found.origin))
-        write_value(into, found.outcome)
+        write_value(into, replace(equal.manifest, **own, shared_from=equal.origin))
+        write_value(into, equal.outcome)
     except OSError as error:
         raise RecordError(
-            f"{into.path} cannot be written: {error.strerror or error}", "study.root=FOLDER for another place"
+            f"{into.path} cannot be written: {error.strerror or error}", "study.root=<another folder>"
         ) from error
 
 
@@ -208,22 +208,22 @@ def with_code_accepted(before: Plan, now: Plan, folder: Path, *, accept: bool, i
     Where runs were made by other code, `accept` adds that code to what the plan keeps, with a note; otherwise StudyError is
     raised, which names the files.
     """
-    kept = replace(now, accepted=before.accepted, notes=tuple(dict.fromkeys((*now.notes, *_about_code(before)))))
-    made = [(run, manifest) for run, manifest in _results(before, folder) if _is_other(kept, manifest)]
-    if not made:
-        return kept
-    files = list(dict.fromkeys(text for _, manifest in made for text in what_changed(manifest, now.code)))
+    plan = replace(now, accepted=before.accepted, notes=tuple(dict.fromkeys((*now.notes, *_about_code(before)))))
+    others = [(run, manifest) for run, manifest in _results(before, folder) if _is_other(plan, manifest)]
+    if not others:
+        return plan
+    files = list(dict.fromkeys(text for _, manifest in others for text in what_changed(manifest, now.code)))
     shown = ", ".join(files[:6]) + (f" and {len(files) - 6} more" if len(files) > 6 else "")
-    runs = f"{len(made)} of its runs {'was' if len(made) == 1 else 'were'} made by other code"
+    runs = f"{len(others)} of its runs {'was' if len(others) == 1 else 'were'} made by other code"
     if not accept:
         keep = "--accept-code-change keeps them, and the study and its report say so; or " if now.app is None else ""
         raise StudyError(
             f"{folder}: {runs}: {shown or 'files that were not recorded'}", f"{keep}{instead} for a new study"
         )
-    other = [digest for _, manifest in made for digest in _digests(manifest)]
+    other = [digest for _, manifest in others for digest in _digests(manifest)]
     accepted = dict.fromkeys((*before.accepted, *other))
     accepted.pop(now.code_digest, None)
-    return replace(kept, accepted=tuple(accepted), notes=(*kept.notes, f"{_NOTE}: {runs}: {shown}"))
+    return replace(plan, accepted=tuple(accepted), notes=(*plan.notes, f"{_NOTE}: {runs}: {shown}"))
 
 
 _NOTE = "code that changed was accepted"

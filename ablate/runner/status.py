@@ -126,7 +126,7 @@ def _run_state(
             return RunState(state="done", sentence=outcome.sentence if outcome else "", **named)
         outcome = read_outcome(run_dir)
     except (RecordError, TypeError) as error:
-        return RunState(state="waiting", reason="unreadable", sentence=f"is made again: {error}", **named)
+        return RunState(state="waiting", reason="unreadable", sentence=f"will be made again: {error}", **named)
     if owner is not None:
         return RunState(
             state="running", host=owner.host, pid=owner.pid, **named, **_progress(run_dir, manifest, current=True)

@@ -25,13 +25,13 @@ class StopRequest:
 
     after_current: bool = False
     """Let the running runs finish, and start no more."""
-    asked: str = ""
+    requested: str = ""
     host: str = ""
 
 
-def ask_to_stop(folder: Path, *, after_current: bool) -> None:
+def request_stop(folder: Path, *, after_current: bool) -> None:
     """Write the request into the study directory."""
-    request = StopRequest(after_current=after_current, asked=now(), host=socket.gethostname())
+    request = StopRequest(after_current=after_current, requested=now(), host=socket.gethostname())
     write_json(folder / _FILE, asdict(request))
 
 
@@ -42,13 +42,13 @@ def stop(folder: Path, *, after_current: bool) -> str:
     study = StudyDir(folder)
     if not study.plan.exists() and next(study.runs(), None) is None:
         raise StudyError(f"{folder} is not a study directory: it has no {study.plan.name}", "ablate stop runs/<study>")
-    ask_to_stop(folder, after_current=after_current)
+    request_stop(folder, after_current=after_current)
     going = Counter((owner.host, owner.pid) for owner in holders(folder))
     if not going:
         return "no process runs it now; what is still in the queue of a cluster will not start"
     where = ", ".join(f"{count} by process {pid} on {host}" for (host, pid), count in sorted(going.items()))
     what = "end before the study stops" if after_current else "save and end at their next step"
-    return f"asked; its running runs ({where}) {what}, and the same command goes on later"
+    return f"stop requested; its running runs ({where}) {what}, and the same command goes on later"
 
 
 def stop_request(folder: Path) -> StopRequest | None:

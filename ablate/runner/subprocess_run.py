@@ -181,7 +181,7 @@ class _Watch:
     def __call__(self) -> str | None:
         study = mp.parent_process()
         if study is not None and not study.is_alive():
-            # The study's next start would run it again beside this process.
+            # The next start of the study would run it again simultaneously.
             return "the study's process is gone"
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _SIGN_SECONDS

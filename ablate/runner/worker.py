@@ -198,7 +198,7 @@ def _check_data(planned: str, found: str, config: Config) -> None:
 def _continued(run: RunDir, digest: str, request: str) -> Manifest | None:
     """Return the manifest of an earlier try whose checkpoint this run continues from; None where the run begins again.
 
-    It must be of the same config by the same code. request: digest of what the run is asked, if a try by other code will do.
+    It must be of the same config by the same code. request: digest without the code, if a try by other code will do.
     """
     if not (run.checkpoint.exists() and run.manifest.exists() and digest):
         return None

@@ -115,11 +115,11 @@ def _with_output_dir(job: Job) -> list[str]:
 
 def _start_of_command(overrides: Sequence[str]) -> list[str]:
     """Return interpreter, script or module, and Hydra's flags of this command. Raises ConfigError where they are unknown."""
-    typed = sys.argv[1:]
-    if sys.orig_argv[len(sys.orig_argv) - len(typed) :] != typed:
+    argv = sys.argv[1:]
+    if sys.orig_argv[len(sys.orig_argv) - len(argv) :] != argv:
         raise ConfigError(
             "how this app was started is unknown from its command line, so no run can be started like it",
             "hydra/launcher=basic runs one after the other in this process",
         )
-    flags = [text for text in typed if text not in overrides and text not in ("-m", "--multirun")]
-    return [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(typed)], *flags]
+    flags = [text for text in argv if text not in overrides and text not in ("-m", "--multirun")]
+    return [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(argv)], *flags]

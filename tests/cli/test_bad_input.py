@@ -135,7 +135,7 @@ def test_a_study_without_m(refused):
 
 
 def test_a_word_that_is_no_verb(refused):
-    assert "'plam' is neither a verb nor key=value" in refused("plam")
+    assert "expected a verb or key=value, got 'plam'" in refused("plam")
     assert "not in the grammar of overrides" in refused("seed=1", "data.batch_size")
 
 

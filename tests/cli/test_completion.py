@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ablate.cli import VERBS
-from ablate.cli.system import SCRIPTS, candidates
+from ablate.cli.completion import SCRIPTS, candidates
 from ablate.planning.compose import conf_dir
 from ablate.serialization import write_text
 

@@ -12,8 +12,8 @@ import pytest
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Manifest, Outcome, write_value
 from ablate.records.provenance import now
-from ablate.runner.locks import Locks
 from ablate.runner.freeze import read_plan
+from ablate.runner.locks import Locks
 from ablate.runner.stop import StudyStopped, stop_request
 from ablate.serialization import write_json
 
@@ -228,13 +228,13 @@ def test_stop_where_nothing_runs_says_so(ablate, study):
 
 def test_a_stopped_study_ends_with_130_and_says_that_it_goes_on(ablate, runs, here):
     def stopped(job):
-        raise StudyStopped("stopped, as `ablate stop` has asked")
+        raise StudyStopped("stopped by `ablate stop`")
 
     runs.fate = stopped
     code, _, err = ablate("-m", "axis=batch_size", "study.seeds=1")
     assert code == 130
     assert err == (
-        "ablate: stopped, as `ablate stop` has asked; finished runs are kept, and the same command goes on with the rest\n"
+        "ablate: stopped by `ablate stop`; finished runs are kept, and the same command goes on with the rest\n"
     )
 
 

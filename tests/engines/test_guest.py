@@ -12,8 +12,8 @@ import torch
 
 from ablate.errors import RecordError
 from ablate.planning.compose import opened
-from ablate.runner.devices import leases
 from ablate.runner.cluster_job import as_local_run, run_here, working_in
+from ablate.runner.devices import leases
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 from ablate.config.schema import Config, make_config
 from ablate.design.plan import Plan
 from ablate.errors import AblateError
+from ablate.planning.cost import AROUND_SECONDS, IMPORT_SECONDS, Pace, Span, earlier, estimate, obviously_below, profile
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import read_manifest, read_outcome, write_value
-from ablate.planning.cost import AROUND_SECONDS, IMPORT_SECONDS, Pace, Span, earlier, estimate, obviously_below, profile
 from tests.synthetic import make_plan, write_study
 
 ARMS = ("batch_size=64", "learning_rate=0.0001", "placebo", "repeat", "eval_every=128 samples")

@@ -20,9 +20,9 @@ from ablate.hashing import Planned, digest_of
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Outcome, read_manifest
 from ablate.runner import scheduler as workers
-from ablate.runner.scheduler import run_all
-from ablate.runner.stop import StudyStopped, ask_to_stop
 from ablate.runner.jobs import Job
+from ablate.runner.scheduler import run_all
+from ablate.runner.stop import StudyStopped, request_stop
 
 
 def job(
@@ -179,7 +179,7 @@ def test_a_study_that_is_asked_to_stop(tmp_path: Path, after_current: bool) -> N
 
     def ask() -> None:
         _until((first.folder / "progress.json").exists)
-        ask_to_stop(tmp_path / "study", after_current=after_current)
+        request_stop(tmp_path / "study", after_current=after_current)
 
     thread = threading.Thread(target=ask)
     thread.start()

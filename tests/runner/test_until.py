@@ -83,7 +83,10 @@ def test_all_arms_go_to_the_first_look_and_the_undecided_ones_on(
     assert not [name for name in later if name.startswith("batch_size=64")], "decided at three seeds"
     assert {name.split("/")[0] for name in later} == {"baseline", "placebo", "learning_rate=0.0001"}
     assert len(copies.made) == len(set(copies.made)) == 12 + 3 * 5
-    assert "interim analysis at 3 seeds: batch_size=64 stops (hurts); learning_rate=0.0001 continues" in capsys.readouterr().out
+    assert (
+        "interim analysis at 3 seeds: batch_size=64 stops (hurts); learning_rate=0.0001 continues"
+        in capsys.readouterr().out
+    )
     said = analyse(folder)
     assert said.complete
     assert said.looks is not None
@@ -136,7 +139,9 @@ def test_a_run_that_failed_holds_the_look_up(tmp_path: Path, plan: Plan, capsys:
     write_value(place, Outcome(status="failed", reason="out of memory", sentence="out of memory"))
     folder = run(tmp_path, plan, Copies(tmp_path))
     out = capsys.readouterr().out
-    assert f"the interim analysis at 3 seeds waits for 1 run; failed: batch_size=64/seed=1 (ablate retry {folder})" in out
+    assert (
+        f"the interim analysis at 3 seeds waits for 1 run; failed: batch_size=64/seed=1 (ablate retry {folder})" in out
+    )
     assert not list(folder.glob("look-*.json"))
     place.outcome.write_bytes(good)
     shutil.rmtree(StudyDir(folder).run("batch_size=64", 1).path)
