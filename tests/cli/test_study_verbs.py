@@ -223,7 +223,7 @@ def test_retry_says_with_which_command_it_goes_on(ablate, runs, study):
 
 
 def test_stop_where_nothing_runs_says_so(ablate, study):
-    assert "nothing runs it at the moment" in ablate("stop", str(STUDY))[1]
+    assert "no process runs it now" in ablate("stop", str(STUDY))[1]
 
 
 def test_a_stopped_study_ends_with_130_and_says_that_it_goes_on(ablate, runs, here):

@@ -628,7 +628,7 @@ def reviews(path: Path, word: str) -> str:
 @fault(
     "a data file that changed on disk after the plan",
     by="the worker",
-    says=r"the data of .*films\.csv are not those that the study was planned with",
+    says=r"the data of .*films\.csv have changed since the study was planned",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     folder.mkdir()

@@ -105,7 +105,7 @@ def test_earlier_tries_are_counted_with_how_they_ended(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     assert ends.earlier_attempts(run, "d") == []
     write_value(run, Manifest(arm="a", seed=0, digest="d", started=THEN))
-    gone = {"started": THEN, "reason": "killed", "sentence": "the process was gone without a word"}
+    gone = {"started": THEN, "reason": "killed", "sentence": "the process was killed and left no outcome"}
     assert ends.earlier_attempts(run, "d") == [gone]
     assert ends.earlier_attempts(run, "of another config") == []
     write_value(run, Manifest(arm="a", seed=0, digest="d", started=LATER, attempts=[gone]))

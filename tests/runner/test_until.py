@@ -190,7 +190,7 @@ def test_seeds_are_not_added_afterwards_and_looks_are_not_moved(tmp_path: Path, 
     with pytest.raises(StudyError, match=r"study\.seeds is 5 there and 8 now") as caught:
         freeze(replace(plan, until=None), folder)
     assert "study.until=decided" in str(caught.value.fix)
-    with pytest.raises(StudyError, match=r"looked at once, at the end, there and at 3, 5, 8 seeds \(pocock\) now"):
+    with pytest.raises(StudyError, match=r"analysed once, at the end there and at 3, 5, 8 seeds \(pocock\) now"):
         freeze(plan, folder)
     shutil.rmtree(folder)
     run(tmp_path, plan, Copies(tmp_path))
