@@ -79,5 +79,5 @@ def test_a_look_has_its_standard_error():
 
     made = [np.asarray(column) for column in ([0, 8], [0, 64], [0, 0.1], [0, 1.0], [0.693, 0.5708], [256, 256])]
     told, means_only = (EvalCurve(*made, np.asarray(errors)) for errors in ([0.001, 0.0213], [np.nan, np.nan]))
-    assert eval_line("loss", told) == "eval loss  0.693 -> 0.5708 (standard error 0.021) in 2 looks at 256 examples"
-    assert eval_line("loss", means_only) == "eval loss  0.693 -> 0.5708 in 2 looks at 256 examples"
+    assert eval_line("loss", told) == "eval loss  0.693 -> 0.5708 (standard error 0.021) in 2 evaluations of 256 examples"
+    assert eval_line("loss", means_only) == "eval loss  0.693 -> 0.5708 in 2 evaluations of 256 examples"
