@@ -202,7 +202,7 @@ def _mostly_cancel(about: Attribution) -> bool:
 
 
 def _sentence(about: Attribution, values: ByCorner, smallest_effect: float) -> str:
-    """`batch_size explains 92 % (80 to 104) of the fall in eval-loss roughness; train_ratio -3 % (-12 to 6); ...`"""
+    """`batch_size explains 92 % (80 to 104) of the fall in eval-loss roughness; train_test_ratio -3 % (-12 to 6); ...`"""
     assert about.total is not None
     assert about.interaction is not None
     if about.refused:
@@ -245,7 +245,7 @@ def _sentence(about: Attribution, values: ByCorner, smallest_effect: float) -> s
 
 
 def _opposed(about: Attribution) -> str:
-    """`batch_size raises it by 1.0 (...) and train_ratio lowers it by 1.0 (...): they work against each other.`"""
+    """`batch_size raises it by 1.0 (...) and train_test_ratio lowers it by 1.0 (...): they work against each other.`"""
     return f" By itself {_moved(about)}: they work against each other." if about.told else ""
 
 

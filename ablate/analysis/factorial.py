@@ -158,17 +158,17 @@ def shown(
         labels.append(LOW_POWER_POOLED_ONLY if only_pooled else LOW_POWER)
     elif only_pooled:
         labels.append(POOLED_ONLY)
-    verdict = "undecided"
+    verdict = "inconclusive"
     if refused:
         verdict = "none"
     elif claims.within[number]:
-        verdict = "no effect"
+        verdict = "equivalent"
     elif claims.differs[number] and effect is not None:
         small = table.floor is not None and abs(effect) <= table.floor
         why = WITHIN_FLOOR if small else withheld
         labels += [why] if why else []
-        verdict = "undecided" if why else _direction(kind, effect, table.metric.lower_is_better)
-    open_ = verdict == "undecided" and not claims.differs[number]
+        verdict = "inconclusive" if why else _direction(kind, effect, table.metric.lower_is_better)
+    open_ = verdict == "inconclusive" and not claims.differs[number]
     return CellEffect(
         kind=kind,
         name=name,
@@ -252,7 +252,7 @@ def _known(value: float | np.float64) -> float | None:
 # for each other dead no effect alone, and none beside any other part undecided neither is shown; `no effect` is
 # earned by equivalence, here as everywhere
 
-SAME_RUN = "SAME RUN"
+SAME_RUN = "IDENTICAL WEIGHTS"
 """Label of two arms that ended with the very same weights: the second change was not there to be made."""
 
 
@@ -333,11 +333,11 @@ def _word(alone: CellEffect, beside: Sequence[CellEffect]) -> PartWord:
         return "none"
     if alone.verdict in TOLD:
         return "matters"
-    if alone.verdict != "no effect":
-        return "undecided"
+    if alone.verdict != "equivalent":
+        return "inconclusive"
     if any(one.verdict in TOLD for one in beside):
         return "redundant"
-    return "dead" if beside and all(one.verdict == "no effect" for one in beside) else "undecided"
+    return "dead" if beside and all(one.verdict == "equivalent" for one in beside) else "inconclusive"
 
 
 def _sentence(
@@ -358,10 +358,10 @@ def _sentence(
     told = [f"{one.axes[1]} ({figures(one)})" for one in beside if one.verdict in TOLD]
     if word == "redundant":
         return f"{name} is redundant: no effect alone ({figures(alone)}), and one beside {joined(told)}{without}"
-    if alone.verdict != "no effect":
+    if alone.verdict != "equivalent":
         also = f"; beside {joined(told)} it has one" if told else ""
         return f"{name} is undecided: alone {figures(alone)}{needed_words(alone)}{also}"
-    open_ = [one for one in beside if one.verdict != "no effect"]
+    open_ = [one for one in beside if one.verdict != "equivalent"]
     if not open_:
         return f"{name} is undecided: no effect alone ({figures(alone)}), and it could be combined with no other"
     which = max(open_, key=lambda one: abs(one.effect or 0.0))
@@ -373,7 +373,7 @@ def _sentences(about: Effects) -> list[str]:
     """The words that say something first; what is undecided in one sentence."""
     order: tuple[PartWord, ...] = ("redundant", "dead", "matters", "none")
     said = [f"{about.metric}: {part.sentence}." for word in order for part in about.parts if part.word == word]
-    open_ = [part.name for part in about.parts if part.word == "undecided"]
+    open_ = [part.name for part in about.parts if part.word == "inconclusive"]
     if open_:
         said.append(f"{about.metric}: undecided whether dead, redundant or of use: {joined(open_)}.")
     return said
@@ -403,7 +403,7 @@ def cell_effects(
         unit=metric.unit,
         names=cells.names,
         cells=table.described(),
-        full=cells.full if cells.kind != "pairs" else len(cells.arms),
+        full=cells.full if cells.kind != "pairwise" else len(cells.arms),
         resolution=cells.resolution,
         seeds=table.whole,
         left_out=table.left_out,
@@ -412,11 +412,11 @@ def cell_effects(
         family=0,
         effects=(),
         aliases=fraction.aliases(cells.names, cells.generators),
-        labels=("SURVIVORS ONLY",) if table.lost else (),
+        labels=("MISSING SEEDS",) if table.lost else (),
     )
     if refused := table.nothing_yet():
         return replace(about, refused=refused, sentences=(f"{metric.name}: no effects yet, because {refused}.",))
-    if cells.kind == "pairs":
+    if cells.kind == "pairwise":
         return read_parts(about, table, readings, contrasts)
     decided = {one.arm for one in contrasts if one.primary and one.verdict in DECIDED}
     return _read(about, table, decided)
@@ -560,11 +560,11 @@ def _sentences_effects(about: Effects, table: CellTable, means: Values, decided:
             f"{about.metric}: no main effect and no interaction is told from 0, over {about.family} effects together."
         )
     low = [one for one in about.effects if len(one.axes) < 3]
-    equal = [f"{one.name} ({figures(one)})" for one in low if one.verdict == "no effect"]
+    equal = [f"{one.name} ({figures(one)})" for one in low if one.verdict == "equivalent"]
     if equal:
         of_axes = "on average " if any(len(one.axes) > 1 and one in told for one in about.effects) else ""
         yield f"{about.metric}: no effect that matters {of_axes}({margin_words(table)}): {joined(equal)}."
-    open_ = [f"{one.name} ({figures(one)}{needed_words(one)})" for one in low if one.verdict == "undecided"]
+    open_ = [f"{one.name} ({figures(one)}{needed_words(one)})" for one in low if one.verdict == "inconclusive"]
     if open_:
         yield f"{about.metric}: undecided: {joined(open_)}."
 

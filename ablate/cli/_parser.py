@@ -35,9 +35,9 @@ def parser_of(
 
 
 def add_compare_at(parser: argparse.ArgumentParser) -> None:
-    """Add `--at`, the budget at which arms are compared."""
+    """Add `--compare-at`, the budget at which arms are compared."""
     parser.add_argument(
-        "--at",
+        "--compare-at",
         metavar="UNIT|'N UNIT'",
         help="compare the arms at equal steps, samples, tokens, epochs or seconds (the most that every run had), at an amount "
         "such as '512 samples', or at the `end`. A comparison that the study did not plan is written to separate files",
@@ -54,7 +54,7 @@ def add_inferred_plan(parser: argparse.ArgumentParser) -> None:
         help="smallest effect of interest without a plan (default: 0.01)",
     )
     parser.add_argument(
-        "--accepts", default="", metavar="NAME,...", help="what else may change without a plan, such as init,order"
+        "--allow-change", default="", metavar="NAME,...", help="what else may change without a plan, such as init,order"
     )
 
 

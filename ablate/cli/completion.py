@@ -13,14 +13,26 @@ from pathlib import Path
 
 from ablate.cli._parser import parser_of
 
-STUDY_VERBS = ("report", "table", "figures", "methods", "replay", "power", "status", "stop", "retry", "bundle", "sync")
-RUN_VERBS = ("compare", "diff", "bisect", "verify")
-CONFIG_VERBS = ("plan", "bisect", "mediate")
+STUDY_VERBS = (
+    "report",
+    "table",
+    "figures",
+    "methods",
+    "resample",
+    "power",
+    "status",
+    "stop",
+    "retry",
+    "bundle",
+    "sync",
+)
+RUN_VERBS = ("compare", "diff", "attribute", "verify")
+CONFIG_VERBS = ("plan", "attribute", "mediate")
 """Verbs by their arguments: a study directory; a run directory or an archive; overrides of the config."""
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip", ".yaml")
 _NOT_RUNS = ("figures", "checkpoint", "wandb", "lent")
-_REPLAY = ("observe.eval_every=", "observe.log_every=")
+_REPLAY = ("eval.every=", "tracker.log_every=")
 
 
 def candidates(line: str, verbs: Mapping[str, str]) -> list[str]:
@@ -55,7 +67,7 @@ def _words(words: list[str], current: str, verbs: Mapping[str, str]) -> Iterator
         yield from ("bash", "zsh", "fish")
     elif verb in STUDY_VERBS:
         yield from _paths(current)
-        yield from _REPLAY if verb == "replay" else ()
+        yield from _REPLAY if verb == "resample" else ()
     elif verb in RUN_VERBS:
         yield from _paths(current, _ARCHIVES)
     if verb in CONFIG_VERBS or (words and not verb):

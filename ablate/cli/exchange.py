@@ -24,7 +24,7 @@ def run_bundle(argv: list[str]) -> int:
         study=True,
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="archive to write (default: <study>.tar)")
-    parser.add_argument("--incomplete", action="store_true", help="bundle a study in which runs are missing")
+    parser.add_argument("--allow-incomplete", action="store_true", help="bundle a study in which runs are missing")
     add_inferred_plan(parser)
     args = parser.parse_args(argv)
     from ablate.archive.bundle import write_bundle
@@ -42,10 +42,10 @@ def run_import(argv: list[str]) -> int:
         "Trainer's output directory (trainer_state.json), TensorBoard event files, an offline W&B run, Lightning's "
         "metrics.csv, or a table (CSV, JSON). What a source does not record is left out, and no control is verified "
         "by it.",
-        "ablate import baseline=out/a,out/b batch_size=64=out/c,out/d --into runs/mine",
-        "ablate import baseline='wandb/offline-run-*-a?' --into runs/mine --config-file baseline=args.json",
-        "ablate import --table loss.csv --table norm.csv baseline=run-1,run-2 large=run-3,run-4 --into runs/mine",
-        "ablate import baseline=log.csv --rename val_nll=eval_loss --step-column update --samples-per-step 8 --into "
+        "ablate import baseline=out/a,out/b batch_size=64=out/c,out/d --output runs/mine",
+        "ablate import baseline='wandb/offline-run-*-a?' --output runs/mine --config-file baseline=args.json",
+        "ablate import --table loss.csv --table norm.csv baseline=run-1,run-2 large=run-3,run-4 --output runs/mine",
+        "ablate import baseline=log.csv --rename val_nll=eval_loss --step-column update --samples-per-step 8 --output "
         "runs/mine",
     )
     many: dict[str, Any] = {"action": "append", "default": []}
@@ -53,9 +53,9 @@ def run_import(argv: list[str]) -> int:
         "arms", nargs="+", metavar="ARM=SOURCE,SOURCE", help="arm and its sources, one per seed; one arm is `baseline`"
     )
     parser.add_argument(
-        "--into", type=Path, required=True, metavar="DIR", help="study directory to write, such as runs/mine"
+        "--output", type=Path, required=True, metavar="DIR", help="study directory to write, such as runs/mine"
     )
-    parser.add_argument("--as", dest="kind", metavar="FORMAT", help="format to read where a source holds several")
+    parser.add_argument("--format", dest="kind", metavar="FORMAT", help="format to read where a source holds several")
     parser.add_argument(
         "--table", type=Path, **many, metavar="CSV", help="W&B's export of a chart, whose runs are sources; repeatable"
     )
@@ -72,7 +72,7 @@ def run_import(argv: list[str]) -> int:
     parser.add_argument(
         "--config-file", **many, metavar="[ARM=]FILE", help="settings (JSON, YAML) instead of the source's; repeatable"
     )
-    parser.add_argument("--number-seeds", action="store_true", help="number the seeds of every arm 0, 1, ...")
+    parser.add_argument("--renumber-seeds", action="store_true", help="number the seeds of every arm 0, 1, ...")
     parser.add_argument("--metric", help="primary metric (default: eval_loss)")
     parser.add_argument(
         "--smallest-effect", type=float, metavar="EFFECT", help="smallest effect of interest (default: 0.01)"
@@ -120,7 +120,7 @@ def run_sync(argv: list[str]) -> int:
     parser.add_argument("--project", help="W&B project or MLflow experiment (default: as in the study)")
     parser.add_argument("--entity", help="W&B user or team")
     parser.add_argument("--uri", help="MLflow server")
-    parser.add_argument("--again", action="store_true", help="send again what was sent before")
+    parser.add_argument("--force", action="store_true", help="send again what was sent before")
     args = parser.parse_args(argv)
     from ablate.tracking.sync import Asked, sync
 
@@ -148,7 +148,7 @@ def run_verify(argv: list[str]) -> int:
     parser.add_argument("archive", type=Path, help="archive, such as reference.tar")
     parser.add_argument("--sha256", default="", metavar="HASH", help="published hash of the archive")
     parser.add_argument(
-        "--own-outcome",
+        "--run-custom-metric",
         action="store_true",
         help="run the study's custom metric, a function in this directory that the archive names",
     )

@@ -1,4 +1,4 @@
-"""Verbs that read runs: `ablate compare`, `ablate diff` and `ablate replay`."""
+"""Verbs that read runs: `ablate compare`, `ablate diff` and `ablate resample`."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ def run_diff(argv: list[str]) -> int:
     return int(not diff.same)
 
 
-def run_replay(argv: list[str]) -> int:
+def run_resample(argv: list[str]) -> int:
     parser = parser_of(
-        "replay",
+        "resample",
         "Show what the same training runs would have shown if evaluated or logged less often, read from their "
         "records; nothing is trained. Without a value: the coarsest adequate cadence of each curve, and how much of "
         "its decrease comes before the first evaluation.",
-        "ablate replay runs/reference",
-        "ablate replay runs/reference observe.eval_every=200",
-        "ablate replay runs/reference observe.eval_every='128 samples,256 samples' observe.log_every='10 steps'",
+        "ablate resample runs/reference",
+        "ablate resample runs/reference eval.every=200",
+        "ablate resample runs/reference eval.every='128 samples,256 samples' tracker.log_every='10 steps'",
         study=True,
         json=True,
     )
@@ -77,7 +77,7 @@ def run_replay(argv: list[str]) -> int:
         "cadences",
         nargs="*",
         metavar="KEY=VALUE,...",
-        help="observe.eval_every=... or observe.log_every=... with one or more values (default: a table of cadences)",
+        help="eval.every=... or tracker.log_every=... with one or more values (default: a table of cadences)",
     )
     args = parser.parse_args(argv)
     from ablate.analysis.analyse import analyse

@@ -20,10 +20,12 @@ def run_axes(argv: list[str]) -> int:
     )
     parser.add_argument("name", nargs="?", help="axis name, as listed")
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="directory with your own config files")
-    parser.add_argument("--beside", action="store_true", help="print only the overrides that this axis requires")
+    parser.add_argument(
+        "--with-overrides", action="store_true", help="print only the overrides that this axis requires"
+    )
     args = parser.parse_args(argv)
     if args.beside and args.name is None:
-        parser.error("--beside needs an axis: ablate axes NAME --beside")
+        parser.error("--with-overrides needs an axis: ablate axes NAME --with-overrides")
     from ablate.planning.compose import opened
     from ablate.report import print_axes, print_axis
     from ablate.report.json import print_axes_json
@@ -45,7 +47,7 @@ def run_plan(argv: list[str]) -> int:
     parser = parser_of(
         "plan",
         "Print what `ablate -m` with the same arguments would run: arms, runs that are done or reused, and the time, "
-        "memory and disk space of the rest. Runs nothing and writes nothing. Without earlier runs in study.root, a "
+        "memory and disk space of the rest. Runs nothing and writes nothing. Without earlier runs in study.output_dir, a "
         "few steps are timed.",
         "ablate plan axis=batch_size study.seeds=5",
         "ablate plan data.batch_size=8,64 optim.lr=5e-5,1e-4 study.seeds=2",
@@ -65,8 +67,8 @@ def run_power(argv: list[str]) -> int:
         "Print which effects a number of seeds can detect, and how many seeds decide between an effect of interest "
         "and equivalence. The spread between runs is taken from a pilot study with a few seeds, or assumed.",
         "ablate power runs/pilot",
-        "ablate power runs/pilot --metric eval_accuracy --effect 0.005 --seeds 3,5,8",
-        "ablate power --sd 0.02 --rho 0.5 --variants 4 --effect 0.01",
+        "ablate power runs/pilot --metric eval_accuracy --smallest-effect 0.005 --seeds 3,5,8",
+        "ablate power --sd 0.02 --rho 0.5 --variants 4 --smallest-effect 0.01",
         json=True,
     )
     parser.add_argument("folder", type=Path, nargs="?", help="study directory of the pilot, such as runs/pilot")
@@ -74,10 +76,12 @@ def run_power(argv: list[str]) -> int:
     parser.add_argument("--sd", type=float, help="without a pilot: standard deviation between runs of one arm")
     parser.add_argument("--rho", type=float, help="without a pilot: correlation of two arms over seeds (default: 0)")
     parser.add_argument("--variants", type=int, help="variants in the new study (default: as in the pilot, or 1)")
-    parser.add_argument("--effect", type=float, help="smallest effect of interest (default: as in the pilot)")
+    parser.add_argument("--smallest-effect", type=float, help="smallest effect of interest (default: as in the pilot)")
     parser.add_argument("--seeds", type=counts, metavar="N,...", help="numbers of seeds (default: 3,5,8,10,15,20)")
-    parser.add_argument("--chance", type=float, default=0.8, help="power (default: 0.8)")
-    parser.add_argument("--level", type=float, default=0.95, help="confidence level of the intervals (default: 0.95)")
+    parser.add_argument("--power", type=float, default=0.8, help="power (default: 0.8)")
+    parser.add_argument(
+        "--confidence", type=float, default=0.95, help="confidence level of the intervals (default: 0.95)"
+    )
     args = vars(parser.parse_args(argv))
     from ablate.analysis.power import Wanted, power
     from ablate.report import print_power, print_power_json

@@ -14,8 +14,8 @@ def run_report(argv: list[str]) -> int:
         "recorded settings.",
         "ablate report runs/reference",
         "ablate report runs/mine --metric eval_accuracy --smallest-effect 0.005",
-        "ablate report runs/reference --at steps",
-        "ablate report runs/reference --at '512 samples' --json",
+        "ablate report runs/reference --compare-at steps",
+        "ablate report runs/reference --compare-at '512 samples' --json",
         study=True,
         json=True,
     )
@@ -32,7 +32,7 @@ def run_table(argv: list[str]) -> int:
         "writes it to report.md and table.tex. csv: every contrast on every metric with all digits, as in table.csv.",
         "ablate table runs/reference",
         "ablate table runs/reference --format latex > table.tex    needs booktabs, and nothing else",
-        "ablate table runs/reference --format csv --at steps",
+        "ablate table runs/reference --format csv --compare-at steps",
         study=True,
     )
     parser.add_argument(

@@ -86,7 +86,7 @@ def _single(composer: Composer, argv: list[str]) -> int:
     from ablate.runner.local import run_single
 
     job, outcome, is_new = run_single(composer, argv)
-    print(f"{outcome.status}: {outcome.sentence}" if outcome.status == "failed" else outcome.sentence or outcome.status)
+    print(f"{outcome.status}: {outcome.message}" if outcome.status == "failed" else outcome.message or outcome.status)
     for name, curve in eval_curves(job.run).items():
         print(eval_line(name, curve))
     if pace := pace_line(outcome):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from ablate.cli._parser import ACCEPT, console, parser_of
-from ablate.cli.attribute import run_bisect, run_mediate
+from ablate.cli.attribute import run_attribute, run_mediate
 from ablate.cli.run import through_hydra
 
 
@@ -27,7 +27,7 @@ def run_retry(argv: list[str]) -> int:
     print(f"again: {', '.join(names)}" if names else "no run has failed; the study continues")
     print(f"with: ablate {shlex.join(arguments)}", flush=True)
     arguments += [ACCEPT] * args.accept_code_change
-    verb = {"bisect": run_bisect, "mediate": run_mediate}.get(arguments[0])
+    verb = {"attribute": run_attribute, "mediate": run_mediate}.get(arguments[0])
     return verb(arguments[1:]) if verb else through_hydra(arguments)
 
 

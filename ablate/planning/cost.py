@@ -23,10 +23,10 @@ from ablate.serialization import read_json, read_yaml
 
 _NO_PACE = {
     "model": ("dropout",),
-    "data": ("split", "split_seed", "train_ratio", "eval_ratio"),
+    "data": ("split", "split_seed", "train_test_ratio", "eval_test_ratio"),
     "optim": ("lr", "weight_decay", "beta1", "beta2", "eps", "schedule", "warmup"),
-    "loop": ("budget", "clip_norm", "grad_noise_of", "max_skipped"),
-    "observe": ("eval_every", "eval_spacing", "eval_looks", "eval_examples"),
+    "train": ("budget", "max_grad_norm", "noise_batch_size", "max_skipped_steps"),
+    "observe": ("eval_every", "eval_spacing", "num_evaluations", "eval_examples"),
     "streams": ("init", "order", "augment", "dropout", "noise"),
 }
 """Keys that leave the cost of a sample unchanged. A key that is not named here is assumed to change it."""
@@ -160,7 +160,7 @@ def obviously_below(plan: Plan, waiting: Sequence[Run], slots: int, seconds: flo
 
 def profile(config: Mapping[str, Any]) -> str:
     """Return the digest of what a config's cost per sample depends on: equal profiles are timed once."""
-    relevant = {key: value for key, value in what_counts(config).items() if key != "repeat"}
+    relevant = {key: value for key, value in what_counts(config).items() if key != "rerun"}
     for group, keys in _NO_PACE.items():
         relevant[group] = {key: value for key, value in relevant.get(group, {}).items() if key not in keys}
     return digest_of(relevant)
@@ -290,7 +290,7 @@ def _timed(time_steps: TimeSteps, arm: Arm, at_once: int) -> tuple[Pace, float]:
 
 def _cost(pace: Pace, arm: Arm) -> Cost:
     derived, config = arm.derived, make_config(arm.config)
-    loop, stored_examples = config.loop, derived["eval_examples"] * config.observe.keep_examples
+    loop, stored_examples = config.train, derived["eval_examples"] * config.eval.save_predictions
     seconds = derived["samples_seen"] / pace.train + derived["evaluations"] * derived["eval_examples"] / pace.evaluate
     moments = 1 if arm.config["optim"]["name"] == "sgd" else 2
     state = 4.0 * (pace.num_parameters + moments * pace.num_trainable)
@@ -303,7 +303,7 @@ def _cost(pace: Pace, arm: Arm) -> Cost:
         + _BYTES_PER_EVALUATION * derived["evaluations"]
         + _BYTES_PER_EXAMPLE * stored_examples,
         # A new checkpoint is complete before an old one goes.
-        checkpoint_bytes=state * (loop.keep_checkpoints + 1),
+        checkpoint_bytes=state * (checkpoint.keep + 1),
     )
 
 

@@ -132,9 +132,9 @@ def _axis(key: str, levels: Sequence[Any]) -> Axis:
         name=key,
         question=f"What does {key} change?",
         kind="training",
-        moves=(key,),
-        levels=tuple(levels),
-        accepts=(*DERIVED, *FINGERPRINT),
+        keys=(key,),
+        values=tuple(levels),
+        may_change=(*DERIVED, *FINGERPRINT),
     )
 
 

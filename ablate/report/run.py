@@ -36,6 +36,6 @@ def pace_line(outcome: Outcome) -> str:
     if rates["eval_samples_per_second"]:
         parts.append(f"eval {rates['eval_samples_per_second']:.3g} samples/s")
     if "mfu" in rates:
-        parts.append(f"MFU {rates['mfu']:.0%} of an assumed {rates['assumed_peak_flops'] / 1e12:.0f} TFLOP/s")
+        parts.append(f"MFU {rates['mfu']:.0%} of an assumed {rates['device_peak_flops'] / 1e12:.0f} TFLOP/s")
     parts.append(f"peak memory {rates['peak_memory_bytes'] / 2**30:.2f} GiB")
     return "pace " + ", ".join(parts)

@@ -50,7 +50,7 @@ def run_here(composer: Composer, overrides: Sequence[str], *, typed_in: Path | N
         if typed_in is not None and not (plan := StudyDir(study).plan).exists():
             raise RecordError(
                 f"{plan.absolute()} does not exist on {socket.gethostname()}",
-                "study.root=<a folder that all machines share>",
+                "study.output_dir=<a folder that all machines share>",
             )
         with Locks(study.parent) as locks:
             lock = lock_or_outcome(locks, job)
@@ -71,7 +71,7 @@ def lock_or_outcome(locks: Locks, job: Job) -> Lock | Outcome:
     """Lock a run once no other process runs it; return the outcome instead where nothing is left to do."""
     while True:
         if stop_request(job.folder.parents[1]) is not None:
-            return Outcome(status="interrupted", reason="stop", sentence="not started: `ablate stop` asked for it")
+            return Outcome(status="interrupted", reason="stop", message="not started: `ablate stop` asked for it")
         if (lock := locks.acquire(job.digest)) is not None:
             outcome = stored_result(job)
             return lock if outcome is None else outcome

@@ -66,7 +66,7 @@ def check_returned(plan: Plan, run: RunDir) -> None:
     """
     outcome = read_outcome(run)
     if outcome is not None and outcome.reason == UNUSABLE:
-        raise ConfigError(f"{run.path.parent.name}/{run.path.name}: {outcome.sentence}", FIX)
+        raise ConfigError(f"{run.path.parent.name}/{run.path.name}: {outcome.message}", FIX)
     returned = read_returned(run)
     if returned:
         choose_metric(plan.metric, list(returned))
@@ -76,7 +76,7 @@ def outcome_or_lost(run: RunDir, reason: str | None) -> Outcome:
     """Return the outcome of a run that ended; one without an outcome is recorded as failed, with the launcher's reason."""
     outcome = read_outcome(run)
     if outcome is None:
-        outcome = Outcome(status="failed", reason="lost", sentence=reason or f"left no outcome; see {run.log}")
+        outcome = Outcome(status="failed", reason="lost", message=reason or f"left no outcome; see {run.log}")
         run.path.mkdir(parents=True, exist_ok=True)
         write_value(run, outcome)
     return outcome
@@ -117,28 +117,28 @@ class RunRecord:
         recorded = read_outcome(self.run)
         outcome = self._outcome(returned, error)
         if recorded is not None:
-            outcome = replace(recorded, status=outcome.status, reason=outcome.reason, sentence=outcome.sentence)
+            outcome = replace(recorded, status=outcome.status, reason=outcome.reason, sentence=outcome.message)
         self._write(ended=now())
         write_value(self.run, outcome)
         return outcome
 
     def _outcome(self, returned: Any, error: BaseException | None) -> Outcome:
         if isinstance(error, KeyboardInterrupt):
-            return Outcome(status="interrupted", reason="SIGINT", sentence="interrupted")
+            return Outcome(status="interrupted", reason="SIGINT", message="interrupted")
         if error is not None:
             sentence = error.problem if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
-            return Outcome(status="failed", reason=type(error).__name__, sentence=sentence)
+            return Outcome(status="failed", reason=type(error).__name__, message=sentence)
         try:
             values = numbers_of(returned)
         except StudyError as unusable:
-            return Outcome(status="failed", reason=UNUSABLE, sentence=unusable.problem)
+            return Outcome(status="failed", reason=UNUSABLE, message=unusable.problem)
         write_returned(self.run, values)
         sentence = "returned " + ", ".join(
             f"{name} {value:g}" if name != BARE else f"{value:g}" for name, value in values.items()
         )
         if not all_finite(values) and not (self.plan.metric and all_finite({"": values.get(self.plan.metric, 0.0)})):
-            return Outcome(status="diverged", reason="not finite", sentence=sentence)
-        return Outcome(status="finished", reason="returned", sentence=sentence)
+            return Outcome(status="diverged", reason="not finite", message=sentence)
+        return Outcome(status="finished", reason="returned", message=sentence)
 
     def _write(self, *, ended: str | None) -> None:
         arm = self.plan.arm(self.planned.arm)

@@ -80,7 +80,7 @@ def forecast(prepared: Prepared, *, measure: bool) -> Forecast:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LongStudy:
-    """A study that is expected to take longer than `study.confirm_hours`."""
+    """A study that is expected to take longer than `study.confirm_above_hours`."""
 
     study: str
     num_runs: int
@@ -95,7 +95,7 @@ class LongStudy:
         most = "at most " if self.is_sequential else ""
         return (
             f"{self.study} takes {most}about {self.hours:.1f} hours ({runs}), "
-            f"and study.confirm_hours={self.limit:g} asks before more than that"
+            f"and study.confirm_above_hours={self.limit:g} asks before more than that"
         )
 
     def refusal(self) -> StudyError:
@@ -103,7 +103,7 @@ class LongStudy:
         larger = math.ceil(self.hours * 1.1)
         return StudyError(
             f"{self.sentence}; there is no terminal to ask on, and nothing was started",
-            f"study.confirm_hours={larger}, or study.confirm_hours=null never to be asked",
+            f"study.confirm_above_hours={larger}, or study.confirm_above_hours=null never to be asked",
         )
 
 
@@ -112,7 +112,7 @@ def longer_than_allowed(prepared: Prepared, *, local: bool) -> LongStudy | None:
 
     local: the runs go on this machine, so that a few steps can be timed here. They are not where the study is obviously small.
     """
-    limit = prepared.plan.baseline.config["study"]["confirm_hours"]
+    limit = prepared.plan.baseline.config["study"]["confirm_above_hours"]
     if limit is None:
         return None
     plan, known = _known(prepared)
@@ -156,7 +156,7 @@ def _keys(runs: Iterable[Run]) -> frozenset[RunKey]:
 
 def _slots(plan: Plan) -> int:
     settings = plan.baseline.config["study"]
-    return num_slots(settings["workers"], settings["slots_per_gpu"])
+    return num_slots(settings["workers"], settings["runs_per_gpu"])
 
 
 def time_steps(config: Config, *, at_once: int) -> tuple[Pace, float]:
@@ -185,10 +185,10 @@ def time_steps(config: Config, *, at_once: int) -> tuple[Pace, float]:
 def _short(config: Config) -> Config:
     size = config.samples_per_step
     samples = size * (_WARM_UP_STEPS + max(_MIN_TIMED_STEPS, -(-_TIMED_SAMPLES // size)))
-    evaluated = min(_EVALUATED, config.observe.eval_examples or _EVALUATED)
+    evaluated = min(_EVALUATED, config.eval.max_examples or _EVALUATED)
     return replace(
         config,
-        loop=replace(config.loop, budget=f"{samples} samples", checkpoint_every=None),
+        loop=replace(config.train, budget=f"{samples} samples", checkpoint_every=None),
         observe=replace(config.observe, eval_every=f"{samples} samples", eval_spacing="even", eval_examples=evaluated),
         tracker=replace(config.tracker, name="none"),
     )

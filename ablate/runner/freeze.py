@@ -68,7 +68,7 @@ def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pl
         return with_code_accepted(before, plan, folder, accept=accept_code_change, instead=instead)
     if _has_runs(study, plan) or _is_being_run(folder):
         more = (
-            "; seeds are not added after a result is known, except by a rule declared before: study.until=decided"
+            "; seeds are not added after a result is known, except by a rule declared before: study.stopping=sequential"
             if plan.app is None and len(before.seeds) != len(plan.seeds) and not (before.looks or plan.looks)
             else ""
         )
@@ -111,9 +111,11 @@ def check_writable(folder: Path) -> None:
     while not parent.exists() and parent != parent.parent:
         parent = parent.parent
     if not parent.is_dir():
-        raise RecordError(f"{folder} cannot be made: {parent} is a file", "study.root=<a folder>")
+        raise RecordError(f"{folder} cannot be made: {parent} is a file", "study.output_dir=<a folder>")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise RecordError(f"{folder} cannot be written: no permission to write in {parent}", "study.root=<a folder>")
+        raise RecordError(
+            f"{folder} cannot be written: no permission to write in {parent}", "study.output_dir=<a folder>"
+        )
 
 
 def pending(plan: Plan, folder: Path) -> list[Run]:

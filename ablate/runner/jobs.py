@@ -91,7 +91,7 @@ def planned_jobs(prepared: Prepared, plan: Plan, runs: Iterable[Run]) -> list[Jo
 def composed_job(composer: Composer, overrides: Sequence[str]) -> Job:
     """Return the job that overrides describe: a run of a frozen plan, or a run of its own.
 
-    A run of its own is stored in `<study.root>/single/<its overrides>/seed=<n>`. Raises StudyError where the study directory
+    A run of its own is stored in `<study.output_dir>/single/<its overrides>/seed=<n>`. Raises StudyError where the study directory
     holds a plan without that run.
     """
     config = composer.compose(overrides)
@@ -116,7 +116,7 @@ def composed_job(composer: Composer, overrides: Sequence[str]) -> Job:
 
 
 def study_folder(config: dict[str, Any]) -> Path:
-    """Return the study directory of a config; `<study.root>/single` for a run that belongs to no study."""
+    """Return the study directory of a config; `<study.output_dir>/single` for a run that belongs to no study."""
     study = make_config(config).study
     return Path(study.root) / safe_name(study.name or SINGLE)
 
@@ -147,7 +147,7 @@ def _planned_alone(config: dict[str, Any]) -> Planned:
 
     facts = data_facts(make_config(config))
     request = request_digest(config_digest(config), seed=config["seed"], data=facts.data, model=facts.model)
-    return Planned(request=request, data=facts.data, code=code_files([config["task"]["target"]]))
+    return Planned(request=request, data=facts.data, code=code_files([config["task"]["entry_point"]]))
 
 
 def _arm_name(config: dict[str, Any], overrides: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from ablate.runner.locks import Locks
 from ablate.runner.reuse import forget
 from ablate.runner.run_study import at_most
 
-_RETRIED = Outcome(status="interrupted", reason="retry", sentence="repeated by `ablate retry`")
+_RETRIED = Outcome(status="interrupted", reason="retry", message="repeated by `ablate retry`")
 
 
 def again(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -65,7 +65,7 @@ def _arguments(plan: Plan, folder: Path) -> list[str]:
             f"{folder} holds the study {plan.study!r}, which belongs in a folder called {safe_name(plan.study)}",
             f"mv {folder} {folder.resolve().with_name(safe_name(plan.study))}",
         )
-    return [*arguments, override_text("study.root", str(folder.parent)), override_text("study.name", plan.study)]
+    return [*arguments, override_text("study.output_dir", str(folder.parent)), override_text("study.name", plan.study)]
 
 
 def _named(plan: Plan, folder: Path, name: str) -> list[Run]:
@@ -85,7 +85,7 @@ def _undo(run_dir: RunDir, run: Run, root: Path) -> None:
     """Discard a run: its result, its checkpoint, and that other studies can reuse it."""
     forget(root, run.digest)
     shutil.rmtree(run_dir.checkpoint, ignore_errors=True)
-    if run_dir.outcome.exists() and not _has_failed(run_dir):
+    if run_dir.status.exists() and not _has_failed(run_dir):
         write_value(run_dir, _RETRIED)
 
 

@@ -31,7 +31,7 @@ whenever it is read, so the directory may be removed at any time: no run is lost
 RESULTS = ("finished", "diverged")
 """Statuses that are results. Diverging is one; failing and being interrupted are not."""
 
-_OWN = ("config.yaml", "manifest.json", "outcome.json", "progress.json")
+_OWN = ("config.yaml", "manifest.json", "status.json", "progress.json")
 """Files that are written again where a run is reused, and the one that no ended run needs."""
 
 
@@ -80,7 +80,7 @@ def publish(run: RunDir, digest: str, outcome: Outcome, *, root: str | Path) -> 
 def find_equal(root: Path, digest: str, *, device: str = "auto") -> EqualRun | None:
     """Return the run under `root` with this digest and a result, made by unchanged code in this environment.
 
-    device: `loop.device` of the run that is wanted.
+    device: `train.device` of the run that is wanted.
     """
     try:
         path = PurePosixPath(read_json(_entry(root, digest))["run"])
@@ -114,7 +114,7 @@ def reusable(plan: Plan, folder: Path, waiting: Iterable[Run]) -> dict[tuple[str
         return {}
     equal = {}
     for run in waiting:
-        stored = find_equal(root, run.digest, device=plan.arm(run.arm).config["loop"]["device"])
+        stored = find_equal(root, run.digest, device=plan.arm(run.arm).config["train"]["device"])
         if stored is not None and stored.run.path != StudyDir(folder).run(run.arm, run.seed).path:
             equal[run.arm, run.seed] = stored
     return equal
@@ -137,7 +137,7 @@ def copy_run(equal: EqualRun, into: RunDir, config: Mapping[str, Any], changes: 
     try:
         into.path.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(into.checkpoint, ignore_errors=True)
-        into.outcome.unlink(missing_ok=True)
+        into.status.unlink(missing_ok=True)
         for file in sorted(equal.run.path.iterdir()):
             if file.is_file() and not file.is_symlink() and not file.name.startswith(".") and file.name not in _OWN:
                 part = into.path / f".{file.name}.{os.getpid()}.part"
@@ -149,7 +149,7 @@ def copy_run(equal: EqualRun, into: RunDir, config: Mapping[str, Any], changes: 
         write_value(into, equal.outcome)
     except OSError as error:
         raise RecordError(
-            f"{into.path} cannot be written: {error.strerror or error}", "study.root=<another folder>"
+            f"{into.path} cannot be written: {error.strerror or error}", "study.output_dir=<another folder>"
         ) from error
 
 
@@ -188,7 +188,7 @@ def _versions() -> dict[str, str]:
 
 @cache
 def _devices(device: str) -> list[str]:
-    """Return the devices that a run of that `loop.device` would train on here, as a manifest names them, without torch."""
+    """Return the devices that a run of that `train.device` would train on here, as a manifest names them, without torch."""
     folders = [] if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else Path("/proc/driver/nvidia/gpus").glob("*")
     texts = [(folder / "information").read_text(errors="replace") for folder in folders]
     lines = [line.partition(":") for text in texts for line in text.splitlines()]

@@ -41,7 +41,7 @@ def run_study(prepared: Prepared, launch: Launch, analyse_interim: AnalyseInteri
     except OSError as error:
         if is_disk_full(error):
             raise disk_full(folder) from None
-        raise RecordError(f"{folder} cannot be made: {error.strerror}", "study.root=<a folder>") from None
+        raise RecordError(f"{folder} cannot be made: {error.strerror}", "study.output_dir=<a folder>") from None
     with Locks(folder.parent) as locks:
         with locks.held(f"plan.{folder.name}"):
             forget_stop(folder)

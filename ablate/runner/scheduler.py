@@ -83,7 +83,7 @@ def stored_result(job: Job) -> Outcome | None:
     if not holds_result(run, job.digest):
         if job.external:
             return None
-        there = find_equal(job.folder.parents[2], job.digest, device=job.config["loop"]["device"])
+        there = find_equal(job.folder.parents[2], job.digest, device=job.config["train"]["device"])
         if there is None or there.run.path == run.path:
             return None
         copy_run(there, run, job.config, job.changes)
@@ -140,7 +140,7 @@ class _Scheduler:
 
     def __post_init__(self) -> None:
         self._context = server()
-        self._free = leases(self.study.workers, self.study.slots_per_gpu)
+        self._free = leases(self.study.workers, self.study.runs_per_gpu)
         self._waiting = list(self.jobs)
         self._before = {job.folder: _mark(job.run.outcome) for job in self.jobs}
         self._running: list[_Running] = []
@@ -269,7 +269,7 @@ class _Scheduler:
         written = _written(run, running.mark)
         if running.hung_at is not None and (written is None or written.status in ("failed", "interrupted")):
             sentence = (
-                f"no sign of life for {self.study.hang_minutes:g} minutes (study.hang_minutes): the run was ended; "
+                f"no sign of life for {self.study.hang_timeout_minutes:g} minutes (study.hang_timeout_minutes): the run was ended; "
                 "log.txt has the stacks of where it hung"
             )
             outcome = replace(written or Outcome(status="failed"), status="failed", reason=ends.HANG, sentence=sentence)
@@ -278,7 +278,7 @@ class _Scheduler:
         else:
             code = running.process.exitcode or 0
             reason, sentence = ends.how(code, running.job.config, oom_killed=ends.oom_kills() > self._oom_kills)
-            outcome = Outcome(status="failed", reason=reason, sentence=sentence)
+            outcome = Outcome(status="failed", reason=reason, message=sentence)
         with suppress(OSError):  # a full disk: the run counts as killed then
             write_value(run, outcome)
         return outcome
@@ -294,7 +294,9 @@ class _Scheduler:
                 running.process.kill()  # its new process writes into the same directory
             elif running.hung_at is not None:
                 _end_hung(running, now - running.hung_at)
-            elif self.study.hang_minutes is not None and _is_silent(running, passed, 60 * self.study.hang_minutes):
+            elif self.study.hang_timeout_minutes is not None and _is_silent(
+                running, passed, 60 * self.study.hang_timeout_minutes
+            ):
                 running.hung_at = now
                 _send(running.process, DUMP_SIGNAL)
 

@@ -327,16 +327,16 @@ def _own(values: Values, weights: Values, needs: Flags) -> OwnPairs:
 
 LOW_POWER = "LOW POWER"
 LOW_POWER_POOLED_ONLY = "LOW POWER, pooled only"
-POOLED_ONLY = "POOLED ONLY"
+POOLED_ONLY = "NOT CONFIRMED BY PAIRED TEST"
 """The pooled analysis decides, and the variant's own pairs do not bear it out: no verdict."""
 
-OWN_VARIANCE = "OWN VARIANCE"
+OWN_VARIANCE = "UNEQUAL VARIANCE"
 """The variant (or the baseline) is too unlike the other arms in spread to be pooled with them."""
 
 
 DIRECTIONS: tuple[VerdictKind, ...] = ("helps", "hurts", "raises", "lowers")
 
-BY_STEPS = "BY STEPS"
+BY_STEPS = "STEP-DOWN"
 """Decided once the variants before it were: the simultaneous interval, which knows no steps, still holds 0."""
 
 
@@ -438,7 +438,7 @@ def _judgement(
     error, differs, within = _known(found.errors[number]), bool(found.differs[number]), bool(found.within[number])
     verdict = _verdict(effect, differs, within, lower_is_better)
     by_steps = verdict in DIRECTIONS and bool(found.by_steps[number])
-    withheld = verdict == "undecided" and bool(found.pooled_differs[number] | found.pooled_within[number])
+    withheld = verdict == "inconclusive" and bool(found.pooled_differs[number] | found.pooled_within[number])
     return Judgement(
         method="own pairs" if alone else "pooled",
         pairs=pairs,
@@ -458,16 +458,16 @@ def _judgement(
         hedges_g=_known(hedges_g(baseline, variant)),
         verdict=verdict,
         labels=_labels(pairs, alone, withheld, by_steps),
-        seeds_needed=_needed(found, number, margin, pairs) if verdict == "undecided" else None,
+        seeds_needed=_needed(found, number, margin, pairs) if verdict == "inconclusive" else None,
     )
 
 
 def _verdict(effect: float | None, differs: bool, within: bool, lower_is_better: bool | None) -> VerdictKind:
     """Equivalence first: a difference that is proven to be smaller than what matters is no effect, be it zero or not."""
     if within:
-        return "no effect"
+        return "equivalent"
     if not differs or effect is None:
-        return "undecided"
+        return "inconclusive"
     if lower_is_better is None:
         return "raises" if effect > 0 else "lowers"
     return "hurts" if (effect > 0) == lower_is_better else "helps"
@@ -494,4 +494,4 @@ def _known(value: float | np.float64 | Values) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-VerdictKind = Literal["helps", "hurts", "raises", "lowers", "no effect", "undecided", "none"]
+VerdictKind = Literal["helps", "hurts", "raises", "lowers", "equivalent", "inconclusive", "none"]

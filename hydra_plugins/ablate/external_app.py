@@ -65,7 +65,7 @@ def launch_commands(plan: Plan, config: DictConfig, arguments: Sequence[str], wo
     hydra = list(config.hydra.overrides.hydra)
     start = _start_of_command([*arguments, *hydra])
     passed_on = [text for text in hydra if not text.lstrip("+~").startswith(_NOT_FOR_A_RUN)]
-    settings = StudyConfig(workers=workers, retries=0, hang_minutes=None)
+    settings = StudyConfig(workers=workers, retries=0, hang_timeout_minutes=None)
 
     def with_command(job: Job) -> Job:
         command = (
@@ -102,7 +102,7 @@ def launch_with(
             for job, lost in zip(part, run_jobs([_with_output_dir(job) for job in part], first), strict=False):
                 outcome = outcome_or_lost(job.run, lost)
                 done += outcome.status in ("finished", "diverged")
-                print(f"{outcome.status:<11} {job.name}  {outcome.sentence}  ({done}/{total})", flush=True)
+                print(f"{outcome.status:<11} {job.name}  {outcome.message}  ({done}/{total})", flush=True)
                 check_returned(plan, job.run)
 
     return launch

@@ -29,7 +29,7 @@ _APP = {
     "root": "runs", "workers": None,
 }  # fmt: skip
 _NODE = {
-    "_target_": "hydra_plugins.ablate.sweeper.AblationSweeper", "plan_only": False, "typed_in": None, "bisect": None,
+    "_target_": "hydra_plugins.ablate.sweeper.AblationSweeper", "plan_only": False, "typed_in": None, "attribute": None,
     "mediate": None, "as_json": False, **_APP,
 }  # fmt: skip
 ConfigStore.instance().store(group="hydra/sweeper", name="ablation", node=_NODE, provider="ablate")

@@ -8,7 +8,7 @@ import pytest
 from ablate.stats.factorial import factorial
 
 TWO = np.asarray(list(np.ndindex(2, 2, 2)))
-NAMES = ("lr", "batch_size", "clip_norm")
+NAMES = ("lr", "batch_size", "max_grad_norm")
 
 
 def test_effects_are_half_the_runs_against_the_other_half() -> None:
@@ -50,7 +50,7 @@ def test_a_lost_run_is_analysed_and_what_a_seed_adds_is_taken_out() -> None:
     assert found is not None
     effects = {effect.factors: effect.effect for effect in found.effects}
     assert effects["lr",] == pytest.approx(2.0, abs=0.05)
-    assert effects["clip_norm",] == pytest.approx(-1.0, abs=0.05)
+    assert effects["max_grad_norm",] == pytest.approx(-1.0, abs=0.05)
     assert effects["lr", "batch_size"] == pytest.approx(0.0, abs=0.05)
     assert found.df == 30 - 4 - 6
 
@@ -75,10 +75,10 @@ def test_effects_that_the_cells_cannot_tell_apart_are_refused_by_name() -> None:
     half = TWO[np.prod(2 * TWO - 1, axis=1) < 0]
     values = np.random.default_rng(5).normal(size=(4, 3))
     with pytest.raises(
-        ValueError, match="4 cells do not tell these effects apart: lr, batch_size, clip_norm, lr x batch_size"
+        ValueError, match="4 cells do not tell these effects apart: lr, batch_size, max_grad_norm, lr x batch_size"
     ):
         factorial(values, half, NAMES)
-    assert factorial(values, half, NAMES, terms=[("lr",), ("batch_size",), ("clip_norm",)]) is not None
+    assert factorial(values, half, NAMES, terms=[("lr",), ("batch_size",), ("max_grad_norm",)]) is not None
 
 
 def test_without_spread_or_repeats_there_is_no_error_and_no_table() -> None:

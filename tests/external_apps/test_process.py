@@ -15,8 +15,8 @@ from ablate.records.metadata import Outcome
 from ablate.runner.jobs import Job
 from ablate.runner.scheduler import run_all
 
-SETTINGS = StudyConfig(workers=2, retries=0, hang_minutes=None)
-FINISHED = "; open(os.path.join(sys.argv[2], 'outcome.json'), 'w').write('{\"status\": \"finished\"}')"
+SETTINGS = StudyConfig(workers=2, retries=0, hang_timeout_minutes=None)
+FINISHED = "; open(os.path.join(sys.argv[2], 'status.json'), 'w').write('{\"status\": \"finished\"}')"
 
 
 def _jobs(script: str, folder: Path, count: int, arm: str = "baseline") -> list[Job]:
