@@ -36,18 +36,18 @@ class Options:
 def plan_study(
     composer: Composer,
     arguments: Sequence[str],
-    bisect: Mapping[str, Any] | None,
+    attribute: Mapping[str, Any] | None,
     mediate: Mapping[str, Any] | None,
     options: Options,
 ) -> int:
     """Plan the study that the arguments describe and carry it out. Returns the exit code.
 
-    bisect, mediate: values of `ablate.planning.attribution.Bisect` and `ablate.planning.mediation.Mediate` for these verbs.
+    attribute, mediate: values of `ablate.planning.attribution.Bisect` and `ablate.planning.mediation.Mediate` for these verbs.
     """
-    if bisect is not None:
+    if attribute is not None:
         from ablate.planning import attribution
 
-        prepared = attribution.prepare(composer, arguments, attribution.Bisect.from_values(bisect))
+        prepared = attribution.prepare(composer, arguments, attribution.Bisect.from_values(attribute))
         if isinstance(prepared, attribution.OneKey):
             print(prepared.to_json() if options.as_json else prepared.sentence)
             return 0

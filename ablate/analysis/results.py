@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ablate.controls.control import Control
-from ablate.controls.control import Control as Control
 from ablate.metrics.metric import MetricInfo
 from ablate.stats.contrasts import VerdictKind
 from ablate.stats.factorial import Term

@@ -62,7 +62,7 @@ def inferred_plan(args: argparse.Namespace) -> Asked:
     """Return the values of `add_inferred_plan`."""
     from ablate.analysis.infer_plan import Asked
 
-    accepts = tuple(item for item in getattr(args, "accepts", "").split(",") if item)
+    accepts = tuple(item for item in getattr(args, "allow_change", "").split(",") if item)
     return Asked(metric=args.metric, smallest_effect=args.smallest_effect, accepts=accepts)
 
 

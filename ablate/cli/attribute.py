@@ -49,8 +49,8 @@ def run_attribute(argv: list[str]) -> int:
 
     with opened(config_dir=Path(args.config_dir) if args.config_dir else None) as composer:
         first, bisect = ask(
-            composer, args.first, args.second, args.overrides, together=args.together, all_up_to=args.all_up_to,
-            pairs=args.pairs, command=_command("attribute", argv),
+            composer, args.first, args.second, args.overrides, together=args.group, all_up_to=args.full_factorial_up_to,
+            pairs=args.permutations, command=_command("attribute", argv),
         )  # fmt: skip
     question = override_text("hydra.sweeper.attribute", asdict(bisect))
     return through_hydra(["-m", *first, *study_overrides(args, plan_only=args.plan), question])

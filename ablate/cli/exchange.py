@@ -30,7 +30,7 @@ def run_bundle(argv: list[str]) -> int:
     from ablate.archive.bundle import write_bundle
     from ablate.archive.report import print_bundle
 
-    bundle = write_bundle(args.folder, args.out, asked=inferred_plan(args), incomplete=args.incomplete)
+    bundle = write_bundle(args.folder, args.out, asked=inferred_plan(args), incomplete=args.allow_incomplete)
     print_bundle(bundle, console())
     return 0
 
@@ -86,16 +86,16 @@ def run_import(argv: list[str]) -> int:
     check_asked(asked)
     imported = bring(
         Import(
-            arms=args.arms, into=args.into, kind=args.kind, tables=args.table, renames=args.rename,
+            arms=args.arms, into=args.output, kind=args.kind, tables=args.table, renames=args.rename,
             step_column=args.step_column, samples_per_step=args.samples_per_step, config_files=args.config_file,
-            number_seeds=args.number_seeds,
+            number_seeds=args.renumber_seeds,
         ),
         check=lambda folder: analyse(folder, asked),
     )  # fmt: skip
     for line in imported.lines:
         print(line)
-    print(f"into {args.into}" + ("" if imported.fresh else " (the same import was there already)"), flush=True)
-    return conclude(args.into, asked)
+    print(f"into {args.output}" + ("" if imported.fresh else " (the same import was there already)"), flush=True)
+    return conclude(args.output, asked)
 
 
 def run_sync(argv: list[str]) -> int:
@@ -120,7 +120,7 @@ def run_sync(argv: list[str]) -> int:
     parser.add_argument("--project", help="W&B project or MLflow experiment (default: as in the study)")
     parser.add_argument("--entity", help="W&B user or team")
     parser.add_argument("--uri", help="MLflow server")
-    parser.add_argument("--force", action="store_true", help="send again what was sent before")
+    parser.add_argument("--force", dest="again", action="store_true", help="send again what was sent before")
     args = parser.parse_args(argv)
     from ablate.tracking.sync import Asked, sync
 
@@ -156,7 +156,7 @@ def run_verify(argv: list[str]) -> int:
     from ablate.archive.report import print_verification, print_verification_json
     from ablate.archive.verify import verify
 
-    verification = verify(args.archive, sha256=args.sha256, own_outcome=args.own_outcome)
+    verification = verify(args.archive, sha256=args.sha256, own_outcome=args.run_custom_metric)
     if args.json:
         print_verification_json(verification)
     else:

@@ -24,7 +24,7 @@ def run_axes(argv: list[str]) -> int:
         "--with-overrides", action="store_true", help="print only the overrides that this axis requires"
     )
     args = parser.parse_args(argv)
-    if args.beside and args.name is None:
+    if args.with_overrides and args.name is None:
         parser.error("--with-overrides needs an axis: ablate axes NAME --with-overrides")
     from ablate.planning.compose import opened
     from ablate.report import print_axes, print_axis
@@ -34,8 +34,8 @@ def run_axes(argv: list[str]) -> int:
         axes = composer.axes() if args.name is None else (composer.axis(args.name),)
     if args.json:
         print_axes_json(axes)
-    elif args.beside:
-        print("".join(f"{text}\n" for text in axes[0].beside), end="")
+    elif args.with_overrides:
+        print("".join(f"{text}\n" for text in axes[0].requires), end="")
     elif args.name is None:
         print_axes(axes, console())
     else:
@@ -76,11 +76,17 @@ def run_power(argv: list[str]) -> int:
     parser.add_argument("--sd", type=float, help="without a pilot: standard deviation between runs of one arm")
     parser.add_argument("--rho", type=float, help="without a pilot: correlation of two arms over seeds (default: 0)")
     parser.add_argument("--variants", type=int, help="variants in the new study (default: as in the pilot, or 1)")
-    parser.add_argument("--smallest-effect", type=float, help="smallest effect of interest (default: as in the pilot)")
-    parser.add_argument("--seeds", type=counts, metavar="N,...", help="numbers of seeds (default: 3,5,8,10,15,20)")
-    parser.add_argument("--power", type=float, default=0.8, help="power (default: 0.8)")
     parser.add_argument(
-        "--confidence", type=float, default=0.95, help="confidence level of the intervals (default: 0.95)"
+        "--smallest-effect",
+        dest="effect",
+        type=float,
+        metavar="EFFECT",
+        help="smallest effect of interest (default: as in the pilot)",
+    )
+    parser.add_argument("--seeds", type=counts, metavar="N,...", help="numbers of seeds (default: 3,5,8,10,15,20)")
+    parser.add_argument("--power", dest="chance", type=float, default=0.8, help="power (default: 0.8)")
+    parser.add_argument(
+        "--confidence", dest="level", type=float, default=0.95, help="confidence level of the intervals (default: 0.95)"
     )
     args = vars(parser.parse_args(argv))
     from ablate.analysis.power import Wanted, power

@@ -22,7 +22,7 @@ def run_report(argv: list[str]) -> int:
     add_inferred_plan(parser)
     add_compare_at(parser)
     args = parser.parse_args(argv)
-    return conclude(args.folder, inferred_plan(args), at=args.at, show="print_json" if args.json else "")
+    return conclude(args.folder, inferred_plan(args), at=args.compare_at, show="print_json" if args.json else "")
 
 
 def run_table(argv: list[str]) -> int:
@@ -47,7 +47,7 @@ def run_table(argv: list[str]) -> int:
     from ablate.report.view import make_view
 
     render = {"markdown": contrasts, "latex": latex, "csv": table_csv}[args.format]
-    print(redact(render(make_view(analyse(args.folder, at=args.at)))), end="")
+    print(redact(render(make_view(analyse(args.folder, at=args.compare_at)))), end="")
     return 0
 
 
@@ -89,7 +89,7 @@ def run_figures(argv: list[str]) -> int:
     if unknown or not formats:
         problem = f"--format {args.format!r}: expected one or several of {', '.join(FORMATS)}, got {unknown!r}"
         raise ConfigError(problem, nearest(unknown, FORMATS))
-    view = make_view(analyse(args.folder, at=args.at))
+    view = make_view(analyse(args.folder, at=args.compare_at))
     for path in write_figures(view, args.folder, style, [name for name in FORMATS if name in formats]):
         print(path)
     return 0
@@ -119,7 +119,7 @@ def run_methods(argv: list[str]) -> int:
     from ablate.report.view import make_view
     from ablate.serialization import write_text
 
-    analysis = analyse(args.folder, at=args.at)
+    analysis = analyse(args.folder, at=args.compare_at)
     section = methods(make_view(analysis), args.folder)
     latex, bibtex = section.latex(), section.bib()
     for name, text in (("methods.tex", latex), (BIB, bibtex)):

@@ -24,10 +24,10 @@ from ablate.serialization import read_json, read_yaml
 _NO_PACE = {
     "model": ("dropout",),
     "data": ("split", "split_seed", "train_test_ratio", "eval_test_ratio"),
-    "optim": ("lr", "weight_decay", "beta1", "beta2", "eps", "schedule", "warmup"),
+    "optim": ("lr", "weight_decay", "beta1", "beta2", "eps", "lr_schedule", "warmup_ratio"),
     "train": ("budget", "max_grad_norm", "noise_batch_size", "max_skipped_steps"),
-    "observe": ("eval_every", "eval_spacing", "num_evaluations", "eval_examples"),
-    "streams": ("init", "order", "augment", "dropout", "noise"),
+    "eval": ("every", "spacing", "num_evaluations", "max_examples"),
+    "random_streams": ("init", "order", "augment", "dropout", "noise"),
 }
 """Keys that leave the cost of a sample unchanged. A key that is not named here is assumed to change it."""
 
@@ -303,7 +303,7 @@ def _cost(pace: Pace, arm: Arm) -> Cost:
         + _BYTES_PER_EVALUATION * derived["evaluations"]
         + _BYTES_PER_EXAMPLE * stored_examples,
         # A new checkpoint is complete before an old one goes.
-        checkpoint_bytes=state * (checkpoint.keep + 1),
+        checkpoint_bytes=state * (config.checkpoint.keep + 1),
     )
 
 

@@ -82,7 +82,7 @@ def make_app_study(
                 notes.append(f"{name} is the baseline's own value, and is not run twice")
                 continue
             arm = Arm(
-                name=name, axis=key, level=level, kind="training", changes=_changes(config, key, level), config=config
+                name=name, axis=key, value=level, kind="training", changes=_changes(config, key, level), config=config
             )
             _check_one(baseline, arm, key)
             isolate(baseline, arm, axis)

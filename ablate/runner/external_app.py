@@ -106,7 +106,7 @@ class RunRecord:
         """Write config and manifest, and remove what an earlier try left. Raises StudyError for a directory of no plan."""
         (plan, planned), run = _planned(folder), RunDir(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in (run.outcome, run.returned, run.trace, run.evals, run.predictions, run.fingerprint, run.progress):
+        for stale in (run.status, run.returned, run.trace, run.evals, run.predictions, run.fingerprint, run.progress):
             stale.unlink(missing_ok=True)
         record = cls(run, plan, planned, now())
         record._write(ended=None)
@@ -117,7 +117,7 @@ class RunRecord:
         recorded = read_outcome(self.run)
         outcome = self._outcome(returned, error)
         if recorded is not None:
-            outcome = replace(recorded, status=outcome.status, reason=outcome.reason, sentence=outcome.message)
+            outcome = replace(recorded, status=outcome.status, reason=outcome.reason, message=outcome.message)
         self._write(ended=now())
         write_value(self.run, outcome)
         return outcome

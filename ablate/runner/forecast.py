@@ -174,7 +174,7 @@ def time_steps(config: Config, *, at_once: int) -> tuple[Pace, float]:
         spans = [span for job in jobs if (span := span_of(job.run)) is not None]
         ended = time.time()
     if not paces:
-        raise AblateError(f"the first steps fail: {outcomes[0].sentence}")
+        raise AblateError(f"the first steps fail: {outcomes[0].message}")
     waited = min(span.start for span in spans) - began
     # From a run's end until its lease is free, and from there until the next one begins.
     gap = ended - max(span.end for span in spans)
@@ -188,13 +188,14 @@ def _short(config: Config) -> Config:
     evaluated = min(_EVALUATED, config.eval.max_examples or _EVALUATED)
     return replace(
         config,
-        loop=replace(config.train, budget=f"{samples} samples", checkpoint_every=None),
-        observe=replace(config.observe, eval_every=f"{samples} samples", eval_spacing="even", eval_examples=evaluated),
+        train=replace(config.train, budget=f"{samples} samples"),
+        checkpoint=replace(config.checkpoint, every=None),
+        eval=replace(config.eval, every=f"{samples} samples", spacing="even", max_examples=evaluated),
         tracker=replace(config.tracker, name="none"),
     )
 
 
 def _job(config: Config, root: Path, seed: int) -> Job:
-    values = asdict(replace(config, seed=seed, study=replace(config.study, name=_STUDY, root=str(root))))
+    values = asdict(replace(config, seed=seed, study=replace(config.study, name=_STUDY, output_dir=str(root))))
     folder = StudyDir(root / _STUDY).run(config.arm, seed).path
     return Job(arm=config.arm, seed=seed, config=values, folder=folder, changes={}, digest=_STUDY)

@@ -118,7 +118,7 @@ def composed_job(composer: Composer, overrides: Sequence[str]) -> Job:
 def study_folder(config: dict[str, Any]) -> Path:
     """Return the study directory of a config; `<study.output_dir>/single` for a run that belongs to no study."""
     study = make_config(config).study
-    return Path(study.root) / safe_name(study.name or SINGLE)
+    return Path(study.output_dir) / safe_name(study.name or SINGLE)
 
 
 def _as_planned(folder: Path, config: dict[str, Any]) -> tuple[dict[str, Any], str, Planned]:

@@ -142,7 +142,7 @@ class _Scheduler:
         self._context = server()
         self._free = leases(self.study.workers, self.study.runs_per_gpu)
         self._waiting = list(self.jobs)
-        self._before = {job.folder: _mark(job.run.outcome) for job in self.jobs}
+        self._before = {job.folder: _mark(job.run.status) for job in self.jobs}
         self._running: list[_Running] = []
         self._paused: list[_Paused] = []
         self._checked_elsewhere = self._watched = 0.0
@@ -199,13 +199,13 @@ class _Scheduler:
     def _result_elsewhere(self, job: Job) -> Outcome | None:
         """Return the outcome that another process has stored since this one began, be it a result or a failure."""
         outcome = stored_result(job)
-        if outcome is not None or _mark(job.run.outcome) == self._before[job.folder]:
+        if outcome is not None or _mark(job.run.status) == self._before[job.folder]:
             return outcome
         outcome = read_outcome(job.run)
         return outcome if outcome is not None and outcome.status == "failed" else None
 
     def _start(self, job: Job, lease: Lease, lock: Lock, *, tries: int) -> None:
-        mark = _mark(job.run.outcome)
+        mark = _mark(job.run.status)
         try:
             process = start(self._context, job, lease, lock)
         except OSError:
@@ -272,7 +272,7 @@ class _Scheduler:
                 f"no sign of life for {self.study.hang_timeout_minutes:g} minutes (study.hang_timeout_minutes): the run was ended; "
                 "log.txt has the stacks of where it hung"
             )
-            outcome = replace(written or Outcome(status="failed"), status="failed", reason=ends.HANG, sentence=sentence)
+            outcome = replace(written or Outcome(status="failed"), status="failed", reason=ends.HANG, message=sentence)
         elif written is not None:
             return written
         else:
@@ -360,7 +360,7 @@ def _mark(path: Path) -> _Mark:
 
 def _written(run: RunDir, before: _Mark) -> Outcome | None:
     """Return the outcome that this try has written."""
-    if _mark(run.outcome) == before:
+    if _mark(run.status) == before:
         return None
     try:
         return read_outcome(run)

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 pass
-from dataclasses import dataclass
-from typing import Literal
 
 from ablate.controls.control import Control as Control
 from ablate.stats.dunnett import complete, critical_value, equivalence_value, simultaneous_p

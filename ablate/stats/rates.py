@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy import signal, stats
 
 pass
-from dataclasses import dataclass
 
 from ablate.controls.control import Control as Control
 from ablate.stats.contrasts import holm

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ablate.runner.run_study import Launch
 
 # plan_only: print what would run, and run nothing. typed_in: the directory in which the command was typed; the sweeper sets it.
-# bisect, mediate: the questions of these verbs, `ablate.planning.attribution.Bisect` and `ablate.planning.mediation.Mediate`.
+# attribute, mediate: the questions of these verbs, `ablate.planning.attribution.Bisect` and `ablate.planning.mediation.Mediate`.
 # as_json: print the answer as JSON. A plain dict, because Hydra runs this module before it is in sys.modules, where a dataclass
 # would search for it. The others are for an external app, with their defaults: `ablate.planning.external_plan.Options`.
 _APP = {
@@ -42,12 +42,12 @@ class AblationSweeper(Sweeper):
         self,
         plan_only: bool = False,
         typed_in: str | None = None,  # noqa: ARG002
-        bisect: DictConfig | None = None,
+        attribute: DictConfig | None = None,
         mediate: DictConfig | None = None,
         as_json: bool = False,
         **app: Any,
     ) -> None:
-        self.plan_only, self.bisect, self.as_json, self._app = plan_only, bisect, as_json, app
+        self.plan_only, self.attribute, self.as_json, self._app = plan_only, attribute, as_json, app
         self.mediate = mediate
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -76,11 +76,11 @@ class AblationSweeper(Sweeper):
                 raise ConfigError(f"hydra.sweeper.{key} is for external apps", f"{fix}=...")
         launch = launch_local if self._is_local else self._launch
         options = Options(launch=launch, plan_only=self.plan_only, local=self._is_local, as_json=self.as_json)
-        bisect, mediate = (
+        attribute, mediate = (
             None if node is None else cast("dict[str, Any]", OmegaConf.to_container(node))
-            for node in (self.bisect, self.mediate)
+            for node in (self.attribute, self.mediate)
         )
-        return plan_study(composer_of(self._config.hydra), arguments, bisect, mediate, options)
+        return plan_study(composer_of(self._config.hydra), arguments, attribute, mediate, options)
 
     def _sweep_app(self, arguments: list[str]) -> int:
         from ablate.planning.external_plan import Options, make_app_study

@@ -100,10 +100,10 @@ def test_arms_are_cells_and_each_moves_its_streams_alone() -> None:
     assert len(cells) == 36
     assert cells["baseline"] == (0, 0)
     axes = {axis.name: axis for axis in TABLE.axes()}
-    assert axes["init2_order-dropout0"].levels[0] == {"random_streams.init": 2000}
-    assert "order" in axes["init2_order-dropout0"].holds
-    assert axes["init0_order-dropout1"].levels[0] == {"random_streams.order": 1000, "random_streams.dropout": 1000}
-    assert "init" in axes["init0_order-dropout1"].holds
+    assert axes["init2_order-dropout0"].values[0] == {"random_streams.init": 2000}
+    assert "order" in axes["init2_order-dropout0"].must_match
+    assert axes["init0_order-dropout1"].values[0] == {"random_streams.order": 1000, "random_streams.dropout": 1000}
+    assert "init" in axes["init0_order-dropout1"].must_match
     assert Crossed.from_json(TABLE.to_json()) == TABLE
 
 

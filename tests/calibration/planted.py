@@ -61,7 +61,7 @@ WORDS: tuple[Named, ...] = ("right", "beside", "wrong", "inconclusive")
 Truth = Callable[[tuple[int, ...]], float]
 
 FIVE = tuple(
-    AXES[name].label(AXES[name].levels[0])
+    AXES[name].label(AXES[name].values[0])
     for name in ("batch_size", "train_test_ratio", "learning_rate", "max_grad_norm")
 )
 WARMUP = Axis(

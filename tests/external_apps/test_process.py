@@ -36,7 +36,7 @@ def test_every_run_comes_back_and_a_bad_end_is_told(tmp_path: Path) -> None:
         f"{FINISHED}"
     )
     jobs = _jobs(script, tmp_path, 4)
-    assert [(one.status, one.sentence) for one in run_all(jobs, SETTINGS)] == [
+    assert [(one.status, one.message) for one in run_all(jobs, SETTINGS)] == [
         ("finished", ""),
         ("failed", "the run's process ended by exit 3; see log.txt"),
         ("failed", "the run's process ended by SIGABRT; see log.txt"),
@@ -46,7 +46,7 @@ def test_every_run_comes_back_and_a_bad_end_is_told(tmp_path: Path) -> None:
 
 
 def test_a_run_that_leaves_no_outcome_has_failed(tmp_path: Path) -> None:
-    assert run_all(_jobs("", tmp_path, 1), SETTINGS)[0].sentence == "the run's process ended by exit 0; see log.txt"
+    assert run_all(_jobs("", tmp_path, 1), SETTINGS)[0].message == "the run's process ended by exit 0; see log.txt"
 
 
 def test_an_error_after_a_run_ends_the_running_ones(tmp_path: Path) -> None:
