@@ -21,9 +21,10 @@ from scipy import stats
 from ablate.analysis.load import RunFiles
 from ablate.analysis.noise_floor import largest
 from ablate.analysis.results import Floor, HeldEffect, Mediated, RunReading, Seen
+from ablate.config.schema import BASELINE
 from ablate.controls.control import Control
 from ablate.design.axis import show
-from ablate.design.mediation import BASELINE, MEDIATORS, Held, Mediation
+from ablate.design.mediation import MEDIATORS, Held, Mediation
 from ablate.design.plan import Plan
 from ablate.formatting import change, counted, fixed, joined, plain_figure, plain_percent
 from ablate.metrics.metric import MetricInfo

@@ -30,7 +30,7 @@ def run_bundle(argv: list[str]) -> int:
     from ablate.archive.bundle import write_bundle
     from ablate.archive.report import print_bundle
 
-    bundle = write_bundle(args.folder, args.out, asked=inferred_plan(args), incomplete=args.allow_incomplete)
+    bundle = write_bundle(args.folder, args.out, options=inferred_plan(args), allow_incomplete=args.allow_incomplete)
     print_bundle(bundle, console())
     return 0
 
@@ -55,7 +55,7 @@ def run_import(argv: list[str]) -> int:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="study directory to write, such as runs/mine"
     )
-    parser.add_argument("--format", dest="kind", metavar="FORMAT", help="format to read where a source holds several")
+    parser.add_argument("--format", metavar="FORMAT", help="format to read where a source holds several")
     parser.add_argument(
         "--table", type=Path, **many, metavar="CSV", help="W&B's export of a chart, whose runs are sources; repeatable"
     )
@@ -80,21 +80,21 @@ def run_import(argv: list[str]) -> int:
     args = parser.parse_intermixed_args(argv)
     from ablate.analysis.analyse import analyse
     from ablate.analysis.infer_plan import check_asked
-    from ablate.importers.import_runs import Import, bring
+    from ablate.importers.import_runs import ImportRequest, import_runs
 
     asked = inferred_plan(args)
     check_asked(asked)
-    imported = bring(
-        Import(
-            arms=args.arms, into=args.output, kind=args.kind, tables=args.table, renames=args.rename,
+    imported = import_runs(
+        ImportRequest(
+            arms=args.arms, output=args.output, format=args.format, tables=args.table, renames=args.rename,
             step_column=args.step_column, samples_per_step=args.samples_per_step, config_files=args.config_file,
-            number_seeds=args.renumber_seeds,
+            renumber_seeds=args.renumber_seeds,
         ),
         check=lambda folder: analyse(folder, asked),
     )  # fmt: skip
     for line in imported.lines:
         print(line)
-    print(f"into {args.output}" + ("" if imported.fresh else " (the same import was there already)"), flush=True)
+    print(f"into {args.output}" + ("" if imported.fresh else " (the same import already existed)"), flush=True)
     return conclude(args.output, asked)
 
 
@@ -120,15 +120,16 @@ def run_sync(argv: list[str]) -> int:
     parser.add_argument("--project", help="W&B project or MLflow experiment (default: as in the study)")
     parser.add_argument("--entity", help="W&B user or team")
     parser.add_argument("--uri", help="MLflow server")
-    parser.add_argument("--force", dest="again", action="store_true", help="send again what was sent before")
+    parser.add_argument("--force", action="store_true", help="send again what was sent before")
     args = parser.parse_args(argv)
-    from ablate.tracking.sync import Asked, sync
+    from ablate.tracking.sync import SyncOptions, sync
 
     options = {key: value for key, value in vars(args).items() if key != "folder"}
     statuses: Counter[str] = Counter()
-    for sent in sync(args.folder, Asked(**options)):
-        statuses[sent.how] += 1
-        print(f"{sent.how:<13} {sent.to:<11} {sent.name}" + (f": {sent.sentence}" if sent.sentence else ""), flush=True)
+    for sent in sync(args.folder, SyncOptions(**options)):
+        statuses[sent.status] += 1
+        message = f": {sent.message}" if sent.message else ""
+        print(f"{sent.status:<12} {sent.to:<11} {sent.name}{message}", flush=True)
     print(", ".join(f"{number} {status}" for status, number in statuses.items()))
     return int(bool(statuses["failed"]))
 
@@ -156,7 +157,7 @@ def run_verify(argv: list[str]) -> int:
     from ablate.archive.report import print_verification, print_verification_json
     from ablate.archive.verify import verify
 
-    verification = verify(args.archive, sha256=args.sha256, own_outcome=args.run_custom_metric)
+    verification = verify(args.archive, sha256=args.sha256, run_custom_metric=args.run_custom_metric)
     if args.json:
         print_verification_json(verification)
     else:

@@ -81,7 +81,7 @@ def run_resample(argv: list[str]) -> int:
     )
     args = parser.parse_args(argv)
     from ablate.analysis.analyse import analyse
-    from ablate.analysis.replay import replay
+    from ablate.analysis.resample import resample
     from ablate.design.axis_files import REPLAYABLE
     from ablate.report import print_adequacy, print_replay
     from ablate.report.json import print_replays_json
@@ -91,7 +91,7 @@ def run_resample(argv: list[str]) -> int:
         key, equals, values = text.partition("=")
         if not equals or key not in REPLAYABLE:
             raise ConfigError(f"{text!r}: {key!r} cannot be read from a record", nearest(key, REPLAYABLE))
-        replays += replay(args.folder, key, [value.strip(" '\"") for value in values.split(",")])
+        replays += resample(args.folder, key, [value.strip(" '\"") for value in values.split(",")])
     adequacy = () if args.cadences else analyse(args.folder).adequacy
     if args.json:
         print_replays_json(args.folder.name, replays, adequacy)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ablate.config.flatten import changed, leaf, leaves
+from ablate.config.schema import BASELINE
 from ablate.controls.config_isolation import isolate
 from ablate.design.axis import Axis, show
 from ablate.design.axis_files import FINGERPRINT, execution_order
 from ablate.design.derived import DERIVED
-from ablate.design.plan import BASELINE, Arm, Plan, Run, digest_by
+from ablate.design.designs import ExternalApp
+from ablate.design.plan import Arm, Plan, Run, digest_by
 from ablate.errors import AxisError, ConfigError, nearest
 from ablate.hashing import digest_of
 from ablate.planning.compose import Request, override_text
@@ -180,5 +182,5 @@ def _plan(
         code=code,
         command=command,
         notes=tuple(notes),
-        app={"seed_key": options.seed_key, "lower_is_better": options.lower_is_better},
+        design=ExternalApp(seed_key=options.seed_key, lower_is_better=options.lower_is_better),
     )

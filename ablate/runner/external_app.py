@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ablate.design.plan import Plan, Run
+from ablate.design.plan_file import read_plan
 from ablate.errors import AblateError, ConfigError, StudyError
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest, Outcome, read_outcome, write_value
@@ -25,7 +26,6 @@ from ablate.records.returned_values import (
     write_returned,
 )
 from ablate.runner.cluster_job import lock_or_outcome
-from ablate.runner.freeze import read_plan
 from ablate.runner.jobs import Job
 from ablate.runner.locks import Locks
 from ablate.runner.log_capture import captured
@@ -143,7 +143,7 @@ class RunRecord:
     def _write(self, *, ended: str | None) -> None:
         arm = self.plan.arm(self.planned.arm)
         assert self.plan.app is not None
-        text = yaml.safe_dump(_with(arm.config, self.plan.app["seed_key"], self.planned.seed), sort_keys=False)
+        text = yaml.safe_dump(_with(arm.config, self.plan.app.seed_key, self.planned.seed), sort_keys=False)
         write_text(self.run.config, text, hide=True)  # at the end again: a Recorder in the app has written its own
         write_value(self.run, Manifest(
             arm=arm.name, seed=self.planned.seed, overrides=arm.changes, digest=self.planned.digest,

@@ -12,31 +12,17 @@ from typing import Any
 from ablate.config.flatten import changed
 from ablate.design.axis import show
 from ablate.design.plan import Plan, Run
+from ablate.design.plan_file import free_name, read_plan, write_plan
 from ablate.errors import RecordError, StudyError
 from ablate.hashing import digest_of
 from ablate.records.layout import StudyDir
 from ablate.records.metadata import read_manifest
 from ablate.records.returned_values import read_returned
-from ablate.redact import redact
 from ablate.runner.locks import Locks
 from ablate.runner.reuse import differs_in_code_alone, has_result, is_kept, with_code_accepted
-from ablate.serialization import read_json, write_json
 
 OPEN_LOCK = "open"
 """First part of the names of locks that say that a study is being run."""
-
-
-def read_plan(folder: Path) -> Plan:
-    """Return the frozen plan of a study directory. Raises StudyError where there is none or it cannot be read."""
-    path = StudyDir(folder).plan
-    try:
-        return Plan.from_json(read_json(path))
-    except FileNotFoundError:
-        raise StudyError(
-            f"{folder} is not a study directory: it has no {path.name}", "ablate -m axis=... makes one"
-        ) from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StudyError(f"{path} cannot be read: {error}", f"remove {folder}, or study.name=<another>") from None
 
 
 def freeze(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Plan:
@@ -48,7 +34,7 @@ def freeze(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pla
     frozen = settled(plan, folder, accept_code_change=accept_code_change)
     path = StudyDir(folder).plan
     if not path.exists() or (read_plan(folder).digest, read_plan(folder).accepted) != (frozen.digest, frozen.accepted):
-        write_json(path, frozen.to_json() | {"command": redact(frozen.command), "digest": frozen.digest})
+        write_plan(frozen, folder)
     return frozen
 
 
@@ -61,9 +47,9 @@ def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pl
     study = StudyDir(folder)
     if not study.plan.exists():
         return plan
-    before = _renamed_metric(read_plan(folder), plan, study)
     key = "study.name" if plan.app is None else "hydra.sweeper.name"
-    instead = f"{key}={_free_name(folder)}"
+    before = _renamed_metric(read_plan(folder, rename=f"{key}=<another>"), plan, study)
+    instead = f"{key}={free_name(folder)}"
     if before.digest == plan.digest or differs_in_code_alone(before, plan):
         return with_code_accepted(before, plan, folder, accept=accept_code_change, instead=instead)
     if _has_runs(study, plan) or _is_being_run(folder):
@@ -87,8 +73,8 @@ def _renamed_metric(before: Plan, plan: Plan, study: StudyDir) -> Plan:
         or any(before.metric in (read_returned(run) or ()) for run in study.runs())
     ):
         return before
-    app = {**plan.app, "seed_key": before.app["seed_key"]}
-    return replace(before, metric=plan.metric, smallest_effect=plan.smallest_effect, app=app)
+    design = replace(plan.app, seed_key=before.app.seed_key)
+    return replace(before, metric=plan.metric, smallest_effect=plan.smallest_effect, design=design)
 
 
 def _has_runs(study: StudyDir, plan: Plan) -> bool:
@@ -133,7 +119,7 @@ def _first_difference(before: Plan, now: Plan) -> str:
     """Return a sentence that names the first difference between two plans."""
     if (before.app is None) != (now.app is None):
         return "one of an external app" if now.app is None else "one of ablate's own"
-    if before.until != now.until:
+    if (before.looks, before.spending) != (now.looks, now.spending):
         looks = [", ".join(map(str, plan.looks)) for plan in (before, now)]
         when = [
             f"at {seeds} seeds ({plan.spending})" if seeds else "once, at the end"
@@ -163,13 +149,7 @@ def _settings(before: Plan, now: Plan) -> Mapping[str, tuple[Any, Any]]:
     group = "study" if now.app is None else "hydra.sweeper"
     settings = {f"{group}.seeds": (len(before.seeds), len(now.seeds))}
     settings |= {f"{group}.{key}": (getattr(before, key), getattr(now, key)) for key in ("metric", "smallest_effect")}
-    for key in now.app or ():
-        settings[f"{group}.{key}"] = (before.app or {})[key], (now.app or {})[key]
+    if before.app is not None and now.app is not None:
+        for key in ("seed_key", "lower_is_better"):
+            settings[f"{group}.{key}"] = getattr(before.app, key), getattr(now.app, key)
     return settings
-
-
-def _free_name(folder: Path) -> str:
-    number = 2
-    while folder.with_name(f"{folder.name}_{number}").exists():
-        number += 1
-    return f"{folder.name}_{number}"

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.config.flatten import changed
-from ablate.config.schema import make_config
-from ablate.design.plan import BASELINE, Plan, Run, config_digest, digest_by, request_digest, what_counts
+from ablate.config.schema import BASELINE, make_config
+from ablate.design.plan import Plan, Run, config_digest, digest_by, request_digest, what_counts
+from ablate.design.plan_file import read_plan
 from ablate.errors import StudyError
 from ablate.hashing import Planned
 from ablate.records.layout import RunDir, StudyDir, safe_name
 from ablate.records.source_code import code_digest, code_files
-from ablate.runner.freeze import read_plan
 
 if TYPE_CHECKING:
     from ablate.planning.compose import Composer
@@ -91,8 +91,8 @@ def planned_jobs(prepared: Prepared, plan: Plan, runs: Iterable[Run]) -> list[Jo
 def composed_job(composer: Composer, overrides: Sequence[str]) -> Job:
     """Return the job that overrides describe: a run of a frozen plan, or a run of its own.
 
-    A run of its own is stored in `<study.output_dir>/single/<its overrides>/seed=<n>`. Raises StudyError where the study directory
-    holds a plan without that run.
+    A run of its own is stored in `<study.output_dir>/single/<its overrides>/seed=<n>`. Raises StudyError where the study
+    directory holds a plan without that run.
     """
     config = composer.compose(overrides)
     folder = study_folder(config)

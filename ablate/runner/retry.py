@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablate.design.plan import Plan, Run
+from ablate.design.plan_file import read_plan
 from ablate.errors import RecordError, StudyError, nearest
 from ablate.planning.compose import override_text
 from ablate.records.layout import RunDir, StudyDir, safe_name
 from ablate.records.metadata import Outcome, read_outcome, write_value
 from ablate.redact import HIDDEN
-from ablate.runner.freeze import read_plan
 from ablate.runner.jobs import run_name
 from ablate.runner.locks import Locks
 from ablate.runner.reuse import forget

@@ -268,11 +268,11 @@ class _Scheduler:
         run = running.job.run
         written = _written(run, running.mark)
         if running.hung_at is not None and (written is None or written.status in ("failed", "interrupted")):
-            sentence = (
-                f"no sign of life for {self.study.hang_timeout_minutes:g} minutes (study.hang_timeout_minutes): the run was ended; "
-                "log.txt has the stacks of where it hung"
+            message = (
+                f"no sign of life for {self.study.hang_timeout_minutes:g} minutes (study.hang_timeout_minutes): "
+                "the run was ended; log.txt has the stacks of where it hung"
             )
-            outcome = replace(written or Outcome(status="failed"), status="failed", reason=ends.HANG, message=sentence)
+            outcome = replace(written or Outcome(status="failed"), status="failed", reason=ends.HANG, message=message)
         elif written is not None:
             return written
         else:

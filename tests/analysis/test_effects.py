@@ -15,6 +15,7 @@ from ablate.analysis.analyse import write_analysis
 from ablate.analysis.factorial import cell_effects, findings
 from ablate.analysis.results import CellEffect, Effects, Floor, RunReading
 from ablate.controls.control import Control
+from ablate.design.designs import OneAtATime
 from ablate.design.factorial import Cells
 from ablate.design.plan import Plan
 from ablate.metrics.metric import MetricInfo
@@ -253,7 +254,7 @@ def test_few_seeds_are_labelled_and_what_is_open_says_how_many_would_do() -> Non
 
 def test_a_study_of_one_axis_at_a_time_has_no_effects() -> None:
     plan, readings = made(TWO, lambda on: 0.0)
-    assert cell_effects(replace(plan, cells=None), (LOSS,), readings, (), (), ()) is None
+    assert cell_effects(replace(plan, design=OneAtATime()), (LOSS,), readings, (), (), ()) is None
     assert findings(None) == ()
 
 

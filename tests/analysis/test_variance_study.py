@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from ablate.design.plan import Plan
 from ablate.design.variance_components import Crossed
 from ablate.metrics.metric import MetricInfo
 from ablate.records.metadata import Fingerprint
+from ablate.serialization import built
 from ablate.stats.variance_components import seen_from, share_intervals
 from tests.synthetic import make_plan
 
@@ -48,7 +51,7 @@ def test_what_is_said_to_be_seen_is_seen() -> None:
 
 def a_plan() -> Plan:
     plan = make_plan("x", arms=(), seeds=1, metric="eval_loss", smallest_effect=0.01)
-    return Plan(**{name: getattr(plan, name) for name in plan.__slots__} | {"variance": TABLE.to_json()})
+    return replace(plan, design=TABLE)
 
 
 def study(values: np.ndarray, checks: tuple[Control, ...] = ()) -> VarianceStudy:
@@ -104,7 +107,7 @@ def test_arms_are_cells_and_each_moves_its_streams_alone() -> None:
     assert "order" in axes["init2_order-dropout0"].must_match
     assert axes["init0_order-dropout1"].values[0] == {"random_streams.order": 1000, "random_streams.dropout": 1000}
     assert "init" in axes["init0_order-dropout1"].must_match
-    assert Crossed.from_json(TABLE.to_json()) == TABLE
+    assert built(Crossed, json.loads(json.dumps(asdict(TABLE)))) == TABLE
 
 
 def prints(cells: dict[str, tuple[int, ...]], **odd: dict[str, Any]) -> dict[str, Fingerprint]:

@@ -61,7 +61,7 @@ def test_what_has_no_ratio_is_refused_with_the_value_that_was_found() -> None:
         ({"scale_with": {"optim.lr": "cubic"}}, r"by the rule 'cubic', which is none of linear, sqrt"),
         ({"scale_with": {"optim.wd": "sqrt"}}, r"scale_with names 'optim\.wd', which is not in its `keys`"),
         ({"scale_with": {"data.batch_size": "sqrt"}}, r"which is the first of its `keys`, which the others follow"),
-        ({"scale_with": "sqrt"}, r"follows is 'sqrt', expected a mapping"),
+        ({"scale_with": "sqrt"}, r"scale_with is 'sqrt', expected a mapping"),
         (
             {"keys": ["data.batch_size", "optim.lr", "seed"]},
             r"moves seed and does not say how it follows data\.batch_size",

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from ablate.analysis.analyse import analyse, look_at
+from ablate.design.designs import OneAtATime
 from ablate.records.interim import write_look
 from ablate.records.layout import StudyDir
 from ablate.report.build import build_report
@@ -26,7 +27,7 @@ EFFECTS = {"batch_size=64": 0.5, "learning_rate=0.0001": 0.0}
 def study(tmp_path: Path) -> Path:
     folder = tmp_path / "top"
     plan = write_study(folder, arms=ARMS, seeds=4, effects=EFFECTS, smallest_effect=1e-4)
-    plan = replace(plan, until={"looks": [3, 4], "spending": "pocock"})
+    plan = replace(plan, design=OneAtATime(interim_seeds=(3, 4), alpha_spending="pocock"))
     write_json(StudyDir(folder).plan, plan.to_json() | {"digest": plan.digest})
     return folder
 
@@ -39,7 +40,7 @@ def terminal(folder: Path, width: int = 80) -> str:
 
 def test_before_the_first_look_there_is_no_table_of_effects(study: Path) -> None:
     text = " ".join(terminal(study).split())
-    assert "No verdict yet: the first look is at 3 seeds" in text
+    assert "No verdict yet: the first analysis is at 3 seeds" in text
     assert "hurts" not in text
     build_report(study)
     assert "not made yet" in (study / "report.html").read_text()

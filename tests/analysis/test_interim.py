@@ -16,6 +16,7 @@ from ablate.analysis.interim import after, levels_of, look, next_at
 from ablate.analysis.load import Reader
 from ablate.analysis.results import Contrast, RunReading
 from ablate.controls.control import Control
+from ablate.design.designs import OneAtATime
 from ablate.design.plan import Plan
 from ablate.errors import RecordError
 from ablate.metrics.metric import MetricInfo
@@ -32,7 +33,7 @@ METRIC = MetricInfo(name="eval_loss", unit="nats", definition="", lower_is_bette
 
 def a_plan(looks: Sequence[int] = LOOKS, margin: float = 0.01, arms: Sequence[str] = ARMS) -> Plan:
     plan = make_plan("x", arms=arms, seeds=looks[-1], metric="eval_loss", smallest_effect=margin)
-    return replace(plan, until={"looks": list(looks), "spending": "obrien_fleming"})
+    return replace(plan, design=OneAtATime(interim_seeds=tuple(looks), alpha_spending="obrien_fleming"))
 
 
 def readings(plan: Plan, values: np.ndarray) -> list[RunReading]:
@@ -160,7 +161,7 @@ def study(tmp_path: Path) -> Path:
     arms = ("batch_size=64", "learning_rate=0.0001", "placebo")
     later = [(arm, seed) for arm in ("baseline", *arms) for seed in range(6, 12)]
     plan = write_study(folder, arms=arms, seeds=12, effects=effects, missing=later, smallest_effect=0.0001)
-    plan = replace(plan, until={"looks": list(LOOKS), "spending": "pocock"})
+    plan = replace(plan, design=OneAtATime(interim_seeds=LOOKS, alpha_spending="pocock"))
     write_json(StudyDir(folder).plan, plan.to_json() | {"digest": plan.digest})
     return folder
 
@@ -169,7 +170,7 @@ def test_a_study_folder_is_read_by_its_looks(study: Path) -> None:
     before = analyse(study)
     assert before.contrasts == ()
     assert before.looks is not None
-    assert "No verdict yet: the first look is at 5 seeds, and all its runs are there" in before.conclusions[0]
+    assert "No verdict yet: the first analysis is at 5 seeds, and all its runs have ended" in before.conclusions[0]
     assert len(before.runs) == 4 * 5, "what is due"
     found = look_at(study)
     assert found["stops"] == {"batch_size=64": "hurts"}
@@ -178,7 +179,7 @@ def test_a_study_folder_is_read_by_its_looks(study: Path) -> None:
     assert now.looks is not None
     assert [one.made for one in now.looks.looks] == [True, False, False]
     assert (
-        "the look at 8 seeds comes next, for learning_rate=0.0001, and 6 of its 29 runs are still to do"
+        "the analysis at 8 seeds comes next, for learning_rate=0.0001, and 6 of its 29 runs are still to do"
         in (now.conclusions[0])
     )
     assert not now.complete
@@ -200,7 +201,7 @@ def test_a_look_is_written_once(study: Path) -> None:
 def test_what_its_runs_say_after_they_were_made_again_is_told(study: Path) -> None:
     write_look(study, look_at(study) | {"stops": {"batch_size=64": "helps"}})
     said = " ".join(analyse(study).conclusions)
-    assert "What a look decided is not decided again" in said
+    assert "An interim decision is final" in said
     assert "batch_size=64 (helps then, hurts now)" in said
 
 
