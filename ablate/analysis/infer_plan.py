@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.config.flatten import ABSENT, changed, leaf
+from ablate.config.flatten import ABSENT, changed, leaf, leaf_or_absent
 from ablate.config.schema import BASELINE, StudyConfig
 from ablate.controls.control import Control
 from ablate.design.axis import Axis, show

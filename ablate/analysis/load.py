@@ -19,10 +19,10 @@ from ablate.errors import ConfigError, StudyError
 from ablate.metrics.metric import MetricInfo, Record
 from ablate.metrics.registry import METRICS, find
 from ablate.records.interim import Look
-from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Fingerprint, Manifest, Outcome, read_fingerprint, read_manifest, read_outcome
-from ablate.records.reader import EvalCurve, Trace, read_evals, read_trace
-from ablate.records.returned_values import read_returned
+from ablate.records.layout import StudyDir
+from ablate.records.metadata import Manifest
+from ablate.records.run_files import RunFiles as RunFiles
+from ablate.records.run_files import read_run
 
 
 def read_plan(folder: Path, asked: Asked | None = None) -> Plan:
@@ -46,14 +46,6 @@ def read_plan(folder: Path, asked: Asked | None = None) -> Plan:
             "the first run",
             f"ablate report {folder}; another metric is another study: study.name=... study.metric=...",
         )
-    if not path.exists() and any(True for _ in StudyDir(folder).runs()):
-        return adopt(folder, asked or Asked())
-    if not path.exists():
-        beside = sorted(found.parent.name for found in folder.parent.glob("*/plan.json"))
-        known = (
-            f"studies in {folder.parent}: {', '.join(beside)}" if beside else "run one first: ablate -m axis=batch_size"
-        )
-        raise StudyError(f"{str(folder)!r} is not a study folder: it has no plan.json", known)
     return plan_file.read_plan(folder)
 
 
