@@ -22,19 +22,19 @@ ablate: which single variable caused the difference?
   ablate [key=value ...]                      one run of the base config
   ablate -m axis=batch_size,dropout           a study: the baseline and every value of each axis, x seeds
   ablate -m data.batch_size=8,64              the same for any key
-  ablate -m axis=a,b study.design=factorial   every combination: do they interact? also fractional, pairs
+  ablate -m axis=a,b study.design=factorial   every combination: do they interact? also fractional, pairwise
   ablate -m study=reference                   the reference study
 
   ablate plan axis=batch_size study.seeds=5   what would run, what is done or reused, how long; runs nothing
   ablate power runs/pilot                     how many seeds? also from an assumed --sd, --rho and --smallest-effect
   ablate axes                                 the standard ablations, one line each; `ablate doctor`: what works here
-  ablate attribute a.yaml b.yaml study.seeds=5   how much of the difference does each differing key make?
+  ablate attribute a.yaml b.yaml              how much of the difference does each differing key make?
   ablate mediate KEY=a,b --through grad_noise how much of an effect passes through the gradient noise?
   ablate import baseline=out/a large=out/b    read runs made elsewhere (Trainer, W&B, TensorBoard, CSV)
   ablate status runs/reference                how far it is; `ablate stop` stops it; `ablate retry` repeats failed runs
 
   ablate report runs/reference                write tables and page again
-  ablate resample runs/reference                what would another evaluation cadence have shown?
+  ablate resample runs/reference              what would another evaluation cadence have shown?
   ablate table runs/reference                 for a paper, LaTeX or CSV; `ablate figures` draws, `ablate methods` writes
   ablate compare RUN RUN                      two runs side by side, and what that proves; `ablate diff`: what differs
   ablate bundle runs/reference                its evidence as one archive; `ablate verify` checks one

@@ -84,9 +84,14 @@ def run_power(argv: list[str]) -> int:
         help="smallest effect of interest (default: as in the pilot)",
     )
     parser.add_argument("--seeds", type=counts, metavar="N,...", help="numbers of seeds (default: 3,5,8,10,15,20)")
-    parser.add_argument("--power", dest="chance", type=float, default=0.8, help="power (default: 0.8)")
+    parser.add_argument("--power", dest="chance", metavar="POWER", type=float, default=0.8, help="power (default: 0.8)")
     parser.add_argument(
-        "--confidence", dest="level", type=float, default=0.95, help="confidence level of the intervals (default: 0.95)"
+        "--confidence",
+        dest="level",
+        metavar="LEVEL",
+        type=float,
+        default=0.95,
+        help="confidence level of the intervals (default: 0.95)",
     )
     args = vars(parser.parse_args(argv))
     from ablate.analysis.power import Wanted, power

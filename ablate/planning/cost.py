@@ -290,7 +290,7 @@ def _timed(time_steps: TimeSteps, arm: Arm, at_once: int) -> tuple[Pace, float]:
 
 def _cost(pace: Pace, arm: Arm) -> Cost:
     derived, config = arm.derived, make_config(arm.config)
-    loop, stored_examples = config.train, derived["eval_examples"] * config.eval.save_predictions
+    stored_examples = derived["eval_examples"] * config.eval.save_predictions
     seconds = derived["samples_seen"] / pace.train + derived["evaluations"] * derived["eval_examples"] / pace.evaluate
     moments = 1 if arm.config["optim"]["name"] == "sgd" else 2
     state = 4.0 * (pace.num_parameters + moments * pace.num_trainable)

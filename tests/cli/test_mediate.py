@@ -112,15 +112,18 @@ BAD: dict[str, tuple[tuple[str, ...], str, str]] = {
     ),
     "equal levels": (("data.batch_size=8,8", *through("grad_noise")), "1 level", "<another>,8"),
     "a bundle": (
-        (BATCH, "optim.lr=1e-5,1e-4", *through("grad_noise")), "2 keys move, and what goes through a mediator", "ablate attribute",
+        (BATCH, "optim.lr=1e-5,1e-4", *through("grad_noise")),
+        "2 keys move, and what goes through a mediator", "ablate attribute",
     ),
     "no mediator": ((BATCH,), "needs a mediator", "--through grad_noise"),
     "a mediator that there is none": (
         (BATCH, *through("grad_nois")), "'grad_nois' is not a mediator that can be held; expected one of grad_noise",
         "did you mean 'grad_noise'",
     ),
-    "clip without a level": ((BATCH, *through("max_grad_norm")), "a clip norm is held at a level", "--through max_grad_norm=0.5,0.25"),
-    "a level that is none": ((BATCH, *through("max_grad_norm=small")), "'small' is not a norm above 0", "max_grad_norm=1.0,0.5"),
+    "clip without a level": (
+        (BATCH, *through("max_grad_norm")), "a clip norm is held at a level", "--through max_grad_norm=0.5,0.25"),
+    "a level that is none": (
+        (BATCH, *through("max_grad_norm=small")), "'small' is not a norm above 0", "max_grad_norm=1.0,0.5"),
     "never clip": ((BATCH, *through("max_grad_norm=null")), "'null' is not a norm above 0", "max_grad_norm=1.0,0.5"),
     "not a number of samples": ((BATCH, *through("grad_noise=2.5")), "'2.5' is not a whole number of samples", "grad_noise=8"),
     "the treatment itself": (
@@ -136,7 +139,8 @@ BAD: dict[str, tuple[tuple[str, ...], str, str]] = {
         (BATCH, *through("max_grad_norm=1.0")), "what both levels of data.batch_size have by themselves", "max_grad_norm=0.25",
     ),
     "seeds until decided": (
-        (BATCH, "study.stopping=sequential", *through("grad_noise")), "only where every arm has every seed", "study.stopping=fixed",
+        (BATCH, "study.stopping=sequential", *through("grad_noise")),
+        "only where every arm has every seed", "study.stopping=fixed",
     ),
     "an axis": ((BATCH, "axis=dropout", *through("grad_noise")), "axis=dropout: the treatment is a key", "placebo"),
     "only looks": (
