@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ablate.config.flatten import changed
 from ablate.config.schema import BASELINE, make_config
@@ -25,6 +25,14 @@ SINGLE = "single"
 """Folder of the runs that belong to no study."""
 
 _NOT_IN_ARM_NAME = ("seed", "study.", "study=", "tracker", "hydra")
+
+
+class _Named(Protocol):
+    @property
+    def arm(self) -> str: ...
+
+    @property
+    def seed(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +66,7 @@ class Job:
         return RunDir(self.folder)
 
 
-def run_name(run: Run | Job) -> str:
+def run_name(run: _Named) -> str:
     """Return `<arm>/seed=<n>`."""
     return f"{run.arm}/seed={run.seed}"
 

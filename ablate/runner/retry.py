@@ -9,17 +9,18 @@ from pathlib import Path
 
 from ablate.design.plan import Plan, Run
 from ablate.design.plan_file import read_plan
-from ablate.errors import RecordError, StudyError, nearest
+from ablate.errors import StudyError, nearest
 from ablate.planning.compose import override_text
 from ablate.records.layout import RunDir, StudyDir, safe_name
-from ablate.records.metadata import Outcome, read_outcome, write_value
+from ablate.records.metadata import Outcome, write_value
 from ablate.redact import HIDDEN
 from ablate.runner.jobs import run_name
 from ablate.runner.locks import Locks
-from ablate.runner.reuse import forget
+from ablate.runner.reuse import forget, stored_status
 from ablate.runner.run_study import at_most
 
 _RETRIED = Outcome(status="interrupted", reason="retry", message="repeated by `ablate retry`")
+_FAILED = ("failed", "unreadable")
 
 
 def again(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -32,7 +33,9 @@ def again(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
     plan = at_most(folder, read_plan(folder))
     arguments = _arguments(plan, folder)
     if not names:
-        return [run_name(run) for run in plan.runs if _has_failed(StudyDir(folder).run(run.arm, run.seed))], arguments
+        return [
+            run_name(run) for run in plan.runs if stored_status(StudyDir(folder).run(run.arm, run.seed)) in _FAILED
+        ], arguments
     chosen = list(dict.fromkeys(run for name in names for run in _named(plan, folder, name)))
     with Locks(folder.parent) as locks:
         for run in chosen:
@@ -85,13 +88,5 @@ def _undo(run_dir: RunDir, run: Run, root: Path) -> None:
     """Discard a run: its result, its checkpoint, and that other studies can reuse it."""
     forget(root, run.digest)
     shutil.rmtree(run_dir.checkpoint, ignore_errors=True)
-    if run_dir.status.exists() and not _has_failed(run_dir):
+    if run_dir.status.exists() and stored_status(run_dir) not in _FAILED:
         write_value(run_dir, _RETRIED)
-
-
-def _has_failed(run_dir: RunDir) -> bool:
-    try:
-        outcome = read_outcome(run_dir)
-    except (RecordError, TypeError):
-        return True
-    return outcome is not None and outcome.status == "failed"

@@ -56,6 +56,15 @@ def has_result(run: RunDir) -> bool:
     return outcome is not None and outcome.status in RESULTS
 
 
+def stored_status(run: RunDir) -> str | None:
+    """Return the status of a run that has ended; "unreadable" where its record is broken, None where it has not ended."""
+    try:
+        outcome = read_outcome(run)
+    except (RecordError, TypeError):
+        return "unreadable"
+    return outcome.status if outcome is not None else None
+
+
 def holds_result(run: RunDir, digest: str) -> bool:
     """Return whether a run directory holds a result of this digest, by code that is still the same."""
     if not has_result(run) or not run.manifest.exists():

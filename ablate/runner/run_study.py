@@ -12,12 +12,11 @@ from ablate.errors import RecordError, StudyError
 from ablate.planning.planner import Prepared
 from ablate.records.interim import Look, read_looks, write_look
 from ablate.records.layout import StudyDir
-from ablate.records.metadata import read_outcome
 from ablate.runner.failures import disk_full, is_disk_full
 from ablate.runner.freeze import OPEN_LOCK, check_writable, freeze, pending
 from ablate.runner.jobs import Job, planned_jobs, run_name
 from ablate.runner.locks import Locks
-from ablate.runner.reuse import count_by_study, reuse_all
+from ablate.runner.reuse import count_by_study, reuse_all, stored_status
 from ablate.runner.stop import forget_stop
 
 Launch = Callable[[Sequence[Job], str, int], object]
@@ -131,14 +130,6 @@ def _title(plan: Plan, folder: Path) -> str:
 
 
 def _waiting(folder: Path, part: Plan, missing: int) -> str:
-    failed = [run_name(run) for run in part.runs if _has_failed(folder, run.arm, run.seed)]
+    failed = [run_name(run) for run in part.runs if stored_status(StudyDir(folder).run(run.arm, run.seed)) == "failed"]
     runs = f"{missing} run{'s' * (missing != 1)}"
     return f"{runs}; failed: {', '.join(failed)} (ablate retry {folder})" if failed else runs
-
-
-def _has_failed(folder: Path, arm: str, seed: int) -> bool:
-    try:
-        outcome = read_outcome(StudyDir(folder).run(arm, seed))
-    except (RecordError, TypeError):
-        return False
-    return outcome is not None and outcome.status == "failed"

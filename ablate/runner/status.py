@@ -16,6 +16,7 @@ from ablate.records.interim import read_looks
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest, read_manifest, read_outcome
 from ablate.runner.freeze import is_done
+from ablate.runner.jobs import run_name
 from ablate.runner.locks import Locks, Owner
 from ablate.runner.run_study import at_most
 from ablate.runner.stop import stop_request
@@ -47,7 +48,7 @@ class RunState:
 
     @property
     def name(self) -> str:
-        return f"{self.arm}/seed={self.seed}"
+        return run_name(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

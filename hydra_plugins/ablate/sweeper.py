@@ -84,8 +84,8 @@ class AblationSweeper(Sweeper):
         return plan_study(composer_of(self._config.hydra), arguments, attribute, mediate, options)
 
     def _sweep_app(self, arguments: list[str]) -> int:
+        from ablate.planning.external_app import AppComposer
         from ablate.planning.external_plan import Options, make_app_study
-        from ablate.planning.foreign_app import AppComposer
         from ablate.study_command import refusals_printed, run_external_study
         from hydra_plugins.ablate.external_app import modules_of
 

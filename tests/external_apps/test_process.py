@@ -77,7 +77,7 @@ def test_secrets_of_the_environment_stay_out_of_the_log(tmp_path: Path, monkeypa
     assert "s3cr3t" not in log.read_text()
 
 
-def test_the_keys_of_a_foreign_study_are_refused_for_ours(
+def test_the_keys_of_an_external_study_are_refused_for_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
