@@ -92,7 +92,7 @@ def test_status_only_reads(ablate, study):
 def test_a_folder_that_is_no_study_is_refused(ablate, here, verb):
     code, _, err = ablate(verb, "nowhere")
     assert code == 2
-    assert "there is no plan.json in it" in err
+    assert "is not a study directory: it has no plan.json" in err
     assert not list(here.iterdir())
 
 
@@ -163,7 +163,7 @@ def test_a_level_that_is_only_read_has_no_runs(ablate, runs, here):
     arm = next(arm.name for arm in read_plan(here / "runs/eval_every").arms if arm.replayed)
     code, _, err = ablate("retry", "runs/eval_every", arm)
     assert code == 2
-    assert "has no runs of its own: it is read from the baseline's record" in err
+    assert "has no runs of its own: it is read from the record of the baseline" in err
 
 
 @pytest.mark.slow
@@ -187,7 +187,7 @@ def test_a_secret_in_the_command_is_not_kept(ablate, runs, here, monkeypatch):
     assert read_plan(here / STUDY).command.endswith("study.question='***'") or "***" in read_plan(here / STUDY).command
     code, _, err = ablate("retry", str(STUDY))
     assert code == 2
-    assert "held a secret of the environment, which is not kept" in err
+    assert "held a secret of the environment, which is not stored" in err
 
 
 @pytest.mark.parametrize("more", [[], ["--after-current"]])
