@@ -22,8 +22,8 @@ from ablate.analysis.factorial import cell_effects, findings
 from ablate.analysis.hydra_app import metrics_of, settled
 from ablate.analysis.imported_runs import check_readable, imported, in_brief, labelled, said_here
 from ablate.analysis.infer_plan import Asked
-from ablate.analysis.interim import look, looks, next_at, reader
-from ablate.analysis.load import Reader, RunFiles, common_looks, common_rows, read_plan, read_runs, reading
+from ablate.analysis.interim import interim_reader, interim_report, interim_result, next_interim
+from ablate.analysis.load import InterimReader, RunFiles, common_evaluations, common_rows, read_plan, read_runs, reading
 from ablate.analysis.mediation import mediated, said
 from ablate.analysis.noise_floor import floors
 from ablate.analysis.resample import finished_baseline, recorded_share, resample_value
@@ -50,20 +50,20 @@ def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> 
     runs nor a readable plan.json; runs that are missing, going on or broken are readings with a status.
     """
     plan = read_plan(folder, asked)
-    by_look = reader(folder, plan)
+    by_look = interim_reader(folder, plan)
     plan = plan if by_look is None else by_look.due
     return analysis_of(plan, read_runs(folder, plan), folder, at, by_look)
 
 
 def analysis_of(
-    plan: Plan, runs: list[RunFiles], folder: Path, at: str | None = None, by_look: Reader | None = None
+    plan: Plan, runs: list[RunFiles], folder: Path, at: str | None = None, by_look: InterimReader | None = None
 ) -> Analysis:
     """The same of runs that have been read. folder: that of the study, which run folders are named from. by_look: of a study
     that adds seeds; runs are then those up to its next look."""
     plan = settled(plan, runs)
     check_readable(plan, runs)
     metrics = metrics_of(plan, runs)
-    common, read, logged = common_looks(runs), read_at(plan, runs, at), common_rows(runs)
+    common, read, logged = common_evaluations(runs), read_at(plan, runs, at), common_rows(runs)
     readings = _readings(read, folder, metrics, logged)
     checks = (*controls(plan, runs), *crossed_controls(plan, runs))
     chance = variance_study(plan, metrics, readings, checks)
@@ -83,7 +83,7 @@ def analysis_of(
     shared = attribution(plan, metrics, readings, checks, found)
     through = mediated(plan, metrics, readings, runs, checks, found)
     effects = cell_effects(plan, metrics, readings, checks, found, contrasts)
-    added = None if by_look is None else looks(by_look, runs, readings, contrasts)
+    added = None if by_look is None else interim_report(by_look, runs, readings, contrasts)
     return Analysis(
         study=plan.study,
         question=plan.question,
@@ -135,16 +135,16 @@ def analysis_of(
 def look_at(folder: Path) -> dict[str, Any]:
     """What the next look at a study finds; its runs are all there. The study writes it down, once."""
     plan = read_plan(folder)
-    before = reader(folder, plan)
+    before = interim_reader(folder, plan)
     assert before is not None
-    coming, due = next_at(before), before.due
+    coming, due = next_interim(before), before.due
     runs = read_runs(folder, due)
     due = settled(due, runs)
     metric = next(info for info in metrics_of(due, runs) if info.name == plan.metric)
     readings = _readings(read_at(due, runs, None), folder, [metric], common_rows(runs))
     checks = controls(due, runs)
     found = contrasts_of(due, metric, family(due, readings, checks), readings, checks, coming)
-    return look(plan, tuple(found), before.made)
+    return interim_result(plan, tuple(found), before.made)
 
 
 def write_analysis(folder: Path, asked: Asked | None = None, at: str | None = None) -> Analysis:

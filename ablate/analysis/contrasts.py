@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.load import Reader
+from ablate.analysis.load import InterimReader
 from ablate.analysis.noise_floor import floors, largest
 from ablate.analysis.results import Contrast, Floor, RunReading
 from ablate.config.flatten import leaf_or_absent
@@ -331,7 +331,7 @@ def contrasts_of(
     speaks: Mapping[str, str],
     readings: Sequence[RunReading],
     checks: Sequence[Control],
-    by_look: Reader | None = None,
+    by_look: InterimReader | None = None,
 ) -> Iterator[Contrast]:
     """Of one outcome. by_look: of a study that adds seeds, whose arms are each read at a look, with its level."""
     if plan.variance is not None:  # nobody asks whether chance helps
@@ -405,7 +405,7 @@ def verdicts(
     speaks: Mapping[str, str],
     readings: Sequence[RunReading],
     checks: Sequence[Control],
-    by_look: Reader | None,
+    by_look: InterimReader | None,
 ) -> dict[str, str]:
     """What the study would say of every variant had its runs these values of an outcome; floors are had from them as well."""
     read = [replace(run, values={metric.name: value}) for run, value in zip(readings, values, strict=True)]

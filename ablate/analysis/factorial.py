@@ -68,7 +68,7 @@ class CellTable:
     def described(self) -> tuple[dict[str, Any], ...]:
         """What is in which cell, and its mean over seeds."""
         found = []
-        for arm, place, row in zip(self.cells.arms, self.cells.places, self.values, strict=True):
+        for arm, place, row in zip(self.cells.arms, self.cells.indices, self.values, strict=True):
             words = {
                 name: words[number]
                 for name, words, number in zip(self.cells.names, self.cells.levels, place, strict=True)
@@ -261,7 +261,7 @@ def read_parts(
 ) -> Effects:
     """Every part alone, and beside every other part that it was combined with; then the word for each."""
     cells = table.cells
-    where = {frozenset(np.flatnonzero(place).tolist()): number for number, place in enumerate(cells.places)}
+    where = {frozenset(np.flatnonzero(place).tolist()): number for number, place in enumerate(cells.indices)}
     count = len(cells.names)
     asked: list[tuple[int, int | None]] = [(k, None) for k in range(count)]
     asked += [(k, i) for k in range(count) for i in range(count) if i != k and frozenset((i, k)) in where]

@@ -24,10 +24,10 @@ def run_compare(argv: list[str]) -> int:
     parser.add_argument("--all", action="store_true", help="print every metric that both runs have")
     args = parser.parse_args(argv)
     from ablate.analysis.run_comparison import compare_runs
-    from ablate.records.open_run import laid_open
+    from ablate.records.open_run import open_run
     from ablate.report.run_comparison import print_comparison, print_comparison_json
 
-    with laid_open(args.first) as first, laid_open(args.second) as second:
+    with open_run(args.first) as first, open_run(args.second) as second:
         comparison = compare_runs(first, second, (args.first, args.second))
     if args.json:
         print_comparison_json(comparison)
@@ -49,10 +49,10 @@ def run_diff(argv: list[str]) -> int:
     parser.add_argument("second", metavar="RUN", help="run to compare it with")
     args = parser.parse_args(argv)
     from ablate.analysis.run_comparison import diff_runs
-    from ablate.records.open_run import laid_open
+    from ablate.records.open_run import open_run
     from ablate.report.run_comparison import print_diff, print_diff_json
 
-    with laid_open(args.first) as first, laid_open(args.second) as second:
+    with open_run(args.first) as first, open_run(args.second) as second:
         diff = diff_runs(first, second, (args.first, args.second))
     if args.json:
         print_diff_json(diff)

@@ -18,7 +18,7 @@ from ablate.errors import ConfigError, RecordError, nearest
 from ablate.metrics.metric import MetricInfo
 from ablate.notebook.columns import CONTRASTS, DIFFERENCES, EVALS, RUNS, STEPS, Column
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Manifest, Outcome, read_manifest, read_outcome
+from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status
 from ablate.records.reader import read_evals, read_trace
 
 # Where the runs of a folder lie, without reading what they recorded.
@@ -159,11 +159,11 @@ def _run(
     }
 
 
-def _small_files(place: Place | None) -> tuple[Manifest | None, Outcome | None]:
+def _small_files(place: Place | None) -> tuple[Manifest | None, RunStatus | None]:
     if place is None:
         return None, None
     try:
-        return read_manifest(place.run), read_outcome(place.run)
+        return read_manifest(place.run), read_status(place.run)
     except RecordError:
         return None, None
 

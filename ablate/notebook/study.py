@@ -19,7 +19,7 @@ from ablate.metrics.metric import MetricInfo
 from ablate.metrics.registry import METRICS
 from ablate.notebook.frames import Place, places
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, read_manifest, read_outcome
+from ablate.records.metadata import Manifest, read_manifest, read_status
 from ablate.records.reader import read_evals, read_trace
 from ablate.records.returned_values import read_returned
 
@@ -217,7 +217,7 @@ class Study:
 
 def _files(run: RunDir, manifest: Manifest) -> RunFiles:
     """A run by itself, as a study reads one of its own."""
-    outcome = read_outcome(run)
+    outcome = read_status(run)
 
     def files(status: str, sentence: str, **more: Any) -> RunFiles:
         return RunFiles(

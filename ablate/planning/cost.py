@@ -18,7 +18,7 @@ from ablate.design.plan import Arm, Plan, Run, what_counts
 from ablate.errors import AblateError
 from ablate.hashing import digest_of
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import read_fingerprint, read_manifest, read_outcome
+from ablate.records.metadata import read_fingerprint, read_manifest, read_status
 from ablate.serialization import read_json, read_yaml
 
 _NO_PACE = {
@@ -196,7 +196,7 @@ def combined(paces: Sequence[Pace], average: Callable[[list[float]], float]) -> 
 
 def pace_of(run: RunDir, *, at_once: int) -> Pace | None:
     """Return the pace of one finished run; None where it was interrupted, or its record does not tell."""
-    outcome, span = read_outcome(run), span_of(run)
+    outcome, span = read_status(run), span_of(run)
     if outcome is None or outcome.status != "finished" or span is None or len(outcome.sessions) > 1:
         return None
     rates = outcome.throughput

@@ -439,7 +439,7 @@ def _seeds(analysis: Analysis, plan: Plan) -> str:
         else ""
     )
     named = named or digits.joined(map(str, numbers))
-    return f"{'up to ' if plan.looks else ''}{digits.counted(len(numbers), 'seed')} ({named})"
+    return f"{'up to ' if plan.interim_seeds else ''}{digits.counted(len(numbers), 'seed')} ({named})"
 
 
 def _number(count: int) -> str:

@@ -47,7 +47,7 @@ def detectable(plan: Plan, spread: EarlierSpread | None) -> dict[int, float]:
     Of a study with looks: what each look finds by itself, at its level.
     """
     sd = 1.0 if spread is None else spread.sd
-    levels = dict(zip(plan.looks, levels_of(plan), strict=True)) if plan.looks else {}
+    levels = dict(zip(plan.interim_seeds, levels_of(plan), strict=True)) if plan.interim_seeds else {}
     seeds = sorted(levels or {*SEEDS, len(plan.seeds)})
     return {n: detectable_effect(n, num_variants(plan), sd, level=levels.get(n, LEVEL)) for n in seeds if n > 1}
 
@@ -63,7 +63,7 @@ def seeds_for(plan: Plan, spread: EarlierSpread) -> int | None:
 def print_plan(plan: Plan, known: Forecast, spread: EarlierSpread | None, console: Console) -> None:
     """Every arm with its changes and what they bring along; then what a run costs, how many there are, and how long."""
     title = words(f"{plan.study}  ", console, "bold")
-    runs_per_arm = f"{'at most ' if plan.looks else ''}{digits.counted(len(plan.seeds), 'seed')}"
+    runs_per_arm = f"{'at most ' if plan.interim_seeds else ''}{digits.counted(len(plan.seeds), 'seed')}"
     title.append_text(words(f"{digits.counted(len(plan.arms), 'arm')} × {runs_per_arm}", console))
     console.print(title, highlight=False)
     say(console, plan.question)
@@ -146,10 +146,10 @@ def _lines(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> Iterato
     """(label, sentence) of what is to do, what it costs and what it can find."""
     waiting = known.waiting(plan)
     yield "runs", _counts(plan, known, len(waiting))
-    if plan.looks:
-        yield "looks", f"{declared(plan.looks, plan.spending, levels_of(plan))}; variants that are decided stop there"
+    if plan.interim_seeds:
+        yield "looks", f"{declared(plan.interim_seeds, plan.alpha_spending, levels_of(plan))}; variants that are decided stop there"
     yield "steps", _steps(plan, known)
-    bound = "at most, if no variant is decided before the last look, " if plan.looks and waiting else ""
+    bound = "at most, if no variant is decided before the last look, " if plan.interim_seeds and waiting else ""
     yield "time", f"{bound}{_time(known, len(waiting))}"
     costs = [known.costs[run.arm] for run in waiting if run.arm in known.costs]
     if costs:
@@ -177,8 +177,8 @@ def _counts(plan: Plan, known: Forecast, num_waiting: int) -> str:
 
 def _steps(plan: Plan, known: Forecast) -> str:
     planned, naive = training_steps(plan, known)
-    text = f"{'at most ' if plan.looks else ''}{planned:,} of training"
-    if planned < naive and not plan.looks:
+    text = f"{'at most ' if plan.interim_seeds else ''}{planned:,} of training"
+    if planned < naive and not plan.interim_seeds:
         share = digits.percent(planned / naive)
         text += f", {share} of the {naive:,} that every arm and cadence would take by itself, one by one"
     return text
@@ -206,7 +206,7 @@ def _finds(plan: Plan, spread: EarlierSpread | None) -> str:
     effects = [f"{digits.figure(effect, 2)}{unit} with {n} seeds" for n, effect in detectable(plan, spread).items()]
     variants = num_variants(plan)
     together = f" over {variants} variants together" if variants > 1 else ""
-    level = ", at each look's level," if plan.looks else " at 5 %"
+    level = ", at each look's level," if plan.interim_seeds else " at 5 %"
     text = f"effects of {digits.joined(effects)} (80 % power{level}{together})"
     if spread is None:
         return f"{text}; residual sd of {plan.metric}: no earlier study of this baseline says it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Outcome
+from ablate.records.metadata import RunStatus
 from ablate.records.reader import EvalCurve, read_evals
 
 
@@ -25,7 +25,7 @@ def eval_line(name: str, curve: EvalCurve) -> str:
     return f"eval {name}  {curve.value[0]:.4g} -> {curve.value[-1]:.4g}{error} in {evaluations}"
 
 
-def pace_line(outcome: Outcome) -> str:
+def pace_line(outcome: RunStatus) -> str:
     """Return how fast a run was; empty for one that took no step."""
     rates = outcome.throughput
     if not rates.get("train_samples_per_second"):

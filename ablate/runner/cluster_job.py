@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ablate.config.schema import make_config
 from ablate.errors import RecordError
 from ablate.records.layout import StudyDir
-from ablate.records.metadata import Outcome
+from ablate.records.metadata import RunStatus
 from ablate.runner.devices import leases
 from ablate.runner.jobs import Job, composed_job
 from ablate.runner.locks import Lock, Locks
@@ -36,7 +36,7 @@ _WARNING_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 _POLL_SECONDS = 2.0
 
 
-def run_here(composer: Composer, overrides: Sequence[str], *, typed_in: Path | None = None) -> Outcome:
+def run_here(composer: Composer, overrides: Sequence[str], *, typed_in: Path | None = None) -> RunStatus:
     """Make one run in this process, for launchers that start their own processes. An existing result is kept.
 
     typed_in: the directory in which the study was started; relative paths are relative to it.
@@ -54,7 +54,7 @@ def run_here(composer: Composer, overrides: Sequence[str], *, typed_in: Path | N
             )
         with Locks(study.parent) as locks:
             lock = lock_or_outcome(locks, job)
-            if isinstance(lock, Outcome):
+            if isinstance(lock, RunStatus):
                 return lock
             with as_local_run(job.run.log) as stop:
                 return execute(
@@ -67,11 +67,11 @@ def run_here(composer: Composer, overrides: Sequence[str], *, typed_in: Path | N
                 )
 
 
-def lock_or_outcome(locks: Locks, job: Job) -> Lock | Outcome:
+def lock_or_outcome(locks: Locks, job: Job) -> Lock | RunStatus:
     """Lock a run once no other process runs it; return the outcome instead where nothing is left to do."""
     while True:
         if stop_request(job.folder.parents[1]) is not None:
-            return Outcome(status="interrupted", reason="stop", message="not started: `ablate stop` asked for it")
+            return RunStatus(status="interrupted", reason="stop", message="not started: `ablate stop` asked for it")
         if (lock := locks.acquire(job.digest)) is not None:
             outcome = stored_result(job)
             return lock if outcome is None else outcome

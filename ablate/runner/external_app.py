@@ -14,7 +14,7 @@ from ablate.design.plan import Plan, Run
 from ablate.design.plan_file import read_plan
 from ablate.errors import AblateError, ConfigError, StudyError
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Manifest, Outcome, read_outcome, write_value
+from ablate.records.metadata import Manifest, RunStatus, read_status, write_value
 from ablate.records.provenance import git_state, now, versions
 from ablate.records.returned_values import (
     BARE,
@@ -37,13 +37,13 @@ UNUSABLE = "no number returned"
 """Reason of a run whose main returned nothing that can be compared: no other run would do better."""
 
 
-def record_run(folder: Path, main: Callable[[], Any]) -> Outcome:
+def record_run(folder: Path, main: Callable[[], Any]) -> RunStatus:
     """Run `main` in this process and leave its record, output included. A failure is an outcome; Ctrl-C is raised."""
     _, run = _planned(folder)
     job = Job(arm=run.arm, seed=run.seed, config={}, folder=folder, changes={}, digest=run.digest, external=True)
     with Locks(folder.parents[2]) as locks:
         lock = lock_or_outcome(locks, job)
-        if isinstance(lock, Outcome):
+        if isinstance(lock, RunStatus):
             return lock
         record = RunRecord.begin(folder)
         with captured(record.run.log):
@@ -64,7 +64,7 @@ def check_returned(plan: Plan, run: RunDir) -> None:
 
     Its main returned nothing that can be compared, or no value of the metric's name.
     """
-    outcome = read_outcome(run)
+    outcome = read_status(run)
     if outcome is not None and outcome.reason == UNUSABLE:
         raise ConfigError(f"{run.path.parent.name}/{run.path.name}: {outcome.message}", FIX)
     returned = read_returned(run)
@@ -72,11 +72,11 @@ def check_returned(plan: Plan, run: RunDir) -> None:
         choose_metric(plan.metric, list(returned))
 
 
-def outcome_or_lost(run: RunDir, reason: str | None) -> Outcome:
+def outcome_or_lost(run: RunDir, reason: str | None) -> RunStatus:
     """Return the outcome of a run that ended; one without an outcome is recorded as failed, with the launcher's reason."""
-    outcome = read_outcome(run)
+    outcome = read_status(run)
     if outcome is None:
-        outcome = Outcome(status="failed", reason="lost", message=reason or f"left no outcome; see {run.log}")
+        outcome = RunStatus(status="failed", reason="lost", message=reason or f"left no outcome; see {run.log}")
         run.path.mkdir(parents=True, exist_ok=True)
         write_value(run, outcome)
     return outcome
@@ -112,9 +112,9 @@ class RunRecord:
         record._write(ended=None)
         return record
 
-    def end(self, returned: Any, error: BaseException | None = None) -> Outcome:
+    def end(self, returned: Any, error: BaseException | None = None) -> RunStatus:
         """Write what main returned, or why it failed. What a Recorder in the app has recorded is kept."""
-        recorded = read_outcome(self.run)
+        recorded = read_status(self.run)
         outcome = self._outcome(returned, error)
         if recorded is not None:
             outcome = replace(recorded, status=outcome.status, reason=outcome.reason, message=outcome.message)
@@ -122,23 +122,23 @@ class RunRecord:
         write_value(self.run, outcome)
         return outcome
 
-    def _outcome(self, returned: Any, error: BaseException | None) -> Outcome:
+    def _outcome(self, returned: Any, error: BaseException | None) -> RunStatus:
         if isinstance(error, KeyboardInterrupt):
-            return Outcome(status="interrupted", reason="SIGINT", message="interrupted")
+            return RunStatus(status="interrupted", reason="SIGINT", message="interrupted")
         if error is not None:
             sentence = error.problem if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
-            return Outcome(status="failed", reason=type(error).__name__, message=sentence)
+            return RunStatus(status="failed", reason=type(error).__name__, message=sentence)
         try:
             values = numbers_of(returned)
         except StudyError as unusable:
-            return Outcome(status="failed", reason=UNUSABLE, message=unusable.problem)
+            return RunStatus(status="failed", reason=UNUSABLE, message=unusable.problem)
         write_returned(self.run, values)
         sentence = "returned " + ", ".join(
             f"{name} {value:g}" if name != BARE else f"{value:g}" for name, value in values.items()
         )
         if not all_finite(values) and not (self.plan.metric and all_finite({"": values.get(self.plan.metric, 0.0)})):
-            return Outcome(status="diverged", reason="not finite", message=sentence)
-        return Outcome(status="finished", reason="returned", message=sentence)
+            return RunStatus(status="diverged", reason="not finite", message=sentence)
+        return RunStatus(status="finished", reason="returned", message=sentence)
 
     def _write(self, *, ended: str | None) -> None:
         arm = self.plan.arm(self.planned.arm)

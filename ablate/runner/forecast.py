@@ -133,7 +133,7 @@ def longer_than_allowed(prepared: Prepared, *, local: bool) -> LongStudy | None:
         at_once=expected.at_once,
         hours=expected.seconds / 3600,
         limit=limit,
-        is_sequential=bool(plan.looks),
+        is_sequential=bool(plan.interim_seeds),
     )
 
 

@@ -55,7 +55,9 @@ def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pl
     if _has_runs(study, plan) or _is_being_run(folder):
         more = (
             "; seeds are not added after a result is known, except by a rule declared before: study.stopping=sequential"
-            if plan.app is None and len(before.seeds) != len(plan.seeds) and not (before.looks or plan.looks)
+            if plan.app is None
+            and len(before.seeds) != len(plan.seeds)
+            and not (before.interim_seeds or plan.interim_seeds)
             else ""
         )
         raise StudyError(
@@ -119,10 +121,10 @@ def _first_difference(before: Plan, now: Plan) -> str:
     """Return a sentence that names the first difference between two plans."""
     if (before.app is None) != (now.app is None):
         return "one of an external app" if now.app is None else "one of ablate's own"
-    if (before.looks, before.spending) != (now.looks, now.spending):
-        looks = [", ".join(map(str, plan.looks)) for plan in (before, now)]
+    if (before.interim_seeds, before.alpha_spending) != (now.interim_seeds, now.alpha_spending):
+        looks = [", ".join(map(str, plan.interim_seeds)) for plan in (before, now)]
         when = [
-            f"at {seeds} seeds ({plan.spending})" if seeds else "once, at the end"
+            f"at {seeds} seeds ({plan.alpha_spending})" if seeds else "once, at the end"
             for seeds, plan in zip(looks, (before, now), strict=True)
         ]
         return f"it is analysed {when[0]} there and {when[1]} now"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ablate.config.schema import TrackerConfig, make_config
 from ablate.errors import StudyError
-from ablate.records.metadata import Outcome, read_manifest, read_outcome
+from ablate.records.metadata import RunStatus, read_manifest, read_status
 from ablate.runner.freeze import check_writable
 from ablate.runner.jobs import Job, composed_job
 from ablate.runner.reuse import has_result, holds_result, what_changed
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from ablate.planning.compose import Composer
 
 
-def launch_local(jobs: Sequence[Job], title: str, already_done: int) -> list[Outcome]:
+def launch_local(jobs: Sequence[Job], title: str, already_done: int) -> list[RunStatus]:
     """Run the jobs of one study, each in a fresh process, as many simultaneously as `study.workers` says."""
     config = make_config(jobs[0].config)
     _print_notice(config.tracker)
     return run_all(jobs, config.study, title=title, already_done=already_done)
 
 
-def run_single(composer: Composer, overrides: Sequence[str]) -> tuple[Job, Outcome, bool]:
+def run_single(composer: Composer, overrides: Sequence[str]) -> tuple[Job, RunStatus, bool]:
     """Make one run of its own. The last value tells whether it was made now or existed already.
 
     Raises DataError or ModelError before a directory is made, and StudyError where the result of another run is stored.
@@ -36,7 +36,7 @@ def run_single(composer: Composer, overrides: Sequence[str]) -> tuple[Job, Outco
     run = job.run
     check_writable(job.folder)
     if holds_result(run, job.digest):
-        outcome = read_outcome(run)
+        outcome = read_status(run)
         assert outcome is not None
         return job, outcome, False
     config = make_config(job.config)
@@ -47,7 +47,7 @@ def run_single(composer: Composer, overrides: Sequence[str]) -> tuple[Job, Outco
             f"study.name=<another>, or remove {job.folder}",
         )
     if earlier is not None and has_result(run):
-        if config.study.accept_code_change and (outcome := read_outcome(run)) is not None:
+        if config.study.accept_code_change and (outcome := read_status(run)) is not None:
             return job, outcome, False
         raise StudyError(
             f"{job.folder} was made by other code: {', '.join(what_changed(earlier, job.planned.code))}",

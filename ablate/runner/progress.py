@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Outcome
+from ablate.records.metadata import RunStatus
 from ablate.serialization import read_json
 
 _PLAIN_EVERY_SECONDS = 20.0
@@ -38,7 +38,7 @@ class LiveView:
         self.running[name] = (run, time.time())
         self._most = max(self._most, len(self.running))
 
-    def ended(self, name: str, outcome: Outcome) -> None:
+    def ended(self, name: str, outcome: RunStatus) -> None:
         """Count a run that ended without a retry, here or elsewhere."""
         took = _ELSEWHERE
         if name in self.running:
@@ -48,7 +48,7 @@ class LiveView:
         self.failed += outcome.status != "finished"
         self.print_end(name, outcome, took)
 
-    def again(self, name: str, outcome: Outcome, which: str) -> None:
+    def again(self, name: str, outcome: RunStatus, which: str) -> None:
         """Report a run that is retried. which: `try 2 of 2`."""
         self.running.pop(name)
         self.print_event(f"{name}: {outcome.message}; {which} follows")
@@ -58,7 +58,7 @@ class LiveView:
         self.running.pop(name)
         self.print_event(f"{name}: another process has taken this run over, and it was ended here")
 
-    def print_end(self, name: str, outcome: Outcome, took: str) -> None:
+    def print_end(self, name: str, outcome: RunStatus, took: str) -> None:
         """Print one line for a run that has ended. took: how long, or `elsewhere`."""
 
     def print_event(self, line: str) -> None:
@@ -101,7 +101,7 @@ class PlainView(LiveView):
 
     _printed = 0.0
 
-    def print_end(self, name: str, outcome: Outcome, took: str) -> None:
+    def print_end(self, name: str, outcome: RunStatus, took: str) -> None:
         state = self.headline() if self.total > 1 else took
         if took == _ELSEWHERE:
             state = f"{_ELSEWHERE}   {state}"
@@ -123,7 +123,7 @@ class MovingView(LiveView):
 
     live: Live
 
-    def print_end(self, name: str, outcome: Outcome, took: str) -> None:
+    def print_end(self, name: str, outcome: RunStatus, took: str) -> None:
         good = outcome.status == "finished"
         self.live.console.print(Text(f"{outcome.status:<11} {name}  {took}", style="" if good else "bold red"))
         if not good:

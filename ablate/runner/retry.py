@@ -12,14 +12,14 @@ from ablate.design.plan_file import read_plan
 from ablate.errors import StudyError, nearest
 from ablate.planning.compose import override_text
 from ablate.records.layout import RunDir, StudyDir, safe_name
-from ablate.records.metadata import Outcome, write_value
+from ablate.records.metadata import RunStatus, write_value
 from ablate.redact import HIDDEN
 from ablate.runner.jobs import run_name
 from ablate.runner.locks import Locks
 from ablate.runner.reuse import forget, stored_status
 from ablate.runner.run_study import at_most
 
-_RETRIED = Outcome(status="interrupted", reason="retry", message="repeated by `ablate retry`")
+_RETRIED = RunStatus(status="interrupted", reason="retry", message="repeated by `ablate retry`")
 _FAILED = ("failed", "unreadable")
 
 

@@ -19,7 +19,7 @@ from ablate.config.schema import make_config
 from ablate.design.plan import Plan, Run
 from ablate.errors import RecordError, StudyError
 from ablate.records.layout import RunDir, StudyDir, safe_name
-from ablate.records.metadata import Manifest, Outcome, read_manifest, read_outcome, write_value
+from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status, write_value
 from ablate.records.provenance import PACKAGES, versions
 from ablate.records.source_code import changed_files, code_digest, hashed_again
 from ablate.serialization import read_json, write_json, write_text
@@ -41,7 +41,7 @@ class EqualRun:
 
     run: RunDir
     manifest: Manifest
-    outcome: Outcome
+    outcome: RunStatus
     origin: str
     """`<study>/<arm>/seed=<n>` of the run that made the result."""
 
@@ -52,14 +52,14 @@ class EqualRun:
 
 def has_result(run: RunDir) -> bool:
     """Return whether a run has a result."""
-    outcome = read_outcome(run)
+    outcome = read_status(run)
     return outcome is not None and outcome.status in RESULTS
 
 
 def stored_status(run: RunDir) -> str | None:
     """Return the status of a run that has ended; "unreadable" where its record is broken, None where it has not ended."""
     try:
-        outcome = read_outcome(run)
+        outcome = read_status(run)
     except (RecordError, TypeError):
         return "unreadable"
     return outcome.status if outcome is not None else None
@@ -73,7 +73,7 @@ def holds_result(run: RunDir, digest: str) -> bool:
     return manifest.digest == digest and not imports_changed(manifest)
 
 
-def publish(run: RunDir, digest: str, outcome: Outcome, *, root: str | Path) -> None:
+def publish(run: RunDir, digest: str, outcome: RunStatus, *, root: str | Path) -> None:
     """Let later studies under `root` reuse a run that has a result. A run outside of it, or without a digest, is left out."""
     if not digest or outcome.status not in RESULTS:
         return
@@ -99,7 +99,7 @@ def find_equal(root: Path, digest: str, *, device: str = "auto") -> EqualRun | N
         return None
     run = RunDir(root / path)
     try:
-        outcome = read_outcome(run)
+        outcome = read_status(run)
         if outcome is None or outcome.status not in RESULTS:
             return None
         manifest = read_manifest(run)

@@ -10,7 +10,7 @@ from ablate.design.interim import Course, course
 from ablate.design.plan import Plan
 from ablate.errors import RecordError, StudyError
 from ablate.planning.planner import Prepared
-from ablate.records.interim import Look, read_looks, write_look
+from ablate.records.interim import InterimResult, read_interims, write_interim
 from ablate.records.layout import StudyDir
 from ablate.runner.failures import disk_full, is_disk_full
 from ablate.runner.freeze import OPEN_LOCK, check_writable, freeze, pending
@@ -22,7 +22,7 @@ from ablate.runner.stop import forget_stop
 Launch = Callable[[Sequence[Job], str, int], object]
 """Runs jobs and returns when all have ended. Arguments: jobs, title of the progress view, number of runs done before."""
 
-AnalyseInterim = Callable[[Path], Look]
+AnalyseInterim = Callable[[Path], InterimResult]
 """Makes the next interim analysis of a study directory. It is handed in: this package knows no statistics."""
 
 
@@ -89,8 +89,8 @@ def stages(plan: Plan, folder: Path, locks: Locks, analyse_interim: AnalyseInter
         with locks.held(f"look.{folder.name}"):
             after = course_in(folder, plan)
             if after is not None and after.made == now.made:
-                write_look(folder, analyse_interim(folder))
-        for look in read_looks(folder, plan.looks, plan.digest)[now.made :]:
+                write_interim(folder, analyse_interim(folder))
+        for look in read_interims(folder, plan.interim_seeds, plan.digest)[now.made :]:
             print(interim_sentence(look, plan), flush=True)
 
 
@@ -99,9 +99,9 @@ def course_in(folder: Path, plan: Plan) -> Course | None:
 
     Raises RecordError where a stored interim analysis cannot be read.
     """
-    if not plan.looks:
+    if not plan.interim_seeds:
         return None
-    return course(plan, read_looks(folder, plan.looks, plan.digest))
+    return course(plan, read_interims(folder, plan.interim_seeds, plan.digest))
 
 
 def at_most(folder: Path, plan: Plan) -> Plan:
@@ -110,11 +110,11 @@ def at_most(folder: Path, plan: Plan) -> Plan:
     return plan if now is None else now.at_most(plan)
 
 
-def interim_sentence(look: Look, plan: Plan) -> str:
+def interim_sentence(look: InterimResult, plan: Plan) -> str:
     """Return one line about an interim analysis."""
     stopped = [f"{arm} stops ({verdict})" for arm, verdict in look["stops"].items()]
     going = [str(arm) for arm in look["goes_on"]]
-    last = look["seeds"] == plan.looks[-1]
+    last = look["seeds"] == plan.interim_seeds[-1]
     rest = (
         [f"{', '.join(going)} {'undecided' if last else 'continues' if len(going) == 1 else 'continue'}"]
         if going

@@ -14,7 +14,7 @@ from pathlib import Path
 from ablate.config.schema import StudyConfig
 from ablate.errors import RecordError
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Outcome, read_outcome, write_value
+from ablate.records.metadata import RunStatus, read_status, write_value
 from ablate.runner import failures as ends
 from ablate.runner.devices import Lease, leases
 from ablate.runner.jobs import Job
@@ -40,8 +40,8 @@ def run_all(
     *,
     title: str = "",
     already_done: int = 0,
-    on_end: Callable[[Job, Outcome], None] | None = None,
-) -> list[Outcome]:
+    on_end: Callable[[Job, RunStatus], None] | None = None,
+) -> list[RunStatus]:
     """Run every job that no other process runs; return the outcomes in the order of `jobs` when all have one.
 
     on_end: called after each run that ended here or elsewhere. An exception that it raises ends the running runs.
@@ -74,7 +74,7 @@ def run_all(
     return [scheduler.outcomes[job.folder] for job in jobs if job.folder in scheduler.outcomes]
 
 
-def stored_result(job: Job) -> Outcome | None:
+def stored_result(job: Job) -> RunStatus | None:
     """Return the result of a run, from its own directory or reused from another study under the same root.
 
     The caller must hold the lock of the run.
@@ -87,7 +87,7 @@ def stored_result(job: Job) -> Outcome | None:
         if there is None or there.run.path == run.path:
             return None
         copy_run(there, run, job.config, job.changes)
-    return read_outcome(run)
+    return read_status(run)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -133,8 +133,8 @@ class _Scheduler:
     locks: Locks
     view: LiveView
     interrupts: Sequence[int]
-    on_end: Callable[[Job, Outcome], None] | None
-    outcomes: dict[Path, Outcome] = field(default_factory=dict)
+    on_end: Callable[[Job, RunStatus], None] | None
+    outcomes: dict[Path, RunStatus] = field(default_factory=dict)
     disk_is_full: bool = False
     was_stopped: bool = False
 
@@ -196,12 +196,12 @@ class _Scheduler:
                 self._finish(job, outcome)
         self.view.elsewhere, self._only_elsewhere = elsewhere, elsewhere == len(self._waiting)
 
-    def _result_elsewhere(self, job: Job) -> Outcome | None:
+    def _result_elsewhere(self, job: Job) -> RunStatus | None:
         """Return the outcome that another process has stored since this one began, be it a result or a failure."""
         outcome = stored_result(job)
         if outcome is not None or _mark(job.run.status) == self._before[job.folder]:
             return outcome
-        outcome = read_outcome(job.run)
+        outcome = read_status(job.run)
         return outcome if outcome is not None and outcome.status == "failed" else None
 
     def _start(self, job: Job, lease: Lease, lock: Lock, *, tries: int) -> None:
@@ -257,13 +257,13 @@ class _Scheduler:
         elif outcome.status == "failed" and self.study.fail_fast:
             self._waiting.clear()
 
-    def _finish(self, job: Job, outcome: Outcome) -> None:
+    def _finish(self, job: Job, outcome: RunStatus) -> None:
         self.outcomes[job.folder] = outcome
         self.view.ended(job.name, outcome)
         if self.on_end is not None:
             self.on_end(job, outcome)
 
-    def _outcome_of(self, running: _Running) -> Outcome:
+    def _outcome_of(self, running: _Running) -> RunStatus:
         """Return the outcome that the run wrote, or else what its exit code tells."""
         run = running.job.run
         written = _written(run, running.mark)
@@ -272,13 +272,13 @@ class _Scheduler:
                 f"no sign of life for {self.study.hang_timeout_minutes:g} minutes (study.hang_timeout_minutes): "
                 "the run was ended; log.txt has the stacks of where it hung"
             )
-            outcome = replace(written or Outcome(status="failed"), status="failed", reason=ends.HANG, message=message)
+            outcome = replace(written or RunStatus(status="failed"), status="failed", reason=ends.HANG, message=message)
         elif written is not None:
             return written
         else:
             code = running.process.exitcode or 0
             reason, sentence = ends.how(code, running.job.config, oom_killed=ends.oom_kills() > self._oom_kills)
-            outcome = Outcome(status="failed", reason=reason, message=sentence)
+            outcome = RunStatus(status="failed", reason=reason, message=sentence)
         with suppress(OSError):  # a full disk: the run counts as killed then
             write_value(run, outcome)
         return outcome
@@ -358,12 +358,12 @@ def _mark(path: Path) -> _Mark:
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def _written(run: RunDir, before: _Mark) -> Outcome | None:
+def _written(run: RunDir, before: _Mark) -> RunStatus | None:
     """Return the outcome that this try has written."""
     if _mark(run.status) == before:
         return None
     try:
-        return read_outcome(run)
+        return read_status(run)
     except RecordError:
         return None
 

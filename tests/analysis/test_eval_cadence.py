@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ablate.analysis.analyse import analyse
 from ablate.analysis.eval_cadence import MAX_SHARE, adequacy, cadence_advice, even_evaluations, ladder, row_ends
-from ablate.analysis.load import RunFiles, common_looks
+from ablate.analysis.load import RunFiles, common_evaluations
 from ablate.analysis.resample import reduce_windows, resample, resample_trace
 from ablate.analysis.results import Adequacy
 from ablate.metrics.metric import MetricInfo
@@ -72,7 +72,7 @@ def planted(
         margin = plan.smallest_effect if info.name == metric else None
         return {ARM: judge(table, margin, info.lower_is_better).variants[0].verdict}
 
-    return {one.curve: one for one in adequacy(plan, runs, common_looks(runs), verdicts)}
+    return {one.curve: one for one in adequacy(plan, runs, common_evaluations(runs), verdicts)}
 
 
 def test_a_fall_that_is_over_before_the_first_look_at_200_steps_is_named() -> None:

@@ -18,7 +18,7 @@ from ablate.design.mediation import Held, Mediation
 from ablate.design.plan import Plan
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Fingerprint, Outcome
+from ablate.records.metadata import Fingerprint, RunStatus
 from ablate.stats.shapley import Part
 from tests.synthetic import mediation_plan
 
@@ -89,7 +89,7 @@ def files(arm: str, seed: int, norm: float, drawn: int | None, weights: str) -> 
     items |= {"grad_noise": {"of": drawn, "drawn": "h"}} if drawn else {}
     return RunFiles(
         arm=arm, seed=seed, folder=RunDir(Path(arm)), status="finished", sentence="",
-        outcome=Outcome(status="finished", weights_sha256=weights), fingerprint=Fingerprint(items=items),
+        outcome=RunStatus(status="finished", weights_sha256=weights), fingerprint=Fingerprint(items=items),
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from ablate.design.plan import Plan, config_digest
 from ablate.errors import AblateError
 from ablate.planning.attribution import Bisect, OneKey, ask, prepare
 from ablate.planning.planner import Prepared
-from ablate.records.metadata import Outcome
+from ablate.records.metadata import RunStatus
 from ablate.serialization import read_json
 
 TWO = ("", "data.batch_size=64 data.train_test_ratio=4")
@@ -98,7 +98,7 @@ def test_json_is_all_that_stands_on_the_output(ablate, runs, here, monkeypatch):
         return 0
 
     monkeypatch.setattr("ablate.study_command.conclude", conclude)
-    runs.fate = lambda job: print("how far it is") or Outcome(status="finished", step=1)
+    runs.fate = lambda job: print("how far it is") or RunStatus(status="finished", step=1)
     code, out, err = ablate("attribute", *TWO, "study.seeds=1", "--json")
     assert (code, json.loads(out)) == (
         0,

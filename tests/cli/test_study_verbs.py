@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, Outcome, write_value
+from ablate.records.metadata import Manifest, RunStatus, write_value
 from ablate.records.provenance import now
 from ablate.runner.freeze import read_plan
 from ablate.runner.locks import Locks
@@ -26,15 +26,15 @@ def study(ablate, runs, here):
 
     def fate(job):
         if (job.arm, job.seed) == ("batch_size=64", 1):
-            return Outcome(
+            return RunStatus(
                 status="failed", reason="out of memory", message="out of memory: a tensor; data.batch_size=32"
             )
-        return Outcome(status="interrupted" if (job.arm, job.seed) == ("baseline", 1) else "finished", step=1)
+        return RunStatus(status="interrupted" if (job.arm, job.seed) == ("baseline", 1) else "finished", step=1)
 
     runs.fate = fate
     ablate("-m", "axis=batch_size", "study.seeds=2")
     runs.forget()
-    runs.fate = lambda job: Outcome(status="finished", step=1)
+    runs.fate = lambda job: RunStatus(status="finished", step=1)
     return here / STUDY
 
 
@@ -173,10 +173,10 @@ def test_the_command_of_a_study_is_what_was_typed_with_the_folder_of_its_own_axe
         "name: beta2\nquestion: Longer memory?\nkind: training\nkeys: [optim.beta2]\nvalues: [0.98]\nmay_change: [optimizer]\n"
     )
     own = str(tmp_path / "custom")
-    runs.fate = lambda job: Outcome(status="failed")
+    runs.fate = lambda job: RunStatus(status="failed")
     ablate("-m", "--config-dir", own, "axis=beta2", "study.seeds=1")
     assert read_plan(here / "runs/beta2").command == f"ablate -m --config-dir {own} axis=beta2 study.seeds=1"
-    runs.fate = lambda job: Outcome(status="finished")
+    runs.fate = lambda job: RunStatus(status="finished")
     assert ablate("retry", "runs/beta2")[0] == 0
     assert set(states(ablate("status", "runs/beta2", "--json")[1]).values()) == {"done"}
 

@@ -11,7 +11,7 @@ import pytest
 
 from ablate import cli
 from ablate.config.schema import StudyConfig
-from ablate.records.metadata import Outcome
+from ablate.records.metadata import RunStatus
 from ablate.runner.jobs import Job
 from ablate.runner.scheduler import run_all
 
@@ -53,7 +53,7 @@ def test_an_error_after_a_run_ends_the_running_ones(tmp_path: Path) -> None:
     script = f"import os, sys, time; open(r'{tmp_path}/pid', 'w').write(str(os.getpid())); time.sleep(100)"
     quick = _jobs(f"import os, sys, time; time.sleep(2){FINISHED}", tmp_path, 1, arm="quick")
 
-    def refuse(job: Job, outcome: Outcome) -> None:
+    def refuse(job: Job, outcome: RunStatus) -> None:
         raise ValueError(f"{job.name} {outcome.status}")
 
     with pytest.raises(ValueError, match="quick/seed=0 finished"):

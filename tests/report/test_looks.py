@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ablate.analysis.analyse import analyse, look_at
 from ablate.design.designs import OneAtATime
-from ablate.records.interim import write_look
+from ablate.records.interim import write_interim
 from ablate.records.layout import StudyDir
 from ablate.report.build import build_report
 from ablate.report.looks import looks_section
@@ -48,7 +48,7 @@ def test_before_the_first_look_there_is_no_table_of_effects(study: Path) -> None
 
 def test_levels_are_those_of_the_looks_everywhere(study: Path) -> None:
     found = look_at(study)
-    write_look(study, found)
+    write_interim(study, found)
     analysis = build_report(study)
     text = terminal(study)
     assert max(len(line) for line in text.splitlines() if not line.startswith("page ")) <= 80

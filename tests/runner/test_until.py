@@ -19,9 +19,9 @@ from ablate.design.designs import OneAtATime
 from ablate.design.plan import Plan
 from ablate.errors import StudyError
 from ablate.planning.planner import Prepared
-from ablate.records.interim import read_looks
+from ablate.records.interim import read_interims
 from ablate.records.layout import StudyDir
-from ablate.records.metadata import Outcome, write_value
+from ablate.records.metadata import RunStatus, write_value
 from ablate.runner.freeze import freeze
 from ablate.runner.jobs import Job
 from ablate.runner.run_study import at_most, course_in, run_study
@@ -137,7 +137,7 @@ def test_between_two_looks_it_is_said_what_comes_next_and_no_later_run_is_read(t
 def test_a_run_that_failed_holds_the_look_up(tmp_path: Path, plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     place = StudyDir(tmp_path / "world" / "top").run("batch_size=64", 1)
     good = place.status.read_bytes()
-    write_value(place, Outcome(status="failed", reason="out of memory", message="out of memory"))
+    write_value(place, RunStatus(status="failed", reason="out of memory", message="out of memory"))
     folder = run(tmp_path, plan, Copies(tmp_path))
     out = capsys.readouterr().out
     assert (
@@ -171,7 +171,7 @@ run(Path({str(tmp_path)!r}), plan, Copies(Path({str(tmp_path)!r})))
     assert looks[0] == looks[1]
     assert len(looks[0]) == 3
     folder = tmp_path / "runs" / "top"
-    found = read_looks(folder, LOOKS, read_json(StudyDir(folder).plan)["digest"])
+    found = read_interims(folder, LOOKS, read_json(StudyDir(folder).plan)["digest"])
     assert [look["seeds"] for look in found] == list(LOOKS)
     assert not [path for path in folder.glob("batch_size=64/seed=*") if int(path.name[5:]) >= 3]
 
