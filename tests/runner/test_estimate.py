@@ -173,11 +173,11 @@ def test_a_profile_is_what_a_sample_costs() -> None:
 
     same = [
         of(optim=replace(base.optim, lr=1.0, warmup_ratio=0.5)),
-        of(loop=replace(base.train, budget="5 epochs", max_grad_norm=None)),
-        of(observe=replace(base.eval, every="1 epochs", max_examples=None)),
+        of(train=replace(base.train, budget="5 epochs", max_grad_norm=None)),
+        of(eval=replace(base.eval, every="1 epochs", max_examples=None)),
         of(data=replace(base.data, train_test_ratio=4.0, eval_test_ratio=4.0)),
         of(seed=7),
-        of(repeat=1),
+        of(rerun=1),
     ]
     other = [
         of(data=replace(base.data, batch_size=64)),
