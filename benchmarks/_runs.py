@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ablate.config.schema import Config, StudyConfig
 from ablate.hashing import digest_of
-from ablate.runner.subprocess_run import Job
+from ablate.runner.jobs import Job
 
 
 def make_jobs(root: Path, count: int, *, budget: str, num_examples: int, device: str) -> list[Job]:

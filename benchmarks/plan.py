@@ -86,7 +86,7 @@ def _prepare(typed: list[str], share: float) -> dict[str, _Spent]:
     """Freeze the plan and leave results of so large a share of its runs. Returns the seconds of the parts of planning."""
     from ablate.planning.compose import opened
     from ablate.planning.planner import make_plan
-    from ablate.runner.run_study import freeze, pending
+    from ablate.runner.freeze import freeze, pending
 
     seconds: dict[str, _Spent] = {}
     with opened() as composer:

@@ -1,6 +1,6 @@
-"""The command line: verbs, and everything else handed to Hydra. No logic.
+"""The command line: verbs, and everything else handed to Hydra.
 
-Exit codes: 0 all fine; 1 a run or a control failed; 2 the request cannot be met as typed; 130 interrupted.
+Exit codes: 0 success; 1 a run or a control failed; 2 the request cannot be met; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from ablate.cli._parser import ACCEPT, refuse
 from ablate.cli.run import through_hydra
 from ablate.errors import AblateError, ConfigError, nearest
+from ablate.study_command import ACCEPT, print_refusal
 
 _HELP = """\
 ablate: which single variable caused the difference?
 
   ablate [key=value ...]                      one run of the base config
-  ablate -m axis=batch_size,dropout           a study: the baseline and every level of each axis, x seeds
+  ablate -m axis=batch_size,dropout           a study: the baseline and every value of each axis, x seeds
   ablate -m data.batch_size=8,64              the same for any key
-  ablate -m axis=a,b study.design=factorial   every combination: do they interact? also fractional, pairs
+  ablate -m axis=a,b study.design=factorial   every combination: do they interact? also fractional, pairwise
   ablate -m study=reference                   the reference study
 
-  ablate plan axis=batch_size study.seeds=5   what would run, what is done, what is free, how long; runs nothing
+  ablate plan axis=batch_size study.seeds=5   what would run, what is done or reused, how long; runs nothing
   ablate power runs/pilot                     how many seeds? also from an assumed --sd, --rho and --smallest-effect
   ablate axes                                 the standard ablations, one line each; `ablate doctor`: what works here
-  ablate attribute a.yaml b.yaml study.seeds=5   how much of the difference does each key that differs make?
-  ablate mediate KEY=a,b --through grad_noise does it act through the gradient's noise? holds that, and looks
+  ablate attribute a.yaml b.yaml              how much of the difference does each differing key make?
+  ablate mediate KEY=a,b --through grad_noise how much of an effect passes through the gradient noise?
   ablate import baseline=out/a large=out/b    read runs made elsewhere (Trainer, W&B, TensorBoard, CSV)
-  ablate status runs/reference                how far it is; `ablate stop` ends it for now; `ablate retry`: failed runs
+  ablate status runs/reference                how far it is; `ablate stop` stops it; `ablate retry` repeats failed runs
 
-  ablate report runs/reference                make tables and page anew
-  ablate resample runs/reference                what would I have seen at another cadence?
+  ablate report runs/reference                write tables and page again
+  ablate resample runs/reference              what would another evaluation cadence have shown?
   ablate table runs/reference                 for a paper, LaTeX or CSV; `ablate figures` draws, `ablate methods` writes
   ablate compare RUN RUN                      two runs side by side, and what that proves; `ablate diff`: what differs
-  ablate bundle runs/reference                its evidence as one archive; `ablate verify` checks it elsewhere
+  ablate bundle runs/reference                its evidence as one archive; `ablate verify` checks one
   ablate sync runs/reference --to wandb       send it to W&B, TensorBoard or MLflow
 
-  --accept-code-change                        keep a study's runs that other code has made, and say so
+  --accept-code-change                        keep runs that other code has made; the report says so
 
 `ablate <verb> --help` has more on a verb; `ablate --hydra-help` lists the config groups and Hydra's own flags,
 `--config-dir DIR` adds your own config files, `--cfg job` prints a config, `ablate completion bash` is for the tab key.
@@ -66,24 +66,24 @@ VERBS = {
     "status": "study",
     "stop": "study",
     "retry": "study",
-    "doctor": "system",
-    "completion": "system",
+    "doctor": "doctor",
+    "completion": "completion",
 }
-"""A verb, and the module of `ablate.cli` that has its function `run_<verb>`."""
+"""{verb: module of `ablate.cli` with the function `run_<verb>`}."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    typed = list(sys.argv[1:] if arguments is None else arguments)
+    argv = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _dispatch(typed)
+        return _dispatch(argv)
     except AblateError as error:
-        return refuse(error)
+        return print_refusal(error)
     except KeyboardInterrupt as interrupt:
-        how = str(interrupt) or "interrupted"
-        print(f"ablate: {how}; finished runs are kept, and the same command goes on with the rest", file=sys.stderr)
+        reason = str(interrupt) or "interrupted"
+        print(f"ablate: {reason}; finished runs are kept, and the same command goes on with the rest", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever was reading has seen enough, as `head` has
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
@@ -91,13 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if not is_disk_full(error):
             raise
-        return refuse(disk_full(Path(error.filename or ".")))
+        return print_refusal(disk_full(Path(error.filename or ".")))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
-def _dispatch(typed: list[str]) -> int:
-    first = typed[0] if typed else ""
+def _dispatch(argv: list[str]) -> int:
+    first = argv[0] if argv else ""
     if first in ("-h", "--help", "help"):
         print(_HELP, end="")
         return 0
@@ -107,13 +107,13 @@ def _dispatch(typed: list[str]) -> int:
         print(f"ablate {version('torch-ablate')}")
         return 0
     if first in VERBS:
-        return run_verb(first, typed[1:])
+        return run_verb(first, argv[1:])
     if first and not first.startswith(("-", "+", "~")) and "=" not in first:
-        raise ConfigError(f"{first!r} is neither a verb nor key=value", nearest(first, VERBS))
-    return through_hydra([ACCEPT if text == "--accept-code-change" else text for text in typed])
+        raise ConfigError(f"expected a verb or key=value, got {first!r}", nearest(first, VERBS))
+    return through_hydra([ACCEPT if text == "--accept-code-change" else text for text in argv])
 
 
-def run_verb(verb: str, typed: list[str]) -> int:
-    """Run one of `VERBS` on what was typed after it; return the exit code."""
+def run_verb(verb: str, argv: list[str]) -> int:
+    """Run one of `VERBS` with its arguments; return the exit code."""
     module = import_module(f"ablate.cli.{VERBS[verb]}")
-    return cast(int, getattr(module, f"run_{verb}")(typed))
+    return cast(int, getattr(module, f"run_{verb}")(argv))

@@ -1,39 +1,115 @@
-"""What every verb has: a parser that shows examples, counts, a console; and how a refusal is printed."""
+"""Argument parsers of the verbs, and the arguments that several verbs share."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
-from ablate.errors import AblateError
+from ablate.study_command import ACCEPT as ACCEPT
 
-ACCEPT = "study.accept_code_change=true"
-
-
-def parser_of(verb: str, says: str, *examples: str) -> argparse.ArgumentParser:
-    shown = "examples:\n" + "\n".join(f"  {example}" for example in examples)
-    kind = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(prog=f"ablate {verb}", description=says, epilog=shown, formatter_class=kind)
+if TYPE_CHECKING:
+    from ablate.analysis.infer_plan import Asked
 
 
-def count(typed: str) -> int:
-    if not typed.isdecimal() or int(typed) < 1:
-        raise argparse.ArgumentTypeError(f"{typed!r} is not a whole number of at least 1")
-    return int(typed)
+def parser_of(
+    verb: str, description: str, *examples: str, study: bool = False, json: bool = False
+) -> argparse.ArgumentParser:
+    """Return the parser of a verb. Each line of the description becomes a paragraph.
+
+    study: add the positional argument `folder`, a study directory. json: add `--json`.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"ablate {verb}",
+        description="\n".join(fill(line, 100) for line in description.split("\n")),
+        epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if study:
+        parser.add_argument("folder", type=Path, help="study directory, such as runs/reference")
+    if json:
+        parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
 
 
-def less(typed: Sequence[str], *options: str) -> list[str]:
-    return [text for text in typed if text not in (*options, "--accept-code-change")]
+def add_compare_at(parser: argparse.ArgumentParser) -> None:
+    """Add `--compare-at`, the budget at which arms are compared."""
+    parser.add_argument(
+        "--compare-at",
+        metavar="UNIT|'N UNIT'",
+        help="compare the arms at equal steps, samples, tokens, epochs or seconds (the most that every run had), at an amount "
+        "such as '512 samples', or at the `end`. A comparison that the study did not plan is written to separate files",
+    )
+
+
+def add_inferred_plan(parser: argparse.ArgumentParser) -> None:
+    """Add what a study directory without a plan does not tell: metric, smallest effect, allowed changes."""
+    parser.add_argument("--metric", help="primary metric of a directory without a plan (default: eval_loss)")
+    parser.add_argument(
+        "--smallest-effect",
+        type=float,
+        metavar="EFFECT",
+        help="smallest effect of interest without a plan (default: 0.01)",
+    )
+    parser.add_argument(
+        "--allow-change", default="", metavar="NAME,...", help="what else may change without a plan, such as init,order"
+    )
+
+
+def inferred_plan(args: argparse.Namespace) -> Asked:
+    """Return the values of `add_inferred_plan`."""
+    from ablate.analysis.infer_plan import Asked
+
+    accepts = tuple(item for item in getattr(args, "allow_change", "").split(",") if item)
+    return Asked(metric=args.metric, smallest_effect=args.smallest_effect, accepts=accepts)
+
+
+def add_study_options(parser: argparse.ArgumentParser, *, plan: bool) -> None:
+    """Add the options of verbs that compose a study. plan: add `--plan` as the alternative to `--json`."""
+    if plan:
+        group = parser.add_mutually_exclusive_group()
+        group.add_argument("--plan", action="store_true", help="print what would run and its cost; run nothing")
+        group.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--config-dir", metavar="DIR", help="directory with your own config files")
+    parser.add_argument("--accept-code-change", action="store_true", help="keep runs that other code has made")
+
+
+def study_overrides(args: argparse.Namespace, *, plan_only: bool) -> list[str]:
+    """Return the values of `add_study_options` as arguments for Hydra."""
+    return [
+        *(["--config-dir", args.config_dir] if args.config_dir else []),
+        *([ACCEPT] if args.accept_code_change else []),
+        *(["hydra.sweeper.plan_only=true"] if plan_only else []),
+        *(["hydra.sweeper.as_json=true"] if args.json else []),
+    ]
+
+
+def without(argv: Sequence[str], *options: str) -> list[str]:
+    """Return the arguments without some options and without accepting code, which is decided for each command."""
+    return [text for text in argv if text not in (*options, ACCEPT, "--accept-code-change")]
+
+
+def count(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Parse whole numbers that are separated by commas."""
+    return tuple(count(part.strip()) for part in text.split(","))
+
+
+def items(text: str) -> list[str]:
+    """Split a list at its commas."""
+    return [item for part in text.split(",") if (item := part.strip())]
 
 
 def console() -> Any:
+    """Return a console for standard output."""
     from rich.console import Console
 
     return Console()
-
-
-def refuse(error: AblateError) -> int:
-    print(f"ablate: {error}", file=sys.stderr)
-    return error.exit_code

@@ -1,17 +1,18 @@
-"""What works on this machine: devices, precision, determinism, packages, W&B, models and data."""
+"""`ablate doctor`: check what works on this machine."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+from ablate.cli._parser import parser_of
 from ablate.config.schema import TrackerConfig, make_config
 from ablate.errors import AblateError
-from ablate.planning.compose import Composer
+from ablate.planning.compose import Composer, opened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,15 +23,36 @@ _OFFLINE = ("model=minilm data=movie_snippets", "model=minilm data=imdb_reviews"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """works: False is no error, only something that one cannot do here; the sentence says how to change that."""
+    """Result of one check. works=False is not an error: the sentence says how to make it available."""
 
     name: str
     works: bool
     sentence: str
 
 
+def run_doctor(argv: list[str]) -> int:
+    parser = parser_of(
+        "doctor",
+        "Check what works on this machine: devices, precision, determinism, packages, W&B, models and data.",
+        "ablate doctor",
+        "ablate doctor --json",
+        json=True,
+    )
+    args = parser.parse_args(argv)
+    with opened() as composer:
+        checks = examine(composer)
+    if args.json:
+        from ablate.report.json import print_object
+
+        print_object({"checks": [asdict(check) for check in checks]})
+        return 0
+    for check in checks:
+        print(f"{'ok  ' if check.works else '--  '}{check.name:<14}{check.sentence}")
+    return 0
+
+
 def examine(composer: Composer) -> list[Check]:
-    """Every check, in reading order. Reads and computes little; asks nothing of the network."""
+    """Run every check. Reads and computes little, and does not use the network."""
     return [*_machine(), *_versions(), _wandb(), *_texts(composer)]
 
 
@@ -55,7 +77,7 @@ def _machine() -> Iterator[Check]:
 
 
 def _gradient(x: Tensor, w: Tensor) -> Tensor:
-    """Of one matrix product and one activation, shape of `w`."""
+    """Return the gradient of one matrix product and one activation, with the shape of `w`."""
     import torch
 
     leaf = w.clone().requires_grad_()

@@ -1,105 +1,102 @@
-"""`ablate compare`."""
+"""Verbs that read runs: `ablate compare`, `ablate diff` and `ablate resample`."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ablate.cli._parser import console, parser_of
 from ablate.errors import ConfigError, nearest
 
 
-def run_compare(typed: list[str]) -> int:
+def run_compare(argv: list[str]) -> int:
     parser = parser_of(
         "compare",
-        "Two runs side by side: outcomes and their difference, curves, what differs and what is equal, and what that proves,\n"
-        "which is little: two single runs cannot tell a change from chance. A run is its folder, or an archive of it.",
+        "Compare two runs: metrics and their difference, curves, what differs and what is equal, and what that "
+        "proves. Two single runs cannot distinguish an effect from chance. A run is its directory, or an archive of "
+        "it.",
         "ablate compare runs/x/baseline/seed=0 runs/x/batch_size=64/seed=0",
         "ablate compare runs/x/baseline/seed=0 bundle.tar/baseline/seed=0 --all",
         "ablate compare runs/x/baseline/seed=0 runs/x/batch_size=64/seed=0 --json",
+        json=True,
     )
-    parser.add_argument("first", metavar="RUN", help="from which the difference is told")
-    parser.add_argument("second", metavar="RUN", help="to which it leads")
-    parser.add_argument("--all", action="store_true", help="every outcome that both have")
-    parser.add_argument("--json", action="store_true", help="the same for a program to read")
-    asked = parser.parse_args(typed)
+    parser.add_argument("first", metavar="RUN", help="first run; the difference is second minus first")
+    parser.add_argument("second", metavar="RUN", help="second run")
+    parser.add_argument("--all", action="store_true", help="print every metric that both runs have")
+    args = parser.parse_args(argv)
     from ablate.analysis.run_comparison import compare_runs
     from ablate.records.open_run import open_run
     from ablate.report.run_comparison import print_comparison, print_comparison_json
 
-    with open_run(asked.first) as first, open_run(asked.second) as second:
-        found = compare_runs(first, second, (asked.first, asked.second))
-    if asked.json:
-        print_comparison_json(found)
+    with open_run(args.first) as first, open_run(args.second) as second:
+        comparison = compare_runs(first, second, (args.first, args.second))
+    if args.json:
+        print_comparison_json(comparison)
     else:
-        print_comparison(found, console(), every=asked.all)
+        print_comparison(comparison, console(), every=args.all)
     return 0
 
 
-# `ablate diff`.
-
-
-def run_diff(typed: list[str]) -> int:
+def run_diff(argv: list[str]) -> int:
     parser = parser_of(
         "diff",
-        "What two runs differ in: config leaves by type and value, data, environment, code, and the fingerprint of what was\n"
-        "really trained. Ends with 0 where they are equal in all that can change a result, with 1 where they are not.",
+        "List what two runs differ in: config keys, data, environment, code, and the fingerprint of the objects that "
+        "were trained. Exit code 0 where they are equal in everything that can change a result, 1 where they are not.",
         "ablate diff runs/x/baseline/seed=0 runs/x/batch_size=64/seed=0",
         "ablate diff runs/mine/baseline/seed=0 theirs.tar.gz/baseline/seed=0 --json",
+        json=True,
     )
-    parser.add_argument("first", metavar="RUN", help="a run's folder, or an archive of it")
-    parser.add_argument("second", metavar="RUN", help="the other one")
-    parser.add_argument("--json", action="store_true", help="the same for a program to read")
-    asked = parser.parse_args(typed)
+    parser.add_argument("first", metavar="RUN", help="run directory, or an archive of a run")
+    parser.add_argument("second", metavar="RUN", help="run to compare it with")
+    args = parser.parse_args(argv)
     from ablate.analysis.run_comparison import diff_runs
     from ablate.records.open_run import open_run
     from ablate.report.run_comparison import print_diff, print_diff_json
 
-    with open_run(asked.first) as first, open_run(asked.second) as second:
-        found = diff_runs(first, second, (asked.first, asked.second))
-    if asked.json:
-        print_diff_json(found)
+    with open_run(args.first) as first, open_run(args.second) as second:
+        diff = diff_runs(first, second, (args.first, args.second))
+    if args.json:
+        print_diff_json(diff)
     else:
-        print_diff(found, console())
-    return int(not found.same)
+        print_diff(diff, console())
+    return int(not diff.same)
 
 
-# `ablate resample`.
-
-
-def run_resample(typed: list[str]) -> int:
+def run_resample(argv: list[str]) -> int:
     parser = parser_of(
         "resample",
-        "Show what a run that looked more rarely would have shown, read from the record; nothing is trained. Without a level:\n"
-        "how coarse a cadence each curve bears before a verdict flips, or its fall is over before the first look.",
+        "Show what the same training runs would have shown if evaluated or logged less often, read from their "
+        "records; nothing is trained. Without a value: the coarsest adequate cadence of each curve, and how much of "
+        "its decrease comes before the first evaluation.",
         "ablate resample runs/reference",
         "ablate resample runs/reference eval.every=200",
         "ablate resample runs/reference eval.every='128 samples,256 samples' tracker.log_every='10 steps'",
+        study=True,
+        json=True,
     )
-    parser.add_argument("folder", type=Path, help="of the study")
     parser.add_argument(
-        "levels", nargs="*", help="eval.every=... or tracker.log_every=..., several with commas; none: a table"
+        "cadences",
+        nargs="*",
+        metavar="KEY=VALUE,...",
+        help="eval.every=... or tracker.log_every=... with one or more values (default: a table of cadences)",
     )
-    parser.add_argument("--json", action="store_true", help="the same for a program to read")
-    asked = parser.parse_args(typed)
+    args = parser.parse_args(argv)
+    from ablate.analysis.analyse import analyse
     from ablate.analysis.resample import resample
     from ablate.design.axis_files import REPLAYABLE
     from ablate.report import print_adequacy, print_replay
     from ablate.report.json import print_replays_json
 
-    found: list[Any] = []
-    for text in asked.levels:
-        key, equals, levels = text.partition("=")
+    replays: list[Any] = []
+    for text in args.cadences:
+        key, equals, values = text.partition("=")
         if not equals or key not in REPLAYABLE:
             raise ConfigError(f"{text!r}: {key!r} cannot be read from a record", nearest(key, REPLAYABLE))
-        found += resample(asked.folder, key, [level.strip(" '\"") for level in levels.split(",")])
-    from ablate.analysis.analyse import analyse
-
-    cadences = () if asked.levels else analyse(asked.folder).adequacy
-    if asked.json:
-        print_replays_json(asked.folder.name, found, cadences)
-    elif asked.levels:
-        print_replay(found, console())
+        replays += resample(args.folder, key, [value.strip(" '\"") for value in values.split(",")])
+    adequacy = () if args.cadences else analyse(args.folder).adequacy
+    if args.json:
+        print_replays_json(args.folder.name, replays, adequacy)
+    elif args.cadences:
+        print_replay(replays, console())
     else:
-        print_adequacy(cadences, console())
+        print_adequacy(adequacy, console())
     return 0

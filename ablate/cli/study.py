@@ -1,56 +1,52 @@
-"""`ablate retry`."""
+"""Verbs for a study that is running or was interrupted: `ablate status`, `ablate stop` and `ablate retry`."""
 
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
 from ablate.cli._parser import ACCEPT, console, parser_of
 from ablate.cli.attribute import run_attribute, run_mediate
 from ablate.cli.run import through_hydra
 
 
-def run_retry(typed: list[str]) -> int:
+def run_retry(argv: list[str]) -> int:
     parser = parser_of(
         "retry",
-        "Do the failed runs of a study again, or the runs that are named, whatever they had come to; then go on with the\n"
-        "study's own command. A failed run goes on from its checkpoint if it has one, a named run begins anew.",
+        "Repeat the failed runs of a study, or the named runs whatever their status; then continue the study with its "
+        "own command. A failed run continues from its checkpoint if it has one, a named run begins again.",
         "ablate retry runs/reference",
         "ablate retry runs/reference batch_size=64/seed=3 dropout=0.2",
+        study=True,
     )
-    parser.add_argument("folder", type=Path, help="of the study")
-    parser.add_argument("runs", nargs="*", metavar="ARM[/seed=N]", help="which; none takes the failed ones")
-    parser.add_argument("--accept-code-change", action="store_true", help="keep the runs that other code has made")
-    asked = parser.parse_args(typed)
+    parser.add_argument("runs", nargs="*", metavar="ARM[/seed=N]", help="runs to repeat (default: the failed ones)")
+    parser.add_argument("--accept-code-change", action="store_true", help="keep runs that other code has made")
+    args = parser.parse_args(argv)
     from ablate.runner.retry import again
 
-    names, arguments = again(asked.folder, asked.runs)
-    print(f"again: {', '.join(names)}" if names else "no run has failed; the study goes on")
+    names, arguments = again(args.folder, args.runs)
+    print(f"again: {', '.join(names)}" if names else "no run has failed; the study continues")
     print(f"with: ablate {shlex.join(arguments)}", flush=True)
-    arguments += [ACCEPT] * asked.accept_code_change
+    arguments += [ACCEPT] * args.accept_code_change
     verb = {"attribute": run_attribute, "mediate": run_mediate}.get(arguments[0])
     return verb(arguments[1:]) if verb else through_hydra(arguments)
 
 
-# `ablate status`.
-
-
-def run_status(typed: list[str]) -> int:
+def run_status(argv: list[str]) -> int:
     parser = parser_of(
         "status",
-        "Say how far a study is: runs that are done, running (where, and how far), failed (why) and waiting, and how long the\n"
-        "rest takes. Only reads, and may be asked on any machine that sees the folder.",
+        "Print how far a study is: runs that are done, running (where, and how far), failed (why) and waiting, and "
+        "the time left. Only reads, and works on any machine that shares the directory.",
         "ablate status runs/reference",
         "ablate status runs/reference --json",
+        study=True,
+        json=True,
     )
-    parser.add_argument("folder", type=Path, help="of the study")
-    parser.add_argument("--json", action="store_true", help="the same for a program to read")
-    asked = parser.parse_args(typed)
+    args = parser.parse_args(argv)
     from ablate.report import print_state
     from ablate.runner.status import study_state
 
-    state = study_state(asked.folder)
-    if asked.json:
+    state = study_state(args.folder)
+    if args.json:
         import json
         from dataclasses import asdict
 
@@ -60,21 +56,18 @@ def run_status(typed: list[str]) -> int:
     return 0
 
 
-# `ablate stop`.
-
-
-def run_stop(typed: list[str]) -> int:
+def run_stop(argv: list[str]) -> int:
     parser = parser_of(
         "stop",
-        "Ask whoever runs a study, on every machine, to stop: its runs save and end at their next step, no other run starts,\n"
-        "and the same command goes on later.",
+        "Stop a study on every machine that runs it: its runs save and end at their next step, no other run starts, "
+        "and the same command continues it later.",
         "ablate stop runs/reference",
         "ablate stop runs/reference --after-current",
+        study=True,
     )
-    parser.add_argument("folder", type=Path, help="of the study")
     parser.add_argument("--after-current", action="store_true", help="let the running runs finish first")
-    asked = parser.parse_args(typed)
+    args = parser.parse_args(argv)
     from ablate.runner.stop import stop
 
-    print(stop(asked.folder, after_current=asked.after_current))
+    print(stop(args.folder, after_current=args.after_current))
     return 0

@@ -74,8 +74,6 @@ class StudyConfig:
     """Ask before a study that is expected to take longer than this; None never asks."""
     accept_code_change: bool = False
     """Keep the runs that were made by other code; the study and its report then say so. `--accept-code-change` sets it."""
-    share_prefix: bool = True
-    """Let an arm start from its sibling's checkpoint where both trajectories are provably the same up to there."""
     fail_fast: bool = False
     """Stop at the first failed run instead of recording it and going on."""
     output_dir: str = "runs"

@@ -20,7 +20,6 @@ from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.hashing import digest_of
 from ablate.planning.compose import OPEN, Composer, Request, override_text
 from ablate.planning.factorial import Composed, Crossing, Touched, cross
-from ablate.planning.shared_prefix import baseline_first
 from ablate.planning.values import expanded
 from ablate.records.layout import safe_name
 from ablate.records.source_code import code_digest, code_files
@@ -39,8 +38,10 @@ class Prepared:
     overrides: dict[str, tuple[str, ...]]
 
     def job(self, run: Run) -> list[str]:
-        """One run in Hydra's grammar."""
-        named = {"study.name": self.plan.study, "arm": run.arm, "seed": run.seed}
+        """Return one run in Hydra's grammar. An external app is told only its seed."""
+        named: dict[str, Any] = {"study.name": self.plan.study, "arm": run.arm, "seed": run.seed}
+        if self.plan.app is not None:
+            named = {self.plan.app.seed_key: run.seed}
         return [*self.overrides[run.arm], *(override_text(key, value) for key, value in named.items())]
 
 
@@ -109,7 +110,6 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
         notes=(*level_notes, *(crossing.notes if crossing else ()), *notes, *controls_notes),
         design=crossing.cells if crossing else crossed(settings) or one_at_a_time(settings),
     )
-    plan = replace(plan, runs=baseline_first(plan))
     typed = {_name(draft): tuple(override_text(key, value) for key, value in draft.typed.items()) for draft in drafts}
     return Prepared(
         plan=plan,

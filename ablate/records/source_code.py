@@ -21,7 +21,7 @@ from ablate.hashing import digest_of
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COUNTS = (
-    "config", "data", "hashing.py", "metric_direction.py", "models", "planning/shared_prefix.py", "records", "runner/worker.py",
+    "config", "data", "hashing.py", "metric_direction.py", "models", "records", "runner/worker.py",
     "serialization.py", "tasks", "training", "units.py",
 )  # fmt: skip
 """Code that can change the numbers of a run: the loop, tasks, tables, intervals, the optimizer that the worker builds, the

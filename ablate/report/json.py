@@ -15,7 +15,7 @@ from ablate.design.plan import Plan
 from ablate.report.plan import detectable, num_variants, seeds_for, training_steps
 
 if TYPE_CHECKING:
-    from ablate.runner.cost import Forecast
+    from ablate.runner.forecast import Forecast
 
 
 def print_object(value: Any, *, sort_keys: bool = False) -> None:
@@ -83,7 +83,7 @@ def print_plan_json(plan: Plan, known: Forecast, spread: EarlierSpread | None) -
                 ],
                 "not_needed": _places(known.stopped),
             },
-            "steps": {"planned": planned, "one_by_one": naive, "saved": known.saved_steps},
+            "steps": {"planned": planned, "one_by_one": naive},
             "seconds": known.seconds if waiting else 0.0,
             "basis": known.basis,
             "at_once": known.at_once,

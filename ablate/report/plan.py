@@ -23,7 +23,7 @@ from ablate.stats.power import detectable_effect, seeds_to_decide
 from ablate.stats.variance_components import seen_from
 
 if TYPE_CHECKING:
-    from ablate.runner.cost import Forecast
+    from ablate.runner.forecast import Forecast
 
 
 SEEDS = (3, 5, 8)
@@ -34,7 +34,7 @@ def training_steps(plan: Plan, known: Forecast) -> tuple[int, int]:
     steps = {arm.name: int(arm.derived["total_steps"]) for arm in plan.arms}
     gone = {*known.shared, *known.stopped}
     planned = sum(steps[run.arm] for run in plan.runs if (run.arm, run.seed) not in gone)
-    return planned - known.saved_steps, sum(steps[arm.name] * len(plan.seeds_of(arm)) for arm in plan.arms)
+    return planned, sum(steps[arm.name] * len(plan.seeds_of(arm)) for arm in plan.arms)
 
 
 def num_variants(plan: Plan) -> int:
@@ -191,10 +191,6 @@ def _steps(plan: Plan, known: Forecast) -> str:
     if planned < naive and not plan.interim_seeds:
         share = fmt.percent(planned / naive)
         text += f", {share} of the {naive:,} of running every arm and cadence separately"
-    if known.saved_steps:
-        text += f"; {known.saved_steps:,} saved by starting from another arm's checkpoint"
-    if known.may_save_steps:
-        text += f"; up to {known.may_save_steps:,} may be saved that way, if no gradient is clipped before"
     return text
 
 

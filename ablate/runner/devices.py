@@ -1,4 +1,4 @@
-"""What a run may use of this machine: a GPU or a part of one, and threads."""
+"""Divide this machine among runs: each one leases a GPU, or a share of one, and threads."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """num_threads: of the run. gpu: the one that it sees; None on a CPU."""
+    """Share of the machine for one run. gpu: the only GPU that it sees; None on a CPU."""
 
     num_threads: int
     gpu: str | None
 
 
 def leases(workers: int | None, runs_per_gpu: int = 1) -> list[Lease]:
-    """One for each run at a time. workers: None takes `runs_per_gpu` for each visible GPU, or one per CPU core."""
+    """Return a lease for each run at a time. workers=None: `runs_per_gpu` per visible GPU, or one per CPU core."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = visible_gpus()
     if gpus:
@@ -29,14 +29,14 @@ def leases(workers: int | None, runs_per_gpu: int = 1) -> list[Lease]:
 
 
 def num_slots(workers: int | None, runs_per_gpu: int = 1) -> int:
-    """How many runs go at a time."""
+    """Return how many runs go simultaneously."""
     return len(leases(workers, runs_per_gpu))
 
 
 def visible_gpus() -> list[str]:
-    """Asked of the driver in a way that does not initialise CUDA in this process."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [gpu for gpu in given.split(",") if gpu not in ("", "-1")]
+    """Return the visible GPUs without initialising CUDA in this process."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [gpu for gpu in visible.split(",") if gpu not in ("", "-1")]
     devices = Path("/proc/driver/nvidia/gpus")
     return [str(k) for k in range(len(list(devices.iterdir())))] if devices.is_dir() else []

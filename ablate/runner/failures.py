@@ -1,4 +1,4 @@
-"""Why a run ended without a result, told apart: what helps where it cannot pass, and whether trying again may help."""
+"""Classify why a run ended without a result: what the user can change, and whether a retry may help."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ OUT_OF_MEMORY, DISK_FULL, HANG = "out of memory", "disk full", "hang"
 NETWORK, DEVICE = "network", "device fault"
 
 DISK_FULL_EXIT = 74
-"""Exit code of a run's process that could not even write how it ended; sysexits.h calls it EX_IOERR."""
+"""Exit code of a run's process that could not even write its outcome; EX_IOERR in sysexits.h."""
 
-_KILLED_WITH_ITS_STUDY = RunStatus(status="failed", reason="killed", message="the process was gone without a word")
+_LEFT_NO_OUTCOME = RunStatus(status="failed", reason="killed", message="the process was killed and left no outcome")
 
-_CAN_PASS = {HANG, NETWORK, DEVICE}
+_TEMPORARY = {HANG, NETWORK, DEVICE}
 _KILLED = {"SIGKILL", "SIGTERM", "SIGHUP", "SIGINT"}
-"""What somebody sends. A crash of native code (SIGSEGV, SIGABRT, ...) happens again."""
+"""Signals that are sent from outside. A crash of native code (SIGSEGV, SIGABRT, ...) happens again."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SAYS_FULL = re.compile(r"no space left on device|disk quota exceeded|os error (28|122)\b", re.IGNORECASE)
@@ -34,7 +34,7 @@ _NETWORK = {
     "ConnectTimeout", "ReadError", "ReadTimeout", "RemoteProtocolError", "ProxyError", "ChunkedEncodingError",
     "IncompleteRead", "MaxRetryError", "NewConnectionError", "TimeoutException", "gaierror",
 }  # fmt: skip
-"""By name: of requests, urllib3, httpx and the standard library, none of which need be installed."""
+"""Names of exceptions of requests, urllib3, httpx and the standard library, none of which need be installed."""
 
 # Faults of the device itself. An illegal address or a failed assertion on the device is an error of the code.
 _SAYS_DEVICE = re.compile(
@@ -45,64 +45,64 @@ _SAYS_DEVICE = re.compile(
 
 
 def why(error: BaseException, config: dict[str, Any]) -> tuple[str, str]:
-    """Reason and sentence of a run that ended by this exception. config: the run's, for what may help."""
-    said = error.problem if isinstance(error, AblateError) else f"{type(error).__name__}: {error}".rstrip(": ")
+    """Return reason and sentence of a run that ended by this exception. config: of the run, for what may help."""
+    text = error.problem if isinstance(error, AblateError) else f"{type(error).__name__}: {error}".rstrip(": ")
     if is_disk_full(error):
-        return DISK_FULL, f"the disk is full: {said}"
+        return DISK_FULL, f"the disk is full: {text}"
     if any(_is_memory(one) for one in _chain(error)):
-        return OUT_OF_MEMORY, f"out of memory: {_first_line(said)}; {_smaller(config)}"
+        return OUT_OF_MEMORY, f"out of memory: {_first_line(text)}; {_smaller(config)}"
     if any(type(one).__name__ in _NETWORK for one in _chain(error)):
-        return NETWORK, f"the network failed: {said}"
+        return NETWORK, f"the network failed: {text}"
     if any(_SAYS_DEVICE.search(str(one)) for one in _chain(error) if isinstance(one, RuntimeError)):
-        return DEVICE, f"the device failed: {_first_line(said)}"
-    return type(error).__name__, said
+        return DEVICE, f"the device failed: {_first_line(text)}"
+    return type(error).__name__, text
 
 
 def how(exit_code: int, config: dict[str, Any], *, oom_killed: bool) -> tuple[str, str]:
-    """Reason and sentence of a run whose process ended before it could say why. oom_killed: the kernel wanted memory then."""
+    """Return reason and sentence of a run whose process wrote no outcome. oom_killed: the kernel ran out of memory then."""
     if exit_code == -signal.SIGKILL and oom_killed:
-        said = "the kernel's out-of-memory killer ended the run's process"
-        return OUT_OF_MEMORY, f"{said}; {_smaller(config)}, or fewer runs at a time: study.workers=1"
+        text = "the kernel's out-of-memory killer ended the run's process"
+        return OUT_OF_MEMORY, f"{text}; {_smaller(config)}, or fewer runs at a time: study.workers=1"
     if exit_code == DISK_FULL_EXIT:
         return DISK_FULL, "the disk is full"
     reason = signal.Signals(-exit_code).name if exit_code < 0 else f"exit {exit_code}"
     return reason, f"the run's process ended by {reason}; see log.txt"
 
 
-def can_pass(outcome: RunStatus) -> bool:
-    """Whether the same run may well succeed when it is tried again. An error of the code or the config does not pass."""
+def is_temporary(outcome: RunStatus) -> bool:
+    """Return whether a retry of the same run may succeed. An error of the code or the config is permanent."""
     if outcome.status == "interrupted":
         return True
-    return outcome.status == "failed" and outcome.reason in _CAN_PASS | _KILLED
+    return outcome.status == "failed" and outcome.reason in _TEMPORARY | _KILLED
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Also where a library has put the system's words into an exception of its own."""
+    """Return whether an error means a full disk, also where a library has wrapped the system's error."""
     return any(
         (isinstance(one, OSError) and one.errno in _FULL) or bool(_SAYS_FULL.search(str(one))) for one in _chain(error)
     )
 
 
-def disk_full(place: Path) -> DiskFullError:
-    """The one clear sentence: what is full, how much is free, and that the same command goes on."""
-    there = place
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    space = shutil.disk_usage(there)
+def disk_full(path: Path) -> DiskFullError:
+    """Return the error that names the full disk, its free space, and what to do."""
+    existing = path
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    space = shutil.disk_usage(existing)
     return DiskFullError(
-        f"the disk that holds {place} is full: {_megabytes(space.free)} of {_megabytes(space.total)} are free. "
-        "Finished runs are whole",
-        "make room there, and the same command goes on",
+        f"the disk that holds {path} is full: {_megabytes(space.free)} of {_megabytes(space.total)} are free. "
+        "Finished runs are complete",
+        "free some space, and the same command goes on",
     )
 
 
 def earlier_attempts(run: RunDir, digest: str) -> list[dict[str, str]]:
-    """Tries at the very same run that came to no result, the last one included, as its folder tells before a new one begins."""
+    """Return the earlier tries at the same run without a result, the last one included; call it before a new one begins."""
     try:
         manifest = read_manifest(run)
         if manifest.digest != digest:
             return []
-        outcome = read_status(run) or _KILLED_WITH_ITS_STUDY
+        outcome = read_status(run) or _LEFT_NO_OUTCOME
     except (RecordError, TypeError):
         return []
     if outcome.status in ("finished", "diverged"):
@@ -112,19 +112,19 @@ def earlier_attempts(run: RunDir, digest: str) -> list[dict[str, str]]:
 
 
 def oom_kills() -> int:
-    """How many processes of this control group, or else of this machine, the kernel has ended for want of memory so far."""
+    """Return how many processes of this control group, or else of this machine, the out-of-memory killer has ended so far."""
     for path, pattern in _counters():
         try:
-            found = re.search(pattern, path.read_text(encoding="ascii"), re.MULTILINE)
+            count = re.search(pattern, path.read_text(encoding="ascii"), re.MULTILINE)
         except OSError:
             continue
-        if found:
-            return int(found[1])
+        if count:
+            return int(count[1])
     return 0
 
 
 def _counters() -> Iterator[tuple[Path, str]]:
-    """Control groups of both versions, then the whole machine's counter."""
+    """Yield the counters of control groups of both versions, then that of the machine."""
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -144,7 +144,9 @@ def _is_memory(error: BaseException) -> bool:
 
 
 def _smaller(config: dict[str, Any]) -> str:
-    """What to type for the same step in less memory."""
+    """Return the overrides for the same step in less memory."""
+    if "train" not in config:
+        return "less is needed with a smaller batch or model"  # an external app
     size, passes = config["data"]["batch_size"], config["train"]["grad_accum_steps"]
     if size > 1 and size % 2 == 0:
         return (
@@ -154,9 +156,9 @@ def _smaller(config: dict[str, Any]) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        seen.append(error)
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
         yield error
         error = error.__cause__ or error.__context__
 

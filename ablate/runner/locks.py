@@ -1,4 +1,4 @@
-"""Who does which run: one file per run, owned by one process at a time, on this machine or on several that share a folder."""
+"""Locks that say who is running a run: one file per run, owned by one process, across machines that share a directory."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from uuid import uuid4
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 120.0
-"""After so long without a touch, by the file server's clock, the owner on another machine counts as gone."""
+"""Age of a lock, by the file server's clock, after which its owner on another machine counts as gone."""
 
-_FOLDER = ".claims"
+_FOLDER = ".locks"
 _TRIES = 20
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owner:
-    """A process. pids: its pid namespace, because two containers of one machine count their processes each on their own."""
+    """A process. pids: its pid namespace, because two containers of one machine number their processes separately."""
 
     host: str
     boot: str
@@ -39,83 +39,83 @@ class Owner:
     token: str
 
     def is_near(self) -> bool:
-        """Whether this process could see that one, were it alive."""
+        """Return whether this process could see that one if it were alive."""
         return (self.host, self.boot, self.pids) == _machine()
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A run that was taken. It is passed on to the run's own process, which ends when it no longer holds."""
+class Lock:
+    """A lock that was acquired. It is passed to the run's own process, which ends when the lock no longer holds."""
 
     path: Path
     token: str
 
     def is_lost(self) -> bool:
-        """Whether somebody else has it. A file that is missing is not lost: its owner puts it back."""
-        found = _read(self.path)
-        return found is not None and found.token != self.token
+        """Return whether another process holds it. A missing file is not a lost lock: its owner writes it again."""
+        file = _read(self.path)
+        return file is not None and file.token != self.token
 
 
-class Claims:
-    """The claims under a study root, by name: of a run its digest, so that studies of one root share them.
+class Locks:
+    """The locks under a study root, by name. A run's lock is named by its digest, so that studies of one root share it.
 
-        with Claims(root) as claims:
-            claim = claims.take(digest)     # None: a living process has it
+        with Locks(root) as locks:
+            lock = locks.acquire(digest)     # None: a living process holds it
 
-    As a context it keeps its own claims fresh from a thread, and gives them back at the end. Whoever changes or removes the
-    file of a claim has first to have the turn to do so, which is a claim of its own, named by the token that it ends, and
-    then looks once more: two cannot both believe that they have taken over, and no claim of a living process is touched.
+    As a context manager it refreshes its own locks from a thread and releases them at the end. A process that changes or
+    removes the file of a lock first acquires the turn to do so, which is a lock of its own, named by the token that it ends,
+    and then reads the file again: two processes cannot both take over, and no lock of a living process is touched.
     """
 
     def __init__(self, root: Path, *, beat_seconds: float = BEAT_SECONDS, stale_seconds: float = STALE_SECONDS) -> None:
         self.folder = root / _FOLDER
         self.beat_seconds, self.stale_seconds = beat_seconds, stale_seconds
-        self._mine: dict[str, Claim] = {}
+        self._mine: dict[str, Lock] = {}
         self._lost: set[str] = set()
-        self._lock = threading.Lock()  # between giving a claim back and keeping it fresh
+        self._guard = threading.Lock()  # between releasing a lock and refreshing it
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._keep_beating, name="claims", daemon=True)
+        self._thread = threading.Thread(target=self._keep_beating, name="locks", daemon=True)
 
-    def take(self, name: str) -> Claim | None:
-        """Claim a run; None where a living process has it. Raises OSError where nothing can be written."""
-        claim = self._take(name)
-        if claim is not None:
-            self._mine[claim.token] = claim
-        return claim
+    def acquire(self, name: str) -> Lock | None:
+        """Lock a run. Returns None where a living process holds it. Raises OSError where nothing can be written."""
+        lock = self._acquire(name)
+        if lock is not None:
+            self._mine[lock.token] = lock
+        return lock
 
-    def release(self, claim: Claim) -> None:
-        """Give a claim back. Nothing happens to one that somebody else has by now."""
-        with self._lock:
-            self._mine.pop(claim.token, None)
-        with self._turn(claim.path.name, claim.token) as mine:
+    def release(self, lock: Lock) -> None:
+        """Release a lock. One that another process has taken over is left alone."""
+        with self._guard:
+            self._mine.pop(lock.token, None)
+        with self._turn(lock.path.name, lock.token) as mine:
             if mine:
-                claim.path.unlink(missing_ok=True)
+                lock.path.unlink(missing_ok=True)
 
-    def is_lost(self, claim: Claim) -> bool:
-        """Whether another process has taken the claim over: its owner was silent for too long, and must end its run."""
-        return claim.token in self._lost
+    def is_lost(self, lock: Lock) -> bool:
+        """Return whether another process has taken the lock over: its owner was silent for too long and must end its run."""
+        return lock.token in self._lost
 
     def holder(self, name: str) -> Owner | None:
-        """The living process that has a run."""
-        found = _read(self.folder / name)
-        return found.owner if found is not None and self._is_alive(found) else None
+        """Return the living process that holds a lock."""
+        file = _read(self.folder / name)
+        return file.owner if file is not None and self._is_alive(file) else None
 
-    def forget_dead(self, pattern: str) -> None:
-        """Remove claims by that pattern whose owners are gone: of names that nobody will ask for again."""
+    def remove_dead(self, pattern: str) -> None:
+        """Remove the locks that match a pattern and whose owners are gone."""
         for path in self.folder.glob(pattern):
-            claim = self.take(path.name)
-            if claim is not None:
-                self.release(claim)
+            lock = self.acquire(path.name)
+            if lock is not None:
+                self.release(lock)
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
-        """Wait for a claim and hold it: for what takes a moment and must not happen twice at once."""
-        while (claim := self.take(name)) is None:
+    def held(self, name: str) -> Iterator[None]:
+        """Wait for a lock and hold it, for a short action that two processes must not do simultaneously."""
+        while (lock := self.acquire(name)) is None:
             time.sleep(0.05)
         try:
             yield
         finally:
-            self.release(claim)
+            self.release(lock)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -126,62 +126,62 @@ class Claims:
     ) -> None:
         self._over.set()
         self._thread.join()
-        for claim in list(self._mine.values()):
+        for lock in list(self._mine.values()):
             with suppress(OSError):
-                self.release(claim)
+                self.release(lock)
 
-    def _take(self, name: str) -> Claim | None:
-        claim = Claim(self.folder / name, uuid4().hex)
-        for _ in range(_TRIES):  # claims come and go while one looks
-            if self._create(claim):
-                return claim
-            found = _read(claim.path)
-            if found is None:
+    def _acquire(self, name: str) -> Lock | None:
+        lock = Lock(self.folder / name, uuid4().hex)
+        for _ in range(_TRIES):  # locks come and go meanwhile
+            if self._create(lock):
+                return lock
+            file = _read(lock.path)
+            if file is None:
                 continue
-            if self._is_alive(found):
+            if self._is_alive(file):
                 return None
-            with self._turn(name, found.token) as mine:
+            with self._turn(name, file.token) as mine:
                 if mine:
-                    self._written(claim).replace(claim.path)
-                    return claim
+                    self._written(lock).replace(lock.path)
+                    return lock
         return None
 
     @contextmanager
     def _turn(self, name: str, token: str) -> Iterator[bool]:
-        """Whether the claim with this token is there and ours to end: nobody else replaces or removes its file meanwhile.
+        """Yield whether the lock with this token exists and is ours to end: no other process replaces its file meanwhile.
 
-        A turn whose owner died in it is taken over like any other claim.
+        A turn whose owner died is taken over like any other lock.
         """
-        turn = self._take(f".{name}.{token or 'torn'}")
+        turn = self._acquire(f".{name}.{token or 'torn'}")
         try:
-            found = _read(self.folder / name) if turn is not None else None
-            yield found is not None and found.token == token
+            file = _read(self.folder / name) if turn is not None else None
+            yield file is not None and file.token == token
         finally:
             if turn is not None:
                 turn.path.unlink(missing_ok=True)
 
-    def _create(self, claim: Claim) -> bool:
-        """Whole or not at all, and only where there is none: a hard link is atomic on network file systems too."""
-        part = self._written(claim)
+    def _create(self, lock: Lock) -> bool:
+        """Write the file whole, and only where there is none: a hard link is atomic on network file systems too."""
+        part = self._written(lock)
         try:
-            return _link(part, claim.path)
+            return _link(part, lock.path)
         finally:
             part.unlink()
 
-    def _written(self, claim: Claim) -> Path:
-        """The claim in a file that has no name yet by which anybody would look for it."""
+    def _written(self, lock: Lock) -> Path:
+        """Write the lock into a file under a temporary name."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / f".{claim.token}"
-        part.write_text(json.dumps(asdict(_me(claim.token))), encoding="utf-8")
+        part = self.folder / f".{lock.token}"
+        part.write_text(json.dumps(asdict(_me(lock.token))), encoding="utf-8")
         return part
 
-    def _is_alive(self, found: _Found) -> bool:
-        if found.owner is not None and found.owner.is_near():
-            return _is_running(found.owner.pid, found.owner.started)
-        return self._server_time() - found.touched < self.stale_seconds
+    def _is_alive(self, file: _LockFile) -> bool:
+        if file.owner is not None and file.owner.is_near():
+            return _is_running(file.owner.pid, file.owner.started)
+        return self._server_time() - file.touched < self.stale_seconds
 
     def _server_time(self) -> float:
-        """What the file server's clock says: clocks of two machines need not agree."""
+        """Return the time by the file server's clock: clocks of two machines need not agree."""
         probe = self.folder / f".{uuid4().hex}"
         try:
             probe.touch()
@@ -194,23 +194,23 @@ class Claims:
 
     def _keep_beating(self) -> None:
         while not self._over.wait(self.beat_seconds):
-            for claim in list(self._mine.values()):
-                with suppress(OSError), self._lock:  # a file server that is away for a moment: the next beat tells
-                    if claim.token in self._mine:
-                        self._beat(claim)
+            for lock in list(self._mine.values()):
+                with suppress(OSError), self._guard:  # a file server that is away for a moment: the next beat decides
+                    if lock.token in self._mine:
+                        self._beat(lock)
 
-    def _beat(self, claim: Claim) -> None:
-        found = _read(claim.path)
-        if (found is None and not self._create(claim)) or (found is not None and found.token != claim.token):
-            self._lost.add(claim.token)
-            self._mine.pop(claim.token, None)
-        elif found is not None:
-            os.utime(claim.path)
+    def _beat(self, lock: Lock) -> None:
+        file = _read(lock.path)
+        if (file is None and not self._create(lock)) or (file is not None and file.token != lock.token):
+            self._lost.add(lock.token)
+            self._mine.pop(lock.token, None)
+        elif file is not None:
+            os.utime(lock.path)
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A claim's file. owner: None where it is torn, which only happens without hard links; its age then decides."""
+class _LockFile:
+    """The file of a lock. owner: None where it is incomplete, which only happens without hard links; its age then decides."""
 
     owner: Owner | None
     touched: float
@@ -220,21 +220,21 @@ class _Found:
         return self.owner.token if self.owner is not None else ""
 
 
-def _read(path: Path) -> _Found | None:
-    """Opened, and not only asked for its state: that is when a network file system looks at the server."""
+def _read(path: Path) -> _LockFile | None:
+    """Read a lock file. It is opened, not only stat-ed: a network file system then asks the server."""
     try:
         with path.open(encoding="utf-8") as file:
             text, touched = file.read(), os.fstat(file.fileno()).st_mtime
     except FileNotFoundError:
         return None
     try:
-        return _Found(Owner(**json.loads(text)), touched)
+        return _LockFile(Owner(**json.loads(text)), touched)
     except (ValueError, TypeError):
-        return _Found(None, touched)
+        return _LockFile(None, touched)
 
 
 def _link(part: Path, path: Path) -> bool:
-    """Give a whole file its name, unless somebody has it. False when it is taken."""
+    """Give a file its name. Returns False where the name is in use."""
     try:
         os.link(part, path)
     except FileExistsError:
@@ -258,7 +258,7 @@ def _me(token: str) -> Owner:
 
 @cache
 def _machine() -> tuple[str, str, str]:
-    """Host name, boot and pid namespace: equal where pids can be compared."""
+    """Return host name, boot id and pid namespace: equal where pids can be compared."""
     boot, pids = "", ""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -268,7 +268,7 @@ def _machine() -> tuple[str, str, str]:
 
 
 def _is_running(pid: int, started: str) -> bool:
-    """Whether that process is still there; a pid that was given to another process since does not count."""
+    """Return whether that process still exists. A pid that was given to another process since does not count."""
     now = _started(pid)
     if now is not None:
         return now == started
@@ -282,7 +282,7 @@ def _is_running(pid: int, started: str) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """When a process began; "" for one that has ended and was not fetched yet, None for one that cannot be seen."""
+    """Return when a process began: "" for one that has ended but was not reaped, None for one that does not exist."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""What a run prints goes to its log.txt, from C code and children too, and secrets of the environment do not."""
+"""Capture what a run prints in its log.txt, C code and child processes included, without secrets of the environment."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 from ablate.redact import HIDDEN, secrets
 
 _DRAIN_SECONDS = 5.0
-"""How long to wait at the end for what is still in the pipe: a child that lives on keeps it open."""
+"""How long to wait at the end for what is still in the pipe: a child process that goes on keeps it open."""
 
 
 @contextmanager
 def captured(log: Path) -> Iterator[int]:
-    """Standard output and error into `log`, after what stands there; yields its file descriptor, for dumps that must land.
+    """Append standard output and error to `log`; yields its file descriptor, for dumps that must not be lost.
 
-    Without secrets in the environment they go there directly. With some, through a pipe and a thread that hides them; what
-    a kill finds in the pipe is lost.
+    Without secrets in the environment the output goes there directly. With some, it goes through a pipe and a thread that
+    hides them; a kill loses what is in the pipe.
     """
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     hidden = secrets()
@@ -42,15 +42,33 @@ def captured(log: Path) -> Iterator[int]:
         os.close(file)
 
 
+@contextmanager
+def log_for_child(log: Path, head: str) -> Iterator[int]:
+    """Yield a file descriptor for the output of a child process, which goes to the end of `log` without secrets.
+
+    head: written before it. A child that was started meanwhile goes on writing afterwards.
+    """
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    hidden = secrets()
+    reader = _Reader(file, hidden) if hidden else None
+    try:
+        _write(file, head.encode())
+        yield reader.entrance if reader else file
+    finally:
+        if reader:
+            os.close(reader.entrance)  # the reader ends with the child
+        os.close(file)
+
+
 class Hider:
-    """Replaces secrets in a stream of bytes that comes in pieces; keeps back only what may be the beginning of one."""
+    """Replace secrets in a stream of bytes that comes in pieces; hold back only what may be the beginning of one."""
 
     def __init__(self, hidden: Sequence[str]) -> None:
         self._hidden = [value.encode() for value in hidden]
         self._kept = b""
 
     def pass_on(self, piece: bytes) -> bytes:
-        """What can be written by now; an empty piece is the end."""
+        """Return what can be written by now; an empty piece is the end."""
         ready = self._kept + piece
         for value in self._hidden:
             ready = ready.replace(value, HIDDEN.encode())
@@ -101,12 +119,9 @@ def _flush() -> None:
             stream.flush()
 
 
-# Ctrl-C and SIGTERM, collected while runs are going.
-
-
 @contextmanager
 def interrupts() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them, so that the running runs can end well."""
+    """Collect SIGINT and SIGTERM instead of ending by them, so that the running runs can save."""
     caught: list[int] = []
     before = {n: signal.signal(n, lambda number, _: caught.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,4 +1,4 @@
-"""`ablate retry`: runs that are to be done again, and the command with which their study goes on."""
+"""`ablate retry`: choose the runs to repeat, and the command that continues their study."""
 
 from __future__ import annotations
 
@@ -9,46 +9,48 @@ from pathlib import Path
 
 from ablate.design.plan import Plan, Run
 from ablate.design.plan_file import read_plan
-from ablate.errors import RecordError, StudyError, nearest
+from ablate.errors import StudyError, nearest
 from ablate.planning.compose import override_text
 from ablate.records.layout import RunDir, StudyDir, safe_name
-from ablate.records.metadata import RunStatus, read_status, write_value
+from ablate.records.metadata import RunStatus, write_value
 from ablate.redact import HIDDEN
-from ablate.runner.locks import Claims
-from ablate.runner.reuse import forget
+from ablate.runner.jobs import run_name
+from ablate.runner.locks import Locks
+from ablate.runner.reuse import forget, stored_status
 from ablate.runner.run_study import at_most
 
-_ASKED = RunStatus(
-    status="interrupted", reason="retry", message="it had ended, and `ablate retry` asked for it once more"
-)
+_RETRIED = RunStatus(status="interrupted", reason="retry", message="repeated by `ablate retry`")
+_FAILED = ("failed", "unreadable")
 
 
 def again(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(names of the runs that will be done again, arguments for `ablate`).
+    """Return the names of the runs that will be repeated, and the arguments for `ablate`.
 
-    names: `<arm>` or `<arm>/seed=<n>`; none: the failed ones. A failed run goes on from its checkpoint if it has one; a run
-    that was named begins anew, also where it had finished.
-    Raises StudyError for a name that the plan does not have, and for a run that is going.
+    names: `<arm>` or `<arm>/seed=<n>`; empty: the failed runs. A failed run continues from its checkpoint if it has one; a run
+    that was named begins again, also where it had finished.
+    Raises StudyError for a name that the plan does not have, and for a run that is running.
     """
     plan = at_most(folder, read_plan(folder))
     arguments = _arguments(plan, folder)
     if not names:
-        return [_name(run) for run in plan.runs if _has_failed(StudyDir(folder).run(run.arm, run.seed))], arguments
-    chosen = list(dict.fromkeys(run for typed in names for run in _named(plan, folder, typed)))
-    with Claims(folder.parent) as claims:
+        return [
+            run_name(run) for run in plan.runs if stored_status(StudyDir(folder).run(run.arm, run.seed)) in _FAILED
+        ], arguments
+    chosen = list(dict.fromkeys(run for name in names for run in _named(plan, folder, name)))
+    with Locks(folder.parent) as locks:
         for run in chosen:
-            if claims.take(run.digest) is None:
-                owner = claims.holder(run.digest)
+            if locks.acquire(run.digest) is None:
+                owner = locks.holder(run.digest)
                 where = f" by process {owner.pid} on {owner.host}" if owner else ""
-                raise StudyError(f"{_name(run)} is being run{where}", f"ablate stop {folder}, and then again")
+                raise StudyError(f"{run_name(run)} is being run{where}", f"ablate stop {folder}, and then again")
         for run in chosen:
             _undo(StudyDir(folder).run(run.arm, run.seed), run, folder.parent)
-    return [_name(run) for run in chosen], arguments
+    return [run_name(run) for run in chosen], arguments
 
 
 def _arguments(plan: Plan, folder: Path) -> list[str]:
-    """The study's own command, bound to the folder that it lies in now."""
-    program, *typed = shlex.split(plan.command) or [""]
+    """Return the study's own command, bound to its present directory."""
+    program, *arguments = shlex.split(plan.command) or [""]
     if program != "ablate":
         raise StudyError(
             f"{folder} was made by {program or 'another program'}", f"type its command again: {plan.command}"
@@ -59,42 +61,32 @@ def _arguments(plan: Plan, folder: Path) -> list[str]:
         )
     if HIDDEN in plan.command:
         raise StudyError(
-            f"the command of {folder} held a secret of the environment, which is not kept", "type that command again"
+            f"the command of {folder} held a secret of the environment, which is not stored", "type that command again"
         )
     if safe_name(plan.study) != folder.resolve().name:
         raise StudyError(
             f"{folder} holds the study {plan.study!r}, which belongs in a folder called {safe_name(plan.study)}",
             f"mv {folder} {folder.resolve().with_name(safe_name(plan.study))}",
         )
-    return [*typed, override_text("study.output_dir", str(folder.parent)), override_text("study.name", plan.study)]
+    return [*arguments, override_text("study.output_dir", str(folder.parent)), override_text("study.name", plan.study)]
 
 
-def _named(plan: Plan, folder: Path, typed: str) -> list[Run]:
-    """The runs of an arm, or the one of an arm and a seed."""
-    found = [run for run in plan.runs if typed in (run.arm, _name(run))]
-    if found:
-        return found
-    if any(arm.name == typed and arm.replayed for arm in plan.arms):
-        raise StudyError(f"{typed} has no runs of its own: it is read from the baseline's record", plan.baseline.name)
-    known = [arm.name for arm in plan.arms if not arm.replayed] + ([_name(run) for run in plan.runs] * ("/" in typed))
-    raise StudyError(f"{folder} has no run {typed!r}", nearest(typed, known))
+def _named(plan: Plan, folder: Path, name: str) -> list[Run]:
+    """Return the runs of an arm, or the one of an arm and a seed."""
+    matching = [run for run in plan.runs if name in (run.arm, run_name(run))]
+    if matching:
+        return matching
+    if any(arm.name == name and arm.replayed for arm in plan.arms):
+        raise StudyError(
+            f"{name} has no runs of its own: it is read from the record of the baseline", plan.baseline.name
+        )
+    known = [arm.name for arm in plan.arms if not arm.replayed] + ([run_name(run) for run in plan.runs] * ("/" in name))
+    raise StudyError(f"{folder} has no run {name!r}", nearest(name, known))
 
 
-def _undo(place: RunDir, run: Run, root: Path) -> None:
-    """Nothing of it counts any more: not its result, not its checkpoint, and not that another study has the same."""
+def _undo(run_dir: RunDir, run: Run, root: Path) -> None:
+    """Discard a run: its result, its checkpoint, and that other studies can reuse it."""
     forget(root, run.digest)
-    shutil.rmtree(place.checkpoint, ignore_errors=True)
-    if place.status.exists() and not _has_failed(place):
-        write_value(place, _ASKED)
-
-
-def _has_failed(place: RunDir) -> bool:
-    try:
-        outcome = read_status(place)
-    except (RecordError, TypeError):
-        return True
-    return outcome is not None and outcome.status == "failed"
-
-
-def _name(run: Run) -> str:
-    return f"{run.arm}/seed={run.seed}"
+    shutil.rmtree(run_dir.checkpoint, ignore_errors=True)
+    if run_dir.status.exists() and stored_status(run_dir) not in _FAILED:
+        write_value(run_dir, _RETRIED)

@@ -1,4 +1,4 @@
-"""Runs of a study that were made by other code than there is now: said with the files that changed, kept only when accepted."""
+"""Reuse results: those of equal runs under the same root, and those of this study that other code has made."""
 
 from __future__ import annotations
 
@@ -24,27 +24,26 @@ from ablate.records.provenance import PACKAGES, versions
 from ablate.records.source_code import changed_files, code_digest, hashed_again
 from ablate.serialization import read_json, write_json, write_text
 
-# Results that lie under the same root already, found by their digest: they are taken over, and not made again.
-# `<root>/.digests/<digest>` names the run that holds the result. It is a hint that is verified whenever it is
-# read, so the folder may be removed at any time: what is lost is that runs are found there, not the runs.
-
 FOLDER = ".digests"
+"""Directory under the root in which `<digest>` names the run that holds the result. Each entry is a hint that is verified
+whenever it is read, so the directory may be removed at any time: no run is lost, it is only not reused."""
 
 RESULTS = ("finished", "diverged")
-"""What a run can come to. Diverging is a result; failing and being interrupted are none."""
+"""Statuses that are results. Diverging is one; failing and being interrupted are not."""
 
 _OWN = ("config.yaml", "manifest.json", "status.json", "progress.json")
-"""Files of a run that are written anew where it is taken over, and the one that no ended run needs."""
+"""Files that are written again where a run is reused, and the one that no ended run needs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """A result with the wanted digest. origin: `<study>/<arm>/seed=<n>` of the run that made it."""
+class EqualRun:
+    """A stored run with the wanted digest and a result."""
 
     run: RunDir
     manifest: Manifest
     outcome: RunStatus
     origin: str
+    """`<study>/<arm>/seed=<n>` of the run that made the result."""
 
     @property
     def study(self) -> str:
@@ -52,13 +51,22 @@ class Found:
 
 
 def has_result(run: RunDir) -> bool:
-    """Whether a run has come to one."""
+    """Return whether a run has a result."""
     outcome = read_status(run)
     return outcome is not None and outcome.status in RESULTS
 
 
+def stored_status(run: RunDir) -> str | None:
+    """Return the status of a run that has ended; "unreadable" where its record is broken, None where it has not ended."""
+    try:
+        outcome = read_status(run)
+    except (RecordError, TypeError):
+        return "unreadable"
+    return outcome.status if outcome is not None else None
+
+
 def holds_result(run: RunDir, digest: str) -> bool:
-    """Whether a run folder holds a result of this digest, by code that is still the same."""
+    """Return whether a run directory holds a result of this digest, by code that is still the same."""
     if not has_result(run) or not run.manifest.exists():
         return False
     manifest = read_manifest(run)
@@ -66,30 +74,30 @@ def holds_result(run: RunDir, digest: str) -> bool:
 
 
 def publish(run: RunDir, digest: str, outcome: RunStatus, *, root: str | Path) -> None:
-    """Let later studies under `root` find a run that has come to a result. A run outside of it, or without a digest, is not."""
+    """Let later studies under `root` reuse a run that has a result. A run outside of it, or without a digest, is left out."""
     if not digest or outcome.status not in RESULTS:
         return
     try:
-        place = run.path.resolve().relative_to(Path(root).resolve())
+        path = run.path.resolve().relative_to(Path(root).resolve())
     except ValueError:
         return
-    if len(place.parts) == 3:
-        with suppress(OSError):  # a full disk: the run is there, it is just not found
-            write_json(_entry(Path(root), digest), {"run": place.as_posix()}, durable=False)
+    if len(path.parts) == 3:
+        with suppress(OSError):  # a full disk: the run exists, it is only not reused
+            write_json(_entry(Path(root), digest), {"run": path.as_posix()}, durable=False)
 
 
-def find(root: Path, digest: str, *, device: str = "auto") -> Found | None:
-    """The run under `root` that has this digest and a result, made by code that is still the same, in this environment.
+def find_equal(root: Path, digest: str, *, device: str = "auto") -> EqualRun | None:
+    """Return the run under `root` with this digest and a result, made by unchanged code in this environment.
 
     device: `train.device` of the run that is wanted.
     """
     try:
-        place = PurePosixPath(read_json(_entry(root, digest))["run"])
+        path = PurePosixPath(read_json(_entry(root, digest))["run"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    if place.is_absolute() or ".." in place.parts or len(place.parts) != 3:
+    if path.is_absolute() or ".." in path.parts or len(path.parts) != 3:
         return None
-    run = RunDir(root / place)
+    run = RunDir(root / path)
     try:
         outcome = read_status(run)
         if outcome is None or outcome.status not in RESULTS:
@@ -99,69 +107,69 @@ def find(root: Path, digest: str, *, device: str = "auto") -> Found | None:
         return None
     if manifest.digest != digest or not _as_here(manifest, device) or imports_changed(manifest):
         return None
-    return Found(run=run, manifest=manifest, outcome=outcome, origin=manifest.shared_from or place.as_posix())
+    return EqualRun(run=run, manifest=manifest, outcome=outcome, origin=manifest.shared_from or path.as_posix())
 
 
 def imports_changed(manifest: Manifest) -> list[str]:
-    """The user's files that the run had imported beyond those of its code digest, where they are not what they were."""
+    """Return the user's files that the run imported beyond those of its code digest and that have changed."""
     beyond = {name: sha for name, sha in manifest.imported.items() if name not in manifest.code}
     return changed_files(beyond, _now(tuple(beyond)))
 
 
-def shareable(plan: Plan, folder: Path, waiting: Iterable[Run]) -> dict[tuple[str, int], Found]:
-    """{(arm, seed): the run of another study that it can be taken from}. folder: of the study itself."""
+def reusable(plan: Plan, folder: Path, waiting: Iterable[Run]) -> dict[tuple[str, int], EqualRun]:
+    """Return the equal runs of other studies, {(arm, seed): run}. folder: directory of the study itself."""
     root = folder.parent
     if not (root / FOLDER).is_dir():
         return {}
-    found = {}
+    equal = {}
     for run in waiting:
-        there = find(root, run.digest, device=plan.arm(run.arm).config["train"]["device"])
-        if there is not None and there.run.path != StudyDir(folder).run(run.arm, run.seed).path:
-            found[run.arm, run.seed] = there
-    return found
+        stored = find_equal(root, run.digest, device=plan.arm(run.arm).config["train"]["device"])
+        if stored is not None and stored.run.path != StudyDir(folder).run(run.arm, run.seed).path:
+            equal[run.arm, run.seed] = stored
+    return equal
 
 
-def take_all(plan: Plan, folder: Path, waiting: Iterable[Run]) -> dict[tuple[str, int], Found]:
-    """Take over what can be, and say where it came from. Raises RecordError where the study cannot be written."""
-    found = shareable(plan, folder, waiting)
-    for (name, seed), there in found.items():
+def reuse_all(plan: Plan, folder: Path, waiting: Iterable[Run]) -> dict[tuple[str, int], EqualRun]:
+    """Reuse every run that can be; return which. Raises RecordError where the study cannot be written."""
+    equal = reusable(plan, folder, waiting)
+    for (name, seed), stored in equal.items():
         arm = plan.arm(name)
-        take(there, StudyDir(folder).run(name, seed), {**arm.config, "arm": name, "seed": seed}, arm.changes)
-    return found
+        copy_run(stored, StudyDir(folder).run(name, seed), {**arm.config, "arm": name, "seed": seed}, arm.changes)
+    return equal
 
 
-def take(found: Found, into: RunDir, config: Mapping[str, Any], changes: dict[str, Any]) -> None:
+def copy_run(equal: EqualRun, into: RunDir, config: Mapping[str, Any], changes: dict[str, Any]) -> None:
     """Copy a run's record into another study, with the config and the manifest that it has there. The outcome comes last.
 
-    Copies and no hard links: what is written into a file of one study must not change the other's.
+    Hard links would not do: what is written into a file of one study must not change the other's.
     """
     try:
         into.path.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(into.checkpoint, ignore_errors=True)
         into.status.unlink(missing_ok=True)
-        for file in sorted(found.run.path.iterdir()):
+        for file in sorted(equal.run.path.iterdir()):
             if file.is_file() and not file.is_symlink() and not file.name.startswith(".") and file.name not in _OWN:
                 part = into.path / f".{file.name}.{os.getpid()}.part"
                 shutil.copyfile(file, part)
                 part.replace(into.path / file.name)
         write_text(into.config, yaml.safe_dump(asdict(make_config(config)), sort_keys=False))
         own = {"arm": config["arm"], "seed": config["seed"], "overrides": changes}
-        write_value(into, replace(found.manifest, **own, shared_from=found.origin))
-        write_value(into, found.outcome)
+        write_value(into, replace(equal.manifest, **own, shared_from=equal.origin))
+        write_value(into, equal.outcome)
     except OSError as error:
         raise RecordError(
-            f"{into.path} cannot be written: {error.strerror or error}", "study.output_dir=FOLDER for another place"
+            f"{into.path} cannot be written: {error.strerror or error}", "study.output_dir=<another folder>"
         ) from error
 
 
-def said(found: Iterable[Found]) -> str:
-    """How many runs come from where: `reference (4), batch_size (1)`."""
-    counts = Counter(one.study for one in found)
+def count_by_study(runs: Iterable[EqualRun]) -> str:
+    """Return how many runs come from which study: `reference (4), batch_size (1)`."""
+    counts = Counter(run.study for run in runs)
     return ", ".join(f"{study} ({count})" for study, count in counts.most_common())
 
 
 def forget(root: Path, digest: str) -> None:
-    """Let a run be made again, and not be taken from where it lies."""
+    """Let a run be made again instead of being reused."""
     _entry(root, digest).unlink(missing_ok=True)
 
 
@@ -171,12 +179,12 @@ def _entry(root: Path, digest: str) -> Path:
 
 @cache
 def _now(names: tuple[str, ...]) -> dict[str, str]:
-    """A plan asks for the same files run by run."""
+    """Hash files; cached, because a plan needs the same files for every run."""
     return hashed_again(names)
 
 
 def _as_here(manifest: Manifest, device: str) -> bool:
-    """Whether a run that is made now would have the same versions and device: another one rounds otherwise."""
+    """Return whether a run that is made now would have the same versions and device: others round differently."""
     ours = {name: number for name, number in _versions().items() if name != "torch-ablate"}  # its code is in the digest
     theirs = {name: number for name, number in manifest.versions.items() if name != "torch-ablate"}
     return ours == theirs and (not manifest.device or manifest.device in _devices(device))
@@ -189,48 +197,49 @@ def _versions() -> dict[str, str]:
 
 @cache
 def _devices(device: str) -> list[str]:
-    """What a run of that `train.device` would train on here, in the words of a manifest; asked of the driver, without torch."""
-    places = [] if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else Path("/proc/driver/nvidia/gpus").glob("*")
-    texts = [(place / "information").read_text(errors="replace") for place in places]
+    """Return the devices that a run of that `train.device` would train on here, as a manifest names them, without torch."""
+    folders = [] if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else Path("/proc/driver/nvidia/gpus").glob("*")
+    texts = [(folder / "information").read_text(errors="replace") for folder in folders]
     lines = [line.partition(":") for text in texts for line in text.splitlines()]
     gpus = [value.strip() for key, _, value in lines if key.strip() == "Model"]
     return gpus if gpus and device != "cpu" else [f"{platform.machine()} cpu"]
 
 
 def differs_in_code_alone(before: Plan, now: Plan) -> bool:
-    """Whether two plans ask for the same, and only the code that does it is another."""
-    return _asked(before) == _asked(now)
+    """Return whether two plans differ in their code alone."""
+    return _requested(before) == _requested(now)
 
 
 def with_code_accepted(before: Plan, now: Plan, folder: Path, *, accept: bool, instead: str) -> Plan:
-    """`now`, and what `before` had accepted. before: the plan that lies in `folder`, alike but perhaps for its code.
+    """Return `now` with the code that `before` had accepted.
 
-    Where runs there were made by other code, `accept` adds it to what the plan keeps, with a note. Otherwise raises StudyError
-    that names the files. instead: the text to type for a new study.
+    before: the plan stored in `folder`, equal except perhaps for its code. instead: the text to type for a new study.
+    Where runs were made by other code, `accept` adds that code to what the plan keeps, with a note; otherwise StudyError is
+    raised, which names the files.
     """
-    kept = replace(now, accepted=before.accepted, notes=tuple(dict.fromkeys((*now.notes, *_about_code(before)))))
-    made = [(run, manifest) for run, manifest in _made(before, folder) if _is_other(kept, manifest)]
-    if not made:
-        return kept
-    files = list(dict.fromkeys(text for _, manifest in made for text in what_changed(manifest, now.code)))
+    plan = replace(now, accepted=before.accepted, notes=tuple(dict.fromkeys((*now.notes, *_about_code(before)))))
+    others = [(run, manifest) for run, manifest in _results(before, folder) if _is_other(plan, manifest)]
+    if not others:
+        return plan
+    files = list(dict.fromkeys(text for _, manifest in others for text in what_changed(manifest, now.code)))
     shown = ", ".join(files[:6]) + (f" and {len(files) - 6} more" if len(files) > 6 else "")
-    runs = f"{len(made)} of its runs {'was' if len(made) == 1 else 'were'} made by other code"
+    runs = f"{len(others)} of its runs {'was' if len(others) == 1 else 'were'} made by other code"
     if not accept:
+        keep = "--accept-code-change keeps them, and the study and its report say so; or " if now.app is None else ""
         raise StudyError(
-            f"{folder}: {runs}: {shown or 'files that it did not name'}",
-            f"--accept-code-change keeps them, and the study and its report say so; or {instead} for a new study",
+            f"{folder}: {runs}: {shown or 'files that were not recorded'}", f"{keep}{instead} for a new study"
         )
-    other = [digest for _, manifest in made for digest in _digests(manifest)]
+    other = [digest for _, manifest in others for digest in _digests(manifest)]
     accepted = dict.fromkeys((*before.accepted, *other))
     accepted.pop(now.code_digest, None)
-    return replace(kept, accepted=tuple(accepted), notes=(*kept.notes, f"{_NOTE}: {runs}: {shown}"))
+    return replace(plan, accepted=tuple(accepted), notes=(*plan.notes, f"{_NOTE}: {runs}: {shown}"))
 
 
 _NOTE = "code that changed was accepted"
 
 
 def is_kept(plan: Plan, run: Run, manifest: Manifest) -> bool:
-    """Whether a run on disk is the one that the plan asks for, by the code of now or by code that was accepted."""
+    """Return whether a stored run is the planned one, by the present code or by code that was accepted."""
     if not plan.keeps(run, digest=manifest.digest, request=manifest.request, code_digest=manifest.code_digest):
         return False
     return code_digest(manifest.imported) in plan.accepted or not imports_changed(manifest)
@@ -240,17 +249,17 @@ def _about_code(plan: Plan) -> list[str]:
     return [note for note in plan.notes if note.startswith(_NOTE)]
 
 
-def _asked(plan: Plan) -> dict[str, Any]:
+def _requested(plan: Plan) -> dict[str, Any]:
     value = {key: item for key, item in plan.counted().items() if key not in ("code", "code_digest")}
     return value | {"runs": [(run.arm, run.seed, run.request) for run in plan.runs]}
 
 
-def _made(plan: Plan, folder: Path) -> Iterator[tuple[Run, Manifest]]:
-    """Every run of the plan that has come to a result, and what it says of itself. One that has not begins anew anyway."""
+def _results(plan: Plan, folder: Path) -> Iterator[tuple[Run, Manifest]]:
+    """Yield every run of the plan that has a result, with its manifest. A run without one begins again anyway."""
     for run in plan.runs:
-        place = StudyDir(folder).run(run.arm, run.seed)
+        stored = StudyDir(folder).run(run.arm, run.seed)
         try:
-            manifest = read_manifest(place) if has_result(place) else None
+            manifest = read_manifest(stored) if has_result(stored) else None
         except RecordError:
             continue  # it is made again
         if manifest is not None and manifest.request == run.request:
@@ -263,10 +272,10 @@ def _is_other(plan: Plan, manifest: Manifest) -> bool:
 
 
 def _digests(manifest: Manifest) -> Sequence[str]:
-    """Of the code that is planned with, and of what the run had imported beyond that, where it is another now."""
+    """Return the digests of a run's code and, if they changed, of the further files that it imported."""
     return [manifest.code_digest, *([code_digest(manifest.imported)] if imports_changed(manifest) else [])]
 
 
 def what_changed(manifest: Manifest, code: Mapping[str, str]) -> list[str]:
-    """The files that a run was made by and that are not what they were, in words. code: of now."""
+    """Return the files that made a run and have changed since, in words. code: the present one."""
     return [*changed_files(manifest.code, code), *imports_changed(manifest)]

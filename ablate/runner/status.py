@@ -1,4 +1,4 @@
-"""How far a study is, read from what its runs have left on disk and who holds their claims. Starts nothing, loads no torch."""
+"""Read how far a study is from its run directories and locks. Starts nothing, loads no torch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from ablate.errors import RecordError
 from ablate.records.interim import read_interims
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest, read_manifest, read_status
-from ablate.runner.locks import Claims, Owner
-from ablate.runner.run_study import at_most, is_done
+from ablate.runner.freeze import is_done
+from ablate.runner.jobs import run_name
+from ablate.runner.locks import Locks, Owner
+from ablate.runner.run_study import at_most
 from ablate.runner.stop import stop_request
 from ablate.serialization import read_json
 
@@ -26,69 +28,68 @@ STATES: tuple[State, ...] = ("done", "running", "failed", "waiting")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunState:
-    """One run of the plan. What is not known, or has no meaning in its state, keeps its default.
-
-    step: of total_steps, optimizer steps that are on record. host, pid: of the process that has the run. tries: how often it
-    was begun before and came to no result.
-    """
+    """State of one run of the plan. What is unknown, or has no meaning in its state, keeps its default."""
 
     arm: str
     seed: int
     state: State
     step: int = 0
+    """Optimizer steps on record, of `total_steps`."""
     total_steps: int = 0
     samples_per_second: float = 0.0
     seconds_left: float | None = None
     host: str = ""
     pid: int = 0
+    """Process that runs it, and its host."""
     reason: str = ""
     sentence: str = ""
     tries: int = 0
+    """Number of earlier tries without a result."""
 
     @property
     def name(self) -> str:
-        return f"{self.arm}/seed={self.seed}"
+        return run_name(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyState:
-    """seconds_left: as many runs at a time as now; of one at a time where none is running. None: nothing has ended yet.
-
-    stopping: whether `ablate stop` has asked for its end. command: with which it goes on. looks: of a study that adds seeds
-    until its variants are decided, [{seeds, made, stops: {variant: verdict}}], and how they share the error rate; its runs and
-    the time are then the most that may come.
-    """
+    """State of a study. For a sequential study, runs and time are upper bounds."""
 
     study: str
     folder: str
     runs: list[RunState] = field(default_factory=list)
     seconds_left: float | None = None
+    """With as many runs at a time as now, or one where none is running. None: no run has ended yet."""
     stopping: bool = False
+    """Whether `ablate stop` was called."""
     command: str = ""
+    """Command that continues the study."""
     looks: list[dict[str, Any]] = field(default_factory=list)
+    """Interim analyses of a sequential study, [{seeds, made, stops: {variant: verdict}}]."""
     spending: str = ""
+    """How the interim analyses divide the error rate."""
 
     def count(self, state: State, arm: str | None = None) -> int:
         return sum(run.state == state and arm in (None, run.arm) for run in self.runs)
 
     def counts(self) -> dict[str, dict[State, int]]:
-        """By arm and state."""
+        """Return the number of runs by arm and state."""
         arms = dict.fromkeys(run.arm for run in self.runs)
         return {arm: {state: self.count(state, arm) for state in STATES} for arm in arms}
 
 
 def study_state(folder: Path) -> StudyState:
-    """Raises StudyError for a folder that holds no study."""
-    plan, claims = read_plan(folder), Claims(folder.parent)
+    """Return the state of a study. Raises StudyError for a directory without a plan."""
+    plan, locks = read_plan(folder), Locks(folder.parent)
     made = {look["seeds"]: look["stops"] for look in read_interims(folder, plan.interim_seeds, plan.digest)}
     plan = at_most(folder, plan)
     order = {arm.name: number for number, arm in enumerate(plan.arms)}
     wanted = sorted(plan.runs, key=lambda run: (order[run.arm], run.seed))
     runs, took = [], []
     for run in wanted:
-        place = StudyDir(folder).run(run.arm, run.seed)
-        manifest = _manifest(place)
-        runs.append(_run_state(plan, folder, run, place, manifest, claims.holder(run.digest)))
+        run_dir = StudyDir(folder).run(run.arm, run.seed)
+        manifest = _manifest(run_dir)
+        runs.append(_run_state(plan, folder, run, run_dir, manifest, locks.holder(run.digest)))
         if runs[-1].state == "done" and manifest is not None and manifest.ended and manifest.shared_from is None:
             took.append(_seconds_between(manifest.started, manifest.ended))
     return StudyState(
@@ -104,50 +105,50 @@ def study_state(folder: Path) -> StudyState:
 
 
 def holders(folder: Path) -> list[Owner]:
-    """The processes that have runs of a study, or of the runs of their own in this folder, at the moment; one entry per run."""
+    """Return the processes that run something of a study directory now, one entry per run."""
     study = StudyDir(folder)
     if study.plan.exists():
         digests = [run.digest for run in read_plan(folder).runs]
     else:
-        digests = [manifest.digest for place in study.runs() if (manifest := _manifest(place)) is not None]
-    claims = Claims(folder.parent)
-    found = (claims.holder(digest) for digest in dict.fromkeys(digests) if digest)
+        digests = [manifest.digest for run_dir in study.runs() if (manifest := _manifest(run_dir)) is not None]
+    locks = Locks(folder.parent)
+    found = (locks.holder(digest) for digest in dict.fromkeys(digests) if digest)
     return [owner for owner in found if owner is not None]
 
 
 def _run_state(
-    plan: Plan, folder: Path, run: Run, place: RunDir, manifest: Manifest | None, owner: Owner | None
+    plan: Plan, folder: Path, run: Run, run_dir: RunDir, manifest: Manifest | None, owner: Owner | None
 ) -> RunState:
     named: dict[str, Any] = {"arm": run.arm, "seed": run.seed}
     if manifest is not None:
         named["tries"] = len(manifest.attempts)
     try:
         if is_done(plan, folder, run):
-            outcome = read_status(place)
+            outcome = read_status(run_dir)
             return RunState(state="done", sentence=outcome.message if outcome else "", **named)
-        outcome = read_status(place)
+        outcome = read_status(run_dir)
     except (RecordError, TypeError) as error:
-        return RunState(state="waiting", reason="unreadable", sentence=f"is made again: {error}", **named)
+        return RunState(state="waiting", reason="unreadable", sentence=f"will be made again: {error}", **named)
     if owner is not None:
         return RunState(
-            state="running", host=owner.host, pid=owner.pid, **named, **_progress(place, manifest, current=True)
+            state="running", host=owner.host, pid=owner.pid, **named, **_progress(run_dir, manifest, current=True)
         )
     if outcome is not None and outcome.status == "failed":
         return RunState(state="failed", step=outcome.step, reason=outcome.reason, sentence=outcome.message, **named)
-    return RunState(state="waiting", **named, **_progress(place, manifest, current=False))
+    return RunState(state="waiting", **named, **_progress(run_dir, manifest, current=False))
 
 
-def _progress(place: RunDir, manifest: Manifest | None, *, current: bool) -> dict[str, Any]:
-    """current: only of the session that is going on now."""
+def _progress(run_dir: RunDir, manifest: Manifest | None, *, current: bool) -> dict[str, Any]:
+    """Return the fields of RunState that progress.json tells. current: only those of the present session."""
     try:
-        said = read_json(place.progress)
-        if manifest is None or (current and said["updated"] < manifest.started):
+        progress = read_json(run_dir.progress)
+        if manifest is None or (current and progress["updated"] < manifest.started):
             return {}
-        before = said["sessions"][-1]["first_step"] - 1
-        share = (said["step"] - before) / max(said["total_steps"] - before, 1)
-        left = _seconds_between(manifest.started, said["updated"]) * (1 - share) / share if share > 0.05 else None
-        known = {"step": said["step"], "total_steps": said["total_steps"]}
-        return known | ({"samples_per_second": said["samples_per_second"], "seconds_left": left} if current else {})
+        before = progress["sessions"][-1]["first_step"] - 1
+        share = (progress["step"] - before) / max(progress["total_steps"] - before, 1)
+        left = _seconds_between(manifest.started, progress["updated"]) * (1 - share) / share if share > 0.05 else None
+        known = {"step": progress["step"], "total_steps": progress["total_steps"]}
+        return known | ({"samples_per_second": progress["samples_per_second"], "seconds_left": left} if current else {})
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -167,9 +168,9 @@ def _seconds_left(runs: Sequence[RunState], took: Sequence[float]) -> float | No
     return rest / max(len(running), 1)
 
 
-def _manifest(place: RunDir) -> Manifest | None:
+def _manifest(run_dir: RunDir) -> Manifest | None:
     try:
-        return read_manifest(place)
+        return read_manifest(run_dir)
     except (RecordError, TypeError):
         return None
 

@@ -1,4 +1,4 @@
-"""`ablate stop`: a file in the study's folder, which whoever runs the study looks for, on every machine."""
+"""`ablate stop`: a file in the study directory, which every process that runs the study checks for."""
 
 from __future__ import annotations
 
@@ -16,42 +16,43 @@ _FILE = ".stop"
 
 
 class StudyStopped(KeyboardInterrupt):
-    """The study was asked to stop, and has; to whoever waits for it that is an interrupt."""
+    """Raised after a study was stopped by request; its caller treats it as an interrupt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StopRequest:
-    """after_current: let the running runs finish, and start no more."""
+    """Content of the file."""
 
     after_current: bool = False
-    asked: str = ""
+    """Let the running runs finish, and start no more."""
+    requested: str = ""
     host: str = ""
 
 
-def ask_to_stop(folder: Path, *, after_current: bool) -> None:
-    """Leave the request in the study's folder."""
-    request = StopRequest(after_current=after_current, asked=now(), host=socket.gethostname())
+def request_stop(folder: Path, *, after_current: bool) -> None:
+    """Write the request into the study directory."""
+    request = StopRequest(after_current=after_current, requested=now(), host=socket.gethostname())
     write_json(folder / _FILE, asdict(request))
 
 
 def stop(folder: Path, *, after_current: bool) -> str:
-    """Ask, and say what that will do. Raises StudyError for a folder that holds no runs."""
+    """Request the stop; return a sentence about what will happen. Raises StudyError for a directory without runs."""
     from ablate.runner.status import holders
 
     study = StudyDir(folder)
     if not study.plan.exists() and next(study.runs(), None) is None:
-        raise StudyError(f"{folder} holds no study: there is no {study.plan.name} in it", "ablate stop runs/<study>")
-    ask_to_stop(folder, after_current=after_current)
+        raise StudyError(f"{folder} is not a study directory: it has no {study.plan.name}", "ablate stop runs/<study>")
+    request_stop(folder, after_current=after_current)
     going = Counter((owner.host, owner.pid) for owner in holders(folder))
     if not going:
-        return "nothing runs it at the moment; what an engine still has in its queue will not start"
+        return "no process runs it now; what is still in the queue of a cluster will not start"
     where = ", ".join(f"{count} by process {pid} on {host}" for (host, pid), count in sorted(going.items()))
     what = "end before the study stops" if after_current else "save and end at their next step"
-    return f"asked; its running runs ({where}) {what}, and the same command goes on later"
+    return f"stop requested; its running runs ({where}) {what}, and the same command goes on later"
 
 
 def stop_request(folder: Path) -> StopRequest | None:
-    """The request that lies there."""
+    """Return the stored request, or None."""
     try:
         return StopRequest(**read_json(folder / _FILE))
     except (OSError, ValueError, TypeError):
@@ -59,5 +60,5 @@ def stop_request(folder: Path) -> StopRequest | None:
 
 
 def forget_stop(folder: Path) -> None:
-    """A study that is started again is not stopped."""
+    """Remove the request: a study that is started again is not stopped."""
     (folder / _FILE).unlink(missing_ok=True)

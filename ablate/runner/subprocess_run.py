@@ -1,4 +1,4 @@
-"""One run in a fresh process, forked from a server that has imported the libraries and done nothing else."""
+"""One run in a fresh process: forked from a server that has imported the libraries, or a command line of its own."""
 
 from __future__ import annotations
 
@@ -7,28 +7,27 @@ import io
 import multiprocessing as mp
 import os
 import signal
+import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-from ablate.hashing import Planned
-from ablate.records.layout import RunDir
+from ablate.redact import redact
 from ablate.runner.devices import Lease
 from ablate.runner.failures import DISK_FULL_EXIT, is_disk_full
-from ablate.runner.locks import Claim
-from ablate.runner.log_capture import captured
+from ablate.runner.jobs import Job
+from ablate.runner.locks import Lock
+from ablate.runner.log_capture import captured, log_for_child
 
 DUMP_SIGNAL = signal.SIGUSR1
-"""Makes a run write the stacks of its threads into its log, even where no Python code gets a turn."""
+"""Signal that makes a run write the stacks of its threads into its log, even while native code runs."""
 
 LOST_EXIT = 75
-"""Exit code of a run whose claim another process has taken over: it leaves at once, and writes nothing more."""
+"""Exit code of a run whose lock another process has taken over: it exits immediately and writes nothing more."""
 
 _PRELOAD = [
     "torch", "transformers", "ablate.tasks.text_classification", "ablate.tasks.causal_lm", "ablate.models.unpadding",
@@ -36,43 +35,108 @@ _PRELOAD = [
 ]  # fmt: skip
 
 _SIGN_SECONDS = 2.0
+_PATIENCE_SECONDS = 10.0
+"""How long a command that was interrupted may take to end."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """One run to do. config: resolved and whole, with its seed and arm. folder: of the run. planned: parts of its digest."""
-
-    arm: str
-    seed: int
-    config: dict[str, Any]
-    folder: Path
-    changes: dict[str, Any]
-    digest: str
-    planned: Planned = field(default_factory=Planned)
+class RunProcess(Protocol):
+    """The part of `multiprocessing.Process` that the scheduler uses."""
 
     @property
-    def name(self) -> str:
-        return f"{self.arm}/seed={self.seed}"
+    def pid(self) -> int | None: ...
+
+    @property
+    def exitcode(self) -> int | None: ...
+
+    @property
+    def sentinel(self) -> int: ...
+
+    def is_alive(self) -> bool: ...
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def join(self) -> None: ...
 
 
 def server() -> mp.context.ForkServerContext:
-    """What makes the processes; the libraries are imported once, when the first one is made."""
+    """Return the context that makes the processes; the libraries are imported once, when the first one is made."""
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     return context
 
 
-def start(context: mp.context.ForkServerContext, job: Job, lease: Lease, claim: Claim) -> BaseProcess:
-    """Start the run and come back at once."""
+def start(context: mp.context.ForkServerContext, job: Job, lease: Lease, lock: Lock) -> RunProcess:
+    """Start the run and return its process."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    process = context.Process(target=_in_process, args=(job, lease, claim), name=job.name)
+    if job.command:
+        return CommandProcess(job, lease)
+    process = context.Process(target=_in_process, args=(job, lease, lock), name=job.name)
     with _quiet_main():
         process.start()
     return process
 
 
-def _in_process(job: Job, lease: Lease, claim: Claim) -> None:
-    """The whole life of a run's process. What cannot be written down ends in the exit code."""
+class CommandProcess:
+    """A run that is a command line of its own, as its user would start it. Output goes to the run's log."""
+
+    def __init__(self, job: Job, lease: Lease) -> None:
+        env = dict(os.environ)
+        if lease.gpu is not None:
+            env["CUDA_VISIBLE_DEVICES"] = lease.gpu
+        else:
+            env.setdefault("OMP_NUM_THREADS", str(lease.num_threads))
+        with log_for_child(job.run.log, f"$ {redact(' '.join(job.command))}\n") as log:
+            # A session of its own: a Ctrl-C reaches it through us, once.
+            self._popen = subprocess.Popen(
+                job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env,
+                start_new_session=True,
+            )  # fmt: skip
+        self._kill_after: float | None = None
+        self.sentinel, end = os.pipe()
+        threading.Thread(target=self._close_at_exit, args=(end,), name=job.name, daemon=True).start()
+
+    def _close_at_exit(self, end: int) -> None:
+        self._popen.wait()
+        os.close(end)  # `multiprocessing.connection.wait` returns then
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def exitcode(self) -> int | None:
+        return self._popen.poll()
+
+    def is_alive(self) -> bool:
+        if self._popen.poll() is None:
+            if self._kill_after is not None and time.monotonic() >= self._kill_after:
+                self.kill()
+            return True
+        if self.sentinel >= 0:
+            os.close(self.sentinel)
+            self.sentinel = -1
+        return False
+
+    def terminate(self) -> None:
+        """Interrupt the run as Ctrl-C would; it is killed if it does not end in time."""
+        self._kill_after = time.monotonic() + _PATIENCE_SECONDS
+        self._send(signal.SIGINT)
+
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+
+    def join(self) -> None:
+        self._popen.wait()
+
+    def _send(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, number)
+
+
+def _in_process(job: Job, lease: Lease, lock: Lock) -> None:
+    """Run a job from start to end of its process. What cannot be recorded becomes the exit code."""
     if lease.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = lease.gpu  # before anything in this process has touched a device
     for stream in (sys.stdout, sys.stderr):
@@ -80,9 +144,9 @@ def _in_process(job: Job, lease: Lease, claim: Claim) -> None:
             stream.reconfigure(line_buffering=True)  # a killed run has printed what it has printed
     code = 0
     try:
-        with captured(RunDir(job.folder).log) as log, _stacks_into(log):
+        with captured(job.run.log) as log, _stacks_into(log):
             try:
-                _execute(job, lease, _Watch(log, claim))
+                _execute(job, lease, _Watch(log, lock))
             except Exception as error:
                 traceback.print_exc()
                 code = DISK_FULL_EXIT if is_disk_full(error) else 1
@@ -100,7 +164,7 @@ def _execute(job: Job, lease: Lease, watch: _Watch) -> None:
     torch.set_num_threads(lease.num_threads)
     execute(
         make_config(job.config),
-        RunDir(job.folder),
+        job.run,
         changes=job.changes,
         digest=job.digest,
         planned=job.planned,
@@ -109,15 +173,15 @@ def _execute(job: Job, lease: Lease, watch: _Watch) -> None:
 
 
 class _Watch:
-    """What a run asks at every step, and at every batch of an evaluation: whether to stop. To be asked is its sign of life."""
+    """Whether a run has to stop, called at every step and every batch of an evaluation. Each call is its sign of life."""
 
-    def __init__(self, log: int, claim: Claim) -> None:
-        self._log, self._claim, self._next = log, claim, 0.0
+    def __init__(self, log: int, lock: Lock) -> None:
+        self._log, self._claim, self._next = log, lock, 0.0
 
     def __call__(self) -> str | None:
         study = mp.parent_process()
         if study is not None and not study.is_alive():
-            # The study's next start would run it again beside this process.
+            # The next start of the study would run it again simultaneously.
             return "the study's process is gone"
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _SIGN_SECONDS
@@ -130,7 +194,7 @@ class _Watch:
 
 @contextmanager
 def _stacks_into(log: int) -> Iterator[None]:
-    """Of a crash in native code, and of a run that hangs."""
+    """Write the stacks of a crash in native code, and of a run that hangs, into the log."""
     faulthandler.enable(log)
     faulthandler.register(DUMP_SIGNAL, log, all_threads=True)
     try:

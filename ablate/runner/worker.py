@@ -1,4 +1,4 @@
-"""One run of a study in this process: from a Config to a finished run folder. The side of a study that imports torch."""
+"""Execute one run in this process, from a Config to a finished run directory. The part of the runner that imports torch."""
 
 from __future__ import annotations
 
@@ -37,20 +37,21 @@ def execute(
     planned: Planned | None = None,
     stop: Callable[[], str | None] = lambda: None,
 ) -> RunStatus:
-    """Train one arm at one seed and leave its whole record. A failure is an outcome with a sentence, not an exception.
+    """Train one arm with one seed and write its record. A failure is an outcome with a sentence, not an exception.
 
-    planned: what the digest was made of; a run that finds other code or other data now fails before its first step.
-    stop(): polled at every step; a reason ends the run as `interrupted`. Raises RecordError where nothing can be written.
+    planned: what the digest was computed from; a run whose code or data have changed since fails before its first step.
+    stop: called at every step; a reason ends the run as `interrupted`.
+    Raises RecordError where nothing can be written.
     """
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         with _alone(run), stop_on_signals() as caught:
             if digest and holds_result(run, digest):
-                return read_status(run) or RunStatus(status="failed")  # another process has made it while we waited
+                return read_status(run) or RunStatus(status="failed")  # another process has made it meanwhile
             return _execute(config, run, changes, digest, planned or Planned(), lambda: caught() or stop())
     except OSError as error:
         problem = f"{run.path} cannot be written: {error.strerror or error}"
-        raise RecordError(problem, "study.output_dir=FOLDER for another place") from error
+        raise RecordError(problem, "study.output_dir=<another folder>") from error
 
 
 def _execute(
@@ -71,14 +72,14 @@ def _execute(
         outcome = _train(config, run, manifest, planned.data, stop)
     except Exception as error:
         traceback.print_exc()
-        # The loop has written how far it came; what fails before it leaves all the writing to us.
+        # The loop has written how far it came; a failure before it is written here.
         outcome = read_status(run) or RunStatus(status="failed")
         outcome.reason, outcome.message = why(error, asdict(config))
         write_value(run, outcome)
     manifest.ended = now()
     manifest.imported = imported_files()
     write_value(run, manifest)
-    if planned.data or config.task.name != "custom":  # a digest that does not know the data says too little to share by
+    if planned.data or config.task.name != "custom":  # a digest without the data is not enough to reuse a run
         publish(run, digest, outcome, root=config.study.output_dir)
     if follower is not None:
         follower.wait()
@@ -176,31 +177,31 @@ def _manifest(
 
 
 def _check_code(planned: Mapping[str, str], found: Mapping[str, str]) -> None:
-    """Raise StudyError where a file is not what it was when the study was planned: its runs are not to be mixed silently."""
+    """Raise StudyError where a file has changed since the study was planned: runs of both must not be mixed silently."""
     if planned and (changed := changed_files(planned, found)):
         raise StudyError(
-            f"the code is not what it was when the study was planned: {', '.join(changed)}",
-            "the same command again says which runs were made by which code, and asks what to do",
+            f"the code has changed since the study was planned: {', '.join(changed)}",
+            "the same command again names the runs that other code has made, and how to keep them",
         )
 
 
 def _check_data(planned: str, found: str, config: Config) -> None:
-    """Raise DataError where the pool is not the one that the study was planned with, as when a file was written meanwhile."""
+    """Raise DataError where the data have changed since the study was planned."""
     if not planned or found == planned:
         return
     where = config.task.entry_point or config.data.path or config.data.name
     hint = "; the data of a task must not depend on the run's seed" if config.task.entry_point else ""
     raise DataError(
-        f"the data of {where} are not those that the study was planned with (digest {planned[:12]} then, "
+        f"the data of {where} have changed since the study was planned (digest {planned[:12]} then, "
         f"{found[:12] or 'none'} now){hint}",
-        "put the file back, or study.name=<another> for a study of what is there now",
+        "restore the file, or study.name=<another> for a study of the present data",
     )
 
 
 def _continued(run: RunDir, digest: str, request: str) -> Manifest | None:
-    """The manifest of an earlier try that has left a checkpoint to go on from; None where the run begins anew.
+    """Return the manifest of an earlier try whose checkpoint this run continues from; None where the run begins again.
 
-    It must be of the same config by the same code. request: of the run, where a try by other code will do as well.
+    It must be of the same config by the same code. request: digest without the code, if a try by other code will do.
     """
     if not (run.checkpoint.exists() and run.manifest.exists() and digest):
         return None
@@ -209,7 +210,7 @@ def _continued(run: RunDir, digest: str, request: str) -> Manifest | None:
 
 
 def _clear(run: RunDir) -> None:
-    """Remove what an earlier try left, its log apart: a new try must not be read together with an old one."""
+    """Remove what an earlier try left except its log: a new try must not be read together with an old one."""
     for path in (run.trace, run.evals, run.predictions, run.fingerprint, run.progress):
         path.unlink(missing_ok=True)
     shutil.rmtree(run.checkpoint, ignore_errors=True)
@@ -225,7 +226,7 @@ def _start_follower(config: Config, run: RunDir) -> Any:
 
 @contextmanager
 def _alone(run: RunDir) -> Iterator[None]:
-    """Wait until no other process works on this run. The lock goes with its process, so a kill leaves none behind."""
+    """Wait until no other process works on this run. The lock ends with its process, so a kill leaves none behind."""
     file = os.open(run.path / ".lock", os.O_WRONLY | os.O_CREAT, 0o644)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)

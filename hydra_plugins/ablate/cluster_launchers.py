@@ -1,8 +1,8 @@
-"""What launchers of other people need so that a study runs through them: they wait for every job, and a lost one is told.
+"""Adapt the Slurm and Ray launchers of Hydra: wait for every job, and report the lost ones.
 
-submitit's launcher and Ray's read their jobs' results one after the other and stop reading at the first that was lost (killed,
-its node gone, its time over), while the others go on unread. The record of a run is on disk, so nothing is read from a result
-but why there is none.
+submitit's launcher and Ray's read the results of their jobs one after the other and stop at the first that was lost (killed,
+its node gone, its time over), while the others go on unread. The record of a run is on disk, so a result is only read for the
+reason why it is missing.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from hydra.plugins.launcher import Launcher
 from ablate.errors import AblateError, StudyError
 
 _ASK_QUEUE_SECONDS = 30
-"""submitit asks the queue every ten minutes for jobs that left no result."""
+"""Interval between questions to the queue; submitit's own is ten minutes for jobs that left no result."""
 
 
 def launch_all(launcher: Launcher, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
-    """`launcher.launch`, which comes back when every job has ended. A job that the engine lost is a JobReturn that failed."""
+    """Call `launcher.launch` and wait until every job has ended. A job that the cluster lost is a failed JobReturn."""
     jobs = [list(one) for one in job_overrides]
     name = _name_of(launcher)
     try:
-        with _ENGINES.get(name, _any)(launcher):
+        with _CLUSTERS.get(name, _any)(launcher):
             return list(launcher.launch(jobs, first))
     except KeyboardInterrupt:
-        if name in _GO_ON:
-            print(f"ablate: {_GO_ON[name]}", file=sys.stderr)
+        if name in _JOBS_CONTINUE:
+            print(f"ablate: {_JOBS_CONTINUE[name]}", file=sys.stderr)
         raise
     except Exception as error:
         if not name or isinstance(error, AblateError):
@@ -38,17 +38,17 @@ def launch_all(launcher: Launcher, job_overrides: Sequence[Sequence[str]], first
         raise StudyError(f"{name} could not start the runs: {_line(error)}", f"pip show {name}; docs/how-to") from error
 
 
-def is_engine(launcher: Launcher) -> bool:
-    """Whether the jobs go to machinery that takes many at once."""
+def is_cluster(launcher: Launcher) -> bool:
+    """Return whether the launcher takes many jobs at a time."""
     return bool(_name_of(launcher))
 
 
 def _name_of(launcher: Launcher) -> str:
-    return next((name for name in _ENGINES if name in type(launcher).__module__), "")
+    return next((name for name in _CLUSTERS if name in type(launcher).__module__), "")
 
 
-def sentence_of(returned: Any) -> str | None:
-    """Why a job has no result, in one line; None for one that has."""
+def reason_lost(returned: Any) -> str | None:
+    """Return why a job has no result, in one line; None for a job that has one."""
     if not isinstance(returned, JobReturn) or returned.status != JobStatus.FAILED:
         return None
     return _line(returned._return_value)
@@ -110,10 +110,10 @@ def _instead_of_raising(read: Callable[..., Any], *, as_list: bool) -> Callable[
     return patient
 
 
-_ENGINES: dict[str, Callable[[Any], AbstractContextManager[None]]] = {
+_CLUSTERS: dict[str, Callable[[Any], AbstractContextManager[None]]] = {
     "hydra_submitit_launcher": _submitit,
     "hydra_ray_launcher": _ray,
 }
-_GO_ON = {
+_JOBS_CONTINUE = {
     "hydra_submitit_launcher": "the jobs stay in Slurm's queue and go on; `squeue --me` lists them, scancel ends them"
 }

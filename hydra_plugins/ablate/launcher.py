@@ -10,13 +10,13 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-# How many runs go at a time stands in `study.workers`.
+# `study.workers` sets how many runs go simultaneously.
 _NODE = {"_target_": "hydra_plugins.ablate.launcher.LocalLauncher"}
 ConfigStore.instance().store(group="hydra/launcher", name="local", node=_NODE, provider="ablate")
 
 
 class LocalLauncher(Launcher):
-    """Composes the jobs and hands them to `ablate.runner.scheduler`; their processes know nothing of Hydra."""
+    """Launcher for other sweepers, such as Hydra's own. `hydra/sweeper=ablation` calls `ablate.runner.local` directly."""
 
     def setup(  # the arguments are Hydra's
         self,
@@ -26,11 +26,11 @@ class LocalLauncher(Launcher):
         config: DictConfig,
     ) -> None:
         from ablate.errors import ConfigError
-        from hydra_plugins.ablate.foreign_app import is_ours
+        from hydra_plugins.ablate.external_app import is_ours
 
         if not is_ours(config):
             raise ConfigError(
-                "hydra/launcher=local starts the runs of an app that is not ablate's own under hydra/sweeper=ablation only",
+                "hydra/launcher=local starts the runs of an external app under hydra/sweeper=ablation only",
                 "hydra/sweeper=ablation, or hydra/launcher=basic",
             )
         self._hydra = config.hydra
@@ -41,9 +41,12 @@ class LocalLauncher(Launcher):
         initial_job_idx: int,  # noqa: ARG002
     ) -> Sequence[JobReturn]:
         from ablate.planning.compose import composer_of
-        from ablate.runner.launch import launch_local
+        from ablate.runner.jobs import composed_job
+        from ablate.runner.local import launch_local
 
-        outcomes = launch_local(composer_of(self._hydra), job_overrides)
+        composer = composer_of(self._hydra)
+        jobs = [composed_job(composer, overrides) for overrides in job_overrides]
+        outcomes = launch_local(jobs, jobs[0].folder.parents[1].name, 0)
         return [
             JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=outcome)
             for overrides, outcome in zip(job_overrides, outcomes, strict=False)

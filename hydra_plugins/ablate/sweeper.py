@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
@@ -14,14 +16,15 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 if TYPE_CHECKING:
-    from ablate.design.plan import Run
-    from ablate.runner.foreign_app import AppStudy, Launched
+    from ablate.planning.planner import Prepared
+    from ablate.runner.jobs import Job
+    from ablate.runner.run_study import Launch
 
-# plan_only: say what would run, and run nothing. typed_in: the folder in which that was typed; the sweeper sets it.
-# attribute, mediate: what these verbs ask, `ablate.planning.attribution.Bisect` and `ablate.planning.mediation.Mediate`. as_json: the answer
-# for a program to read.
-# A plain dict, because Hydra runs this module before it is in sys.modules, where a dataclass would look for it.
-# The others are for an app that is not ours, with their defaults: `ablate.runner.foreign_app.Options`.
+# plan_only: print what would run, and run nothing. typed_in: the directory in which the command was typed; the sweeper sets it.
+# attribute, mediate: the questions of these verbs, `ablate.planning.attribution.Bisect` and
+# `ablate.planning.mediation.Mediate`.
+# as_json: print the answer as JSON. A plain dict, because Hydra runs this module before it is in sys.modules, where a dataclass
+# would search for it. The others are for an external app, with their defaults: `ablate.planning.external_plan.Options`.
 _APP = {
     "seed_key": "seed", "seeds": 5, "metric": None, "lower_is_better": True, "smallest_effect": 0.01, "name": None,
     "root": "runs", "workers": None,
@@ -52,7 +55,7 @@ class AblationSweeper(Sweeper):
         self._context, self._task, self._config = hydra_context, task_function, config
 
     def sweep(self, arguments: list[str]) -> Any:
-        from hydra_plugins.ablate.foreign_app import is_ours
+        from hydra_plugins.ablate.external_app import is_ours
 
         code = self._sweep_ours(arguments) if is_ours(self._config) else self._sweep_app(arguments)
         if code:
@@ -63,84 +66,75 @@ class AblationSweeper(Sweeper):
         return str(self._config.hydra.launcher._target_).startswith("hydra_plugins.ablate.launcher.")
 
     def _sweep_ours(self, arguments: list[str]) -> int:
-        from ablate.cli.run_sweep import How, run_attribute, run_mediate, run_sweep
         from ablate.errors import ConfigError
         from ablate.planning.compose import composer_of
+        from ablate.runner.local import launch_local
+        from ablate.study_command import Options, plan_study
 
         for key, value in self._app.items():
             if value != _APP[key]:
-                what = f"study.{key}" if key != "lower_is_better" and key != "seed_key" else "study.metric"
-                raise ConfigError(f"hydra.sweeper.{key} is for an app that is not ablate's own", f"{what}=...")
-        composer = composer_of(self._config.hydra)
-        how = How(launch=self._launch, plan_only=self.plan_only, local=self._is_local, as_json=self.as_json)
-        if self.attribute is not None:
-            asked: Any = OmegaConf.to_container(self.attribute)
-            return run_attribute(composer, arguments, asked, how)
-        if self.mediate is not None:
-            wanted: Any = OmegaConf.to_container(self.mediate)
-            return run_mediate(composer, arguments, wanted, how)
-        return run_sweep(composer, arguments, how)
+                fix = f"study.{key}" if key not in ("lower_is_better", "seed_key") else "study.metric"
+                raise ConfigError(f"hydra.sweeper.{key} is for external apps", f"{fix}=...")
+        launch = launch_local if self._is_local else self._launch
+        options = Options(launch=launch, plan_only=self.plan_only, local=self._is_local, as_json=self.as_json)
+        attribute, mediate = (
+            None if node is None else cast("dict[str, Any]", OmegaConf.to_container(node))
+            for node in (self.attribute, self.mediate)
+        )
+        return plan_study(composer_of(self._config.hydra), arguments, attribute, mediate, options)
 
     def _sweep_app(self, arguments: list[str]) -> int:
-        """Hydra would print our refusals as if the app had failed."""
-        from ablate.cli.run_sweep import run_app_sweep
-        from ablate.planning.foreign_app import AppComposer
-        from hydra_plugins.ablate.foreign_app import modules_of
+        from ablate.planning.external_app import AppComposer
+        from ablate.planning.external_plan import Options, make_app_study
+        from ablate.study_command import refusals_printed, run_external_study
+        from hydra_plugins.ablate.external_app import modules_of
 
-        hydra = self._config.hydra
-        always = [text for text in hydra.overrides.hydra if text.startswith("hydra.searchpath")]
-        return run_app_sweep(
-            AppComposer(hydra.job.config_name, always), arguments, self._app, launch=self._launch_app,
-            modules=modules_of(self._task), plan_only=self.plan_only,
-        )  # fmt: skip
+        def command() -> int:
+            hydra, options = self._config.hydra, Options(**self._app)
+            always = [text for text in hydra.overrides.hydra if text.startswith("hydra.searchpath")]
+            composer = AppComposer(hydra.job.config_name, always)
+            prepared = make_app_study(
+                composer.compose, composer.parse(arguments, seed_key=options.seed_key), options,
+                modules=modules_of(self._task), command=shlex.join(sys.orig_argv),
+            )  # fmt: skip
+            launch = None if self.plan_only else self._app_launch(prepared, arguments, options.workers)
+            return run_external_study(prepared, launch)
 
-    def _launch_app(self, study: AppStudy, arguments: list[str], workers: int | None) -> Launched:
-        from hydra_plugins.ablate.cluster_launchers import is_engine, launch_all, sentence_of
-        from hydra_plugins.ablate.foreign_app import Recorded, in_processes, places_of
+        return refusals_printed(command)
+
+    def _app_launch(self, prepared: Prepared, arguments: list[str], workers: int | None) -> Launch:
+        from hydra_plugins.ablate.cluster_launchers import is_cluster, launch_all, reason_lost
+        from hydra_plugins.ablate.external_app import Recorded, launch_commands, launch_with
 
         if self._is_local:
-            return in_processes(study, self._config, arguments, workers)
+            return launch_commands(prepared.plan, self._config, arguments, workers)
         self._task = Recorded(self._task)
         with open_dict(self._config):
-            self._config.hydra.sweep.dir = str(study.folder)
+            self._config.hydra.sweep.dir = str(prepared.folder)
             if self._config.hydra.hydra_logging.get("root"):
-                self._config.hydra.hydra_logging.root.level = "WARNING"  # a line per run is ours
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=self._context, task_function=self._task, config=self._config
-        )
+                self._config.hydra.hydra_logging.root.level = "WARNING"  # we print a line per run
+        launcher = self._launcher()
 
-        def launch(runs: Sequence[Run]) -> Iterator[tuple[Run, str | None]]:
-            size = (
-                len(runs) if is_engine(launcher) else 1
-            )  # in this process: one at a time, so that each can be checked
-            for first in range(0, len(runs), size):
-                some = runs[first : first + size]
-                jobs = [places_of(study.job(run), study.place(run)) for run in some]
-                for run, returned in zip(some, launch_all(launcher, jobs, first), strict=False):
-                    yield run, sentence_of(returned)
+        def run_jobs(jobs: Sequence[Sequence[str]], first: int) -> list[str | None]:
+            return [reason_lost(returned) for returned in launch_all(launcher, jobs, first)]
 
-        return launch
+        # In this process one at a time, so that each can be checked.
+        return launch_with(prepared.plan, run_jobs, num_parallel=None if is_cluster(launcher) else 1)
 
-    def _launch(self, job_overrides: Sequence[Sequence[str]], first: int) -> None:
-        from hydra_plugins.ablate.cluster_launchers import launch_all, sentence_of
+    def _launch(self, jobs: Sequence[Job], title: str, already_done: int) -> None:  # noqa: ARG002
+        """Hand the runs to a launcher of Hydra, as text: its processes may run on other machines and compose them again."""
+        from hydra_plugins.ablate.cluster_launchers import launch_all, reason_lost
 
-        launcher = self._launcher(job_overrides[0])
-        for overrides, returned in zip(job_overrides, launch_all(launcher, job_overrides, first), strict=False):
-            if said := sentence_of(returned):
-                print(f"lost  {' '.join(overrides[-2:])}  {said}", flush=True)
-
-    def _launcher(self, job: Sequence[str]) -> Launcher:
-        """Made once it is known where the study lies: an engine's own files go there, under a name that begins with a dot."""
-        from ablate.planning.compose import composer_of
-        from ablate.runner.launch import study_folder
-
-        here = Path.cwd()
-        folder = here / study_folder(composer_of(self._config.hydra).compose(job))
         with open_dict(self._config):
-            # A job composes its config where it runs, from these.
-            self._config.hydra.overrides.hydra.append(f"hydra.sweeper.typed_in='{here}'")
-            if self._config.hydra.sweep.dir == ".":
-                self._config.hydra.sweep.dir = str(folder)
+            self._config.hydra.overrides.hydra.append(f"hydra.sweeper.typed_in='{Path.cwd()}'")
+            if self._config.hydra.sweep.dir == ".":  # a cluster's own files go there, in hidden directories
+                self._config.hydra.sweep.dir = str(jobs[0].folder.parents[1].absolute())
+        launcher = self._launcher()
+        for job, returned in zip(jobs, launch_all(launcher, [job.overrides for job in jobs], 0), strict=False):
+            if reason := reason_lost(returned):
+                print(f"lost  {job.name}  {reason}", flush=True)
+
+    def _launcher(self) -> Launcher:
         return Plugins.instance().instantiate_launcher(
             hydra_context=self._context, task_function=self._task, config=self._config
         )

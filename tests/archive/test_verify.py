@@ -34,7 +34,7 @@ from ablate.records.interim import write_interim
 from ablate.records.layout import StudyDir
 from ablate.records.schema import TRACE
 from ablate.records.source_code import code_digest
-from ablate.runner.foreign_app import keep
+from ablate.runner.external_app import record_run
 from ablate.serialization import write_json
 from tests.archive.conftest import as_yaml
 from tests.archive.tampering import Files, edited, files_of, flipped, pack, relisted
@@ -169,7 +169,7 @@ def of_an_app(folder: Path) -> None:
     )  # fmt: skip
     write_json(folder / "plan.json", plan.to_json() | {"digest": plan.digest})
     for number, run in enumerate(runs):
-        keep(StudyDir(folder).run(run.arm, run.seed).path, lambda number=number: 0.5 + 0.1 * number)
+        record_run(StudyDir(folder).run(run.arm, run.seed).path, lambda number=number: 0.5 + 0.1 * number)
 
 
 KINDS: dict[str, Callable[[Path], object]] = {

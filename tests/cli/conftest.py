@@ -15,7 +15,7 @@ from ablate.errors import AblateError
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Manifest, RunStatus, write_value
 from ablate.records.source_code import code_digest
-from ablate.runner.scheduler import Job
+from ablate.runner.jobs import Job
 
 Fate = Callable[[Job], RunStatus]
 
@@ -67,10 +67,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def runs(monkeypatch: pytest.MonkeyPatch, here: Path) -> Runs:
     found = Runs()
     sizes = DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2)
-    monkeypatch.setattr("ablate.runner.launch.run_all", found.run_all)
+    monkeypatch.setattr("ablate.runner.local.run_all", found.run_all)
     monkeypatch.setattr("ablate.tasks.sizes.data_facts", lambda config: sizes)
-    monkeypatch.setattr("ablate.cli.run_sweep.conclude", lambda folder: 0)
-    monkeypatch.setattr("ablate.runner.cost.timed", _not_timed)
+    monkeypatch.setattr("ablate.study_command.conclude", lambda folder: 0)
+    monkeypatch.setattr("ablate.runner.forecast.time_steps", _not_timed)
     return found
 
 

@@ -135,7 +135,7 @@ def test_a_study_without_m(refused):
 
 
 def test_a_word_that_is_no_verb(refused):
-    assert "'plam' is neither a verb nor key=value" in refused("plam")
+    assert "expected a verb or key=value, got 'plam'" in refused("plam")
     assert "not in the grammar of overrides" in refused("seed=1", "data.batch_size")
 
 
@@ -190,7 +190,7 @@ def test_a_study_folder_of_another_plan(ablate, runs, refused, here):
         "study.seeds=3": "study.seeds is 2 there and 3 now",
         "study.metric=eval_accuracy": "study.metric is eval_loss there and eval_accuracy now",
         "optim.lr=1e-3": "the baseline's optim.lr is 5e-05 there and 0.001 now",
-        "study.arm_order_seed=1": "`runs` of its plan.json is not what is asked now",
+        "study.arm_order_seed=1": "`runs` of its plan.json differs",
     }.items():
         seeds = [] if more.startswith("study.seeds") else ["study.seeds=2"]
         said = refused("-m", "axis=batch_size", *seeds, more)

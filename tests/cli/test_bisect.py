@@ -97,7 +97,7 @@ def test_json_is_all_that_stands_on_the_output(ablate, runs, here, monkeypatch):
         print(json.dumps({"folder": str(folder), "show": show}))
         return 0
 
-    monkeypatch.setattr("ablate.cli.run_sweep.conclude", conclude)
+    monkeypatch.setattr("ablate.study_command.conclude", conclude)
     runs.fate = lambda job: print("how far it is") or RunStatus(status="finished", step=1)
     code, out, err = ablate("attribute", *TWO, "study.seeds=1", "--json")
     assert (code, json.loads(out)) == (
@@ -257,7 +257,10 @@ def test_keys_that_end_alike_keep_their_whole_name(planned):
 
 @pytest.mark.slow
 def test_many_keys_take_paths_and_are_the_same_every_time(planned):
-    six = "data.batch_size=64 data.train_test_ratio=4 optim.lr=1e-4 optim.warmup_ratio=0.1 train.max_grad_norm=10 model.dropout=0"
+    six = (
+        "data.batch_size=64 data.train_test_ratio=4 optim.lr=1e-4 optim.warmup_ratio=0.1 train.max_grad_norm=10 "
+        "model.dropout=0"
+    )
     prepared, again = planned("", six), planned("", six)
     corners = prepared.plan.corners
     assert len(corners.paths) == 6

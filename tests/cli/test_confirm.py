@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ablate.runner.cost import Pace
+from ablate.planning.cost import Pace
 
 
 class Timed:
@@ -22,7 +22,7 @@ class Timed:
 @pytest.fixture
 def timed(monkeypatch):
     made = Timed(0.01)
-    monkeypatch.setattr("ablate.runner.cost.timed", made)
+    monkeypatch.setattr("ablate.runner.forecast.time_steps", made)
     return made
 
 
@@ -135,7 +135,7 @@ def test_steps_that_fail_do_not_keep_a_study_from_saying_so_itself(ablate, runs,
     def fails(config, *, at_once):
         raise AblateError("the first steps fail: out of memory")
 
-    monkeypatch.setattr("ablate.runner.cost.timed", fails)
+    monkeypatch.setattr("ablate.runner.forecast.time_steps", fails)
     assert ablate(*LONG)[0] == 0
     code, _, err = ablate("plan", *LONG[1:], "study.name=other")
     assert code == 2

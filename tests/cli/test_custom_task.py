@@ -1,4 +1,4 @@
-"""The example of docs/how-to/custom_task.md as a user runs it: a study, a second one that shares its runs, code that changes."""
+"""The example of docs/how-to/custom_task.md as a user runs it: a study, a second study that reuses its runs, changed code."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ablate.design.plan import Plan
-from ablate.runner.cost import Pace
+from ablate.planning.cost import Pace
 from ablate.serialization import read_json
 
 BATCH = "data.batch_size=8,64"
@@ -82,7 +82,7 @@ def test_clip_norms_are_held_in_both_and_both_mediators_make_one_study(ablate, r
 
 def test_a_plan_alone_runs_nothing(ablate, runs, here, monkeypatch):
     pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, at_once=2)
-    monkeypatch.setattr("ablate.runner.cost.timed", lambda config, *, at_once: (pace, 5.0))
+    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, at_once: (pace, 5.0))
     code, out, err = ablate("mediate", BATCH, "--through", "grad_noise", "--plan")
     assert code == 0, err
     assert "batch_size=64+noise_batch_s" in out
@@ -112,15 +112,18 @@ BAD: dict[str, tuple[tuple[str, ...], str, str]] = {
     ),
     "equal levels": (("data.batch_size=8,8", *through("grad_noise")), "1 level", "<another>,8"),
     "a bundle": (
-        (BATCH, "optim.lr=1e-5,1e-4", *through("grad_noise")), "2 keys move, and what goes through a mediator", "ablate attribute",
+        (BATCH, "optim.lr=1e-5,1e-4", *through("grad_noise")),
+        "2 keys move, and what goes through a mediator", "ablate attribute",
     ),
     "no mediator": ((BATCH,), "needs a mediator", "--through grad_noise"),
     "a mediator that there is none": (
         (BATCH, *through("grad_nois")), "'grad_nois' is not a mediator that can be held; expected one of grad_noise",
         "did you mean 'grad_noise'",
     ),
-    "clip without a level": ((BATCH, *through("max_grad_norm")), "a clip norm is held at a level", "--through max_grad_norm=0.5,0.25"),
-    "a level that is none": ((BATCH, *through("max_grad_norm=small")), "'small' is not a norm above 0", "max_grad_norm=1.0,0.5"),
+    "clip without a level": (
+        (BATCH, *through("max_grad_norm")), "a clip norm is held at a level", "--through max_grad_norm=0.5,0.25"),
+    "a level that is none": (
+        (BATCH, *through("max_grad_norm=small")), "'small' is not a norm above 0", "max_grad_norm=1.0,0.5"),
     "never clip": ((BATCH, *through("max_grad_norm=null")), "'null' is not a norm above 0", "max_grad_norm=1.0,0.5"),
     "not a number of samples": ((BATCH, *through("grad_noise=2.5")), "'2.5' is not a whole number of samples", "grad_noise=8"),
     "the treatment itself": (

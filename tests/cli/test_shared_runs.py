@@ -142,7 +142,7 @@ def test_an_import_that_no_source_names_counts_when_a_result_is_looked_at_again(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("what", "said"), [("data", "the data"), ("model", "the files of the model")])
+@pytest.mark.parametrize(("what", "said"), [("data", "the data"), ("model", "the model files")])
 def test_other_files_under_the_same_name_are_another_study(ablate, recorded, here, monkeypatch, what, said):
     from ablate.data.datasets import DataFacts
 
@@ -157,7 +157,7 @@ def test_other_files_under_the_same_name_are_another_study(ablate, recorded, her
     status, _, err = ablate("-m", "axis=batch_size", "study.seeds=1")
     assert status == 2
     assert (
-        f"{said} of baseline are not those that it was planned with (digest 111111111111 there, 222222222222 now)"
+        f"{said} of baseline differ from those that it was planned with (digest 111111111111 there, 222222222222 now)"
         in err
     )
     assert ablate("-m", "axis=batch_size", "study.seeds=1", "study.name=other")[0] == 0

@@ -41,7 +41,7 @@ def test_the_exit_code_says_whether_there_is_a_result(ablate, runs, here, status
 
 def test_a_run_of_other_code_is_not_overwritten(ablate, runs, here, monkeypatch):
     ablate()
-    monkeypatch.setattr("ablate.runner.launch.code_files", lambda targets: {"ablate/training/train.py": "other"})
+    monkeypatch.setattr("ablate.runner.jobs.code_files", lambda targets: {"ablate/training/train.py": "other"})
     code, _, err = ablate()
     assert code == 2
     assert "runs/single/baseline/seed=0 was made by other code: " in err
@@ -54,7 +54,7 @@ def test_a_run_of_other_code_is_not_overwritten(ablate, runs, here, monkeypatch)
 def test_a_run_that_failed_under_other_code_is_made_again(ablate, runs, here, monkeypatch):
     runs.fate = lambda job: RunStatus(status="failed")
     ablate()
-    monkeypatch.setattr("ablate.runner.launch.code_files", lambda targets: {"ablate/training/train.py": "other"})
+    monkeypatch.setattr("ablate.runner.jobs.code_files", lambda targets: {"ablate/training/train.py": "other"})
     ablate()
     assert len(runs.jobs) == 2
 
@@ -75,9 +75,11 @@ def test_a_run_says_how_fast_it_went(ablate, runs, here):
 
 
 def test_a_look_has_its_standard_error():
-    from ablate.runner.launch import look_line
+    from ablate.report.run import eval_line
 
     made = [np.asarray(column) for column in ([0, 8], [0, 64], [0, 0.1], [0, 1.0], [0.693, 0.5708], [256, 256])]
     told, means_only = (EvalCurve(*made, np.asarray(errors)) for errors in ([0.001, 0.0213], [np.nan, np.nan]))
-    assert look_line("loss", told) == "eval loss  0.693 -> 0.5708 (standard error 0.021) in 2 looks at 256 examples"
-    assert look_line("loss", means_only) == "eval loss  0.693 -> 0.5708 in 2 looks at 256 examples"
+    assert (
+        eval_line("loss", told) == "eval loss  0.693 -> 0.5708 (standard error 0.021) in 2 evaluations of 256 examples"
+    )
+    assert eval_line("loss", means_only) == "eval loss  0.693 -> 0.5708 in 2 evaluations of 256 examples"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ablate.design.plan_file import read_plan
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Manifest, RunStatus, write_value
 from ablate.records.provenance import now
-from ablate.runner.locks import Claims
+from ablate.runner.freeze import read_plan
+from ablate.runner.locks import Locks
 from ablate.runner.stop import StudyStopped, stop_request
 from ablate.serialization import write_json
 
@@ -71,8 +71,8 @@ def test_status_says_where_a_run_is_going_and_how_far_it_is(ablate, study):
                               attempts=[{"reason": "SIGKILL"}]))  # fmt: skip
     progress = {"step": 25, "total_steps": 100, "samples_per_second": 40.0, "updated": "2026-01-01T00:00:10+00:00"}
     write_json(run.progress, progress | {"sessions": [{"first_step": 1}]})
-    with Claims(study.parent) as claims:
-        claims.take(digest)
+    with Locks(study.parent) as locks:
+        locks.acquire(digest)
         _, out, _ = ablate("status", str(STUDY))
         found = json.loads(ablate("status", str(STUDY), "--json")[1])["runs"][1]
     assert (found["state"], found["pid"], found["seconds_left"]) == ("running", os.getpid(), 30.0)
@@ -92,7 +92,7 @@ def test_status_only_reads(ablate, study):
 def test_a_folder_that_is_no_study_is_refused(ablate, here, verb):
     code, _, err = ablate(verb, "nowhere")
     assert code == 2
-    assert "there is no plan.json in it" in err
+    assert "is not a study directory: it has no plan.json" in err
     assert not list(here.iterdir())
 
 
@@ -141,8 +141,8 @@ def test_a_run_that_the_plan_does_not_have(ablate, runs, study, typed, problem, 
 
 
 def test_a_run_that_is_going_is_not_taken_away(ablate, runs, study):
-    with Claims(study.parent) as claims:
-        claims.take(next(run.digest for run in read_plan(study).runs if run.arm == "baseline" and run.seed == 0))
+    with Locks(study.parent) as locks:
+        locks.acquire(next(run.digest for run in read_plan(study).runs if run.arm == "baseline" and run.seed == 0))
         code, _, err = ablate("retry", str(STUDY), "baseline/seed=0")
     assert code == 2
     assert f"baseline/seed=0 is being run by process {os.getpid()} on" in err
@@ -163,7 +163,7 @@ def test_a_level_that_is_only_read_has_no_runs(ablate, runs, here):
     arm = next(arm.name for arm in read_plan(here / "runs/eval_every").arms if arm.replayed)
     code, _, err = ablate("retry", "runs/eval_every", arm)
     assert code == 2
-    assert "has no runs of its own: it is read from the baseline's record" in err
+    assert "has no runs of its own: it is read from the record of the baseline" in err
 
 
 @pytest.mark.slow
@@ -187,13 +187,13 @@ def test_a_secret_in_the_command_is_not_kept(ablate, runs, here, monkeypatch):
     assert read_plan(here / STUDY).command.endswith("study.question='***'") or "***" in read_plan(here / STUDY).command
     code, _, err = ablate("retry", str(STUDY))
     assert code == 2
-    assert "held a secret of the environment, which is not kept" in err
+    assert "held a secret of the environment, which is not stored" in err
 
 
 @pytest.mark.parametrize("more", [[], ["--after-current"]])
 def test_stop_leaves_a_request_that_the_next_start_forgets(ablate, runs, study, more):
-    with Claims(study.parent) as claims:
-        claims.take(read_plan(study).runs[0].digest)
+    with Locks(study.parent) as locks:
+        locks.acquire(read_plan(study).runs[0].digest)
         code, out, _ = ablate("stop", str(STUDY), *more)
     assert code == 0
     assert f"1 by process {os.getpid()} on" in out
@@ -223,18 +223,18 @@ def test_retry_says_with_which_command_it_goes_on(ablate, runs, study):
 
 
 def test_stop_where_nothing_runs_says_so(ablate, study):
-    assert "nothing runs it at the moment" in ablate("stop", str(STUDY))[1]
+    assert "no process runs it now" in ablate("stop", str(STUDY))[1]
 
 
 def test_a_stopped_study_ends_with_130_and_says_that_it_goes_on(ablate, runs, here):
     def stopped(job):
-        raise StudyStopped("stopped, as `ablate stop` has asked")
+        raise StudyStopped("stopped by `ablate stop`")
 
     runs.fate = stopped
     code, _, err = ablate("-m", "axis=batch_size", "study.seeds=1")
     assert code == 130
     assert err == (
-        "ablate: stopped, as `ablate stop` has asked; finished runs are kept, and the same command goes on with the rest\n"
+        "ablate: stopped by `ablate stop`; finished runs are kept, and the same command goes on with the rest\n"
     )
 
 
@@ -256,6 +256,6 @@ def test_progress_of_an_earlier_session_is_not_of_this_one(ablate, study):
     write_json(run.progress, {"step": 9, "total_steps": 10, "samples_per_second": 1.0, "sessions": [{"first_step": 1}],
                               "updated": "2026-01-01T00:00:00+00:00"})  # fmt: skip
     write_value(run, Manifest(arm="baseline", seed=1, digest=digest, started=now()))
-    with Claims(study.parent) as claims:
-        claims.take(digest)
+    with Locks(study.parent) as locks:
+        locks.acquire(digest)
         assert "starting" in ablate("status", str(STUDY))[1]

@@ -48,7 +48,7 @@ def test_a_job_is_the_arms_whole_config_with_its_seed_and_its_folder(ablate, run
     assert (job.config["arm"], job.config["seed"], job.config["study"]["name"]) == ("batch_size=64", 1, "batch_size")
     assert job.folder == Path("runs/batch_size/batch_size=64/seed=1")
     assert job.changes == {"data.batch_size": 64}
-    assert runs.options == {"workers": 2, "title": "batch_size", "already_done": 0, "after": {}}
+    assert runs.options == {"workers": 2, "title": "batch_size", "already_done": 0}
 
 
 def test_a_baseline_seed_that_was_typed_does_not_leak_into_the_study(ablate, runs, here):
@@ -91,9 +91,9 @@ def test_nothing_to_run_imports_no_torch(ablate, runs, here):
 
     ablate("-m", "axis=batch_size", "study.seeds=1")
     script = (
-        "import sys, ablate.cli.run_sweep, ablate.tasks.sizes as facts\n"
+        "import sys, ablate.cli, ablate.study_command, ablate.tasks.sizes as facts\n"
         "facts.data_facts = lambda config: facts.DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2)\n"
-        "ablate.cli.run_sweep.conclude = lambda folder: 0\n"
+        "ablate.study_command.conclude = lambda folder: 0\n"
         "assert ablate.cli.main(['-m', 'axis=batch_size', 'study.seeds=1']) == 0\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
     )
@@ -159,10 +159,10 @@ def test_hydra_leaves_nothing_behind(ablate, runs, here):
 
 
 def test_plan_runs_nothing_and_leaves_nothing(ablate, runs, here, monkeypatch):
-    from ablate.runner.cost import Pace
+    from ablate.planning.cost import Pace
 
     pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, at_once=2)
-    monkeypatch.setattr("ablate.runner.cost.timed", lambda config, *, at_once: (pace, 5.0))
+    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, at_once: (pace, 5.0))
     code, out, _ = ablate("plan", "data.batch_size=8,64", "optim.lr=5e-5,1e-4", "study.seeds=2")
     assert code == 0
     assert "3 arms × 2 seeds" in out

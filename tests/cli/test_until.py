@@ -71,10 +71,10 @@ def test_looks_that_nobody_named_follow_from_the_seeds():
 
 
 def test_a_plan_says_its_looks_and_that_time_is_a_bound(ablate, runs, here, monkeypatch):
-    from ablate.runner.cost import Pace
+    from ablate.planning.cost import Pace
 
     pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, at_once=2)
-    monkeypatch.setattr("ablate.runner.cost.timed", lambda config, *, at_once: (pace, 5.0))
+    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, at_once: (pace, 5.0))
     code, out, _ = ablate("plan", *DECIDED)
     said = " ".join(out.split())
     assert code == 0
@@ -92,7 +92,7 @@ def test_a_study_begins_with_the_first_look_and_waits_for_it(ablate, runs, here)
     code, out, _ = ablate("-m", *DECIDED, "study.interim_seeds=[2,3]")
     assert code == 0
     assert sorted(runs.names) == ["baseline/0", "baseline/1", "batch_size=64/0", "batch_size=64/1"]
-    assert "the look at 2 seeds waits for 4 runs; failed: " in out
+    assert "the interim analysis at 2 seeds waits for 4 runs; failed: " in out
     code, out, _ = ablate("status", "runs/batch_size")
     said = " ".join(out.split())
     assert "at most 3 seeds; interim analyses at 2 and 3" in said

@@ -110,7 +110,7 @@ def drawn(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
 
 TINY = ("debug=quick", "data.max_examples=96", "train.budget=64 samples", "eval.every=32 samples",
         "eval.max_examples=16",
-        "study.seeds=2", "study.share_prefix=false")  # fmt: skip
+        "study.seeds=2")  # fmt: skip
 
 
 def planned(*fixed: str, axes: tuple[str, ...] | None = None, conf: Path | None = None, **swept: Any) -> Prepared:

@@ -625,7 +625,7 @@ def reviews(path: Path, word: str) -> str:
 @fault(
     "a data file that changed on disk after the plan",
     by="the worker",
-    says=r"the data of .*films\.csv are not those that the study was planned with",
+    says=r"the data of .*films\.csv have changed since the study was planned",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     folder.mkdir()
@@ -658,7 +658,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     prepared = planned("study.seeds=1", optim__lr=(1e-3,))
     one = next(one for one in prepared.plan.runs if one.arm == "baseline")
-    config = replace(config_of(prepared, one), study=StudyConfig(accept_code_change=True, share_prefix=False))
+    config = replace(config_of(prepared, one), study=StudyConfig(accept_code_change=True))
     place = run_dir(prepared, one)
     first = execute(
         config, place, changes={}, digest="by the old code", planned=Planned(request=one.request), should_stop=after(6)

@@ -18,7 +18,7 @@ from ablate.records.metadata import read_fingerprint, read_status
 from ablate.records.reader import read_evals, read_trace
 
 ABLATE = [sys.executable, "-c", "import sys; from ablate.cli import main; sys.exit(main())"]
-STUDY = ["-m", "axis=batch_size", "debug=quick", "study.seeds=2", "study.share_prefix=false"]
+STUDY = ["-m", "axis=batch_size", "debug=quick", "study.seeds=2"]
 
 
 def started(*arguments: str, cwd: Path, env: Mapping[str, str] = {}) -> subprocess.Popen[str]:
@@ -39,7 +39,7 @@ def ablate(*arguments: str, cwd: Path, env: Mapping[str, str] = {}) -> tuple[int
 def kill_owner(run: Path) -> None:
     """SIGKILL to the process that makes this run now, as its claim names it."""
     digest = json.loads((run / "manifest.json").read_text())["digest"]
-    owner = json.loads((run.parents[2] / ".claims" / digest).read_text())
+    owner = json.loads((run.parents[2] / ".locks" / digest).read_text())
     os.kill(owner["pid"], signal.SIGKILL)
 
 

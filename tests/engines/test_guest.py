@@ -12,8 +12,8 @@ import torch
 
 from ablate.errors import RecordError
 from ablate.planning.compose import opened
+from ablate.runner.cluster_job import as_local_run, run_here, working_in
 from ablate.runner.devices import leases
-from ablate.runner.launch import as_in_its_own, run_here, working_in
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_threads_are_those_of_the_local_launcher_and_come_back(tmp_path: Path) -
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        with as_in_its_own(tmp_path / "log.txt"):
+        with as_local_run(tmp_path / "log.txt"):
             assert torch.get_num_threads() == leases(None)[0].num_threads
         assert torch.get_num_threads() == 3
     finally:
@@ -37,14 +37,14 @@ def test_threads_are_those_of_the_local_launcher_and_come_back(tmp_path: Path) -
 
 
 def test_what_is_printed_goes_to_the_log(tmp_path: Path) -> None:
-    with as_in_its_own(tmp_path / "run" / "log.txt"):
+    with as_local_run(tmp_path / "run" / "log.txt"):
         os.write(1, b"from C\n")
     os.write(1, b"after\n")
     assert (tmp_path / "run" / "log.txt").read_text() == "from C\n"
 
 
 def test_the_engines_warning_ends_the_run_first_and_reaches_the_engine_then(tmp_path: Path, engine: list[str]) -> None:
-    with as_in_its_own(tmp_path / "log.txt") as stop:
+    with as_local_run(tmp_path / "log.txt") as stop:
         assert stop() is None
         signal.raise_signal(signal.SIGUSR2)
         assert stop() == "SIGUSR2"
@@ -53,7 +53,7 @@ def test_the_engines_warning_ends_the_run_first_and_reaches_the_engine_then(tmp_
 
 
 def test_without_a_warning_the_engine_hears_nothing(tmp_path: Path, engine: list[str]) -> None:
-    with as_in_its_own(tmp_path / "log.txt") as stop:
+    with as_local_run(tmp_path / "log.txt") as stop:
         pass
     assert stop() is None
     assert engine == []
@@ -73,7 +73,7 @@ def test_a_folder_that_this_machine_does_not_have_is_named(tmp_path: Path) -> No
 
 
 def test_a_machine_that_does_not_see_the_study_says_so_and_writes_nothing(tmp_path: Path) -> None:
-    with opened() as composer, pytest.raises(RecordError, match="is not to be seen on") as raised:
+    with opened() as composer, pytest.raises(RecordError, match="does not exist on") as raised:
         run_here(composer, ["debug=quick", "study.name=mine", "arm=baseline", "seed=0"], typed_in=tmp_path)
     assert "share" in str(raised.value)
     assert not list(tmp_path.rglob("*"))

@@ -6,7 +6,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
 from ablate.errors import StudyError
-from hydra_plugins.ablate.cluster_launchers import _instead_of_raising, launch_all, sentence_of
+from hydra_plugins.ablate.cluster_launchers import _instead_of_raising, launch_all, reason_lost
 
 
 def test_a_result_that_cannot_be_had_is_a_failed_job_and_the_next_one_is_read() -> None:
@@ -16,7 +16,7 @@ def test_a_result_that_cannot_be_had_is_a_failed_job_and_the_next_one_is_read() 
         return JobReturn(status=JobStatus.COMPLETED)
 
     patient = _instead_of_raising(read, as_list=False)
-    assert [sentence_of(patient(job)) for job in ("good", "lost", "good")] == [
+    assert [reason_lost(patient(job)) for job in ("good", "lost", "good")] == [
         None,
         "RuntimeError: node vm is down",
         None,

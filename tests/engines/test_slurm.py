@@ -22,14 +22,7 @@ pytestmark = [
     pytest.mark.xdist_group("slurm"),
 ]
 
-LONG = [
-    "-m",
-    "axis=batch_size",
-    "debug=quick",
-    "study.seeds=1",
-    "train.budget=5000 samples",
-    "study.share_prefix=false",
-]
+LONG = ["-m", "axis=batch_size", "debug=quick", "study.seeds=1", "train.budget=5000 samples"]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A foreign app, installed as a package of its own, and started the way its user would."""
+"""An external app, installed as a package of its own, and started the way its user would."""
 
 from __future__ import annotations
 

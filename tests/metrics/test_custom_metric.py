@@ -12,7 +12,6 @@ import pytest
 from ablate.analysis.analyse import analyse
 from ablate.errors import ConfigError
 from ablate.metrics.registry import check_metric, get_metric
-from ablate.planning.shared_prefix import measures_speed
 from tests.metrics.test_metrics import record
 from tests.synthetic import write_study
 
@@ -150,11 +149,3 @@ def test_nothing_in_a_study_folder_is_run(
     with pytest.raises(ConfigError, match="nothing in a study folder is executed"):
         analyse(folder)
     assert not list(tmp_path.rglob("ran"))
-
-
-def test_runs_share_no_steps_where_the_outcome_may_measure_speed() -> None:
-    timed = ["samples_per_second", "tokens_per_second", "seconds_to:eval_loss:0.6", "my_module:my_metric"]
-    assert [measures_speed(name) for name in timed] == [True] * 4
-    assert [measures_speed(name) for name in ("eval_loss", "steps_to:eval_loss:1", "samples_to:eval_loss:1")] == [
-        False
-    ] * 3

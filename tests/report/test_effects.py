@@ -15,7 +15,7 @@ from ablate.design.factorial import Cells
 from ablate.report import build_report, print_plan, print_report
 from ablate.report.section import Cell
 from ablate.report.sections.answers import effect_row, part_row
-from ablate.runner.cost import Forecast
+from ablate.runner.forecast import Forecast
 from tests.synthetic import TWO_LEVELS, crossed_cells, crossed_plan, write_crossed
 
 DESIGNS = {

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from ablate.analysis.power import EarlierSpread
 from ablate.design.plan import Plan
+from ablate.planning.cost import Cost
 from ablate.report import print_plan
 from ablate.report.plan import detectable, num_variants, training_steps
-from ablate.runner.cost import Cost, Forecast
+from ablate.runner.forecast import Forecast
 from ablate.stats.power import detectable_effect
 from tests.report.conftest import Study
 from tests.synthetic import make_plan
@@ -88,13 +89,6 @@ def test_the_share_of_the_naive_steps_is_said(study: Study) -> None:
     assert (
         "steps 1,200 of training, 51% of the 2,352 of running every arm and cadence separately" in text
     )
-
-
-def test_steps_saved_by_a_siblings_checkpoint_are_said_apart(study: Study) -> None:
-    text = plan_text(study.plan, Forecast(saved_steps=200, may_save_steps=90))
-    assert "steps 1,000 of training" in text
-    assert "200 saved by starting from another arm's checkpoint" in text
-    assert "up to 90 may be saved that way" in text
 
 
 def test_one_seed_of_the_repeat_is_one_run(study: Study) -> None:

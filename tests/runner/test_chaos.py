@@ -67,7 +67,7 @@ def test_killed_runs_killed_studies_and_a_full_disk_change_no_bit(tmp_path: Path
     said = studies.said(tmp_path)
     assert said.count("ended by SIGKILL") >= 12
     assert "is full: 0.0 MB of" in said
-    assert not list((disk / ".claims").glob("[!.]*"))
+    assert not list((disk / ".locks").glob("[!.]*"))
 
     assert studies.start(tmp_path, studies.command(SEEDS, *CALM)).wait() in (0, 1)
     undisturbed = studies.bits(tmp_path / "calm" / "study")

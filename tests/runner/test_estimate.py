@@ -10,9 +10,9 @@ import pytest
 from ablate.config.schema import Config, make_config
 from ablate.design.plan import Plan
 from ablate.errors import AblateError
+from ablate.planning.cost import AROUND_SECONDS, IMPORT_SECONDS, Pace, Span, earlier, estimate, obviously_below, profile
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import read_manifest, read_status, write_value
-from ablate.runner.cost import AROUND_SECONDS, IMPORT_SECONDS, Pace, Span, earlier, estimate, obviously_below, profile
 from tests.synthetic import make_plan, write_study
 
 ARMS = ("batch_size=64", "learning_rate=0.0001", "placebo", "rerun", "eval_every=128 samples")
@@ -38,10 +38,8 @@ class Timer:
 
 
 @pytest.fixture
-def timer(monkeypatch: pytest.MonkeyPatch) -> Timer:
-    made = Timer()
-    monkeypatch.setattr("ablate.runner.cost.timed", made)
-    return made
+def timer() -> Timer:
+    return Timer()
 
 
 def made_at(study: Path, plan: Plan, starts: dict[tuple[str, int], float], seconds: float = 40.0) -> None:
@@ -57,7 +55,7 @@ def made_at(study: Path, plan: Plan, starts: dict[tuple[str, int], float], secon
 
 def test_arms_that_train_alike_are_timed_once(timer: Timer, tmp_path: Path) -> None:
     plan = plan_of()
-    found = estimate(plan, plan.runs, tmp_path, slots=2, measure=True)
+    found = estimate(plan, plan.runs, tmp_path, slots=2, time_steps=timer)
     assert [config.data.batch_size for config in timer.configs] == [8, 64]
     assert timer.at_once == {2}
     assert set(found.costs) == {"baseline", "batch_size=64", "learning_rate=0.0001", "placebo", "rerun"}
@@ -67,14 +65,14 @@ def test_arms_that_train_alike_are_timed_once(timer: Timer, tmp_path: Path) -> N
 def test_only_what_waits_is_timed(timer: Timer, tmp_path: Path) -> None:
     plan = plan_of()
     waiting = [run for run in plan.runs if run.arm == "placebo"]
-    found = estimate(plan, waiting, tmp_path, slots=8, measure=True)
+    found = estimate(plan, waiting, tmp_path, slots=8, time_steps=timer)
     assert [config.arm for config in timer.configs] == ["placebo"]
     assert found.at_once == 2
 
 
 def test_a_run_costs_its_start_its_samples_and_its_looks(timer: Timer, tmp_path: Path) -> None:
     plan = plan_of(seeds=1)
-    found = estimate(plan, plan.runs, tmp_path, slots=1, measure=True)
+    found = estimate(plan, plan.runs, tmp_path, slots=1, time_steps=timer)
     # 1,024 samples at 64/s are 16 s, 17 looks of 256 at 272/s are 16 s, and 2 s at the start.
     assert found.costs["baseline"].seconds == pytest.approx(34.0)
     # Five runs one after the other; the libraries took 10 s.
@@ -83,13 +81,13 @@ def test_a_run_costs_its_start_its_samples_and_its_looks(timer: Timer, tmp_path:
 
 def test_runs_side_by_side_end_when_the_last_place_is_free(timer: Timer, tmp_path: Path) -> None:
     plan = plan_of(seeds=1)
-    found = estimate(plan, plan.runs, tmp_path, slots=2, measure=True)
+    found = estimate(plan, plan.runs, tmp_path, slots=2, time_steps=timer)
     assert found.seconds == pytest.approx(3 * 34.0 + 10.0 + AROUND_SECONDS * 10.0 / IMPORT_SECONDS)
 
 
 def test_without_timing_and_without_earlier_runs_nothing_is_known(timer: Timer, tmp_path: Path) -> None:
     plan = plan_of()
-    found = estimate(plan, plan.runs, tmp_path, slots=2, measure=False)
+    found = estimate(plan, plan.runs, tmp_path, slots=2)
     assert (dict(found.costs), found.seconds, timer.configs) == ({}, None, [])
 
 
@@ -100,7 +98,7 @@ def test_earlier_runs_tell_and_nothing_is_timed(timer: Timer, tmp_path: Path) ->
         tmp_path / "before", before, {("baseline", 0): 0, ("batch_size=64", 0): 40, ("learning_rate=0.0001", 0): 80}
     )
     plan = plan_of(seeds=1)
-    found = estimate(plan, plan.runs, tmp_path, slots=1, measure=True)
+    found = estimate(plan, plan.runs, tmp_path, slots=1, time_steps=timer)
     assert timer.configs == []
     assert found.basis == f"3 earlier runs in {tmp_path}"
     outcome = read_status(StudyDir(tmp_path / "before").run("baseline", 0))
@@ -121,7 +119,7 @@ def test_runs_that_had_more_beside_them_tell_nothing_of_one_alone(timer: Timer, 
     key = profile(plan.baseline.config)
     assert earlier(tmp_path, {key: 1}) == ({}, 0)
     assert earlier(tmp_path, {key: 2})[1] == 2
-    estimate(plan, plan.runs, tmp_path, slots=1, measure=True)
+    estimate(plan, plan.runs, tmp_path, slots=1, time_steps=timer)
     assert [config.data.batch_size for config in timer.configs] == [8, 64]
 
 
@@ -152,17 +150,14 @@ def test_what_cannot_be_read_does_not_count(tmp_path: Path, broken: str) -> None
     assert found == (0 if broken == "plan.json" else 1)
 
 
-def test_a_first_step_that_fails_names_its_arm_and_what_to_type(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_first_step_that_fails_names_its_arm_and_what_to_type(tmp_path: Path) -> None:
     def fails(config: Config, *, at_once: int) -> tuple[Pace, float]:
         raise AblateError("the first steps fail: out of memory")
 
-    monkeypatch.setattr("ablate.runner.cost.timed", fails)
     plan = plan_of()
     waiting = [run for run in plan.runs if run.arm == "batch_size=64"]
     with pytest.raises(AblateError) as caught:
-        estimate(plan, waiting, tmp_path, slots=1, measure=True)
+        estimate(plan, waiting, tmp_path, slots=1, time_steps=fails)
     assert caught.value.problem == "batch_size=64: the first steps fail: out of memory"
     assert caught.value.fix == "ablate data.batch_size=64, for its whole log"
 
@@ -179,10 +174,10 @@ def test_a_profile_is_what_a_sample_costs() -> None:
     same = [
         of(optim=replace(base.optim, lr=1.0, warmup_ratio=0.5)),
         of(train=replace(base.train, budget="5 epochs", max_grad_norm=None)),
-        of(observe=replace(base.eval, every="1 epochs", max_examples=None)),
+        of(eval=replace(base.eval, every="1 epochs", max_examples=None)),
         of(data=replace(base.data, train_test_ratio=4.0, eval_test_ratio=4.0)),
         of(seed=7),
-        of(repeat=1),
+        of(rerun=1),
     ]
     other = [
         of(data=replace(base.data, batch_size=64)),
@@ -198,8 +193,8 @@ def test_a_profile_is_what_a_sample_costs() -> None:
 
 def test_what_went_beside_a_run_is_a_mean_over_its_time() -> None:
     runs = [Span(0, 10), Span(0, 5), Span(5, 20)]
-    assert runs[0].beside(runs) == pytest.approx(2.0)
-    assert runs[2].beside(runs) == pytest.approx(1 + 5 / 15)
+    assert runs[0].num_simultaneous(runs) == pytest.approx(2.0)
+    assert runs[2].num_simultaneous(runs) == pytest.approx(1 + 5 / 15)
 
 
 def test_a_study_is_obviously_short_at_a_sample_per_second() -> None:
@@ -210,11 +205,10 @@ def test_a_study_is_obviously_short_at_a_sample_per_second() -> None:
     assert obviously_below(plan, plan.runs, 2, 6_200)
 
 
-def test_memory_and_disk_come_from_what_was_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_memory_and_disk_come_from_what_was_measured(tmp_path: Path) -> None:
     pace = replace(PACE, peak_memory_bytes=3e9, num_parameters=22_000_000, num_trainable=1_000_000)
-    monkeypatch.setattr("ablate.runner.cost.timed", Timer(pace))
     plan = plan_of(seeds=1)
-    cost = estimate(plan, plan.runs, tmp_path, slots=1, measure=True).costs["baseline"]
+    cost = estimate(plan, plan.runs, tmp_path, slots=1, time_steps=Timer(pace)).costs["baseline"]
     assert cost.memory_bytes == 3e9
     # Weights in fp32, two moments of those that train, and a new checkpoint beside the old one.
     assert cost.checkpoint_bytes == 2 * 4 * (22_000_000 + 2 * 1_000_000)
@@ -222,7 +216,7 @@ def test_memory_and_disk_come_from_what_was_measured(monkeypatch: pytest.MonkeyP
 
 def test_what_a_finished_run_leaves_is_about_what_is_said(timer: Timer, tmp_path: Path) -> None:
     plan = write_study(tmp_path / "s", arms=("batch_size=64",), seeds=1)
-    costs = estimate(plan, plan.runs, tmp_path / "elsewhere", slots=1, measure=True).costs
+    costs = estimate(plan, plan.runs, tmp_path / "elsewhere", slots=1, time_steps=timer).costs
     for arm in ("baseline", "batch_size=64"):
         folder: RunDir = StudyDir(tmp_path / "s").run(arm, 0)
         left = sum(file.stat().st_size for file in folder.path.iterdir() if file.is_file())

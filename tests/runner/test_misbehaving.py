@@ -20,9 +20,9 @@ from ablate.hashing import Planned, digest_of
 from ablate.records.layout import RunDir
 from ablate.records.metadata import RunStatus, read_manifest
 from ablate.runner import scheduler as workers
+from ablate.runner.jobs import Job
 from ablate.runner.scheduler import run_all
-from ablate.runner.stop import StudyStopped, ask_to_stop
-from ablate.runner.subprocess_run import Job
+from ablate.runner.stop import StudyStopped, request_stop
 
 
 def job(
@@ -142,7 +142,7 @@ def test_a_run_whose_claim_is_another_ones_ends_and_writes_nothing_more(
 ) -> None:
     """Another machine has found it silent for too long. When that one is gone in turn, the run is taken back."""
     mine = job(tmp_path, budget="640 samples", seconds=0.05)
-    claim, outcome = tmp_path / ".claims" / mine.digest, mine.folder / "status.json"
+    claim, outcome = tmp_path / ".locks" / mine.digest, mine.folder / "status.json"
     seen: dict[str, Any] = {}
 
     def other() -> None:
@@ -179,7 +179,7 @@ def test_a_study_that_is_asked_to_stop(tmp_path: Path, after_current: bool) -> N
 
     def ask() -> None:
         _until((first.folder / "progress.json").exists)
-        ask_to_stop(tmp_path / "study", after_current=after_current)
+        request_stop(tmp_path / "study", after_current=after_current)
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -189,7 +189,7 @@ def test_a_study_that_is_asked_to_stop(tmp_path: Path, after_current: bool) -> N
     status = json.loads((first.folder / "status.json").read_text())["status"]
     assert status == ("finished" if after_current else "interrupted")
     assert not second.folder.exists()
-    assert not list((tmp_path / ".claims").iterdir())
+    assert not list((tmp_path / ".locks").iterdir())
 
 
 def test_a_slot_of_a_gpu_sees_that_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:

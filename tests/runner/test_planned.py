@@ -86,7 +86,7 @@ def test_data_that_changed_since_the_plan_are_not_trained_on(here: Path) -> None
     (here / "numbers.txt").write_text("1 2 3 4")
     place, outcome = run(Planned(request="another", data=before.data, code=before.code))
     assert (outcome.status, outcome.reason, outcome.step) == ("failed", "DataError", 0)
-    assert "the data of task_on_a_file:task_on_a_file are not those that the study was planned with" in outcome.message
+    assert "the data of task_on_a_file:task_on_a_file have changed since the study was planned" in outcome.message
     assert before.data[:12] in outcome.message
     assert not place.trace.exists()
 
@@ -97,7 +97,7 @@ def test_code_that_changed_since_the_plan_is_named_and_not_run(here: Path) -> No
         file.write("# a remark\n")
     place, outcome = run(before)
     assert (outcome.status, outcome.reason) == ("failed", "StudyError")
-    assert outcome.message == "the code is not what it was when the study was planned: task_on_a_file.py changed"
+    assert outcome.message == "the code has changed since the study was planned: task_on_a_file.py changed"
     assert not place.trace.exists()
 
 

@@ -17,7 +17,7 @@ def test_a_run_that_ends_does_not_double_the_time_that_is_left(tmp_path: Path, m
     now = 1000.0
     monkeypatch.setattr(progress.time, "time", lambda: now)
     view, said = LiveView("t", total=10, done=0), []
-    monkeypatch.setattr(view, "say", lambda *_: said.append(view.time_left()))
+    monkeypatch.setattr(view, "print_end", lambda *_: said.append(view.time_left()))
     view.started("a", RunDir(tmp_path / "a"))
     view.started("b", RunDir(tmp_path / "b"))
     now += 60

@@ -12,7 +12,7 @@ import yaml
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status, write_value
 from ablate.records.provenance import PACKAGES, versions
-from ablate.runner.reuse import Found, find, holds_result, publish, take
+from ablate.runner.reuse import EqualRun, copy_run, find_equal, holds_result, publish
 from ablate.serialization import write_json, write_text
 
 DIGEST = "d" * 64
@@ -36,17 +36,17 @@ def made(root: Path, study: str = "first", *, digest: str = DIGEST, status: Any 
 
 def test_what_came_to_a_result_is_found_by_its_digest(tmp_path: Path) -> None:
     run = made(tmp_path)
-    found = find(tmp_path, DIGEST)
+    found = find_equal(tmp_path, DIGEST)
     assert found is not None
     assert (found.run, found.origin, found.study) == (run, "first/baseline/seed=0", "first")
-    assert find(tmp_path, "e" * 64) is None
-    assert find(tmp_path / "elsewhere", DIGEST) is None
+    assert find_equal(tmp_path, "e" * 64) is None
+    assert find_equal(tmp_path / "elsewhere", DIGEST) is None
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
 def test_no_result_is_not_found(tmp_path: Path, status: str) -> None:
     made(tmp_path, status=status)
-    assert find(tmp_path, DIGEST) is None
+    assert find_equal(tmp_path, DIGEST) is None
 
 
 def test_a_run_outside_the_root_or_without_a_digest_is_not_listed(tmp_path: Path) -> None:
@@ -92,17 +92,17 @@ def spoil(what: str, run: RunDir, entry: Path) -> None:
 )  # fmt: skip
 def test_the_index_is_only_a_hint(tmp_path: Path, what: str) -> None:
     run = made(tmp_path)
-    assert find(tmp_path, DIGEST) is not None
+    assert find_equal(tmp_path, DIGEST) is not None
     spoil(what, run, tmp_path / ".digests" / DIGEST)
-    assert find(tmp_path, DIGEST) is None
+    assert find_equal(tmp_path, DIGEST) is None
 
 
 def taken(tmp_path: Path, study: str = "second", **more: Any) -> tuple[RunDir, RunDir]:
     run = made(tmp_path, **more)
-    found = find(tmp_path, DIGEST)
-    assert isinstance(found, Found)
+    found = find_equal(tmp_path, DIGEST)
+    assert isinstance(found, EqualRun)
     into = StudyDir(tmp_path / study).run("lr=1", 0)
-    take(found, into, {"arm": "lr=1", "seed": 0, "optim": {"lr": 1.0}}, {"optim.lr": 1.0})
+    copy_run(found, into, {"arm": "lr=1", "seed": 0, "optim": {"lr": 1.0}}, {"optim.lr": 1.0})
     return run, into
 
 
@@ -135,7 +135,7 @@ def test_a_copy_of_a_copy_names_the_first(tmp_path: Path) -> None:
     outcome = read_status(into)
     assert outcome is not None
     publish(into, DIGEST, outcome, root=tmp_path)
-    found = find(tmp_path, DIGEST)
+    found = find_equal(tmp_path, DIGEST)
     assert found is not None
     assert (found.run.path, found.origin) == (into.path, "first/baseline/seed=0")
 
@@ -145,10 +145,10 @@ def test_links_in_a_run_are_not_followed(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("mine")
     (run.path / "more.arrow").symlink_to(secret)
-    found = find(tmp_path, DIGEST)
+    found = find_equal(tmp_path, DIGEST)
     assert found is not None
     into = StudyDir(tmp_path / "second").run("baseline", 0)
-    take(found, into, {"arm": "baseline", "seed": 0}, {})
+    copy_run(found, into, {"arm": "baseline", "seed": 0}, {})
     assert not (into.path / "more.arrow").exists()
 
 

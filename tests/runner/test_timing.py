@@ -11,7 +11,7 @@ import pytest
 from ablate.config.schema import Config, make_config
 from ablate.errors import AblateError
 from ablate.planning.compose import opened
-from ablate.runner.cost import _short, timed
+from ablate.runner.forecast import _short, time_steps
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,10 @@ def test_steps_are_timed_side_by_side_and_nothing_is_left(
     def here(prefix: str) -> TemporaryDirectory[str]:
         return TemporaryDirectory(prefix=prefix, dir=tmp_path)
 
-    monkeypatch.setattr("ablate.runner.cost.TemporaryDirectory", here)
+    monkeypatch.setattr("ablate.runner.forecast.TemporaryDirectory", here)
     settings = asdict(quick)
-    pace, first = timed(quick, at_once=2)
-    again = timed(quick, at_once=1)[1]
+    pace, first = time_steps(quick, at_once=2)
+    again = time_steps(quick, at_once=1)[1]
     assert pace.at_once == 2
     assert pace.train > 0
     assert pace.evaluate > 0
@@ -56,4 +56,4 @@ def test_steps_are_timed_side_by_side_and_nothing_is_left(
 @pytest.mark.slow
 def test_what_fails_is_said(quick: Config) -> None:
     with pytest.raises(AblateError, match=r"the first steps fail: .*no_such_folder"):
-        timed(replace(quick, data=replace(quick.data, path="no_such_folder")), at_once=1)
+        time_steps(replace(quick, data=replace(quick.data, path="no_such_folder")), at_once=1)

@@ -31,7 +31,7 @@ def test_two_that_begin_at_the_same_instant_split_a_hundred_runs(tmp_path: Path)
         shares.append(sum(re.match(r"finished +\S+ +elsewhere ", line) is None for line in ended))
     assert sum(shares) == 100
     assert min(shares) >= 25
-    assert not list((tmp_path / "runs" / ".claims").glob("[!.]*"))
+    assert not list((tmp_path / "runs" / ".locks").glob("[!.]*"))
 
 
 @pytest.mark.slow

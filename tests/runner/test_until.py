@@ -22,7 +22,9 @@ from ablate.planning.planner import Prepared
 from ablate.records.interim import read_interims
 from ablate.records.layout import StudyDir
 from ablate.records.metadata import RunStatus, write_value
-from ablate.runner.run_study import at_most, course_in, freeze, run_study
+from ablate.runner.freeze import freeze
+from ablate.runner.jobs import Job
+from ablate.runner.run_study import at_most, course_in, run_study
 from ablate.runner.status import study_state
 from ablate.serialization import read_json
 from tests.synthetic import write_study
@@ -44,10 +46,9 @@ class Copies:
     def __init__(self, root: Path, most: int | None = None) -> None:
         self.root, self.most, self.made = root, most, list[str]()
 
-    def __call__(self, jobs: Sequence[Sequence[str]], _first: int) -> None:
+    def __call__(self, jobs: Sequence[Job], _title: str, _done: int) -> None:
         for job in jobs:
-            typed = dict(text.split("=", 1) for text in job)
-            arm, seed = typed["arm"].strip("'\""), int(typed["seed"])
+            arm, seed = job.arm, job.seed
             if self.most == 0:
                 raise KeyboardInterrupt
             self.most = None if self.most is None else self.most - 1
@@ -83,7 +84,10 @@ def test_all_arms_go_to_the_first_look_and_the_undecided_ones_on(
     assert not [name for name in later if name.startswith("batch_size=64")], "decided at three seeds"
     assert {name.split("/")[0] for name in later} == {"baseline", "placebo", "learning_rate=0.0001"}
     assert len(copies.made) == len(set(copies.made)) == 12 + 3 * 5
-    assert "look at 3 seeds: batch_size=64 stops (hurts); learning_rate=0.0001 goes on" in capsys.readouterr().out
+    assert (
+        "interim analysis at 3 seeds: batch_size=64 stops (hurts); learning_rate=0.0001 continues"
+        in capsys.readouterr().out
+    )
     said = analyse(folder)
     assert said.complete
     assert said.looks is not None
@@ -93,11 +97,11 @@ def test_all_arms_go_to_the_first_look_and_the_undecided_ones_on(
 
 def test_a_finished_study_is_not_looked_at_again(tmp_path: Path, plan: Plan) -> None:
     folder = run(tmp_path, plan, Copies(tmp_path))
-    before = {path: path.read_bytes() for path in folder.glob("interim-*.json")}
+    before = {path: path.read_bytes() for path in folder.glob("look-*.json")}
     copies = Copies(tmp_path)
     run(tmp_path, plan, copies)
     assert copies.made == []
-    assert {path: path.read_bytes() for path in folder.glob("interim-*.json")} == before
+    assert {path: path.read_bytes() for path in folder.glob("look-*.json")} == before
 
 
 @pytest.mark.slow
@@ -136,12 +140,14 @@ def test_a_run_that_failed_holds_the_look_up(tmp_path: Path, plan: Plan, capsys:
     write_value(place, RunStatus(status="failed", reason="out of memory", message="out of memory"))
     folder = run(tmp_path, plan, Copies(tmp_path))
     out = capsys.readouterr().out
-    assert f"the look at 3 seeds waits for 1 run; failed: batch_size=64/seed=1 (ablate retry {folder})" in out
-    assert not list(folder.glob("interim-*.json"))
+    assert (
+        f"the interim analysis at 3 seeds waits for 1 run; failed: batch_size=64/seed=1 (ablate retry {folder})" in out
+    )
+    assert not list(folder.glob("look-*.json"))
     place.status.write_bytes(good)
     shutil.rmtree(StudyDir(folder).run("batch_size=64", 1).path)
     run(tmp_path, plan, Copies(tmp_path))
-    assert len(list(folder.glob("interim-*.json"))) == 3
+    assert len(list(folder.glob("look-*.json"))) == 3
 
 
 @pytest.mark.slow
@@ -161,7 +167,7 @@ run(Path({str(tmp_path)!r}), plan, Copies(Path({str(tmp_path)!r})))
     both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [one.communicate(timeout=240)[0] for one in both]
     assert [one.returncode for one in both] == [0, 0], said
-    looks = [[line for line in text.splitlines() if line.startswith("look at")] for text in said]
+    looks = [[line for line in text.splitlines() if line.startswith("interim analysis at")] for text in said]
     assert looks[0] == looks[1]
     assert len(looks[0]) == 3
     folder = tmp_path / "runs" / "top"
@@ -175,7 +181,7 @@ def test_a_plain_study_has_no_looks_and_the_whole_plan(tmp_path: Path, plan: Pla
     assert course_in(tmp_path, plain) is None
     assert at_most(tmp_path, plain) is plain
     folder = run(tmp_path, plain, Copies(tmp_path))
-    assert not list(folder.glob("interim-*.json"))
+    assert not list(folder.glob("look-*.json"))
     assert analyse(folder).looks is None
 
 
@@ -186,7 +192,7 @@ def test_seeds_are_not_added_afterwards_and_looks_are_not_moved(tmp_path: Path, 
     with pytest.raises(StudyError, match=r"study\.seeds is 5 there and 8 now") as caught:
         freeze(replace(plan, design=OneAtATime()), folder)
     assert "study.stopping=sequential" in str(caught.value.fix)
-    with pytest.raises(StudyError, match=r"looked at once, at the end, there and at 3, 5, 8 seeds \(pocock\) now"):
+    with pytest.raises(StudyError, match=r"analysed once, at the end there and at 3, 5, 8 seeds \(pocock\) now"):
         freeze(plan, folder)
     shutil.rmtree(folder)
     run(tmp_path, plan, Copies(tmp_path))

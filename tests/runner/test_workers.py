@@ -22,8 +22,8 @@ from ablate.config.schema import Config, ModelConfig, StudyConfig
 from ablate.hashing import digest_of
 from ablate.records.layout import RunDir
 from ablate.records.metadata import RunStatus, read_manifest
+from ablate.runner.jobs import Job
 from ablate.runner.scheduler import run_all
-from ablate.runner.subprocess_run import Job
 
 TINY = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
 

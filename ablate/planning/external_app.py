@@ -1,4 +1,4 @@
-"""The Hydra door for an app that is not ours: its own config, composed and resolved, with no schema but its own."""
+"""Compose the config of an external Hydra app, which has a schema of its own or none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.planning.compose import Request
 
 _OF_THE_RUN = re.compile(r"\$\{(hydra|now):")
-"""Interpolations that no two runs resolve alike; they are kept as they are written."""
+"""Interpolations that differ between runs; they stay unresolved."""
 
 
 class AppComposer:
@@ -21,13 +21,13 @@ class AppComposer:
         self._config_name, self._always = config_name, tuple(always)
 
     def compose(self, overrides: Sequence[str] = ()) -> dict[str, Any]:
-        """The config as plain values, less Hydra's own part. Raises ConfigError."""
+        """Return the config as plain values, without Hydra's own part. Raises ConfigError."""
         from hydra import compose
 
-        config = self._asked(lambda: compose(self._config_name, overrides=[*self._always, *overrides]), overrides)
-        found = _plain(config)
-        assert isinstance(found, dict)
-        return {key: value for key, value in found.items() if key != "hydra"}
+        config = self._refusing(lambda: compose(self._config_name, overrides=[*self._always, *overrides]), overrides)
+        values = _plain(config)
+        assert isinstance(values, dict)
+        return {key: value for key, value in values.items() if key != "hydra"}
 
     def parse(self, arguments: Sequence[str], *, seed_key: str) -> Request:
         """Take apart the arguments of a multirun. Raises ConfigError, or AxisError for a sweep that cannot be an axis."""
@@ -39,7 +39,7 @@ class AppComposer:
         swept: dict[str, tuple[Any, ...]] = {}
         fixed: list[str] = []
         for text in arguments:
-            override = self._asked(lambda text=text: parser.parse_override(text), [text])  # type: ignore[misc]
+            override = self._refusing(lambda text=text: parser.parse_override(text), [text])  # type: ignore[misc]
             if not override.is_sweep_override():
                 if override.key_or_group == seed_key:
                     raise ConfigError(
@@ -73,7 +73,7 @@ class AppComposer:
         """Return every key of the config without overrides."""
         return sorted(leaves(self.compose()))
 
-    def _asked(self, ask: Callable[[], Any], typed: Sequence[str]) -> Any:
+    def _refusing(self, ask: Callable[[], Any], typed: Sequence[str]) -> Any:
         from hydra.errors import HydraException
         from omegaconf.errors import OmegaConfBaseException
 
@@ -98,7 +98,7 @@ class AppComposer:
 
 
 def _plain(node: Any) -> Any:
-    """Plain values; an interpolation that cannot be resolved here is kept as it is written, and so is what is missing."""
+    """Return plain values; missing ones, and interpolations that cannot be resolved here, stay unchanged."""
     from omegaconf import DictConfig, ListConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 

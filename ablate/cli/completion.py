@@ -1,4 +1,4 @@
-"""What may stand where the cursor is. Reads names of files and of config keys; imports no Hydra and no torch, to be quick."""
+"""`ablate completion`: shell scripts, and the words that may follow. Imports no Hydra and no torch, to be quick."""
 
 from __future__ import annotations
 
@@ -13,10 +13,22 @@ from pathlib import Path
 
 from ablate.cli._parser import parser_of
 
-OF_A_STUDY = ("report", "table", "figures", "methods", "resample", "power", "status", "stop", "retry", "bundle", "sync")
-OF_RUNS = ("compare", "diff", "attribute", "verify")
-OF_A_CONFIG = ("plan", "attribute", "mediate")
-"""Verbs by what they take: a study's folder; a run's folder or an archive; overrides of the config."""
+STUDY_VERBS = (
+    "report",
+    "table",
+    "figures",
+    "methods",
+    "resample",
+    "power",
+    "status",
+    "stop",
+    "retry",
+    "bundle",
+    "sync",
+)
+RUN_VERBS = ("compare", "diff", "attribute", "verify")
+CONFIG_VERBS = ("plan", "attribute", "mediate")
+"""Verbs by their arguments: a study directory; a run directory or an archive; overrides of the config."""
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip", ".yaml")
 _NOT_RUNS = ("figures", "checkpoint", "wandb", "lent")
@@ -24,13 +36,13 @@ _REPLAY = ("eval.every=", "tracker.log_every=")
 
 
 def candidates(line: str, verbs: Mapping[str, str]) -> list[str]:
-    """Every word that may follow, whole, for the last word of a command line; `key=` and `folder/` go on."""
+    """Return every word that may replace the last word of a command line; `key=` and `folder/` can be continued."""
     words, current = _split(line)
     return sorted({word for word in _words(words, current, verbs) if word.startswith(current)})
 
 
 def _split(line: str) -> tuple[list[str], str]:
-    """The words before the cursor less the program, and the one that is being typed."""
+    """Return the words before the cursor without the program, and the unfinished word."""
     last = "" if line[-1:].isspace() else (line.split() or [""])[-1]
     before = line[: len(line) - len(last)]
     try:
@@ -53,17 +65,17 @@ def _words(words: list[str], current: str, verbs: Mapping[str, str]) -> Iterator
         )
     elif verb == "completion":
         yield from ("bash", "zsh", "fish")
-    elif verb in OF_A_STUDY:
+    elif verb in STUDY_VERBS:
         yield from _paths(current)
         yield from _REPLAY if verb == "resample" else ()
-    elif verb in OF_RUNS:
+    elif verb in RUN_VERBS:
         yield from _paths(current, _ARCHIVES)
-    if verb in OF_A_CONFIG or (words and not verb):
+    if verb in CONFIG_VERBS or (words and not verb):
         yield from _overrides(current)
 
 
 def _options(verb: str) -> list[str]:
-    """From the verb's own help, so that no list can grow old."""
+    """Return the options in the verb's own help, so that no list can be outdated."""
     from ablate.cli import run_verb
 
     out = io.StringIO()
@@ -74,16 +86,16 @@ def _options(verb: str) -> list[str]:
 
 
 def _paths(current: str, also: tuple[str, ...] = ()) -> Iterator[str]:
-    """Folders that lie where one is typing, each with its slash; a run's folder is whole. Nothing typed yet: the studies."""
+    """Yield the directories that may follow, each with its slash; a run directory is complete. At the start: the studies."""
     if not current:
-        found = sorted(str(plan.parent) for plan in Path("runs").glob("*/plan.json"))
-        if found and not also:
-            yield from found
+        studies = sorted(str(plan.parent) for plan in Path("runs").glob("*/plan.json"))
+        if studies and not also:
+            yield from studies
             return
     shown, _, _ = current.rpartition("/")
     folder = Path(shown or ("/" if current.startswith("/") else "."))
     head = f"{shown}/" if "/" in current else ""
-    with suppress(OSError, ValueError):  # what may not be read is not offered
+    with suppress(OSError, ValueError):  # what cannot be read is left out
         yield from _inside(folder, head, also)
 
 
@@ -99,11 +111,11 @@ def _inside(folder: Path, head: str, also: tuple[str, ...]) -> Iterator[str]:
 
 
 def _overrides(current: str) -> Iterator[str]:
-    """`axis=`, `data=`, `data.batch_size=`; behind the sign the names of a group, the last of several."""
+    """Yield `axis=`, `data=`, `data.batch_size=`; after the equals sign the names of a group, for the last of several."""
     groups = _groups()
-    key, equals, typed = current.partition("=")
+    key, equals, value = current.partition("=")
     if equals:
-        before, comma, _ = typed.rpartition(",")
+        before, comma, _ = value.rpartition(",")
         taken = before.split(",") if comma else []
         yield from (f"{key}={before}{comma}{name}" for name in groups.get(key.lstrip("+"), ()) if name not in taken)
         return
@@ -134,8 +146,6 @@ def _keys() -> Iterable[str]:
             yield group.name
 
 
-# `ablate completion`: a script for the shell, and what that script asks for as one types.
-
 _BASH = """\
 # bash completion for ablate. In ~/.bashrc:  eval "$(ablate completion bash)"
 _ablate_complete() {
@@ -143,7 +153,7 @@ _ablate_complete() {
     word="${line##*[[:space:]]}"
     local IFS=$'\\n'
     COMPREPLY=($(ablate completion --words "$line" 2>/dev/null))
-    # bash has split the word at each = and wants only what stands after the last one
+    # bash has split the word at each = and wants only what follows the last one
     before="${word%"${word##*[=:]}"}"
     if [[ -n $before && $COMP_WORDBREAKS == *=* ]]; then COMPREPLY=("${COMPREPLY[@]#"$before"}"); fi
     if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[=/] ]]; then compopt -o nospace 2>/dev/null; fi
@@ -173,52 +183,24 @@ complete -c ablate -f -a '(__ablate_complete)'
 SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 
 
-def run_completion(typed: list[str]) -> int:
+def run_completion(argv: list[str]) -> int:
     parser = parser_of(
         "completion",
-        "Print what makes a shell complete ablate's verbs, options, run folders, axes, config groups and keys.",
+        "Print a script that makes a shell complete verbs, options, study and run directories, axes, config groups "
+        "and keys.",
         'ablate completion bash     in ~/.bashrc:  eval "$(ablate completion bash)"',
         'ablate completion zsh      in ~/.zshrc, after compinit:  eval "$(ablate completion zsh)"',
         "ablate completion fish > ~/.config/fish/completions/ablate.fish",
     )
     how = parser.add_mutually_exclusive_group(required=True)
-    how.add_argument("shell", nargs="?", choices=tuple(SCRIPTS), help="bash, zsh or fish")
+    how.add_argument("shell", nargs="?", choices=tuple(SCRIPTS), help="shell")
     how.add_argument("--words", metavar="LINE", help=argparse.SUPPRESS)
-    asked = parser.parse_args(typed)
-    if asked.words is None:
-        print(SCRIPTS[asked.shell], end="")
+    args = parser.parse_args(argv)
+    if args.words is None:
+        print(SCRIPTS[args.shell], end="")
         return 0
     from ablate.cli import VERBS
 
-    for word in candidates(asked.words, VERBS):
+    for word in candidates(args.words, VERBS):
         print(word)
-    return 0
-
-
-# `ablate doctor`.
-
-
-def run_doctor(typed: list[str]) -> int:
-    parser = parser_of(
-        "doctor",
-        "Say what works on this machine: devices, precision, packages, W&B, models, data.",
-        "ablate doctor",
-        "ablate doctor --json",
-    )
-    parser.add_argument("--json", action="store_true", help="the same for a program to read")
-    asked = parser.parse_args(typed)
-    from dataclasses import asdict
-
-    from ablate.cli.doctor import examine
-    from ablate.planning.compose import opened
-
-    with opened() as composer:
-        checks = examine(composer)
-    if asked.json:
-        from ablate.report.json import print_object
-
-        print_object({"checks": [asdict(check) for check in checks]})
-        return 0
-    for check in checks:
-        print(f"{'ok  ' if check.works else '--  '}{check.name:<14}{check.sentence}")
     return 0

@@ -1,0 +1,157 @@
+"""Freeze a plan in its study directory before the first run, and refuse a directory that holds another study."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from ablate.config.flatten import changed
+from ablate.design.axis import show
+from ablate.design.plan import Plan, Run
+from ablate.design.plan_file import free_name, read_plan, write_plan
+from ablate.errors import RecordError, StudyError
+from ablate.hashing import digest_of
+from ablate.records.layout import StudyDir
+from ablate.records.metadata import read_manifest
+from ablate.records.returned_values import read_returned
+from ablate.runner.locks import Locks
+from ablate.runner.reuse import differs_in_code_alone, has_result, is_kept, with_code_accepted
+
+OPEN_LOCK = "open"
+"""First part of the names of locks that say that a study is being run."""
+
+
+def freeze(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Plan:
+    """Write plan.json before the first run, unless the same plan is stored already. Returns it with the code it accepts.
+
+    Raises StudyError with the first difference from a stored plan, RecordError where nothing can be written.
+    """
+    check_writable(folder)
+    frozen = settled(plan, folder, accept_code_change=accept_code_change)
+    path = StudyDir(folder).plan
+    if not path.exists() or (read_plan(folder).digest, read_plan(folder).accepted) != (frozen.digest, frozen.accepted):
+        write_plan(frozen, folder)
+    return frozen
+
+
+def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Plan:
+    """Return the plan as it is, or will be, stored in its study directory.
+
+    Raises StudyError where the directory holds runs of another study, or runs of this one by other code that the user has not
+    accepted.
+    """
+    study = StudyDir(folder)
+    if not study.plan.exists():
+        return plan
+    key = "study.name" if plan.app is None else "hydra.sweeper.name"
+    before = _renamed_metric(read_plan(folder, rename=f"{key}=<another>"), plan, study)
+    instead = f"{key}={free_name(folder)}"
+    if before.digest == plan.digest or differs_in_code_alone(before, plan):
+        return with_code_accepted(before, plan, folder, accept=accept_code_change, instead=instead)
+    if _has_runs(study, plan) or _is_being_run(folder):
+        more = (
+            "; seeds are not added after a result is known, except by a rule declared before: study.stopping=sequential"
+            if plan.app is None
+            and len(before.seeds) != len(plan.seeds)
+            and not (before.interim_seeds or plan.interim_seeds)
+            else ""
+        )
+        raise StudyError(
+            f"{folder} holds another study: {_first_difference(before, plan)}",
+            f"{instead} for a new one, or remove {folder}{more}",
+        )
+    return plan
+
+
+def _renamed_metric(before: Plan, plan: Plan, study: StudyDir) -> Plan:
+    """Return the stored plan of an external app with the metric of the new one, if no run has returned the old metric."""
+    if (
+        before.app is None
+        or plan.app is None
+        or any(before.metric in (read_returned(run) or ()) for run in study.runs())
+    ):
+        return before
+    design = replace(plan.app, seed_key=before.app.seed_key)
+    return replace(before, metric=plan.metric, smallest_effect=plan.smallest_effect, design=design)
+
+
+def _has_runs(study: StudyDir, plan: Plan) -> bool:
+    """Return whether the directory holds runs that another plan must not replace."""
+    if plan.app is not None:  # a failed run of an external app is no reason to keep its plan
+        return any(read_returned(run) for run in study.runs())
+    return next(study.runs(), None) is not None
+
+
+def _is_being_run(folder: Path) -> bool:
+    """Return whether a process works on the study. Its first moments leave nothing in the run directories."""
+    locks = Locks(folder.parent)
+    names = [path.name for path in locks.folder.glob(f"{OPEN_LOCK}.{escape(folder.name)}.*")]
+    return any(locks.holder(name) is not None for name in names)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise RecordError where `folder` cannot be made or written, before anything is made."""
+    parent = folder
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir():
+        raise RecordError(f"{folder} cannot be made: {parent} is a file", "study.output_dir=<a folder>")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise RecordError(
+            f"{folder} cannot be written: no permission to write in {parent}", "study.output_dir=<a folder>"
+        )
+
+
+def pending(plan: Plan, folder: Path) -> list[Run]:
+    """Return the runs that are still to do; finished and diverged runs of equal digest are kept."""
+    return [run for run in plan.runs if not is_done(plan, folder, run)]
+
+
+def is_done(plan: Plan, folder: Path, run: Run) -> bool:
+    """Return whether the run's result is stored, of the same config and data, by the same code or by accepted code."""
+    stored = StudyDir(folder).run(run.arm, run.seed)
+    return has_result(stored) and stored.manifest.exists() and is_kept(plan, run, read_manifest(stored))
+
+
+def _first_difference(before: Plan, now: Plan) -> str:
+    """Return a sentence that names the first difference between two plans."""
+    if (before.app is None) != (now.app is None):
+        return "one of an external app" if now.app is None else "one of ablate's own"
+    if (before.interim_seeds, before.alpha_spending) != (now.interim_seeds, now.alpha_spending):
+        looks = [", ".join(map(str, plan.interim_seeds)) for plan in (before, now)]
+        when = [
+            f"at {seeds} seeds ({plan.alpha_spending})" if seeds else "once, at the end"
+            for seeds, plan in zip(looks, (before, now), strict=True)
+        ]
+        return f"it is analysed {when[0]} there and {when[1]} now"
+    for key, (left, right) in _settings(before, now).items():
+        if left != right:
+            return f"{key} is {show(left)} there and {show(right)} now"
+    configs = [plan.counted()["arms"][0]["config"] for plan in (before, now)]
+    for key, (left, right) in changed(*configs).items():
+        return f"the baseline's {key} is {show(left)} there and {show(right)} now"
+    names = ([arm.name for arm in before.arms], [arm.name for arm in now.arms])
+    if names[0] != names[1]:
+        return f"its arms are {', '.join(names[0])} there and {', '.join(names[1])} now"
+    for one, other in zip(before.arms, now.arms, strict=True):
+        for what, left, right in (("data", one.data, other.data), ("model files", one.model, other.model)):
+            if left != right:
+                digests = f"digest {left[:12] or 'none'} there, {right[:12] or 'none'} now"
+                return f"the {what} of {one.name} differ from those that it was planned with ({digests})"
+    where = next(key for key, value in before.counted().items() if digest_of(value) != digest_of(now.counted()[key]))
+    return f"`{where}` of its plan.json differs"
+
+
+def _settings(before: Plan, now: Plan) -> Mapping[str, tuple[Any, Any]]:
+    """Return the settings of a study by the keys that the user types, {key: (before, now)}."""
+    group = "study" if now.app is None else "hydra.sweeper"
+    settings = {f"{group}.seeds": (len(before.seeds), len(now.seeds))}
+    settings |= {f"{group}.{key}": (getattr(before, key), getattr(now, key)) for key in ("metric", "smallest_effect")}
+    if before.app is not None and now.app is not None:
+        for key in ("seed_key", "lower_is_better"):
+            settings[f"{group}.{key}"] = getattr(before.app, key), getattr(now.app, key)
+    return settings
