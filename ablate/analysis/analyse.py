@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from ablate.analysis.attribution import answers, attribution
 from ablate.analysis.comparison_point import ReadAt, read_at
-from ablate.analysis.contrasts import DECIDED, contrasts_of, family, verdicts
+from ablate.analysis.contrasts import contrasts_of, family, verdicts
 from ablate.analysis.controls import controls
 from ablate.analysis.divergence import divergences
 from ablate.analysis.eval_cadence import adequacy
 from ablate.analysis.example_variance import over_examples
-from ablate.analysis.factorial import cell_effects, findings
+from ablate.analysis.factorial import design_effects, effect_sentences
 from ablate.analysis.hydra_app import metrics_of, settled
 from ablate.analysis.imported_runs import check_readable, imported, in_brief, labelled, said_here
 from ablate.analysis.infer_plan import Asked
@@ -37,6 +37,7 @@ from ablate.formatting import counted, joined
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import StudyDir
 from ablate.serialization import write_json
+from ablate.stats.verdicts import DECIDED
 from ablate.units import END
 
 ENDED = ("finished", "diverged", "failed", "interrupted")
@@ -82,7 +83,7 @@ def analysis_of(
     legible = [one for one in contrasts if elsewhere is None or one.metric not in elsewhere.not_read]
     shared = attribution(plan, metrics, readings, checks, found)
     through = mediated(plan, metrics, readings, runs, checks, found)
-    effects = cell_effects(plan, metrics, readings, checks, found, contrasts)
+    effects = design_effects(plan, metrics, readings, checks, found, contrasts)
     added = None if by_look is None else looks(by_look, runs, readings, contrasts)
     return Analysis(
         study=plan.study,
@@ -103,7 +104,7 @@ def analysis_of(
             *([in_brief(elsewhere)] if elsewhere else []),
             *answers(shared),
             *said(through),
-            *findings(effects),
+            *effect_sentences(effects),
             *(added.sentences if added else ()),
             *([text for text in (chance.sentence, chance.advice) if text] if chance else ()),
             *conclusions(

@@ -18,7 +18,13 @@ from ablate.design.plan import Plan
 from ablate.formatting import change, counted, fixed, joined, plain_figure
 from ablate.metrics.metric import MetricInfo
 from ablate.stats.linear_model import ENOUGH_SEEDS
-from ablate.stats.shapley import Part, Shares, alone_and_together, path_shares, shares
+from ablate.stats.shapley import (
+    Contribution,
+    Contributions,
+    contributions,
+    main_contributions,
+    path_contributions,
+)
 
 ByCorner = dict[int, NDArray[np.float64]]
 
@@ -69,8 +75,8 @@ def attribution(
         alone=divided.alone,
         interaction=divided.interaction,
         shapley=divided.shapley,
-        told=against if refused else divided.told,
-        told_evenly=() if refused else divided.told_evenly,
+        told=against if refused else divided.significant,
+        told_evenly=() if refused else divided.shapley_significant,
         refused=refused,
         undone=divided.undone,
         together=not refused and _together(divided),
@@ -134,14 +140,18 @@ def _empty(corners: Corners, metric: str, readings: Sequence[RunReading]) -> str
     return f"no seed has a value of {metric} in all of the {len(corners.numbers)} corners"
 
 
-def _divided(corners: Corners, values: ByCorner) -> Shares:
+def _divided(corners: Corners, values: ByCorner) -> Contributions:
     if not corners.paths:
-        return shares(corners.names, np.stack([values[number] for number in corners.numbers]))
-    evenly = path_shares(corners.names, values, corners.paths)
-    return replace(alone_and_together(corners.names, values), shapley=evenly.shapley, told_evenly=evenly.told_evenly)
+        return contributions(corners.names, np.stack([values[number] for number in corners.numbers]))
+    evenly = path_contributions(corners.names, values, corners.paths)
+    return replace(
+        main_contributions(corners.names, values),
+        shapley=evenly.shapley,
+        shapley_significant=evenly.shapley_significant,
+    )
 
 
-def _not_told(total: Part, values: ByCorner, floor: float | None) -> str:
+def _not_told(total: Contribution, values: ByCorner, floor: float | None) -> str:
     """Why there is nothing to divide; '' where there is."""
     first, second = (values[number] for number in (0, max(values)))
     if len(first) < 2:
@@ -155,12 +165,12 @@ def _not_told(total: Part, values: ByCorner, floor: float | None) -> str:
     return ""
 
 
-def _without_shares(divided: Shares) -> Shares:
-    def bare(part: Part) -> Part:
+def _without_shares(divided: Contributions) -> Contributions:
+    def bare(part: Contribution) -> Contribution:
         return replace(part, share=None, share_low=None, share_high=None)
 
     assert divided.interaction is not None
-    return Shares(
+    return Contributions(
         total=bare(divided.total),
         alone=tuple(map(bare, divided.alone)),
         interaction=bare(divided.interaction),
@@ -168,28 +178,28 @@ def _without_shares(divided: Shares) -> Shares:
     )
 
 
-def _together(divided: Shares) -> bool:
+def _together(divided: Contributions) -> bool:
     """Whether the difference is there only where several keys have moved, and no key is told to make any of it by itself.
 
     Told by the interaction, or because each of several keys takes the difference away when it alone goes back. Each of these
     must exclude 0, so that no correction is needed for their number: all have to be true for the claim to be.
     """
-    if any(name != INTERACTION for name in divided.told):
+    if any(name != INTERACTION for name in divided.significant):
         return False
-    return INTERACTION in divided.told or len(_needed(divided.undone)) > 1
+    return INTERACTION in divided.significant or len(_needed(divided.undone)) > 1
 
 
-def _needed(undone: Sequence[Part]) -> list[str]:
+def _needed(undone: Sequence[Contribution]) -> list[str]:
     return [part.name for part in undone if part.low is not None and part.high is not None and part.low * part.high > 0]
 
 
-def _against(divided: Shares) -> tuple[str, ...]:
+def _against(divided: Contributions) -> tuple[str, ...]:
     """Of a total that is not told from 0: keys that are, on either side of it. They work against each other."""
-    told = [part for part in divided.alone if part.name in divided.told]
+    told = [part for part in divided.alone if part.name in divided.significant]
     return tuple(part.name for part in told) if _on_both_sides(told) else ()
 
 
-def _on_both_sides(parts: Sequence[Part]) -> bool:
+def _on_both_sides(parts: Sequence[Contribution]) -> bool:
     return any(part.effect > 0 for part in parts) and any(part.effect < 0 for part in parts)
 
 
@@ -275,11 +285,11 @@ def _even(about: Attribution) -> str:
     return f"{said}; over {about.orders} orders of the keys{more}.{told}"
 
 
-def _share(part: Part) -> str:
+def _share(part: Contribution) -> str:
     return f"{part.name} {_only(part)}"
 
 
-def _only(part: Part) -> str:
+def _only(part: Contribution) -> str:
     """`92 % (80 to 104)`."""
     assert part.share is not None
     text = f"{fixed(100 * part.share, 0)} %"

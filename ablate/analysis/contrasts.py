@@ -20,8 +20,11 @@ from ablate.design.axis import show
 from ablate.design.plan import Arm, Plan
 from ablate.formatting import change, counted, joined, plain_figure
 from ablate.metrics.metric import MetricInfo
-from ablate.stats.contrasts import (
+from ablate.stats.contrasts import CONFIDENCE
+from ablate.stats.power import MOST_SEEDS
+from ablate.stats.verdicts import (
     BY_STEPS,
+    DECIDED,
     LOW_POWER_POOLED_ONLY,
     OWN_VARIANCE,
     POOLED_ONLY,
@@ -29,8 +32,6 @@ from ablate.stats.contrasts import (
     VerdictKind,
     judge,
 )
-from ablate.stats.linear_model import LEVEL
-from ablate.stats.power import MOST_SEEDS
 
 # Which arms are judged together, and the judgement of each on one outcome.
 
@@ -110,8 +111,6 @@ def _own_sd(one: Judgement) -> float | None:
 
 
 Values = np.ndarray[Any, np.dtype[np.float64]]
-
-DECIDED: tuple[VerdictKind, ...] = ("helps", "hurts", "raises", "lowers")
 
 NOT_BEYOND = "NOT BEYOND PLACEBO"
 """Label of a difference from the baseline that does not hold against the placebo."""
@@ -388,7 +387,7 @@ def _contrasts(
             lost=tuple(_lost(readings, (plan.baseline.name, arm.name))),
             chance=arm.kind == "placebo",
             floor=largest(found, metric.name),
-            interval_level=look_level or LEVEL,
+            interval_level=look_level or CONFIDENCE,
             stopped=arm.name in early,
         )
         if arm.name in speaks:

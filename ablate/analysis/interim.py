@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from ablate.analysis.contrasts import DECIDED
 from ablate.analysis.load import Reader, RunFiles
 from ablate.analysis.results import Contrast, LookMade, Looks, RunReading
 from ablate.design.interim import course
 from ablate.design.plan import Plan
 from ablate.formatting import counted, joined, per_cent
 from ablate.records.interim import Look, read_looks
-from ablate.stats.sequential import ALPHA, Spending, look_levels
+from ablate.stats.sequential import ALPHA, Spending, interim_confidences
+from ablate.stats.verdicts import DECIDED
 
 _NAMES = {"obrien_fleming": "O'Brien-Fleming", "pocock": "Pocock"}
 
@@ -36,7 +36,7 @@ def levels_of(plan: Plan) -> tuple[float, ...]:
     """Of every declared look."""
     spending: Spending = "pocock" if plan.spending == "pocock" else "obrien_fleming"
     assert plan.spending in get_args(Spending)
-    return look_levels(plan.looks, spending)
+    return interim_confidences(plan.looks, spending)
 
 
 def look(plan: Plan, contrasts: Sequence[Contrast], made: Sequence[Look]) -> dict[str, Any]:

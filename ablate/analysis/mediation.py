@@ -28,7 +28,7 @@ from ablate.design.plan import Plan
 from ablate.formatting import change, counted, fixed, joined, plain_figure, plain_percent
 from ablate.metrics.metric import MetricInfo
 from ablate.stats.linear_model import ENOUGH_SEEDS
-from ablate.stats.shapley import Part, ratio_interval
+from ablate.stats.shapley import Contribution, ratio_interval
 
 # Was the mediator moved by the treatment, and held by the intervention? From the record, not from the config.
 
@@ -233,14 +233,14 @@ def said(about: Mediated | None) -> tuple[str, ...]:
     return tuple(text for text in (about.sentence, *(one.sentence for one in about.held), about.limits) if text)
 
 
-def part(name: str, own: Values, whole: Values, level: float) -> Part:
+def part(name: str, own: Values, whole: Values, level: float) -> Contribution:
     """The mean over seeds with its t interval, and its share of the whole with Fieller's, both at this level."""
     seeds, effect, all_of_it = len(own), float(np.mean(own)), float(np.mean(whole))
     half = None
     if seeds > 1:
         half = float(stats.t.ppf(0.5 + level / 2, seeds - 1) * np.std(own, ddof=1) / seeds**0.5)
     ratio = ratio_interval(own, whole, level)
-    return Part(
+    return Contribution(
         name=name,
         effect=effect,
         low=None if half is None else effect - half,
@@ -252,7 +252,7 @@ def part(name: str, own: Values, whole: Values, level: float) -> Part:
     )
 
 
-def verdict(total: float, left: Part, through: Part, smallest_effect: float) -> str:
+def verdict(total: float, left: Contribution, through: Contribution, smallest_effect: float) -> str:
     """What follows from the two intervals; `undecided` rather than a claim that one of them does not bear.
 
     A part that is proven to be smaller than what matters comes first: it is none, be it told from 0 or not.
@@ -275,14 +275,14 @@ def verdict(total: float, left: Part, through: Part, smallest_effect: float) -> 
     return "undecided"
 
 
-def _side(one: Part) -> float:
+def _side(one: Contribution) -> float:
     """1 or -1 where the interval lies on one side of 0."""
     if one.low is None or one.high is None or one.low <= 0 <= one.high:
         return 0.0
     return 1.0 if one.low > 0 else -1.0
 
 
-def _inside(one: Part, margin: float) -> bool:
+def _inside(one: Contribution, margin: float) -> bool:
     return one.low is not None and one.high is not None and -margin < one.low and one.high < margin
 
 
@@ -326,7 +326,7 @@ def _without(about: Mediated, why: str) -> Mediated:
     return replace(about, refused=why, sentence=f"{_metric(about)}: nothing is divided, because {why}.")
 
 
-def _not_told(total: Part, seeds: int, floor: float | None) -> str:
+def _not_told(total: Contribution, seeds: int, floor: float | None) -> str:
     if seeds < 2:
         return "one seed has no interval: two are the least"
     assert total.low is not None
@@ -367,7 +367,9 @@ def _pair(
     return replace(base, verdict=found, sentence=_answer(about, one, left, through, found, plan, holds))
 
 
-def _answer(about: Mediated, one: Held, left: Part, through: Part, found: str, plan: Plan, holds: Holding) -> str:
+def _answer(
+    about: Mediated, one: Held, left: Contribution, through: Contribution, found: str, plan: Plan, holds: Holding
+) -> str:
     """`3 % (-9 to 15) goes through the gradient's noise: with that of 8 samples at both levels, the rise is 0.115 ...`"""
     assert about.total is not None
     rise = "rise" if about.total.effect > 0 else "fall"
@@ -407,12 +409,12 @@ def _answer(about: Mediated, one: Held, left: Part, through: Part, found: str, p
     return f"{head} {conclusion}. {holds.sentence}".strip()
 
 
-def _decimals(one: Part) -> int:
+def _decimals(one: Contribution) -> int:
     half = ((one.high or 0) - (one.low or 0)) / 2
     return max(0, 1 - int(np.floor(np.log10(half)))) if half > 0 else 3
 
 
-def share(one: Part) -> str:
+def share(one: Contribution) -> str:
     """`92 % (80 to 104)`; without an interval where the total is not told from 0 at the level of the family."""
     if one.share is None:
         return "no share"

@@ -21,7 +21,7 @@ from ablate.formatting import counted
 from ablate.hashing import digest_of
 from ablate.records.layout import StudyDir
 from ablate.serialization import read_json
-from ablate.stats.linear_model import LEVEL
+from ablate.stats.contrasts import CONFIDENCE
 from ablate.stats.power import (
     CHANCE,
     detectable_effect,
@@ -47,7 +47,7 @@ class Wanted:
     effect: float | None = None
     seeds: tuple[int, ...] = SEEDS
     chance: float = CHANCE
-    level: float = LEVEL
+    level: float = CONFIDENCE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ablate.controls.control import Control
-from ablate.controls.control import Control as Control
 from ablate.metrics.metric import MetricInfo
-from ablate.stats.contrasts import VerdictKind
 from ablate.stats.factorial import Term
 from ablate.stats.rates import PairedExamples
-from ablate.stats.shapley import Part
+from ablate.stats.shapley import Contribution
+from ablate.stats.verdicts import VerdictKind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +43,7 @@ class Budgets:
 
 # What the analysis says of a study that moves several axes at once, as values.
 
-EffectKind = Literal["main", "interaction", "alone", "beside"]
+EffectKind = Literal["main", "interaction", "alone", "with_other"]
 PartWord = Literal["dead", "redundant", "matters", "undecided", "none"]
 
 
@@ -252,8 +251,8 @@ class HeldEffect:
     second: str
     verdict: str
     sentence: str
-    left: Part | None = None
-    through: Part | None = None
+    left: Contribution | None = None
+    through: Contribution | None = None
     seen: tuple[Seen, ...] = ()
     held: str = ""
 
@@ -275,7 +274,7 @@ class Mediated:
     seeds: tuple[int, ...]
     left_out: tuple[str, ...]
     labels: tuple[str, ...]
-    total: Part | None = None
+    total: Contribution | None = None
     held: tuple[HeldEffect, ...] = ()
     refused: str = ""
     sentence: str = ""
@@ -548,16 +547,16 @@ class Attribution:
     orders: int
     corners: tuple[dict[str, Any], ...]
     labels: tuple[str, ...]
-    total: Part | None = None
-    alone: tuple[Part, ...] = ()
-    interaction: Part | None = None
-    shapley: tuple[Part, ...] = ()
+    total: Contribution | None = None
+    alone: tuple[Contribution, ...] = ()
+    interaction: Contribution | None = None
+    shapley: tuple[Contribution, ...] = ()
     told: tuple[str, ...] = ()
     told_evenly: tuple[str, ...] = ()
     refused: str = ""
     sentence: str = ""
     even: str = ""
-    undone: tuple[Part, ...] = ()
+    undone: tuple[Contribution, ...] = ()
     together: bool = False
 
 

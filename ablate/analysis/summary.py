@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ablate.analysis.contrasts import DECIDED, NOT_BEYOND, ONE_SIDED, WITHIN_FLOOR
+from ablate.analysis.contrasts import NOT_BEYOND, ONE_SIDED, WITHIN_FLOOR
 from ablate.analysis.replay import curve_name
 from ablate.analysis.results import Contrast, DivergenceRate, Floor, ReplayedLevel, RunReading
 from ablate.controls.control import Control
 from ablate.design.axis import show
 from ablate.design.plan import Arm, Plan
 from ablate.formatting import change, counted, joined, per_cent, plain_figure, plain_percent
-from ablate.stats.contrasts import LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
 from ablate.stats.linear_model import ENOUGH_SEEDS
-from ablate.stats.sign_flip import smallest_p
+from ablate.stats.paired import smallest_p
+from ablate.stats.verdicts import DECIDED, LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
 
 ALWAYS = ("grad_norm_spread", "eval_loss")
 """Answered beside the primary metric: is the gradient spiky, and what does it cost?"""

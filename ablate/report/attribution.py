@@ -14,7 +14,7 @@ from ablate.analysis.results import Analysis, Attribution, KeyMoved
 from ablate.design.axis import show
 from ablate.report.console import columns, labelled, say, words
 from ablate.report.markup import Markup, el, figures_row, table_of
-from ablate.stats.shapley import Part
+from ablate.stats.shapley import Contribution
 
 HEAD = ("", "alone", "95 % interval", "share", "with its part of the interaction")
 
@@ -72,7 +72,7 @@ def _rows(about: Attribution) -> Iterator[tuple[str, ...]]:
         yield (part.name, digits.number(part.effect, decimals), interval, *shares)
 
 
-def _share(part: Part) -> str:
+def _share(part: Contribution) -> str:
     """`92 % (80 to 104)`: shares lie beyond 0 and 100 where keys work against each other."""
     if part.share is None:
         return digits.DASH

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from ablate import formatting as digits
-from ablate.analysis.factorial import TOLD
+from ablate.analysis.cells import SIGNIFICANT
 from ablate.analysis.results import Analysis, CellEffect, Effects, PartRead
 from ablate.design import factorial as fraction
 from ablate.design.factorial import Cells
@@ -140,7 +140,7 @@ def lines(about: Effects) -> Iterator[tuple[str, str]]:
     if about.refused:
         yield "none", f"no effects, because {about.refused}"
     for one in about.effects:
-        if one.average and one.verdict not in TOLD:  # of those that are told the conclusions say it
+        if one.average and one.verdict not in SIGNIFICANT:  # of those that are told the conclusions say it
             yield "average", f"{one.name} is {one.average}"
     high = [one for one in about.effects if len(one.axes) > 2]
     told = [one for one in high if one.verdict == "interact"]

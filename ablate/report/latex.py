@@ -10,13 +10,13 @@ from itertools import pairwise
 from typing import Any
 
 from ablate import formatting as digits
-from ablate.analysis.contrasts import DECIDED, NOT_BEYOND, ONE_SIDED, WITHIN_FLOOR
+from ablate.analysis.contrasts import NOT_BEYOND, ONE_SIDED, WITHIN_FLOOR
 from ablate.analysis.results import UNPROVEN, Analysis, Contrast
 from ablate.design.axis import show
 from ablate.report import attribution, budgets, effects, mediation, variance
 from ablate.report.console import folded
 from ablate.report.view import Row, View, floors_sentence, interval_head
-from ablate.stats.contrasts import BY_STEPS, LOW_POWER, LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
+from ablate.stats.verdicts import BY_STEPS, DECIDED, LOW_POWER, LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
 from ablate.units import END
 
 # Text for LaTeX: whatever a config, an arm or an error holds stays text, and compiles.

@@ -11,7 +11,7 @@ from ablate.analysis.mediation import share
 from ablate.analysis.results import Analysis, HeldEffect, Mediated, Seen
 from ablate.report.console import columns, labelled, say, words
 from ablate.report.markup import Markup, el, figures_row, table_of
-from ablate.stats.shapley import Part
+from ablate.stats.shapley import Contribution
 
 HEAD = ("held", "effect left", "95 % interval", "goes through", "verdict")
 
@@ -78,7 +78,7 @@ def _rows(about: Mediated) -> Iterator[tuple[str, ...]]:
         yield (one.label, *_figures(one.left), _share(one), VERDICTS[one.verdict])
 
 
-def _figures(one: Part | None) -> tuple[str, str]:
+def _figures(one: Contribution | None) -> tuple[str, str]:
     if one is None:
         return digits.DASH, digits.DASH
     decimals = digits.effect_decimals(one.effect, one.low, one.high)

@@ -29,9 +29,9 @@ from ablate.report.bibliography import PROGRAM, WORKS, bibtex
 from ablate.report.effects import design_lines
 from ablate.report.latex import tex
 from ablate.report.view import View, floors_sentence
-from ablate.stats.contrasts import BY_STEPS, OWN_VARIANCE
 from ablate.stats.linear_model import ENOUGH_SEEDS
-from ablate.stats.sign_flip import smallest_p
+from ablate.stats.paired import smallest_p
+from ablate.stats.verdicts import BY_STEPS, OWN_VARIANCE
 from ablate.units import END
 
 BIB = "references.bib"

@@ -17,7 +17,7 @@ from ablate.design.axis import show
 from ablate.design.plan import Arm, Plan
 from ablate.report.console import columns, labelled, say, words
 from ablate.report.effects import print_design
-from ablate.stats.linear_model import LEVEL
+from ablate.stats.contrasts import CONFIDENCE
 from ablate.stats.power import detectable_effect, seeds_to_decide
 from ablate.stats.variance_components import seen_from
 
@@ -49,7 +49,7 @@ def detectable(plan: Plan, spread: EarlierSpread | None) -> dict[int, float]:
     sd = 1.0 if spread is None else spread.sd
     levels = dict(zip(plan.looks, levels_of(plan), strict=True)) if plan.looks else {}
     seeds = sorted(levels or {*SEEDS, len(plan.seeds)})
-    return {n: detectable_effect(n, num_variants(plan), sd, level=levels.get(n, LEVEL)) for n in seeds if n > 1}
+    return {n: detectable_effect(n, num_variants(plan), sd, confidence=levels.get(n, CONFIDENCE)) for n in seeds if n > 1}
 
 
 def seeds_for(plan: Plan, spread: EarlierSpread) -> int | None:

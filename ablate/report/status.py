@@ -53,11 +53,11 @@ def looks_lines(state: StudyState) -> list[str]:
     if not state.looks:
         return []
     from ablate.analysis.interim import declared  # with scipy, for which no other study has to wait
-    from ablate.stats.sequential import Spending, look_levels
+    from ablate.stats.sequential import Spending, interim_confidences
 
     seeds = [look["seeds"] for look in state.looks]
     spending: Spending = "pocock" if state.spending == "pocock" else "obrien_fleming"
-    lines = ["", declared(seeds, spending, look_levels(seeds, spending))]
+    lines = ["", declared(seeds, spending, interim_confidences(seeds, spending))]
     for look in state.looks:
         if look["made"]:
             stops = [f"{arm} stopped ({verdict})" for arm, verdict in look["stops"].items()]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
+from ablate.stats.contrasts import CONFIDENCE, Claim, variant_agreement
 from ablate.stats.dunnett import complete, critical_value, equivalence_value
-from ablate.stats.linear_model import LEVEL, VARIANT_LEVEL, baseline_level, own_level
+from ablate.stats.linear_model import VARIANT_ALARM, baseline_alarm
 
 CHANCE = 0.8
 MOST_SEEDS = 1000
@@ -21,7 +21,7 @@ def residual_sd(run_sd: float, rho: float) -> float:
     return float(run_sd * np.sqrt(max(0.0, 1 - rho)))
 
 
-def detection_chance(seeds: int, variants: int, effect: float, sd: float, level: float = LEVEL) -> float:
+def detection_chance(seeds: int, variants: int, effect: float, sd: float, confidence: float = CONFIDENCE) -> float:
     """Chance of `helps` or `hurts` for one variant with a true `effect`; sd: residual, in the effect's unit. level: of the
     intervals; a look of a sequential study has its own.
 
@@ -31,27 +31,29 @@ def detection_chance(seeds: int, variants: int, effect: float, sd: float, level:
     if seeds < 2:
         return 0.0
     shift = abs(effect) / (sd * np.sqrt(2 / seeds))
-    pooled, own, alone = (_beyond(limit, shift, df) for limit, df in _limits(seeds, variants, level, "difference"))
+    pooled, own, alone = (_beyond(limit, shift, df) for limit, df in _limits(seeds, variants, confidence, "difference"))
     return _mixed(min(pooled, own), alone, seeds, variants)
 
 
-def equivalence_chance(seeds: int, variants: int, margin: float, sd: float, level: float = LEVEL) -> float:
+def equivalence_chance(seeds: int, variants: int, margin: float, sd: float, confidence: float = CONFIDENCE) -> float:
     """Chance of `no effect` for one variant that truly has none."""
     if seeds < 2:
         return 0.0
     room = margin / (sd * np.sqrt(2 / seeds))
-    pooled, own, alone = (_inside(limit, room, df) for limit, df in _limits(seeds, variants, level, "equivalence"))
+    pooled, own, alone = (_inside(limit, room, df) for limit, df in _limits(seeds, variants, confidence, "equivalence"))
     return _mixed(min(pooled, own), alone, seeds, variants)
 
 
-def detectable_effect(seeds: int, variants: int, sd: float, chance: float = CHANCE, level: float = LEVEL) -> float:
+def detectable_effect(
+    seeds: int, variants: int, sd: float, chance: float = CHANCE, confidence: float = CONFIDENCE
+) -> float:
     """The smallest true effect that is found with this chance, in the unit of the residual `sd`. Infinite below two seeds."""
     if seeds < 2:
         return float("inf")
     most = 1.0
 
     def missing(effect: float) -> float:
-        return detection_chance(seeds, variants, effect, 1.0, level) - chance
+        return detection_chance(seeds, variants, effect, 1.0, confidence) - chance
 
     if missing(0.0) >= 0:  # so little is asked that chance alone gives it
         return 0.0
@@ -62,7 +64,7 @@ def detectable_effect(seeds: int, variants: int, sd: float, chance: float = CHAN
 
 @lru_cache(maxsize=4096)  # variants that are judged together ask alike
 def seeds_to_decide(
-    sd: float, margin: float, variants: int, chance: float = CHANCE, level: float = LEVEL
+    sd: float, margin: float, variants: int, chance: float = CHANCE, confidence: float = CONFIDENCE
 ) -> int | None:
     """The fewest seeds with this chance of both: finding an effect of `margin`, and saying `no effect` where there is none.
 
@@ -70,8 +72,8 @@ def seeds_to_decide(
     """
 
     def enough(seeds: int) -> bool:
-        detects = detection_chance(seeds, variants, margin, sd, level) >= chance
-        return detects and equivalence_chance(seeds, variants, margin, sd, level) >= chance
+        detects = detection_chance(seeds, variants, margin, sd, confidence) >= chance
+        return detects and equivalence_chance(seeds, variants, margin, sd, confidence) >= chance
 
     low, high = 2, 4
     while not enough(high):
@@ -85,23 +87,21 @@ def seeds_to_decide(
 
 
 @lru_cache(maxsize=4096)
-def _limits(
-    seeds: int, variants: int, level: float, claim: Literal["difference", "equivalence"]
-) -> tuple[tuple[float, int], ...]:
+def _limits(seeds: int, variants: int, confidence: float, claim: Claim) -> tuple[tuple[float, int], ...]:
     """Critical value and degrees of freedom of the pooled analysis, of the own one that must agree, and of the own alone."""
     sides = 2 if claim == "difference" else 1
     df, own_df = variants * (seeds - 1), seeds - 1
     value = critical_value if claim == "difference" else equivalence_value
-    agrees = float(own_level(np.asarray(seeds), claim)) / sides
+    agrees = float(variant_agreement(np.asarray(seeds), claim)) / sides
     return (
-        (value(level, df, complete(variants)), df),
+        (value(confidence, df, complete(variants)), df),
         (float(stats.t.isf(agrees, own_df)), own_df),
-        (float(stats.t.isf((1 - level) / sides / variants, own_df)), own_df),
+        (float(stats.t.isf((1 - confidence) / sides / variants, own_df)), own_df),
     )
 
 
 def _mixed(together: float, alone: float, seeds: int, variants: int) -> float:
-    alarm = baseline_level(seeds) + VARIANT_LEVEL if variants > 1 and seeds > 2 else 0.0
+    alarm = baseline_alarm(seeds) + VARIANT_ALARM if variants > 1 and seeds > 2 else 0.0
     return (1 - alarm) * together + alarm * alone
 
 
