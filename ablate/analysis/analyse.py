@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.attribution import answers, attribution
+from ablate.analysis.attribution import attribution, attribution_sentences
 from ablate.analysis.comparison_point import ReadAt, read_at
 from ablate.analysis.contrasts import contrasts_of, family, verdicts
 from ablate.analysis.controls import controls
@@ -102,7 +102,7 @@ def analysis_of(
         floors=found,
         conclusions=(
             *([in_brief(elsewhere)] if elsewhere else []),
-            *answers(shared),
+            *attribution_sentences(shared),
             *said(through),
             *effect_sentences(effects),
             *(added.sentences if added else ()),

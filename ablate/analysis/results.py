@@ -523,18 +523,20 @@ class KeyMoved:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attribution:
-    """How much of the difference between two configs each key makes, in the primary metric, over seeds with all corners.
+    """How much of the difference between two configs each key makes, in the primary metric, over seeds with all combinations.
 
-    total, alone, interaction: what each key does by itself from the first config, and what they do only together; they add
-        up to the total. shapley: the interaction divided evenly instead; adds up as well. No part has a share where `refused`
-        says why nothing is divided.
-    told: names of the parts that are told from 0, simultaneously over all of them; of a total that is not told, the keys that
-        work against each other. told_evenly: of shapley's, which are had from every corner, and so are the surer ones where
-        the keys hardly interact.
-    undone: what each key does as the last to move; empty where these corners were not run. together: the difference is there
-        only where several keys have moved, and none is told to make any of it by itself.
-    orders: in which the keys were moved, where not every corner was run; 0 where all were.
-    sentence: the answer; even: the second reading. left_out: seeds that lack a corner, in words.
+    total, alone, interaction: what each key contributes by itself from the first config, and what they contribute only
+        together; they add up to the total.
+    shapley: the interaction divided evenly instead; adds up as well. No contribution has a share where `refused` gives the
+        reason why nothing is divided.
+    significant: names of the significant contributions, simultaneously over all of them; of a total that is not significant,
+        the keys that work against each other. shapley_significant: of shapley's, which use every combination and so are the
+        more certain ones where the keys hardly interact.
+    undone: what each key contributes when it moves last; empty where these combinations were not run.
+    together: the difference needs several keys, and none is significant by itself.
+    orders: number of orders in which the keys were moved, where not every combination was run; 0 where all were.
+    sentence: the answer. shapley_sentence: the same with the interaction divided evenly.
+    left_out: seeds that lack a combination, in words.
     """
 
     metric: str
@@ -551,11 +553,11 @@ class Attribution:
     alone: tuple[Contribution, ...] = ()
     interaction: Contribution | None = None
     shapley: tuple[Contribution, ...] = ()
-    told: tuple[str, ...] = ()
-    told_evenly: tuple[str, ...] = ()
+    significant: tuple[str, ...] = ()
+    shapley_significant: tuple[str, ...] = ()
     refused: str = ""
     sentence: str = ""
-    even: str = ""
+    shapley_sentence: str = ""
     undone: tuple[Contribution, ...] = ()
     together: bool = False
 

@@ -117,6 +117,6 @@ def section(analysis: Analysis) -> Markup | None:
         el("p", digits.typeset(about.sentence)),
         el("div", made, class_="wide") if about.total is not None else None,
         el("ul", *keys, *(el("li", line, class_="alarm") for line in about.left_out), class_="findings"),
-        el("p", f"{KEY} {digits.typeset(about.even)}", class_="key"),
+        el("p", f"{KEY} {digits.typeset(about.shapley_sentence)}", class_="key"),
         id="shares",
     )

@@ -15,6 +15,7 @@ from scipy import stats
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Ratios = tuple[Values, NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +83,45 @@ def blocked(values: Values, weights: Values | None = None) -> Blocked:
     )
 
 
-def variance_ratios(values: Values) -> tuple[Values, NDArray[np.int64], NDArray[np.int64]]:
+def variance_ratios(values: Values) -> Ratios:
     """Return the variance of each arm over that of all others: F and its two degrees of freedom, each [..., arms].
 
     F is what an arm's runs add to the residual sum of squares of the model without that arm, over the residual variance
     of that model. With equal variances it follows the F distribution exactly, because the two are independent. NaN, with
     0 degrees of freedom, where the other arms have no residual: with two arms there is nothing to compare.
     """
+    if values.shape[-2] < 3:
+        none = np.zeros(values.shape[:-1], dtype=np.int64)
+        return np.full(values.shape[:-1], np.nan), none, none
+    found = _complete_ratios(values)
+    return _refitted_ratios(values) if found is None else found
+
+
+def _complete_ratios(values: Values) -> Ratios | None:
+    """The same in closed form, where every arm has all of its runs or none; None elsewhere, and where spread is lacking."""
+    present = np.isfinite(values)
+    complete, seeds = np.all(present, axis=-1), values.shape[-1]
+    if np.any(present & ~complete[..., None]):
+        return None
+    arms = np.sum(complete, axis=-1, keepdims=True)
+    in_seed = np.sum(np.where(present, values, 0.0), axis=-2, keepdims=True) / np.maximum(arms, 1)[..., None]
+    centred = np.where(present, values - in_seed, 0.0)
+    squares = np.sum((centred - np.mean(centred, axis=-1, keepdims=True)) ** 2, axis=-1)
+    added = squares * arms / np.maximum(arms - 1, 1)
+    rest = np.sum(squares, axis=-1, keepdims=True) - added
+    lower = np.where(complete, (arms - 2) * (seeds - 1), 0)
+    usable = lower > 0
+    size = np.max(np.where(present, np.abs(values), 0.0), axis=(-2, -1), keepdims=True)[..., 0]
+    if np.any(usable & (rest <= 1e-9 * added + 1e-24 * size**2)):
+        return None
+    ratios = added / (seeds - 1) / (np.where(usable, rest, 1.0) / np.maximum(lower, 1)) if seeds > 1 else added
+    return np.where(usable, ratios, np.nan), np.where(usable, seeds - 1, 0), np.where(usable, lower, 0)
+
+
+def _refitted_ratios(values: Values) -> Ratios:
     whole = blocked(values)
     ratios = np.full(values.shape[:-1], np.nan)
     upper, lower = np.zeros(ratios.shape, dtype=np.int64), np.zeros(ratios.shape, dtype=np.int64)
-    if values.shape[-2] < 3:
-        return ratios, upper, lower
     for arm in range(values.shape[-2]):
         rest = blocked(np.delete(values, arm, axis=-2))
         added = whole.df - rest.df

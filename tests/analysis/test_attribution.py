@@ -73,13 +73,13 @@ def test_the_sentence_that_a_person_wants() -> None:
     found = answer(*made(TWO, lambda on: 3.0 - 1.0 * on[0] + 0.03 * on[1] - 0.1 * on[0] * on[1]))
     assert found.sentence.startswith("batch_size explains 9")
     first, rest = found.sentence.split(" of the fall in eval-loss roughness; ")
-    assert first.count(" % (") == 1
+    assert first.count("% (") == 1
     assert "interaction" in rest
     assert "train_ratio -" in rest, "it works against the fall"
     assert "Total: " in rest
     assert "5 seeds" in rest
-    assert found.told[0] == "batch_size"
-    assert found.even.startswith("With the interaction divided evenly among the keys (Shapley): batch_size 9")
+    assert found.significant[0] == "batch_size"
+    assert found.shapley_sentence.startswith("With the interaction divided evenly among the keys (Shapley): batch_size 9")
 
 
 @pytest.mark.parametrize("corners", [TWO, THREE, FIVE], ids=["two keys", "three keys", "five keys on paths"])
@@ -105,27 +105,27 @@ def test_three_keys_of_which_two_are_causes() -> None:
         "train_ratio": pytest.approx(0.0, abs=0.03),
         "lr": pytest.approx(1 / 3, abs=0.03),
     }
-    assert set(found.told) == {"batch_size", "lr"}
+    assert set(found.significant) == {"batch_size", "lr"}
     assert found.sentence.startswith("batch_size explains 6")
     assert "of the rise in eval-loss roughness; lr 3" in found.sentence
-    assert "Not told from 0 (over 4 parts together): " in found.sentence
+    assert "Not significant (corrected for 4 comparisons): " in found.sentence
 
 
 def test_a_pair_that_works_only_together_is_no_key_s_own() -> None:
     found = answer(*made(TWO, lambda on: 2.0 - 1.0 * on[0] * on[1]))
-    assert found.told == ("interaction",)
+    assert found.significant == ("interaction",)
     assert found.sentence.startswith("batch_size and train_ratio together, and not each by itself, explain 9")
     assert [part.share for part in found.shapley] == [pytest.approx(0.5, abs=0.03)] * 2
 
 
 def test_two_that_cancel_are_a_difference_of_nothing_and_are_not_divided() -> None:
     found = answer(*made(TWO, lambda on: 1.0 * on[0] - 1.0 * on[1]))
-    assert found.refused.startswith("the total difference is not told from 0 (")
+    assert found.refused.startswith("the total difference is not significant (")
     assert found.sentence.startswith(
         f"eval-loss roughness: no shares, because {found.refused}. By itself batch_size raises it ("
     )
     assert found.sentence.endswith(": they work against each other.")
-    assert (found.told, found.even) == (("batch_size", "train_ratio"), "")
+    assert (found.significant, found.shapley_sentence) == (("batch_size", "train_ratio"), "")
     assert all(part.share is None and part.share_low is None for part in (*found.alone, *found.shapley))
     assert [part.effect for part in found.alone] == [pytest.approx(1.0, abs=0.05), pytest.approx(-1.0, abs=0.05)]
 
@@ -153,10 +153,10 @@ def test_the_only_cause_is_named_and_hardly_ever_another() -> None:
     """Effect of 5 sd of a run: most draws name it; a key without an effect is told from 0 in few."""
     found = [answer(*made(TWO, lambda on: -5.0 * on[0], noise=1.0, seed=seed)) for seed in range(100)]
     named = [one for one in found if one.sentence.startswith("batch_size explains")]
-    wrong = [one for one in found if set(one.told) - {"batch_size"}]
+    wrong = [one for one in found if set(one.significant) - {"batch_size"}]
     assert len(named) > 75
     assert len(wrong) <= 10, "5 % and what chance adds to it"
-    evenly = [one for one in found if one.told_evenly == ("batch_size",)]
+    evenly = [one for one in found if one.shapley_significant == ("batch_size",)]
     assert len(evenly) > 85
     covered = [part.share_low <= 1 <= part.share_high for one in named for part in one.alone[:1] if part.share_low]
     assert np.mean(covered) > 0.9
@@ -211,7 +211,7 @@ def test_a_corner_whose_control_failed_spoils_the_shares_of_all() -> None:
 def test_what_chance_alone_makes_is_not_divided() -> None:
     floor = Floor(kind="noise", arms=("placebo",), seeds=(0,), values={ROUGH.name: 1.5}, same_weights=False)
     found = answer(*made(TWO, lambda on: -1.0 * on[0]), floors=[floor])
-    assert "is no larger than 1.50, which chance alone makes" in found.refused
+    assert "is within the noise floor of 1.50" in found.refused
 
 
 def test_a_difference_too_small_to_matter_is_said_to_be() -> None:
@@ -223,7 +223,7 @@ def test_on_paths_the_error_of_the_orders_is_told() -> None:
     found = answer(*made(FIVE, lambda on: -2.0 * on[0] - 1.0 * on[1] * on[2] * on[3]))
     assert len(FIVE.numbers) < 2**5
     assert found.orders == 6
-    assert "over 6 orders of the keys, give or take" in found.even
+    assert "over 6 orders of the keys, plus or minus" in found.shapley_sentence
     assert found.alone[0].share == pytest.approx(2 / 3, abs=0.03)
     assert found.interaction is not None
     assert found.interaction.share == pytest.approx(1 / 3, abs=0.05)
@@ -241,7 +241,7 @@ def test_from_runs_on_disk_to_the_answer(tmp_path: Path) -> None:
     assert found is not None
     assert not [check.sentence for check in analysis.controls if check.status == "failed"]
     assert found.sentence.startswith("batch_size explains ")
-    assert analysis.conclusions[:2] == (found.sentence, found.even)
+    assert analysis.conclusions[:2] == (found.sentence, found.shapley_sentence)
     batch, ratio = found.keys
     assert batch.moves == {"data.batch_size": (8, 64)}
     assert batch.brings["total_steps"] == (128, 16)

@@ -19,7 +19,7 @@ from ablate.design.plan import Plan
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Fingerprint, Outcome
-from ablate.stats.shapley import Part
+from ablate.stats.shapley import Contribution
 from tests.synthetic import mediation_plan
 
 LOSS = MetricInfo(name="eval_loss", unit="nats", definition="", lower_is_better=True)
@@ -325,8 +325,8 @@ def test_a_cause_that_is_there_is_found() -> None:
 def test_what_is_smaller_than_what_matters_is_none_of_it_though_it_is_told_from_0() -> None:
     """The reference case: total 0.125, left 0.129, and what goes through -0.0035 (-0.0061 to -0.0009) with 0.01 to matter."""
 
-    def between(effect: float, low: float, high: float) -> Part:
-        return Part(name="", effect=effect, low=low, high=high, share=None, share_low=None, share_high=None)
+    def between(effect: float, low: float, high: float) -> Contribution:
+        return Contribution(name="", effect=effect, low=low, high=high, share=None, share_low=None, share_high=None)
 
     left, through = between(0.129, 0.084, 0.174), between(-0.0035, -0.0061, -0.0009)
     assert verdict(0.125, left, through, 0.01) == "none"

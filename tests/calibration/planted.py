@@ -355,7 +355,7 @@ def causes(analysis: Analysis) -> set[str]:
         assert "together, and not each by itself, explain" in about.sentence
         return {"together"}
     keys = {key.name for key in about.keys}
-    found = keys & set(about.told) or keys & set(about.told_evenly)
+    found = keys & set(about.significant) or keys & set(about.shapley_significant)
     assert all(key in about.sentence for key in found)
     return found
 
@@ -383,7 +383,7 @@ def interaction(chance: Chance) -> Named:
     analysis = bisected(chance, lambda on: -EFFECT * on[0] * on[1])
     about = analysis.attribution
     assert about is not None
-    if set(about.told) & {key.name for key in about.keys}:
+    if set(about.significant) & {key.name for key in about.keys}:
         return "wrong"
     return "right" if causes(analysis) in ({"together"}, {"batch_size", "train_ratio"}) else "undecided"
 

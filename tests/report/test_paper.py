@@ -20,7 +20,7 @@ from ablate.report.figures import Look, write_figures
 from ablate.report.latex import COLUMNS, latex, table_csv, tex
 from ablate.report.methods import methods
 from ablate.report.view import View, make_view
-from ablate.stats.contrasts import OWN_VARIANCE
+from ablate.stats.verdicts import OWN_VARIANCE
 from tests.report.conftest import Study
 from tests.report.made_up import contrast
 from tests.report.test_tables import renamed

@@ -13,7 +13,7 @@ from ablate.analysis.analyse import analyse
 from ablate.analysis.results import Analysis
 from ablate.report.terminal import print_report
 from ablate.report.variance import print_variance, rows, variance_section
-from tests.analysis.test_variance_study import drawn, study
+from tests.analysis.test_variance_components import drawn, study
 from tests.synthetic import write_study
 
 

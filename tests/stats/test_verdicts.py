@@ -8,18 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ablate.stats.contrasts import (
+from ablate.stats.contrasts import decide, estimate, holm, variant_agreement
+from ablate.stats.verdicts import (
     BY_STEPS,
     LOW_POWER,
     LOW_POWER_POOLED_ONLY,
     OWN_VARIANCE,
     POOLED_ONLY,
     Table,
-    decide,
-    holm,
     judge,
 )
-from ablate.stats.linear_model import fallback, own_level
 
 NAN = np.nan
 
@@ -135,7 +133,7 @@ def test_a_verdict_by_steps_stands_beside_an_interval_over_all() -> None:
 def test_a_noisy_variant_falls_back_to_its_own_pairs_and_leaves_the_pool() -> None:
     values = study([0.0, 1.0, 0.0, 0.0], seeds=6, sd=0.05, seed=4)
     values[3] += np.asarray([3.0, -3.0, 2.0, -2.5, 2.5, -2.0])
-    assert fallback(values).tolist() == [False, False, True, False]
+    assert estimate(values).alone.tolist() == [False, False, True, False]
     table = judge(values, 0.5, True)
     assert table.variants[2].method == "own pairs"
     assert OWN_VARIANCE in table.variants[2].labels
@@ -204,13 +202,13 @@ def test_an_arm_that_lost_all_runs_takes_nothing_from_the_others() -> None:
 
 @pytest.mark.parametrize("margin", [0.0, -1.0, NAN])
 def test_a_margin_is_a_positive_number(margin: float) -> None:
-    with pytest.raises(ValueError, match="a positive number is needed"):
+    with pytest.raises(ValueError, match="expected a positive number"):
         judge(study([0.0]), margin)
 
 
 def test_the_own_analysis_is_lenient_only_where_it_would_cost_power() -> None:
-    assert own_level(np.asarray([2, 3, 4, 5, 7, 8, 30])).tolist() == [0.05, 0.05, 0.05, 0.15, 0.15, 0.05, 0.05]
-    assert own_level(np.asarray([4, 5, 8]), "equivalence").tolist() == [0.05, 0.07, 0.05]
+    assert variant_agreement(np.asarray([2, 3, 4, 5, 7, 8, 30])).tolist() == [0.05, 0.05, 0.05, 0.15, 0.15, 0.05, 0.05]
+    assert variant_agreement(np.asarray([4, 5, 8]), "equivalence").tolist() == [0.05, 0.07, 0.05]
 
 
 tables = st.tuples(st.integers(2, 5), st.integers(2, 6)).flatmap(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.stats.effect_size import beats, hedges_g, hedges_g_paired, small_sample
+from ablate.stats.paired import beats, hedges_g, small_sample
 
 values = st.lists(st.integers(-100, 100).map(float), min_size=2, max_size=8)
 
@@ -25,8 +25,6 @@ def test_g_is_right_on_average_where_d_is_too_large() -> None:
     draws = rng.normal(size=(20_000, 2, 4)) + np.asarray([0.0, 1.0])[None, :, None]
     assert np.mean([hedges_g(*pair) for pair in draws]) == pytest.approx(1.0, abs=0.03)
     assert np.mean([hedges_g(*pair) for pair in draws]) / small_sample(6) > 1.1
-    paired = rng.normal(loc=1.0, size=(20_000, 6))
-    assert np.mean([hedges_g_paired(row) for row in paired]) == pytest.approx(1.0, abs=0.03)
 
 
 @given(values)
@@ -54,6 +52,4 @@ def test_ties_count_half() -> None:
 def test_without_spread_or_runs_there_is_no_size() -> None:
     assert math.isnan(hedges_g(np.asarray([1.0]), np.asarray([2.0])))
     assert math.isnan(hedges_g(np.ones(3), np.full(3, 2.0)))
-    assert math.isnan(hedges_g_paired(np.asarray([0.3])))
-    assert math.isnan(hedges_g_paired(np.full(4, 0.1)))
     assert math.isnan(beats(np.asarray([]), np.asarray([]), True))

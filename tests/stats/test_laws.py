@@ -12,9 +12,10 @@ from hypothesis.extra.numpy import arrays
 
 from ablate.analysis.contrasts import judge_together
 from ablate.metrics.metric import MetricInfo
-from ablate.stats.contrasts import Judgement, Table, decide, holm, judge
+from ablate.stats.contrasts import decide, holm
 from ablate.stats.dunnett import complete, critical_value, simultaneous_p
-from ablate.stats.shapley import shares
+from ablate.stats.shapley import contributions
+from ablate.stats.verdicts import Judgement, Table, judge
 
 LOSS = MetricInfo(name="eval_loss", unit="nats", definition="", lower_is_better=True)
 TURNED = {"helps": "hurts", "hurts": "helps", "raises": "lowers", "lowers": "raises"}
@@ -163,15 +164,15 @@ def test_a_wider_margin_never_makes_no_effect_harder(rng: np.random.Generator, m
 @given(seeded, st.integers(1, 4))
 def test_shares_add_up_whatever_is_told(rng: np.random.Generator, keys: int) -> None:
     corners = rng.normal(size=(2**keys, int(rng.integers(2, 7)))) + 3 * rng.normal(size=(2**keys, 1))
-    found = shares([f"key {k}" for k in range(keys)], corners)
+    found = contributions([f"key {k}" for k in range(keys)], corners)
     assert found.interaction is not None
     assert sum(part.effect for part in (*found.alone, found.interaction)) == pytest.approx(found.total.effect)
     assert sum(part.effect for part in found.shapley) == pytest.approx(found.total.effect)
     assert sum(part.share or 0.0 for part in found.shapley) == pytest.approx(1.0)
-    level = shares([f"key {k}" for k in range(keys)], corners + 9 * rng.normal(size=corners.shape[1]))
-    assert (level.told, level.told_evenly) == (found.told, found.told_evenly), "a seed's own level is no part"
-    scaled = shares([f"key {k}" for k in range(keys)], -4 * corners)
-    assert (scaled.told, scaled.told_evenly) == (found.told, found.told_evenly)
+    level = contributions([f"key {k}" for k in range(keys)], corners + 9 * rng.normal(size=corners.shape[1]))
+    assert (level.significant, level.shapley_significant) == (found.significant, found.shapley_significant), "a seed's own level is no part"
+    scaled = contributions([f"key {k}" for k in range(keys)], -4 * corners)
+    assert (scaled.significant, scaled.shapley_significant) == (found.significant, found.shapley_significant)
 
 
 @settings(max_examples=30)

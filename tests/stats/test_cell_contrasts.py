@@ -1,4 +1,4 @@
-"""Claims about cells that are judged together: the same as the factorial model, and as sure as they say."""
+"""Contrasts of cells decided together: the same as least squares, and with the error rates that they state."""
 
 from __future__ import annotations
 
@@ -8,40 +8,44 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ablate.stats.contrasts import judge_claims
-from ablate.stats.factorial import factorial, model
+from ablate.stats.contrasts import CELLS, Decisions, adjusted_p, decide
+from ablate.stats.factorial import effect_weights
+from tests.stats.least_squares import factorial
 
 Values = NDArray[np.float64]
 GRID = np.asarray(list(np.ndindex(2, 2, 2)))
 NAMES = ("a", "b", "c")
-TERMS = [term for size in (1, 2, 3) for term in combinations(range(3), size)]
+TERMS = [term for size in (1, 2, 3) for term in combinations(NAMES, size)]
 
 
-def weights(levels: NDArray[np.int64], terms: list[tuple[int, ...]] = TERMS) -> Values:
-    columns = model(levels, terms)[0]
-    return np.linalg.pinv(np.hstack([np.ones((len(columns), 1)), columns]))[1:]
+def weights(grid: NDArray[np.int64], terms: list[tuple[str, ...]] = TERMS) -> Values:
+    return effect_weights(grid, NAMES, terms).weights
+
+
+def decide_cells(
+    values: Values, weights: Values, margin: float | None = None, equivalences: int | None = None
+) -> Decisions:
+    return decide(values, margin, weights=weights, rule=CELLS, equivalences=equivalences or len(weights))
 
 
 def test_effects_errors_and_intervals_are_those_of_the_factorial_model() -> None:
     values = np.random.default_rng(0).normal(size=(8, 4))
     values[3, 2] = np.nan
     expected = factorial(values, GRID, NAMES, order=3)
-    found = judge_claims(values, weights(GRID))
-    assert expected is not None
-    assert found.df == expected.df
+    found = decide_cells(values, weights(GRID))
+    assert found.pool.df == expected.df
     for i, one in enumerate(expected.effects):
         assert found.effects[i] == pytest.approx(one.effect)
         assert found.errors[i] == pytest.approx(one.error)
         assert (found.low[i], found.high[i]) == pytest.approx((one.low, one.high), abs=1e-6)
-        assert found.p_value(i) == pytest.approx(one.p_value, abs=1e-6)
+        assert adjusted_p(found)[i] == pytest.approx(one.p_value, abs=1e-6)
 
 
 def test_with_three_levels_too() -> None:
     levels = np.asarray(list(np.ndindex(3, 2)))
     values = np.random.default_rng(1).normal(size=(6, 5))
-    expected = factorial(values, levels, ["width", "depth"])
-    found = judge_claims(values, weights(levels, [(0,), (1,), (0, 1)]))
-    assert expected is not None
+    expected = factorial(values, levels, ["a", "b"])
+    found = decide_cells(values, weights(levels, [("a",), ("b",), ("a", "b")]))
     assert found.effects == pytest.approx([one.effect for one in expected.effects])
     assert found.high == pytest.approx([one.high for one in expected.effects], abs=1e-6)
 
@@ -50,27 +54,27 @@ def test_a_cell_without_a_value_takes_its_claims_along_and_no_others() -> None:
     values = np.random.default_rng(2).normal(size=(4, 5))
     values[3] = np.nan
     alone = np.asarray([[-1.0, 1, 0, 0], [-1, 0, 1, 0], [0, -1, 0, 1]])
-    found = judge_claims(values, alone, margin=0.1)
+    found = decide_cells(values, alone, margin=0.1)
     assert np.isfinite(found.effects).tolist() == [True, True, False]
     assert np.isfinite(found.low).tolist() == [True, True, False]
     assert not found.differs[2]
-    assert found.seeds.tolist() == [5, 5, 0]
+    assert found.own.pairs.tolist() == [5, 5, 0]
 
 
 @pytest.mark.parametrize(
     "values", [np.ones((4, 5)), np.arange(4.0)[:, None] * np.ones((1, 1))], ids=["flat", "one seed"]
 )
 def test_without_spread_or_repeats_nothing_is_claimed(values: Values) -> None:
-    found = judge_claims(values, np.asarray([[-1.0, 1, 0, 0]]), margin=10.0)
+    found = decide_cells(values, np.asarray([[-1.0, 1, 0, 0]]), margin=10.0)
     assert not found.differs.any()
     assert not found.within.any()
 
 
 def test_weights_that_are_no_difference_are_refused() -> None:
     with pytest.raises(ValueError, match="each row adding up to 0"):
-        judge_claims(np.ones((4, 5)), np.asarray([[1.0, 1, 0, 0]]))
+        decide_cells(np.ones((4, 5)), np.asarray([[1.0, 1, 0, 0]]))
     with pytest.raises(ValueError, match="one column per cell of 4"):
-        judge_claims(np.ones((4, 5)), np.asarray([[1.0, -1, 0]]))
+        decide_cells(np.ones((4, 5)), np.asarray([[1.0, -1, 0]]))
 
 
 def pair_weights(count: int) -> Values:
@@ -94,7 +98,7 @@ DRAWS = 300
 
 @pytest.mark.parametrize(
     ("sums", "cells"),
-    [(weights(GRID), 8), (weights(GRID[[0, 3, 5, 6]], [(0,), (1,), (2,)]), 4), (pair_weights(4), 11)],
+    [(weights(GRID), 8), (weights(GRID[[0, 3, 5, 6]], [("a",), ("b",), ("c",)]), 4), (pair_weights(4), 11)],
     ids=["factorial", "half of it", "pairs"],
 )
 @pytest.mark.parametrize("seeds", [3, 5, 8])
@@ -105,10 +109,10 @@ def test_intervals_of_the_whole_family_miss_in_about_5_percent(sums: Values, cel
     for _ in range(DRAWS):
         truth = rng.normal(size=(cells, 1))
         noise = rng.normal(size=(1, seeds)) + rng.normal(size=(cells, seeds))
-        wrong = judge_claims(truth + noise, sums)
+        wrong = decide_cells(truth + noise, sums)
         true = sums @ truth[:, 0]
         missed += bool(np.any((wrong.low > true) | (wrong.high < true)))
-        claimed += bool(np.any(judge_claims(noise, sums).differs))
+        claimed += bool(np.any(decide_cells(noise, sums).differs))
     assert 0.02 < missed / DRAWS < 0.085
     assert claimed / DRAWS < 0.085
 
@@ -121,7 +125,7 @@ def test_a_cell_that_varies_three_times_as_much_makes_few_false_claims(seeds: in
     for _ in range(DRAWS):
         values = rng.normal(size=(1, seeds)) + rng.normal(size=(11, seeds))
         values[3] *= 3
-        found = judge_claims(values, sums)
+        found = decide_cells(values, sums)
         both += bool(found.differs.any())
         pooled += bool(np.any((found.low > 0) | (found.high < 0)))
     assert both < pooled / 1.5
@@ -135,5 +139,5 @@ def test_a_false_no_effect_anywhere_is_as_rare_as_said() -> None:
     for _ in range(DRAWS):
         values = rng.normal(size=(1, 8)) + rng.normal(size=(11, 8))
         values[1 : 1 + count] += margin * np.asarray([[1], [-1], [1], [-1]])
-        wrong += bool(judge_claims(values, sums, margin, equalities=count).within[:count].any())
+        wrong += bool(decide_cells(values, sums, margin, equalities=count).within[:count].any())
     assert wrong / DRAWS < 0.075

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ablate.analysis.summary import method, method_notes
-from ablate.stats.contrasts import OWN_VARIANCE
+from ablate.stats.verdicts import OWN_VARIANCE
 from tests.report.made_up import contrast
 
 ONE, TWO = contrast("batch_size=64"), contrast("train_ratio=4")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.stats.sign_flip import signflip_p, smallest_p
+from ablate.stats.paired import signflip_p, smallest_p
 
 whole = st.lists(st.integers(-20, 20).map(lambda k: k / 8), min_size=1, max_size=9)
 

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.stats.contrasts import decide, holm, judge
-from ablate.stats.crossed import crossed
+from ablate.stats.contrasts import CELLS, Decisions, decide, holm
 from ablate.stats.dunnett import complete, critical_value, simultaneous_p
-from ablate.stats.effect_size import hedges_g, hedges_g_paired
-from ablate.stats.equivalence import tost_p
-from ablate.stats.factorial import Factorial, factorial
+from ablate.stats.example_variance import widened
+from ablate.stats.factorial import Term, effect_weights, term_tests
 from ablate.stats.linear_model import blocked, variance_ratios
-from ablate.stats.paired import own_pairs
-from ablate.stats.rates import divergence, mcnemar_p, rate_interval
-from ablate.stats.sequential import look_levels
-from ablate.stats.sign_flip import signflip_p
+from ablate.stats.paired import hedges_g, paired_t, signflip_p
+from ablate.stats.rates import divergence, rate_interval, sign_flips
+from ablate.stats.sequential import interim_confidences
 from ablate.stats.variance_components import decompose
+from ablate.stats.verdicts import judge
+from tests.stats.least_squares import Factorial, factorial
 
 HERE = Path(__file__).parent / "reference"
 EXACT = {"rel": 1e-6, "abs": 1e-9}
+WHAT = ("effect", "error", "df", "f")
 DRAWN = {"abs": 3e-4}
 """R's multcomp draws its multivariate t at random; its own error estimate is 1e-5 to 1e-4."""
 
@@ -120,19 +121,18 @@ def differences(item: str) -> np.ndarray:
 
 @pytest.mark.parametrize("source", ["R", "python"])
 def test_signs_equivalence_and_pairs(source: str) -> None:
-    def equivalent(_: str, item: str) -> float:
-        d = differences(item)
-        return tost_p(float(d.mean()), float(d.std(ddof=1) / np.sqrt(len(d))), len(d) - 1, 0.12)
-
     check(source, "signflip", lambda _, item: signflip_p(differences(item)), EXACT)
-    check(source, "tost", equivalent, EXACT)
-    check(source, "paired_p", lambda _, item: float(own_pairs(blocks("complete")).p_values[int(item) - 1]), EXACT)
+    check(source, "paired_p", lambda _, item: float(paired_t(differences(item)).p_values), EXACT)
+    for _, item, p_value in table(source, "tost"):
+        found = decide(blocks("complete")[[0, int(item)]], 0.12, confidence=1 - p_value)
+        reach = max(-float(found.inner_low[0]), float(found.inner_high[0]))
+        assert reach == pytest.approx(0.12, **EXACT), "the interval at this level just reaches the margin"
 
 
 def test_hedges_g() -> None:
-    def ours(case: str, item: str) -> float:
+    def ours(_: str, item: str) -> float:
         values = blocks("complete")
-        return hedges_g(values[0], values[int(item)]) if case == "pooled" else hedges_g_paired(differences(item))
+        return hedges_g(values[0], values[int(item)])
 
     check("R", "hedges_g", ours, EXACT)
 
@@ -146,7 +146,7 @@ def test_counts(source: str) -> None:
 
     def mcnemar(case: str, _: str) -> float:
         b, c = (int(part) for part in case.split("_"))
-        return mcnemar_p(b, c)
+        return sign_flips(np.repeat([-1, 1], [b, c]))
 
     def rate(case: str, item: str) -> float:
         count, runs = (int(part) for part in case.split("_"))
@@ -157,42 +157,77 @@ def test_counts(source: str) -> None:
     check(source, "rate", rate, EXACT)
 
 
-def design(name: str) -> Factorial:
+Design = tuple[np.ndarray, np.ndarray, list[str]]
+
+
+def design(name: str) -> Design:
+    """Values [cells, seeds], the cells' levels and the factors' names."""
     names = ["a", "b", "c"] if name == "two" else ["a", "b"]
     runs = [row for row in rows("factorial.csv") if row["design"] == name]
     cells = sorted({tuple(int(row[factor]) for factor in names) for row in runs})
     values = np.full((len(cells), 1 + max(int(row["seed"]) for row in runs)), np.nan)
     for row in runs:
         values[cells.index(tuple(int(row[factor]) for factor in names)), int(row["seed"])] = float(row["value"])
-    found = factorial(values, np.asarray(cells), names)
-    assert found is not None
-    return found
+    return values, np.asarray(cells), names
+
+
+def least_squares(name: str) -> Factorial:
+    return factorial(*design(name))
+
+
+def saturated(name: str) -> tuple[Decisions, tuple[Term, ...]]:
+    """The contrast engine, with every interaction of the design."""
+    values, grid, names = design(name)
+    terms = [term for size in range(1, len(names) + 1) for term in combinations(names, size)]
+    effects = effect_weights(grid, names, terms)
+    found = decide(values, weights=effects.weights, rule=CELLS)
+    return found, term_tests(found, effects, terms)
 
 
 def test_factorial_effects_are_those_of_lm() -> None:
-    check("R", "factorial_effect", lambda case, item: design(case).effects[int(item) - 1].effect, EXACT)
-    check("R", "factorial_error", lambda case, item: design(case).effects[int(item) - 1].error, EXACT)
-    check("R", "factorial_df", lambda case, _: float(design(case).df), EXACT)
-    check("R", "factorial_f", lambda case, item: design(case).terms[int(item) - 1].f, EXACT)
+    """The model of R has interactions up to two factors: all of them in the design of two factors, which the engine fits."""
+    check("R", "factorial_effect", lambda case, item: least_squares(case).effects[int(item) - 1].effect, EXACT)
+    check("R", "factorial_error", lambda case, item: least_squares(case).effects[int(item) - 1].error, EXACT)
+    check("R", "factorial_df", lambda case, _: float(least_squares(case).df), EXACT)
+    check("R", "factorial_f", lambda case, item: least_squares(case).terms[int(item) - 1].f, EXACT)
+    engine, tests = saturated("three")
+    expected = {
+        name: {item: x for case, item, x in table("R", f"factorial_{name}") if case == "three"} for name in WHAT
+    }
+    assert engine.effects == pytest.approx([*expected["effect"].values()], **EXACT)
+    assert engine.errors == pytest.approx([*expected["error"].values()], **EXACT)
+    assert [float(engine.pool.df)] == [*expected["df"].values()]
+    assert [term.f for term in tests] == pytest.approx([*expected["f"].values()], **EXACT)
+
+
+@pytest.mark.parametrize("name", ["two", "three"])
+def test_the_engine_is_least_squares_with_every_interaction(name: str) -> None:
+    expected, (found, tests) = factorial(*design(name), order=3), saturated(name)
+    assert found.effects == pytest.approx([one.effect for one in expected.effects], **EXACT)
+    assert found.errors == pytest.approx([one.error for one in expected.effects], **EXACT)
+    assert (int(found.pool.df), float(found.pool.sd)) == (expected.df, pytest.approx(expected.sd, **EXACT))
+    assert [(term.factors, term.df) for term in tests] == [(term.factors, term.df) for term in expected.terms]
+    assert [term.f for term in tests] == pytest.approx([term.f for term in expected.terms], **EXACT)
+    assert [term.p_value for term in tests] == pytest.approx([term.p_value for term in expected.terms], **EXACT)
 
 
 def test_two_crossed_sources_are_those_of_lme4() -> None:
     values = np.empty((5, 8))
     for row in rows("crossed.csv"):
         values[int(row["row"]), int(row["column"])] = float(row["value"])
-    split, mean = decompose(values), crossed(values)
+    means = values.mean(axis=1)
+    split, mean = decompose(values), widened(values, float(means.std(ddof=1) / len(means) ** 0.5), len(means) - 1)
     assert split is not None
-    assert mean is not None
     ours = {"row": split.init.estimate, "column": split.order.estimate, "rest": split.rest.estimate}
     iterated = {"rel": 2e-4}  # lme4 stops its search there; the mean squares are exact
     check("R", "component", lambda case, _: ours[case], iterated)
-    check("R", "crossed_mean", lambda *_: mean.effect, EXACT)
+    check("R", "crossed_mean", lambda *_: float(values.mean()), EXACT)
     check("R", "crossed_error", lambda *_: mean.error, iterated)
 
 
 def test_boundaries_are_those_of_the_multivariate_normal() -> None:
     def ours(case: str, item: str) -> float:
-        levels = look_levels([2, 4, 6, 8, 10], "pocock" if case == "pocock" else "obrien_fleming", alpha=0.05)
+        levels = interim_confidences([2, 4, 6, 8, 10], "pocock" if case == "pocock" else "obrien_fleming", alpha=0.05)
         return float(stats.norm.isf((1 - levels[int(item) - 1]) / 2))
 
     check("R", "boundary", ours, {"abs": 1e-4})

@@ -16,7 +16,7 @@ from ablate.records.reader import read_table
 from ablate.records.schema import EVALS
 from ablate.records.writer import TableWriter
 from ablate.serialization import read_json, write_json
-from ablate.stats.contrasts import OWN_VARIANCE
+from ablate.stats.verdicts import OWN_VARIANCE
 from tests.synthetic import write_study
 
 RATE, RATIO = "learning_rate=0.0001", "train_ratio=4"

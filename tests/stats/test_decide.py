@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ablate.stats.contrasts import decide
+from ablate.stats.contrasts import CONFIDENCE, decide
 from ablate.stats.dunnett import complete, critical_value
-from ablate.stats.linear_model import LEVEL
 
 
 def test_a_batch_is_its_studies_one_by_one() -> None:
@@ -26,13 +25,13 @@ def test_a_complete_table_gets_dunnetts_interval() -> None:
     values = np.random.default_rng(4).normal(size=(5, 6))
     found = decide(values)
     assert not np.any(found.alone)
-    half = critical_value(LEVEL, 20, complete(4)) * float(found.pool.sd) * np.sqrt(2 / 6)
+    half = critical_value(CONFIDENCE, 20, complete(4)) * float(found.pool.sd) * np.sqrt(2 / 6)
     assert (found.high - found.low) / 2 == pytest.approx(half)
 
 
 def test_a_stricter_level_is_a_wider_interval_of_the_same_effect() -> None:
     values = np.random.default_rng(5).normal(size=(4, 6))
-    plain, strict = decide(values, 1.0), decide(values, 1.0, level=0.99)
+    plain, strict = decide(values, 1.0), decide(values, 1.0, confidence=0.99)
     assert np.all(strict.low < plain.low)
     assert np.all(strict.inner_high > plain.inner_high)
     assert strict.effects == pytest.approx(plain.effects)

@@ -1,4 +1,4 @@
-# Reference values from R for tests/analysis/test_reference.py. Debian: apt-get install r-base-core r-cran-multcomp r-cran-lme4
+# Reference values from R for tests/stats/test_reference.py. Debian: apt-get install r-base-core r-cran-multcomp r-cran-lme4
 # Run in this folder: Rscript reference.R
 suppressMessages({library(multcomp); library(mvtnorm); library(lme4)})
 out <- file("reference_R.csv", "w")
@@ -57,7 +57,6 @@ for (a in 2:4) {
   J <- function(df) gamma(df / 2) / (sqrt(df / 2) * gamma((df - 1) / 2))
   n <- length(d)
   put("hedges_g", "pooled", a - 1, mean(d) / sqrt((var(wide[a, ]) + var(wide[1, ])) / 2) * J(2 * n - 2))
-  put("hedges_g", "paired", a - 1, mean(d) / sd(d) * J(n - 1))
 }
 
 # Counts
