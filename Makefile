@@ -35,7 +35,7 @@ reference: study ## the same as make study
 
 # What belongs beside an axis stands in its file, one override a line; what ARGS says comes later and wins.
 ablate-%: $(RUN) ## one standard ablation: make ablate-batch_size ARGS="study.seeds=3"
-	@beside=$$($(BIN)/ablate axes $* --beside) || exit; IFS=$$(printf '\n_'); IFS=$${IFS%_}; set -f; set -- $$beside; \
+	@beside=$$($(BIN)/ablate axes $* --with-overrides) || exit; IFS=$$(printf '\n_'); IFS=$${IFS%_}; set -f; set -- $$beside; \
 		unset IFS; set -x; $(BIN)/ablate -m axis=$* "$$@" $(ARGS)
 
 ablate-all: $(DEV) ## every standard ablation at debug size: are all its controls proven?

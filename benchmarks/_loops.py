@@ -125,7 +125,7 @@ def ours(ready: Ready) -> Kept:
             optimizer=ready.optimizer,
             budget=f"{len(ready.samples)} samples",
             batch_size=ready.work.batch_size,
-            clip_norm=shared.CLIP_NORM,
+            max_grad_norm=shared.CLIP_NORM,
             precision=ready.work.precision,
             device=ready.work.device,
             collate=shared.pad_batch,

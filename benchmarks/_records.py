@@ -100,7 +100,7 @@ def _write_run(folder: RunDir, arm: str, place: int, seed: int, steps: int) -> N
             status="finished",
             step=steps,
             reason="budget",
-            sentence=f"trained for {steps} steps",
+            message=f"trained for {steps} steps",
             weights_sha256=digest,
             throughput={
                 "train_samples_per_second": steps * BATCH / seconds,

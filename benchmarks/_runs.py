@@ -17,9 +17,9 @@ def make_jobs(root: Path, count: int, *, budget: str, looks_at: int, device: str
     jobs = []
     for seed in range(count):
         config = Config(arm="baseline", seed=seed)
-        config.loop.budget, config.loop.device = budget, device
-        config.observe.eval_every, config.observe.eval_examples = budget, looks_at
-        config.study.root = str(root)
+        config.train.budget, config.train.device = budget, device
+        config.eval.every, config.eval.max_examples = budget, looks_at
+        config.study.output_dir = str(root)
         jobs.append(
             Job(
                 arm="baseline",
@@ -40,7 +40,7 @@ def run_them(jobs: Sequence[Job], slots: int) -> float:
     began = time.perf_counter()
     outcomes = run_all(jobs, StudyConfig(workers=slots, retries=0))
     seconds = time.perf_counter() - began
-    failed = [outcome.sentence for outcome in outcomes if outcome.status != "finished"]
+    failed = [outcome.message for outcome in outcomes if outcome.status != "finished"]
     if failed or len(outcomes) != len(jobs):
         raise SystemExit(f"a run did not finish: {failed[0] if failed else 'no outcome'}")
     return seconds

@@ -37,16 +37,16 @@ EXAMPLES = """\
   python -m benchmarks.axes --quick                                            # two axes
 """
 BASE = ("debug=quick", "optim.lr=1e-3")
-OF_MINILM = ("model=minilm", "loop.budget='64 samples'", "observe.eval_examples=16", "optim.lr=5e-5")
+OF_MINILM = ("model=minilm", "train.budget='64 samples'", "eval.max_examples=16", "optim.lr=5e-5")
 INSTEAD: dict[str, tuple[str, ...]] = {
-    "reinit_top": OF_MINILM,
+    "reinit_top_layers": OF_MINILM,
     "random_init": OF_MINILM,
-    "eval_every_coarse": ("loop.budget='4000 samples'", "observe.eval_every='160 samples'"),
-    "eval_every": ("loop.budget='1024 samples'",),
-    "log_every": ("loop.budget='1024 samples'",),
-    "accumulation": ("model.dropout=0.0", "loop.budget='1024 samples'"),
-    "attention": ("model.dropout=0.0", "loop.budget='1024 samples'"),
-    "column": ("data.path={folder}/reviews.csv", "data.text=review", "data.columns=[title]"),
+    "eval_every_coarse": ("train.budget='4000 samples'", "eval.every='160 samples'"),
+    "eval_every": ("train.budget='1024 samples'",),
+    "log_every": ("train.budget='1024 samples'",),
+    "accumulation": ("model.dropout=0.0", "train.budget='1024 samples'"),
+    "attention": ("model.dropout=0.0", "train.budget='1024 samples'"),
+    "column": ("data.path={folder}/reviews.csv", "data.text_column=review", "data.extra_text_columns=[title]"),
 }
 """What an axis needs at this size in place of its own `beside`: pretrained layers, more steps than it looks apart, a
 longer run in which rounding can be seen at all, a file."""
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     with opened() as composer:
         wanted = arguments.only.split(",") if arguments.only else composer.axis_names()
-        axes = composer.axes(["clip_norm", "warmup"] if arguments.quick else wanted)
+        axes = composer.axes(["max_grad_norm", "warmup"] if arguments.quick else wanted)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (arguments.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def _write_reviews(path: Path) -> None:
     from ablate.config.schema import DataConfig
     from ablate.data.datasets import load_examples
 
-    pool = load_examples(DataConfig(name="movie_snippets", num_examples=200))
+    pool = load_examples(DataConfig(name="movie_snippets", max_examples=200))
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["title", "review", "label"])
@@ -98,7 +98,7 @@ def _study(folder: Path, beside: Sequence[str], axes: Sequence[Axis], device: st
     name = "+".join(axis.name for axis in axes)[:60]
     given = [text.format(folder=folder) for text in beside]
     command = ["-m", f"axis={','.join(axis.name for axis in axes)}", *BASE, *given, f"study.name={name}"]
-    command += [f"study.root={folder}", "study.confirm_hours=null", f"loop.device={device}"]
+    command += [f"study.output_dir={folder}", "study.confirm_above_hours=null", f"train.device={device}"]
     print(f"  ablate {shlex.join(command)}", file=sys.stderr, flush=True)
     environment = os.environ | {"PYTHONPATH": str(_shared.ROOT)}
     done = subprocess.run(

@@ -66,7 +66,9 @@ def main(argv: list[str] | None = None) -> int:
     data = _load(arguments)
     with tempfile.TemporaryDirectory() as name:
         _shared.save_model("minilm", Path(name) / "model", dropout=0.1)
-        sparse = _train(arguments, device, data, Path(name), data.subset, spacing="log", num_looks=arguments.looks)
+        sparse = _train(
+            arguments, device, data, Path(name), data.subset, spacing="log", num_evaluations=arguments.looks
+        )
         dense = _train(arguments, device, data, Path(name), data.held_out, spacing="even", every=arguments.every)
     text, figures = _report(arguments, device, data, sparse, dense)
     _shared.finish(arguments, text, figures)
@@ -131,7 +133,7 @@ def _train(
     order = sorted(range(len(looked_at)), key=lambda k: len(looked_at[k][0]))
     result = train(
         model, data.train, _shared.text_objective, optimizer=_shared.fused_adamw(model),
-        budget=f"{arguments.steps} steps", batch_size=BATCH_SIZE, clip_norm=_shared.CLIP_NORM, precision="fp32",
+        budget=f"{arguments.steps} steps", batch_size=BATCH_SIZE, max_grad_norm=_shared.CLIP_NORM, precision="fp32",
         device=str(device), collate=_shared.pad_batch, streams=Streams(seed=0),
         evaluation=Evaluation(examples=looked_at, measure=_measure, order=order, **when),
     )  # fmt: skip

@@ -107,7 +107,7 @@ def _leave(folder: Path, plan: Any, run: Any, number: int | None) -> None:
 
     place = StudyDir(folder).run(run.arm, run.seed)
     if number is None:
-        place.outcome.unlink(missing_ok=True)
+        place.status.unlink(missing_ok=True)
         return
     # As many at a time as there are cores, so that the estimate is made from them.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -124,7 +124,7 @@ def _leave(folder: Path, plan: Any, run: Any, number: int | None) -> None:
     )
     place.path.mkdir(parents=True, exist_ok=True)
     place.manifest.write_text(json.dumps(asdict(manifest)), encoding="utf-8")
-    place.outcome.write_text(json.dumps(asdict(Outcome(status="finished", throughput=rates))), encoding="utf-8")
+    place.status.write_text(json.dumps(asdict(Outcome(status="finished", throughput=rates))), encoding="utf-8")
 
 
 def _timed(seconds: dict[str, _Spent], name: str, call: Callable[[], Any]) -> Any:

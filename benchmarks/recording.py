@@ -215,7 +215,7 @@ def with_recording(case: Case, num_steps: int, *, keep: bool = True) -> Round:
     with tempfile.TemporaryDirectory() as folder:
         result = train(
             case.model, case.examples, case.objective, optimizer=optimizer, budget=f"{total} steps",
-            batch_size=case.batch_size, clip_norm=_shared.CLIP_NORM, precision="fp32", device=str(case.device),
+            batch_size=case.batch_size, max_grad_norm=_shared.CLIP_NORM, precision="fp32", device=str(case.device),
             collate=case.collate, streams=Streams(seed=0), folder=folder,
         )  # fmt: skip
         losses = result.trace["loss"].tolist() if keep else []

@@ -52,7 +52,7 @@ ON_GPU = (
     "overhead",
     "axes",
 )
-QUICK = ("loop", "recording", "looks", "trace", "plan", "page", "slots", "overhead", "trackers", "axes")
+QUICK = ("train", "recording", "looks", "trace", "plan", "page", "slots", "overhead", "trackers", "axes")
 
 
 def main(argv: list[str] | None = None) -> int:

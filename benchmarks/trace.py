@@ -191,7 +191,7 @@ def _train_recording(settings: dict[str, Any]) -> dict[str, Any]:
     def run(model: Any, samples: list[_shared.Sample], optimizer: Any) -> None:
         train(
             model, samples, _shared.text_objective, optimizer=optimizer, budget=f"{len(samples)} samples", batch_size=8,
-            clip_norm=_shared.CLIP_NORM, precision="fp32", device=settings["device"], collate=_shared.pad_batch,
+            max_grad_norm=_shared.CLIP_NORM, precision="fp32", device=settings["device"], collate=_shared.pad_batch,
             streams=Streams(seed=0), folder=Path(settings["folder"]) / "run",
         )  # fmt: skip
 

@@ -46,7 +46,7 @@ folders of `conf/`, and a group's file is chosen with `group=file` (`model=bert`
 The defaults here are those of the typed schema in `ablate/config/schema.py`, which checks every value before anything runs; the
 files of `conf/` set some of them again. This page is made from that source by `docs/make_reference.py`.
 
-Intervals (`loop.budget`, `observe.eval_every`, `observe.log_every`) have a unit: `20 steps`, `64 samples`, `0.1 epochs`.
+Intervals (`train.budget`, `eval.every`, `tracker.log_every`) have a unit: `20 steps`, `64 samples`, `0.1 epochs`.
 A bare number means optimizer steps. None is typed `null`.
 """
 

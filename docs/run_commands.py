@@ -44,13 +44,13 @@ STANDS_FOR = {
 
 SMALLER = {
     r"study\.seeds=\d+": "study.seeds=2",
-    r"loop\.budget='?[\w ]+'?": "loop.budget='256 samples'",
-    r"observe\.eval_examples=\d+": "observe.eval_examples=32",
+    r"train\.budget='?[\w ]+'?": "train.budget='256 samples'",
+    r"eval\.max_examples=\d+": "eval.max_examples=32",
 }
 QUICK = ("debug=quick", "study.seeds=2")
 NO_QUICK = {
-    "task=causal_lm": ("loop.budget='16 samples'", "observe.eval_examples=16", "study.seeds=2"),
-    "study.until=decided": ("debug=quick", "study.seeds=3"),
+    "task=causal_lm": ("train.budget='16 samples'", "eval.max_examples=16", "study.seeds=2"),
+    "study.stopping=sequential": ("debug=quick", "study.seeds=3"),
 }
 """Words of a command that `debug=quick` does not go with, and what makes it small instead."""
 
@@ -120,7 +120,7 @@ def made(words: list[str]) -> str:
 def small(typed: str) -> str:
     """The same at debug size, where it would train."""
     words = shlex.split(typed)
-    trains = words[1] in ("-m", "plan", "bisect", "mediate") or ("=" in words[1] and not words[1].startswith("-"))
+    trains = words[1] in ("-m", "plan", "attribute", "mediate") or ("=" in words[1] and not words[1].startswith("-"))
     if not trains:
         return typed
     for pattern, less in SMALLER.items():

@@ -30,7 +30,7 @@ def keep_examples(
     groups: that the examples are drawn in, in order; None draws each by itself.
     """
     for run in StudyDir(study).runs():
-        if not run.outcome.exists():
+        if not run.status.exists():
             continue
         manifest, evals = read_manifest(run), read_evals(run.evals)
         loss, accuracy = evals.curve("loss"), evals.curve("accuracy")

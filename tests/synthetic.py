@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.config.schema import Config, DataConfig, ObserveConfig, StudyConfig
+from ablate.config.schema import Config, DataConfig, EvalConfig, StudyConfig
 from ablate.design import factorial as fraction
 from ablate.design.attribution import Corners
 from ablate.design.axis import Axis
@@ -37,7 +37,7 @@ NUM_EVAL = 256
 
 REFERENCE = (
     "batch_size=64",
-    "train_ratio=4",
+    "train_test_ratio=4",
     "eval_every=128 samples",
     "eval_every=256 samples",
     "eval_every=512 samples",
@@ -51,72 +51,72 @@ AXES = {
             name="batch_size",
             question="Does a larger batch calm the gradient and the eval loss?",
             kind="training",
-            moves=("data.batch_size",),
-            levels=(64,),
-            accepts=("total_steps", "schedule_steps", "effective_batch"),
-            holds=("init", "order", "splits", "eval_set", "samples_seen"),
-            expect="grad_norm spread falls; fewer updates per sample",
-            source="Shallue et al. 2019",
+            keys=("data.batch_size",),
+            values=(64,),
+            may_change=("total_steps", "schedule_steps", "effective_batch"),
+            must_match=("init", "order", "splits", "eval_set", "samples_seen"),
+            hypothesis="grad_norm spread falls; fewer updates per sample",
+            reference="Shallue et al. 2019",
         ),
         Axis(
-            name="train_ratio",
+            name="train_test_ratio",
             question="Does more training data calm the eval loss?",
             kind="data",
-            moves=("data.train_ratio",),
-            levels=(4,),
-            accepts=("splits", "order", "train_examples", "epochs"),
-            holds=("init", "eval_set"),
-            expect="little at an equal number of samples",
+            keys=("data.train_test_ratio",),
+            values=(4,),
+            may_change=("splits", "order", "train_examples", "epochs"),
+            must_match=("init", "eval_set"),
+            hypothesis="little at an equal number of samples",
         ),
         Axis(
             name="learning_rate",
             question="Does a higher learning rate help?",
             kind="training",
-            moves=("optim.lr",),
-            levels=(1e-4,),
-            accepts=("optimizer",),
-            holds=("init", "order", "splits", "eval_set"),
+            keys=("optim.lr",),
+            values=(1e-4,),
+            may_change=("optimizer",),
+            must_match=("init", "order", "splits", "eval_set"),
         ),
         Axis(
-            name="clip_norm",
+            name="max_grad_norm",
             question="Does clipping matter?",
             kind="training",
-            moves=("loop.clip_norm",),
-            levels=(10.0,),
-            accepts=("clip_norm",),
-            holds=("init", "order", "splits", "eval_set"),
+            keys=("train.max_grad_norm",),
+            values=(10.0,),
+            may_change=("max_grad_norm",),
+            must_match=("init", "order", "splits", "eval_set"),
         ),
         Axis(
             name="eval_every",
             question="Was the irregular curve only a coarse way of looking?",
             kind="observation",
-            moves=("observe.eval_every",),
-            levels=("128 samples", "256 samples", "512 samples"),
-            accepts=("evaluations",),
+            keys=("eval.every",),
+            values=("128 samples", "256 samples", "512 samples"),
+            may_change=("evaluations",),
         ),
         Axis(
             name="log_every",
             question="Do rare log lines hide the gradient's spikes?",
             kind="observation",
-            moves=("observe.log_every",),
-            levels=("10 steps", "50 steps"),
+            keys=("tracker.log_every",),
+            values=("10 steps", "50 steps"),
         ),
         Axis(
             name="placebo",
             question="How far do two runs lie apart that differ in nothing but order and dropout?",
             kind="placebo",
-            moves=("streams.order", "streams.dropout"),
-            levels=({"streams.order": 1000, "streams.dropout": 1000},),
-            accepts=("order",),
-            holds=("init", "splits", "eval_set"),
+            keys=("random_streams.order", "random_streams.dropout"),
+            values=({"random_streams.order": 1000, "random_streams.dropout": 1000},),
+            may_change=("order",),
+            must_match=("init", "splits", "eval_set"),
         ),
         Axis(
-            name="repeat",
+            name="rerun_identical",
             question="How far do two runs lie apart that differ in nothing at all?",
-            kind="repeat",
-            moves=("repeat",),
-            levels=({"repeat": 1},),
-            holds=("init", "order", "splits", "eval_set", "environment"),
+            kind="rerun",
+            keys=("rerun",),
+            values=({"rerun": 1},),
+            must_match=("init", "order", "splits", "eval_set", "environment"),
             seeds=1,
         ),
     )
@@ -143,7 +143,7 @@ class Shape:
 
 SHAPES = {
     "batch_size=64": Shape(end=0.684, tau_samples=700.0, norm_median=0.31, norm_sigma=0.2, spike=(0.0, 1.0)),
-    "train_ratio=4": Shape(end=0.507),
+    "train_test_ratio=4": Shape(end=0.507),
 }
 
 
@@ -186,10 +186,10 @@ def write_study(
         key = (run.arm, run.seed)
         if key in missing:
             continue
-        shape = SHAPES.get(run.arm, Shape(shift=drift if run.arm == "repeat" else 0.0))
+        shape = SHAPES.get(run.arm, Shape(shift=drift if run.arm == "rerun" else 0.0))
         if effects and run.arm in effects:
             shape = replace(Shape(), shift=effects[run.arm])
-        same = run.arm in (no_op, "repeat")
+        same = run.arm in (no_op, "rerun")
         made = _make(
             Shape() if run.arm == no_op else shape,
             plan,
@@ -208,10 +208,10 @@ def write_study(
 
 def make_plan(name: str, *, arms: Sequence[str], seeds: int, metric: str, smallest_effect: float) -> Plan:
     """The plan alone. Run digests come from the configs, as a planner would make them."""
-    ratio = 4.0 if any(arm.startswith("train_ratio") for arm in arms) else None
+    ratio = 4.0 if any(arm.startswith("train_test_ratio") for arm in arms) else None
     base = Config(
-        data=DataConfig(num_examples=2000, eval_ratio=ratio),
-        observe=ObserveConfig(eval_examples=NUM_EVAL),
+        data=DataConfig(max_examples=2000, eval_test_ratio=ratio),
+        eval=EvalConfig(max_examples=NUM_EVAL),
         study=StudyConfig(seeds=seeds, metric=metric, smallest_effect=smallest_effect),
     )
     config = {key: value for key, value in asdict(base).items() if key not in ("seed", "arm")}
@@ -236,7 +236,7 @@ def make_plan(name: str, *, arms: Sequence[str], seeds: int, metric: str, smalle
         runs=tuple(runs),
         code_digest=code,
         command="ablate -m axis=" + ",".join(axes),
-        notes=("evaluated on the examples that every arm holds out (data.eval_ratio=4)",) if ratio else (),
+        notes=("evaluated on the examples that every arm holds out (data.eval_test_ratio=4)",) if ratio else (),
     )
 
 
@@ -258,9 +258,9 @@ def _moved(axis: Axis, config: dict[str, Any], level: Any = None) -> Arm:
 
 
 def _derived(config: dict[str, Any]) -> dict[str, float]:
-    batch, ratio = config["data"]["batch_size"], config["data"]["train_ratio"]
-    train = round(config["data"]["num_examples"] * ratio / (ratio + 1))
-    every = int(config["observe"]["eval_every"].split()[0])
+    batch, ratio = config["data"]["batch_size"], config["data"]["train_test_ratio"]
+    train = round(config["data"]["max_examples"] * ratio / (ratio + 1))
+    every = int(config["eval"]["every"].split()[0])
     return {
         "total_steps": BUDGET // batch,
         "warmup_steps": 0,
@@ -311,7 +311,7 @@ def _make(shape: Shape, plan: Plan, run: Run, *, seed: int, noise: float, twin: 
 
 def _fingerprint(arm: Arm, seed: int) -> dict[str, Any]:
     config = arm.config
-    ratio, streams, lr = config["data"]["train_ratio"], config["streams"], config["optim"]["lr"]
+    ratio, streams, lr = config["data"]["train_test_ratio"], config["random_streams"], config["optim"]["lr"]
     batch = config["data"]["batch_size"]
     counts = [64 * 2**k for k in range(5) if 64 * 2**k <= BUDGET]
     return {
@@ -323,7 +323,7 @@ def _fingerprint(arm: Arm, seed: int) -> dict[str, Any]:
         "optimizer": {"name": "adamw", "lr": lr, "weight_decay": [0.01, 0.0], "beta1": 0.9, "beta2": 0.999},
         "schedule": {f"{share:.2f}": 1 - share for share in (0.0, 0.25, 0.5, 0.75, 1.0)},
         "precision": {"autocast": "off", "scaler": False},
-        "clip_norm": {"max": config["loop"]["clip_norm"]},
+        "max_grad_norm": {"max": config["train"]["max_grad_norm"]},
         "dropout": {"0.1": 14},
         "loss_at_start": {"loss": 0.692},
         "environment": {"device": "cpu", "torch": "2.13.0", "num_threads": 1, "deterministic": True},
@@ -354,7 +354,7 @@ def _write_run(folder: RunDir, plan: Plan, run: Run, made: _Made, items: dict[st
     )
     write_value(folder, manifest)
     write_value(folder, Fingerprint(items=items))
-    _write_trace(folder, made, steps, batch, train, arm.config["loop"]["clip_norm"])
+    _write_trace(folder, made, steps, batch, train, arm.config["train"]["max_grad_norm"])
     looks = [k for k, samples in enumerate(made.looks) if samples <= steps * batch]
     _write_evals(folder, made, looks, batch, train)
     if status is not None:
@@ -428,7 +428,7 @@ def _outcome(status: Status, made: _Made, steps: int, batch: int, looks: Sequenc
         status=status,
         step=steps,
         reason=reason,
-        sentence=sentence,
+        message=sentence,
         weights_sha256=made.weights if status == "finished" else None,
         best={"loss": {"value": float(made.eval_losses[best]), "step": int(made.looks[best]) // batch}},
         throughput={
@@ -458,7 +458,7 @@ def write_corners(
 
 
 def corners_plan(name: str, corners: Corners, *, seeds: int = 5, metric: str = "eval_loss") -> Plan:
-    """The plan alone, as `ablate bisect` makes it."""
+    """The plan alone, as `ablate attribute` makes it."""
     base = make_plan(name, arms=(), seeds=seeds, metric=metric, smallest_effect=0.01)
     axes = corners.axes()
     arms = [base.baseline, *(_moved(axis, base.baseline.config) for axis in axes)]
@@ -496,7 +496,7 @@ def write_mediation(
     write_json(study.plan, {**plan.to_json(), "digest": plan.digest})
     for run in plan.runs:
         arm = plan.arm(run.arm)
-        of = arm.config["loop"]["grad_noise_of"] or arm.config["data"]["batch_size"]
+        of = arm.config["train"]["noise_batch_size"] or arm.config["data"]["batch_size"]
         shape = Shape(shift=shifts.get(run.arm, 0.0), norm_median=4.2 / of**0.5)
         made = _make(shape, plan, run, seed=0, noise=noise, twin=run.arm)
         first = np.random.default_rng(
@@ -504,13 +504,13 @@ def write_mediation(
         ).standard_normal()  # at equal weights: the same whatever is clipped
         made.norms[0] = 4.2 / of**0.5 * np.exp(0.1 * first)
         items = _fingerprint(arm, run.seed) | {"first_step": {"loss": 0.692, "grad_norm": float(made.norms[0])}}
-        if arm.config["loop"]["grad_noise_of"]:
+        if arm.config["train"]["noise_batch_size"]:
             items["grad_noise"] = {"of": of, "drawn": digest_of([of, run.seed])}
         _write_run(study.run(run.arm, run.seed), plan, run, made, items, "finished")
     return plan
 
 
-TWO_LEVELS = ("batch_size", "train_ratio", "learning_rate", "clip_norm")
+TWO_LEVELS = ("batch_size", "train_test_ratio", "learning_rate", "max_grad_norm")
 """Axes of `AXES` with one level beside the baseline's."""
 
 
@@ -523,12 +523,12 @@ def crossed_cells(kind: str, names: Sequence[str], generators: Mapping[str, tupl
         places = [tuple(place) for place in fraction.fraction_cells(names, generators or {}).tolist()]
     else:
         places = sorted(np.ndindex(*[2] * count), key=lambda place: (sum(place), [-one for one in place]))
-    if kind == "pairs":
+    if kind == "pairwise":
         places = [place for place in places if sum(place) < 3]
     arms = ["+".join(part for part, one in zip(parts, place, strict=True) if one) or BASELINE for place in places]
     return Cells(
         kind=kind,
-        names=tuple(parts if kind == "pairs" else names),
+        names=tuple(parts if kind == "pairwise" else names),
         levels=tuple(("off", str(axis.levels[0])) for axis in axes),
         parts=tuple((part,) for part in parts),
         places=tuple(places),

@@ -214,7 +214,7 @@ def _mostly_cancel(about: Attribution) -> bool:
 
 
 def _sentence(about: Attribution, values: ByCorner, smallest_effect: float) -> str:
-    """`batch_size explains 92% (80 to 104) of the fall in eval-loss roughness; train_ratio -3% (-12 to 6); ...`"""
+    """`batch_size explains 92% (80 to 104) of the fall in eval-loss roughness; train_test_ratio -3% (-12 to 6); ...`"""
     if about.refused:
         opposed = f" By itself {_moved(about)}: they work against each other." if about.significant else ""
         return f"{_words(about.metric)}: no shares, because {about.refused}.{opposed}"
@@ -264,7 +264,7 @@ def _lead(about: Attribution, parts: Sequence[Contribution]) -> str:
 
 
 def _moved(about: Attribution) -> str:
-    """`batch_size raises it (+1.0, ...) and train_ratio lowers it (-1.0, ...)`."""
+    """`batch_size raises it (+1.0, ...) and train_test_ratio lowers it (-1.0, ...)`."""
     moved = []
     for one in (one for one in about.alone if one.name in about.significant):
         assert one.low is not None

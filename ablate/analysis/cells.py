@@ -169,7 +169,7 @@ def _cell_effect(table: CellTable, found: Decisions, number: int, p_value: float
         small = table.floor is not None and abs(effect or 0.0) <= table.floor
         withheld = WITHIN_FLOOR if small else asked.withheld
         labels += [withheld] if withheld else []
-        verdict = "undecided" if withheld else "interact" if asked.kind == "interaction" else verdict
+        verdict = "inconclusive" if withheld else "interact" if asked.kind == "interaction" else verdict
     return CellEffect(
         kind=asked.kind,
         name=asked.name,
@@ -184,7 +184,7 @@ def _cell_effect(table: CellTable, found: Decisions, number: int, p_value: float
         own_p=known(found.own.p_values[number]),
         seeds=seeds,
         verdict=verdict,
-        seeds_needed=_needed(table, found, number) if verdict == "undecided" and not differs else None,
+        seeds_needed=_needed(table, found, number) if verdict == "inconclusive" and not differs else None,
         labels=tuple(labels),
         mixed_with=asked.mixed_with,
     )

@@ -42,7 +42,7 @@ def read_at(plan: Plan, runs: list[RunFiles], at: str | None = None) -> ReadAt:
 
     Raises IntervalError for what is no amount, ConfigError for one that the record does not hold or that a run did not reach.
     """
-    key = "study.compare_at" if at is None else "--at"
+    key = "study.compare_at" if at is None else "--compare-at"
     asked = parse_amount((plan.compare_at or END) if at is None else at, key=key)
     reread = at is not None and asked != parse_amount(plan.compare_at or END, key="study.compare_at")
     cut = [run for run in runs if run.finished and run.trace is not None and len(run.trace)]

@@ -71,7 +71,7 @@ def family(plan: Plan, readings: Sequence[RunReading], checks: Sequence[Control]
     speaks: dict[tuple[str, ...], str] = {}
     found = {}
     for arm in plan.arms[1:]:
-        if arm.replayed or arm.kind in ("placebo", "repeat") or arm.name in failed:
+        if arm.replayed or arm.kind in ("placebo", "rerun") or arm.name in failed:
             continue
         runs = tuple(sorted(run.folder for run in readings if run.arm == arm.name))
         found[arm.name] = speaks.setdefault(runs or (arm.name,), arm.name)
@@ -112,7 +112,7 @@ def _own_sd(one: Judgement) -> float | None:
 
 Values = np.ndarray[Any, np.dtype[np.float64]]
 
-NOT_BEYOND = "NOT BEYOND PLACEBO"
+NOT_BEYOND = "NOT DIFFERENT FROM PLACEBO"
 """Label of a difference from the baseline that does not hold against the placebo."""
 
 WITHIN_FLOOR = "WITHIN NOISE FLOOR"
@@ -201,15 +201,15 @@ def contrast(
         residual_sd=found.sd,
         df=judgement.df,
         rho=found.rho,
-        verdict="undecided" if withdrawn else verdict,
+        verdict="inconclusive" if withdrawn else verdict,
         # No number of seeds lifts an effect above the floor or beyond the placebo; nothing measured, none known.
-        seeds_needed=judgement.seeds_needed if verdict == "undecided" and judgement.low is not None else None,
+        seeds_needed=judgement.seeds_needed if verdict == "inconclusive" and judgement.low is not None else None,
         labels=(
             *(label for label in judgement.labels if not (withdrawn and label == BY_STEPS)),
             *_labels(question, len(seeds)),
             *([withdrawn] if withdrawn else []),
         ),
-        sentence=_sentence(question, found, "undecided" if withdrawn else verdict, withdrawn, left, right),
+        sentence=_sentence(question, found, "inconclusive" if withdrawn else verdict, withdrawn, left, right),
         floor=question.floor,
         bundle=question.bundle,
         error=judgement.error,
@@ -252,7 +252,7 @@ def _holds(question: Question, effect: float, placebo: Judged | None) -> bool:
 def _labels(question: Question, num_pairs: int) -> tuple[str, ...]:
     labels = [f"{num_pairs} of {question.num_seeds} seeds"] if num_pairs < question.num_seeds else []
     if question.lost:
-        labels.append("SURVIVORS ONLY")
+        labels.append("MISSING SEEDS")
     if question.stopped:
         labels.append(f"STOPPED AT {question.num_seeds} SEEDS")
     return tuple(labels)
@@ -287,14 +287,14 @@ def _set_aside(found: Judged) -> str:
 
 def _finding(question: Question, found: Judged, verdict: VerdictKind, withdrawn: str | None) -> str:
     one = found.judgement
-    if verdict == "no effect":
+    if verdict == "equivalent":
         margin = f"inside plus or minus {plain_figure(question.smallest_effect or 0.0)}"
         differs = one.low is not None and one.high is not None and one.low * one.high > 0
         return f"no effect that matters (not zero, but {margin})" if differs else f"no effect ({margin})"
-    if verdict != "undecided":
+    if verdict != "inconclusive":
         return verdict
     why = _why_undecided(question, found, withdrawn)
-    return f"undecided ({joined(why)})" if why else "undecided"
+    return f"undecided ({joined(why)})" if why else "inconclusive"
 
 
 def _why_undecided(question: Question, found: Judged, withdrawn: str | None) -> list[str]:
@@ -371,7 +371,7 @@ def _contrasts(
     placebo = next((values[arm.name] for arm in plan.arms if arm.kind == "placebo"), None)
     beside = judge_together(metric, placebo, variants, None, look_level) if placebo is not None else {}
     for arm in plan.arms[1:]:
-        if arm.replayed or arm.kind == "repeat":  # which changes nothing, so that there is no effect to infer
+        if arm.replayed or arm.kind == "rerun":  # which changes nothing, so that there is no effect to infer
             continue
         question = Question(
             arm=arm.name,

@@ -46,14 +46,14 @@ def _isolate(plan: Plan, arm: Arm, axis: Axis) -> Control:
     try:
         return isolate(plan.baseline, arm, axis)
     except AblateError as error:
-        return Control(arm=arm.name, name="isolate", status="failed", sentence=error.problem)
+        return Control(arm=arm.name, name="one_variable", status="failed", sentence=error.problem)
 
 
 def _trained(plan: Plan, arm: Arm, axis: Axis, runs: Sequence[RunFiles]) -> list[Control]:
     baseline, own = _fingerprints(runs, plan.baseline), _fingerprints(runs, arm)
     weights = (_weights(runs, plan.baseline), _weights(runs, arm))
     matched = match(arm.name, axis, baseline=baseline, fingerprints=own)
-    if axis.kind == "repeat":  # equal weights are what it should have
+    if axis.kind == "rerun":  # equal weights are what it should have
         return [matched, repeats(arm.name, weights=weights)]
     return [matched, took_effect(arm.name, axis, baseline=baseline, fingerprints=own, weights=weights)]
 
@@ -89,7 +89,7 @@ def _replayed(plan: Plan, arm: Arm, runs: Sequence[RunFiles]) -> list[Control]:
         sentence = "not verified: no run of the baseline has finished"
         return [
             Control(arm=arm.name, name=name, status="unverified", sentence=sentence)
-            for name in ("match", "took effect")
+            for name in ("matched", "took_effect")
         ]
     shown = ", ".join(digest[:12] for digest in weights[:3]) + (", ..." if len(weights) > 3 else "")
     same = f"the baseline's own runs, read at another cadence: the same trajectory bit for bit (final weights {shown})"
@@ -100,8 +100,8 @@ def _replayed(plan: Plan, arm: Arm, runs: Sequence[RunFiles]) -> list[Control]:
         else "log rows at another cadence; nothing else can differ"
     )
     return [
-        Control(arm=arm.name, name="match", status="proven", sentence=same),
-        Control(arm=arm.name, name="took effect", status="proven", sentence=read),
+        Control(arm=arm.name, name="matched", status="proven", sentence=same),
+        Control(arm=arm.name, name="took_effect", status="proven", sentence=read),
     ]
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ablate.analysis.load import RunFiles
 from ablate.analysis.replay import Read, at_looks, at_rows, rising
 from ablate.analysis.results import Adequacy, Rung
-from ablate.config.schema import ObserveConfig
+from ablate.config.schema import EvalConfig
 from ablate.design.plan import Plan
 from ablate.formatting import counted, joined, plain_figure, plain_percent
 from ablate.metrics.curve_fits import falling
@@ -58,7 +58,7 @@ def log_advice(
     recorded = len(samples) - 1
     has = f"the record has {_cost(recorded, seconds_per_look)}"
     if done[1] > PIECE:
-        count = ObserveConfig().eval_looks
+        count = EvalConfig().num_evaluations
         return (
             f"{_typed(count)} begins at step 1: {_cost(count, seconds_per_look)} per run; {has}, and {plain_percent(float(done[1]))} "
             "of the fall lies before its first one"
@@ -99,7 +99,7 @@ def _enough(samples: Values, done: Values, spacing: str, samples_per_step: int) 
 
 
 def _typed(count: int) -> str:
-    return f"observe.eval_spacing=log observe.eval_looks={count}"
+    return f"eval.spacing=log eval.num_evaluations={count}"
 
 
 def _cost(count: int, seconds_per_look: float | None) -> str:
@@ -153,7 +153,7 @@ def adequacy(
         basis = "what all arms have in common" if sparse else _RECORD
         found.append(_adequacy(f"eval {metric}", judged, list(reads), arms, verdicts, advice, basis))
     for curve, name in (
-        () if logged is not None else (("train loss", "train_loss_final"), ("grad norm", "grad_norm_spread"))
+        () if logged is not None else (("train loss", "final_train_loss"), ("grad norm", "grad_norm_p95_p5"))
     ):
         judged = _judged_by(primary, curve, name)
         reads = at_rows(records, judged, curve, len(dense[0].trace))

@@ -208,7 +208,7 @@ def _holds(contrast: Contrast, half: float, inner: float | None, margin: float) 
     effect = contrast.effect or 0.0
     if contrast.verdict in DECIDED:
         return "new examples too" if abs(effect) > half else "this evaluation set only"
-    if contrast.verdict == "no effect":
+    if contrast.verdict == "equivalent":
         return "new examples too" if inner is not None and abs(effect) + inner < margin else "this evaluation set only"
     return ""
 

@@ -56,7 +56,7 @@ def design_effects(
         unit=metric.unit,
         names=cells.names,
         cells=table.described(),
-        full=cells.full if cells.kind != "pairs" else len(cells.arms),
+        full=cells.full if cells.kind != "pairwise" else len(cells.arms),
         resolution=cells.resolution,
         seeds=table.complete_seeds,
         left_out=table.left_out,
@@ -65,11 +65,11 @@ def design_effects(
         family=0,
         effects=(),
         aliases=fraction.aliases(cells.names, cells.generators),
-        labels=("SURVIVORS ONLY",) if table.lost else (),
+        labels=("MISSING SEEDS",) if table.lost else (),
     )
     if refused := table.refused():
         return replace(about, refused=refused, sentences=(f"{metric.name}: no effects yet, because {refused}.",))
-    if cells.kind == "pairs":
+    if cells.kind == "pairwise":
         return read_parts(about, table, readings, contrasts)
     decided = {one.arm for one in contrasts if one.primary and one.verdict in DECIDED}
     return _read_effects(about, table, decided)
@@ -194,11 +194,11 @@ def _sentences(about: Effects, table: CellTable, means: Values, decided: Abstrac
     if not significant:
         yield f"{about.metric}: no main effect or interaction is significant (corrected for {about.family} effects)."
     low = [one for one in about.effects if len(one.axes) < 3]
-    equal = [f"{one.name} ({figures(one)})" for one in low if one.verdict == "no effect"]
+    equal = [f"{one.name} ({figures(one)})" for one in low if one.verdict == "equivalent"]
     if equal:
         of_axes = "on average " if any(len(one.axes) > 1 and one in significant for one in about.effects) else ""
         yield f"{about.metric}: equivalent {of_axes}({margin_words(table)}): {joined(equal)}."
-    open_ = [f"{one.name} ({figures(one)}{needed_words(one)})" for one in low if one.verdict == "undecided"]
+    open_ = [f"{one.name} ({figures(one)}{needed_words(one)})" for one in low if one.verdict == "inconclusive"]
     if open_:
         yield f"{about.metric}: inconclusive: {joined(open_)}."
 

@@ -77,7 +77,7 @@ def _info(name: str, lower_is_better: bool | None) -> MetricInfo:
 
 
 def _unseen(arm: Arm) -> Control:
-    return Control(arm=arm.name, name="match", status="unverified", sentence=NOTHING_RECORDED)
+    return Control(arm=arm.name, name="matched", status="unverified", sentence=NOTHING_RECORDED)
 
 
 def _seeds_differ(plan: Plan, baseline: Sequence[RunFiles]) -> Control | None:
@@ -90,7 +90,7 @@ def _seeds_differ(plan: Plan, baseline: Sequence[RunFiles]) -> Control | None:
         f"{plan.baseline.name} returned the very same values in {counted(len(values), 'seed')}: {plan.app['seed_key']} does "
         "not reach what is random, or nothing is; the intervals then say nothing about chance"
     )
-    return Control(arm=plan.baseline.name, name="match", status="failed", sentence=sentence)
+    return Control(arm=plan.baseline.name, name="matched", status="failed", sentence=sentence)
 
 
 def _with_items(axis: Axis, prints: Sequence[Mapping[int, object]]) -> Axis:
@@ -116,14 +116,14 @@ def _effect(arm: Arm, axis: Axis, baseline: Sequence[RunFiles], own: Sequence[Ru
     equal = [seed for seed in common if left[seed] == right[seed]]
     if not common:
         sentence = "not verified: no seed in which both the baseline and the arm have finished"
-        return Control(arm=arm.name, name="took effect", status="unverified", sentence=sentence)
+        return Control(arm=arm.name, name="took_effect", status="unverified", sentence=sentence)
     where = f"seed {common[0]}" if len(common) == 1 else counted(len(common), "seed")
     if len(equal) == len(common):
         sentence = (
             f"no-op: {arm.name} returned the baseline's very values in {where}: {joined(list(axis.moves))} never reached the "
             "run, or changed nothing in it that the values show"
         )
-        return Control(arm=arm.name, name="took effect", status="failed", sentence=sentence)
+        return Control(arm=arm.name, name="took_effect", status="failed", sentence=sentence)
     some = f"; the same in seed {', '.join(map(str, equal))}" if equal else ""
     sentence = f"returned other values than the baseline's in {len(common) - len(equal)} of {where}{some}"
-    return Control(arm=arm.name, name="took effect", status="proven", sentence=sentence)
+    return Control(arm=arm.name, name="took_effect", status="proven", sentence=sentence)

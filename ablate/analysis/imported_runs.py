@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ablate.analysis.eval_cadence import MOST_BEFORE
 from ablate.analysis.load import RunFiles
 from ablate.analysis.replay import rising
-from ablate.analysis.results import UNPROVEN, Contrast, Imported, Looked
+from ablate.analysis.results import UNVERIFIED, Contrast, Imported, Looked
 from ablate.config.flatten import leaf_or_absent
 from ablate.controls.control import Control
 from ablate.design.axis import show
@@ -68,7 +68,9 @@ def _evaluations(arm: str, runs: Sequence[RunFiles], metric: str) -> Looked:
     shares = [share for one in curves if (share := _fallen_by_first_look(one, metric)) is not None]
     told_by = f"eval {metric}" if shares else ""
     if not shares:
-        shares = [share for run in runs if run.trace is not None and (share := train_share(run.trace, at)) is not None]
+        shares = [
+            share for run in runs if run.trace is not None and (share := train_fraction(run.trace, at)) is not None
+        ]
         told_by = "train loss" if shares else ""
     before = float(np.mean(shares)) if shares else None
     last = int(curve.step[-1])
@@ -142,7 +144,7 @@ def _fallen_by_first_look(curve: EvalCurve, metric: str) -> float | None:
     return float(values[0] - values[after[0]]) / fall if np.isfinite(fall) and fall > 0 else None
 
 
-def train_share(trace: Trace, step: int) -> float | None:
+def train_fraction(trace: Trace, step: int) -> float | None:
     """Share of the train loss's fall that its rows had made by a step: at least that, because the first row is no start."""
     fallen = _train_fallen(trace)
     if fallen is None:
@@ -206,7 +208,7 @@ def imported_controls(plan: Plan, arm: Arm, runs: Sequence[RunFiles]) -> list[Co
     formats = joined(dict.fromkeys(one.format for run in (*base.values(), *mine.values()) if (one := origin(run))))
     if arm.axis is None:
         sentence = f"not verified: a log ({formats}) does not say that its seeds had one environment and one code"
-        return [_control(arm, "match", "unverified", sentence), *_seeds(arm, mine)]
+        return [_control(arm, "matched", "unverified", sentence), *_seeds(arm, mine)]
     found = [_isolate(plan, arm, base, mine), _match(arm, formats), _took_effect(arm, base, mine)]
     return [*found, *_seeds(arm, mine)]
 
@@ -214,7 +216,7 @@ def imported_controls(plan: Plan, arm: Arm, runs: Sequence[RunFiles]) -> list[Co
 def _isolate(plan: Plan, arm: Arm, base: Mapping[int, RunFiles], mine: Mapping[int, RunFiles]) -> Control:
     pairs = differing(plan, arm)
     if len(pairs) > 1 and arm.kind != "placebo":
-        return _control(arm, "isolate", "failed", f"{arm.name} {_several(pairs)}")
+        return _control(arm, "one_variable", "failed", f"{arm.name} {_several(pairs)}")
     bare = [
         name
         for name, some in (("the baseline", base), (arm.name, mine))
@@ -229,14 +231,14 @@ def _isolate(plan: Plan, arm: Arm, base: Mapping[int, RunFiles], mine: Mapping[i
     else:
         what = f"so what {arm.name} changes is not among them"
         sentence = f"not verified: the settings on record are equal, {what}{_seen(base, mine)}"
-    return _control(arm, "isolate", "unverified", sentence)
+    return _control(arm, "one_variable", "unverified", sentence)
 
 
 def _several(pairs: Sequence[str]) -> str:
     return (
         f"differs from the baseline in {len(pairs)} recorded settings at once ({', '.join(pairs)}): a contrast of several "
         "variables, in which none can be named. Import a run with each of them alone, or let "
-        "`ablate bisect` run the corners between the two"
+        "`ablate attribute` run the corners between the two"
     )
 
 
@@ -256,7 +258,7 @@ def _seen(base: Mapping[int, RunFiles], mine: Mapping[int, RunFiles]) -> str:
 
 def _match(arm: Arm, formats: str) -> Control:
     sentence = f"not verified: a log ({formats}) holds no fingerprint: {UNSEEN} may differ from the baseline's unseen"
-    return _control(arm, "match", "unverified", sentence)
+    return _control(arm, "matched", "unverified", sentence)
 
 
 def _took_effect(arm: Arm, base: Mapping[int, RunFiles], mine: Mapping[int, RunFiles]) -> Control:
@@ -268,9 +270,9 @@ def _took_effect(arm: Arm, base: Mapping[int, RunFiles], mine: Mapping[int, RunF
             f"no-op: {arm.name} logged the baseline's very numbers in {where}: what it changes never reached the run, or the "
             "same run was imported twice"
         )
-        return _control(arm, "took effect", "failed", sentence)
+        return _control(arm, "took_effect", "failed", sentence)
     sentence = "not verified: no final weights are on record; other numbers than the baseline's may have another cause"
-    return _control(arm, "took effect", "unverified", sentence)
+    return _control(arm, "took_effect", "unverified", sentence)
 
 
 def _seeds(arm: Arm, mine: Mapping[int, RunFiles]) -> list[Control]:
@@ -316,10 +318,10 @@ def differing(plan: Plan, arm: Arm) -> list[str]:
 
 
 def labelled(contrasts: Sequence[Contrast], runs: Sequence[RunFiles], baseline: str) -> tuple[Contrast, ...]:
-    """With `UNPROVEN` where the arm or the baseline was imported; an arm without a verdict needs no label."""
+    """With `UNVERIFIED` where the arm or the baseline was imported; an arm without a verdict needs no label."""
     elsewhere = {run.arm for run in runs if origin(run) is not None}
     return tuple(
-        replace(one, labels=(*one.labels, UNPROVEN))
+        replace(one, labels=(*one.labels, UNVERIFIED))
         if one.verdict != "none" and {one.arm, baseline} & elsewhere
         else one
         for one in contrasts
@@ -458,7 +460,7 @@ def said_here(runs: Sequence[RunFiles], checks: Sequence[Control]) -> Sequence[C
     """The controls that conclusions have to name: of imported runs `Imported.alarms` says once what is proven of none."""
     if not any(run.manifest and run.manifest.origin for run in runs):
         return checks
-    return [check for check in checks if check.status == "failed" and check.name != "isolate"]
+    return [check for check in checks if check.status == "failed" and check.name != "one_variable"]
 
 
 def _left(names: Sequence[str]) -> str:

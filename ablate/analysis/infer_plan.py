@@ -186,13 +186,15 @@ def adopt(folder: Path, asked: Asked) -> Plan:
 def isolate_adopted(baseline: Arm, arm: Arm) -> Control:
     """What can be said of an arm whose axis moves nothing: it changes several settings, or none."""
     if arm.kind == "placebo":
-        return Control(arm=arm.name, name="isolate", status="proven", sentence="the baseline's settings, leaf by leaf")
+        return Control(
+            arm=arm.name, name="one_variable", status="proven", sentence="the baseline's settings, leaf by leaf"
+        )
     if arm.changes:
         pairs = [f"{key} ({show(leaf(baseline.config, key))} -> {show(value)})" for key, value in arm.changes.items()]
         said = f"changes {len(pairs)} settings at once, so it is no one-variable comparison: {', '.join(pairs)}"
     else:
         said = "has the baseline's settings, leaf by leaf: no variable is changed"
-    return Control(arm=arm.name, name="isolate", status="failed", sentence=f"{arm.name} {said}")
+    return Control(arm=arm.name, name="one_variable", status="failed", sentence=f"{arm.name} {said}")
 
 
 def check_asked(asked: Asked) -> None:
@@ -204,7 +206,8 @@ def check_asked(asked: Asked) -> None:
     for item in asked.accepts:
         if item.partition(".")[0] not in FINGERPRINT:
             raise ConfigError(
-                f"--accepts {item} is no item of a fingerprint; {nearest(item, FINGERPRINT)}", "--accepts order"
+                f"--allow-change {item} is no item of a fingerprint; {nearest(item, FINGERPRINT)}",
+                "--allow-change order",
             )
 
 
@@ -290,10 +293,10 @@ def _axis(name: str, arms: Sequence[Arm], reshaped: bool, accepts: Sequence[str]
         name=name,
         question=_question(first),
         kind=first.kind or "training",
-        moves=moves,
-        levels=tuple(arm.level for arm in arms),
-        accepts=(*DERIVED, *(item for item in FINGERPRINT if item not in _HELD), *sorted(comes - set(DERIVED))),
-        holds=tuple(item for item in _HELD if item not in comes),
+        keys=moves,
+        values=tuple(arm.level for arm in arms),
+        may_change=(*DERIVED, *(item for item in FINGERPRINT if item not in _HELD), *sorted(comes - set(DERIVED))),
+        must_match=tuple(item for item in _HELD if item not in comes),
     )
 
 

@@ -48,7 +48,7 @@ def look(plan: Plan, contrasts: Sequence[Contrast], made: Sequence[Look]) -> dic
     seeds = before.course.next
     going = before.course.going
     verdicts = {one.arm: one.verdict for one in contrasts if one.primary and one.arm in going}
-    stops = {arm: verdict for arm, verdict in verdicts.items() if verdict in (*DECIDED, "no effect", "none")}
+    stops = {arm: verdict for arm, verdict in verdicts.items() if verdict in (*DECIDED, "equivalent", "none")}
     return {
         "seeds": seeds,
         "level": before.levels[len(made)],

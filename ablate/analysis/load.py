@@ -147,16 +147,16 @@ def _read(folder: RunDir, arm: str, run: Run, plan: Plan | None) -> RunFiles:
                 **common, status="running", sentence=f"no outcome yet, {_how_far(folder)}: still going, or killed"
             )
         if outcome.status != "finished":
-            return RunFiles(**common, status=outcome.status, sentence=outcome.sentence)
+            return RunFiles(**common, status=outcome.status, sentence=outcome.message)
         common |= {"returned": read_returned(folder)}
         if common["returned"] is not None and not folder.trace.exists():
-            return RunFiles(**common, status="finished", sentence=outcome.sentence)
+            return RunFiles(**common, status="finished", sentence=outcome.message)
         evals = read_evals(folder.evals)
         curves = {metric: evals.curve(metric) for metric in evals.metrics()}
         trace = read_trace(folder.trace)
     except (RecordError, TypeError) as error:
         return RunFiles(**{**common, "outcome": None}, status="unreadable", sentence=str(error))
-    return RunFiles(**common, status="finished", sentence=outcome.sentence, trace=trace, curves=curves)
+    return RunFiles(**common, status="finished", sentence=outcome.message, trace=trace, curves=curves)
 
 
 def _how_far(folder: RunDir) -> str:

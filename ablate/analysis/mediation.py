@@ -37,7 +37,7 @@ ByArm = Mapping[str, Mapping[int, float]]
 CLIPPED = 0.9
 """Share of the steps that have to be clipped, in both arms, before their applied gradients count as equally large."""
 
-_RUN_WIDE = {"grad_norm_median": "median grad norm", "grad_norm_spread": "grad norm spread"}
+_RUN_WIDE = {"grad_norm_median": "median grad norm", "grad_norm_p95_p5": "grad norm spread"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,12 +51,12 @@ class Holding:
 
 def holding(asked: Mediation, one: Held, readings: Sequence[RunReading], runs: Sequence[RunFiles]) -> Holding:
     """Of one pair of arms."""
-    return _clip(asked, one, readings) if one.mediator == "clip_norm" else _noise(asked, one, readings, runs)
+    return _clip(asked, one, readings) if one.mediator == "max_grad_norm" else _noise(asked, one, readings, runs)
 
 
 def _clip(asked: Mediation, one: Held, readings: Sequence[RunReading]) -> Holding:
     """Where nearly every step is clipped, the applied norm is the limit, whatever the treatment."""
-    clipped = _outcome(readings, "clipped_share")
+    clipped = _outcome(readings, "clip_fraction")
     seen = _seen("clipped share", clipped, asked, one)
     if seen.first is None or seen.second is None:
         return Holding(held=False, sentence="no record says how many steps were clipped.", seen=(seen,))
@@ -66,7 +66,9 @@ def _clip(asked: Mediation, one: Held, readings: Sequence[RunReading]) -> Holdin
     ]
     shares = f"{' and '.join(each)} were clipped"
     if min(seen.first, seen.second) < CLIPPED:
-        sentence = f"{shares}, so that the applied gradients still differ in size; a smaller clip_norm clips them all."
+        sentence = (
+            f"{shares}, so that the applied gradients still differ in size; a smaller max_grad_norm clips them all."
+        )
         return Holding(held=False, sentence=sentence, seen=(seen,))
     return Holding(held=True, sentence=f"Held: {shares}.", seen=(seen,))
 
@@ -174,7 +176,7 @@ def _figures(before: float | None, after: float | None) -> str:
 
 Values = NDArray[np.float64]
 
-WORDS = {"grad_noise": "the gradient's noise", "clip_norm": "the size of the applied gradient"}
+WORDS = {"grad_noise": "the gradient's noise", "max_grad_norm": "the size of the applied gradient"}
 
 
 def mediated(
@@ -272,7 +274,7 @@ def verdict(total: float, left: Contribution, through: Contribution, smallest_ef
         return "all" if rest else "some or all"
     if stays > 0:
         return "none" if little else "not all"
-    return "undecided"
+    return "inconclusive"
 
 
 def _side(one: Contribution) -> float:
@@ -388,7 +390,7 @@ def _answer(
     pairs = len(plan.mediation.held) if plan.mediation else 1
     over = f", simultaneous over {pairs} levels held," if pairs > 1 else ""
     figures = f"{where}, {what} {plain_figure(abs(left.effect))} (95 % interval{over} of the effect left {ends})"
-    if found == "undecided":
+    if found == "inconclusive":
         head = (
             f"Undecided: {share(through)} of it would go through {through_it}, but neither this nor what is left is told from "
             f"0; {figures}"
@@ -455,7 +457,7 @@ def _limits(about: Mediated, held: Sequence[HeldEffect]) -> str:
     if before != after:
         said += (
             f" The levels also differ in the number of updates ({before:g} and {after:g}), a path that stays open: what is "
-            f"left may be that. loop.budget='{max(before, after):g} steps' asks at equal updates."
+            f"left may be that. train.budget='{max(before, after):g} steps' asks at equal updates."
         )
     elif any(one.mediator == "grad_noise" and BASELINE in (one.first, one.second) for one in answered):
         said += (

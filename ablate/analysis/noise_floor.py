@@ -11,7 +11,7 @@ from ablate.controls.control import Control
 from ablate.design.plan import Plan
 from ablate.metrics.curve_fits import rms
 
-FLOORS: Mapping[str, FloorKind] = {"placebo": "noise", "repeat": "nondeterminism"}
+FLOORS: Mapping[str, FloorKind] = {"placebo": "noise", "rerun": "nondeterminism"}
 """By the kind of the axis that measures it."""
 
 

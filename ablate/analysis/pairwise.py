@@ -28,7 +28,7 @@ from ablate.analysis.results import CellEffect, Contrast, Effects, PartRead, Par
 from ablate.formatting import joined
 from ablate.stats.contrasts import known
 
-SAME_RUN = "SAME RUN"
+SAME_RUN = "IDENTICAL WEIGHTS"
 """Label of two arms that ended with identical weights: the second change had no effect on training."""
 
 
@@ -108,11 +108,11 @@ def _word(alone: CellEffect, paired: Sequence[CellEffect]) -> PartWord:
         return "none"
     if alone.verdict in SIGNIFICANT:
         return "matters"
-    if alone.verdict != "no effect":
-        return "undecided"
+    if alone.verdict != "equivalent":
+        return "inconclusive"
     if any(one.verdict in SIGNIFICANT for one in paired):
         return "redundant"
-    return "dead" if paired and all(one.verdict == "no effect" for one in paired) else "undecided"
+    return "dead" if paired and all(one.verdict == "equivalent" for one in paired) else "inconclusive"
 
 
 def _sentence(
@@ -134,10 +134,10 @@ def _sentence(
     effective = [f"{one.axes[1]} ({figures(one)})" for one in paired if one.verdict in SIGNIFICANT]
     if word == "redundant":
         return f"{name} is redundant: {equivalent}, but it has an effect with {joined(effective)}{without}"
-    if alone.verdict != "no effect":
+    if alone.verdict != "equivalent":
         also = f"; it has an effect with {joined(effective)}" if effective else ""
         return f"{name} is inconclusive: alone {figures(alone)}{needed_words(alone)}{also}"
-    open_ = [one for one in paired if one.verdict != "no effect"]
+    open_ = [one for one in paired if one.verdict != "equivalent"]
     if not open_:
         return f"{name} is inconclusive: {equivalent}, and it could not be combined with any other part"
     which = max(open_, key=lambda one: abs(one.effect or 0.0))
@@ -149,7 +149,7 @@ def _sentences(about: Effects) -> list[str]:
     """The informative words first; what is inconclusive in one sentence."""
     order: tuple[PartWord, ...] = ("redundant", "dead", "matters", "none")
     sentences = [f"{about.metric}: {part.sentence}." for word in order for part in about.parts if part.word == word]
-    open_ = [part.name for part in about.parts if part.word == "undecided"]
+    open_ = [part.name for part in about.parts if part.word == "inconclusive"]
     if open_:
         sentences.append(f"{about.metric}: inconclusive whether dead, redundant or useful: {joined(open_)}.")
     return sentences

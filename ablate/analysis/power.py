@@ -210,11 +210,11 @@ def _spread(sd: float, df: int, rho: float | None, basis: str) -> Spread:
 def _num_variants(analysis: Analysis) -> int:
     """As many as the pilot has; its controls are none."""
     kinds = [arm["kind"] for arm in analysis.arms[1:]]
-    return max(1, sum(kind not in ("placebo", "repeat", "observation") for kind in kinds))
+    return max(1, sum(kind not in ("placebo", "rerun", "observation") for kind in kinds))
 
 
 def _check(folder: Path | None, wanted: Wanted) -> None:
-    assumed = "ablate power --sd 0.02 --rho 0.5 --variants 4 --effect 0.01"
+    assumed = "ablate power --sd 0.02 --rho 0.5 --variants 4 --smallest-effect 0.01"
     if folder is None and wanted.sd is None:
         raise ConfigError(
             "neither a pilot nor an assumption: the spread of runs has to come from somewhere",
@@ -226,15 +226,13 @@ def _check(folder: Path | None, wanted: Wanted) -> None:
             f"ablate power {folder}, or {assumed}",
         )
     _positive("--sd", wanted.sd, "a run's standard deviation, above 0", "--sd 0.02")
-    _positive("--effect", wanted.effect, "the smallest effect that matters, above 0", "--effect 0.01")
+    _positive("--smallest-effect", wanted.effect, "the smallest effect that matters, above 0", "--smallest-effect 0.01")
     if wanted.variants is not None and not 1 <= wanted.variants <= _MOST:
         raise ConfigError(f"--variants {wanted.variants}: expected 1 to {_MOST:,}", "--variants 4")
-    for option, share in (("--chance", wanted.chance), ("--level", wanted.level)):
+    for option, share in (("--power", wanted.chance), ("--confidence", wanted.level)):
         if not 0 < share < 1:
             fix = (
-                f"{option} {share / 100:g}"
-                if 1 < share < 100
-                else f"{option} 0.{'8' if option == '--chance' else '95'}"
+                f"{option} {share / 100:g}" if 1 < share < 100 else f"{option} 0.{'8' if option == '--power' else '95'}"
             )
             raise ConfigError(f"{option} {share:g}: expected a share above 0 and below 1", fix)
     strange = next((number for number in wanted.seeds if not 2 <= number <= _MOST), None)

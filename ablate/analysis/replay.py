@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ablate.analysis.load import RunFiles, read_plan, read_runs
 from ablate.analysis.results import ReplayedLevel
-from ablate.config.schema import ObserveConfig
+from ablate.config.schema import EvalConfig
 from ablate.design.plan import Arm, Plan
 from ablate.errors import ConfigError, StudyError, nearest
 from ablate.formatting import counted, plain_figure, plain_percent
@@ -24,7 +24,7 @@ from ablate.records.reader import EvalCurve, Trace
 from ablate.training.lr_schedule import looks
 from ablate.units import parse_interval
 
-KEYS = ("observe.eval_every", "observe.log_every", "observe.eval_spacing")
+KEYS = ("eval.every", "tracker.log_every", "eval.spacing")
 """What can be replayed."""
 
 
@@ -38,7 +38,7 @@ class Budget:
     total_samples: int
     samples_per_step: int
     samples_per_epoch: int
-    observe: ObserveConfig
+    observe: EvalConfig
 
     def due(self, key: str, level: str) -> NDArray[np.int64]:
         """Samples seen, after training began, at which a run with `key=level` looks or logs, at whole steps; rising.
@@ -49,8 +49,8 @@ class Budget:
         if key not in KEYS:
             raise ConfigError(f"{key}={level!r} cannot be replayed; {nearest(key, KEYS)}", f"{KEYS[0]}='128 samples'")
         observe = self.observe
-        if key == "observe.eval_spacing":
-            observe, every = replace(observe, eval_spacing=level), observe.eval_every
+        if key == "eval.spacing":
+            observe, every = replace(observe, eval_spacing=level), eval.every
         else:
             observe, every = replace(observe, eval_spacing="even"), level
         gap = parse_interval(every, key=key)
@@ -62,8 +62,8 @@ class Budget:
             )
         points = looks(
             every=gap,
-            spacing=observe.eval_spacing,
-            count=observe.eval_looks,
+            spacing=eval.spacing,
+            count=eval.num_evaluations,
             total_samples=self.total_samples,
             **sizes,
         )
@@ -84,18 +84,18 @@ def budget_of(arm: Arm) -> Budget:
     return Budget(total, batch, train, _observe(arm.config))
 
 
-def _observe(config: Mapping[str, Any]) -> ObserveConfig:
+def _observe(config: Mapping[str, Any]) -> EvalConfig:
     """How a run of ours looks; another loop's settings say nothing of it."""
     try:
-        return ObserveConfig(**config["observe"])
+        return EvalConfig(**config["observe"])
     except (KeyError, TypeError, ConfigError):
-        return ObserveConfig()
+        return EvalConfig()
 
 
 def check_shown(curve: EvalCurve, due: NDArray[np.int64], key: str, level: str, budget: Budget) -> None:
     """Raise ConfigError unless the record was looked at after each of `due` samples; the fix names levels that work."""
     if not len(curve):
-        fix = "observe.eval_every='64 samples'"
+        fix = "eval.every='64 samples'"
         raise ConfigError(f"{key}={level!r} has nothing to show: the baseline was never evaluated", fix)
     unseen = due[~np.isin(due, curve.samples)]
     if len(unseen):
@@ -113,8 +113,8 @@ def _listed(samples: NDArray[np.int64]) -> str:
 
 def _levels_that_work(curve: EvalCurve, key: str, level: str, budget: Budget) -> str:
     """The three evenly spaced levels nearest to the one that was typed."""
-    if key != "observe.eval_every":
-        return "a denser baseline: observe.eval_every='1 steps'"
+    if key != "eval.every":
+        return "a denser baseline: eval.every='1 steps'"
     trained = curve.samples[curve.step > 0]
     works = [count for count in trained.tolist() if np.isin(budget.due(key, f"{count} samples"), trained).all()]
     wanted = parse_interval(level, key=key).samples(
@@ -231,7 +231,7 @@ class _Seen:
 
 
 def replay(folder: Path, key: str, levels: Sequence[str]) -> tuple[ReplayedLevel, ...]:
-    """The baseline of a study at other values of `observe.eval_every`, `observe.log_every` or `observe.eval_spacing`.
+    """The baseline of a study at other values of `eval.every`, `tracker.log_every` or `eval.spacing`.
 
     Raises ConfigError for another key, and for a level that the dense record cannot show exactly; StudyError for a
     folder without a finished baseline.
@@ -251,11 +251,11 @@ def finished_baseline(plan: Plan, runs: Sequence[RunFiles]) -> list[RunFiles]:
 
 
 def replay_level(plan: Plan, runs: Sequence[RunFiles], key: str, level: str, *, arm: str, axis: str) -> ReplayedLevel:
-    """One level, from those of `runs` that are finished runs of the baseline; there must be one. Errors as `replay`."""
+    """One level, from those of `runs` that are finished runs of the baseline; there must be one. Errors as `resample`."""
     budget = budget_of(plan.baseline)
     due = budget.due(key, level)
     dense = finished_baseline(plan, runs)
-    if key == "observe.log_every":
+    if key == "tracker.log_every":
         seen = [_log_rows(run, due) for run in dense]
     else:
         seen = [_looks(run, due, key, level, budget) for run in dense]
@@ -269,7 +269,7 @@ def replay_level(plan: Plan, runs: Sequence[RunFiles], key: str, level: str, *, 
         looks=len(due),
         seeds=tuple(run.seed for run in dense),
         first_look_steps=first,
-        share_before_first_look=share,
+        share_decrease_before_first_eval=share,
         shares=tuple(float("nan") if one.share is None else one.share for one in seen),
         same_trajectory=all(run.weights is not None for run in dense),
         curve=tuple(one.points for one in seen),
@@ -290,8 +290,8 @@ def curve_name(key: str) -> str:
     return "train loss" if key.endswith("log_every") else "eval loss"
 
 
-def _missed(key: str, num_looks: int, first: int, shares: Sequence[float], num_seeds: int) -> str:
-    head = f"{counted(num_looks, 'log row' if key.endswith('log_every') else 'look')}, the first at step {first}"
+def _missed(key: str, num_evaluations: int, first: int, shares: Sequence[float], num_seeds: int) -> str:
+    head = f"{counted(num_evaluations, 'log row' if key.endswith('log_every') else 'look')}, the first at step {first}"
     if not shares:
         return f"{head}; the {curve_name(key)} never fell"
     low, high = plain_percent(min(shares)), plain_percent(max(shares))

@@ -44,7 +44,7 @@ class Budgets:
 # What the analysis says of a study that moves several axes at once, as values.
 
 EffectKind = Literal["main", "interaction", "alone", "with_other"]
-PartWord = Literal["dead", "redundant", "matters", "undecided", "none"]
+PartWord = Literal["dead", "redundant", "matters", "inconclusive", "none"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,7 +178,7 @@ class Examples:
 
 # What an analysis says of runs that were made elsewhere, as values.
 
-UNPROVEN = "UNPROVEN"
+UNVERIFIED = "UNVERIFIED"
 """Label of every contrast with an imported arm: its cause is not known, whatever its interval."""
 
 
@@ -339,7 +339,7 @@ class Contrast:
 
     method: `seed-blocked` is judged with all variants of the study, by one residual; `own pairs` rests on this arm's and the
         baseline's runs alone: of a study with one variant, of the placebo, of an arm whose control failed, and of one whose
-        spread is unlike the others' (labelled `OWN VARIANCE`).
+        spread is unlike the others' (labelled `UNEQUAL VARIANCE`).
     family: variants judged together, over which interval and p are simultaneous; 1 for an arm by itself.
     effect, low, high: difference and its 95 % interval, in the metric's own unit; None where the runs give none. In a study
         with lost runs the effect is that of the incomplete layout, not the mean of `differences`.
@@ -437,7 +437,7 @@ class Floor:
 class ReplayedLevel:
     """What one level of an observation axis would have shown, read from the baseline's dense record.
 
-    first_look_steps, share_before_first_look: the first look after training began, and the part of the eval loss's
+    first_look_steps, share_decrease_before_first_eval: the first look after training began, and the part of the eval loss's
         total fall (start to lowest) that lay before it, per seed (order of `seeds`) and as mean; for `log_every` the
         same of the training loss.
     curve: per seed, [[step, samples, value], ...] as the run at that cadence would have logged it.
@@ -449,7 +449,7 @@ class ReplayedLevel:
     looks: int
     seeds: tuple[int, ...]
     first_look_steps: int
-    share_before_first_look: float | None
+    share_decrease_before_first_eval: float | None
     shares: tuple[float, ...]
     same_trajectory: bool
     curve: tuple[tuple[tuple[float, float, float], ...], ...]

@@ -204,8 +204,8 @@ def _configs(first: RunFiles, second: RunFiles, unknown: list[str]) -> tuple[Dif
     left, right = (_config(run, unknown) for run in (first, second))
     if left is None or right is None:
         return _differing(changed({"seed": first.seed}, {"seed": second.seed}))
-    counted_in = [what_counts(one) if {"observe", "loop"} <= one.keys() else one for one in (left, right)]
-    counting = (set(changed(*counted_in)) | {"seed"}) - {"repeat"}  # which only tells a repeat from its baseline
+    counted_in = [what_counts(one) if {"observe", "train"} <= one.keys() else one for one in (left, right)]
+    counting = (set(changed(*counted_in)) | {"seed"}) - {"rerun"}  # which only tells a repeat from its baseline
     found = changed({"seed": first.seed, **_less_names(left)}, {"seed": second.seed, **_less_names(right)})
     return tuple(
         Differing(key=key, first=before, second=after, counts=key in counting)
@@ -417,7 +417,5 @@ def _way_on(found: RunDiff, study: _Study | None) -> str:
         return f"What all seeds of their study say: ablate report {study.folder}"
     named = (found.first.named, found.second.named)
     if all(Path(one).is_dir() for one in named):
-        return f"To find out, both of them at every seed: ablate bisect {' '.join(named)} study.seeds={ENOUGH}"
-    return (
-        f"To find out, both of them at every seed, from their unpacked folders: ablate bisect A B study.seeds={ENOUGH}"
-    )
+        return f"To find out, both of them at every seed: ablate attribute {' '.join(named)} study.seeds={ENOUGH}"
+    return f"To find out, both of them at every seed, from their unpacked folders: ablate attribute A B study.seeds={ENOUGH}"

@@ -15,7 +15,7 @@ from ablate.stats.linear_model import ENOUGH_SEEDS
 from ablate.stats.paired import smallest_p
 from ablate.stats.verdicts import DECIDED, LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
 
-ALWAYS = ("grad_norm_spread", "eval_loss")
+ALWAYS = ("grad_norm_p95_p5", "eval_loss")
 """Answered beside the primary metric: is the gradient spiky, and what does it cost?"""
 
 
@@ -41,13 +41,13 @@ def conclusions(
 
 
 def _about(plan: Plan, metric: str, contrasts: Sequence[Contrast]) -> str:
-    """`grad_norm_spread: batch_size 8 -> 64 lowers it from 9.1 to 0.5 (...). Undecided: train_ratio 1 -> 4 (...).`"""
+    """`grad_norm_p95_p5: batch_size 8 -> 64 lowers it from 9.1 to 0.5 (...). Undecided: train_test_ratio 1 -> 4 (...).`"""
     mine = [one for one in contrasts if one.metric == metric and plan.arm(one.arm).kind != "placebo"]
     if not mine:
         return ""
     moved = [_moved(plan, one) for one in mine if one.verdict in DECIDED]
-    equal = [f"{_named(one)} ({_figures(one)})" for one in mine if one.verdict == "no effect"]
-    undecided = [f"{_named(one)} ({_figures(one)}{_needed(one)})" for one in mine if one.verdict == "undecided"]
+    equal = [f"{_named(one)} ({_figures(one)})" for one in mine if one.verdict == "equivalent"]
+    undecided = [f"{_named(one)} ({_figures(one)}{_needed(one)})" for one in mine if one.verdict == "inconclusive"]
     refused = [_named(one) for one in mine if one.verdict == "none"]
     parts = ["; ".join(moved) if moved else "no variable is shown to move it"]
     parts += (
@@ -116,9 +116,9 @@ def _only_looks(plan: Plan, levels: Sequence[ReplayedLevel], dense_share: float 
     )
     head = f"{axis} changes only what is looked at{same}"
     shares = [
-        f"{plain_percent(level.share_before_first_look)} at {show(level.level)} (step {level.first_look_steps})"
+        f"{plain_percent(level.share_decrease_before_first_eval)} at {show(level.level)} (step {level.first_look_steps})"
         for level in levels
-        if level.share_before_first_look is not None
+        if level.share_decrease_before_first_eval is not None
     ]
     if not shares:
         return f"{head}. The {curve} never fell, so no share of its fall can be given."

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ablate.analysis.load import RunFiles
 from ablate.analysis.results import RunReading, VarianceOf, VariancePart, VarianceStudy
-from ablate.config.schema import StreamsConfig
+from ablate.config.schema import RandomStreamsConfig
 from ablate.controls.control import Control
 from ablate.controls.variance_components import streams_crossed
 from ablate.design.plan import Plan
@@ -51,7 +51,7 @@ def variance_study(
         refused = _no_spread(design, _table(design, plan.metric, readings), plan.metric)
     primary = next((one for one in of if one.metric == plan.metric), None)
     varied = {stream for factor in design.streams for stream in factor}
-    held = tuple(item.name for item in fields(StreamsConfig) if item.name not in varied)
+    held = tuple(item.name for item in fields(RandomStreamsConfig) if item.name not in varied)
     from_ = seen_from(design.draws)
     return VarianceStudy(
         streams=design.names,

@@ -221,7 +221,7 @@ def _check_whole(folder: Path, analysis: Analysis) -> None:
     what = ", ".join(going[:3]) + (f" and {len(going) - 3} more" if len(going) > 3 else "")
     raise StudyError(
         f"{folder} is not at its end: {what or 'a look is still to come'}",
-        f"the same study command goes on; or take it as it is: ablate bundle {folder} --incomplete",
+        f"the same study command goes on; or take it as it is: ablate bundle {folder} --allow-incomplete",
     )
 
 

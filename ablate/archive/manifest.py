@@ -155,7 +155,7 @@ def is_record(name: str) -> bool:
 
 
 OF_A_RUN = (
-    "config.yaml", "manifest.json", "fingerprint.json", "trace.arrow", "evals.arrow", "predictions.arrow", "outcome.json",
+    "config.yaml", "manifest.json", "fingerprint.json", "trace.arrow", "evals.arrow", "predictions.arrow", "status.json",
     "returned.json", "log.txt",
 )  # fmt: skip
 """Not the checkpoints, which weigh thousands of times as much, nor what a tracker left, nor who waits for what."""

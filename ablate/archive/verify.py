@@ -44,9 +44,9 @@ def borne_out(analysis: Mapping[str, Any], places: Sequence[RunDir]) -> Iterator
         both = [(seed, base[seed], mine[seed]) for seed in sorted(base.keys() & mine.keys())]
         if claim.arm == BASELINE or not both:
             continue
-        if claim.name == "match":
+        if claim.name == "matched":
             yield from _held(claim, both)
-        if claim.status == "proven" and claim.name in ("took effect", "repeat"):
+        if claim.status == "proven" and claim.name in ("took_effect", "rerun"):
             yield from _weights(claim, both)
 
 
@@ -64,9 +64,9 @@ def _weights(claim: Control, both: Sequence[tuple[int, _Run, _Run]]) -> Iterator
         (seed, left, right) for seed, (_, left), (_, right) in both if left.weights_sha256 and right.weights_sha256
     ]
     same = [(seed, left.weights_sha256 == right.weights_sha256) for seed, left, right in known]
-    wrong = [seed for seed, equal in same if equal is not (claim.name == "repeat")]
-    if wrong and (claim.name == "repeat" or len(wrong) == len(same)):
-        ends = "other weights than" if claim.name == "repeat" else "the very weights of"
+    wrong = [seed for seed, equal in same if equal is not (claim.name == "rerun_identical")]
+    if wrong and (claim.name == "rerun_identical" or len(wrong) == len(same)):
+        ends = "other weights than" if claim.name == "rerun_identical" else "the very weights of"
         yield f"{claim.arm}: {claim.name} is said to be proven, and seed {wrong[0]} ended with {ends} the baseline"
 
 
@@ -260,7 +260,7 @@ def inside(place: RunDir) -> Iterator[str]:
 def _trace(items: Mapping[str, Any], outcome: Outcome, trace: Trace) -> Iterator[str]:
     last = int(trace["step"][-1]) if len(trace) else 0
     if outcome.step != last:
-        yield f"outcome.json says {outcome.step} steps, and trace.arrow has {last}"
+        yield f"status.json says {outcome.step} steps, and trace.arrow has {last}"
     for column, said in items.get("first_step", {}).items():
         if len(trace) and not _same(said, trace[column][0]):
             yield f"fingerprint.json says {said} for {column} of the first step, and trace.arrow {trace[column][0]:.9g}"
@@ -277,7 +277,7 @@ def _evals(items: Mapping[str, Any], outcome: Outcome, evals: Evals) -> Iterator
         curve = evals.curve(metric)
         at = curve.value[curve.step == best["step"]]
         if len(at) == 0 or not any(_same(best["value"], value) for value in at):
-            yield f"outcome.json says that {metric} was {best['value']} at step {best['step']}, and evals.arrow does not"
+            yield f"status.json says that {metric} was {best['value']} at step {best['step']}, and evals.arrow does not"
 
 
 def _predictions(place: RunDir, evals: Evals) -> Iterator[str]:
@@ -486,7 +486,7 @@ def _report(
     if _own(metric, own_outcome):
         return _unchecked(
             "report",
-            f"the outcome {metric} is a function of somebody's own, and would be run: --own-outcome, where it lies",
+            f"the outcome {metric} is a function of somebody's own, and would be run: --run-custom-metric, where it lies",
         )
     findings = _anew(folder, kept, contents, asked)
     return _check("report", "analysis, tables and page, made anew from the records, byte for byte", findings)

@@ -26,15 +26,15 @@ ablate: which single variable caused the difference?
   ablate -m study=reference                   the reference study
 
   ablate plan axis=batch_size study.seeds=5   what would run, what is done, what is free, how long; runs nothing
-  ablate power runs/pilot                     how many seeds? also from an assumed --sd, --rho and --effect
+  ablate power runs/pilot                     how many seeds? also from an assumed --sd, --rho and --smallest-effect
   ablate axes                                 the standard ablations, one line each; `ablate doctor`: what works here
-  ablate bisect a.yaml b.yaml study.seeds=5   how much of the difference does each key that differs make?
+  ablate attribute a.yaml b.yaml study.seeds=5   how much of the difference does each key that differs make?
   ablate mediate KEY=a,b --through grad_noise does it act through the gradient's noise? holds that, and looks
   ablate import baseline=out/a large=out/b    read runs made elsewhere (Trainer, W&B, TensorBoard, CSV)
   ablate status runs/reference                how far it is; `ablate stop` ends it for now; `ablate retry`: failed runs
 
   ablate report runs/reference                make tables and page anew
-  ablate replay runs/reference                what would I have seen at another cadence?
+  ablate resample runs/reference                what would I have seen at another cadence?
   ablate table runs/reference                 for a paper, LaTeX or CSV; `ablate figures` draws, `ablate methods` writes
   ablate compare RUN RUN                      two runs side by side, and what that proves; `ablate diff`: what differs
   ablate bundle runs/reference                its evidence as one archive; `ablate verify` checks it elsewhere
@@ -56,12 +56,12 @@ VERBS = {
     "methods": "report",
     "compare": "inspect",
     "diff": "inspect",
-    "replay": "inspect",
+    "resample": "inspect",
     "import": "exchange",
     "bundle": "exchange",
     "verify": "exchange",
     "sync": "exchange",
-    "bisect": "attribute",
+    "attribute": "attribute",
     "mediate": "attribute",
     "status": "study",
     "stop": "study",

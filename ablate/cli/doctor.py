@@ -42,7 +42,7 @@ def _machine() -> Iterator[Check]:
     device = pick_device("auto")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores, no GPU"
     yield Check("device", True, f"{device}: {name}")
-    yield Check("precision", True, f"loop.precision=auto means {Precision('auto', device).name} here")
+    yield Check("precision", True, f"train.precision=auto means {Precision('auto', device).name} here")
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(64, 256, generator=generator).to(device)
     w = torch.randn(256, 256, generator=generator).to(device)

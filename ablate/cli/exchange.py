@@ -23,18 +23,20 @@ def run_bundle(typed: list[str]) -> int:
     )
     parser.add_argument("folder", type=Path, help="of the study, such as runs/reference")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the archive; <study>.tar in the working folder")
-    parser.add_argument("--incomplete", action="store_true", help="also of a study whose runs are not all at their end")
+    parser.add_argument(
+        "--allow-incomplete", action="store_true", help="also of a study whose runs are not all at their end"
+    )
     parser.add_argument("--metric", help="without a plan, as for `ablate report`: primary outcome; eval_loss")
     parser.add_argument("--smallest-effect", type=float, help="without a plan: smallest difference that matters; 0.01")
-    parser.add_argument("--accepts", default="", help="without a plan: what may come with a change, as init,order")
+    parser.add_argument("--allow-change", default="", help="without a plan: what may come with a change, as init,order")
     asked = parser.parse_args(typed)
     from ablate.analysis.infer_plan import Asked
     from ablate.archive.bundle import write_bundle
     from ablate.archive.report import print_bundle
 
-    accepts = tuple(item for item in asked.accepts.split(",") if item)
+    accepts = tuple(item for item in asked.allow_change.split(",") if item)
     wanted = Asked(metric=asked.metric, smallest_effect=asked.smallest_effect, accepts=accepts)
-    made = write_bundle(asked.folder, asked.out, asked=wanted, incomplete=asked.incomplete)
+    made = write_bundle(asked.folder, asked.out, asked=wanted, incomplete=asked.allow_incomplete)
     print_bundle(made, console())
     return 0
 
@@ -48,17 +50,17 @@ def run_import(typed: list[str]) -> int:
         "Read runs that were made elsewhere, write them as a folder of runs, and report on it. A source is a Trainer's output\n"
         "folder (trainer_state.json), TensorBoard's event files, an offline run of W&B, Lightning's metrics.csv, or a table\n"
         "(CSV, JSON). What a source does not say stays absent, and no control is proven by it.",
-        "ablate import baseline=out/a,out/b batch_size=64=out/c,out/d --into runs/mine",
-        "ablate import baseline='wandb/offline-run-*-a?' --into runs/mine --config-file baseline=args.json",
-        "ablate import --table loss.csv --table norm.csv baseline=run-1,run-2 large=run-3,run-4 --into runs/mine",
-        "ablate import baseline=log.csv --rename val_nll=eval_loss --step-column update --samples-per-step 8 --into runs/mine",
+        "ablate import baseline=out/a,out/b batch_size=64=out/c,out/d --output runs/mine",
+        "ablate import baseline='wandb/offline-run-*-a?' --output runs/mine --config-file baseline=args.json",
+        "ablate import --table loss.csv --table norm.csv baseline=run-1,run-2 large=run-3,run-4 --output runs/mine",
+        "ablate import baseline=log.csv --rename val_nll=eval_loss --step-column update --samples-per-step 8 --output runs/mine",
     )
     many: dict[str, Any] = {"action": "append", "default": []}
     parser.add_argument(
         "arms", nargs="+", metavar="ARM=SOURCE,SOURCE", help="one source is one seed; one arm is `baseline`"
     )
-    parser.add_argument("--into", type=Path, required=True, metavar="FOLDER", help="of the study, such as runs/mine")
-    parser.add_argument("--as", dest="kind", metavar="FORMAT", help="where a source holds several kinds of log")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the study, such as runs/mine")
+    parser.add_argument("--format", dest="kind", metavar="FORMAT", help="where a source holds several kinds of log")
     parser.add_argument(
         "--table", type=Path, **many, metavar="CSV", help="W&B's export of a chart, whose runs are sources"
     )
@@ -69,7 +71,7 @@ def run_import(typed: list[str]) -> int:
         "--config-file", **many, metavar="[ARM=]FILE", help="settings (JSON, YAML) in place of the source's"
     )
     parser.add_argument(
-        "--number-seeds", action="store_true", help="number the runs of an arm 0, 1, ... whatever they say"
+        "--renumber-seeds", action="store_true", help="number the runs of an arm 0, 1, ... whatever they say"
     )
     parser.add_argument("--metric", help="primary outcome; eval_loss")
     parser.add_argument("--smallest-effect", type=float, help="smallest difference that matters; 0.01")
@@ -82,16 +84,16 @@ def run_import(typed: list[str]) -> int:
     check_asked(then)
     brought = bring(
         Import(
-            arms=asked.arms, into=asked.into, kind=asked.kind, tables=asked.table, renames=asked.rename,
+            arms=asked.arms, into=asked.output, kind=asked.kind, tables=asked.table, renames=asked.rename,
             step_column=asked.step_column, samples_per_step=asked.samples_per_step, config_files=asked.config_file,
-            number_seeds=asked.number_seeds,
+            number_seeds=asked.renumber_seeds,
         ),
         check=lambda folder: analyse(folder, then),
     )  # fmt: skip
     for line in brought.lines:
         print(line)
-    print(f"into {asked.into}" + ("" if brought.fresh else " (the same import was there already)"), flush=True)
-    return conclude(asked.into, then)
+    print(f"into {asked.output}" + ("" if brought.fresh else " (the same import was there already)"), flush=True)
+    return conclude(asked.output, then)
 
 
 # `ablate sync`.
@@ -117,7 +119,7 @@ def run_sync(typed: list[str]) -> int:
     parser.add_argument("--project", help="W&B project, MLflow experiment; as it was run")
     parser.add_argument("--entity", help="W&B user or team")
     parser.add_argument("--uri", help="MLflow server")
-    parser.add_argument("--again", action="store_true", help="also what was sent before")
+    parser.add_argument("--force", action="store_true", help="also what was sent before")
     asked = parser.parse_args(typed)
     from ablate.tracking.sync import Asked, sync
 
@@ -147,7 +149,7 @@ def run_verify(typed: list[str]) -> int:
     parser.add_argument("archive", type=Path, help="such as reference.tar")
     parser.add_argument("--sha256", default="", metavar="HASH", help="of the archive itself, as its maker published it")
     parser.add_argument(
-        "--own-outcome",
+        "--run-custom-metric",
         action="store_true",
         help="the study's outcome is a function in this folder, which the archive names: run it",
     )
@@ -156,7 +158,7 @@ def run_verify(typed: list[str]) -> int:
     from ablate.archive.report import print_verification, print_verification_json
     from ablate.archive.verify import verify
 
-    found = verify(asked.archive, sha256=asked.sha256, own_outcome=asked.own_outcome)
+    found = verify(asked.archive, sha256=asked.sha256, own_outcome=asked.run_custom_metric)
     if asked.json:
         print_verification_json(found)
     else:

@@ -64,21 +64,21 @@ def run_diff(typed: list[str]) -> int:
     return int(not found.same)
 
 
-# `ablate replay`.
+# `ablate resample`.
 
 
-def run_replay(typed: list[str]) -> int:
+def run_resample(typed: list[str]) -> int:
     parser = parser_of(
-        "replay",
+        "resample",
         "Show what a run that looked more rarely would have shown, read from the record; nothing is trained. Without a level:\n"
         "how coarse a cadence each curve bears before a verdict flips, or its fall is over before the first look.",
-        "ablate replay runs/reference",
-        "ablate replay runs/reference observe.eval_every=200",
-        "ablate replay runs/reference observe.eval_every='128 samples,256 samples' observe.log_every='10 steps'",
+        "ablate resample runs/reference",
+        "ablate resample runs/reference eval.every=200",
+        "ablate resample runs/reference eval.every='128 samples,256 samples' tracker.log_every='10 steps'",
     )
     parser.add_argument("folder", type=Path, help="of the study")
     parser.add_argument(
-        "levels", nargs="*", help="observe.eval_every=... or observe.log_every=..., several with commas; none: a table"
+        "levels", nargs="*", help="eval.every=... or tracker.log_every=..., several with commas; none: a table"
     )
     parser.add_argument("--json", action="store_true", help="the same for a program to read")
     asked = parser.parse_args(typed)

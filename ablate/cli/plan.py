@@ -20,12 +20,14 @@ def run_axes(typed: list[str]) -> int:
     parser.add_argument("name", nargs="?", help="of one axis, as it is listed")
     parser.add_argument("--config-dir", type=Path, help="a folder with your own config files")
     parser.add_argument(
-        "--beside", action="store_true", help="of one axis, only the overrides that belong beside it, a line each"
+        "--with-overrides",
+        action="store_true",
+        help="of one axis, only the overrides that belong beside it, a line each",
     )
     parser.add_argument("--json", action="store_true", help="the same for a program to read")
     asked = parser.parse_args(typed)
-    if asked.beside and asked.name is None:
-        parser.error("--beside is of one axis: ablate axes NAME --beside")
+    if asked.with_overrides and asked.name is None:
+        parser.error("--with-overrides is of one axis: ablate axes NAME --with-overrides")
     from ablate.planning.compose import opened
     from ablate.report import print_axes, print_axis
     from ablate.report.json import print_axes_json
@@ -34,7 +36,7 @@ def run_axes(typed: list[str]) -> int:
         axes = composer.axes() if asked.name is None else (composer.axis(asked.name),)
     if asked.json:
         print_axes_json(axes)
-    elif asked.beside:
+    elif asked.with_overrides:
         print("".join(f"{text}\n" for text in axes[0].beside), end="")
     elif asked.name is None:
         print_axes(axes, console())
@@ -50,7 +52,7 @@ def run_plan(typed: list[str]) -> int:
     parser = parser_of(
         "plan",
         "Print what `ablate -m` with the same arguments would run, what is already done, what is free, and how long the\n"
-        "rest takes. Runs nothing and leaves nothing. Without earlier runs in study.root, a few steps are timed.",
+        "rest takes. Runs nothing and leaves nothing. Without earlier runs in study.output_dir, a few steps are timed.",
         "ablate plan axis=batch_size study.seeds=5",
         "ablate plan data.batch_size=8,64 optim.lr=5e-5,1e-4 study.seeds=2",
         "ablate plan axis=batch_size,dropout,warmup optim.lr=5e-5,1e-4 study.design=fractional",
@@ -76,18 +78,20 @@ def run_power(typed: list[str]) -> int:
         "Say what a number of seeds can show, and how many decide: they find an effect that matters, and say `no effect`\n"
         "where there is none. The spread comes from a pilot, a study that was run with a few seeds, or is assumed.",
         "ablate power runs/pilot",
-        "ablate power runs/pilot --metric eval_accuracy --effect 0.005 --seeds 3,5,8",
-        "ablate power --sd 0.02 --rho 0.5 --variants 4 --effect 0.01",
+        "ablate power runs/pilot --metric eval_accuracy --smallest-effect 0.005 --seeds 3,5,8",
+        "ablate power --sd 0.02 --rho 0.5 --variants 4 --smallest-effect 0.01",
     )
     parser.add_argument("folder", type=Path, nargs="?", help="of the pilot, such as runs/pilot")
     parser.add_argument("--metric", help="outcome of the pilot; its primary one")
     parser.add_argument("--sd", type=float, help="instead of a pilot: standard deviation of single runs of one arm")
     parser.add_argument("--rho", type=float, help="their correlation between arms over seeds; 0")
     parser.add_argument("--variants", type=int, help="in the new study, the baseline not counted; the pilot's, or 1")
-    parser.add_argument("--effect", type=float, help="smallest effect that matters; the pilot's study.smallest_effect")
+    parser.add_argument(
+        "--smallest-effect", type=float, help="smallest effect that matters; the pilot's study.smallest_effect"
+    )
     parser.add_argument("--seeds", type=_counts, help="numbers of seeds to tell about; 3,5,8,10,15,20")
-    parser.add_argument("--chance", type=float, default=0.8, help="with which an effect is to be found; 0.8")
-    parser.add_argument("--level", type=float, default=0.95, help="of the intervals; 0.95")
+    parser.add_argument("--power", type=float, default=0.8, help="with which an effect is to be found; 0.8")
+    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals; 0.95")
     parser.add_argument("--json", action="store_true", help="the same for a program to read")
     asked = vars(parser.parse_args(typed))
     from ablate.analysis.power import Wanted, power

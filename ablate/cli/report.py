@@ -55,7 +55,7 @@ def run_figures(typed: list[str]) -> int:
         "--only", default="", metavar="NAME,...", help="forest, curves, grad_norm, cadence; all that there are"
     )
     parser.add_argument("--x", choices=("steps", "samples", "epochs", "seconds"), default="samples", help="samples")
-    parser.add_argument("--at", metavar="UNIT|'N UNIT'", help="compare the arms there, as for ablate report")
+    parser.add_argument("--compare-at", metavar="UNIT|'N UNIT'", help="compare the arms there, as for ablate report")
     asked = parser.parse_args(typed)
     from ablate.analysis.analyse import analyse
     from ablate.errors import ConfigError, nearest
@@ -71,7 +71,7 @@ def run_figures(typed: list[str]) -> int:
             f"--format {asked.format!r}: {''.join(strange[:1])!r} is no format", nearest("".join(strange[:1]), FORMATS)
         )
     for path in write_figures(
-        make_view(analyse(asked.folder, at=asked.at)), asked.folder, look, [f for f in FORMATS if f in formats]
+        make_view(analyse(asked.folder, at=asked.compare_at)), asked.folder, look, [f for f in FORMATS if f in formats]
     ):
         print(path)
     return 0
@@ -93,7 +93,7 @@ def run_methods(typed: list[str]) -> int:
     parser.add_argument(
         "--format", choices=("text", "latex", "bibtex"), default="text", help="of what is printed; text"
     )
-    parser.add_argument("--at", metavar="UNIT|'N UNIT'", help="compare the arms there, as for ablate report")
+    parser.add_argument("--compare-at", metavar="UNIT|'N UNIT'", help="compare the arms there, as for ablate report")
     asked = parser.parse_args(typed)
     from textwrap import fill
 
@@ -103,7 +103,7 @@ def run_methods(typed: list[str]) -> int:
     from ablate.report.view import make_view
     from ablate.serialization import write_text
 
-    analysis = analyse(asked.folder, at=asked.at)
+    analysis = analyse(asked.folder, at=asked.compare_at)
     made = methods(make_view(analysis), asked.folder)
     for name, text in (("methods.tex", made.latex()), (BIB, made.bib())):
         write_text(asked.folder / named(analysis, name), text, hide=True)
@@ -122,15 +122,15 @@ def run_report(typed: list[str]) -> int:
         "recorded, is read as a study: its arms are compared with the arm called baseline by the settings they recorded.",
         "ablate report runs/reference",
         "ablate report runs/mine --metric eval_accuracy --smallest-effect 0.005",
-        "ablate report runs/reference --at steps",
-        "ablate report runs/reference --at '512 samples' --json",
+        "ablate report runs/reference --compare-at steps",
+        "ablate report runs/reference --compare-at '512 samples' --json",
     )
     parser.add_argument("folder", type=Path, help="of the study, such as runs/reference")
     parser.add_argument("--metric", help="without a plan: primary outcome; eval_loss")
     parser.add_argument("--smallest-effect", type=float, help="without a plan: smallest difference that matters; 0.01")
-    parser.add_argument("--accepts", default="", help="without a plan: what may come with a change, as init,order")
+    parser.add_argument("--allow-change", default="", help="without a plan: what may come with a change, as init,order")
     parser.add_argument(
-        "--at",
+        "--compare-at",
         metavar="UNIT|'N UNIT'",
         help="compare the arms at equal steps, samples, tokens, epochs or seconds, as many as every run had, or at an amount; "
         "`end`: as they ended. What is not the study's own choice is written beside its report, not in its place",
@@ -139,9 +139,9 @@ def run_report(typed: list[str]) -> int:
     asked = parser.parse_args(typed)
     from ablate.analysis.infer_plan import Asked
 
-    accepts = tuple(item for item in asked.accepts.split(",") if item)
+    accepts = tuple(item for item in asked.allow_change.split(",") if item)
     wanted = Asked(metric=asked.metric, smallest_effect=asked.smallest_effect, accepts=accepts)
-    return conclude(asked.folder, wanted, at=asked.at, show="print_json" if asked.json else "")
+    return conclude(asked.folder, wanted, at=asked.compare_at, show="print_json" if asked.json else "")
 
 
 # `ablate table`.
@@ -156,11 +156,11 @@ def run_table(typed: list[str]) -> int:
         "it into report.md and table.tex. csv: every contrast on every outcome with all digits, as in table.csv.",
         "ablate table runs/reference",
         "ablate table runs/reference --format latex > table.tex    needs booktabs, and nothing else",
-        "ablate table runs/reference --format csv --at steps",
+        "ablate table runs/reference --format csv --compare-at steps",
     )
     parser.add_argument("folder", type=Path, help="of the study, such as runs/reference")
     parser.add_argument("--format", choices=FORMATS, default="markdown", help="markdown")
-    parser.add_argument("--at", metavar="UNIT|'N UNIT'", help="compare the arms there, as for ablate report")
+    parser.add_argument("--compare-at", metavar="UNIT|'N UNIT'", help="compare the arms there, as for ablate report")
     asked = parser.parse_args(typed)
     from ablate.analysis.analyse import analyse
     from ablate.redact import redact
@@ -169,5 +169,5 @@ def run_table(typed: list[str]) -> int:
     from ablate.report.view import make_view
 
     made = {"markdown": contrasts, "latex": latex, "csv": table_csv}[asked.format]
-    print(redact(made(make_view(analyse(asked.folder, at=asked.at)))), end="")
+    print(redact(made(make_view(analyse(asked.folder, at=asked.compare_at)))), end="")
     return 0

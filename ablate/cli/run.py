@@ -86,7 +86,7 @@ def _single(composer: Composer, typed: list[str]) -> int:
     from ablate.runner.launch import eval_curves, look_line, pace_line, run_single
 
     job, outcome, fresh = run_single(composer, typed)
-    print(f"{outcome.status}: {outcome.sentence}" if outcome.status == "failed" else outcome.sentence or outcome.status)
+    print(f"{outcome.status}: {outcome.message}" if outcome.status == "failed" else outcome.message or outcome.status)
     for name, curve in eval_curves(RunDir(job.folder)).items():
         print(look_line(name, curve))
     if pace := pace_line(outcome):

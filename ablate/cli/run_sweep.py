@@ -42,7 +42,7 @@ def run_sweep(composer: Composer, arguments: Sequence[str], how: How) -> int:
     return carry_out(prepared, how)
 
 
-def run_bisect(composer: Composer, arguments: Sequence[str], asked: Mapping[str, Any], how: How) -> int:
+def run_attribute(composer: Composer, arguments: Sequence[str], asked: Mapping[str, Any], how: How) -> int:
     """The same for the corners between two configs, `ablate.planning.attribution.Bisect`. Returns the exit code."""
     from ablate.planning.attribution import Bisect, OneKey, prepare
 

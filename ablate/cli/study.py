@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from ablate.cli._parser import ACCEPT, console, parser_of
-from ablate.cli.attribute import run_bisect, run_mediate
+from ablate.cli.attribute import run_attribute, run_mediate
 from ablate.cli.run import through_hydra
 
 
@@ -28,7 +28,7 @@ def run_retry(typed: list[str]) -> int:
     print(f"again: {', '.join(names)}" if names else "no run has failed; the study goes on")
     print(f"with: ablate {shlex.join(arguments)}", flush=True)
     arguments += [ACCEPT] * asked.accept_code_change
-    verb = {"bisect": run_bisect, "mediate": run_mediate}.get(arguments[0])
+    verb = {"attribute": run_attribute, "mediate": run_mediate}.get(arguments[0])
     return verb(arguments[1:]) if verb else through_hydra(arguments)
 
 

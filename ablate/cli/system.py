@@ -13,14 +13,14 @@ from pathlib import Path
 
 from ablate.cli._parser import parser_of
 
-OF_A_STUDY = ("report", "table", "figures", "methods", "replay", "power", "status", "stop", "retry", "bundle", "sync")
-OF_RUNS = ("compare", "diff", "bisect", "verify")
-OF_A_CONFIG = ("plan", "bisect", "mediate")
+OF_A_STUDY = ("report", "table", "figures", "methods", "resample", "power", "status", "stop", "retry", "bundle", "sync")
+OF_RUNS = ("compare", "diff", "attribute", "verify")
+OF_A_CONFIG = ("plan", "attribute", "mediate")
 """Verbs by what they take: a study's folder; a run's folder or an archive; overrides of the config."""
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip", ".yaml")
 _NOT_RUNS = ("figures", "checkpoint", "wandb", "lent")
-_REPLAY = ("observe.eval_every=", "observe.log_every=")
+_REPLAY = ("eval.every=", "tracker.log_every=")
 
 
 def candidates(line: str, verbs: Mapping[str, str]) -> list[str]:
@@ -55,7 +55,7 @@ def _words(words: list[str], current: str, verbs: Mapping[str, str]) -> Iterator
         yield from ("bash", "zsh", "fish")
     elif verb in OF_A_STUDY:
         yield from _paths(current)
-        yield from _REPLAY if verb == "replay" else ()
+        yield from _REPLAY if verb == "resample" else ()
     elif verb in OF_RUNS:
         yield from _paths(current, _ARCHIVES)
     if verb in OF_A_CONFIG or (words and not verb):

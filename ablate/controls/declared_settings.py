@@ -42,13 +42,13 @@ def applied(arm: str, runs: Mapping[int, Made]) -> Control | None:
             found = next(_CHECKS[name](made), None)
             if found is not None:
                 sentence = f"not as declared: {arm}, seed {seed}: {found}"
-                return Control(arm=arm, name="applied", status="failed", sentence=sentence)
+                return Control(arm=arm, name="settings_applied", status="failed", sentence=sentence)
     if not checked:
         return None
-    words = {"clip_norm": "every step clipped as declared", "rates": "every rate as scheduled"}
+    words = {"max_grad_norm": "every step clipped as declared", "rates": "every rate as scheduled"}
     return Control(
         arm=arm,
-        name="applied",
+        name="settings_applied",
         status="proven",
         sentence=", ".join(words[name] for name in checked),
         held=tuple(checked),
@@ -61,7 +61,7 @@ def _checks(items: Mapping[str, Any]) -> list[str]:
 
 def _clipping(made: Made) -> Iterator[str]:
     """The coefficient is min(1, limit / norm) in every step, and 1 without a limit."""
-    limit = made.items["clip_norm"].get("max")
+    limit = made.items["max_grad_norm"].get("max")
     norm, found = made.trace["grad_norm"], made.trace["clip_coefficient"]
     with np.errstate(divide="ignore", invalid="ignore"):
         wanted = np.ones_like(norm) if limit is None else np.minimum(1.0, limit / norm)
@@ -69,7 +69,7 @@ def _clipping(made: Made) -> Iterator[str]:
     right = (least * (1 - _CLIP) <= found) & (found <= wanted * (1 + _CLIP))
     off = np.flatnonzero((made.trace["applied"] == 1) & ~right)
     for k in off[:1]:
-        declared = "no clipping is declared" if limit is None else f"clip_norm.max is {limit:g}"
+        declared = "no clipping is declared" if limit is None else f"max_grad_norm.max is {limit:g}"
         yield (
             f"{declared}, but at step {made.trace['step'][k]:.0f} a gradient of norm {norm[k]:.4g} was multiplied by "
             f"{found[k]:.4g} and not by {wanted[k]:.4g}{_more(off)}"
@@ -112,7 +112,7 @@ _SHAPES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "wsd": lambda done: np.minimum(1.0, 5 * (1 - done)),
     "step": lambda done: np.where(done < 0.5, 1.0, np.where(done < 0.75, 0.1, 0.01)),
 }
-_CHECKS = {"clip_norm": _clipping, "rates": _rates}
+_CHECKS = {"max_grad_norm": _clipping, "rates": _rates}
 
 
 def _more(places: NDArray[np.int64]) -> str:

@@ -61,7 +61,7 @@ def sessions_alike(arm: str, runs: Mapping[int, Sessions], *, accepted: Collecti
         sentence = (
             f"seed {', '.join(dict.fromkeys(kept))} continued by other code, which was accepted when the study was run"
         )
-    return Control(arm=arm, name="sessions", status="proven", sentence=sentence)
+    return Control(arm=arm, name="consistent_resume", status="proven", sentence=sentence)
 
 
 def _changes(values: Sequence[Any]) -> Iterator[tuple[int, tuple[Any, Any]]]:
@@ -73,7 +73,9 @@ def _changes(values: Sequence[Any]) -> Iterator[tuple[int, tuple[Any, Any]]]:
 
 
 def _failed(arm: str, seed: int, said: str) -> Control:
-    return Control(arm=arm, name="sessions", status="failed", sentence=f"contaminated: {arm}, seed {seed}: {said}")
+    return Control(
+        arm=arm, name="consistent_resume", status="failed", sentence=f"contaminated: {arm}, seed {seed}: {said}"
+    )
 
 
 # A component ablation changes the modules that it names, and nothing of any other.
@@ -121,7 +123,7 @@ def match(arm: str, axis: Axis, *, baseline: Fingerprints, fingerprints: Fingerp
             return _contaminated(arm, axis, seed, unasked)
     drift = _drift(fingerprints)
     if drift:
-        return Control(arm=arm, name="match", status="failed", sentence=f"contaminated: {arm}, {drift}")
+        return Control(arm=arm, name="matched", status="failed", sentence=f"contaminated: {arm}, {drift}")
     every = set().union(*(left.items.keys() | right.items.keys() for left, right in pairs.values())) - set(WITHIN_A_RUN)
     held = tuple(
         item for item in _ordered(every) if all(item != leaf.item for found_ in found.values() for leaf in found_)
@@ -130,14 +132,19 @@ def match(arm: str, axis: Axis, *, baseline: Fingerprints, fingerprints: Fingerp
     missing = _missing(axis, pairs, sorted(baseline.keys() & fingerprints.keys()))
     if missing:
         return Control(
-            arm=arm, name="match", status="unverified", sentence=f"not verified: {missing}", held=held, derived=derived
+            arm=arm,
+            name="matched",
+            status="unverified",
+            sentence=f"not verified: {missing}",
+            held=held,
+            derived=derived,
         )
     sentence = f"equal to the baseline in {_seeds(pairs)}: {', '.join(held)}" + (
         f"; differs, as it may: {', '.join(dict.fromkeys(path.partition('.')[0] for path in derived))}"
         if derived
         else ""
     )
-    return Control(arm=arm, name="match", status="proven", sentence=sentence, held=held, derived=derived)
+    return Control(arm=arm, name="matched", status="proven", sentence=sentence, held=held, derived=derived)
 
 
 def match_baseline(arm: str, fingerprints: Fingerprints) -> Control:
@@ -145,13 +152,13 @@ def match_baseline(arm: str, fingerprints: Fingerprints) -> Control:
     known = [seed for seed, fingerprint in fingerprints.items() if fingerprint is not None]
     drift = _drift(fingerprints)
     if drift:
-        return Control(arm=arm, name="match", status="failed", sentence=f"contaminated: {arm}, {drift}")
+        return Control(arm=arm, name="matched", status="failed", sentence=f"contaminated: {arm}, {drift}")
     if len(known) < len(fingerprints) or not known:
         lacking = [str(seed) for seed in fingerprints if seed not in known]
         where = f" of seed {', '.join(lacking)}" if lacking else ""
-        return Control(arm=arm, name="match", status="unverified", sentence=f"not verified: no fingerprint{where}")
+        return Control(arm=arm, name="matched", status="unverified", sentence=f"not verified: no fingerprint{where}")
     sentence = "one environment in every seed" if len(known) > 1 else "one seed, one environment"
-    return Control(arm=arm, name="match", status="proven", sentence=sentence, held=("environment",))
+    return Control(arm=arm, name="matched", status="proven", sentence=sentence, held=("environment",))
 
 
 def _pairs(baseline: Fingerprints, arm: Fingerprints) -> dict[int, tuple[Fingerprint, Fingerprint]]:
@@ -172,7 +179,7 @@ def _contaminated(arm: str, axis: Axis, seed: int, leaves: list[Difference]) -> 
         why = "it lies in no module that was taken out or drawn anew"
     others = f"; so do {more} other values" if more > 1 else "; so does 1 other value" if more else ""
     said = f"{first} differs from the baseline's, and {why}{others}{_ways_out(first, axis)}"
-    return Control(arm=arm, name="match", status="failed", sentence=f"contaminated: {arm}, seed {seed}: {said}")
+    return Control(arm=arm, name="matched", status="failed", sentence=f"contaminated: {arm}, seed {seed}: {said}")
 
 
 def _ways_out(leaf: Difference, axis: Axis) -> str:

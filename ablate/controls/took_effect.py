@@ -17,7 +17,7 @@ Weights = Mapping[int, str | None]
 """By seed: sha256 of the final weights; None where the run has not finished."""
 
 _NEVER_BOUND = {
-    "clip_norm": "no gradient norm was large enough for the two limits to act differently",
+    "max_grad_norm": "no gradient norm was large enough for the two limits to act differently",
     "grad_noise": "no step had a sample that was not drawn",
 }
 
@@ -36,25 +36,25 @@ def took_effect(
     equal = [seed for seed in common if left[seed] == right[seed]]
     if not common:
         sentence = "not verified: no seed in which both the baseline and the arm have finished"
-        return Control(arm=arm, name="took effect", status="unverified", sentence=sentence)
+        return Control(arm=arm, name="took_effect", status="unverified", sentence=sentence)
     if len(equal) == len(common):
         reason = _why(axis, baseline, fingerprints, common)
         sentence = f"no-op: {arm} ends with the baseline's weights, bit for bit, in {_seeds(common)}: {reason}"
-        return Control(arm=arm, name="took effect", status="failed", sentence=sentence)
+        return Control(arm=arm, name="took_effect", status="failed", sentence=sentence)
     if _nothing_else_differs(baseline, fingerprints, common):
         sentence = (
             f"not verified: {arm} ends with other weights, but no item of its fingerprints differs from the baseline's, and on "
-            f"this device two equal runs may do the same: axis=repeat shows how far apart, and nothing shows that "
+            f"this device two equal runs may do the same: axis=rerun shows how far apart, and nothing shows that "
             f"{', '.join(axis.moves)} reached the run"
         )
-        return Control(arm=arm, name="took effect", status="unverified", sentence=sentence)
+        return Control(arm=arm, name="took_effect", status="unverified", sentence=sentence)
     sentence = f"other final weights than the baseline's in {_seeds(common)}"
     if equal:
         sentence = (
             f"other final weights than the baseline's in {len(common) - len(equal)} of {_seeds(common)}; "
             f"bit-equal in seed {', '.join(map(str, equal))}"
         )
-    return Control(arm=arm, name="took effect", status="proven", sentence=sentence)
+    return Control(arm=arm, name="took_effect", status="proven", sentence=sentence)
 
 
 def _nothing_else_differs(baseline: Fingerprints, fingerprints: Fingerprints, common: list[int]) -> bool:
@@ -99,14 +99,16 @@ def repeats(arm: str, *, weights: tuple[Weights, Weights]) -> Control:
     seeds = f"seed{'s' * (len(common) > 1)} {', '.join(map(str, common))}"
     if not common:
         sentence = "not verified: no seed in which both the baseline and its repeat have finished"
-        return Control(arm=arm, name="repeat", status="unverified", sentence=sentence)
+        return Control(arm=arm, name="rerun_identical", status="unverified", sentence=sentence)
     if other:
         sentence = (
             f"{seeds} twice: other weights in {len(other)} of {len(common)}, so bits do not repeat here; how far such runs "
             "lie apart is the nondeterminism floor"
         )
-        return Control(arm=arm, name="repeat", status="unverified", sentence=sentence)
-    return Control(arm=arm, name="repeat", status="proven", sentence=f"{seeds} twice: same weights bit for bit")
+        return Control(arm=arm, name="rerun_identical", status="unverified", sentence=sentence)
+    return Control(
+        arm=arm, name="rerun_identical", status="proven", sentence=f"{seeds} twice: same weights bit for bit"
+    )
 
 
 # Seeds are repeats with other chance: two of one arm that end alike are one run, counted twice.
@@ -126,9 +128,9 @@ def seeds_differ(arm: str, *, fingerprints: Fingerprints, weights: Weights) -> C
                 f"seed ignored: {arm}, seeds {one} and {other} end with the same weights, bit for bit"
                 f"{_also_equal(fingerprints, one, other)}"
             )
-            return Control(arm=arm, name="seeds", status="failed", sentence=sentence)
+            return Control(arm=arm, name="seeds_differ", status="failed", sentence=sentence)
     return Control(
-        arm=arm, name="seeds", status="proven", sentence=f"{len(known)} seeds, as many different final weights"
+        arm=arm, name="seeds_differ", status="proven", sentence=f"{len(known)} seeds, as many different final weights"
     )
 
 

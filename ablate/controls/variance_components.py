@@ -36,14 +36,17 @@ def streams_crossed(
             if same == (item in differ):
                 what = "have one draw of it and differ in it" if same else "have two draws of it and are equal in it"
                 return Control(
-                    arm=baseline, name="crossed", status="failed", sentence=f"{item}: {one} and {other} {what}"
+                    arm=baseline,
+                    name="streams_as_declared",
+                    status="failed",
+                    sentence=f"{item}: {one} and {other} {what}",
                 )
         if strange := [item for item in fixed if item in differ]:
             sentence = f"{strange[0]}: {one} and {other} differ in it, and nothing was to vary it"
-            return Control(arm=baseline, name="crossed", status="failed", sentence=sentence)
+            return Control(arm=baseline, name="streams_as_declared", status="failed", sentence=sentence)
     told = [item for _, item in known]
     silent = [item for factor in streams for item in factor if item not in _TOLD]
     unseen = f"; {', '.join(silent)} leaves nothing that could be compared" if silent else ""
     alike = f"every two of them equal in {', '.join(told) or 'nothing'} exactly where they share its draw"
     sentence = f"{len(names)} runs, {alike}{unseen}"
-    return Control(arm=baseline, name="crossed", status="proven", sentence=sentence)
+    return Control(arm=baseline, name="streams_as_declared", status="proven", sentence=sentence)

@@ -78,46 +78,46 @@ def load_examples(config: DataConfig, *, labelled: bool = True) -> Examples:
         config.label if labelled else None,
         columns=tuple(config.columns),
         left_out=frozenset(config.drop_columns),
-        drop_duplicates=config.split != "official",
+        drop_duplicates=config.split != "predefined",
         written=_written(config.path),
     )
     # Nobody has counted the documents of a text file: without labels, the number is an upper bound.
     if config.num_examples is not None and (labelled or config.num_examples < len(pool)):
         pool = _cap(pool, config)
-    if config.drop_features:
-        pool = replace(pool, text=without(pool.text, config.drop_features))
+    if config.remove_text_features:
+        pool = replace(pool, text=without(pool.text, config.remove_text_features))
     return pool
 
 
 def split(pool: Examples, config: DataConfig, *, eval_examples: int | None = None) -> Splits:
-    """Cut the pool at `train_ratio`.
+    """Cut the pool at `train_test_ratio`.
 
     The pool is put into one order that does not depend on the ratio, and the held-out part is the beginning of that order:
     a smaller held-out part lies inside every larger one, and so do the evaluated examples. A share of the training part is the
     end of the order, so that it is the same examples at every ratio that has as many.
     """
     order = _ORDERS[config.split](pool, np.random.Generator(np.random.Philox(key=config.split_seed)))
-    held_out = order[: _num_held_out(len(pool), config.train_ratio)]
-    evaluated = order[: _num_held_out(len(pool), config.eval_ratio or config.train_ratio)]
+    held_out = order[: _num_held_out(len(pool), config.train_test_ratio)]
+    evaluated = order[: _num_held_out(len(pool), config.eval_test_ratio or config.train_test_ratio)]
     train = order[len(held_out) :]
     if not len(held_out) or not len(train):
         raise DataError(
-            f"data.train_ratio={config.train_ratio:g} splits {len(pool)} examples into {len(train)} for training and "
+            f"data.train_test_ratio={config.train_test_ratio:g} splits {len(pool)} examples into {len(train)} for training and "
             f"{len(held_out)} held out: both need at least one",
-            "data.train_ratio=1 splits them in half",
+            "data.train_test_ratio=1 splits them in half",
         )
-    if config.train_share < 1:
-        train = train[-max(1, round(config.train_share * len(train))) :]
+    if config.train_fraction < 1:
+        train = train[-max(1, round(config.train_fraction * len(train))) :]
     if eval_examples is not None and eval_examples > len(evaluated):
         raise DataError(
-            f"observe.eval_examples={eval_examples} asks for more than the {len(evaluated)} examples that are held out",
-            f"observe.eval_examples={len(evaluated)}, or observe.eval_examples=null for all of them",
+            f"eval.max_examples={eval_examples} asks for more than the {len(evaluated)} examples that are held out",
+            f"eval.max_examples={len(evaluated)}, or eval.max_examples=null for all of them",
         )
     return Splits(np.sort(train), np.sort(held_out), evaluated[:eval_examples])
 
 
-def _num_held_out(num_examples: int, train_ratio: float) -> int:
-    return round(num_examples / (1 + train_ratio))
+def _num_held_out(num_examples: int, train_test_ratio: float) -> int:
+    return round(num_examples / (1 + train_test_ratio))
 
 
 # Orders of the pool: a function of the pool and of the `split` stream alone. Labels stay balanced along each of them.
@@ -141,7 +141,7 @@ def _official(pool: Examples, rng: np.random.Generator) -> Ids:
     """The source's own test part first, then its training part, each shuffled."""
     if not pool.official_test.any() or pool.official_test.all():
         raise DataError(
-            "data.split=official, but the data does not have both a train and a test part of its own",
+            "data.split=predefined, but the data does not have both a train and a test part of its own",
             "data.split=shuffled",
         )
     parts = (pool.official_test, ~pool.official_test)
@@ -153,7 +153,7 @@ def _official(pool: Examples, rng: np.random.Generator) -> Ids:
 _ORDERS: dict[str, Callable[[Examples, np.random.Generator], Ids]] = {
     "shuffled": _shuffled,
     "blocks": _blocks,
-    "official": _official,
+    "predefined": _official,
 }
 
 
@@ -174,12 +174,12 @@ def _cap(pool: Examples, config: DataConfig) -> Examples:
     assert config.num_examples is not None
     if config.num_examples > len(pool):
         raise DataError(
-            f"data.num_examples={config.num_examples}, but {config.path or config.name} has {len(pool)}",
-            f"data.num_examples={len(pool)}, or data.num_examples=null for all of them",
+            f"data.max_examples={config.num_examples}, but {config.path or config.name} has {len(pool)}",
+            f"data.max_examples={len(pool)}, or data.max_examples=null for all of them",
         )
     rng = np.random.Generator(np.random.Philox(key=config.split_seed))
-    order = _official if config.split == "official" else _shuffled
-    if config.split == "official":  # keep the proportion of the source's own parts
+    order = _official if config.split == "predefined" else _shuffled
+    if config.split == "predefined":  # keep the proportion of the source's own parts
         share = float(pool.official_test.mean())
         num_test = round(config.num_examples * share)
         all_ids = order(pool, rng)
@@ -240,8 +240,8 @@ def _examples(
         keep = np.asarray(sorted(first.values()), dtype=np.int64)
     if not len(keep):
         if label is None:
-            raise DataError(f"{where} holds no document", "check data.path and data.text")
-        raise DataError(f"{where} holds no example", "check data.path, data.text and data.label")
+            raise DataError(f"{where} holds no document", "check data.path and data.text_column")
+        raise DataError(f"{where} holds no example", "check data.path, data.text_column and data.label_column")
     if label is None and len(keep) < 2:
         raise DataError(
             f"{where} holds one document, and both the training and the held-out part need one",
@@ -254,7 +254,7 @@ def _examples(
         raise DataError(
             f"every one of the {len(keep)} examples of {where} has the label {classes[0]!r}: "
             "a classifier needs two classes or more",
-            f"check data.label={label}, or add examples of another class",
+            f"check data.label_column={label}, or add examples of another class",
         )
     number = {value: k for k, value in enumerate(classes)}
     return Examples(
@@ -269,11 +269,15 @@ def _plain(
     table: pa.Table, where: str, columns: tuple[str, ...], label: str | None, left_out: frozenset[str]
 ) -> pa.Table:
     """Columns `text`, `all_text` (nothing left out: which rows there are must not depend on that) and `label`."""
-    keys = dict.fromkeys(columns[1:], "data.columns") | {columns[0]: "data.text"}
-    for column, key in (keys if label is None else keys | {label: "data.label"}).items():
+    keys = dict.fromkeys(columns[1:], "data.extra_text_columns") | {columns[0]: "data.text_column"}
+    for column, key in (keys if label is None else keys | {label: "data.label_column"}).items():
         if column not in table.column_names:
             known = nearest(column, table.column_names)
-            fix = f"{key}=[{table.column_names[0]}]" if key == "data.columns" else f"{key}={table.column_names[0]}"
+            fix = (
+                f"{key}=[{table.column_names[0]}]"
+                if key == "data.extra_text_columns"
+                else f"{key}={table.column_names[0]}"
+            )
             raise DataError(f"{key}={column!r}: {where} has no such column; {known}", fix)
     for column, key in keys.items():
         if not pa.types.is_string(table[column].type) and not pa.types.is_large_string(table[column].type):
@@ -290,8 +294,8 @@ def _plain(
     kind = table[label].type
     if pa.types.is_floating(kind):
         raise DataError(
-            f"data.label={label!r}: that column of {where} holds {kind}, expected whole numbers or strings",
-            "name the column that holds the classes: data.label=...",
+            f"data.label_column={label!r}: that column of {where} holds {kind}, expected whole numbers or strings",
+            "name the column that holds the classes: data.label_column=...",
         )
     plain = pa.string() if pa.types.is_string(kind) or pa.types.is_large_string(kind) else pa.int64()
     return pa.table({**texts, "label": table[label].cast(plain)})

@@ -51,7 +51,7 @@ def cut(tokens: Tokens, max_length: int) -> Pieces:
 class Corpus:
     """What language modelling reads. documents: the split, by document. The other ids are of pieces.
 
-    evaluated: pieces of the evaluated documents in their nested order, at most `observe.eval_examples` of them (nobody
+    evaluated: pieces of the evaluated documents in their nested order, at most `eval.max_examples` of them (nobody
     knows how many there are before the documents are tokenised). source: digest of all that was read. commit: as of
     `Examples`.
     texts: of the documents, less what was left out of them.
@@ -80,21 +80,21 @@ def load_corpus(config: Config) -> Corpus:
     tokenizer = load_tokenizer(config.model)
     settings = load_settings(config.model, tokenizer)
     check_causal(settings, config.model)
-    tokens = tokens_of(pool.text, tokenizer, max_length=None, root=config.study.root)
+    tokens = tokens_of(pool.text, tokenizer, max_length=None, root=config.study.output_dir)
     check_fits(settings, tokens, config)
     pieces = cut(tokens, config.data.max_length)
     where = config.data.path or config.data.name
     if not len(pieces):
         raise DataError(
             f"none of the {len(pool)} documents of {where} holds two tokens: there is nothing to predict",
-            "check data.path and data.text",
+            "check data.path and data.text_column",
         )
     train, held_out = pieces.of(documents.train), pieces.of(documents.held_out)
     if not len(train) or not len(held_out):
         raise DataError(
-            f"data.train_ratio={config.data.train_ratio:g} splits the {len(pool)} documents of {where} into "
+            f"data.train_test_ratio={config.data.train_test_ratio:g} splits the {len(pool)} documents of {where} into "
             f"{len(train)} pieces for training and {len(held_out)} held out: both need at least one",
-            "data.train_ratio=1, or more documents",
+            "data.train_test_ratio=1, or more documents",
         )
     return Corpus(
         source=pool.source,
@@ -105,7 +105,7 @@ def load_corpus(config: Config) -> Corpus:
         documents=documents,
         train=train,
         held_out=held_out,
-        evaluated=pieces.of(documents.evaluated)[: config.observe.eval_examples],
+        evaluated=pieces.of(documents.evaluated)[: config.eval.max_examples],
         tokenizer=tokenizer,
         settings=settings,
     )

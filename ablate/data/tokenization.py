@@ -96,7 +96,7 @@ def encode_whole(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return [[*start, *own, *end] if own else [] for own in found["input_ids"]]
 
 
-# Texts as token numbers, made once per study: a memory-mapped file under `<study.root>/.tokens` that all of its
+# Texts as token numbers, made once per study: a memory-mapped file under `<study.output_dir>/.tokens` that all of its
 # runs share. The file is named by the digest of what it was made from (texts, tokenizer, length), so that it is
 # never stale, and the folder may be removed at any time. It is an Arrow IPC file with one list of int32 per
 # text.

@@ -71,9 +71,9 @@ class Corners:
             name=self.arm(corner),
             question="",
             kind="training",
-            moves=tuple(changes),
-            levels=(changes,),
-            accepts=tuple(dict.fromkeys(brought)),
+            keys=tuple(changes),
+            values=(changes,),
+            may_change=tuple(dict.fromkeys(brought)),
         )
 
     def _keys(self, corner: int) -> Iterator[int]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ablate.config.flatten import leaf
 from ablate.errors import AxisError
 
-Kind = Literal["training", "observation", "data", "model", "systems", "placebo", "repeat"]
+Kind = Literal["training", "observation", "data", "model", "systems", "placebo", "rerun"]
 
 RULES: dict[str, Callable[[float], float]] = {
     "linear": lambda ratio: ratio,
@@ -54,7 +54,7 @@ class Axis:
     @property
     def command(self) -> str:
         """What one types for a study of it."""
-        seeds = () if self.kind in ("observation", "repeat") else ("study.seeds=5",)
+        seeds = () if self.kind in ("observation", "rerun") else ("study.seeds=5",)
         beside = (f"'{text}'" if "[" in text else text for text in self.beside)
         return " ".join(["ablate -m", f"axis={self.name}", *beside, *seeds])
 

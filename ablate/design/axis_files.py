@@ -25,7 +25,7 @@ FINGERPRINT = (
     "precision",
     "optimizer",
     "schedule",
-    "clip_norm",
+    "max_grad_norm",
     "grad_noise",
     "loss_at_start",
     "first_step",
@@ -41,24 +41,24 @@ _COMES_WITH: dict[str, tuple[str, ...]] = {
     "model.": ("components", "parameters", "init", "dropout", "optimizer", *_STARTS),
     "data.batch_size": ("first_step",),
     "data.max_length": _STARTS,
-    "data.train_ratio": ("splits", "order", "first_step"),
-    "data.train_share": ("splits", "order", "first_step"),
+    "data.train_test_ratio": ("splits", "order", "first_step"),
+    "data.train_fraction": ("splits", "order", "first_step"),
     "data.label_noise": ("data", "first_step"),
     "data.": ("data", "splits", "order", "eval_set", *_STARTS),
     "optim.": ("optimizer", "schedule"),
-    "loop.clip_norm": ("clip_norm",),
-    "loop.grad_noise_of": ("grad_noise", "first_step"),
-    "loop.accumulate": ("first_step",),
-    "loop.precision": ("precision", *_STARTS),
-    "loop.unpad": _STARTS,
-    "loop.compile": ("precision", *_STARTS),
-    "loop.attention": ("precision", *_STARTS),
-    "loop.device": ("precision", "environment", *_STARTS),
-    "observe.eval_examples": ("eval_set", "loss_at_start"),
-    "observe.eval_batch_size": ("loss_at_start",),
-    "streams.init": ("init", *_STARTS),
-    "streams.order": ("order", "first_step"),
-    "streams.labels": ("data", "first_step"),
+    "train.max_grad_norm": ("max_grad_norm",),
+    "train.noise_batch_size": ("grad_noise", "first_step"),
+    "train.grad_accum_steps": ("first_step",),
+    "train.precision": ("precision", *_STARTS),
+    "train.unpad": _STARTS,
+    "train.compile": ("precision", *_STARTS),
+    "model.attention": ("precision", *_STARTS),
+    "train.device": ("precision", "environment", *_STARTS),
+    "eval.max_examples": ("eval_set", "loss_at_start"),
+    "eval.batch_size": ("loss_at_start",),
+    "random_streams.init": ("init", *_STARTS),
+    "random_streams.order": ("order", "first_step"),
+    "random_streams.labels": ("data", "first_step"),
     "streams.": ("first_step",),
     "task.": ("data", "splits", "order", "eval_set", "parameters", "init", "dropout", "optimizer", *_STARTS),
 }
@@ -113,11 +113,11 @@ def _check_words(axis: Axis, file: str) -> None:
 def _check_repeats(axis: Axis, file: str) -> None:
     if axis.seeds is not None and (type(axis.seeds) is not int or axis.seeds < 1):
         raise AxisError(f"{file}: seeds is {axis.seeds!r}, expected a whole number of at least 1", "seeds: 1")
-    if (axis.kind == "repeat") != (axis.moves == ("repeat",)):
+    if (axis.kind == "rerun") != (axis.moves == ("rerun",)):
         raise AxisError(
             f"{file}: kind {axis.kind!r} moves {', '.join(axis.moves)}, but only `repeat` makes the very same run again, and "
             "it makes nothing else",
-            "kind: repeat with moves: [repeat]",
+            "kind: rerun with moves: [repeat]",
         )
 
 
@@ -126,7 +126,7 @@ def _check_follows(axis: Axis, file: str) -> None:
     if not axis.follows:
         return
     if not isinstance(axis.follows, Mapping):
-        raise AxisError(f"{file}: follows is {axis.follows!r}, expected a mapping", "follows: {optim.lr: sqrt}")
+        raise AxisError(f"{file}: follows is {axis.follows!r}, expected a mapping", "scale_with: {optim.lr: sqrt}")
     lead, *others = axis.moves
     for key, rule in axis.follows.items():
         if key not in others:
@@ -136,22 +136,22 @@ def _check_follows(axis: Axis, file: str) -> None:
                 else "is not in its `moves`"
             )
             raise AxisError(
-                f"{file}: follows names {key!r}, which {where}", f"moves: [{lead}, {', '.join(axis.follows)}]"
+                f"{file}: follows names {key!r}, which {where}", f"keys: [{lead}, {', '.join(axis.follows)}]"
             )
         if rule not in RULES:
             raise AxisError(
                 f"{file}: {key} follows {lead} by the rule {rule!r}, which is none of {', '.join(RULES)}",
-                f"follows: {{{key}: {next(iter(RULES))}}}",
+                f"scale_with: {{{key}: {next(iter(RULES))}}}",
             )
     alone = [key for key in others if key not in axis.follows]
     if alone:
         raise AxisError(
             f"{file} moves {', '.join(alone)} and does not say how it follows {lead}",
-            f"follows: {{..., {alone[0]}: linear}}, or take it out of `moves`",
+            f"scale_with: {{..., {alone[0]}: linear}}, or take it out of `moves`",
         )
     for level in axis.levels:
         if isinstance(level, bool) or not isinstance(level, int | float):
-            raise AxisError(f"{file}: other keys follow {lead}, and {show(level)} has no ratio to it", "levels: [64]")
+            raise AxisError(f"{file}: other keys follow {lead}, and {show(level)} has no ratio to it", "values: [64]")
 
 
 def ad_hoc_axis(key: str, levels: Sequence[Any], known: Iterable[Axis]) -> Axis:
@@ -166,14 +166,14 @@ def ad_hoc_axis(key: str, levels: Sequence[Any], known: Iterable[Axis]) -> Axis:
         name=key,
         question=f"What does {key} change?",
         kind=kind,
-        moves=(key,),
-        levels=tuple(levels),
-        accepts=(*DERIVED, *SPENT, *items),
+        keys=(key,),
+        values=tuple(levels),
+        may_change=(*DERIVED, *SPENT, *items),
     )
 
 
-_OF_A_STEP = ("data.batch_size", "loop.accumulate")
-_OF_A_PASS = ("data.train_ratio", "data.train_share")
+_OF_A_STEP = ("data.batch_size", "train.grad_accum_steps")
+_OF_A_PASS = ("data.train_test_ratio", "data.train_fraction")
 _STEPS = ("total_steps", "warmup_steps", "schedule_steps")
 _SAMPLES = ("samples_seen", "epochs", "evaluations", *SPENT)
 
@@ -202,13 +202,15 @@ def at_equal_epochs(axis: Axis) -> Axis:
     return replace(axis, accepts=tuple(accepts), holds=tuple(holds))
 
 
-REPLAYABLE = ("observe.eval_every", "observe.log_every")
+REPLAYABLE = ("eval.every", "tracker.log_every")
 """Keys of which every coarser level can be read from a dense record."""
 
 
-def execution_order(arms: Sequence[str], seeds: Sequence[int], order_seed: int) -> list[tuple[str, int]]:
-    """(arm, seed) of every run: seed by seed, the arms of one seed in an order that only `order_seed` decides.
+def execution_order(arms: Sequence[str], seeds: Sequence[int], arm_order_seed: int) -> list[tuple[str, int]]:
+    """(arm, seed) of every run: seed by seed, the arms of one seed in an order that only `arm_order_seed` decides.
 
     Sorting by a hash is a shuffle that does not depend on a library's version.
     """
-    return [(arm, seed) for seed in seeds for arm in sorted(arms, key=lambda name: digest_of([order_seed, seed, name]))]
+    return [
+        (arm, seed) for seed in seeds for arm in sorted(arms, key=lambda name: digest_of([arm_order_seed, seed, name]))
+    ]

@@ -56,7 +56,7 @@ def derive(config: Config, sizes: Sizes, parameters: Mapping[str, int] | None = 
     samples = config.budget.samples(samples_per_step=config.samples_per_step, samples_per_epoch=sizes.num_train)
     total_steps = -(-samples // config.samples_per_step)
     # A step's rate is the schedule's at the middle of the step.
-    warmup_steps = sum((step + 0.5) / total_steps < config.optim.warmup for step in range(total_steps))
+    warmup_steps = sum((step + 0.5) / total_steps < config.optim.warmup_ratio for step in range(total_steps))
     return {
         "steps_per_epoch": sizes.num_train / config.samples_per_step,
         "total_steps": total_steps,
@@ -74,20 +74,20 @@ def derive(config: Config, sizes: Sizes, parameters: Mapping[str, int] | None = 
 
 def shape_of(config: Config) -> str:
     """What decides how many parameters a config's model has, the number of classes apart; equal texts have equal counts."""
-    surgery = [typed for typed in config.model.components if not typed.startswith("reinit:")]
-    model = replace(config.model, init="random", dropout=None, reinit_top=0, components=surgery, pooling=None)
+    surgery = [typed for typed in config.model.module_edits if not typed.startswith("reinit:")]
+    model = replace(config.model, init="random", dropout=None, reinit_top_layers=0, components=surgery, pooling=None)
     return repr((model, config.task))
 
 
 def _evaluations(config: Config, samples: int, samples_per_epoch: int) -> int:
     """Looks that fall within one optimizer step are one look."""
     size = config.samples_per_step
-    if config.observe.eval_spacing == "log":
-        first, count = min(size, samples), config.observe.eval_looks
+    if config.eval.spacing == "log":
+        first, count = min(size, samples), config.eval.num_evaluations
         ratio = (samples / first) ** (1 / max(1, count - 1))
         points = {max(1, round(first * ratio**k)) for k in range(count)} if count > 1 else set()
     else:
-        every = parse_interval(config.observe.eval_every, key="observe.eval_every")
+        every = parse_interval(config.eval.every, key="eval.every")
         gap = every.samples(samples_per_step=size, samples_per_epoch=samples_per_epoch)
         points = set(range(gap, samples, gap))
     return 1 + len({math.ceil(point / size) for point in points | {samples}})

@@ -85,7 +85,7 @@ class Cells:
 
     def change(self, name: int, number: int = 1) -> str:
         """`batch_size 8 -> 64`; of a part of `pairs` its name."""
-        if self.kind == "pairs":
+        if self.kind == "pairwise":
             return self.names[name]
         return f"{self.names[name]} {self.levels[name][0]} -> {self.levels[name][number]}"
 
@@ -100,7 +100,7 @@ class Cells:
         )
         if not whole or any(self.places[0]) or self.arms[0] != FIRST:
             return False
-        return {"factorial": self._is_full, "fractional": self._is_fraction, "pairs": self._is_pairs}.get(
+        return {"factorial": self._is_full, "fractional": self._is_fraction, "pairwise": self._is_pairs}.get(
             self.kind, lambda: False
         )()
 
@@ -159,10 +159,10 @@ def joint_axis(name: str, parts: Sequence[Axis], changes: Mapping[str, Any]) -> 
         name=name,
         question="",
         kind=kinds.pop() if len(kinds) == 1 else "training",
-        moves=tuple(changes),
-        levels=(dict(changes),),
-        accepts=accepts,
-        holds=tuple(
+        keys=tuple(changes),
+        values=(dict(changes),),
+        may_change=accepts,
+        must_match=tuple(
             word for word in promised if not covered(word, accepts) and not any(_in(one, word) for one in accepts)
         ),
         seeds=min((axis.seeds for axis in parts if axis.seeds is not None), default=None),

@@ -59,7 +59,7 @@ class Course:
 
 def variants(plan: Plan) -> tuple[str, ...]:
     """Arms that are decided about; neither controls nor what is only looked at differently."""
-    return tuple(arm.name for arm in plan.arms[1:] if not arm.replayed and arm.kind not in ("placebo", "repeat"))
+    return tuple(arm.name for arm in plan.arms[1:] if not arm.replayed and arm.kind not in ("placebo", "rerun"))
 
 
 def course(plan: Plan, made: Sequence[Mapping[str, Any]]) -> Course:

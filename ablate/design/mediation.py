@@ -12,7 +12,7 @@ from ablate.serialization import built
 
 BASELINE = "baseline"
 
-MEDIATORS: dict[str, str] = {"grad_noise": "loop.grad_noise_of", "clip_norm": "loop.clip_norm"}
+MEDIATORS: dict[str, str] = {"grad_noise": "train.noise_batch_size", "max_grad_norm": "train.max_grad_norm"}
 """{what `--through` takes: the key that holds it}."""
 
 
@@ -30,8 +30,12 @@ class Held:
 
     @property
     def label(self) -> str:
-        """`grad_noise of 8`, `clip_norm=0.5`."""
-        return f"grad_noise of {show(self.level)}" if self.mediator == "grad_noise" else f"clip_norm={show(self.level)}"
+        """`grad_noise of 8`, `max_grad_norm=0.5`."""
+        return (
+            f"grad_noise of {show(self.level)}"
+            if self.mediator == "grad_noise"
+            else f"max_grad_norm={show(self.level)}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,10 +92,10 @@ def _axis(name: str, changes: Mapping[str, Any], known: tuple[Axis, ...]) -> Axi
         name=name,
         question="",
         kind=each[0].kind,
-        moves=tuple(changes),
-        levels=(dict(changes),),
-        accepts=accepts,
-        holds=tuple(word for word in shared if word not in accepts),
-        expect=each[0].expect if len(each) == 1 else "",
-        source=each[0].source if len(each) == 1 else "",
+        keys=tuple(changes),
+        values=(dict(changes),),
+        may_change=accepts,
+        must_match=tuple(word for word in shared if word not in accepts),
+        hypothesis=each[0].expect if len(each) == 1 else "",
+        reference=each[0].source if len(each) == 1 else "",
     )

@@ -19,16 +19,16 @@ BASELINE = "baseline"
 
 
 _NO_RESULT = {
-    "observe": ("log_every", "flush_every", "assumed_peak_flops", "keep_examples"),
-    "loop": ("checkpoint_every", "keep_checkpoints", "num_workers"),
+    "observe": ("log_every", "flush_every", "device_peak_flops", "keep_examples"),
+    "train": ("checkpoint_every", "keep_checkpoints", "num_workers"),
 }
 """Keys that change how a run is watched, saved or fed, and never what it computes."""
 
 
 _LATER: dict[str, dict[str, Any]] = {
     "model": {"pooling": None},
-    "data": {"train_share": 1.0, "label_noise": 0.0},
-    "loop": {"attention": "auto"},
+    "data": {"train_fraction": 1.0, "label_noise": 0.0},
+    "train": {"attention": "auto"},
     "streams": {"labels": 0},
 }
 """Keys that came after runs had been recorded, and the value at which they do what was done before there were any: a request
@@ -175,7 +175,7 @@ class Plan:
 
     @property
     def corners(self) -> Corners | None:
-        """Of two configs that `ablate bisect` compares; None in any other study."""
+        """Of two configs that `ablate attribute` compares; None in any other study."""
         return None if self.bisect is None else Corners.from_json(self.bisect)
 
     @property
@@ -263,7 +263,7 @@ def _check(plan: Plan) -> None:
     if looks and (looks[-1] != len(plan.seeds) or plan.spending not in SPENDING or list(looks) != sorted(set(looks))):
         raise ValueError(f"looks at {list(looks)} seeds are none of a study of {len(plan.seeds)}")
     if plan.variance is not None and (
-        len(plan.variance["streams"]) != 2 or not 2 <= plan.variance["draws"] <= MOST_DRAWS
+        len(plan.variance["random_streams"]) != 2 or not 2 <= plan.variance["draws"] <= MOST_DRAWS
     ):
         raise ValueError("it has no table of two streams of chance")
     for axis in plan.axes:

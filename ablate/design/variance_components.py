@@ -67,15 +67,15 @@ class Crossed:
             name=name,
             question="",
             kind="placebo",
-            moves=tuple(moved),
-            levels=(moved,),
-            accepts=tuple(dict.fromkeys([*brought, "first_step"])),
-            holds=(*(item for item in _ITEMS if item not in brought), "data", "splits", "eval_set"),
+            keys=tuple(moved),
+            values=(moved,),
+            may_change=tuple(dict.fromkeys([*brought, "first_step"])),
+            must_match=(*(item for item in _ITEMS if item not in brought), "data", "splits", "eval_set"),
         )
 
 
 def crossed(study: StudyConfig) -> Crossed | None:
-    """What `study.design=variance` asks for; None for any other design."""
+    """What `study.design=variance_components` asks for; None for any other design."""
     if study.design != "variance":
         return None
     return Crossed(streams=tuple(tuple(one.split("+")) for one in study.streams), draws=study.draws)
@@ -85,5 +85,6 @@ def check_alone(axes: Sequence[str]) -> None:
     """Raises ConfigError where something else is to vary as well."""
     if axes:
         raise ConfigError(
-            f"study.design=variance with {', '.join(axes)}: all its runs are of one config", "leave out the axes"
+            f"study.design=variance_components with {', '.join(axes)}: all its runs are of one config",
+            "leave out the axes",
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from ablate.errors import ConfigError, nearest
 
 BASELINE = "baseline"
-_EXAMPLE = "ablate import baseline=out/a,out/b batch_size=64=out/c,out/d --into runs/mine"
+_EXAMPLE = "ablate import baseline=out/a,out/b batch_size=64=out/c,out/d --output runs/mine"
 
 
 def read_arms(typed: Sequence[str], runs: Collection[str] = ()) -> dict[str, list[str]]:
@@ -115,12 +115,13 @@ def numbered(seeds: Mapping[str, Sequence[int | None]], *, in_order: bool) -> di
             raise ConfigError(
                 f"two runs of {arm} say that their seed is {twice}: the same seed twice is no repetition, and an "
                 "interval rests on repetitions",
-                "one of them, or --number-seeds where they had other seeds than they say",
+                "one of them, or --renumber-seeds where they had other seeds than they say",
             )
         found[arm] = (own, True)
     if len(found) > 1 and not set.intersection(*(set(mine) for mine, _ in found.values())):
         have = "; ".join(f"{arm} {', '.join(map(str, sorted(mine)))}" for arm, (mine, _) in found.items())
         raise ConfigError(
-            f"the arms have no seed in common: {have}", "--number-seeds pairs them in the order in which they are named"
+            f"the arms have no seed in common: {have}",
+            "--renumber-seeds pairs them in the order in which they are named",
         )
     return found

@@ -34,23 +34,26 @@ def read_source(path: Path, *, kind: str | None = None, step_column: str | None 
     Raises RecordError where nothing or more than one thing is found there.
     """
     if kind is not None and kind not in FORMATS:
-        raise ConfigError(f"--as {kind!r} is no format; {nearest(kind, FORMATS)}", f"--as {next(iter(FORMATS))}")
+        raise ConfigError(
+            f"--format {kind!r} is no format; {nearest(kind, FORMATS)}", f"--format {next(iter(FORMATS))}"
+        )
     there = [name for name, (_, found, _) in FORMATS.items() if found(path)]
     if "table" in there and len(there) > 1:
         there.remove("table")  # the others are tables of a known kind
     if kind is not None and kind not in there and not path.is_file():
         raise RecordError(
-            f"{path} holds no {FORMATS[kind][0]}", f"without --as: {_listed(there) or 'nothing known'} is there"
+            f"{path} holds no {FORMATS[kind][0]}", f"without --format: {_listed(there) or 'nothing known'} is there"
         )
     if kind is None and len(there) > 1:
         raise RecordError(
-            f"{path} holds the logs of {len(there)} loggers: {_listed(there)}", f"--as {there[0]}, or --as {there[1]}"
+            f"{path} holds the logs of {len(there)} loggers: {_listed(there)}",
+            f"--format {there[0]}, or --format {there[1]}",
         )
     if kind is None and not there:
         beside = sorted(one.name for one in path.iterdir())[:8] if path.is_dir() else []
         holds = f"; it holds {', '.join(beside)}" if beside else ""
         raise RecordError(
-            f"{path} is no log that is known here{holds}. Looked for: {_listed(FORMATS)}", "another folder, or --as"
+            f"{path} is no log that is known here{holds}. Looked for: {_listed(FORMATS)}", "another folder, or --format"
         )
     name = kind or there[0]
     try:

@@ -27,7 +27,7 @@ _LOOKING = (
 
 _SEEDS = ("seed", "random_seed", "manual_seed", "seed_everything")
 _SIZES = ("per_device_train_batch_size", "train_batch_size", "batch_size")
-_ACCUMULATION = ("gradient_accumulation_steps", "accumulate_grad_batches", "accumulate")
+_ACCUMULATION = ("gradient_accumulation_steps", "accumulate_grad_batches", "grad_accum_steps")
 
 
 @dataclass(slots=True)

@@ -133,9 +133,9 @@ def _table(path: Any, schema: Any, rows: list[Row]) -> None:
 
 def _outcome(source: Source, last: int) -> Outcome:
     if source.ended is False:
-        return Outcome(status="interrupted", step=last, reason="source", sentence=source.sentence)
+        return Outcome(status="interrupted", step=last, reason="source", message=source.sentence)
     unsaid = f"the log ends at step {last}, and does not say whether the run did"
-    return Outcome(status="finished", step=last, reason="source", sentence=source.sentence or unsaid)
+    return Outcome(status="finished", step=last, reason="source", message=source.sentence or unsaid)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -286,20 +286,20 @@ def _line(arm: str, seed: int, source: Source, origin: Origin) -> str:
 def _put(part: Path, into: Path) -> bool:
     """Move the finished folder to its place. False where the same import lies there already; what was made of it stays."""
     if into.is_symlink() or (into.exists() and not into.is_dir()):
-        raise StudyError(f"{into} is there, and is no folder", f"--into {into}-2")
+        raise StudyError(f"{into} is there, and is no folder", f"--output {into}-2")
     if into.exists() and any(into.iterdir()):
         other = next(_differences(part, into), None)
         if other is None:
             return False
         raise StudyError(
             f"{into} holds something else than this import: {other}",
-            f"--into {into}-2, or remove {into} if it is not needed",
+            f"--output {into}-2, or remove {into} if it is not needed",
         )
     try:
         part.rename(into)
     except OSError:
         if into.exists() and any(into.iterdir()):  # another import was quicker
-            raise RecordError(f"{into} was filled while this import was made", f"--into {into}-2") from None
+            raise RecordError(f"{into} was filled while this import was made", f"--output {into}-2") from None
         raise
     return True
 

@@ -38,14 +38,18 @@ def _first(batch: Any) -> torch.Tensor | None:
 
 
 def trainer_items(
-    optimizer: torch.optim.Optimizer, model: nn.Module, *, precision: str, clip_norm: float | None
+    optimizer: torch.optim.Optimizer, model: nn.Module, *, precision: str, max_grad_norm: float | None
 ) -> dict[str, Any]:
-    """`optimizer`, `precision` and `clip_norm`. precision: as in `Precision`; the trainer's schedule is its own."""
+    """`optimizer`, `precision` and `max_grad_norm`. precision: as in `Precision`; the trainer's schedule is its own."""
     device = next(model.parameters()).device
     items = setting_items(
-        optimizer, Precision(precision, device), schedule=Schedule("constant", 0.0, 1), clip_norm=clip_norm, model=model
+        optimizer,
+        Precision(precision, device),
+        schedule=Schedule("constant", 0.0, 1),
+        max_grad_norm=max_grad_norm,
+        model=model,
     )
-    return {name: items[name] for name in ("optimizer", "precision", "clip_norm")}
+    return {name: items[name] for name in ("optimizer", "precision", "max_grad_norm")}
 
 
 # A method of somebody else's object, wrapped for a while.

@@ -110,7 +110,7 @@ class TraceCallback(Callback):
             )
         name = _NAMES.get(str(trainer.precision).partition("-")[0], "fp32")
         (optimizer,) = trainer.optimizers
-        facts = trainer_items(optimizer, module, precision=name, clip_norm=_clip_norm(trainer, module))
+        facts = trainer_items(optimizer, module, precision=name, max_grad_norm=_clip_norm(trainer, module))
         model = trainer.strategy.model
         assert model is not None
         self._run = self._recorder(
@@ -138,9 +138,9 @@ class TraceCallback(Callback):
                 f"{type(optimizer).__name__} unscales the gradients inside its own step: the norms would be wrong",
                 f"{type(optimizer).__name__}(..., fused=False), or precision='bf16-mixed'",
             )
-        clip_norm = _clip_norm(trainer, pl_module)
-        gradient = self._run.measure(clip_norm, clips_itself=True)
-        if clip_norm is None and _clips_otherwise(trainer, pl_module):
+        max_grad_norm = _clip_norm(trainer, pl_module)
+        gradient = self._run.measure(max_grad_norm, clips_itself=True)
+        if max_grad_norm is None and _clips_otherwise(trainer, pl_module):
             gradient = replace(gradient, clip_coefficient=torch.full_like(gradient.norm, nan))
         if scaler is not None:
             self._step.loss_scale = scaler.scale(torch.ones_like(gradient.norm))

@@ -239,7 +239,7 @@ class Recorder:
         samples: int,
         tokens: int = 0,
         learning_rate: float = math.nan,
-        clip_norm: float | None = None,
+        max_grad_norm: float | None = None,
         loss_scale: torch.Tensor | float = 1.0,
         applied: torch.Tensor | bool | None = None,
         ids: Sequence[int] | NDArray[np.int64] | None = None,
@@ -250,7 +250,7 @@ class Recorder:
 
         loss: the number whose gradient this is, mean over the step's items; [] on any device.
         samples, tokens: of this step, in this process.
-        clip_norm: largest global norm; the gradients are scaled down to it here. None leaves them as they are.
+        max_grad_norm: largest global norm; the gradients are scaled down to it here. None leaves them as they are.
         loss_scale: the scaler's scale. applied: whether the step will be taken; None is told by a finite norm.
         ids: identity of each sample, on the host, for the control that arms saw the same order; of one process only.
         gradient: what `measure` gave, in a loop that knows the loss only after its optimizer's step.
@@ -258,7 +258,7 @@ class Recorder:
         self._check_open()
         if not isinstance(samples, int) or samples < 1:
             raise LoopError(f"step was given samples={samples!r}, expected a whole number from 1", "samples=len(batch)")
-        gradient = gradient or self.measure(clip_norm)
+        gradient = gradient or self.measure(max_grad_norm)
         self._add_order(ids, samples)
         samples, tokens = self.ranks.add_counts(samples, tokens)
         row = DeviceRow(
@@ -283,17 +283,17 @@ class Recorder:
         self._clock = time.perf_counter()
         return gradient.norm
 
-    def measure(self, clip_norm: float | None = None, *, clips_itself: bool = False) -> Gradient:
+    def measure(self, max_grad_norm: float | None = None, *, clips_itself: bool = False) -> Gradient:
         """The gradients as they are now; then clipped.
 
-        clips_itself: the loop clips to `clip_norm` after this: the coefficient is computed and nothing is scaled.
+        clips_itself: the loop clips to `max_grad_norm` after this: the coefficient is computed and nothing is scaled.
         """
         self._check_open()
         norm, each_norm = self.norms.measure_each()
-        if clips_itself and clip_norm is not None:
-            coefficient = torch.clamp(clip_norm / (norm + 1e-6), max=1.0)
+        if clips_itself and max_grad_norm is not None:
+            coefficient = torch.clamp(max_grad_norm / (norm + 1e-6), max=1.0)
         else:
-            coefficient = self.norms.clip(norm, clip_norm)
+            coefficient = self.norms.clip(norm, max_grad_norm)
         return Gradient(norm, coefficient, each_norm)
 
     def look(
@@ -405,7 +405,7 @@ class Recorder:
             self._files.add_item("order", self._order.rungs)
         flops = model_flops(self.ranks.bare)
         self._files.end(Outcome(
-            status=status, step=self.at.step, reason=reason, sentence=sentence, weights_sha256=weights,
+            status=status, step=self.at.step, reason=reason, message=sentence, weights_sha256=weights,
             best=self._best.values, gradient=gradient, sessions=[self.session.to_json()],
             throughput=throughput([self.session], flops_per_token=flops, assumed_peak=None),
         ))  # fmt: skip

@@ -104,7 +104,7 @@ class TraceCallback(TrainerCallback):
         trainer = self.trainer
         precision = "fp16" if args.fp16 else "bf16" if args.bf16 else "fp32"
         optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
-        facts = trainer_items(optimizer, trainer.model, precision=precision, clip_norm=args.max_grad_norm or None)
+        facts = trainer_items(optimizer, trainer.model, precision=precision, max_grad_norm=args.max_grad_norm or None)
         self._run = self._recorder(
             trainer.model_wrapped, facts=facts | self.facts, samples_per_epoch=_length(trainer.train_dataset),
             config=_settings(trainer) if self.config is None else self.config,

@@ -15,11 +15,11 @@ FEWEST_LOOKS = 4
 FORMS = (
     "eval_{}",
     "best_eval_{}",
-    "lowest_eval_{}",
-    "highest_eval_{}",
+    "min_eval_{}",
+    "max_eval_{}",
     "eval_{}_roughness",
-    "eval_{}_area",
-    "eval_{}_before_first_look",
+    "eval_{}_auc",
+    "eval_{}_decrease_before_first_eval",
 )
 """What can be read from the eval curve of a metric; `best` only where the metric's name says which side is the better one."""
 
@@ -55,7 +55,7 @@ def _of(form: str, name: str, metric: str) -> Outcome | None:
 
     if form == "eval_{}":
         return made(_last(metric), side, _final(metric), FINAL_LOOK)
-    if form == "eval_{}_area":
+    if form == "eval_{}_auc":
         early = {True: " Low when it falls early.", False: " High when it rises early."}
         text = f"Mean eval {metric} over the budget: trapezoids over samples, at {COMMON_LOOKS}."
         return made(_area(metric), side, text + (early[side] if side is not None else ""), COMMON_LOOKS)
@@ -66,14 +66,14 @@ def _of(form: str, name: str, metric: str) -> Outcome | None:
             f"{COMMON_LOOKS}. A smooth {move} is 0 however steep, and so is the smooth {back} of an overfit; a zigzag is not."
         )
         return made(_roughness(metric, rises=side is False), True, text, COMMON_LOOKS)
-    if form == "eval_{}_before_first_look":
+    if form == "eval_{}_decrease_before_first_eval":
         gain = "rise" if side is False else "fall"
         text = (
             f"Share of the whole {gain} of the eval {metric}, from the look before training to the best one, that had happened "
             f"by the first look after training began, at {COMMON_LOOKS}. It says how late one looked, not how well it went."
         )
-        return made(_before_first_look(metric, rises=side is False), None, text, COMMON_LOOKS, unit="")
-    lowest = side if form == "best_eval_{}" else form == "lowest_eval_{}"
+        return made(_decrease_before_first_eval(metric, rises=side is False), None, text, COMMON_LOOKS, unit="")
+    lowest = side if form == "best_eval_{}" else form == "min_eval_{}"
     return None if lowest is None else made(_best(metric, lowest), lowest, _extreme(metric, lowest), COMMON_LOOKS)
 
 
@@ -129,7 +129,7 @@ def _area(metric: str) -> Reading:
     return read
 
 
-def _before_first_look(metric: str, *, rises: bool) -> Reading:
+def _decrease_before_first_eval(metric: str, *, rises: bool) -> Reading:
     def read(record: Record) -> float | None:
         looks = record.at_common_looks(metric)
         if looks is None or len(looks[0]) < 2 or looks[0][0] > 0:

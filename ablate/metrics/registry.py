@@ -26,8 +26,8 @@ _OF_EVALS = (
     "best_eval_loss",
     "best_eval_accuracy",
     "eval_loss_roughness",
-    "eval_loss_area",
-    "eval_loss_before_first_look",
+    "eval_loss_auc",
+    "eval_loss_decrease_before_first_eval",
 )
 
 OUTCOMES: dict[str, Outcome] = {
@@ -56,7 +56,7 @@ def outcome(name: str, *, key: str = "study.metric") -> Outcome:
     if not slip and name != best and best:
         raise ConfigError(
             f"{key}={name!r}: which side of {best} is the better one, its name does not say",
-            f"{key}=lowest_eval_{best} or {key}=highest_eval_{best}",
+            f"{key}=min_eval_{best} or {key}=max_eval_{best}",
         )
     raise ConfigError(
         f"{key}={name!r} is not an outcome; {nearest(name, OUTCOMES)}",

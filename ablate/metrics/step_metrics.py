@@ -165,10 +165,10 @@ STEP_OUTCOMES = (
         "",
         _norm(lambda values: float(np.max(values))),
         "Largest gradient norm of any applied step. It grows with the number of steps alone: to compare arms of unequal "
-        "length read grad_norm_spread.",
+        "length read grad_norm_p95_p5.",
     ),
     _outcome(
-        "grad_norm_spread",
+        "grad_norm_p95_p5",
         "",
         _norm(spread, fewest=FEWEST_STEPS),
         "How spiky the gradient norm is: 95 % minus 5 % quantile over the applied steps, in the norm's own unit. The "
@@ -193,12 +193,12 @@ STEP_OUTCOMES = (
         "samples",
         _noise,
         "Gradient noise scale: the batch size at which the gradient's noise is as large as the gradient. From the norms of the "
-        "first forward pass and of the whole step, over the whole run; needs `observe.noise_scale=true` and `loop.accumulate` "
+        "first forward pass and of the whole step, over the whole run; needs `record.grad_noise_scale=true` and `train.grad_accum_steps` "
         "of 2 or more.",
     ),
-    _outcome("clipped_share", "", _clipped, "Share of the applied steps whose gradient was clipped."),
+    _outcome("clip_fraction", "", _clipped, "Share of the applied steps whose gradient was clipped."),
     _outcome(
-        "train_loss_final",
+        "final_train_loss",
         "nats",
         _train_loss,
         "Training loss over the last tenth of the samples, before each update, dropout on.",
@@ -206,10 +206,10 @@ STEP_OUTCOMES = (
         cadence="the last tenth of the samples",
     ),
     _outcome(
-        "overfit_gap",
+        "generalization_gap",
         "nats",
         _overfit,
-        "eval_loss minus train_loss_final: how much worse the loss is on examples that were not trained on. Dropout, which is "
+        "eval_loss minus final_train_loss: how much worse the loss is on examples that were not trained on. Dropout, which is "
         "on in training alone, makes it smaller; a model that learns nothing has none.",
         curve="train loss",
         cadence=f"{FINAL_LOOK}, and the last tenth of the samples",

@@ -63,26 +63,26 @@ def planned(model: nn.Module, config: ModelConfig) -> list[Change]:
 
     A module inside one that is taken out is left alone, so that layers can be dropped from a base that freezes some.
     """
-    if not (config.drop_layers or config.reinit_top or config.freeze or config.components):
+    if not (config.drop_layers or config.reinit_top_layers or config.freeze or config.components):
         return []
     paths = Paths(model)
     layers = paths.layers
-    if config.drop_layers or config.reinit_top:
+    if config.drop_layers or config.reinit_top_layers:
         if not layers:
             raise ModelError(
-                f"{paths.model_name} has no list of layers that model.drop_layers and model.reinit_top could count",
-                "model.components=[remove:<path>] or [reinit:<path>] take the path of any module",
+                f"{paths.model_name} has no list of layers that model.drop_layers and model.reinit_top_layers could count",
+                "model.module_edits=[remove:<path>] or [reinit:<path>] take the path of any module",
             )
         check_layers(config, len(layers))
     kept = [layer for number, layer in enumerate(layers) if number not in config.drop_layers]
     dropped = tuple(layer for layer in layers if layer not in kept)
-    top = tuple(kept[len(kept) - config.reinit_top :])
-    named = [(*typed.partition(":")[::2], f"model.components=[{typed}]") for typed in config.components]
+    top = tuple(kept[len(kept) - config.reinit_top_layers :])
+    named = [(*typed.partition(":")[::2], f"model.module_edits=[{typed}]") for typed in config.components]
     named += [("freeze", path, f"model.freeze=[{path}]") for path in config.freeze]
     found = [
         Change("remove", f"model.drop_layers={config.drop_layers}", dropped),
         *(Change(action, typed, tuple(paths.find(path, key=typed))) for action, path, typed in named),
-        Change("reinit", f"model.reinit_top={config.reinit_top}", top),
+        Change("reinit", f"model.reinit_top_layers={config.reinit_top_layers}", top),
     ]
     return _without_overlap([change for change in found if change.paths])
 
@@ -211,7 +211,7 @@ def _check_not_shared(model: nn.Module, change: Change, names: Sequence[str]) ->
             own = next(owner for owner in of if owner in names)
             raise ModelError(
                 f"{change.typed} would change {outside[0]} as well: its weights are those of {own}",
-                f"model.components=[{','.join(f'reinit:{owner}' for owner in of)}] says so"
+                f"model.module_edits=[{','.join(f'reinit:{owner}' for owner in of)}] says so"
                 if len(change.paths) == 1 and change.paths[0] in of
                 else f"leave {own} out",
             )

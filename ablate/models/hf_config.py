@@ -1,4 +1,4 @@
-"""A model's own config: from a hub, a folder or an architecture's name, with `model.shape` and `model.dropout` set in it."""
+"""A model's own config: from a hub, a folder or an architecture's name, with `model.config_overrides` and `model.dropout` set in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def load_settings(config: ModelConfig, tokenizer: Any, **settings: Any) -> Any:
     """The transformers config object. settings: further attributes to set before shape and dropout.
 
     An architecture's default (`config:gpt2`) takes vocabulary and special tokens from the tokenizer.
-    Raises ModelError for a model that cannot be loaded and for a name in `model.shape` that its config does not have.
+    Raises ModelError for a model that cannot be loaded and for a name in `model.config_overrides` that its config does not have.
     """
     from transformers import AutoConfig
 
@@ -57,8 +57,8 @@ def check_fits(settings: Any, tokens: Tokens, config: Config) -> None:
         raise ModelError(
             f"the tokenizer {config.model.tokenizer or config.model.name} gives token number {highest}, "
             f"and {config.model.name} embeds {text.vocab_size} of them",
-            "leave model.shape.vocab_size out"
-            if "vocab_size" in config.model.shape
+            "leave model.config_overrides.vocab_size out"
+            if "vocab_size" in config.model.config_overrides
             else "model.tokenizer=null takes the model's own",
         )
 
@@ -129,7 +129,9 @@ def _first(*ids: int | None) -> int | None:
 def _check_shape(settings: Any, config: ModelConfig) -> None:
     for name in config.shape:
         if not hasattr(settings, name):
-            raise ModelError(f"model.shape.{name}: the config of {config.name} has no {name!r}", "see its config.json")
+            raise ModelError(
+                f"model.config_overrides.{name}: the config of {config.name} has no {name!r}", "see its config.json"
+            )
 
 
 def _set_dropout(settings: Any, probability: float, model: str) -> None:

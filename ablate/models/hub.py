@@ -60,7 +60,7 @@ def num_layers(config: ModelConfig) -> int | None:
 
 
 def check_layers(config: ModelConfig, count: int) -> None:
-    """Raise ModelError where `drop_layers` or `reinit_top` speaks of more layers than the `count` that there are."""
+    """Raise ModelError where `drop_layers` or `reinit_top_layers` speaks of more layers than the `count` that there are."""
     for number in config.drop_layers:
         if number >= count:
             raise ModelError(
@@ -73,11 +73,11 @@ def check_layers(config: ModelConfig, count: int) -> None:
             f"model.drop_layers={config.drop_layers} takes out all {count} layers of {config.name}",
             "leave one at least",
         )
-    if config.reinit_top > left:
+    if config.reinit_top_layers > left:
         raise ModelError(
-            f"model.reinit_top={config.reinit_top}: {config.name} "
+            f"model.reinit_top_layers={config.reinit_top_layers}: {config.name} "
             + (f"has {count} layers" if left == count else f"has {left} of its {count} layers left"),
-            f"model.reinit_top={left}",
+            f"model.reinit_top_layers={left}",
         )
 
 

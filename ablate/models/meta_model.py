@@ -53,7 +53,7 @@ def parameter_counts(config: Config, *, num_classes: int) -> dict[str, int] | No
 
     Raises ModelError for a model that cannot be had, and for a component that it does not have.
     """
-    if config.task.name == "own":
+    if config.task.name == "custom":
         return None
 
     model = outline(config, num_classes=num_classes)
@@ -69,10 +69,10 @@ def modules_changed(config: Config, *, num_classes: int) -> frozenset[tuple[str,
 
     Raises ModelError for a component that the model does not have.
     """
-    if config.task.name == "own":
+    if config.task.name == "custom":
         return None
     from ablate.models.components import planned
 
-    whole = replace(config.model, components=[], drop_layers=[], freeze=[], reinit_top=0)
+    whole = replace(config.model, components=[], drop_layers=[], freeze=[], reinit_top_layers=0)
     model = outline(replace(config, model=whole), num_classes=num_classes)
     return frozenset((change.action, path) for change in planned(model, config.model) for path in change.paths)

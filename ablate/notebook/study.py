@@ -228,16 +228,16 @@ def _files(run: RunDir, manifest: Manifest) -> RunFiles:
     if outcome is None:
         return files("running", "no outcome yet: still going, or killed")
     if outcome.status != "finished":
-        return files(outcome.status, outcome.sentence)
+        return files(outcome.status, outcome.message)
     returned = read_returned(run)
     if returned is not None and not run.trace.exists():
-        return files("finished", outcome.sentence, returned=returned)
+        return files("finished", outcome.message, returned=returned)
     try:
         trace, evals = read_trace(run.trace), read_evals(run.evals)
     except RecordError as error:
         return files("unreadable", str(error))
     return files(
-        "finished", outcome.sentence, trace=trace, curves={metric: evals.curve(metric) for metric in evals.metrics()}
+        "finished", outcome.message, trace=trace, curves={metric: evals.curve(metric) for metric in evals.metrics()}
     )
 
 

@@ -28,10 +28,10 @@ ALL_CORNERS_UP_TO = 4
 PAIRS = 3
 """Of orders, each with its reverse, where not every corner is run."""
 
-_FLOORS = ("placebo", "repeat")
+_FLOORS = ("placebo", "rerun")
 _SETTINGS = ("seed", "arm", "study", "tracker")
-_NAMES = ("arm", "study.name", "study.root")
-_LOOKS = ("observe.eval_every", "observe.eval_spacing", "observe.eval_looks")
+_NAMES = ("arm", "study.name", "study.output_dir")
+_LOOKS = ("eval.every", "eval.spacing", "eval.num_evaluations")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,7 +192,7 @@ def prepare(
     prepared = make_plan(composer, made, command=asked.command, facts=facts)
     if prepared.plan.looks:
         raise ConfigError(
-            "study.until=decided: shares add up only where every corner has every seed", "study.until=seeds"
+            "study.stopping=sequential: shares add up only where every corner has every seed", "study.stopping=fixed"
         )
     differ = ", ".join(f"{key} ({show(before)} -> {show(after)})" for key, (before, after) in found.items())
     question = (
@@ -274,37 +274,33 @@ def _checked(request: Request) -> Request:
     for name in request.axes or ():
         if name not in _FLOORS:
             raise AxisError(
-                f"axis={name}: the arms are the corners between the two configs", "axis=placebo or axis=repeat, or none"
+                f"axis={name}: the arms are the corners between the two configs", "axis=placebo or axis=rerun, or none"
             )
     return replace(request, axes=request.axes or ())
 
 
 def _one_evaluation_set(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """The override that makes both be evaluated on the same examples where they are not, and a note."""
-    ratios = [one["data"]["eval_ratio"] for one in (first, second)]
+    ratios = [one["data"]["eval_test_ratio"] for one in (first, second)]
     if ratios[0] == ratios[1]:
-        return [], []  # of unequal train_ratio, the planner sees to it
-    largest = max(one["data"]["eval_ratio"] or one["data"]["train_ratio"] for one in (first, second))
+        return [], []  # of unequal train_test_ratio, the planner sees to it
+    largest = max(one["data"]["eval_test_ratio"] or one["data"]["train_test_ratio"] for one in (first, second))
     note = (
-        f"data.eval_ratio differs as well ({show(ratios[0])} and {show(ratios[1])}): every corner is evaluated on the part "
+        f"data.eval_test_ratio differs as well ({show(ratios[0])} and {show(ratios[1])}): every corner is evaluated on the part "
         f"that is held out at {largest:g}:1, which both hold out"
     )
-    return [f"data.eval_ratio={largest}"], [note]
+    return [f"data.eval_test_ratio={largest}"], [note]
 
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, Any]], list[str]]:
     """{key: (first, second)} of the keys that can change a run's result; notes on the others that differ."""
     every = changed(*({key: value for key, value in one.items() if key not in _SETTINGS} for one in (first, second)))
     counting = changed(what_counts(first), what_counts(second))
-    found = {key: pair for key, pair in counting.items() if key not in _LOOKS and key != "repeat"}
+    found = {key: pair for key, pair in counting.items() if key not in _LOOKS and key != "rerun"}
     notes = [_note(key, *pair) for key, pair in every.items() if key not in found]
     if not found:
         also = f" They differ in {', '.join(every)}, which cannot change what a run computes." if every else ""
-        fix = (
-            "ablate replay <study> observe.eval_every=... shows what a cadence hides"
-            if set(every) & set(_LOOKS)
-            else None
-        )
+        fix = "ablate resample <study> eval.every=... shows what a cadence hides" if set(every) & set(_LOOKS) else None
         raise ConfigError(
             f"the two configs are equal in every key that counts: there is no difference to explain.{also}", fix
         )
@@ -332,9 +328,9 @@ def _factors(found: Mapping[str, Any], together: Iterable[Sequence[str]]) -> lis
     named = [key for keys in groups for key in keys]
     for key in named:
         if key not in found:
-            raise ConfigError(f"--together {key}: the two configs do not differ in {key!r}", nearest(key, found))
+            raise ConfigError(f"--group {key}: the two configs do not differ in {key!r}", nearest(key, found))
         if named.count(key) > 1:
-            raise ConfigError(f"--together {key}: it is named twice", "each key once")
+            raise ConfigError(f"--group {key}: it is named twice", "each key once")
     of = {key: next((keys for keys in groups if key in keys), (key,)) for key in found}
     return list(dict.fromkeys(of.values()))
 
@@ -348,8 +344,8 @@ def _one(
     (keys,) = factors
     if len(keys) > 1:
         raise ConfigError(
-            f"--together {','.join(keys)}: that is every key in which the two differ, so nothing is left to tell apart",
-            f"leave out --together, or one of {', '.join(keys)}",
+            f"--group {','.join(keys)}: that is every key in which the two differ, so nothing is left to tell apart",
+            f"leave out --group, or one of {', '.join(keys)}",
         )
     key = keys[0]
     before, after = found[key]
@@ -370,8 +366,10 @@ def _paths(keys: int, asked: Bisect) -> tuple[tuple[int, ...], ...]:
     """None where all corners are run, or where the paths would go through as many."""
     if keys <= asked.all_up_to:
         if keys > MOST_KEYS:
-            typed = f"--all-up-to {asked.all_up_to}"
-            raise ConfigError(f"{typed}: {keys} keys have {2**keys:,} corners", f"--all-up-to {MOST_KEYS} at most")
+            typed = f"--full-factorial-up-to {asked.all_up_to}"
+            raise ConfigError(
+                f"{typed}: {keys} keys have {2**keys:,} corners", f"--full-factorial-up-to {MOST_KEYS} at most"
+            )
         return ()
     paths = draw_paths(keys, asked.pairs, np.random.default_rng([keys, asked.pairs]))
     some = Corners(names=("",) * keys, moves=({},) * keys, paths=paths)
@@ -389,5 +387,5 @@ def _check_corners(composer: Composer, fixed: Sequence[str], corners: Corners) -
             pair = f"{next(iter(moved))},{rest[0]}" if rest else ""
             raise ConfigError(
                 f"the corner that has only {', '.join(moved)} of the second config cannot be: {error.problem}",
-                f"--together {pair} moves those two as one, if they belong together" if pair else error.fix,
+                f"--group {pair} moves those two as one, if they belong together" if pair else error.fix,
             ) from None

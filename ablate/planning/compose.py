@@ -256,7 +256,7 @@ def _container(config: DictConfig, key: str, overrides: Sequence[str]) -> Any:
         raise ConfigError(f"{' '.join(overrides) or key}: {str(error).splitlines()[0]}") from None
 
 
-OPEN = ("task.options.", "model.shape.")
+OPEN = ("task.options.", "model.config_overrides.")
 """Groups that take keys which no schema knows."""
 
 

@@ -25,7 +25,7 @@ Composed = Callable[[Axis, Any, Values], Values]
 Touched = Callable[[Values], object]
 """Which modules a config takes out, freezes or draws anew, and how; None where nobody can say. Raises ModelError."""
 
-BESIDE = ("placebo", "repeat", "observation")
+BESIDE = ("placebo", "rerun", "observation")
 """Kinds of axis that are never crossed: they stay beside the cells, as in any study."""
 
 RESOLUTION = 4
@@ -77,14 +77,14 @@ def cross(
         return None
     if request.made:
         raise AxisError(
-            f"study.design={settings.design}: `ablate bisect` and `ablate mediate` have their own arms",
+            f"study.design={settings.design}: `ablate attribute` and `ablate mediate` have their own arms",
             "leave it out",
         )
     swept = list(request.swept)
     parts = [_parts(axis, base, composed, named=axis.moves[0] not in swept) for axis in axes if axis.kind not in BESIDE]
     kept = [_kept(axis, parts) for axis in axes]
     crossed = [found for found in parts if found]
-    make = {"factorial": _factorial, "fractional": _fractional, "pairs": _pairs}[settings.design]
+    make = {"factorial": _factorial, "fractional": _fractional, "pairwise": _pairs}[settings.design]
     cells, joint, notes = make(crossed, base, settings, _Joined(base, composed, touched))
     return Crossing(axes=tuple(axis for axis in kept if axis.levels), joint=joint, cells=cells, notes=notes)
 
@@ -209,7 +209,7 @@ def _pairs(
     if len(parts) < 2:
         which = f"there is one: {parts[0].name}" if parts else "there is none"
         raise AxisError(
-            f"study.design=pairs combines two changes of the baseline, and {which}", "another axis, or another level"
+            f"study.design=pairwise combines two changes of the baseline, and {which}", "another axis, or another level"
         )
     count = len(parts)
     _check_number(1 + count + count * (count - 1) // 2, crossed, settings)
@@ -234,9 +234,11 @@ def _pairs(
         joint.append(axis)
     if not joint:
         pairs = "; ".join(f"{one} and {other}: {why}" for one, other, why in apart[:3])
-        raise AxisError(f"study.design=pairs: no two of these can be combined: {pairs}", "study.design=one_at_a_time")
+        raise AxisError(
+            f"study.design=pairwise: no two of these can be combined: {pairs}", "study.design=one_at_a_time"
+        )
     cells = Cells(
-        kind="pairs",
+        kind="pairwise",
         names=tuple(part.name for part in parts),
         levels=tuple(part.words(base) for part in parts),
         parts=tuple((part.name,) for part in parts),
@@ -264,16 +266,16 @@ def _check_axes(crossed: Sequence[Sequence[_Part]], design: str) -> None:
 
 
 def _check_number(arms: int, crossed: Sequence[Sequence[_Part]], settings: StudyConfig) -> None:
-    most = settings.most_arms
+    most = settings.max_arms
     if most is None or arms <= most:
         return
     levels = " x ".join(str(len(found) + 1) for found in crossed)
-    what = {"factorial": f"{levels} combinations", "pairs": "each change alone and each two together"}
+    what = {"factorial": f"{levels} combinations", "pairwise": "each change alone and each two together"}
     how = what.get(settings.design, "a fraction of all combinations")
     raise AxisError(
         f"study.design={settings.design} of these axes has {arms} arms ({how}), {arms * settings.seeds:,} runs at "
-        f"{settings.seeds} seeds, and study.most_arms={most} allows fewer",
-        f"{_smaller(crossed, settings)}study.most_arms={arms}",
+        f"{settings.seeds} seeds, and study.max_arms={most} allows fewer",
+        f"{_smaller(crossed, settings)}study.max_arms={arms}",
     )
 
 
@@ -286,7 +288,7 @@ def _smaller(crossed: Sequence[Sequence[_Part]], settings: StudyConfig) -> str:
         if len(names) > fraction.MOST_FACTORS:
             break
         generators = fraction.generators_for(names, least)
-        if generators is not None and 2 ** (len(names) - len(generators)) <= (settings.most_arms or 0):
+        if generators is not None and 2 ** (len(names) - len(generators)) <= (settings.max_arms or 0):
             typed = "" if least == RESOLUTION else f" study.resolution={least}"
             return f"study.design=fractional{typed} takes {2 ** (len(names) - len(generators))} of them, or "
     return "fewer axes, or "
@@ -299,7 +301,7 @@ def _not_composed(name: str, parts: Sequence[_Part], error: ClashError | AblateE
     return AxisError(f"{names} cannot be combined in the arm {name}: {error}", "leave out one of the two axes")
 
 
-_OF_THE_MODEL = {"model.components", "model.drop_layers", "model.freeze", "model.reinit_top"}
+_OF_THE_MODEL = {"model.module_edits", "model.drop_layers", "model.freeze", "model.reinit_top_layers"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from ablate.config import schema
 from ablate.config.flatten import leaves
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 
-GROUPS = ("axis", "data", "debug", "loop", "model", "observe", "optim", "study", "task", "tracker")
+GROUPS = ("axis", "data", "debug", "train", "model", "observe", "optim", "study", "task", "tracker")
 
 ENGINES = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
 """Launchers of others, and the extra that installs each."""
@@ -94,8 +94,10 @@ def _unknown_key(text: str, typed: list[str]) -> AblateError | None:
     if key.startswith("hydra."):
         return ConfigError(f"{key}: Hydra has no such key", "ablate --cfg hydra lists them")
     argument = next((item for item in typed if item.lstrip("+~").startswith(key)), key)
-    if key.startswith("model.shape."):
-        return ConfigError(f"{argument}: model.shape holds only what was added to it", f"+{argument.lstrip('+')}")
+    if key.startswith("model.config_overrides."):
+        return ConfigError(
+            f"{argument}: model.config_overrides holds only what was added to it", f"+{argument.lstrip('+')}"
+        )
     return ConfigError(f"{argument}: there is no key {key!r}", nearest(key, known_keys()))
 
 

@@ -15,7 +15,7 @@ from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.planning.compose import Composer, Request, override_text
 from ablate.planning.planner import Facts, Prepared, make_plan
 
-_FLOORS = ("placebo", "repeat")
+_FLOORS = ("placebo", "rerun")
 _EXAMPLE = "ablate mediate data.batch_size=8,64 --through grad_noise"
 
 
@@ -30,7 +30,7 @@ class Through:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mediate:
-    """What is asked. through: as typed, `grad_noise` or `clip_norm=1.0,0.5`. command: what was typed."""
+    """What is asked. through: as typed, `grad_noise` or `max_grad_norm=1.0,0.5`. command: what was typed."""
 
     through: tuple[str, ...]
     command: str = ""
@@ -61,10 +61,10 @@ def prepare(composer: Composer, arguments: Sequence[str], asked: Mediate, facts:
     configs = [make_config(composer.vary(fixed, {key: level})) for level in levels]
     mediation, notes = _mediation(key, levels, configs, through)
     own = composer.compose(fixed)
-    if own["study"]["until"] == "decided":
+    if own["study"]["stopping"] == "sequential":
         raise ConfigError(
-            "study.until=decided: what goes through a mediator is told only where every arm has every seed",
-            "study.until=seeds",
+            "study.stopping=sequential: what goes through a mediator is told only where every arm has every seed",
+            "study.stopping=fixed",
         )
     title = f"mediate-{short_names([key])[key]}-{'+'.join(mediation.mediators)}"
     named = [] if own["study"]["name"] else [override_text("study.name", title)]
@@ -89,10 +89,10 @@ def _levels(typed: str) -> Iterator[Through]:
             nearest(name, MEDIATORS),
         )
     if not equals:
-        if name == "clip_norm":
+        if name == "max_grad_norm":
             raise ConfigError(
                 f"--through {typed}: a clip norm is held at a level, small enough to clip nearly every step of both arms",
-                "--through clip_norm=0.5,0.25",
+                "--through max_grad_norm=0.5,0.25",
             )
         yield Through(mediator=name, level=None, typed=typed)
         return
@@ -120,7 +120,7 @@ def _treatment(request: Request, through: Sequence[Through]) -> tuple[str, tuple
         if name not in _FLOORS:
             raise AxisError(
                 f"axis={name}: the treatment is a key with two levels, and the arms follow from it",
-                "data.batch_size=8,64; of axes, axis=placebo or axis=repeat or none",
+                "data.batch_size=8,64; of axes, axis=placebo or axis=rerun or none",
             )
     typed = ", ".join(f"{key}={','.join(map(show, values))}" for key, values in request.swept.items())
     if not request.swept:
@@ -133,7 +133,7 @@ def _treatment(request: Request, through: Sequence[Through]) -> tuple[str, tuple
         raise ConfigError(
             f"{typed}: {len(request.swept)} keys move, and what goes through a mediator could not be told from what goes "
             "through the others",
-            f"one of them: {_EXAMPLE}; `ablate bisect` divides a difference among keys",
+            f"one of them: {_EXAMPLE}; `ablate attribute` divides a difference among keys",
         )
     key, values = next(iter(request.swept.items()))
     if len(values) != 2 or values[0] == values[1]:
@@ -181,7 +181,7 @@ def _mediation(
         lower = (
             "grad_noise=4"
             if one.mediator == "grad_noise"
-            else f"clip_norm={show((configs[0].loop.clip_norm or 1) / 4)}"
+            else f"max_grad_norm={show((configs[0].train.max_grad_norm or 1) / 4)}"
         )
         raise ConfigError(
             f"--through {one.typed}: that is what both levels of {key} have by themselves, so that nothing would be held",
@@ -192,7 +192,7 @@ def _mediation(
 
 def _noise_of(config: Config) -> int:
     """Samples whose gradient a step takes."""
-    return config.loop.grad_noise_of or config.samples_per_step
+    return config.train.noise_batch_size or config.samples_per_step
 
 
 def _lowest_noise(key: str, configs: Sequence[Config], one: Through) -> float:
@@ -209,8 +209,8 @@ def _lowest_noise(key: str, configs: Sequence[Config], one: Through) -> float:
 
 def _acts(config: Config, one: Through, level: float) -> bool:
     """Whether the mediator has to be set to be at this level in this config."""
-    if one.mediator == "clip_norm":
-        return config.loop.clip_norm != level
+    if one.mediator == "max_grad_norm":
+        return config.train.max_grad_norm != level
     size = _noise_of(config)
     if level > size:
         raise ConfigError(
@@ -225,7 +225,7 @@ def _checked(axes: Sequence[Axis], key: str) -> tuple[Axis, ...]:
     if axes[0].kind == "observation":
         raise ConfigError(
             f"{key} changes only how the curve is looked at, and never the training: there is no effect to divide",
-            f"ablate replay <study> {key}=... shows what a cadence hides",
+            f"ablate resample <study> {key}=... shows what a cadence hides",
         )
     return tuple(axes)
 

@@ -76,20 +76,20 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
     axes = [*named, *_with_arms(axes[len(named) :], arms)]
     settings = make_config(base).study
     seeds, looks = tuple(range(settings.most_seeds)), settings.planned_looks
-    if looks and not any(arm.kind not in ("placebo", "repeat", "observation") for arm in arms[1:]):
+    if looks and not any(arm.kind not in ("placebo", "rerun", "observation") for arm in arms[1:]):
         what = ", ".join(axis.name for axis in axes) or "the baseline alone"
         raise ConfigError(
-            f"study.until=decided: {what} has no variant to decide about",
-            "axis=batch_size, or any other that trains differently; or study.until=seeds",
+            f"study.stopping=sequential: {what} has no variant to decide about",
+            "axis=batch_size, or any other that trains differently; or study.stopping=fixed",
         )
-    sources = code_files({arm.config["task"]["target"] for arm in arms})
+    sources = code_files({arm.config["task"]["entry_point"] for arm in arms})
     code = code_digest(sources)
     training = {arm.name: arm for arm in arms if not arm.replayed}
     asked = {arm.name: _seeds(arm, axes, seeds) for arm in arms}
     configs = {name: config_digest(arm.config) for name, arm in training.items()}
     runs = tuple(
         _run(name, seed, request_digest(configs[name], seed=seed, data=arm.data, model=arm.model), code)
-        for name, seed in execution_order(list(training), seeds, settings.order_seed)
+        for name, seed in execution_order(list(training), seeds, settings.arm_order_seed)
         if (arm := training[name]) and seed in asked[name]
     )
     plan = Plan(
@@ -200,17 +200,17 @@ def _one_evaluation_set(
     drafts: Sequence[_Draft], fixed: Sequence[str]
 ) -> tuple[list[_Draft], tuple[str, ...], list[str]]:
     """Arms of unequal train:test ratio are evaluated on the examples that all of them hold out."""
-    ratios = {draft.config["data"]["train_ratio"] for draft in drafts}
-    if len(ratios) == 1 or drafts[0].config["data"]["eval_ratio"] is not None:
+    ratios = {draft.config["data"]["train_test_ratio"] for draft in drafts}
+    if len(ratios) == 1 or drafts[0].config["data"]["eval_test_ratio"] is not None:
         return list(drafts), tuple(fixed), []
     largest = max(ratios)
     for draft in drafts:
-        draft.config["data"] = {**draft.config["data"], "eval_ratio": largest}
+        draft.config["data"] = {**draft.config["data"], "eval_test_ratio": largest}
     note = (
-        f"arms differ in data.train_ratio, so all of them are evaluated on the part that is held out at "
-        f"{largest:g}:1 (data.eval_ratio={largest:g}), which all of them hold out"
+        f"arms differ in data.train_test_ratio, so all of them are evaluated on the part that is held out at "
+        f"{largest:g}:1 (data.eval_test_ratio={largest:g}), which all of them hold out"
     )
-    return list(drafts), (*fixed, f"data.eval_ratio={largest}"), [note]
+    return list(drafts), (*fixed, f"data.eval_test_ratio={largest}"), [note]
 
 
 def _arms(
@@ -310,24 +310,24 @@ def _check_replayable(axis: Axis, changes: Mapping[str, Any], base: Config, fact
             f"axis {axis.name!r} is an observation axis and moves {', '.join(strange)}, which cannot be read from a record",
             f"kind: training, or move one of {', '.join(REPLAYABLE)}",
         )
-    typed = changes.get("observe.eval_every")
+    typed = changes.get("eval.every")
     if typed is None:
         return
     sizes = {"samples_per_step": base.samples_per_step, "samples_per_epoch": facts(base).num_train}
-    wanted = parse_interval(typed, key="observe.eval_every")
-    dense = parse_interval(base.observe.eval_every, key="observe.eval_every")
+    wanted = parse_interval(typed, key="eval.every")
+    dense = parse_interval(base.eval.every, key="eval.every")
     step = dense.samples(**sizes)
-    if base.observe.eval_spacing == "even" and wanted.samples(**sizes) % step == 0:
+    if base.eval.spacing == "even" and wanted.samples(**sizes) % step == 0:
         return
-    if base.observe.eval_spacing != "even":
+    if base.eval.spacing != "even":
         raise AxisError(
-            f"observe.eval_every={wanted} cannot be read from a record with log-spaced looks",
-            "observe.eval_spacing=even",
+            f"eval.every={wanted} cannot be read from a record with log-spaced looks",
+            "eval.spacing=even",
         )
     raise AxisError(
-        f"observe.eval_every={wanted} cannot be read from looks every {dense}: it is no multiple of that",
+        f"eval.every={wanted} cannot be read from looks every {dense}: it is no multiple of that",
         f"levels that work: {', '.join(f'{step * k} samples' for k in (2, 4, 8))}, ..., or a denser baseline: "
-        f"observe.eval_every='{wanted}'",
+        f"eval.every='{wanted}'",
     )
 
 
@@ -370,7 +370,7 @@ def _cached(facts: Facts) -> Facts:
     known: dict[str, Sizes] = {}
 
     def cached(config: Config) -> Sizes:
-        key = digest_of([repr(config.task), repr(config.model), repr(config.data), config.observe.eval_examples])
+        key = digest_of([repr(config.task), repr(config.model), repr(config.data), config.eval.max_examples])
         if key not in known:
             known[key] = facts(config)
         return known[key]

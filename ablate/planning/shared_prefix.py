@@ -16,10 +16,10 @@ from ablate.training.lr_schedule import Schedule, looks
 from ablate.units import parse_interval
 
 HARMLESS: dict[str, tuple[str, ...]] = {
-    "loop.clip_norm": ("clip_norm",),
-    "loop.budget": ("budget", "schedule"),
-    "optim.schedule": ("schedule",),
-    "optim.warmup": ("schedule",),
+    "train.max_grad_norm": ("max_grad_norm",),
+    "train.budget": ("budget", "schedule"),
+    "optim.lr_schedule": ("schedule",),
+    "optim.warmup_ratio": ("schedule",),
 }
 """Leaves that need not matter from the first step on, and the items of a run's set-up that they appear in."""
 
@@ -136,14 +136,12 @@ class _Course:
         size, observe = config.samples_per_step, config.observe
         sizes = {"samples_per_step": size, "samples_per_epoch": num_train}
         total = config.budget.samples(**sizes)
-        every = parse_interval(observe.eval_every, key="observe.eval_every")
-        points = looks(
-            every=every, spacing=observe.eval_spacing, count=observe.eval_looks, total_samples=total, **sizes
-        )
+        every = parse_interval(eval.every, key="eval.every")
+        points = looks(every=every, spacing=eval.spacing, count=eval.num_evaluations, total_samples=total, **sizes)
         return cls(
             total_samples=total,
             samples_per_step=size,
-            schedule=Schedule(config.optim.schedule, config.optim.warmup, total_steps=-(-total // size)),
+            schedule=Schedule(config.optim.lr_schedule, config.optim.warmup_ratio, total_steps=-(-total // size)),
             looks=frozenset(-(-point // size) for point in points),
         )
 
@@ -157,9 +155,9 @@ def _why_never(config: Config, keys: list[str]) -> str | None:
         return "the same config"
     if strange := [key for key in keys if key not in HARMLESS]:
         return f"{strange[0]} may act from the first step on"
-    if config.task.name == "own":
-        return f"{config.task.target} is given the whole config, and may read {keys[0]}"
-    if config.loop.compile:
+    if config.task.name == "custom":
+        return f"{config.task.entry_point} is given the whole config, and may read {keys[0]}"
+    if config.train.compile:
         return "a compiled model's kernels depend on the shapes that it has seen in its process"
     return None
 
@@ -200,7 +198,7 @@ def _same_looks(sibling: _Course, arm: _Course) -> _End:
 
 def _clips_at(sibling: Config, arm: Config) -> float | None:
     """The gradient norm below which both clip norms leave the gradient as it is; None where they are equal."""
-    limits = {sibling.loop.clip_norm, arm.loop.clip_norm}
+    limits = {sibling.train.max_grad_norm, arm.train.max_grad_norm}
     given = [limit for limit in limits if limit is not None]
     return min(given) * (1 - _MARGIN) - _ADDED if len(limits) > 1 else None
 

@@ -56,11 +56,11 @@ def _layers(config: Config, gone: list[int]) -> tuple[list[int], list[str]]:
 
 
 def _columns(config: Config, gone: list[str]) -> tuple[list[str], list[str]]:
-    left = [column for column in (config.data.text, *config.data.columns) if column not in gone]
+    left = [column for column in (config.data.text_column, *config.data.extra_text_columns) if column not in gone]
     if len(left) < 2:
         raise AxisError(
             f"axis=column: the text comes from one column, {left[0]!r}, and there is none to leave out",
-            "data.columns=[...] names further text columns of the data",
+            "data.extra_text_columns=[...] names further text columns of the data",
         )
     return left, []
 
@@ -92,6 +92,6 @@ def _features(config: Config, gone: list[str]) -> tuple[list[str], list[str]]:
 _EACH: dict[str, Callable[[Config, Any], tuple[list[Any], list[str]]]] = {
     "model.drop_layers": _layers,
     "data.drop_columns": _columns,
-    "data.drop_features": _features,
+    "data.remove_text_features": _features,
 }
 """Keys that hold a list of what is left out -> what is there to be left out at a config."""

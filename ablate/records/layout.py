@@ -60,7 +60,7 @@ class RunDir:
 
     @property
     def outcome(self) -> Path:
-        return self.path / "outcome.json"
+        return self.path / "status.json"
 
     @property
     def returned(self) -> Path:

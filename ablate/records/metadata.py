@@ -113,9 +113,9 @@ class Fingerprint:
     optimizer    {"name", "group 0": {"lr", "weight_decay", ..., "params": how many, "names": hash of their names}, ...}
     schedule     {"shape", "warmup", "0.00": factor, "0.25", "0.50", "0.75", "1.00"}: of the rate, at parts of the budget
     precision    {"autocast": dtype name or "off", "scaler": bool, "matmul": dtype that a product gives, "weights": dtypes, ...}
-    clip_norm    {"max": float or None}
+    max_grad_norm    {"max": float or None}
     grad_noise   {"of": samples of each step that update, "drawn": hash of their places in the first step}; only under
-                 `loop.grad_noise_of`
+                 `train.noise_batch_size`
     dropout      {module, or attribute of one: probability}
     loss_at_start {"<metric>": value of the evaluation before training}
     first_step   {"loss", "grad_norm"} of the first row of the trace
@@ -147,13 +147,13 @@ class Outcome:
     throughput: dict[str, float] = field(default_factory=dict)
     """train_samples_per_second, train_tokens_per_second, train_steps_per_second (over all sessions, the first three steps of
     each left out), eval_samples_per_second, train_seconds, eval_seconds, peak_memory_bytes, train_flops_per_second, and where
-    the device's peak is known mfu and assumed_peak_flops. Evaluation is not part of training."""
+    the device's peak is known mfu and device_peak_flops. Evaluation is not part of training."""
     sessions: list[dict[str, Any]] = field(default_factory=list)
     """One entry for each process that worked on the run, with its counts: a run that was interrupted has several."""
 
 
 def write_value(run: RunDir, value: Manifest | Fingerprint | Outcome) -> None:
-    """Write `manifest.json`, `fingerprint.json` or `outcome.json`, whole or not at all."""
+    """Write `manifest.json`, `fingerprint.json` or `status.json`, whole or not at all."""
     write_json(getattr(run, type(value).__name__.lower()), asdict(value), hide=True)
 
 
@@ -169,7 +169,7 @@ def read_fingerprint(run: RunDir) -> Fingerprint | None:
 
 def read_outcome(run: RunDir) -> Outcome | None:
     """None while the run is going, or when it was killed. Raises RecordError when it is unreadable."""
-    return _read(run.outcome, Outcome) if run.outcome.exists() else None
+    return _read(run.outcome, Outcome) if run.status.exists() else None
 
 
 Value = TypeVar("Value", Manifest, Fingerprint, Outcome)
@@ -200,5 +200,5 @@ def _check_items(items: dict[str, Any]) -> None:
 
 _GROUPS = (
     "data", "components", "parameters", "init", "hooks", "order", "splits", "eval_set", "optimizer", "schedule", "precision",
-    "clip_norm", "grad_noise", "dropout", "loss_at_start", "first_step", "rates", "environment",
+    "max_grad_norm", "grad_noise", "dropout", "loss_at_start", "first_step", "rates", "environment",
 )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import IO
 from ablate.errors import RecordError, StudyError, nearest
 from ablate.records.layout import RunDir, StudyDir
 
-NAMES = ("config.yaml", "manifest.json", "fingerprint.json", "outcome.json", "returned.json", "progress.json",
+NAMES = ("config.yaml", "manifest.json", "fingerprint.json", "status.json", "returned.json", "progress.json",
          "trace.arrow", "evals.arrow", "predictions.arrow")  # fmt: skip
 """What is taken out of an archive; a checkpoint is not needed to read a run."""
 

@@ -31,7 +31,7 @@ the worker builds, where a run starts. Not what plans, launches, reads and repor
 def code_files(targets: Iterable[str | None] = ()) -> dict[str, str]:
     """{name: sha256} of ablate's files that count, and of the user's that the modules of `targets` import, at any depth.
 
-    targets: values of `task.target`. Imports are read in the source, so no code of the user runs here; one that is spelled
+    targets: values of `task.entry_point`. Imports are read in the source, so no code of the user runs here; one that is spelled
     in a string is not seen. Installed packages do not count, except the one that a target itself lies in.
     """
     return {**_own_files(), **{name: sha for target in targets if target for name, sha in _walk(target)}}

@@ -1,4 +1,4 @@
-"""How coarse a cadence each curve bears: one line in a report, a table of every cadence in the page and for `ablate replay`."""
+"""How coarse a cadence each curve bears: one line in a report, a table of every cadence in the page and for `ablate resample`."""
 
 from __future__ import annotations
 

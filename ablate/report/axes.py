@@ -17,7 +17,7 @@ KINDS: dict[str, str] = {
     "systems": "how it is computed, which must make no difference",
     "observation": "only how it is looked at; nothing is trained",
     "placebo": "chance alone, for the noise floor",
-    "repeat": "nothing at all, for the nondeterminism floor",
+    "rerun": "nothing at all, for the nondeterminism floor",
 }
 
 

@@ -24,8 +24,8 @@ TONES = {
     "raises": "moved",
     "lowers": "moved",
     "interact": "moved",
-    "no effect": "still",
-    "undecided": "open",
+    "equivalent": "still",
+    "inconclusive": "open",
     "none": "broken",
     "matters": "moved",
     "redundant": "good",
@@ -35,7 +35,7 @@ ALARMS = ("seeds", "none")
 _TITLES = {
     "factorial": "Main effects and interactions",
     "fractional": "Main effects and interactions, mixed up as said",
-    "pairs": "Dead, redundant, or of use",
+    "pairwise": "Dead, redundant, or of use",
 }
 
 
@@ -72,7 +72,7 @@ def print_design(plan: Plan, console: Console) -> None:
 def design_lines(cells: Cells) -> Iterator[tuple[str, str]]:
     """(label, sentence) of a design."""
     arms = len(cells.arms)
-    if cells.kind == "pairs":
+    if cells.kind == "pairwise":
         count = len(cells.names)
         pairs, every = arms - 1 - count, count * (count - 1) // 2
         some = (
@@ -181,7 +181,7 @@ def key(about: Effects) -> str:
         f"Intervals: 95 %, simultaneous over all {about.family} effects; seed-blocked model of all {len(about.cells)} arms, "
         "and the seeds' own values must agree. "
     )
-    if about.kind == "pairs":
+    if about.kind == "pairwise":
         return how + (
             "Alone: this arm against the baseline. Beside: what the same change does where another part is changed already. "
             "Dead: no effect alone and none beside any other. Redundant: none alone, and one beside another. No effect has to "
@@ -195,7 +195,7 @@ def key(about: Effects) -> str:
 
 def _verdict(one: CellEffect) -> str:
     verdict = "no verdict" if one.verdict == "none" else one.verdict
-    remarks = [f"about {one.seeds_needed} seeds"] if one.verdict == "undecided" and one.seeds_needed else []
+    remarks = [f"about {one.seeds_needed} seeds"] if one.verdict == "inconclusive" and one.seeds_needed else []
     remarks += [*one.labels, *(["an average"] if one.average else [])]
     return f"{verdict} {', '.join(remarks)}".rstrip()
 

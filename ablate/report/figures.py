@@ -351,7 +351,7 @@ def _levels(axes: Axes, axis: str, levels: Sequence[ReplayedLevel], baseline: Se
         points = np.asarray([seed[:count] for seed in level.curve], dtype=np.float64)  # [seeds, looks, 3]
         if not count:
             continue
-        before = digits.percent(level.share_before_first_look)
+        before = digits.percent(level.share_decrease_before_first_eval)
         label = f"{show(level.level)}: first look after {before} of the fall"
         axes.plot(points[0, :, 1], points[:, :, 2].mean(axis=0), color=COLOURS[(place + 1) % len(COLOURS)],
                   linestyle=DASHES[(place + 1) % len(DASHES)], marker="os^Dv"[place % 5], markersize=2.8,

@@ -29,7 +29,7 @@ _MEANINGS = {
     "optimizer": "its settings, read back",
     "schedule": "shape of the learning rate",
     "rates": "learning rates, read back",
-    "clip_norm": "clipping limit, read back",
+    "max_grad_norm": "clipping limit, read back",
     "loss_at_start": "eval loss before training",
     "environment": "device, versions of what computes",
 }

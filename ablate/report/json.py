@@ -29,7 +29,7 @@ def print_axes_json(axes: Sequence[Axis]) -> None:
 
 
 def print_replays_json(study: str, levels: Iterable[ReplayedLevel], adequacy: Iterable[Adequacy]) -> None:
-    """Of `ablate replay`: the levels that were asked for, or every cadence where none was."""
+    """Of `ablate resample`: the levels that were asked for, or every cadence where none was."""
     print_object(
         {"study": study, "levels": [asdict(one) for one in levels], "adequacy": [asdict(one) for one in adequacy]}
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from ablate import formatting as digits
 from ablate.analysis.contrasts import NOT_BEYOND, ONE_SIDED, WITHIN_FLOOR
-from ablate.analysis.results import UNPROVEN, Analysis, Contrast
+from ablate.analysis.results import UNVERIFIED, Analysis, Contrast
 from ablate.design.axis import show
 from ablate.report import attribution, budgets, effects, mediation, variance
 from ablate.report.console import folded
@@ -165,8 +165,8 @@ _MEANS = {
     NOT_BEYOND: "does not hold against the placebo: no verdict",
     WITHIN_FLOOR: "no larger than what runs differ by that nothing was done to: no verdict",
     ONE_SIDED: "the placebo lies always to the same side of the baseline",
-    UNPROVEN: "the runs were made elsewhere: that only one variable moved is not proven",
-    "SURVIVORS ONLY": "runs of this arm or of the baseline were lost: the others speak",
+    UNVERIFIED: "the runs were made elsewhere: that only one variable moved is not proven",
+    "MISSING SEEDS": "runs of this arm or of the baseline were lost: the others speak",
 }
 """What a label says, for a reader who has only the table."""
 

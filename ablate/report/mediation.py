@@ -28,7 +28,7 @@ VERDICTS = {
     "none": "none of it",
     "against": "works against it",
     "beyond": "more than all of it",
-    "undecided": "undecided",
+    "inconclusive": "inconclusive",
     "not held": "NOT HELD",
     "none given": "none given",
 }

@@ -167,7 +167,7 @@ class _About:
             yield Said(f"Several variables were moved together ({design}); every arm was run with {seeds}")
         else:
             variants = [
-                arm.change for arm in self.view.arms if arm.kind not in (None, "placebo", "repeat", "observation")
+                arm.change for arm in self.view.arms if arm.kind not in (None, "placebo", "rerun", "observation")
             ]
             if variants:
                 count = "One change was" if len(variants) == 1 else f"{_number(len(variants))} changes were each"
@@ -178,13 +178,13 @@ class _About:
                 )
             else:
                 yield Said(f"One baseline was run with {seeds}, and no variant of it")
-        controls = [arm.kind for arm in self.view.arms if arm.kind in ("placebo", "repeat")]
+        controls = [arm.kind for arm in self.view.arms if arm.kind in ("placebo", "rerun")]
         if "placebo" in controls:
             yield Said(
                 "A placebo arm repeats the baseline with another order of the samples and other dropout masks",
                 ("bouthillier2021",),
             )
-        if "repeat" in controls:
+        if "rerun" in controls:
             yield Said("A repeat arm is the baseline with the same seed once more")
         if not self.frozen:
             yield Said(
@@ -202,18 +202,18 @@ class _About:
             start = (
                 "a model of random weights of the shape of" if _leaf(config, "model.init") == "random" else "the model"
             )
-            target = _leaf(config, "task.target")
+            target = _leaf(config, "task.entry_point")
             what = f"the task {target}" if target else f"{start} {model} on the data {data}"
             yield Said(
                 f"The baseline trains {what} with {_leaf(config, 'optim.name')} (rate "
                 f"{_plain(_leaf(config, 'optim.lr'))}, weight decay {_plain(_leaf(config, 'optim.weight_decay'))}, "
-                f"{_leaf(config, 'optim.schedule')} schedule, {_plain(_leaf(config, 'optim.warmup'))} of the budget as "
-                f"warm-up), in batches of {_leaf(config, 'data.batch_size')}{_clip(config)}, for {_leaf(config, 'loop.budget')}"
+                f"{_leaf(config, 'optim.lr_schedule')} schedule, {_plain(_leaf(config, 'optim.warmup_ratio'))} of the budget as "
+                f"warm-up), in batches of {_leaf(config, 'data.batch_size')}{_clip(config)}, for {_leaf(config, 'train.budget')}"
             )
         derived = self.plan.baseline.derived
         if "eval_examples" in derived:
             held = f"{digits.plain(derived['eval_examples'])} held-out examples"
-            yield Said(f"It is evaluated on {held}, every {_leaf(config, 'observe.eval_every')}")
+            yield Said(f"It is evaluated on {held}, every {_leaf(config, 'eval.every')}")
 
     def _pairing(self) -> Iterator[Said]:
         if self.analysis.variance is not None:
@@ -230,7 +230,7 @@ class _About:
         came = {}
         for control in self.analysis.controls:
             items = list(dict.fromkeys(item.partition(".")[0] for item in control.derived))
-            if control.name == "match" and items:
+            if control.name == "matched" and items:
                 came[control.arm] = digits.joined(items)
         if came:
             arms = "; ".join(f"{arm}: {items}" for arm, items in came.items())
@@ -315,7 +315,7 @@ class _About:
                 "with Holm's correction",
                 ("holm1979",),
             )
-        if any("SURVIVORS ONLY" in one.labels for one in primary) and pooled:
+        if any("MISSING SEEDS" in one.labels for one in primary) and pooled:
             yield Said(
                 "Seeds that lost an arm count for what they hold (incomplete blocks); nothing was imputed",
                 ("yates1940",),
@@ -458,5 +458,5 @@ def _plain(value: Any) -> str:
 
 
 def _clip(config: Mapping[str, Any]) -> str:
-    limit = _leaf(config, "loop.clip_norm")
+    limit = _leaf(config, "train.max_grad_norm")
     return f", gradients clipped at a norm of {_plain(limit)}" if limit is not None else ", without clipping"

@@ -36,7 +36,7 @@ def payload(view: View, folder: Path) -> dict[str, Any]:
 
 def style(arm: ArmView, view: View) -> str:
     """`baseline`, `placebo` (of both A/A arms), or `v1`, `v2` ...: the colour of an arm, the same in tables and curves."""
-    if arm.kind in ("placebo", "repeat"):
+    if arm.kind in ("placebo", "rerun"):
         return "placebo"
     place = _place(arm, view)
     return "baseline" if place is None else f"v{place % 6 + 1}"

@@ -38,7 +38,7 @@ def training_steps(plan: Plan, known: Forecast) -> tuple[int, int]:
 
 def num_variants(plan: Plan) -> int:
     """Over how many contrasts the intervals will be simultaneous."""
-    return max(1, sum(not arm.replayed and arm.kind not in ("placebo", "repeat") for arm in plan.arms[1:]))
+    return max(1, sum(not arm.replayed and arm.kind not in ("placebo", "rerun") for arm in plan.arms[1:]))
 
 
 def detectable(plan: Plan, spread: EarlierSpread | None) -> dict[int, float]:
@@ -49,7 +49,9 @@ def detectable(plan: Plan, spread: EarlierSpread | None) -> dict[int, float]:
     sd = 1.0 if spread is None else spread.sd
     levels = dict(zip(plan.looks, levels_of(plan), strict=True)) if plan.looks else {}
     seeds = sorted(levels or {*SEEDS, len(plan.seeds)})
-    return {n: detectable_effect(n, num_variants(plan), sd, confidence=levels.get(n, CONFIDENCE)) for n in seeds if n > 1}
+    return {
+        n: detectable_effect(n, num_variants(plan), sd, confidence=levels.get(n, CONFIDENCE)) for n in seeds if n > 1
+    }
 
 
 def seeds_for(plan: Plan, spread: EarlierSpread) -> int | None:
@@ -159,9 +161,9 @@ def _lines(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> Iterato
         going = f"; while they run at most {digits.size(held * known.at_once)} more, for checkpoints" if held else ""
         yield "disk", f"{digits.size(kept)} stay{going}"
     yield "finds", _finds(plan, spread)
-    limit = plan.baseline.config["study"]["confirm_hours"]
+    limit = plan.baseline.config["study"]["confirm_above_hours"]
     if known.seconds is not None and limit is not None and known.seconds > 3600 * limit:
-        yield "asks", f"`ablate -m` asks before it starts: longer than study.confirm_hours={limit:g}"
+        yield "asks", f"`ablate -m` asks before it starts: longer than study.confirm_above_hours={limit:g}"
 
 
 def _counts(plan: Plan, known: Forecast, num_waiting: int) -> str:

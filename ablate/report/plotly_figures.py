@@ -110,7 +110,7 @@ class Plots:
         every: intervals such as `256 samples` or `50 steps`; without any, those of the study's observation axes. of: the eval
         loss at looks, or the training loss at log rows. Raises ConfigError for an interval that the record cannot show.
         """
-        key = "observe.eval_every" if of == "eval_loss" else "observe.log_every"
+        key = "eval.every" if of == "eval_loss" else "tracker.log_every"
         levels = every or self._declared(key)
         dense = self._evaluated("eval_loss", "samples") if of == "eval_loss" else self._stepped("loss", "samples")
         baseline = self._study.plan.baseline.name
@@ -118,7 +118,7 @@ class Plots:
         for number, level in enumerate(replay(self._study.folder, key, levels)):
             most = min((len(curve) for curve in level.curve), default=0)
             points = np.asarray([curve[:most] for curve in level.curve], dtype=np.float64).mean(axis=0)
-            share = digits.percent(level.share_before_first_look)
+            share = digits.percent(level.share_decrease_before_first_eval)
             name = f"every {_text(show(level.level))}: {share} before the first look"
             figure.add_scatter(
                 x=points[:, 1], y=points[:, 2], mode="lines+markers", name=name,
@@ -194,9 +194,9 @@ class Plots:
     def _colour(self, arm: str) -> str:
         """The baseline and the placebo are grey; variants have the page's colours in plan order."""
         kinds = {} if len(self._study.arms) == 1 else {one.name: one.kind for one in self._study.plan.arms}
-        if kinds.get(arm) in ("placebo", "repeat"):
+        if kinds.get(arm) in ("placebo", "rerun"):
             return PLACEBO
-        variants = [name for name, kind in kinds.items() if kind not in (None, "placebo", "repeat", "observation")]
+        variants = [name for name, kind in kinds.items() if kind not in (None, "placebo", "rerun", "observation")]
         return COLOURS[variants.index(arm) % len(COLOURS)] if arm in variants else BASELINE
 
 

@@ -61,9 +61,7 @@ def _residual(found: Power, unit: str) -> str:
 
 def _decides(found: Power, unit: str) -> str:
     if found.effect is None:
-        return (
-            "no effect was said to matter, so no number of seeds decides: --effect <the smallest one that would matter>"
-        )
+        return "no effect was said to matter, so no number of seeds decides: --smallest-effect <the smallest one that would matter>"
     share = _share(found.chance)
     what = f"{digits.plain(found.effect)}{unit}"
     if found.needed is None:

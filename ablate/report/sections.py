@@ -41,7 +41,7 @@ def _tried(view: View) -> str:
     if analysis.variance or analysis.effects or analysis.attribution or analysis.mediated:
         return view.heading
     kinds = [arm.kind for arm in view.arms if arm.axis is not None]
-    changes = sum(kind not in ("placebo", "repeat", "observation") for kind in kinds)
+    changes = sum(kind not in ("placebo", "rerun", "observation") for kind in kinds)
     looks = len({arm.axis for arm in view.arms if arm.kind == "observation"})
     said = (
         [digits.counted(changes, "change") + (", one at a time" if changes > 1 else "")]
@@ -50,7 +50,7 @@ def _tried(view: View) -> str:
     )
     said.append(digits.counted(len(analysis.seeds), "seed") + (" each" if changes else ""))
     text = ", ".join(said) + (f"; {digits.counted(looks, 'way')} of looking, from the same runs" if looks else "")
-    chance = [kind for kind in ("placebo", "repeat") if kind in kinds]
+    chance = [kind for kind in ("placebo", "rerun") if kind in kinds]
     return text + (f"; {' and '.join(chance)} show{'s' if len(chance) == 1 else ''} what chance does" if chance else "")
 
 
@@ -229,7 +229,7 @@ def _replay(axis: str, levels: tuple[ReplayedLevel, ...], view: View) -> Markup:
             el("th", el("i", class_=f"swatch level l{place % 4 + 1}"), show(level.level), scope="row"),
             el("td", str(level.looks), class_="number"),
             el("td", f"step {digits.plain(level.first_look_steps)}", class_="number"),
-            el("td", _share(level.share_before_first_look), class_="picture"),
+            el("td", _share(level.share_decrease_before_first_eval), class_="picture"),
             el("td", ", ".join(digits.percent(share) for share in level.shares), class_="number muted"),
         )
         for place, level in enumerate(levels)

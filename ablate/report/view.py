@@ -10,7 +10,7 @@ import numpy as np
 
 from ablate import formatting as digits
 from ablate.analysis.contrasts import ONE_SIDED
-from ablate.analysis.results import UNPROVEN, Analysis, Contrast, Floor, ReplayedLevel, RunReading
+from ablate.analysis.results import UNVERIFIED, Analysis, Contrast, Floor, ReplayedLevel, RunReading
 from ablate.analysis.summary import method
 from ablate.controls.control import Control
 from ablate.design.axis import show
@@ -22,11 +22,11 @@ TONES = {
     "hurts": "bad",
     "raises": "moved",
     "lowers": "moved",
-    "no effect": "still",
-    "undecided": "open",
+    "equivalent": "still",
+    "inconclusive": "open",
     "none": "broken",
 }
-_SUMMARY = ("eval_loss", "grad_norm_spread", "grad_norm_max", "grad_norm_median")
+_SUMMARY = ("eval_loss", "grad_norm_p95_p5", "grad_norm_max", "grad_norm_median")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,13 +128,13 @@ class View:
     @property
     def trained(self) -> tuple[ArmView, ...]:
         """Arms that are compared: those with runs of their own, less the baseline's repeat."""
-        return tuple(arm for arm in self.arms if arm.kind not in ("observation", "repeat"))
+        return tuple(arm for arm in self.arms if arm.kind not in ("observation", "rerun"))
 
     @property
     def repeated(self) -> Mapping[str, str]:
         """{arm: sentence} of the same seed twice; it has no contrast, because nothing was varied."""
         found = {floor.floor.kind: floor.sentence for floor in self.floors}
-        arms = [arm.name for arm in self.arms if arm.kind == "repeat"]
+        arms = [arm.name for arm in self.arms if arm.kind == "rerun"]
         return {name: found.get("nondeterminism", "not measured yet") for name in arms}
 
     @property
@@ -205,7 +205,7 @@ def looked_differently(levels: Sequence[ReplayedLevel]) -> str:
     """An observation axis in one sentence: it cannot have changed anything, and this is what its levels hide."""
     if not all(level.same_trajectory for level in levels):
         return "NOT the same trajectory: the way of looking changed the training"
-    shares = [level.share_before_first_look for level in levels]
+    shares = [level.share_decrease_before_first_eval for level in levels]
     missed = [f"{digits.percent(share)} at {show(level.level)}" for share, level in zip(shares, levels, strict=True)]
     same = "same trajectory, bit for bit: only looked at differently"
     return f"{same}; share of the fall before the first look: {digits.joined(missed)}"
@@ -230,12 +230,12 @@ def _heading(analysis: Analysis, arms: Sequence[ArmView]) -> str:
     if (chance := analysis.variance) is not None:
         return f"{chance.draws} {chance.streams[0]} × {chance.draws} {chance.streams[1]} draws of one config"
     placebos = sum(arm.kind == "placebo" for arm in arms)
-    trained = sum(arm.kind not in ("placebo", "repeat", "observation") for arm in arms)
+    trained = sum(arm.kind not in ("placebo", "rerun", "observation") for arm in arms)
     axes = len({arm.axis for arm in arms if arm.kind == "observation"})
     parts = [digits.counted(trained, "arm")]
     parts += ["placebo"] if placebos == 1 else [f"{placebos} placebos"] if placebos else []
     text = f"{' + '.join(parts)} × {digits.counted(len(analysis.seeds), 'seed')}"
-    text += ", repeat" if any(arm.kind == "repeat" for arm in arms) else ""
+    text += ", repeat" if any(arm.kind == "rerun" for arm in arms) else ""
     return f"{text}, {axes} replayed {'axis' if axes == 1 else 'axes'}" if axes else text
 
 
@@ -270,7 +270,7 @@ def _row(contrast: Contrast, arm: ArmView, analysis: Analysis) -> Row:
     floor = arm.kind == "placebo" and contrast.primary and noise is not None
     decimals = _decimals(contrast)
     remarks = list(contrast.labels)
-    if contrast.verdict == "undecided" and contrast.seeds_needed:
+    if contrast.verdict == "inconclusive" and contrast.seeds_needed:
         remarks.insert(0, f"about {contrast.seeds_needed} seeds")
     verdict: str = "no verdict" if contrast.verdict == "none" else contrast.verdict
     moved = contrast.verdict in ("helps", "hurts", "raises", "lowers")
@@ -324,21 +324,21 @@ def _answer(analysis: Analysis) -> str:
 
 
 def _headline(rows: Sequence[Row], looked: Sequence[str], metric: MetricInfo) -> str:
-    """`batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_ratio 1 → 4 is undecided; eval_every only changes ...`."""
+    """`batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_test_ratio 1 → 4 is undecided; eval_every only changes ...`."""
     parts = []
     for row in rows:
         if row.tone in ("good", "bad", "moved"):
             change = f"{digits.signed(row.effect)} {metric.unit}".rstrip()
             parts.append(f"{row.arm.change} {row.verdict} {metric.name} ({change})")
     for verdict, one, many in (
-        ("no effect", "has no effect on it", "have no effect on it"),
-        ("undecided", "is undecided", "are undecided"),
+        ("equivalent", "has no effect on it", "have no effect on it"),
+        ("inconclusive", "is undecided", "are undecided"),
         ("no verdict", "gets no verdict", "get no verdict"),
     ):
         names = [row.arm.change for row in rows if row.verdict == verdict]
         if names:
             parts.append(f"{digits.joined(names)} {one if len(names) == 1 else many}")
-    if parts and any(UNPROVEN in row.contrast.labels for row in rows):
+    if parts and any(UNVERIFIED in row.contrast.labels for row in rows):
         parts.append("none of this is proven, because the runs were made elsewhere")
     if looked:
         parts.append(f"{digits.joined(looked)} only {'changes' if len(looked) == 1 else 'change'} what is looked at")
@@ -356,18 +356,18 @@ def _troubles(runs: Sequence[RunReading]) -> tuple[tuple[str, str], ...]:
 
 def _controls(analysis: Analysis, arms: Sequence[ArmView]) -> ControlsView:
     """held is about the variants that trained: an observation level is the baseline's own run, equal in everything."""
-    words = {"isolate": "one variable", "match": "all else equal", "took effect": "took effect", "seeds": "seeds differ",
+    words = {"one_variable": "one variable", "matched": "all else equal", "took_effect": "took_effect", "seeds": "seeds differ",
              "applied": "done as declared", "sessions": "in one piece"}  # fmt: skip
-    words |= {"repeat": "same seed twice", "crossed": "streams as drawn"}
+    words |= {"rerun": "same seed twice", "crossed": "streams as drawn"}
     summary = []
-    found = dict.fromkeys(["isolate", "match", "took effect", *(control.name for control in analysis.controls)])
+    found = dict.fromkeys(["one_variable", "matched", "took_effect", *(control.name for control in analysis.controls)])
     for name in found:
         mine = [control for control in analysis.controls if control.name == name]
         proven = sum(control.status == "proven" for control in mine)
         summary += [(words.get(name, name), f"{proven}/{len(mine)} proven")] if mine else []
     failures = [control for control in analysis.controls if control.status != "proven"]
     variants = {arm.name for arm in arms if arm.axis is not None and arm.kind != "observation"}
-    matches = [control for control in analysis.controls if control.name == "match" and control.arm in variants]
+    matches = [control for control in analysis.controls if control.name == "matched" and control.arm in variants]
     held = [item for item in (matches[0].held if matches else ()) if all(item in match.held for match in matches)]
     return ControlsView(
         summary=tuple(summary),

@@ -37,10 +37,10 @@ from ablate.serialization import read_json, read_yaml
 
 _NO_PACE = {
     "model": ("dropout",),
-    "data": ("split", "split_seed", "train_ratio", "eval_ratio"),
+    "data": ("split", "split_seed", "train_test_ratio", "eval_test_ratio"),
     "optim": ("lr", "weight_decay", "beta1", "beta2", "eps", "schedule", "warmup"),
-    "loop": ("budget", "clip_norm", "grad_noise_of", "max_skipped"),
-    "observe": ("eval_every", "eval_spacing", "eval_looks", "eval_examples"),
+    "train": ("budget", "max_grad_norm", "noise_batch_size", "max_skipped_steps"),
+    "observe": ("eval_every", "eval_spacing", "num_evaluations", "eval_examples"),
     "streams": ("init", "order", "augment", "dropout", "noise"),
 }
 """Keys that leave the cost of a sample as it is. A key that is not named here is taken to change it."""
@@ -86,7 +86,7 @@ class Span:
 
 def profile(config: Mapping[str, Any]) -> str:
     """Digest of what a config's cost per sample depends on: equal profiles are timed once."""
-    kept = {key: value for key, value in what_counts(config).items() if key != "repeat"}
+    kept = {key: value for key, value in what_counts(config).items() if key != "rerun"}
     for group, keys in _NO_PACE.items():
         kept[group] = {key: value for key, value in kept.get(group, {}).items() if key not in keys}
     return digest_of(kept)
@@ -299,7 +299,7 @@ def _timed(arm: Arm, at_once: int) -> tuple[Pace, float]:
 
 def _cost(pace: Pace, arm: Arm) -> Cost:
     derived, config = arm.derived, make_config(arm.config)
-    loop, kept_examples = config.loop, derived["eval_examples"] * config.observe.keep_examples
+    loop, kept_examples = config.train, derived["eval_examples"] * config.eval.save_predictions
     seconds = derived["samples_seen"] / pace.train + derived["evaluations"] * derived["eval_examples"] / pace.evaluate
     moments = 1 if arm.config["optim"]["name"] == "sgd" else 2
     state = 4.0 * (pace.num_parameters + moments * pace.num_trainable)
@@ -312,7 +312,7 @@ def _cost(pace: Pace, arm: Arm) -> Cost:
         + _BYTES_PER_LOOK * derived["evaluations"]
         + _BYTES_PER_EXAMPLE * kept_examples,
         # A new checkpoint is complete before an old one goes.
-        checkpoint_bytes=state * (loop.keep_checkpoints + 1),
+        checkpoint_bytes=state * (checkpoint.keep + 1),
     )
 
 
@@ -357,7 +357,7 @@ class Long:
         most = "at most " if self.has_looks else ""
         return (
             f"{self.study} takes {most}about {self.hours:.1f} hours ({runs}), "
-            f"and study.confirm_hours={self.limit:g} asks before more than that"
+            f"and study.confirm_above_hours={self.limit:g} asks before more than that"
         )
 
     def refusal(self) -> StudyError:
@@ -365,7 +365,7 @@ class Long:
         larger = math.ceil(self.hours * 1.1)
         return StudyError(
             f"{self.sentence}; there is no terminal to ask on, and nothing was started",
-            f"study.confirm_hours={larger}, or study.confirm_hours=null never to be asked",
+            f"study.confirm_above_hours={larger}, or study.confirm_above_hours=null never to be asked",
         )
 
 
@@ -376,7 +376,7 @@ def longer_than_allowed(prepared: Prepared, *, local: bool) -> Long | None:
     study is obviously small.
     """
     folder, settings = prepared.folder, prepared.plan.baseline.config["study"]
-    limit = settings["confirm_hours"]
+    limit = settings["confirm_above_hours"]
     if limit is None:
         return None
     plan = settled(prepared.plan, folder, accept_code_change=settings["accept_code_change"])
@@ -384,7 +384,7 @@ def longer_than_allowed(prepared: Prepared, *, local: bool) -> Long | None:
     waiting = pending(plan, folder)
     free = shareable(plan, folder, waiting)
     waiting = [run for run in waiting if (run.arm, run.seed) not in free]
-    slots = num_slots(settings["workers"], settings["slots_per_gpu"])
+    slots = num_slots(settings["workers"], settings["runs_per_gpu"])
     if not waiting or obviously_below(plan, waiting, slots, 3600 * limit):
         return None
     try:
@@ -456,7 +456,7 @@ def forecast(prepared: Prepared, *, measure: bool) -> Forecast:
         may_save_steps=may_save,
         stopped=frozenset(every - {(run.arm, run.seed) for run in plan.runs}),
     )
-    slots = num_slots(settings["workers"], settings["slots_per_gpu"])
+    slots = num_slots(settings["workers"], settings["runs_per_gpu"])
     expected = estimate(plan, known.waiting(plan), folder.parent, slots=slots, measure=measure)
     return replace(
         known,
@@ -504,10 +504,10 @@ def timed(config: Config, *, at_once: int) -> tuple[Pace, float]:
 def _short(config: Config) -> Config:
     size = config.samples_per_step
     samples = size * (_WARM_UP_STEPS + max(_FEWEST_STEPS, -(-_TIMED_SAMPLES // size)))
-    looked_at = min(_LOOKED_AT, config.observe.eval_examples or _LOOKED_AT)
+    looked_at = min(_LOOKED_AT, config.eval.max_examples or _LOOKED_AT)
     return replace(
         config,
-        loop=replace(config.loop, budget=f"{samples} samples", checkpoint_every=None),
+        loop=replace(config.train, budget=f"{samples} samples", checkpoint_every=None),
         observe=replace(config.observe, eval_every=f"{samples} samples", eval_spacing="even", eval_examples=looked_at),
         tracker=replace(config.tracker, name="none"),
     )

@@ -15,22 +15,22 @@ class Lease:
     gpu: str | None
 
 
-def leases(workers: int | None, slots_per_gpu: int = 1) -> list[Lease]:
-    """One for each run at a time. workers: None takes `slots_per_gpu` for each visible GPU, or one per CPU core."""
+def leases(workers: int | None, runs_per_gpu: int = 1) -> list[Lease]:
+    """One for each run at a time. workers: None takes `runs_per_gpu` for each visible GPU, or one per CPU core."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = visible_gpus()
     if gpus:
         # From what the machine has and not from `workers`: the number of threads must not depend on how many runs go.
-        threads = max(1, cores // (len(gpus) * slots_per_gpu))
-        count = workers or len(gpus) * slots_per_gpu
+        threads = max(1, cores // (len(gpus) * runs_per_gpu))
+        count = workers or len(gpus) * runs_per_gpu
         return [Lease(threads, gpus[k % len(gpus)]) for k in range(count)]
     # One thread per run, whatever else runs: a sum that is split over more threads rounds otherwise (decision 0006).
     return [Lease(1, None)] * (workers or cores)
 
 
-def num_slots(workers: int | None, slots_per_gpu: int = 1) -> int:
+def num_slots(workers: int | None, runs_per_gpu: int = 1) -> int:
     """How many runs go at a time."""
-    return len(leases(workers, slots_per_gpu))
+    return len(leases(workers, runs_per_gpu))
 
 
 def visible_gpus() -> list[str]:

@@ -20,7 +20,7 @@ NETWORK, DEVICE = "network", "device fault"
 DISK_FULL_EXIT = 74
 """Exit code of a run's process that could not even write how it ended; sysexits.h calls it EX_IOERR."""
 
-_KILLED_WITH_ITS_STUDY = Outcome(status="failed", reason="killed", sentence="the process was gone without a word")
+_KILLED_WITH_ITS_STUDY = Outcome(status="failed", reason="killed", message="the process was gone without a word")
 
 _CAN_PASS = {HANG, NETWORK, DEVICE}
 _KILLED = {"SIGKILL", "SIGTERM", "SIGHUP", "SIGINT"}
@@ -107,7 +107,7 @@ def earlier_attempts(run: RunDir, digest: str) -> list[dict[str, str]]:
         return []
     if outcome.status in ("finished", "diverged"):
         return []
-    last = {"started": manifest.started, "reason": outcome.reason, "sentence": outcome.sentence}
+    last = {"started": manifest.started, "reason": outcome.reason, "sentence": outcome.message}
     return [*manifest.attempts, last]
 
 
@@ -145,9 +145,11 @@ def _is_memory(error: BaseException) -> bool:
 
 def _smaller(config: dict[str, Any]) -> str:
     """What to type for the same step in less memory."""
-    size, passes = config["data"]["batch_size"], config["loop"]["accumulate"]
+    size, passes = config["data"]["batch_size"], config["train"]["grad_accum_steps"]
     if size > 1 and size % 2 == 0:
-        return f"data.batch_size={size // 2} loop.accumulate={passes * 2} is the same step in about half the memory"
+        return (
+            f"data.batch_size={size // 2} train.grad_accum_steps={passes * 2} is the same step in about half the memory"
+        )
     return f"less is needed with a smaller data.max_length than {config['data']['max_length']}, or a smaller model"
 
 

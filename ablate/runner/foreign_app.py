@@ -263,9 +263,9 @@ def _axis(key: str, levels: Sequence[Any]) -> Axis:
         name=key,
         question=f"What does {key} change?",
         kind="training",
-        moves=(key,),
-        levels=tuple(levels),
-        accepts=(*DERIVED, *FINGERPRINT),
+        keys=(key,),
+        values=tuple(levels),
+        may_change=(*DERIVED, *FINGERPRINT),
     )
 
 
@@ -416,28 +416,28 @@ class Kept:
         recorded = read_outcome(self.run)
         outcome = self._outcome(returned, error)
         if recorded is not None:
-            outcome = replace(recorded, status=outcome.status, reason=outcome.reason, sentence=outcome.sentence)
+            outcome = replace(recorded, status=outcome.status, reason=outcome.reason, sentence=outcome.message)
         self._write(ended=now())
         write_value(self.run, outcome)
         return outcome
 
     def _outcome(self, returned: Any, error: BaseException | None) -> Outcome:
         if isinstance(error, KeyboardInterrupt):
-            return Outcome(status="interrupted", reason="SIGINT", sentence="interrupted")
+            return Outcome(status="interrupted", reason="SIGINT", message="interrupted")
         if error is not None:
             said = error.problem if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
-            return Outcome(status="failed", reason=type(error).__name__, sentence=said)
+            return Outcome(status="failed", reason=type(error).__name__, message=said)
         try:
             values = numbers_of(returned)
         except StudyError as unusable:
-            return Outcome(status="failed", reason=UNUSABLE, sentence=unusable.problem)
+            return Outcome(status="failed", reason=UNUSABLE, message=unusable.problem)
         write_returned(self.run, values)
         said = "returned " + ", ".join(
             f"{name} {value:g}" if name != BARE else f"{value:g}" for name, value in values.items()
         )
         if not all_finite(values) and not (self.plan.metric and all_finite({"": values.get(self.plan.metric, 0.0)})):
-            return Outcome(status="diverged", reason="not finite", sentence=said)
-        return Outcome(status="finished", reason="returned", sentence=said)
+            return Outcome(status="diverged", reason="not finite", message=said)
+        return Outcome(status="finished", reason="returned", message=said)
 
     def _write(self, *, ended: str | None) -> None:
         arm = self.plan.arm(self.planned.arm)
@@ -502,7 +502,7 @@ def sweep_app(study: AppStudy, launch: Launched) -> Path:
         for run, lost in launch(waiting) if waiting else ():
             outcome = _outcome(study, run, lost)
             done += outcome.status in ("finished", "diverged")
-            print(f"{outcome.status:<11} {run.arm}/seed={run.seed}  {outcome.sentence}  ({done}/{total})", flush=True)
+            print(f"{outcome.status:<11} {run.arm}/seed={run.seed}  {outcome.message}  ({done}/{total})", flush=True)
             _check(study, run)
     return study.folder
 
@@ -516,7 +516,7 @@ def _outcome(study: AppStudy, run: Run, lost: str | None) -> Outcome:
     place = study.place(run)
     outcome = read_outcome(place)
     if outcome is None:
-        outcome = Outcome(status="failed", reason="lost", sentence=lost or f"left no outcome; see {place.log}")
+        outcome = Outcome(status="failed", reason="lost", message=lost or f"left no outcome; see {place.log}")
         place.path.mkdir(parents=True, exist_ok=True)
         write_value(place, outcome)
     return outcome
@@ -526,7 +526,7 @@ def _check(study: AppStudy, run: Run) -> None:
     place = study.place(run)
     outcome = read_outcome(place)
     if outcome is not None and outcome.reason == UNUSABLE:
-        raise ConfigError(f"{run.arm}/seed={run.seed}: {outcome.sentence}", FIX)
+        raise ConfigError(f"{run.arm}/seed={run.seed}: {outcome.message}", FIX)
     returned = read_returned(place)
     if returned:
         choose_metric(study.plan.metric, list(returned))

@@ -173,7 +173,7 @@ def _planned_alone(config: dict[str, Any]) -> Planned:
 
     facts = data_facts(make_config(config))
     request = request_digest(config_digest(config), seed=config["seed"], data=facts.data, model=facts.model)
-    return Planned(request=request, data=facts.data, code=code_files([config["task"]["target"]]))
+    return Planned(request=request, data=facts.data, code=code_files([config["task"]["entry_point"]]))
 
 
 def study_folder(config: dict[str, Any]) -> Path:
@@ -256,7 +256,7 @@ def run_here(composer: Composer, overrides: Sequence[str], *, typed_in: Path | N
         if typed_in is not None and not plan.exists():
             raise RecordError(
                 f"{plan.absolute()} is not to be seen on {socket.gethostname()}",
-                "study.root=<a folder that all machines share>",
+                "study.output_dir=<a folder that all machines share>",
             )
         run = RunDir(job.folder)
         with Claims(plan.parent.parent) as claims:
@@ -278,7 +278,7 @@ def _in_turn(claims: Claims, job: Job, study: Path) -> Claim | Outcome:
     """Take a run, when whoever has it is done or gone; the outcome where there is nothing to do any more."""
     while True:
         if stop_request(study) is not None:
-            return Outcome(status="interrupted", reason="stop", sentence="not started: `ablate stop` asked for it")
+            return Outcome(status="interrupted", reason="stop", message="not started: `ablate stop` asked for it")
         if (claim := claims.take(job.digest)) is not None:
             outcome = result_by_now(job)
             return claim if outcome is None else outcome
@@ -323,7 +323,7 @@ def pace_line(outcome: Outcome) -> str:
     if rates["eval_samples_per_second"]:
         parts.append(f"eval {rates['eval_samples_per_second']:.3g} samples/s")
     if "mfu" in rates:
-        parts.append(f"MFU {rates['mfu']:.0%} of an assumed {rates['assumed_peak_flops'] / 1e12:.0f} TFLOP/s")
+        parts.append(f"MFU {rates['mfu']:.0%} of an assumed {rates['device_peak_flops'] / 1e12:.0f} TFLOP/s")
     parts.append(f"peak memory {rates['peak_memory_bytes'] / 2**30:.2f} GiB")
     return "pace " + ", ".join(parts)
 

@@ -51,7 +51,7 @@ class LiveView:
     def again(self, name: str, outcome: Outcome, which: str) -> None:
         """It ended by what can pass, and is tried again. which: `try 2 of 2`."""
         self.running.pop(name)
-        self.tell(f"{name}: {outcome.sentence}; {which} follows")
+        self.tell(f"{name}: {outcome.message}; {which} follows")
 
     def lost(self, name: str) -> None:
         """Another process has taken the run over."""
@@ -107,7 +107,7 @@ class PlainView(LiveView):
             state = f"{_ELSEWHERE}   {state}"
         print(f"{outcome.status:<11} {name:<32} {state}", flush=True)
         if outcome.status != "finished":
-            print(f"  {outcome.sentence}", flush=True)
+            print(f"  {outcome.message}", flush=True)
 
     def tell(self, line: str) -> None:
         print(line, flush=True)
@@ -127,7 +127,7 @@ class MovingView(LiveView):
         good = outcome.status == "finished"
         self.live.console.print(Text(f"{outcome.status:<11} {name}  {took}", style="" if good else "bold red"))
         if not good:
-            self.live.console.print(Text(f"  {outcome.sentence}"))
+            self.live.console.print(Text(f"  {outcome.message}"))
 
     def tell(self, line: str) -> None:
         self.live.console.print(Text(line))

@@ -18,7 +18,7 @@ from ablate.runner.reuse import forget
 from ablate.runner.run_study import at_most, read_plan
 
 _ASKED = Outcome(
-    status="interrupted", reason="retry", sentence="it had ended, and `ablate retry` asked for it once more"
+    status="interrupted", reason="retry", message="it had ended, and `ablate retry` asked for it once more"
 )
 
 
@@ -65,7 +65,7 @@ def _arguments(plan: Plan, folder: Path) -> list[str]:
             f"{folder} holds the study {plan.study!r}, which belongs in a folder called {safe_name(plan.study)}",
             f"mv {folder} {folder.resolve().with_name(safe_name(plan.study))}",
         )
-    return [*typed, override_text("study.root", str(folder.parent)), override_text("study.name", plan.study)]
+    return [*typed, override_text("study.output_dir", str(folder.parent)), override_text("study.name", plan.study)]
 
 
 def _named(plan: Plan, folder: Path, typed: str) -> list[Run]:
@@ -83,7 +83,7 @@ def _undo(place: RunDir, run: Run, root: Path) -> None:
     """Nothing of it counts any more: not its result, not its checkpoint, and not that another study has the same."""
     forget(root, run.digest)
     shutil.rmtree(place.checkpoint, ignore_errors=True)
-    if place.outcome.exists() and not _has_failed(place):
+    if place.status.exists() and not _has_failed(place):
         write_value(place, _ASKED)
 
 

@@ -33,7 +33,7 @@ FOLDER = ".digests"
 RESULTS = ("finished", "diverged")
 """What a run can come to. Diverging is a result; failing and being interrupted are none."""
 
-_OWN = ("config.yaml", "manifest.json", "outcome.json", "progress.json")
+_OWN = ("config.yaml", "manifest.json", "status.json", "progress.json")
 """Files of a run that are written anew where it is taken over, and the one that no ended run needs."""
 
 
@@ -81,7 +81,7 @@ def publish(run: RunDir, digest: str, outcome: Outcome, *, root: str | Path) -> 
 def find(root: Path, digest: str, *, device: str = "auto") -> Found | None:
     """The run under `root` that has this digest and a result, made by code that is still the same, in this environment.
 
-    device: `loop.device` of the run that is wanted.
+    device: `train.device` of the run that is wanted.
     """
     try:
         place = PurePosixPath(read_json(_entry(root, digest))["run"])
@@ -115,7 +115,7 @@ def shareable(plan: Plan, folder: Path, waiting: Iterable[Run]) -> dict[tuple[st
         return {}
     found = {}
     for run in waiting:
-        there = find(root, run.digest, device=plan.arm(run.arm).config["loop"]["device"])
+        there = find(root, run.digest, device=plan.arm(run.arm).config["train"]["device"])
         if there is not None and there.run.path != StudyDir(folder).run(run.arm, run.seed).path:
             found[run.arm, run.seed] = there
     return found
@@ -138,7 +138,7 @@ def take(found: Found, into: RunDir, config: Mapping[str, Any], changes: dict[st
     try:
         into.path.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(into.checkpoint, ignore_errors=True)
-        into.outcome.unlink(missing_ok=True)
+        into.status.unlink(missing_ok=True)
         for file in sorted(found.run.path.iterdir()):
             if file.is_file() and not file.is_symlink() and not file.name.startswith(".") and file.name not in _OWN:
                 part = into.path / f".{file.name}.{os.getpid()}.part"
@@ -150,7 +150,7 @@ def take(found: Found, into: RunDir, config: Mapping[str, Any], changes: dict[st
         write_value(into, found.outcome)
     except OSError as error:
         raise RecordError(
-            f"{into.path} cannot be written: {error.strerror or error}", "study.root=FOLDER for another place"
+            f"{into.path} cannot be written: {error.strerror or error}", "study.output_dir=FOLDER for another place"
         ) from error
 
 
@@ -189,7 +189,7 @@ def _versions() -> dict[str, str]:
 
 @cache
 def _devices(device: str) -> list[str]:
-    """What a run of that `loop.device` would train on here, in the words of a manifest; asked of the driver, without torch."""
+    """What a run of that `train.device` would train on here, in the words of a manifest; asked of the driver, without torch."""
     places = [] if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else Path("/proc/driver/nvidia/gpus").glob("*")
     texts = [(place / "information").read_text(errors="replace") for place in places]
     lines = [line.partition(":") for text in texts for line in text.splitlines()]

@@ -138,7 +138,7 @@ def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pl
         return with_code_accepted(before, plan, folder, accept=accept_code_change, instead=instead)
     if next(study.runs(), None) is not None or _is_being_run(folder):
         more = (
-            "; seeds are not added once a result was seen, but by a rule that was declared before: study.until=decided"
+            "; seeds are not added once a result was seen, but by a rule that was declared before: study.stopping=sequential"
             if len(before.seeds) != len(plan.seeds) and not (before.looks or plan.looks)
             else ""
         )
@@ -162,9 +162,11 @@ def check_writable(folder: Path) -> None:
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        raise RecordError(f"{folder} cannot be made: {place} is a file", "study.root=<a folder>")
+        raise RecordError(f"{folder} cannot be made: {place} is a file", "study.output_dir=<a folder>")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise RecordError(f"{folder} cannot be written: no permission to write in {place}", "study.root=<a folder>")
+        raise RecordError(
+            f"{folder} cannot be written: no permission to write in {place}", "study.output_dir=<a folder>"
+        )
 
 
 def _first_difference(before: Plan, now: Plan) -> str:
@@ -233,7 +235,7 @@ def run_study(prepared: Prepared, launch: Launch, look: MakeLook | None = None) 
     except OSError as error:
         if is_disk_full(error):
             raise disk_full(folder) from None
-        raise RecordError(f"{folder} cannot be made: {error.strerror}", "study.root=<a folder>") from None
+        raise RecordError(f"{folder} cannot be made: {error.strerror}", "study.output_dir=<a folder>") from None
     with Claims(folder.parent) as claims:
         with claims.alone(f"plan.{folder.name}"):
             forget_stop(folder)

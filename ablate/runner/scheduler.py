@@ -77,7 +77,7 @@ def result_by_now(job: Job) -> Outcome | None:
     """The result of a run, in its own folder or taken from another study under the same root. Ask with its claim in hand."""
     run = RunDir(job.folder)
     if not holds_result(run, job.digest):
-        there = find(job.folder.parents[2], job.digest, device=job.config["loop"]["device"])
+        there = find(job.folder.parents[2], job.digest, device=job.config["train"]["device"])
         if there is None or there.run.path == run.path:
             return None
         take(there, run, job.config, job.changes)
@@ -133,7 +133,7 @@ class _Crew:
 
     def __post_init__(self) -> None:
         self._context = server()
-        self._free = leases(self.study.workers, self.study.slots_per_gpu)
+        self._free = leases(self.study.workers, self.study.runs_per_gpu)
         self._waiting = list(self.jobs)
         self._before = {job.folder: _mark(RunDir(job.folder).outcome) for job in self.jobs}
         self._running: list[_Going] = []
@@ -260,7 +260,7 @@ class _Crew:
         written = _written(run, going.mark)
         if going.hung_at is not None and (written is None or written.status in ("failed", "interrupted")):
             sentence = (
-                f"no sign of life for {self.study.hang_minutes:g} minutes (study.hang_minutes): the run was ended; "
+                f"no sign of life for {self.study.hang_timeout_minutes:g} minutes (study.hang_timeout_minutes): the run was ended; "
                 "where it hung stands in log.txt"
             )
             outcome = replace(written or Outcome(status="failed"), status="failed", reason=ends.HANG, sentence=sentence)
@@ -269,7 +269,7 @@ class _Crew:
         else:
             code = going.process.exitcode or 0
             reason, sentence = ends.how(code, going.job.config, oom_killed=ends.oom_kills() > self._oom_kills)
-            outcome = Outcome(status="failed", reason=reason, sentence=sentence)
+            outcome = Outcome(status="failed", reason=reason, message=sentence)
         with suppress(OSError):  # a full disk: the run counts as killed then
             write_value(run, outcome)
         return outcome
@@ -285,7 +285,9 @@ class _Crew:
                 going.process.kill()  # at once: whoever has it now writes into the same folder
             elif going.hung_at is not None:
                 _end_hung(going, now - going.hung_at)
-            elif self.study.hang_minutes is not None and _is_silent(going, passed, 60 * self.study.hang_minutes):
+            elif self.study.hang_timeout_minutes is not None and _is_silent(
+                going, passed, 60 * self.study.hang_timeout_minutes
+            ):
                 going.hung_at = now
                 _send(going.process, DUMP_SIGNAL)
 

@@ -123,7 +123,7 @@ def _run_state(
     try:
         if is_done(plan, folder, run):
             outcome = read_outcome(place)
-            return RunState(state="done", sentence=outcome.sentence if outcome else "", **named)
+            return RunState(state="done", sentence=outcome.message if outcome else "", **named)
         outcome = read_outcome(place)
     except (RecordError, TypeError) as error:
         return RunState(state="waiting", reason="unreadable", sentence=f"is made again: {error}", **named)
@@ -132,7 +132,7 @@ def _run_state(
             state="running", host=owner.host, pid=owner.pid, **named, **_progress(place, manifest, current=True)
         )
     if outcome is not None and outcome.status == "failed":
-        return RunState(state="failed", step=outcome.step, reason=outcome.reason, sentence=outcome.sentence, **named)
+        return RunState(state="failed", step=outcome.step, reason=outcome.reason, sentence=outcome.message, **named)
     return RunState(state="waiting", **named, **_progress(place, manifest, current=False))
 
 

@@ -51,7 +51,7 @@ def execute(
             return _execute(config, run, changes, digest, planned or Planned(), lambda: caught() or stop())
     except OSError as error:
         problem = f"{run.path} cannot be written: {error.strerror or error}"
-        raise RecordError(problem, "study.root=FOLDER for another place") from error
+        raise RecordError(problem, "study.output_dir=FOLDER for another place") from error
 
 
 def _execute(
@@ -59,7 +59,7 @@ def _execute(
 ) -> Outcome:
     continued = _continued(run, digest, planned.request if config.study.accept_code_change else "")
     attempts = earlier_attempts(run, digest)
-    run.outcome.unlink(missing_ok=True)
+    run.status.unlink(missing_ok=True)
     if continued is None:
         _clear(run)
     manifest = _manifest(config, changes, digest, planned, continued)
@@ -74,13 +74,13 @@ def _execute(
         traceback.print_exc()
         # The loop has written how far it came; what fails before it leaves all the writing to us.
         outcome = read_outcome(run) or Outcome(status="failed")
-        outcome.reason, outcome.sentence = why(error, asdict(config))
+        outcome.reason, outcome.message = why(error, asdict(config))
         write_value(run, outcome)
     manifest.ended = now()
     manifest.imported = imported_files()
     write_value(run, manifest)
-    if planned.data or config.task.name != "own":  # a digest that does not know the data says too little to share by
-        publish(run, digest, outcome, root=config.study.root)
+    if planned.data or config.task.name != "custom":  # a digest that does not know the data says too little to share by
+        publish(run, digest, outcome, root=config.study.output_dir)
     Lending(run, config).tidy()
     if follower is not None:
         follower.wait()
@@ -102,59 +102,59 @@ def _train(
     from ablate.training.random_streams import Streams
     from ablate.training.train import train
 
-    device = pick_device(config.loop.device)
+    device = pick_device(config.train.device)
     manifest.device = str(environment(device)["device"])
     manifest.num_threads = torch.get_num_threads()
     write_value(run, manifest)
-    streams = Streams(seed=config.seed, **asdict(config.streams))
+    streams = Streams(seed=config.seed, **asdict(config.random_streams))
     task = build_task(config, streams)
     manifest.data, manifest.hub = task.facts.get("data", {}).get("source", ""), task.hub
     _check_data(planned_data, manifest.data, config)
     task.model.to(device)
-    manifest.padding = quicken(task.model, config.loop)
+    manifest.padding = quicken(task.model, config.train)
     print(f"padding: {manifest.padding}", flush=True)
     lending = Lending(run, config)
     prefix, sentence = lending.begins(environment(device))
     if sentence:
         print(f"prefix: {sentence}", flush=True)
     write_value(run, manifest)
-    with attention_kernels(config.loop.attention):
+    with attention_kernels(config.model.attention):
         return train(
             task.model,
             task.examples,
             task.objective,
             optimizer=make_optimizer(config.optim, task.model),
-            budget=config.loop.budget,
+            budget=config.train.budget,
             batch_size=config.data.batch_size,
-            accumulate=config.loop.accumulate,
-            schedule=config.optim.schedule,
-            warmup=config.optim.warmup,
-            clip_norm=config.loop.clip_norm,
-            grad_noise_of=config.loop.grad_noise_of,
+            grad_accum_steps=config.train.grad_accum_steps,
+            schedule=config.optim.lr_schedule,
+            warmup=config.optim.warmup_ratio,
+            max_grad_norm=config.train.max_grad_norm,
+            noise_batch_size=config.train.noise_batch_size,
             sample_losses=task.sample_losses,
-            precision=config.loop.precision,
+            precision=config.train.precision,
             device=str(device),
             evaluation=evaluation_of(task, config),
             collate=task.collate,
             num_tokens=task.num_tokens,
             streams=streams,
             ids=task.ids,
-            grouping=GROUPINGS[config.observe.norm_groups],
+            grouping=GROUPINGS[config.record.grad_norm_groups],
             folder=run.path,
             facts=task.facts,
-            num_workers=config.loop.num_workers,
-            update_ratio=config.observe.update_ratio,
-            noise_scale=config.observe.noise_scale,
+            num_workers=config.train.num_workers,
+            update_ratio=config.record.update_ratio,
+            noise_scale=config.record.grad_noise_scale,
             checkpoints=Checkpoints(
-                every=config.loop.checkpoint_every,
-                keep=config.loop.keep_checkpoints,
+                every=config.checkpoint.every,
+                keep=config.checkpoint.keep,
                 keep_final=False,
                 lend=lending.leaves(),
                 prefix=prefix,
             ),
-            flush_every=config.observe.flush_every,
-            max_skipped=config.loop.max_skipped,
-            assumed_peak=config.observe.assumed_peak_flops,
+            flush_every=config.record.flush_every,
+            max_skipped_steps=config.train.max_skipped_steps,
+            assumed_peak=config.record.device_peak_flops,
             stop=stop,
         ).outcome
 
@@ -162,7 +162,7 @@ def _train(
 def _manifest(
     config: Config, changes: dict[str, Any], digest: str, planned: Planned, continued: Manifest | None
 ) -> Manifest:
-    code = hashed_again(planned.code) if planned.code else code_files([config.task.target])
+    code = hashed_again(planned.code) if planned.code else code_files([config.task.entry_point])
     started = now()
     before = continued.sessions if continued else []
     return Manifest(
@@ -193,8 +193,8 @@ def _check_data(planned: str, found: str, config: Config) -> None:
     """Raise DataError where the pool is not the one that the study was planned with, as when a file was written meanwhile."""
     if not planned or found == planned:
         return
-    where = config.task.target or config.data.path or config.data.name
-    hint = "; the data of a task must not depend on the run's seed" if config.task.target else ""
+    where = config.task.entry_point or config.data.path or config.data.name
+    hint = "; the data of a task must not depend on the run's seed" if config.task.entry_point else ""
     raise DataError(
         f"the data of {where} are not those that the study was planned with (digest {planned[:12]} then, "
         f"{found[:12] or 'none'} now){hint}",

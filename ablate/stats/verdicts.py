@@ -17,19 +17,19 @@ from ablate.stats.power import seeds_to_decide
 
 Values = NDArray[np.float64]
 
-VerdictKind = Literal["helps", "hurts", "raises", "lowers", "no effect", "undecided", "none"]
+VerdictKind = Literal["helps", "hurts", "raises", "lowers", "equivalent", "inconclusive", "none"]
 
 DECIDED: tuple[VerdictKind, ...] = ("helps", "hurts", "raises", "lowers")
 
 LOW_POWER = "LOW POWER"
 LOW_POWER_POOLED_ONLY = "LOW POWER, pooled only"
-POOLED_ONLY = "POOLED ONLY"
+POOLED_ONLY = "NOT CONFIRMED BY PAIRED TEST"
 """The pooled analysis decides, and the variant's own pairs do not confirm it: no verdict."""
 
-OWN_VARIANCE = "OWN VARIANCE"
+OWN_VARIANCE = "UNEQUAL VARIANCE"
 """The variance of the variant or of the baseline is too unlike the other arms' to be pooled with them."""
 
-BY_STEPS = "BY STEPS"
+BY_STEPS = "STEP-DOWN"
 """Decided after other variants were: the simultaneous interval, which has no steps, still holds 0."""
 
 
@@ -136,16 +136,16 @@ def _judgement(
         hedges_g=known(hedges_g(baseline, variant)),
         verdict=verdict,
         labels=(*power_labels(pairs, bool(found.only_pooled[number])), *labels),
-        seeds_needed=_needed(found, number, margin, pairs) if verdict == "undecided" else None,
+        seeds_needed=_needed(found, number, margin, pairs) if verdict == "inconclusive" else None,
     )
 
 
 def verdict_of(effect: float | None, differs: bool, within: bool, lower_is_better: bool | None) -> VerdictKind:
     """Return the verdict; equivalence first: a difference proven smaller than what matters is none, be it zero or not."""
     if within:
-        return "no effect"
+        return "equivalent"
     if not differs or effect is None:
-        return "undecided"
+        return "inconclusive"
     if lower_is_better is None:
         return "raises" if effect > 0 else "lowers"
     return "hurts" if (effect > 0) == lower_is_better else "helps"

@@ -1,4 +1,4 @@
-"""A task of the user's: `task.name=own task.target=<module>:<function>`, found in the working folder or installed.
+"""A task of the user's: `task.name=custom task.entry_point=<module>:<function>`, found in the working folder or installed.
 
 The function is called with the run's Config and Streams and returns an `ablate.Task`. Beside it may stand
 `facts(config) -> {"num_train": ..., "num_eval": ..., "data": ...}`, which tells a plan the sizes without building anything, and
@@ -71,9 +71,9 @@ def own_facts(config: Config) -> DataFacts:
 
 
 def _found(config: Config) -> tuple[ModuleType, Callable[..., Any]]:
-    """The module and the function that `task.target` names."""
-    assert config.task.target is not None
-    name, _, function = config.task.target.partition(":")
+    """The module and the function that `task.entry_point` names."""
+    assert config.task.entry_point is not None
+    name, _, function = config.task.entry_point.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)  # as for `python -m`; it stays, because a task may import more while it runs
@@ -148,16 +148,16 @@ def _checked(config: Config, told: Any) -> DataFacts:
 
 
 def _typed(config: Config) -> str:
-    return f"task.target={config.task.target}"
+    return f"task.entry_point={config.task.entry_point}"
 
 
 def _module(config: Config) -> str:
-    return str(config.task.target).partition(":")[0]
+    return str(config.task.entry_point).partition(":")[0]
 
 
 def _nearest_target(name: str, known: set[str], function: str) -> str | None:
     said = nearest(name, known) if known else ""
-    return f"{said} as in task.target=<module>:{function}" if said.startswith("did you mean") else None
+    return f"{said} as in task.entry_point=<module>:{function}" if said.startswith("did you mean") else None
 
 
 def _a(kind: str) -> str:

@@ -12,7 +12,7 @@ def build_task(config: Config, streams: Streams) -> Task:
 
     Raises DataError or ModelError, and ConfigError for a task of the user that cannot be found or is none.
     """
-    if config.task.name == "own":
+    if config.task.name == "custom":
         from ablate.tasks.custom import own_task
 
         return own_task(config, streams)

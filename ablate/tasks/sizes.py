@@ -15,7 +15,7 @@ def data_facts(config: Config) -> DataFacts:
 
     A task of the user's has data and a model of its own: ConfigError where it cannot be had.
     """
-    if config.task.name == "own":
+    if config.task.name == "custom":
         from ablate.tasks.custom import own_facts
 
         return own_facts(config)
@@ -23,7 +23,7 @@ def data_facts(config: Config) -> DataFacts:
     if config.task.name == "causal_lm":
         return replace(_of_pieces(config), model=model)
     pool = load_examples(config.data)
-    splits = split(pool, config.data, eval_examples=config.observe.eval_examples)
+    splits = split(pool, config.data, eval_examples=config.eval.max_examples)
     _check_components(config, len(pool.classes))
     return DataFacts(
         num_train=len(splits.train),
@@ -50,7 +50,7 @@ def _of_pieces(config: Config) -> DataFacts:
 def _check_components(config: Config, num_classes: int) -> None:
     """Raise ModelError for layers and modules that the model does not have. Paths cost torch; numbers of layers do not."""
     model = config.model
-    if (model.drop_layers or model.reinit_top) and (count := num_layers(model)):
+    if (model.drop_layers or model.reinit_top_layers) and (count := num_layers(model)):
         check_layers(model, count)
     if model.freeze or model.components:
         from ablate.models.meta_model import outline

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import default_collate
 
-from ablate.config.schema import Config, LoopConfig
+from ablate.config.schema import Config, TrainConfig
 from ablate.data.batching import Samples
 from ablate.training.evaluation import Evaluation
 from ablate.training.gradient_noise import SampleLosses
@@ -28,7 +28,7 @@ class Task:
     model: on the CPU, its weights drawn from the `init` stream. examples: a map-style data set; `collate` makes a batch of a
         list of them. objective(model, batch) -> (sum of the losses of the batch's items, number of items).
     sample_losses(model, batch) -> (sum of the losses of each sample's items [samples], number of items of each sample, on the
-        host): needed by `loop.grad_noise_of` alone.
+        host): needed by `train.noise_batch_size` alone.
     evaluation: None never looks; `make_evaluation` makes one that looks when `observe` says.
     num_tokens(batch): real tokens in a batch on the host, for the trace.
     ids: identity of each training sample in the whole pool, the same in every arm; None takes the position.
@@ -48,14 +48,14 @@ class Task:
     hub: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def quicken(model: nn.Module, config: LoopConfig) -> str:
+def quicken(model: nn.Module, config: TrainConfig) -> str:
     """Compile the model, or leave padding out of its layers, as `loop` asks. Returns what becomes of padding, in words."""
     if config.compile:
         # One graph for all lengths. Padding stays: what leaves it out depends on the batch, and would break the graph.
         model.compile(dynamic=True)
         return "kept: the model is compiled"
     if not config.unpad:
-        return "kept: loop.unpad=false"
+        return "kept: train.unpad=false"
     from ablate.models.unpadding import leave_unread, unpad
 
     why_not = unpad(model)
@@ -80,12 +80,12 @@ def make_evaluation(
     return Evaluation(
         examples=examples,
         measure=measure,
-        every=config.observe.eval_every,
-        spacing=config.observe.eval_spacing,
-        num_looks=config.observe.eval_looks,
-        batch_size=config.observe.eval_batch_size,
+        every=config.eval.every,
+        spacing=config.eval.spacing,
+        num_evaluations=config.eval.num_evaluations,
+        batch_size=config.eval.batch_size,
         order=examples.by_length() if isinstance(examples, Samples) else None,
-        keep_examples=config.observe.keep_examples,
+        keep_examples=config.eval.save_predictions,
         ids=ids,
         groups=groups,
         items=items,
@@ -95,7 +95,7 @@ def make_evaluation(
 def evaluation_of(task: Task, config: Config) -> Evaluation | None:
     """The task's evaluation; whether its examples are kept is for `observe` to say, whoever made it."""
     made = task.evaluation
-    return None if made is None else replace(made, keep_examples=made.keep_examples and config.observe.keep_examples)
+    return None if made is None else replace(made, keep_examples=made.keep_examples and config.eval.save_predictions)
 
 
 def count_tokens(batch: Any) -> int:

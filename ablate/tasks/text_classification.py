@@ -29,11 +29,11 @@ from ablate.training.random_streams import Streams
 def text_classification(config: Config, streams: Streams) -> Task:
     """Load, split and tokenise the data, build the model inside the `init` stream."""
     pool = load_examples(config.data)
-    splits = split(pool, config.data, eval_examples=config.observe.eval_examples)
+    splits = split(pool, config.data, eval_examples=config.eval.max_examples)
     tokenizer = load_tokenizer(config.model)
     model = build_model(config.model, len(pool.classes), streams, tokenizer)
     # The whole pool, so that arms of another train ratio find the same file.
-    tokens = tokens_of(pool.text, tokenizer, max_length=config.data.max_length, root=config.study.root)
+    tokens = tokens_of(pool.text, tokenizer, max_length=config.data.max_length, root=config.study.output_dir)
     check_fits(model.config, tokens, config)
     pad = tokenizer.pad_token_id or 0
     labels = with_wrong_labels(pool.label, len(pool.classes), config.data.label_noise, streams)

@@ -248,7 +248,11 @@ class _Source:
         config = self._told.config
         log_every = _setting(config, "observe", "log_every", "1 steps")
         batch = _setting(config, "data", "batch_size", None)
-        samples = batch * _setting(config, "loop", "accumulate", 1) if isinstance(batch, int) else first["samples"] or 1
+        samples = (
+            batch * _setting(config, "train", "grad_accum_steps", 1)
+            if isinstance(batch, int)
+            else first["samples"] or 1
+        )
         return Windows(log_every, max(int(samples), 1), self._trace.groups)
 
 
@@ -261,7 +265,7 @@ def _end(told: Told, outcome: Outcome | None) -> End:
     numbers = dict(outcome.throughput) if outcome else {}
     numbers |= {f"returned/{key}": value for key, value in (read_returned(told.run) or {}).items()}
     files = tuple(path for path in (told.run.trace, told.run.evals) if path.is_file() and outcome is not None)
-    sentence = outcome.sentence if outcome else "the run was killed"
+    sentence = outcome.message if outcome else "the run was killed"
     return End(status=outcome.status if outcome else "killed", sentence=sentence, numbers=numbers, files=files)
 
 
@@ -298,12 +302,12 @@ def _until_more(run: RunDir, parent: int) -> None:
 
 def _is_over(run: RunDir, parent: int) -> bool:
     # The system hands an orphan to another process: the run is then gone, however it went.
-    return run.outcome.exists() or os.getppid() != parent
+    return run.status.exists() or os.getppid() != parent
 
 
 def _last_outcome(run: RunDir, *, wait: bool) -> Outcome | None:
     deadline = time.monotonic() + (_GRACE_SECONDS if wait else 0)
-    while not run.outcome.exists() and time.monotonic() < deadline:
+    while not run.status.exists() and time.monotonic() < deadline:
         time.sleep(_LOOK_SECONDS)
     return read_outcome(run)
 

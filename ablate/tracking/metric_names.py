@@ -21,9 +21,9 @@ TRAIN = {
     "train/skipped_steps": ("steps", "since the row before whose gradient was not finite"),
     "train/step_seconds": ("seconds", "of a step, mean since the row before"),
     "train/group_norm/<group>": ("L2 norm", "of the last step, per parameter group"),
-    "train/update_ratio/<group>": ("ratio", "of the weights' change to the weights; with observe.update_ratio"),
-    "train/micro_samples": ("samples", "of the first forward pass; with observe.noise_scale"),
-    "train/micro_grad_norm": ("L2 norm", "of the first forward pass alone; with observe.noise_scale"),
+    "train/update_ratio/<group>": ("ratio", "of the weights' change to the weights; with record.update_ratio"),
+    "train/micro_samples": ("samples", "of the first forward pass; with record.grad_noise_scale"),
+    "train/micro_grad_norm": ("L2 norm", "of the first forward pass alone; with record.grad_noise_scale"),
 }
 
 EVAL = {

@@ -20,7 +20,7 @@ ID = "ablate.id"
 """Tag by which a run is found again."""
 
 STORE = "mlruns"
-"""Of studies without a server, in `study.root`."""
+"""Of studies without a server, in `study.output_dir`."""
 
 _METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100
 _ENDED = {"finished": "FINISHED", "diverged": "FAILED", "failed": "FAILED"}
@@ -65,7 +65,7 @@ class MlflowRun:
             self._client.log_batch(self._id, metrics=piece)
 
     def end(self, end: End) -> None:
-        for name, value in {"outcome": end.status, "outcome_sentence": end.sentence}.items():
+        for name, value in {"outcome": end.status, "outcome_sentence": end.message}.items():
             self._client.set_tag(self._id, name, value)
         for name, number in end.numbers.items():
             self._client.log_metric(self._id, _name(f"throughput/{name}"), number)

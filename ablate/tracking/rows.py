@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class Windows:
-    """Steps of the trace as the rows that `observe.log_every` asks for.
+    """Steps of the trace as the rows that `tracker.log_every` asks for.
 
     log_every: as typed. samples_per_step: to turn an interval in samples or epochs into steps. groups: names of the norms.
     """
@@ -35,7 +35,7 @@ class Windows:
 
     def _length(self, step: Row) -> int:
         samples, epoch = step["samples"] or 0, step["epoch"]
-        interval = parse_interval(self.log_every, key="observe.log_every")
+        interval = parse_interval(self.log_every, key="tracker.log_every")
         return interval.steps(
             samples_per_step=self.samples_per_step, samples_per_epoch=round(samples / epoch) if epoch else 1
         )

@@ -143,7 +143,7 @@ def _send(tasks: list[_Task], asked: Asked) -> Iterator[Synced]:
 
 def _known(task: _Task, asked: Asked) -> Synced | None:
     """What can be said without sending anything."""
-    if task.run is not None and not task.run.outcome.exists():
+    if task.run is not None and not task.run.status.exists():
         return Synced(to=task.to, name=task.name, how="not finished", sentence="its outcome is not there yet")
     folder = task.folder if task.run is None else task.run.path
     state = state_of_study(task.folder) if task.run is None else state_of_run(task.run)

@@ -42,7 +42,7 @@ class TensorboardRun:
         self._writer.flush()
 
     def end(self, end: End) -> None:
-        self._text("outcome", f"{end.status}: {end.sentence}")
+        self._text("outcome", f"{end.status}: {end.message}")
         self._writer.close()
 
     def _axis(self, row: Row) -> str:

@@ -53,7 +53,7 @@ class WandbRun:
     def end(self, end: End) -> None:
         code = 1
         try:
-            self._run.summary.update({"outcome": end.status, "outcome_sentence": end.sentence, **end.numbers})
+            self._run.summary.update({"outcome": end.status, "outcome_sentence": end.message, **end.numbers})
             if end.files:
                 _keep(self._run, f"trace-{self._told.id}", "trace", end.files)
             code = 0 if end.status == "finished" else 1

@@ -41,7 +41,7 @@ class Feed:
     order: SampleOrder
     ranks: Ranks
     batch_size: int
-    accumulate: int
+    grad_accum_steps: int
     total_samples: int
     augment: Augment | None = None
     num_workers: int = 0
@@ -55,7 +55,7 @@ class Feed:
             yield StepFeed(ids, num_micro, (next(batches) for _ in range(num_micro)))
 
     def _extents(self, samples: int) -> Iterator[tuple[int, int]]:
-        size = self.batch_size * self.accumulate
+        size = self.batch_size * self.grad_accum_steps
         for start in range(samples, self.total_samples, size):
             yield start, min(size, self.total_samples - start)
 

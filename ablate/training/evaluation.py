@@ -49,14 +49,14 @@ class Evaluation:
         the same in every arm; None takes their positions. groups: of examples that were drawn together, such as the pieces of
         one document; None takes each by itself. items(batch): how many values of the metrics each example of a batch on the
         host has, one after the other; None where they have one each.
-    every: `20 steps`, `64 samples` or `0.1 epochs`, used when spacing is `even`; num_looks: used when it is `log`.
+    every: `20 steps`, `64 samples` or `0.1 epochs`, used when spacing is `even`; num_evaluations: used when it is `log`.
     """
 
     examples: Any
     measure: Measure
     every: str | int = "20 steps"
     spacing: str = "even"
-    num_looks: int = 20
+    num_evaluations: int = 20
     batch_size: int = 64
     keep_examples: bool = True
     order: Sequence[int] | None = None

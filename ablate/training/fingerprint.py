@@ -83,7 +83,7 @@ _KINDS = {
     "_global_backward_hooks": "gradient",
 }
 _OWN = ("ablate", "torch", "transformers", "accelerate", "lightning")
-"""Hooks of these are part of how a model is built, and `loop.unpad` and the library versions tell of them."""
+"""Hooks of these are part of how a model is built, and `train.unpad` and the library versions tell of them."""
 
 
 def foreign_hooks(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, str]:
@@ -194,10 +194,10 @@ def setting_items(
     precision: Precision,
     *,
     schedule: Schedule,
-    clip_norm: float | None,
+    max_grad_norm: float | None,
     model: nn.Module,
 ) -> dict[str, Any]:
-    """`optimizer`, `schedule`, `precision`, `clip_norm`, `hooks` and `environment` of a fingerprint."""
+    """`optimizer`, `schedule`, `precision`, `max_grad_norm`, `hooks` and `environment` of a fingerprint."""
     names = {id(p): name for name, p in model.named_parameters()}
     groups = [_group(group, names) for group in optimizer.param_groups]
     return {
@@ -213,7 +213,7 @@ def setting_items(
             "weights": ", ".join(sorted({_dtype(p.dtype) for p in model.parameters()})),
         }
         | attention_item(),
-        "clip_norm": {"max": clip_norm},
+        "max_grad_norm": {"max": max_grad_norm},
         "hooks": foreign_hooks(model, optimizer),
         "environment": environment(precision.device),
     }

@@ -42,7 +42,7 @@ def pick_device(typed: str = "auto") -> torch.device:
             device = torch.device(typed)
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError) as error:
-            raise LoopError(f"loop.device={typed}: {str(error).splitlines()[0]}", "loop.device=auto") from None
+            raise LoopError(f"train.device={typed}: {str(error).splitlines()[0]}", "train.device=auto") from None
         return device
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 

@@ -251,7 +251,7 @@ class Observer:
         if self._run is None:
             return []
         self._run.path.mkdir(parents=True, exist_ok=True)
-        self._run.outcome.unlink(missing_ok=True)
+        self._run.status.unlink(missing_ok=True)
         if resumed is None:
             self._run.predictions.unlink(missing_ok=True)
         if resumed is None or not self._run.progress.exists():
@@ -291,7 +291,7 @@ class Observer:
             status=status,
             step=at.step,
             reason=reason,
-            sentence=sentence,
+            message=sentence,
             weights_sha256=weights,
             best=self._best.values,
             gradient=flags_of_trace(self._trace.read(COLUMNS), self.setting.norms.groups),

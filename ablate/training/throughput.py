@@ -119,7 +119,7 @@ def throughput(sessions: Sequence[Session], *, flops_per_token: float, assumed_p
     }
     rates["train_flops_per_second"] = flops_per_token * (steady["tokens"] or steady["samples"]) / seconds
     if assumed_peak is not None:
-        rates |= {"mfu": rates["train_flops_per_second"] / assumed_peak, "assumed_peak_flops": assumed_peak}
+        rates |= {"mfu": rates["train_flops_per_second"] / assumed_peak, "device_peak_flops": assumed_peak}
     return rates
 
 

@@ -69,11 +69,11 @@ def train(
     optimizer: torch.optim.Optimizer,
     budget: str | int = "1 epochs",
     batch_size: int = 8,
-    accumulate: int = 1,
+    grad_accum_steps: int = 1,
     schedule: str = "constant",
     warmup: float = 0.0,
-    clip_norm: float | None = None,
-    grad_noise_of: int | None = None,
+    max_grad_norm: float | None = None,
+    noise_batch_size: int | None = None,
     sample_losses: SampleLosses | None = None,
     precision: str = "auto",
     device: str = "auto",
@@ -91,7 +91,7 @@ def train(
     checkpoints: Checkpoints | None = None,
     facts: dict[str, Any] | None = None,
     flush_every: int = 64,
-    max_skipped: int = 10,
+    max_skipped_steps: int = 10,
     assumed_peak: float | None = None,
     stop: Stop = lambda: None,
 ) -> Result:
@@ -105,8 +105,8 @@ def train(
     optimizer: its learning rates are the peak. schedule: `constant`, `linear` or `cosine`. warmup: fraction of `budget`.
     budget: optimizer steps (a bare number), or `500 steps`, `4096 samples`, `3 epochs`.
     batch_size: samples of one forward pass, over all processes. accumulate: forward passes per optimizer step.
-    clip_norm: largest global gradient norm that is applied; None never clips. The recorded norm is the one before clipping.
-    grad_noise_of: samples of each step, drawn from the `noise` stream, that update the weights: the gradient is then as noisy
+    max_grad_norm: largest global gradient norm that is applied; None never clips. The recorded norm is the one before clipping.
+    noise_batch_size: samples of each step, drawn from the `noise` stream, that update the weights: the gradient is then as noisy
         as that of a batch of so many. None takes them all. It needs sample_losses(model, batch) -> (sum of the losses of each
         sample's items [samples], number of items of each sample, on the host), with the same sum as the objective's.
     precision, device: `auto`, or as in `Precision` and `pick_device`.
@@ -120,7 +120,7 @@ def train(
     folder: where trace, evaluations and fingerprint are written; None keeps them in memory.
     checkpoints: when the run is saved in `folder`, and whether it goes on from there; None never saves.
     facts: further items for the fingerprint, such as hashes of the splits.
-    max_skipped: consecutive steps with non-finite gradients after which the outcome is `diverged`.
+    max_skipped_steps: consecutive steps with non-finite gradients after which the outcome is `diverged`.
     assumed_peak: of the device in FLOP/s, for the model FLOPs utilisation; None looks the device up.
     stop(): polled at every step and evaluation batch; a reason saves the run and ends it as `interrupted`.
 
@@ -130,27 +130,29 @@ def train(
     streams = streams or Streams()
     place = pick_device(device)
     amp = Precision(precision, place)
-    check_can_train(model, optimizer, examples, clip_norm=clip_norm, batch_size=batch_size, accumulate=accumulate,
+    check_can_train(model, optimizer, examples, max_grad_norm=max_grad_norm, batch_size=batch_size, grad_accum_steps=grad_accum_steps,
                     schedule=schedule, noise_scale=noise_scale, checkpoints=checkpoints, folder=folder)  # fmt: skip
-    if grad_noise_of is not None:
-        check_can_draw(grad_noise_of, sample_losses, samples_per_step=batch_size * accumulate, noise_scale=noise_scale)
+    if noise_batch_size is not None:
+        check_can_draw(
+            noise_batch_size, sample_losses, samples_per_step=batch_size * grad_accum_steps, noise_scale=noise_scale
+        )
     ranks = Ranks(model)
     model = model if ranks.sharded else model.to(place)
 
-    sizes = {"samples_per_step": batch_size * accumulate, "samples_per_epoch": len(examples)}
+    sizes = {"samples_per_step": batch_size * grad_accum_steps, "samples_per_epoch": len(examples)}
     total_samples = parse_interval(budget, key="budget").samples(**sizes)
-    plan = Schedule(schedule, warmup, total_steps=-(-total_samples // (batch_size * accumulate)))
+    plan = Schedule(schedule, warmup, total_steps=-(-total_samples // (batch_size * grad_accum_steps)))
     norms = GradNorms(ranks.bare, grouping)
     ratios = UpdateRatios(norms) if update_ratio else None
     order = SampleOrder(streams, np.arange(len(examples)) if ids is None else np.asarray(ids, dtype=np.int64))
     feed = Feed(examples=examples, collate=collate, order=order, ranks=ranks, batch_size=batch_size,
-                accumulate=accumulate, total_samples=total_samples, augment=augment, num_workers=num_workers)  # fmt: skip
-    noise = GradNoise(grad_noise_of, sample_losses, streams) if grad_noise_of and sample_losses else None
-    items = fp.model_items(ranks.bare) | fp.setting_items(optimizer, amp, schedule=plan, clip_norm=clip_norm,
+                grad_accum_steps=grad_accum_steps, total_samples=total_samples, augment=augment, num_workers=num_workers)  # fmt: skip
+    noise = GradNoise(noise_batch_size, sample_losses, streams) if noise_batch_size and sample_losses else None
+    items = fp.model_items(ranks.bare) | fp.setting_items(optimizer, amp, schedule=plan, max_grad_norm=max_grad_norm,
                                                           model=ranks.bare)  # fmt: skip
     items |= noise.items(sizes["samples_per_step"]) if noise else {}
     setup = {
-        "budget": f"{total_samples} samples", "batch_size": batch_size, "accumulate": accumulate,
+        "budget": f"{total_samples} samples", "batch_size": batch_size, "grad_accum_steps": grad_accum_steps,
         "streams": asdict(streams), "examples": fp.ids_hash(order.ids), "groups": norms.groups,
         "update_ratio": update_ratio, "noise_scale": noise_scale, "facts": facts or {},
         **{name: item for name, item in items.items() if name != "environment"},
@@ -163,7 +165,7 @@ def train(
             folder=Path(folder) if folder else None, total_steps=plan.total_steps, samples_per_epoch=len(examples),
             looks=() if evaluation is None else looks(
                 every=parse_interval(evaluation.every, key="every"), spacing=evaluation.spacing,
-                count=evaluation.num_looks, total_samples=total_samples, **sizes),
+                count=evaluation.num_evaluations, total_samples=total_samples, **sizes),
             flush_every=flush_every, norms=norms,
             rate=lambda step: update.peaks[0] * plan.step_factor(step), rate_set=lambda: optimizer.param_groups[0]["lr"],
             flops_per_token=model_flops(ranks.bare), assumed_peak=assumed_peak or peak_flops(place, amp.name),
@@ -220,7 +222,7 @@ def train(
             if num_used != divisor:
                 norms.scale(divisor / num_used)
             grad_norm, each_norm = norms.measure_each()
-            clip_coefficient = norms.clip(grad_norm, clip_norm)
+            clip_coefficient = norms.clip(grad_norm, max_grad_norm)
             loss_scale = amp.scale()
             if ratios:
                 ratios.before()
@@ -237,7 +239,7 @@ def train(
             )  # fmt: skip
             observer.row(at, now - clock, micro_samples, row, given.ids, known=update.waits and not bool(applied))
             observer.look_if_due(at, stop)
-            reason = ranks.agree(stop()) or (DIVERGED if observer.skipped >= max_skipped else None)
+            reason = ranks.agree(stop()) or (DIVERGED if observer.skipped >= max_skipped_steps else None)
             if reason != DIVERGED:
                 if reason or saver.is_due(at, final=at.step == plan.total_steps):
                     saver.save(at, observer.state())

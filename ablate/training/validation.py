@@ -20,9 +20,9 @@ def check_can_train(
     optimizer: torch.optim.Optimizer,
     examples: Any,
     *,
-    clip_norm: float | None,
+    max_grad_norm: float | None,
     batch_size: int,
-    accumulate: int,
+    grad_accum_steps: int,
     schedule: str,
     noise_scale: bool,
     checkpoints: Checkpoints | None,
@@ -42,17 +42,17 @@ def check_can_train(
         )
     if len(examples) == 0:
         raise LoopError("there is no training example", "check how the training set is made")
-    for name, value in (("batch_size", batch_size), ("accumulate", accumulate)):
+    for name, value in (("batch_size", batch_size), ("grad_accum_steps", grad_accum_steps)):
         if value < 1:
             raise LoopError(f"{name}={value} is below 1", f"{name}=1")
-    if clip_norm is not None and not clip_norm > 0:
-        raise LoopError(f"clip_norm={clip_norm} would apply no gradient", "clip_norm=None never clips")
+    if max_grad_norm is not None and not max_grad_norm > 0:
+        raise LoopError(f"max_grad_norm={max_grad_norm} would apply no gradient", "max_grad_norm=None never clips")
     if schedule not in SHAPES:
         raise LoopError(f"schedule={schedule!r}: {nearest(schedule, SHAPES)}", "schedule='constant'")
-    if noise_scale and (accumulate < 2 or isinstance(model, DistributedDataParallel) or is_sharded(model)):
+    if noise_scale and (grad_accum_steps < 2 or isinstance(model, DistributedDataParallel) or is_sharded(model)):
         raise LoopError(
             f"noise_scale=True compares the gradient of one forward pass with that of the whole step, and with "
-            f"accumulate={accumulate} in {'several processes' if accumulate > 1 else 'one pass'} there is nothing to compare",
+            f"accumulate={grad_accum_steps} in {'several processes' if grad_accum_steps > 1 else 'one pass'} there is nothing to compare",
             f"batch_size={max(1, batch_size // 2)}, accumulate=2 is the same step in two passes; one process",
         )
     if checkpoints is not None and folder is None:
@@ -67,21 +67,21 @@ def check_can_draw(
     """Raise LoopError where the gradient cannot be made as noisy as that of `of` samples."""
     if not 1 <= of < samples_per_step:
         raise LoopError(
-            f"grad_noise_of={of}: a step has {samples_per_step} samples, and its gradient can be made as noisy as that of 1 to "
+            f"noise_batch_size={of}: a step has {samples_per_step} samples, and its gradient can be made as noisy as that of 1 to "
             f"{samples_per_step - 1} of them, not of {of}",
-            f"grad_noise_of={max(1, samples_per_step // 2)}, or grad_noise_of=None",
+            f"noise_batch_size={max(1, samples_per_step // 2)}, or noise_batch_size=None",
         )
     if sample_losses is None:
         raise LoopError(
-            f"grad_noise_of={of} needs the loss of each sample by itself, and the objective gives one sum",
+            f"noise_batch_size={of} needs the loss of each sample by itself, and the objective gives one sum",
             "sample_losses=..., an argument of train and of Task: (model, batch) -> (loss of each sample [samples], number "
             "of items of each sample)",
         )
     if noise_scale:
         raise LoopError(
-            f"grad_noise_of={of} and noise_scale=True: the first forward pass of a step may hold none of the samples that are "
+            f"noise_batch_size={of} and noise_scale=True: the first forward pass of a step may hold none of the samples that are "
             "drawn, and then its gradient has no norm to compare",
-            "noise_scale=False, or grad_noise_of=None",
+            "noise_scale=False, or noise_batch_size=None",
         )
 
 

@@ -17,9 +17,9 @@ optimizer = torch.optim.AdamW(model.parameters(), lr=3e-2)
 each = nn.CrossEntropyLoss(reduction="none")
 result = train(
     model, examples, lambda model, batch: (each(model(batch[0]), batch[1]).sum(), len(batch[1])),
-    optimizer=optimizer, budget="10 epochs", batch_size=8, clip_norm=1.0, streams=streams, folder=sys.argv[1],
+    optimizer=optimizer, budget="10 epochs", batch_size=8, max_grad_norm=1.0, streams=streams, folder=sys.argv[1],
     evaluation=Evaluation(examples=held_out, measure=lambda m, b: {"loss": each(m(b[0]), b[1])}, every="1 epochs"),
 )  # fmt: skip
 norm = read_trace(f"{sys.argv[1]}/trace.arrow")["grad_norm"]  # one value per optimizer step, before clipping
 loss = result.evals.curve("loss").value  # one value per look, the first before training
-print(f"{result.outcome.sentence}: held-out loss {loss[0]:.3f} -> {loss[-1]:.3f}; largest norm {norm.max():.2f}")
+print(f"{result.outcome.message}: held-out loss {loss[0]:.3f} -> {loss[-1]:.3f}; largest norm {norm.max():.2f}")

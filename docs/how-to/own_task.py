@@ -1,4 +1,4 @@
-"""A task of one's own: a small network that learns a function of eight numbers. `ablate task=own ...` trains it."""
+"""A task of one's own: a small network that learns a function of eight numbers. `ablate task=custom ...` trains it."""
 
 import torch
 from torch import nn

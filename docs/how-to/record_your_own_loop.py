@@ -27,7 +27,7 @@ def train(arm: str, seed: int, config: dict[str, float]) -> None:
             ids = [(8 * step + k) % 400 for k in range(8)]
             loss = each(model(x[ids]), y[ids]).mean()
             loss.backward()
-            run.step(loss, samples=8, learning_rate=config["lr"], clip_norm=1.0, ids=ids)
+            run.step(loss, samples=8, learning_rate=config["lr"], max_grad_norm=1.0, ids=ids)
             optimizer.step()
             optimizer.zero_grad()
         run.look({"loss": each(model(x[400:]), y[400:])})

@@ -27,7 +27,7 @@ _APP = {
     "root": "runs", "workers": None,
 }  # fmt: skip
 _NODE = {
-    "_target_": "hydra_plugins.ablate.sweeper.AblationSweeper", "plan_only": False, "typed_in": None, "bisect": None,
+    "_target_": "hydra_plugins.ablate.sweeper.AblationSweeper", "plan_only": False, "typed_in": None, "attribute": None,
     "mediate": None, "as_json": False, **_APP,
 }  # fmt: skip
 ConfigStore.instance().store(group="hydra/sweeper", name="ablation", node=_NODE, provider="ablate")
@@ -63,7 +63,7 @@ class AblationSweeper(Sweeper):
         return str(self._config.hydra.launcher._target_).startswith("hydra_plugins.ablate.launcher.")
 
     def _sweep_ours(self, arguments: list[str]) -> int:
-        from ablate.cli.run_sweep import How, run_bisect, run_mediate, run_sweep
+        from ablate.cli.run_sweep import How, run_attribute, run_mediate, run_sweep
         from ablate.errors import ConfigError
         from ablate.planning.compose import composer_of
 
@@ -75,7 +75,7 @@ class AblationSweeper(Sweeper):
         how = How(launch=self._launch, plan_only=self.plan_only, local=self._is_local, as_json=self.as_json)
         if self.bisect is not None:
             asked: Any = OmegaConf.to_container(self.bisect)
-            return run_bisect(composer, arguments, asked, how)
+            return run_attribute(composer, arguments, asked, how)
         if self.mediate is not None:
             wanted: Any = OmegaConf.to_container(self.mediate)
             return run_mediate(composer, arguments, wanted, how)

@@ -91,7 +91,7 @@ def test_a_record_that_begins_too_late_says_so_and_asks_for_log_spaced_looks() -
     assert found.coarsest is None
     assert "eval loss: not even the record shows the fall: over 99 % of the fall" in found.sentence
     assert "at step 200" in found.sentence
-    assert found.advice.startswith("observe.eval_spacing=log observe.eval_looks=20 begins at step 1")
+    assert found.advice.startswith("eval.spacing=log eval.num_evaluations=20 begins at step 1")
 
 
 def test_the_final_loss_is_the_same_at_every_cadence() -> None:
@@ -102,8 +102,8 @@ def test_the_final_loss_is_the_same_at_every_cadence() -> None:
 
 def test_an_effect_on_the_early_fall_is_lost_where_nobody_looked() -> None:
     """The arms fall at another pace and end alike: the area under the curve tells them apart as long as the fall is seen."""
-    found = planted(metric="eval_loss_area", every=2, tau={"baseline": 30.0, ARM: 200.0})["eval loss"]
-    assert found.metric == "eval_loss_area"
+    found = planted(metric="eval_loss_auc", every=2, tau={"baseline": 30.0, ARM: 200.0})["eval loss"]
+    assert found.metric == "eval_loss_auc"
     first, last = found.rungs[0], found.rungs[-1]
     assert first.truthful
     assert last.every == "1000 steps"
@@ -144,7 +144,7 @@ def test_a_curve_that_the_primary_metric_is_not_read_from_is_judged_by_an_outcom
     found = planted(metric="grad_norm_cv", norms={"baseline": spiky, ARM: calm})
     assert {name: one.metric for name, one in found.items()} == {
         "eval loss": "eval_loss_roughness",
-        "train loss": "train_loss_final",
+        "train loss": "final_train_loss",
         "grad norm": "grad_norm_cv",
     }
 
@@ -163,7 +163,7 @@ def test_a_coarser_cadence_never_shows_more_of_a_smooth_fall(tau: float, every: 
 
 def test_the_study_is_judged_by_its_own_verdicts_and_agrees_with_replay(tmp_path: Path) -> None:
     folder = tmp_path / "s"
-    write_study(folder, seeds=5, metric="grad_norm_spread")
+    write_study(folder, seeds=5, metric="grad_norm_p95_p5")
     analysis = analyse(folder)
     by_curve = {one.curve: one for one in analysis.adequacy}
     said = {one.arm: one.verdict for one in analysis.contrasts if one.primary}
@@ -174,11 +174,11 @@ def test_the_study_is_judged_by_its_own_verdicts_and_agrees_with_replay(tmp_path
         assert change.startswith(f"{said[arm]} -> ")
     rung = by_curve["eval loss"].rungs[1]
     assert rung.every == "16 steps"
-    (level,) = replay(folder, "observe.eval_every", ["128 samples"])
+    (level,) = replay(folder, "eval.every", ["128 samples"])
     assert rung.points == level.looks
     assert rung.first_step == level.first_look_steps
     if rung.latest == "baseline":
-        assert rung.before_first == pytest.approx(level.share_before_first_look)
+        assert rung.before_first == pytest.approx(level.share_decrease_before_first_eval)
 
 
 def test_a_study_without_a_finished_baseline_has_no_adequacy(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_study_without_a_finished_baseline_has_no_adequacy(tmp_path: Path) -> 
 
 
 def test_one_seed_has_no_verdict_to_flip_and_still_a_fall(tmp_path: Path) -> None:
-    write_study(tmp_path / "s", arms=["train_ratio=4"], seeds=1)
+    write_study(tmp_path / "s", arms=["train_test_ratio=4"], seeds=1)
     found = analyse(tmp_path / "s").adequacy
     assert {flip for one in found for rung in one.rungs for flip in rung.flips} == set()
     assert found[0].rungs[0].before_first is not None
@@ -224,7 +224,7 @@ def test_the_advised_looks_show_the_fall_in_small_pieces_and_cost_what_is_said()
     samples = np.arange(0, 16001, 8, dtype=np.float64)
     values = fall(30.0, samples / 8)
     advice = log_advice(samples, [values], samples_per_step=8, seconds_per_look=1.5)
-    count = int(advice.partition("observe.eval_looks=")[2].partition(" ")[0])
+    count = int(advice.partition("eval.num_evaluations=")[2].partition(" ")[0])
     assert f"with {count} looks ({1.5 * count:.2g} s) per run" in advice
     assert "the record has 2000 looks (3000 s)" in advice
     assert pieces(samples, values, np.geomspace(8, 16000, count).tolist()) <= PIECE + 1e-9
@@ -246,9 +246,9 @@ def test_there_is_no_advice_for_a_curve_that_does_not_fall(values: list[float]) 
 
 
 def test_where_one_arm_was_looked_at_more_rarely_the_ladder_begins_at_what_all_have(tmp_path: Path) -> None:
-    write_study(tmp_path / "s", arms=["train_ratio=4"], seeds=2)
+    write_study(tmp_path / "s", arms=["train_test_ratio=4"], seeds=2)
     for seed in range(2):
-        path = tmp_path / "s" / "train_ratio=4" / f"seed={seed}" / "evals.arrow"
+        path = tmp_path / "s" / "train_test_ratio=4" / f"seed={seed}" / "evals.arrow"
         kept = [row for row in read_table(path).to_pylist() if row["samples"] % 128 == 0]
         with TableWriter(path, EVALS) as table:
             table.write({name: [row[name] for row in kept] for name in EVALS.names})

@@ -38,31 +38,31 @@ def control(analysis: Analysis, arm: str, name: str) -> Control:
 def test_the_reference_study_answers_its_question(reference: Analysis) -> None:
     assert reference.complete
     assert contrast(reference, "batch_size=64", "eval_loss").verdict == "hurts"
-    assert contrast(reference, "batch_size=64", "grad_norm_spread").verdict == "lowers"
-    assert contrast(reference, "train_ratio=4", "grad_norm_spread").verdict == "undecided"
+    assert contrast(reference, "batch_size=64", "grad_norm_p95_p5").verdict == "lowers"
+    assert contrast(reference, "train_test_ratio=4", "grad_norm_p95_p5").verdict == "inconclusive"
     said = "\n".join(reference.conclusions)
-    assert "grad_norm_spread: batch_size 8 -> 64 lowers it from" in said
+    assert "grad_norm_p95_p5: batch_size 8 -> 64 lowers it from" in said
     assert "16 updates instead of 128" in said
-    assert "Undecided: train_ratio 1 -> 4" in said
+    assert "Undecided: train_test_ratio 1 -> 4" in said
     assert "the same trajectory bit for bit" in said
     assert "LOW POWER: 3 seeds" in said
     for level in reference.replays:
-        assert f"{100 * (level.share_before_first_look or 0):.0f} % at {level.level}" in said
+        assert f"{100 * (level.share_decrease_before_first_eval or 0):.0f} % at {level.level}" in said
 
 
 def test_every_control_of_a_clean_study_is_proven(reference: Analysis) -> None:
     assert {one.status for one in reference.controls} == {"proven"}
-    assert [one.name for one in reference.controls if one.arm == "train_ratio=4"] == [
-        "isolate", "match", "took effect", "seeds", "applied",
+    assert [one.name for one in reference.controls if one.arm == "train_test_ratio=4"] == [
+        "one_variable", "matched", "took_effect", "seeds", "applied",
     ]  # fmt: skip
-    assert set(control(reference, "batch_size=64", "match").held) >= {"init", "order", "splits", "eval_set"}
-    assert control(reference, "batch_size=64", "isolate").derived["total_steps"] == [128, 16]
+    assert set(control(reference, "batch_size=64", "matched").held) >= {"init", "order", "splits", "eval_set"}
+    assert control(reference, "batch_size=64", "one_variable").derived["total_steps"] == [128, 16]
 
 
 def test_the_primary_metric_comes_first_arm_by_arm_in_plan_order(reference: Analysis) -> None:
     assert reference.metrics[0].name == "eval_loss"
     primary = [one.arm for one in reference.contrasts if one.primary]
-    assert primary == ["batch_size=64", "train_ratio=4", "placebo"]
+    assert primary == ["batch_size=64", "train_test_ratio=4", "placebo"]
     assert [one.primary for one in reference.contrasts] == [True] * 3 + [False] * (len(reference.contrasts) - 3)
 
 
@@ -86,25 +86,25 @@ def test_a_known_effect_is_found_where_it_was_planted(tmp_path: Path) -> None:
 def test_equal_arms_earn_no_effect_with_enough_seeds(tmp_path: Path) -> None:
     write_study(tmp_path / "s", arms=["placebo"], seeds=12, smallest_effect=0.01)
     analysis = analyse(tmp_path / "s")
-    assert contrast(analysis, "placebo", "eval_loss").verdict == "no effect"
+    assert contrast(analysis, "placebo", "eval_loss").verdict == "equivalent"
     assert not any("LOW POWER" in sentence for sentence in analysis.conclusions)
 
 
 def test_a_contaminated_arm_gets_no_verdict_and_is_named(tmp_path: Path) -> None:
-    write_study(tmp_path / "s", contaminated="train_ratio=4")
+    write_study(tmp_path / "s", contaminated="train_test_ratio=4")
     analysis = analyse(tmp_path / "s")
-    assert control(analysis, "train_ratio=4", "match").status == "failed"
-    assert {one.verdict for one in analysis.contrasts if one.arm == "train_ratio=4"} == {"none"}
+    assert control(analysis, "train_test_ratio=4", "matched").status == "failed"
+    assert {one.verdict for one in analysis.contrasts if one.arm == "train_test_ratio=4"} == {"none"}
     assert contrast(analysis, "batch_size=64", "eval_loss").verdict == "hurts"
-    assert any("No verdict for train_ratio=4: contaminated" in sentence for sentence in analysis.conclusions)
+    assert any("No verdict for train_test_ratio=4: contaminated" in sentence for sentence in analysis.conclusions)
 
 
 def test_a_no_op_arm_gets_no_verdict_and_is_named(tmp_path: Path) -> None:
-    write_study(tmp_path / "s", arms=["clip_norm=10", "placebo"], no_op="clip_norm=10")
+    write_study(tmp_path / "s", arms=["max_grad_norm=10", "placebo"], no_op="max_grad_norm=10")
     analysis = analyse(tmp_path / "s")
-    assert control(analysis, "clip_norm=10", "took effect").status == "failed"
-    assert contrast(analysis, "clip_norm=10", "eval_loss").verdict == "none"
-    assert any("no-op: clip_norm=10" in sentence for sentence in analysis.conclusions)
+    assert control(analysis, "max_grad_norm=10", "took_effect").status == "failed"
+    assert contrast(analysis, "max_grad_norm=10", "eval_loss").verdict == "none"
+    assert any("no-op: max_grad_norm=10" in sentence for sentence in analysis.conclusions)
 
 
 def test_a_plan_whose_arm_moves_a_second_key_fails_on_paper(tmp_path: Path) -> None:
@@ -113,26 +113,26 @@ def test_a_plan_whose_arm_moves_a_second_key_fails_on_paper(tmp_path: Path) -> N
     plan["arms"][1]["config"]["optim"]["lr"] = 1e-3
     write_json(tmp_path / "s/plan.json", plan)
     analysis = analyse(tmp_path / "s")
-    assert control(analysis, "batch_size=64", "isolate").status == "failed"
+    assert control(analysis, "batch_size=64", "one_variable").status == "failed"
     assert "optim.lr" in contrast(analysis, "batch_size=64", "eval_loss").sentence
 
 
 def test_diverged_and_failed_runs_are_named_counted_and_never_averaged(tmp_path: Path) -> None:
-    write_study(tmp_path / "s", seeds=4, diverged=[("batch_size=64", 1)], failed=[("train_ratio=4", 0)])
+    write_study(tmp_path / "s", seeds=4, diverged=[("batch_size=64", 1)], failed=[("train_test_ratio=4", 0)])
     analysis = analyse(tmp_path / "s")
     batch = contrast(analysis, "batch_size=64", "eval_loss")
     assert batch.seeds == (0, 2, 3)
-    assert {"SURVIVORS ONLY", "3 of 4 seeds"} <= set(batch.labels)
+    assert {"MISSING SEEDS", "3 of 4 seeds"} <= set(batch.labels)
     assert "seed 1 of batch_size=64, which diverged" in batch.sentence
     said = "\n".join(analysis.conclusions)
     assert "2 runs of 16 gave no result" in said
     assert "batch_size=64, seed 1 diverged" in said
-    assert "train_ratio=4, seed 0 failed" in said
+    assert "train_test_ratio=4, seed 0 failed" in said
     assert analysis.complete
 
 
 def test_a_study_that_was_killed_half_way_reads_as_far_as_it_is(tmp_path: Path) -> None:
-    missing = [(arm, 2) for arm in ("batch_size=64", "train_ratio=4", "placebo")]
+    missing = [(arm, 2) for arm in ("batch_size=64", "train_test_ratio=4", "placebo")]
     write_study(tmp_path / "s", missing=missing, running=[("baseline", 2)])
     analysis = analyse(tmp_path / "s")
     assert not analysis.complete
@@ -150,7 +150,7 @@ def test_a_study_without_any_run_reads_too(tmp_path: Path) -> None:
     analysis = analyse(tmp_path / "s")
     assert not analysis.complete
     assert {run.status for run in analysis.runs} == {"missing"}
-    assert {one.verdict for one in analysis.contrasts} == {"undecided"}
+    assert {one.verdict for one in analysis.contrasts} == {"inconclusive"}
     assert analysis.replays == ()
     assert any("eval_every=128 samples: read from the baseline's record once" in note for note in analysis.notes)
 
@@ -158,7 +158,7 @@ def test_a_study_without_any_run_reads_too(tmp_path: Path) -> None:
 def test_one_seed_has_no_interval_and_says_so(tmp_path: Path) -> None:
     write_study(tmp_path / "s", seeds=1)
     found = contrast(analyse(tmp_path / "s"), "batch_size=64", "eval_loss")
-    assert (found.effect, found.verdict) == (None, "undecided")
+    assert (found.effect, found.verdict) == (None, "inconclusive")
 
 
 def test_a_torn_trace_of_a_finished_run_is_read_without_its_tail(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_torn_trace_of_a_finished_run_is_read_without_its_tail(tmp_path: Path)
     assert {run.status for run in analysis.runs} == {"finished"}
 
 
-@pytest.mark.parametrize(("file", "text"), [("outcome.json", "{"), ("trace.arrow", "no table"), ("evals.arrow", "")])
+@pytest.mark.parametrize(("file", "text"), [("status.json", "{"), ("trace.arrow", "no table"), ("evals.arrow", "")])
 def test_a_run_whose_files_are_broken_is_unreadable_and_the_others_count(tmp_path: Path, file: str, text: str) -> None:
     write_study(tmp_path / "s")
     (StudyDir(tmp_path / "s").run("batch_size=64", 0).path / file).write_text(text)

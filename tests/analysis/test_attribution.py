@@ -21,12 +21,12 @@ from ablate.records.layout import StudyDir
 from ablate.serialization import read_json
 from tests.synthetic import corners_plan, write_corners
 
-TWO = Corners(names=("batch_size", "train_ratio"), moves=({"data.batch_size": 64}, {"data.train_ratio": 4.0}))
+TWO = Corners(names=("batch_size", "train_test_ratio"), moves=({"data.batch_size": 64}, {"data.train_test_ratio": 4.0}))
 THREE = replace(TWO, names=(*TWO.names, "lr"), moves=(*TWO.moves, {"optim.lr": 1e-4}))
 FIVE = replace(
     THREE,
-    names=(*THREE.names, "clip_norm", "warmup"),
-    moves=(*THREE.moves, {"loop.clip_norm": 10.0}, {"optim.warmup": 0.1}),
+    names=(*THREE.names, "max_grad_norm", "warmup"),
+    moves=(*THREE.moves, {"train.max_grad_norm": 10.0}, {"optim.warmup_ratio": 0.1}),
     paths=draw_paths(5, 3, np.random.default_rng(0)),
 )
 ROUGH = MetricInfo(name="eval_loss_roughness", unit="nats", definition="", lower_is_better=True)
@@ -75,11 +75,13 @@ def test_the_sentence_that_a_person_wants() -> None:
     first, rest = found.sentence.split(" of the fall in eval-loss roughness; ")
     assert first.count("% (") == 1
     assert "interaction" in rest
-    assert "train_ratio -" in rest, "it works against the fall"
+    assert "train_test_ratio -" in rest, "it works against the fall"
     assert "Total: " in rest
     assert "5 seeds" in rest
     assert found.significant[0] == "batch_size"
-    assert found.shapley_sentence.startswith("With the interaction divided evenly among the keys (Shapley): batch_size 9")
+    assert found.shapley_sentence.startswith(
+        "With the interaction divided evenly among the keys (Shapley): batch_size 9"
+    )
 
 
 @pytest.mark.parametrize("corners", [TWO, THREE, FIVE], ids=["two keys", "three keys", "five keys on paths"])
@@ -102,7 +104,7 @@ def test_three_keys_of_which_two_are_causes() -> None:
     shares = {part.name: part.share for part in found.alone}
     assert shares == {
         "batch_size": pytest.approx(2 / 3, abs=0.03),
-        "train_ratio": pytest.approx(0.0, abs=0.03),
+        "train_test_ratio": pytest.approx(0.0, abs=0.03),
         "lr": pytest.approx(1 / 3, abs=0.03),
     }
     assert set(found.significant) == {"batch_size", "lr"}
@@ -114,7 +116,7 @@ def test_three_keys_of_which_two_are_causes() -> None:
 def test_a_pair_that_works_only_together_is_no_key_s_own() -> None:
     found = answer(*made(TWO, lambda on: 2.0 - 1.0 * on[0] * on[1]))
     assert found.significant == ("interaction",)
-    assert found.sentence.startswith("batch_size and train_ratio together, and not each by itself, explain 9")
+    assert found.sentence.startswith("batch_size and train_test_ratio together, and not each by itself, explain 9")
     assert [part.share for part in found.shapley] == [pytest.approx(0.5, abs=0.03)] * 2
 
 
@@ -125,7 +127,7 @@ def test_two_that_cancel_are_a_difference_of_nothing_and_are_not_divided() -> No
         f"eval-loss roughness: no shares, because {found.refused}. By itself batch_size raises it ("
     )
     assert found.sentence.endswith(": they work against each other.")
-    assert (found.significant, found.shapley_sentence) == (("batch_size", "train_ratio"), "")
+    assert (found.significant, found.shapley_sentence) == (("batch_size", "train_test_ratio"), "")
     assert all(part.share is None and part.share_low is None for part in (*found.alone, *found.shapley))
     assert [part.effect for part in found.alone] == [pytest.approx(1.0, abs=0.05), pytest.approx(-1.0, abs=0.05)]
 
@@ -134,7 +136,7 @@ def test_two_that_nearly_cancel_are_not_one_cause_of_several_hundred_per_cent() 
     found = answer(*made(TWO, lambda on: 1.0 * on[0] - 0.8 * on[1]))
     assert found.refused == ""
     assert found.sentence.startswith("eval-loss roughness: by itself batch_size raises it (+")
-    assert "and train_ratio lowers it (-0." in found.sentence
+    assert "and train_test_ratio lowers it (-0." in found.sentence
     assert (
         "): they work against each other. Of the rise in eval-loss roughness that is left, batch_size 4"
         in found.sentence
@@ -165,12 +167,14 @@ def test_the_only_cause_is_named_and_hardly_ever_another() -> None:
 def test_a_seed_without_every_corner_is_left_out_and_said() -> None:
     plan, readings = made(TWO, lambda on: -1.0 * on[0])
     lost = [
-        replace(one, values={ROUGH.name: None}, status="diverged") if (one.arm, one.seed) == ("train_ratio", 2) else one
+        replace(one, values={ROUGH.name: None}, status="diverged")
+        if (one.arm, one.seed) == ("train_test_ratio", 2)
+        else one
         for one in readings
     ]
     found = answer(plan, lost)
     assert found.seeds == (0, 1, 3, 4)
-    assert found.left_out == ("seed 2 is left out: no value in train_ratio (diverged)",)
+    assert found.left_out == ("seed 2 is left out: no value in train_test_ratio (diverged)",)
     assert found.labels == ("LOW POWER",)
     assert "4 seeds" in found.sentence
 
@@ -200,7 +204,7 @@ def test_runs_that_give_no_answer(change: Callable[[RunReading], RunReading], wo
 
 
 def test_a_corner_whose_control_failed_spoils_the_shares_of_all() -> None:
-    broken = Control(arm="train_ratio", name="match", status="failed", sentence="contaminated: init differs")
+    broken = Control(arm="train_test_ratio", name="matched", status="failed", sentence="contaminated: init differs")
     found = answer(*made(TWO, lambda on: -1.0 * on[0]), checks=[broken])
     assert found.refused == "the control `match` failed: contaminated: init differs"
     assert found.total is None
@@ -249,7 +253,7 @@ def test_from_runs_on_disk_to_the_answer(tmp_path: Path) -> None:
     stored: Mapping[str, Any] = read_json(StudyDir(tmp_path / "b").analysis)["attribution"]
     assert stored["sentence"] == found.sentence
     assert [corner["arm"] for corner in stored["corners"]] == [
-        "baseline", "batch_size", "train_ratio", "batch_size+train_ratio",
+        "baseline", "batch_size", "train_test_ratio", "batch_size+train_test_ratio",
     ]  # fmt: skip
 
 
@@ -257,7 +261,7 @@ def test_a_plan_that_came_from_elsewhere_must_describe_its_own_arms(tmp_path: Pa
     write_corners(tmp_path / "b", TWO, {})
     plan = read_json(tmp_path / "b" / "plan.json")
     for wrong in (
-        {"names": ["x", "train_ratio"]},
+        {"names": ["x", "train_test_ratio"]},
         {"names": ["batch_size"]},
         {"moves": [{}]},
         {"paths": [[0, 0]]},

@@ -38,20 +38,20 @@ def read(baseline: Arm, *arms: Arm, margin: float | None = 0.5) -> list[Contrast
 
 def test_one_seed_has_no_interval() -> None:
     (one,) = read({0: 1.0}, {0: 3.0})
-    assert (one.verdict, one.effect, one.low, one.p_value) == ("undecided", None, None, None)
+    assert (one.verdict, one.effect, one.low, one.p_value) == ("inconclusive", None, None, None)
     assert "one seed (2.00) has no interval: two are the least" in one.sentence
 
 
 def test_arms_without_a_common_seed() -> None:
     (one,) = read({0: 1.0, 1: 1.1}, {2: 3.0, 3: 3.1})
-    assert (one.verdict, one.seeds, one.low) == ("undecided", (), None)
+    assert (one.verdict, one.seeds, one.low) == ("inconclusive", (), None)
     assert "no seed in which both arms have a value of eval_loss" in one.sentence
 
 
 def test_two_arms_that_meet_only_through_a_third_are_compared_through_it() -> None:
     """The intrablock effect of an incomplete layout; its own pairs, which there are none of, cannot agree."""
     one, other = read({0: 1.0, 1: 1.1, 2: 0.9}, {3: 3.0, 4: 3.1}, {k: 1.0 + 0.01 * k for k in range(5)})
-    assert one.verdict == "undecided"
+    assert one.verdict == "inconclusive"
     assert one.seeds == ()
     assert other.seeds == (0, 1, 2)
 
@@ -61,28 +61,28 @@ def test_a_metric_that_some_arms_do_not_have_leaves_the_others_as_they_are() -> 
     rows = [{k: float(x) for k, x in enumerate(row)} for row in rng.normal(size=(3, 5)) + np.asarray([[0], [9], [0]])]
     absent: Arm = dict.fromkeys(range(5))
     with_, without = read(*rows, absent), read(*rows)
-    assert with_[2].verdict == "undecided"
+    assert with_[2].verdict == "inconclusive"
     assert "no seed in which both arms have a value of eval_loss" in with_[2].sentence
-    assert [one.verdict for one in with_[:2]] == [one.verdict for one in without] == ["hurts", "undecided"]
+    assert [one.verdict for one in with_[:2]] == [one.verdict for one in without] == ["hurts", "inconclusive"]
     assert [one.low for one in with_[:2]] == pytest.approx([one.low for one in without]), "nor does it cost the others"
 
 
 def test_a_study_whose_runs_all_diverged_says_so_and_nothing_else() -> None:
-    plan = plan_of(("train_ratio=4",))
+    plan = plan_of(("train_test_ratio=4",))
     drawn = values(Chance(np.random.default_rng(0), 0.5), plan, {})
-    analysis = studied(plan, {"eval_loss": drawn}, diverged=("baseline", "train_ratio=4"))
+    analysis = studied(plan, {"eval_loss": drawn}, diverged=("baseline", "train_test_ratio=4"))
     said = " ".join(analysis.conclusions)
-    assert {one.verdict for one in analysis.contrasts} <= {"undecided", "none"}
+    assert {one.verdict for one in analysis.contrasts} <= {"inconclusive", "none"}
     assert "no variable is shown to move it" in said
     assert "10 runs of 10 gave no result" in said
-    assert "train_ratio=4 diverged in 5 of 5 seeds, the baseline in 5: no difference shown" in said
+    assert "train_test_ratio=4 diverged in 5 of 5 seeds, the baseline in 5: no difference shown" in said
 
 
 @pytest.mark.parametrize("shift", [0.0, 2.0])
 def test_outcomes_without_spread_prove_nothing(shift: float) -> None:
     level = {k: float(k) for k in range(5)}
     (one,) = read(level, {k: v + shift for k, v in level.items()})
-    assert (one.verdict, one.low) == ("undecided", None)
+    assert (one.verdict, one.low) == ("inconclusive", None)
     assert "in each of 5 seeds: without spread there is no interval" in one.sentence
 
 
@@ -95,7 +95,7 @@ def test_a_value_that_is_no_number_is_a_missing_one(bad: float) -> None:
     assert spoilt.seeds == (0, 1, 3, 4, 5)
     assert "5 of 6 seeds" in spoilt.labels
     both = judge(np.asarray([[1.0, 2.0, bad], [bad, bad, bad]]), 0.5)
-    assert (both.variants[0].effect, both.variants[0].verdict) == (None, "undecided")
+    assert (both.variants[0].effect, both.variants[0].verdict) == (None, "inconclusive")
 
 
 @pytest.mark.parametrize("margin", [0.0, -0.1, math.nan])
@@ -109,8 +109,8 @@ def test_a_margin_that_is_not_positive_is_refused(margin: float) -> None:
 def test_a_study_without_a_smallest_effect_makes_no_claim_of_no_effect() -> None:
     rng = np.random.default_rng(3)
     base, arm = ({k: float(x) for k, x in enumerate(row)} for row in 1e-3 * rng.normal(size=(2, 8)))
-    assert read(base, arm, margin=0.5)[0].verdict == "no effect"
-    assert read(base, arm, margin=0.0)[0].verdict == "undecided"
+    assert read(base, arm, margin=0.5)[0].verdict == "equivalent"
+    assert read(base, arm, margin=0.0)[0].verdict == "inconclusive"
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.5, 1.5, 95, math.nan])

@@ -19,7 +19,7 @@ from ablate.serialization import read_json, write_json
 from ablate.stats.verdicts import OWN_VARIANCE
 from tests.synthetic import write_study
 
-RATE, RATIO = "learning_rate=0.0001", "train_ratio=4"
+RATE, RATIO = "learning_rate=0.0001", "train_test_ratio=4"
 
 
 def contrast(analysis: Analysis, arm: str, metric: str = "eval_loss") -> Contrast:
@@ -35,7 +35,7 @@ def rewrite(folder: Path, arm: str, seed: int, change: Callable[[dict[str, Any]]
 
 
 def test_variants_are_judged_together_and_controls_by_themselves(tmp_path: Path) -> None:
-    write_study(tmp_path / "s", arms=[RATE, RATIO, "placebo", "repeat"], seeds=5, effects={RATE: -0.04})
+    write_study(tmp_path / "s", arms=[RATE, RATIO, "placebo", "rerun"], seeds=5, effects={RATE: -0.04})
     analysis = analyse(tmp_path / "s")
     rate, ratio, placebo = (contrast(analysis, arm) for arm in (RATE, RATIO, "placebo"))
     assert [(one.method, one.family, one.df) for one in (rate, ratio)] == [("seed-blocked", 2, 8)] * 2
@@ -103,7 +103,9 @@ def test_an_arm_of_another_spread_is_judged_alone_and_the_notes_name_it(tmp_path
     rate, ratio = contrast(analysis, RATE), contrast(analysis, RATIO)
     assert (OWN_VARIANCE in ratio.labels, OWN_VARIANCE in rate.labels) == (True, False)
     assert (ratio.method, rate.method) == ("own pairs", "seed-blocked")
-    assert any(note.endswith("unlike the other arms': train_ratio=4") and "Holm" in note for note in analysis.notes)
+    assert any(
+        note.endswith("unlike the other arms': train_test_ratio=4") and "Holm" in note for note in analysis.notes
+    )
 
 
 def test_lost_runs_leave_the_rest_of_their_seed_in_the_analysis(tmp_path: Path) -> None:
@@ -112,15 +114,15 @@ def test_lost_runs_leave_the_rest_of_their_seed_in_the_analysis(tmp_path: Path) 
     rate, ratio = contrast(analysis, RATE), contrast(analysis, RATIO)
     assert (rate.seeds, ratio.seeds) == ((0, 1, 2, 3, 4), (1, 2, 4))
     assert rate.df == ratio.df == 6
-    assert {"SURVIVORS ONLY", "3 of 5 seeds", "LOW POWER"} <= set(ratio.labels)
-    assert "SURVIVORS ONLY" not in rate.labels
+    assert {"MISSING SEEDS", "3 of 5 seeds", "LOW POWER"} <= set(ratio.labels)
+    assert "MISSING SEEDS" not in rate.labels
 
 
 def test_a_study_whose_runs_all_diverged_has_rates_and_no_verdict(tmp_path: Path) -> None:
     arms = ["baseline", RATE, RATIO]
     write_study(tmp_path / "s", arms=arms[1:], seeds=3, diverged=[(arm, seed) for arm in arms for seed in range(3)])
     analysis = analyse(tmp_path / "s")
-    assert {one.verdict for one in analysis.contrasts} <= {"undecided", "none"}
+    assert {one.verdict for one in analysis.contrasts} <= {"inconclusive", "none"}
     assert {(one.count, one.baseline_count, one.runs) for one in analysis.divergences} == {(3, 3, 3)}
 
 
@@ -130,7 +132,7 @@ def test_a_metric_that_some_arms_lack_leaves_the_others_judged(tmp_path: Path) -
     for seed in range(5):
         rewrite(tmp_path / "s", RATIO, seed, lambda row: None if row["metric"] == "loss" else row)
     analysis = analyse(tmp_path / "s")
-    assert (contrast(analysis, RATIO).effect, contrast(analysis, RATIO).verdict) == (None, "undecided")
+    assert (contrast(analysis, RATIO).effect, contrast(analysis, RATIO).verdict) == (None, "inconclusive")
     assert contrast(analysis, RATE).low is not None
     assert contrast(analysis, RATIO, "grad_norm_median").low is not None
 

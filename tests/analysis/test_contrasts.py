@@ -73,10 +73,10 @@ def table(arms: list[list[float | None]], *, smallest_effect: float | None = 0.1
         ([-0.50, -0.52, -0.48, -0.51, -0.49], "eval_loss", "helps"),
         ([0.30, 0.32, 0.28, 0.31, 0.29], "eval_accuracy", "helps"),
         ([-0.30, -0.32, -0.28, -0.31, -0.29], "eval_accuracy", "hurts"),
-        ([0.50, 0.52, 0.48, 0.51, 0.49], "grad_norm_spread", "raises"),
-        ([-0.50, -0.52, -0.48, -0.51, -0.49], "grad_norm_spread", "lowers"),
-        ([0.01, -0.01, 0.02, -0.02, 0.00], "eval_loss", "no effect"),
-        ([0.50, -0.40, 0.30, -0.60, 0.10], "eval_loss", "undecided"),
+        ([0.50, 0.52, 0.48, 0.51, 0.49], "grad_norm_p95_p5", "raises"),
+        ([-0.50, -0.52, -0.48, -0.51, -0.49], "grad_norm_p95_p5", "lowers"),
+        ([0.01, -0.01, 0.02, -0.02, 0.00], "eval_loss", "equivalent"),
+        ([0.50, -0.40, 0.30, -0.60, 0.10], "eval_loss", "inconclusive"),
     ],
 )
 def test_the_verdict_follows_the_interval_and_the_better_side(
@@ -87,7 +87,7 @@ def test_the_verdict_follows_the_interval_and_the_better_side(
 
 def test_a_proven_but_immaterial_difference_is_no_effect_and_says_that_it_is_not_zero() -> None:
     found = ask([0.020, 0.021, 0.019, 0.022, 0.018])
-    assert found.verdict == "no effect"
+    assert found.verdict == "equivalent"
     assert found.low is not None
     assert found.low > 0
     assert "not zero" in found.sentence
@@ -95,12 +95,12 @@ def test_a_proven_but_immaterial_difference_is_no_effect_and_says_that_it_is_not
 
 def test_without_a_declared_margin_there_is_no_claim_of_no_effect() -> None:
     found = ask([0.01, -0.01, 0.02, -0.02, 0.00], smallest_effect=None)
-    assert (found.verdict, found.seeds_needed) == ("undecided", None)
+    assert (found.verdict, found.seeds_needed) == ("inconclusive", None)
 
 
 def test_undecided_says_how_many_seeds_would_decide_and_it_is_more_than_there_were() -> None:
     found = ask([0.05, -0.15, 0.12, 0.02, -0.08])
-    assert found.verdict == "undecided"
+    assert found.verdict == "inconclusive"
     assert found.seeds_needed is not None
     assert found.seeds_needed > 5
     assert f"about {found.seeds_needed} seeds needed" in found.sentence
@@ -136,26 +136,26 @@ def test_a_seed_without_both_values_is_no_pair_and_is_counted(broken: float | No
 
 def test_lost_runs_are_named_and_the_claim_is_labelled_as_over_survivors() -> None:
     found = ask([0.50, None, 0.52], lost=("seed 1 of batch_size=64, which diverged",))
-    assert "SURVIVORS ONLY" in found.labels
+    assert "MISSING SEEDS" in found.labels
     assert "without seed 1 of batch_size=64, which diverged" in found.sentence
 
 
 def test_one_pair_has_no_interval() -> None:
     found = ask([0.5])
-    assert (found.effect, found.low, found.p_value, found.verdict) == (None, None, None, "undecided")
+    assert (found.effect, found.low, found.p_value, found.verdict) == (None, None, None, "inconclusive")
     assert "two are the least" in found.sentence
 
 
 def test_no_pair_at_all_is_said() -> None:
     found = ask([None, None])
-    assert (found.effect, found.baseline_mean, found.seeds, found.verdict) == (None, None, (), "undecided")
+    assert (found.effect, found.baseline_mean, found.seeds, found.verdict) == (None, None, (), "inconclusive")
     assert "no seed in which both arms have a value of eval_loss" in found.sentence
 
 
 @pytest.mark.parametrize("same", [0.0, 0.25])
 def test_differences_without_spread_decide_nothing(same: float) -> None:
     found = ask([same, same, same])
-    assert (found.verdict, found.low, found.p_value) == ("undecided", None, None)
+    assert (found.verdict, found.low, found.p_value) == ("inconclusive", None, None)
     assert found.effect == pytest.approx(same)
     assert "without spread there is no interval" in found.sentence
 
@@ -177,11 +177,11 @@ def test_the_sentence_carries_the_change_the_means_and_the_interval() -> None:
 def against(placebo: list[float], *, differences: list[float], chance: bool = False) -> Contrast:
     """A secondary outcome without a better side; `placebo` and `differences` are differences from the baseline."""
     question = Question(
-        arm="train_ratio=4",
-        axis="train_ratio",
+        arm="train_test_ratio=4",
+        axis="train_test_ratio",
         level=4,
         baseline_level=1,
-        metric=OUTCOMES["grad_norm_spread"].info,
+        metric=OUTCOMES["grad_norm_p95_p5"].info,
         primary=False,
         smallest_effect=None,
         num_seeds=len(differences),
@@ -197,9 +197,9 @@ def against(placebo: list[float], *, differences: list[float], chance: bool = Fa
 def test_an_effect_that_does_not_hold_against_the_placebo_is_withdrawn() -> None:
     """Three real seeds of the reference study: the interval from the baseline is 0.70 to 2.04, by chance alone."""
     differences, placebo = [1.124, 1.659, 1.336], [1.945, 0.315, 1.143]
-    assert ask(list(differences), metric="grad_norm_spread", smallest_effect=None).verdict == "raises"
+    assert ask(list(differences), metric="grad_norm_p95_p5", smallest_effect=None).verdict == "raises"
     found = against(placebo, differences=differences)
-    assert found.verdict == "undecided"
+    assert found.verdict == "inconclusive"
     assert NOT_BEYOND in found.labels
     assert found.low is not None
     assert found.low > 0
@@ -213,11 +213,11 @@ def test_an_effect_that_holds_against_both_stays() -> None:
 
 def test_an_effect_on_the_other_side_of_the_placebo_is_withdrawn() -> None:
     found = against([2.0, 2.3, 1.8, 2.1], differences=[1.0, 1.1, 0.9, 1.05])
-    assert found.verdict == "undecided"
+    assert found.verdict == "inconclusive"
 
 
 def test_the_placebo_itself_helps_nothing() -> None:
-    assert against([0.0] * 4, differences=[1.0, 1.1, 0.9, 1.0], chance=True).verdict == "undecided"
+    assert against([0.0] * 4, differences=[1.0, 1.1, 0.9, 1.0], chance=True).verdict == "inconclusive"
 
 
 def test_the_placebo_only_ever_takes_a_verdict_away() -> None:
@@ -226,9 +226,9 @@ def test_the_placebo_only_ever_takes_a_verdict_away() -> None:
     for _ in range(300):
         differences = (rng.normal(size=5) + rng.choice([0.0, 1.5])).tolist()
         placebo = rng.normal(size=5).tolist()
-        alone = ask(list(differences), metric="grad_norm_spread", smallest_effect=None)
+        alone = ask(list(differences), metric="grad_norm_p95_p5", smallest_effect=None)
         second = against(placebo, differences=differences)
-        assert second.verdict in (alone.verdict, "undecided")
+        assert second.verdict in (alone.verdict, "inconclusive")
         withdrawn += second.verdict != alone.verdict
     assert withdrawn > 0
 
@@ -247,7 +247,7 @@ def test_several_variants_share_one_residual_and_their_intervals_are_simultaneou
     together = table(
         [list(SEEDS_MOVE), *(shifted(by, noise) for by, noise in zip((0.3, 0.0, 0.15), CALM, strict=True))]
     )
-    assert [one.verdict for one in together] == ["hurts", "no effect", "hurts"]
+    assert [one.verdict for one in together] == ["hurts", "equivalent", "hurts"]
     assert {(one.method, one.family, one.df) for one in together} == {("seed-blocked", 3, 12)}
     assert len({one.rho for one in together}) == len({one.residual_sd for one in together}) == 1
     for one in together:
@@ -292,7 +292,7 @@ def test_what_only_the_pool_supports_is_undecided_and_says_so(seeds: int, label:
         withheld += [one] if label in one.labels else []
     assert withheld
     for one in withheld:
-        assert one.verdict == "undecided"
+        assert one.verdict == "inconclusive"
         assert one.low is not None
         assert one.high is not None
         assert one.low * one.high > 0
@@ -313,32 +313,32 @@ def test_a_lost_run_leaves_the_other_arms_of_its_seed_in_the_analysis() -> None:
 def test_an_arm_without_the_metric_gets_no_verdict_and_takes_nothing_from_the_others() -> None:
     values = [list(SEEDS_MOVE), shifted(0.3, CALM[0]), shifted(0.0, CALM[1])]
     with_it, absent = table([*values, [None] * 5])[:2], table([*values, [None] * 5])[2]
-    assert (absent.verdict, absent.effect, absent.seeds) == ("undecided", None, ())
+    assert (absent.verdict, absent.effect, absent.seeds) == ("inconclusive", None, ())
     assert "no seed in which both arms have a value of eval_loss" in absent.sentence
     assert [one.low for one in with_it] == pytest.approx([one.low for one in table(values)], abs=1e-12)
 
 
 def test_arms_without_common_seeds_decide_nothing() -> None:
     found = table([[0.5, 0.6, None, None], [None, None, 0.9, 1.0], [None, None, 0.9, 1.1]])
-    assert {(one.verdict, one.effect, one.seeds_needed) for one in found} == {("undecided", None, None)}
+    assert {(one.verdict, one.effect, one.seeds_needed) for one in found} == {("inconclusive", None, None)}
 
 
 def test_no_value_anywhere_is_undecided_everywhere() -> None:
-    assert {one.verdict for one in table([[None, None], [None, math.nan], [math.inf, None]])} == {"undecided"}
-    assert {one.verdict for one in table([[None, None], [0.1, 0.2], [0.2, 0.1]])} == {"undecided"}
+    assert {one.verdict for one in table([[None, None], [None, math.nan], [math.inf, None]])} == {"inconclusive"}
+    assert {one.verdict for one in table([[None, None], [0.1, 0.2], [0.2, 0.1]])} == {"inconclusive"}
 
 
 def test_constant_outcomes_of_several_arms_are_no_proof() -> None:
     found = table([[0.5] * 4, [0.7] * 4, [0.5] * 4])
-    assert {(one.verdict, one.low) for one in found} == {("undecided", None)}
+    assert {(one.verdict, one.low) for one in found} == {("inconclusive", None)}
     assert "the difference is 0.200 in each of 4 seeds" in found[0].sentence
 
 
 def test_one_seed_of_several_arms_has_no_interval() -> None:
     found = table([[0.5], [0.7], [0.4]])
-    assert {(one.verdict, one.effect, one.low) for one in found} == {("undecided", None, None)}
+    assert {(one.verdict, one.effect, one.low) for one in found} == {("inconclusive", None, None)}
 
 
 @pytest.mark.parametrize("margin", [0.0, -0.1])
 def test_a_margin_that_is_not_positive_claims_no_effect_of_nothing(margin: float) -> None:
-    assert ask([0.01, -0.01, 0.02, -0.02, 0.00], smallest_effect=margin).verdict == "undecided"
+    assert ask([0.01, -0.01, 0.02, -0.02, 0.00], smallest_effect=margin).verdict == "inconclusive"

@@ -9,7 +9,7 @@ import pytest
 from ablate.analysis.analyse import analyse
 from tests.synthetic import write_study
 
-RATE, RATIO = "learning_rate=0.0001", "train_ratio=4"
+RATE, RATIO = "learning_rate=0.0001", "train_test_ratio=4"
 
 
 def test_a_study_without_divergence_says_nothing_of_it(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_another_baseline_or_too_few_seeds_say_nothing(tmp_path: Path) -> None:
     write_analysis(tmp_path / "before")
     assert earlier_spread(tmp_path, plan_of()) is not None
     # A train:test ratio among the arms changes what everything is evaluated on.
-    assert earlier_spread(tmp_path, plan_of(arms=("train_ratio=4",))) is None
+    assert earlier_spread(tmp_path, plan_of(arms=("train_test_ratio=4",))) is None
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"contrasts": [{}]}'])

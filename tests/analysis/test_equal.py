@@ -86,7 +86,7 @@ def test_every_outcome_is_read_up_to_there(study: Path) -> None:
     curve = evals.curve("loss")
     assert run.values["eval_loss"] == curve.value[curve.step == 16][0]
     assert run.values["grad_norm_max"] == np.max(trace["grad_norm"][:16])
-    assert run.values["train_loss_final"] == pytest.approx(np.mean(trace["loss"][14:16]))
+    assert run.values["final_train_loss"] == pytest.approx(np.mean(trace["loss"][14:16]))
     assert run.values["best_eval_loss"] == np.min(curve.value[(curve.step > 0) & (curve.step <= 16)])
 
 
@@ -96,7 +96,7 @@ def test_curves_are_compared_at_looks_in_common_of_that_unit(study: Path) -> Non
     (run,) = (one for one in analysis.runs if (one.arm, one.seed) == (LARGE, 0))
     curve = read_evals(StudyDir(study).run(LARGE, 0).evals).curve("loss")
     assert run.values["best_eval_loss"] == np.min(curve.value[[8, 16]])
-    assert run.values["eval_loss_area"] == pytest.approx(np.trapezoid(curve.value[[0, 8, 16]], [0, 8, 16]) / 16)
+    assert run.values["eval_loss_auc"] == pytest.approx(np.trapezoid(curve.value[[0, 8, 16]], [0, 8, 16]) / 16)
 
 
 def test_the_last_look_in_common_is_named_where_it_lies_before_the_amount(study: Path) -> None:
@@ -197,7 +197,7 @@ def test_what_the_plan_fixed_is_read_without_being_asked_and_is_no_rereading(cop
 def test_a_rereading_lies_beside_the_study_s_own_report(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", str(copy)]) == 0
     own = {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()}
-    assert cli.main(["report", str(copy), "--at", "16 steps"]) == 0
+    assert cli.main(["report", str(copy), "--compare-at", "16 steps"]) == 0
     assert {name: (copy / name).read_bytes() for name in own} == own
     said = " ".join(capsys.readouterr().out.split())
     assert "Compared as the runs ended, at equal samples (1,024)" in said
@@ -216,7 +216,7 @@ def test_a_rereading_lies_beside_the_study_s_own_report(copy: Path, capsys: pyte
 def test_for_a_program_to_read(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import json
 
-    assert cli.main(["report", str(copy), "--at", "steps", "--json"]) == 0
+    assert cli.main(["report", str(copy), "--compare-at", "steps", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["budgets"]["amount"] == 16
     assert found["budgets"]["reread"] is True
@@ -236,21 +236,25 @@ def rewrite(folder: Path, **columns: Callable[[Any], Any]) -> None:
 @pytest.mark.parametrize(
     ("typed", "said", "fix"),
     [
-        ("stpes", "'stpes' is no unit that runs can be compared at; did you mean 'steps'", "--at=steps"),
-        ("16 sampels", "'sampels' is no unit", "--at='16 samples'"),
-        ("3 hours", "'hours' is no unit that runs can be compared at; known: epochs, samples", "--at='3 steps'"),
-        ("0 steps", "'0 steps' is not an interval: expected a number above 0", "--at='20 steps'"),
-        ("-5 steps", "'-5 steps' is not an interval: expected a number above 0", "--at='20 steps'"),
-        ("1.5 samples", "'1.5 samples' is not an interval", "--at='64 samples'"),
-        ("", "'' is not an interval", "--at='20 steps'"),
+        ("stpes", "'stpes' is no unit that runs can be compared at; did you mean 'steps'", "--compare-at=steps"),
+        ("16 sampels", "'sampels' is no unit", "--compare-at='16 samples'"),
+        (
+            "3 hours",
+            "'hours' is no unit that runs can be compared at; known: epochs, samples",
+            "--compare-at='3 steps'",
+        ),
+        ("0 steps", "'0 steps' is not an interval: expected a number above 0", "--compare-at='20 steps'"),
+        ("-5 steps", "'-5 steps' is not an interval: expected a number above 0", "--compare-at='20 steps'"),
+        ("1.5 samples", "'1.5 samples' is not an interval", "--compare-at='64 samples'"),
+        ("", "'' is not an interval", "--compare-at='20 steps'"),
         ("5000 samples", "no run has reached that; seed 0 of baseline ended first, at 1,024 samples", "'1024 samples'"),
         (
             "64 steps",
             "5 of 15 runs have not reached that; seed 0 of batch_size=64 ended first, at 16",
-            "--at='16 steps'",
+            "--compare-at='16 steps'",
         ),
-        ("2 samples", "the first step of every run ends later, at 8 samples at the earliest", "--at=samples"),
-        ("4 steps", "seed 0 of baseline has none between the start and 4 steps", "--at='8 steps'"),
+        ("2 samples", "the first step of every run ends later, at 8 samples at the earliest", "--compare-at=samples"),
+        ("4 steps", "seed 0 of baseline has none between the start and 4 steps", "--compare-at='8 steps'"),
         ("9 seconds", "", ""),
     ],
 )
@@ -272,7 +276,7 @@ def test_what_was_not_recorded_is_said(copy: Path, unit: str, column: str, value
     rewrite(copy, **{column: lambda values: np.full(len(values), value)})
     with pytest.raises(ConfigError, match=f"seed 0 of baseline has recorded no {unit}") as raised:
         analyse(copy, at=unit)
-    assert raised.value.fix == "--at=samples"
+    assert raised.value.fix == "--compare-at=samples"
 
 
 def test_a_plan_s_own_amount_that_cannot_be_read_names_the_key(copy: Path) -> None:
@@ -285,7 +289,7 @@ def test_the_key_is_checked_before_anything_runs() -> None:
     assert StudyConfig(compare_at="512 samples").compare_at == "512 samples"
     with pytest.raises(IntervalError, match=r"study\.compare_at='sampels'.*did you mean 'samples'"):
         StudyConfig(compare_at="sampels")
-    assert str(parse_amount("step", key="--at")) == "steps"
+    assert str(parse_amount("step", key="--compare-at")) == "steps"
 
 
 def test_what_an_app_returned_has_no_value_before_its_end(study: Path) -> None:

@@ -25,9 +25,9 @@ from tests.synthetic import TWO_LEVELS, crossed_cells, crossed_plan, write_cross
 LOSS = MetricInfo(name="eval_loss", unit="nats", definition="", lower_is_better=True)
 TWO = crossed_cells("factorial", TWO_LEVELS[:2])
 THREE = crossed_cells("factorial", TWO_LEVELS[:3])
-HALF = crossed_cells("fractional", TWO_LEVELS, {"clip_norm": TWO_LEVELS[:3]})
+HALF = crossed_cells("fractional", TWO_LEVELS, {"max_grad_norm": TWO_LEVELS[:3]})
 QUARTER = crossed_cells("fractional", TWO_LEVELS[:3], {"learning_rate": TWO_LEVELS[:2]})
-PAIRS = crossed_cells("pairs", TWO_LEVELS)
+PAIRS = crossed_cells("pairwise", TWO_LEVELS)
 Truth = Callable[[tuple[int, ...]], float]
 
 
@@ -76,7 +76,7 @@ def word_of(about: Effects) -> dict[str, str]:
     return {part.name: part.word for part in about.parts}
 
 
-BATCH, RATIO, BOTH = "batch_size off -> 64", "train_ratio off -> 4", "batch_size x train_ratio"
+BATCH, RATIO, BOTH = "batch_size off -> 64", "train_test_ratio off -> 4", "batch_size x train_test_ratio"
 
 
 def test_a_main_effect_alone() -> None:
@@ -84,15 +84,15 @@ def test_a_main_effect_alone() -> None:
     found = by_name(about)
     assert {name: one.verdict for name, one in found.items()} == {
         BATCH: "hurts",
-        RATIO: "no effect",
-        BOTH: "no effect",
+        RATIO: "equivalent",
+        BOTH: "equivalent",
     }
     assert found[BATCH].effect == pytest.approx(0.1, abs=0.005)
     assert not found[BATCH].average
     assert re.match(r"eval_loss: batch_size off -> 64 raises it by \+0\.(09|10)\d\d? nats \(95 %", about.sentences[0])
     assert "nats (95 % interval 0.0" in about.sentences[0]
-    assert about.sentences[0].endswith("which hurts; over the levels of train_ratio.")
-    assert "no effect that matters (inside plus or minus 0.01): train_ratio" in about.sentences[1]
+    assert about.sentences[0].endswith("which hurts; over the levels of train_test_ratio.")
+    assert "no effect that matters (inside plus or minus 0.01): train_test_ratio" in about.sentences[1]
 
 
 def test_an_interaction_makes_the_main_effect_an_average_and_says_so() -> None:
@@ -101,32 +101,34 @@ def test_an_interaction_makes_the_main_effect_an_average_and_says_so() -> None:
     assert found[BOTH].verdict == "interact"
     assert found[BOTH].effect == pytest.approx(-0.05, abs=0.005)
     assert found[BATCH].effect == pytest.approx(0.15, abs=0.005)
-    assert found[BATCH].average.startswith("an average over the levels of train_ratio, with which it interacts: +0.")
+    assert found[BATCH].average.startswith(
+        "an average over the levels of train_test_ratio, with which it interacts: +0."
+    )
     assert found[BATCH].average.endswith(" at 4")
     interaction, *mains = about.sentences
     assert interaction.startswith(
-        "eval_loss: batch_size and train_ratio interact: the effect of batch_size off -> 64 is +0."
+        "eval_loss: batch_size and train_test_ratio interact: the effect of batch_size off -> 64 is +0."
     )
-    assert "at train_ratio off and +0." in interaction
-    assert "an average over the levels of train_ratio" in mains[0]
+    assert "at train_test_ratio off and +0." in interaction
+    assert "an average over the levels of train_test_ratio" in mains[0]
 
 
 def test_two_that_act_only_together_are_said_to() -> None:
     """As one at a time would have seen it: neither alone is told from the baseline."""
     about = read(*made(TWO, lambda on: 0.1 * on[0] * on[1]))
     assert (
-        "they are seen to act only together: neither batch_size=64 nor train_ratio=4 alone is told"
+        "they are seen to act only together: neither batch_size=64 nor train_test_ratio=4 alone is told"
         in about.sentences[0]
     )
 
 
 def test_two_that_undo_each_other_have_no_main_effect_and_each_acts() -> None:
     plan, readings = made(TWO, lambda on: 0.1 * (on[0] != on[1]))
-    contrasts = [replace_contrast(arm) for arm in ("batch_size=64", "train_ratio=4")]
+    contrasts = [replace_contrast(arm) for arm in ("batch_size=64", "train_test_ratio=4")]
     about = read(plan, readings, contrasts=contrasts)
     assert {name: one.verdict for name, one in by_name(about).items()} == {
-        BATCH: "no effect",
-        RATIO: "no effect",
+        BATCH: "equivalent",
+        RATIO: "equivalent",
         BOTH: "interact",
     }
     assert "act only together" not in about.sentences[0]
@@ -148,8 +150,8 @@ def replace_contrast(arm: str) -> Any:
 def test_of_all_combinations_higher_interactions_are_read_too() -> None:
     about = read(*made(THREE, lambda on: 0.4 * on[0] * on[1] * on[2]))
     assert about.family == 7
-    assert by_name(about)["batch_size x train_ratio x learning_rate"].verdict == "interact"
-    assert "batch_size, train_ratio and learning_rate interact: how two of them act together" in about.sentences[3]
+    assert by_name(about)["batch_size x train_test_ratio x learning_rate"].verdict == "interact"
+    assert "batch_size, train_test_ratio and learning_rate interact: how two of them act together" in about.sentences[3]
     assert {term.factors for term in about.terms if term.p_value < 0.001} == {one.axes for one in about.effects}
 
 
@@ -157,14 +159,18 @@ def test_a_fraction_gives_sums_and_says_of_what() -> None:
     about = read(*made(HALF, lambda on: 0.1 * on[0] + 0.1 * on[2] * on[3]))
     found = by_name(about)
     assert len(found) == 7
-    assert found["batch_size x train_ratio"].verdict == "interact"
-    assert found["batch_size x train_ratio"].mixed_with == ("plus that of learning_rate and clip_norm together",)
-    assert about.sentences[0].startswith("eval_loss: the effect called batch_size x train_ratio is told from 0 (+0.0")
+    assert found["batch_size x train_test_ratio"].verdict == "interact"
+    assert found["batch_size x train_test_ratio"].mixed_with == (
+        "plus that of learning_rate and max_grad_norm together",
+    )
+    assert about.sentences[0].startswith(
+        "eval_loss: the effect called batch_size x train_test_ratio is told from 0 (+0.0"
+    )
     assert "only more arms can tell (study.design=factorial)" in about.sentences[0]
     assert found["learning_rate off -> 0.0001"].average.startswith("an average over the levels of the other axes")
     assert (about.resolution, about.full, len(about.cells)) == (4, 16, 8)
     main = next(text for text in about.sentences if "batch_size off -> 64 raises" in text)
-    assert "is the effect of batch_size plus that of train_ratio, learning_rate and clip_norm together" in main
+    assert "is the effect of batch_size plus that of train_test_ratio, learning_rate and max_grad_norm together" in main
 
 
 def test_at_resolution_three_an_interaction_shows_as_a_main_effect_with_its_sign() -> None:
@@ -172,21 +178,21 @@ def test_at_resolution_three_an_interaction_shows_as_a_main_effect_with_its_sign
     found = by_name(about)["learning_rate off -> 0.0001"]
     # The interaction is +0.1 where two levels are coded -1/2 and 1/2; the words say that it is subtracted.
     assert found.effect == pytest.approx(-0.1, abs=0.005)
-    assert found.mixed_with == ("less that of batch_size and train_ratio together",)
+    assert found.mixed_with == ("less that of batch_size and train_test_ratio together",)
 
 
 def test_a_seed_that_lost_an_arm_still_counts_and_is_named() -> None:
     plan, readings = made(TWO, lambda on: 0.1 * on[0])
     lost = [
         replace(one, values={LOSS.name: None}, status="diverged")
-        if (one.arm, one.seed) == ("train_ratio=4", 2)
+        if (one.arm, one.seed) == ("train_test_ratio=4", 2)
         else one
         for one in readings
     ]
     about = read(plan, lost)
     assert about.seeds == (0, 1, 3, 4, 5)
-    assert about.left_out == ("seed 2 has no value in train_ratio=4 (diverged); its other runs still count",)
-    assert about.labels == ("SURVIVORS ONLY",)
+    assert about.left_out == ("seed 2 has no value in train_test_ratio=4 (diverged); its other runs still count",)
+    assert about.labels == ("MISSING SEEDS",)
     assert by_name(about)[BATCH].labels == ("5 of 6 seeds",)
     assert by_name(about)[BATCH].verdict == "hurts"
     assert about.df == 23 - 6 - 3
@@ -214,16 +220,16 @@ def test_an_arm_that_never_finishes_leaves_its_effects_undecided() -> None:
     plan, readings = made(TWO, lambda on: 0.1 * on[0])
     lost = [replace(one, values={LOSS.name: None}, status="diverged") if "+" in one.arm else one for one in readings]
     about = read(plan, lost)
-    assert {one.verdict for one in about.effects} == {"undecided"}
+    assert {one.verdict for one in about.effects} == {"inconclusive"}
     assert {one.effect for one in about.effects} == {None}
 
 
 def test_a_cell_whose_control_failed_takes_every_verdict() -> None:
-    broken = Control(arm="train_ratio=4", name="match", status="failed", sentence="contaminated: init differs")
+    broken = Control(arm="train_test_ratio=4", name="matched", status="failed", sentence="contaminated: init differs")
     about = read(*made(TWO, lambda on: 0.1 * on[0]), checks=[broken])
     assert {one.verdict for one in about.effects} == {"none"}
     assert about.sentences == (
-        "eval_loss: no effects, because train_ratio=4: the control `match` failed: contaminated: init differs.",
+        "eval_loss: no effects, because train_test_ratio=4: the control `match` failed: contaminated: init differs.",
     )
     elsewhere = replace(broken, arm="placebo")
     assert by_name(read(*made(TWO, lambda on: 0.1 * on[0]), checks=[elsewhere]))[BATCH].verdict == "hurts"
@@ -232,14 +238,14 @@ def test_a_cell_whose_control_failed_takes_every_verdict() -> None:
 def test_what_chance_alone_makes_gets_no_verdict() -> None:
     floor = Floor(kind="noise", arms=("placebo",), seeds=(0,), values={LOSS.name: 0.15}, same_weights=False)
     found = by_name(read(*made(TWO, lambda on: 0.1 * on[0]), floors=[floor]))[BATCH]
-    assert (found.verdict, found.labels, found.seeds_needed) == ("undecided", ("WITHIN NOISE FLOOR",), None)
+    assert (found.verdict, found.labels, found.seeds_needed) == ("inconclusive", ("WITHIN NOISE FLOOR",), None)
 
 
 def test_few_seeds_are_labelled_and_what_is_open_says_how_many_would_do() -> None:
     about = read(*made(TWO, lambda on: 0.1 * on[0], seeds=3, noise=0.03))
     assert "LOW POWER" in by_name(about)[BATCH].labels
     open_ = by_name(about)[RATIO]
-    assert open_.verdict == "undecided"
+    assert open_.verdict == "inconclusive"
     assert open_.seeds_needed is not None
     assert open_.seeds_needed > 3
     assert f"about {open_.seeds_needed} seeds needed" in about.sentences[-1]
@@ -252,20 +258,20 @@ def test_a_study_of_one_axis_at_a_time_has_no_effects() -> None:
 
 
 def test_a_redundant_pair_a_dead_part_and_one_that_matters_are_told_apart() -> None:
-    """batch_size and train_ratio stand in for each other; clip_norm matters; learning_rate is dead."""
+    """batch_size and train_test_ratio stand in for each other; max_grad_norm matters; learning_rate is dead."""
     about = read(*made(PAIRS, lambda on: 0.1 * on[0] * on[1] + 0.05 * on[3]))
     assert word_of(about) == {
         "batch_size=64": "redundant",
-        "train_ratio=4": "redundant",
+        "train_test_ratio=4": "redundant",
         "learning_rate=0.0001": "dead",
-        "clip_norm=10": "matters",
+        "max_grad_norm=10": "matters",
     }
     parts = {part.name: part for part in about.parts}
-    assert parts["batch_size=64"].partners == ("train_ratio=4",)
-    assert parts["train_ratio=4"].most is not None
-    assert parts["train_ratio=4"].most.axes == ("train_ratio=4", "batch_size=64")
+    assert parts["batch_size=64"].partners == ("train_test_ratio=4",)
+    assert parts["train_test_ratio=4"].most is not None
+    assert parts["train_test_ratio=4"].most.axes == ("train_test_ratio=4", "batch_size=64")
     assert about.sentences[0].startswith("eval_loss: batch_size=64 is redundant: no effect alone (")
-    assert re.search(r"and one beside train_ratio=4 \(\+0\.(09|10)", about.sentences[0])
+    assert re.search(r"and one beside train_test_ratio=4 \(\+0\.(09|10)", about.sentences[0])
     assert "learning_rate=0.0001 is dead: no effect alone" in " ".join(about.sentences)
     assert about.family == 4 + 2 * 6
 
@@ -273,7 +279,7 @@ def test_a_redundant_pair_a_dead_part_and_one_that_matters_are_told_apart() -> N
 def test_nothing_found_is_not_yet_dead() -> None:
     """Equivalence has to be earned: with an interval wider than the margin nobody is dead or redundant."""
     about = read(*made(PAIRS, lambda on: 0.0, noise=0.02))
-    assert set(word_of(about).values()) == {"undecided"}
+    assert set(word_of(about).values()) == {"inconclusive"}
     assert "undecided whether dead, redundant or of use: batch_size=64, " in about.sentences[-1]
     assert set(word_of(read(*made(PAIRS, lambda on: 0.0, noise=0.02, margin=0.2))).values()) == {"dead"}
 
@@ -281,39 +287,41 @@ def test_nothing_found_is_not_yet_dead() -> None:
 def test_a_part_that_was_not_there_to_be_changed_is_not_dead() -> None:
     """Beside the other one it ends with the very same weights: nothing was removed, so nothing can be said."""
     plan, readings = made(PAIRS, lambda on: 0.0)
-    same = {"train_ratio=4": "w", "batch_size=64+train_ratio=4": "w"}
+    same = {"train_test_ratio=4": "w", "batch_size=64+train_test_ratio=4": "w"}
     bits = [replace(one, weights_sha256=f"{same.get(one.arm, one.arm)}{one.seed}") for one in readings]
     about = read(plan, bits)
     parts = {part.name: part for part in about.parts}
-    assert parts["batch_size=64"].word == "undecided"
-    assert "beside train_ratio=4 the very same runs as without it" in parts["batch_size=64"].sentence
+    assert parts["batch_size=64"].word == "inconclusive"
+    assert "beside train_test_ratio=4 the very same runs as without it" in parts["batch_size=64"].sentence
     assert parts["learning_rate=0.0001"].word == "dead"
-    assert "SAME RUN" in by_name(about)["batch_size=64 beside train_ratio=4"].labels
+    assert "IDENTICAL WEIGHTS" in by_name(about)["batch_size=64 beside train_test_ratio=4"].labels
 
 
 def test_a_pair_whose_control_failed_costs_its_two_parts_their_word_and_no_other() -> None:
-    arm = "batch_size=64+train_ratio=4"
-    broken = Control(arm=arm, name="match", status="failed", sentence="contaminated")
+    arm = "batch_size=64+train_test_ratio=4"
+    broken = Control(arm=arm, name="matched", status="failed", sentence="contaminated")
     words = word_of(read(*made(PAIRS, lambda on: 0.0), checks=[broken]))
     assert words == {
-        "batch_size=64": "undecided",
-        "train_ratio=4": "undecided",
+        "batch_size=64": "inconclusive",
+        "train_test_ratio=4": "inconclusive",
         "learning_rate=0.0001": "dead",
-        "clip_norm=10": "dead",
+        "max_grad_norm=10": "dead",
     }
-    alone = replace(broken, arm="clip_norm=10")
+    alone = replace(broken, arm="max_grad_norm=10")
     about = read(*made(PAIRS, lambda on: 0.0), checks=[alone])
-    assert word_of(about)["clip_norm=10"] == "none"
-    assert any("clip_norm=10: no word for it, because the control `match` failed" in text for text in about.sentences)
+    assert word_of(about)["max_grad_norm=10"] == "none"
+    assert any(
+        "max_grad_norm=10: no word for it, because the control `match` failed" in text for text in about.sentences
+    )
 
 
 def test_what_could_not_be_combined_is_said_beside_the_word() -> None:
-    kept = [k for k, arm in enumerate(PAIRS.arms) if arm != "batch_size=64+train_ratio=4"]
+    kept = [k for k, arm in enumerate(PAIRS.arms) if arm != "batch_size=64+train_test_ratio=4"]
     some = replace(PAIRS, arms=tuple(PAIRS.arms[k] for k in kept), places=tuple(PAIRS.places[k] for k in kept))
     parts = {part.name: part for part in read(*made(some, lambda on: 0.0)).parts}
     assert parts["batch_size=64"].word == "dead"
-    assert parts["batch_size=64"].untried == ("train_ratio=4",)
-    assert parts["batch_size=64"].sentence.endswith("it could not be combined with train_ratio=4")
+    assert parts["batch_size=64"].untried == ("train_test_ratio=4",)
+    assert parts["batch_size=64"].sentence.endswith("it could not be combined with train_test_ratio=4")
 
 
 def test_words_are_wrongly_given_as_seldom_as_the_analysis_errs() -> None:
@@ -327,7 +335,7 @@ def test_words_are_wrongly_given_as_seldom_as_the_analysis_errs() -> None:
     assert wrong / 100 < 0.1
 
 
-@pytest.mark.parametrize("cells", [TWO, PAIRS], ids=["factorial", "pairs"])
+@pytest.mark.parametrize("cells", [TWO, PAIRS], ids=["factorial", "pairwise"])
 def test_from_runs_on_disk_to_the_answer(tmp_path: Path, cells: Cells) -> None:
     write_crossed(tmp_path / "s", cells, {arm: 0.1 for arm in cells.arms if "batch_size" in arm})
     analysis = write_analysis(tmp_path / "s")

@@ -30,7 +30,7 @@ def test_100_runs_of_10000_steps_take_under_10_seconds_and_1_gib(
 ) -> None:
     monkeypatch.setattr(tests.synthetic, "BUDGET", 80_000)
     monkeypatch.setattr(tests.synthetic, "LOOK_EVERY", 800)
-    arms = ("learning_rate=0.0001", "clip_norm=10", "train_ratio=4", "placebo")
+    arms = ("learning_rate=0.0001", "max_grad_norm=10", "train_test_ratio=4", "placebo")
     write_study(tmp_path / "large", arms=arms, seeds=20)
     command = [sys.executable, "-c", MEASURE, str(tmp_path / "large")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=Path(__file__).parents[2])

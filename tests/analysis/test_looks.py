@@ -26,7 +26,7 @@ from tests.stats.sequential_study import stop_early
 from tests.synthetic import make_plan, write_study
 
 LOOKS = (5, 8, 12)
-ARMS = ("batch_size=64", "learning_rate=0.0001", "clip_norm=10")
+ARMS = ("batch_size=64", "learning_rate=0.0001", "max_grad_norm=10")
 METRIC = MetricInfo(name="eval_loss", unit="nats", definition="", lower_is_better=True)
 
 
@@ -80,7 +80,7 @@ def test_the_reading_is_the_calibrated_procedure() -> None:
             assert one.low == pytest.approx(expected.low[number])
             assert one.high == pytest.approx(expected.high[number])
             assert (one.verdict in DECIDED) == expected.differs[number]
-            assert (one.verdict == "no effect") == expected.within[number]
+            assert (one.verdict == "equivalent") == expected.within[number]
             assert len(one.seeds) == expected.seeds[number]
 
 
@@ -140,9 +140,9 @@ def test_what_is_decided_is_not_decided_again_and_says_where_it_stopped() -> Non
 
 def test_a_variant_whose_control_failed_costs_no_further_seeds() -> None:
     plan = a_plan()
-    broken = Control(arm="clip_norm=10", name="match", status="failed", sentence="init differs")
+    broken = Control(arm="max_grad_norm=10", name="matched", status="failed", sentence="init differs")
     reader = whole_way(plan, 0.1 * np.random.default_rng(4).normal(size=(4, 12)), [broken])
-    assert reader.made[0]["stops"]["clip_norm=10"] == "none"
+    assert reader.made[0]["stops"]["max_grad_norm=10"] == "none"
 
 
 def test_all_decided_at_the_first_look_is_the_end() -> None:

@@ -23,28 +23,30 @@ from ablate.stats.shapley import Contribution
 from tests.synthetic import mediation_plan
 
 LOSS = MetricInfo(name="eval_loss", unit="nats", definition="", lower_is_better=True)
-TREATED, NOISY = "batch_size=64", "batch_size=64+grad_noise_of=8"
+TREATED, NOISY = "batch_size=64", "batch_size=64+noise_batch_size=8"
 NOISE = Mediation(
     key="data.batch_size",
     levels=(8, 64),
     treated=TREATED,
     held=(Held(mediator="grad_noise", level=8, first="baseline", second=NOISY),),
-    arms={TREATED: {"data.batch_size": 64}, NOISY: {"data.batch_size": 64, "loop.grad_noise_of": 8}},
+    arms={TREATED: {"data.batch_size": 64}, NOISY: {"data.batch_size": 64, "train.noise_batch_size": 8}},
 )
 CLIP = Mediation(
     key="data.batch_size",
     levels=(8, 64),
     treated=TREATED,
-    held=(Held(mediator="clip_norm", level=0.25, first="clip_norm=0.25", second=f"{TREATED}+clip_norm=0.25"),),
+    held=(
+        Held(mediator="max_grad_norm", level=0.25, first="max_grad_norm=0.25", second=f"{TREATED}+max_grad_norm=0.25"),
+    ),
     arms={
         TREATED: {"data.batch_size": 64},
-        "clip_norm=0.25": {"loop.clip_norm": 0.25},
-        f"{TREATED}+clip_norm=0.25": {"data.batch_size": 64, "loop.clip_norm": 0.25},
+        "max_grad_norm=0.25": {"train.max_grad_norm": 0.25},
+        f"{TREATED}+max_grad_norm=0.25": {"data.batch_size": 64, "train.max_grad_norm": 0.25},
     },
 )
 BOTH = replace(NOISE, held=(*NOISE.held, *CLIP.held), arms={**NOISE.arms, **CLIP.arms})
 NORMS = {"baseline": 1.8, TREATED: 0.7, NOISY: 1.8}
-CLIPPED = {"clip_norm=0.25": 1.0, f"{TREATED}+clip_norm=0.25": 0.97}
+CLIPPED = {"max_grad_norm=0.25": 1.0, f"{TREATED}+max_grad_norm=0.25": 0.97}
 
 
 def study(
@@ -69,7 +71,7 @@ def study(
             value = 0.56 + means.get(arm, 0.0) + level[k] + noise * rng.normal()
             readings.append(reading(arm, k, value, {**CLIPPED, **(clipped or {})}.get(arm)))
             norm = {**NORMS, **(norms or {})}.get(arm, 1.0) * float(np.exp(0.1 * rng.normal()))
-            drawn = of if "grad_noise_of" in arm else None
+            drawn = of if "noise_batch_size" in arm else None
             weights = f"{TREATED}{k}" if same_weights and arm == NOISY else f"{arm}{k}"
             runs.append(files(arm, k, norm, drawn, weights))
     return plan, readings, runs
@@ -78,7 +80,7 @@ def study(
 def reading(arm: str, seed: int, value: float | None, clipped: float | None, status: str = "finished") -> RunReading:
     return RunReading(
         arm=arm, seed=seed, folder=f"{arm}/seed={seed}", status=status, sentence="", weights_sha256=None,
-        values={LOSS.name: value, "clipped_share": clipped, "grad_norm_median": NORMS.get(arm)}, throughput={},
+        values={LOSS.name: value, "clip_fraction": clipped, "grad_norm_median": NORMS.get(arm)}, throughput={},
     )  # fmt: skip
 
 
@@ -117,7 +119,7 @@ def test_an_effect_that_does_not_go_through_the_noise() -> None:
     assert "at the first step, at equal weights, the grad norm is 1." in one.sentence
     assert "says nothing of other mediators" in found.limits
     assert "number of updates (128 and 16), a path that stays open" in found.limits
-    assert "loop.budget='128 steps' asks at equal updates" in found.limits
+    assert "train.budget='128 steps' asks at equal updates" in found.limits
     assert found.labels == ()
 
 
@@ -146,7 +148,7 @@ def test_an_effect_that_goes_through_it_by_half() -> None:
         (-0.08, 0.004, "beyond", "the rise turns into a fall of 0.0"),
         (0.10, 0.02, "not all", "that any goes through is not shown (at most"),
         (0.02, 0.02, "some or all", "that anything is left is not shown"),
-        (0.06, 0.06, "undecided", "but neither this nor what is left is told from 0; with that of 8"),
+        (0.06, 0.06, "inconclusive", "but neither this nor what is left is told from 0; with that of 8"),
     ],
 )
 def test_every_other_verdict_has_its_words(left: float, noise: float, word: str, says: str) -> None:
@@ -155,7 +157,7 @@ def test_every_other_verdict_has_its_words(left: float, noise: float, word: str,
     assert one.verdict == word
     assert says in one.sentence
     fall = only(answer(study(NOISE, {TREATED: -0.12, NOISY: -left}, noise=noise / 4, seed=1)))
-    assert fall.verdict != "undecided"
+    assert fall.verdict != "inconclusive"
     assert "fall" in fall.sentence
 
 
@@ -182,7 +184,7 @@ def test_a_total_within_what_chance_makes_is_not_divided() -> None:
 
 @pytest.mark.parametrize("arm", ["baseline", TREATED, NOISY])
 def test_a_failed_control_leaves_no_answer(arm: str) -> None:
-    failed = Control(arm=arm, name="match", status="failed", sentence="contaminated: init differs")
+    failed = Control(arm=arm, name="matched", status="failed", sentence="contaminated: init differs")
     found = answer(study(NOISE, {TREATED: 0.12}), (failed,))
     assert all(one.verdict == "none given" for one in found.held)
     assert "the control `match` failed: contaminated: init differs" in " ".join(said(found))
@@ -208,25 +210,27 @@ def test_noise_that_was_not_held_is_said_loudly_and_divides_nothing(name: str) -
 
 
 def test_a_limit_that_clips_one_arm_only_holds_nothing() -> None:
-    means = {TREATED: 0.12, "clip_norm=0.25": 0.0, f"{TREATED}+clip_norm=0.25": 0.12}
+    means = {TREATED: 0.12, "max_grad_norm=0.25": 0.0, f"{TREATED}+max_grad_norm=0.25": 0.12}
     held = only(answer(study(CLIP, means)))
     assert held.verdict == "none"
     assert (
-        "Held: 100 % of the steps of clip_norm=0.25 and 97 % of the steps of batch_size=64+clip_norm=0.25"
+        "Held: 100 % of the steps of max_grad_norm=0.25 and 97 % of the steps of batch_size=64+max_grad_norm=0.25"
         in held.sentence
     )
-    loose = only(answer(study(CLIP, means, clipped={f"{TREATED}+clip_norm=0.25": 0.2})))
+    loose = only(answer(study(CLIP, means, clipped={f"{TREATED}+max_grad_norm=0.25": 0.2})))
     assert loose.verdict == "not held"
-    assert "so that the applied gradients still differ in size; a smaller clip_norm clips them all" in loose.sentence
+    assert (
+        "so that the applied gradients still differ in size; a smaller max_grad_norm clips them all" in loose.sentence
+    )
 
 
 def test_a_first_level_that_has_more_samples_is_the_one_that_is_made_noisier() -> None:
     """64 -> 8: the baseline with the noise of 8, against the treated arm as it is."""
-    noisy = "grad_noise_of=8"
+    noisy = "noise_batch_size=8"
     asked = Mediation(
         key="data.batch_size", levels=(64, 8), treated="batch_size=8",
         held=(Held(mediator="grad_noise", level=8, first=noisy, second="batch_size=8"),),
-        arms={"batch_size=8": {"data.batch_size": 8}, noisy: {"loop.grad_noise_of": 8}},
+        arms={"batch_size=8": {"data.batch_size": 8}, noisy: {"train.noise_batch_size": 8}},
     )  # fmt: skip
     norms = {"baseline": 0.7, "batch_size=8": 1.8, noisy: 1.8}
     one = only(answer(study(asked, {"batch_size=8": -0.12, noisy: 0.0}, norms=norms)))
@@ -235,7 +239,7 @@ def test_a_first_level_that_has_more_samples_is_the_one_that_is_made_noisier() -
 
 
 def test_two_mediators_share_one_family_of_intervals() -> None:
-    means = {TREATED: 0.12, NOISY: 0.06, "clip_norm=0.25": 0.0, f"{TREATED}+clip_norm=0.25": 0.12}
+    means = {TREATED: 0.12, NOISY: 0.06, "max_grad_norm=0.25": 0.0, f"{TREATED}+max_grad_norm=0.25": 0.12}
     alone, both = (answer(study(asked, means, noise=0.001)) for asked in (NOISE, BOTH))
     assert [one.verdict for one in both.held] == ["part", "none"]
     lefts = [about.held[0].left for about in (alone, both)]
@@ -319,7 +323,7 @@ def test_a_wrong_claim_comes_in_at_most_five_of_a_hundred_studies(
 def test_a_cause_that_is_there_is_found() -> None:
     found = claims(12.0, 6.0, seeds=5, studies=400, spread=(1.0, 1.0, 1.0))
     assert found["part"] > 0.9
-    assert claims(12.0, 12.0, seeds=5, studies=400, spread=(1.0, 1.0, 1.0)).get("undecided", 0.0) < 0.02
+    assert claims(12.0, 12.0, seeds=5, studies=400, spread=(1.0, 1.0, 1.0)).get("inconclusive", 0.0) < 0.02
 
 
 def test_what_is_smaller_than_what_matters_is_none_of_it_though_it_is_told_from_0() -> None:

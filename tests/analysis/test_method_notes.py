@@ -10,7 +10,7 @@ from ablate.analysis.summary import method, method_notes
 from ablate.stats.verdicts import OWN_VARIANCE
 from tests.report.made_up import contrast
 
-ONE, TWO = contrast("batch_size=64"), contrast("train_ratio=4")
+ONE, TWO = contrast("batch_size=64"), contrast("train_test_ratio=4")
 
 
 def test_a_table_of_variants_is_simultaneous_and_seed_blocked() -> None:
@@ -24,7 +24,7 @@ def test_a_table_of_variants_is_simultaneous_and_seed_blocked() -> None:
 def test_a_noisy_baseline_leaves_holm_and_own_pairs() -> None:
     alone = [replace(one, method="own pairs", labels=(OWN_VARIANCE,)) for one in (ONE, TWO)]
     assert method(alone) == "95 % intervals over 2 variants (Holm), each by its own pairs"
-    assert any("batch_size=64 and train_ratio=4" in note for note in method_notes(alone))
+    assert any("batch_size=64 and train_test_ratio=4" in note for note in method_notes(alone))
 
 
 def test_one_variant_and_a_placebo_are_paired_t_tests() -> None:

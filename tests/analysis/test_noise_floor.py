@@ -23,16 +23,16 @@ def status(analysis: Analysis, arm: str, name: str) -> str:
 
 
 def test_the_same_seed_twice_has_a_floor_of_zero_and_no_contrast(tmp_path: Path) -> None:
-    write_study(tmp_path / "s", arms=[RATE, "placebo", "repeat"], seeds=3)
+    write_study(tmp_path / "s", arms=[RATE, "placebo", "rerun"], seeds=3)
     analysis = analyse(tmp_path / "s")
     assert analysis.complete
     assert analysis.floor("nondeterminism") == 0.0
-    assert analysis.floor("nondeterminism", "grad_norm_spread") == 0.0
+    assert analysis.floor("nondeterminism", "grad_norm_p95_p5") == 0.0
     assert (analysis.floor("noise") or 0.0) > 0.0
-    assert [run.seed for run in analysis.runs if run.arm == "repeat"] == [0]
-    assert status(analysis, "repeat", "repeat") == "proven"
-    assert not any(one.arm == "repeat" for one in analysis.contrasts)
-    assert not any(one.arm == "repeat" and one.name == "took effect" for one in analysis.controls)
+    assert [run.seed for run in analysis.runs if run.arm == "rerun"] == [0]
+    assert status(analysis, "rerun", "rerun") == "proven"
+    assert not any(one.arm == "rerun" for one in analysis.contrasts)
+    assert not any(one.arm == "rerun" and one.name == "took_effect" for one in analysis.controls)
     assert any(
         "Same seed twice (1 seed): same weights bit for bit, nondeterminism floor 0" in s for s in analysis.conclusions
     )
@@ -43,14 +43,14 @@ def test_the_same_seed_twice_has_a_floor_of_zero_and_no_contrast(tmp_path: Path)
 def test_other_weights_of_the_same_seed_give_the_floor_and_take_verdicts_away(tmp_path: Path) -> None:
     """A planted effect of 0.04 nats, on a machine on which the same seed ends 0.05 apart."""
     effects = {RATE: -0.04}
-    write_study(tmp_path / "still", arms=[RATE, "repeat"], seeds=8, effects=effects)
-    write_study(tmp_path / "loose", arms=[RATE, "repeat"], seeds=8, effects=effects, drift=0.05)
+    write_study(tmp_path / "still", arms=[RATE, "rerun"], seeds=8, effects=effects)
+    write_study(tmp_path / "loose", arms=[RATE, "rerun"], seeds=8, effects=effects, drift=0.05)
     still, loose = analyse(tmp_path / "still"), analyse(tmp_path / "loose")
     assert contrast(still, RATE).verdict == "helps"
     assert loose.floor("nondeterminism") == pytest.approx(0.05, abs=1e-6)
-    assert status(loose, "repeat", "repeat") == "unverified"
+    assert status(loose, "rerun", "rerun") == "unverified"
     found = contrast(loose, RATE)
-    assert (found.verdict, found.seeds_needed) == ("undecided", None)
+    assert (found.verdict, found.seeds_needed) == ("inconclusive", None)
     assert WITHIN_FLOOR in found.labels
     assert "no larger than 0.050" in found.sentence
     said = "\n".join(loose.conclusions)
@@ -59,7 +59,7 @@ def test_other_weights_of_the_same_seed_give_the_floor_and_take_verdicts_away(tm
 
 
 def test_an_effect_beyond_both_floors_keeps_its_verdict(tmp_path: Path) -> None:
-    write_study(tmp_path / "s", arms=[RATE, "placebo", "repeat"], seeds=8, effects={RATE: -0.04}, drift=0.02)
+    write_study(tmp_path / "s", arms=[RATE, "placebo", "rerun"], seeds=8, effects={RATE: -0.04}, drift=0.02)
     found = contrast(analyse(tmp_path / "s"), RATE)
     assert (found.verdict, found.labels) == ("helps", ())
     assert found.floor == pytest.approx(0.02, abs=1e-6)
@@ -69,32 +69,32 @@ def test_an_effect_beyond_both_floors_keeps_its_verdict(tmp_path: Path) -> None:
 def test_no_effect_at_or_below_a_floor_is_decided_on_any_outcome(tmp_path: Path, shift: float) -> None:
     """Small true effects with little noise and a placebo that is far off: intervals exclude 0, and still nothing is claimed."""
     effects = {RATE: shift, "placebo": -shift}
-    write_study(tmp_path / "s", arms=[RATE, "placebo", "repeat"], seeds=8, effects=effects, noise=0.0005, drift=0.01)
+    write_study(tmp_path / "s", arms=[RATE, "placebo", "rerun"], seeds=8, effects=effects, noise=0.0005, drift=0.01)
     analysis = analyse(tmp_path / "s")
     within = [
         one for one in analysis.contrasts if one.effect is not None and one.floor and abs(one.effect) <= one.floor
     ]
-    assert {one.verdict for one in within} <= {"no effect", "undecided"}
+    assert {one.verdict for one in within} <= {"equivalent", "inconclusive"}
     found = contrast(analysis, RATE)
     assert found.low is not None
     assert found.high is not None
     assert found.low * found.high > 0
     # A smallest effect of 0.01 that matters makes this one `no effect`, which a floor leaves as it is.
-    assert (found.verdict, WITHIN_FLOOR in found.labels) == ("no effect", False)
+    assert (found.verdict, WITHIN_FLOOR in found.labels) == ("equivalent", False)
 
 
 def test_a_floor_takes_a_verdict_away_and_never_gives_one(tmp_path: Path) -> None:
-    write_study(tmp_path / "s", arms=[RATE, "repeat"], seeds=8, effects={RATE: 0.012}, noise=0.0005, drift=0.011)
+    write_study(tmp_path / "s", arms=[RATE, "rerun"], seeds=8, effects={RATE: 0.012}, noise=0.0005, drift=0.011)
     assert contrast(analyse(tmp_path / "s"), RATE).verdict == "hurts"
-    write_study(tmp_path / "t", arms=[RATE, "repeat"], seeds=8, effects={RATE: 0.012}, noise=0.0005, drift=0.013)
-    assert contrast(analyse(tmp_path / "t"), RATE).verdict == "undecided"
+    write_study(tmp_path / "t", arms=[RATE, "rerun"], seeds=8, effects={RATE: 0.012}, noise=0.0005, drift=0.013)
+    assert contrast(analyse(tmp_path / "t"), RATE).verdict == "inconclusive"
 
 
 def test_a_placebo_that_lies_to_one_side_is_said_aloud(tmp_path: Path) -> None:
     write_study(tmp_path / "s", arms=["placebo"], seeds=8, effects={"placebo": 0.05})
     analysis = analyse(tmp_path / "s")
     found = contrast(analysis, "placebo")
-    assert (found.verdict, found.labels) == ("undecided", (ONE_SIDED,))
+    assert (found.verdict, found.labels) == ("inconclusive", (ONE_SIDED,))
     assert any("always to one side" in sentence for sentence in analysis.conclusions)
 
 
@@ -106,17 +106,17 @@ def test_beyond_the_floor_but_not_beyond_the_placebo_is_still_undecided(tmp_path
     assert found.floor is not None
     assert found.effect is not None
     assert found.effect > found.floor
-    assert (found.verdict, found.labels) == ("undecided", (NOT_BEYOND,))
+    assert (found.verdict, found.labels) == ("inconclusive", (NOT_BEYOND,))
 
 
 def test_an_arm_that_failed_a_control_measures_no_floor(tmp_path: Path) -> None:
-    write_study(tmp_path / "s", arms=[RATE, "placebo", "repeat"], seeds=3, contaminated="placebo")
+    write_study(tmp_path / "s", arms=[RATE, "placebo", "rerun"], seeds=3, contaminated="placebo")
     analysis = analyse(tmp_path / "s")
     assert analysis.floor("noise") is None
     assert analysis.floor("nondeterminism") == 0.0
 
 
 def test_a_repeat_that_has_not_run_yet_is_no_floor(tmp_path: Path) -> None:
-    write_study(tmp_path / "s", arms=[RATE, "repeat"], seeds=2, missing=[("repeat", 0)])
+    write_study(tmp_path / "s", arms=[RATE, "rerun"], seeds=2, missing=[("rerun", 0)])
     analysis = analyse(tmp_path / "s")
     assert (analysis.floors, analysis.complete) == ((), False)

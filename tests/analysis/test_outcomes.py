@@ -75,8 +75,8 @@ def test_best_counts_only_the_looks_that_all_runs_have() -> None:
 
 
 def test_the_area_is_the_mean_loss_over_the_budget() -> None:
-    assert value("eval_loss_area") == pytest.approx((0.65 + 0.55 + 0.525) / 3)
-    assert value("eval_loss_area", common=[192]) is None
+    assert value("eval_loss_auc") == pytest.approx((0.65 + 0.55 + 0.525) / 3)
+    assert value("eval_loss_auc", common=[192]) is None
 
 
 def test_a_smooth_fall_and_a_smooth_overfit_are_not_rough_but_a_zigzag_is() -> None:
@@ -119,11 +119,11 @@ def test_norms_are_of_applied_steps_with_a_finite_gradient() -> None:
 
 
 def test_clipped_share_counts_where_the_clip_bound() -> None:
-    assert value("clipped_share", clip_coefficient=[0.5] * 5 + [1.0] * 15) == 0.25
+    assert value("clip_fraction", clip_coefficient=[0.5] * 5 + [1.0] * 15) == 0.25
 
 
 def test_train_loss_final_is_over_the_last_tenth_of_the_samples() -> None:
-    assert value("train_loss_final", loss=[9.0] * 18 + [0.25, 0.75]) == pytest.approx(0.5)
+    assert value("final_train_loss", loss=[9.0] * 18 + [0.25, 0.75]) == pytest.approx(0.5)
 
 
 def test_samples_per_second_leaves_evaluation_out() -> None:
@@ -164,8 +164,8 @@ def test_spread_is_the_same_at_16_steps_as_at_128_and_plain_quantiles_are_not() 
 
 
 def test_spread_needs_thirteen_steps() -> None:
-    assert value("grad_norm_spread", norms=[1.0, 2.0] * 6) is None
-    assert value("grad_norm_spread", norms=[1.0, 2.0] * 6 + [1.0]) is not None
+    assert value("grad_norm_p95_p5", norms=[1.0, 2.0] * 6) is None
+    assert value("grad_norm_p95_p5", norms=[1.0, 2.0] * 6 + [1.0]) is not None
 
 
 def test_every_outcome_is_named_defined_and_has_a_side_or_says_that_it_has_none() -> None:
@@ -205,7 +205,7 @@ def test_the_gradient_norms_99_percent_quantile_needs_67_steps() -> None:
 def test_the_coefficient_of_variation_sees_rare_spikes_which_the_spread_leaves_out() -> None:
     calm, spiky = [1.0] * 400, [1.0] * 398 + [30.0] * 2
     assert value("grad_norm_cv", norms=calm) == 0.0
-    assert value("grad_norm_spread", norms=spiky) == value("grad_norm_spread", norms=calm) == 0.0
+    assert value("grad_norm_p95_p5", norms=spiky) == value("grad_norm_p95_p5", norms=calm) == 0.0
     by_hand = np.std(spiky, ddof=1) / np.mean(spiky)
     assert value("grad_norm_cv", norms=spiky) == pytest.approx(by_hand)
     assert value("grad_norm_cv", norms=[2 * norm for norm in spiky]) == pytest.approx(by_hand)
@@ -213,13 +213,13 @@ def test_the_coefficient_of_variation_sees_rare_spikes_which_the_spread_leaves_o
 
 
 def test_the_overfit_gap_is_the_final_eval_loss_less_the_late_training_loss() -> None:
-    assert value("overfit_gap", loss=[9.0] * 18 + [0.25, 0.75]) == pytest.approx(0.55 - 0.5)
+    assert value("generalization_gap", loss=[9.0] * 18 + [0.25, 0.75]) == pytest.approx(0.55 - 0.5)
 
 
 def test_the_share_of_the_fall_before_the_first_look() -> None:
-    assert value("eval_loss_before_first_look") == pytest.approx(0.1 / 0.2)
-    assert value("eval_loss_before_first_look", common=[0, 128, 192]) == pytest.approx(1.0)
-    assert value("eval_loss_before_first_look", common=[64, 128, 192]) is None
+    assert value("eval_loss_decrease_before_first_eval") == pytest.approx(0.1 / 0.2)
+    assert value("eval_loss_decrease_before_first_eval", common=[0, 128, 192]) == pytest.approx(1.0)
+    assert value("eval_loss_decrease_before_first_eval", common=[64, 128, 192]) is None
 
 
 def test_tokens_per_second() -> None:
@@ -237,11 +237,11 @@ def test_any_recorded_metric_is_read_by_its_name() -> None:
     assert outcome("eval_f1")(made) == 0.8
     assert outcome("best_eval_f1")(made) == 0.9
     assert outcome("eval_f1").info.lower_is_better is False
-    assert outcome("lowest_eval_distance")(made) == 1.0
-    assert outcome("highest_eval_distance")(made) == 3.0
+    assert outcome("min_eval_distance")(made) == 1.0
+    assert outcome("max_eval_distance")(made) == 3.0
     assert outcome("eval_distance").info.lower_is_better is None
-    assert outcome("eval_f1_before_first_look")(made) == pytest.approx(0.4 / 0.8)
-    assert outcome("eval_f1_area")(made) == pytest.approx((0.3 + 0.7 + 0.8 + 0.75) / 4)
+    assert outcome("eval_f1_decrease_before_first_eval")(made) == pytest.approx(0.4 / 0.8)
+    assert outcome("eval_f1_auc")(made) == pytest.approx((0.3 + 0.7 + 0.8 + 0.75) / 4)
     # What rises and then falls is smooth for a metric that is to rise: only the last point zigzags.
     assert outcome("eval_f1_roughness")(made) == pytest.approx(np.sqrt(2 * 0.05**2 / 5))
     assert outcome("eval_f1")(record([0, 64], loss=[1.0, 0.5])) is None
@@ -258,7 +258,7 @@ def test_the_better_side_is_told_by_the_words_of_a_name_that_do_not_contradict(m
 def test_best_of_a_metric_whose_better_side_is_unknown_is_refused_with_what_to_type() -> None:
     with pytest.raises(ConfigError, match="which side of distance is the better one") as caught:
         check_metric("best_eval_distance")
-    assert caught.value.fix == "study.metric=lowest_eval_distance or study.metric=highest_eval_distance"
+    assert caught.value.fix == "study.metric=min_eval_distance or study.metric=max_eval_distance"
 
 
 @pytest.mark.parametrize(

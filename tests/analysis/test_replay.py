@@ -40,7 +40,7 @@ def dense(study: Path, seed: int) -> EvalCurve:
     ],
 )
 def test_looks_are_the_multiples_of_the_interval_and_the_end(study: Path, level: str, samples: list[int]) -> None:
-    (shown,) = replay(study, "observe.eval_every", [level])
+    (shown,) = replay(study, "eval.every", [level])
     assert [point[1] for point in shown.curve[0]] == samples
     for seed, points in zip(shown.seeds, shown.curve, strict=True):
         known = dict(zip(dense(study, seed).samples.tolist(), dense(study, seed).value.tolist(), strict=True))
@@ -50,21 +50,21 @@ def test_looks_are_the_multiples_of_the_interval_and_the_end(study: Path, level:
 
 
 def test_the_dense_cadence_replays_itself(study: Path) -> None:
-    (shown,) = replay(study, "observe.eval_every", ["64 samples"])
+    (shown,) = replay(study, "eval.every", ["64 samples"])
     assert [point[2] for point in shown.curve[0]] == dense(study, 0).value.tolist()
 
 
 def test_the_share_is_of_the_fall_from_the_start_to_the_lowest_look(study: Path) -> None:
-    (shown,) = replay(study, "observe.eval_every", ["256 samples"])
+    (shown,) = replay(study, "eval.every", ["256 samples"])
     values = dense(study, 1).value
     by_hand = (values[0] - values[4]) / (values[0] - values.min())
     assert shown.shares[1] == pytest.approx(by_hand)
-    assert shown.share_before_first_look == pytest.approx(np.mean(shown.shares))
+    assert shown.share_decrease_before_first_eval == pytest.approx(np.mean(shown.shares))
 
 
 def test_a_coarser_cadence_misses_more(study: Path) -> None:
-    levels = replay(study, "observe.eval_every", ["64 samples", "128 samples", "256 samples", "512 samples"])
-    shares = [level.share_before_first_look or 0.0 for level in levels]
+    levels = replay(study, "eval.every", ["64 samples", "128 samples", "256 samples", "512 samples"])
+    shares = [level.share_decrease_before_first_eval or 0.0 for level in levels]
     assert shares == sorted(shares)
     assert shares[0] < shares[-1]
 
@@ -72,42 +72,40 @@ def test_a_coarser_cadence_misses_more(study: Path) -> None:
 @pytest.mark.parametrize("level", ["100 samples", "1 steps", "32 samples", "0.05 epochs"])
 def test_a_level_that_the_record_does_not_hold_is_refused_with_levels_that_work(study: Path, level: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        replay(study, "observe.eval_every", [level])
-    assert f"observe.eval_every={level!r} looks after" in caught.value.problem
+        replay(study, "eval.every", [level])
+    assert f"eval.every={level!r} looks after" in caught.value.problem
     assert "64, 128, 192, ... 1024 samples" in caught.value.problem
     fix = caught.value.fix or ""
     works = [part.split("'")[1] for part in fix.split(" or ")]
     assert len(works) == 3
-    assert len(replay(study, "observe.eval_every", works)) == 3
+    assert len(replay(study, "eval.every", works)) == 3
 
 
 def test_log_spaced_looks_are_not_in_an_evenly_spaced_record(study: Path) -> None:
-    with pytest.raises(ConfigError, match=r"observe.eval_spacing='log' looks after 8 samples"):
-        replay(study, "observe.eval_spacing", ["log"])
+    with pytest.raises(ConfigError, match=r"eval.spacing='log' looks after 8 samples"):
+        replay(study, "eval.spacing", ["log"])
 
 
 @pytest.mark.parametrize("spacing", ["logg", "EVEN"])
 def test_a_spacing_that_does_not_exist_is_refused(study: Path, spacing: str) -> None:
-    with pytest.raises(ConfigError, match=f"observe.eval_spacing='{spacing}' is not one of even, log"):
-        replay(study, "observe.eval_spacing", [spacing])
+    with pytest.raises(ConfigError, match=f"eval.spacing='{spacing}' is not one of even, log"):
+        replay(study, "eval.spacing", [spacing])
 
 
 def test_a_key_that_cannot_be_replayed_is_refused_by_name(study: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"observe.eval_evry='20' cannot be replayed; did you mean 'observe.eval_every'"
-    ):
+    with pytest.raises(ConfigError, match=r"observe.eval_evry='20' cannot be replayed; did you mean 'eval.every'"):
         replay(study, "observe.eval_evry", ["20"])
 
 
 def test_a_level_that_is_no_interval_is_refused(study: Path) -> None:
     with pytest.raises(IntervalError, match="'20 stesp' is not an interval"):
-        replay(study, "observe.eval_every", ["20 stesp"])
+        replay(study, "eval.every", ["20 stesp"])
 
 
 def test_a_study_without_a_finished_baseline_has_nothing_to_replay(tmp_path: Path) -> None:
     write_study(tmp_path / "s", arms=["placebo"], seeds=1, failed=[("baseline", 0)])
     with pytest.raises(StudyError, match="no run of the baseline"):
-        replay(tmp_path / "s", "observe.eval_every", ["128 samples"])
+        replay(tmp_path / "s", "eval.every", ["128 samples"])
 
 
 def test_seeds_whose_loss_never_fell_have_no_share_and_are_counted(tmp_path: Path) -> None:
@@ -117,21 +115,21 @@ def test_seeds_whose_loss_never_fell_have_no_share_and_are_counted(tmp_path: Pat
     with TableWriter(path, EVALS) as table:
         columns = {name: [row[name] for row in rising] for name in EVALS.names}
         table.write(columns | {"sum": [256 * (0.6 + row["step"]) for row in rising]})
-    (shown,) = replay(tmp_path / "s", "observe.eval_every", ["128 samples"])
+    (shown,) = replay(tmp_path / "s", "eval.every", ["128 samples"])
     assert np.isnan(shown.shares[1])
-    assert shown.share_before_first_look == shown.shares[0]
+    assert shown.share_decrease_before_first_eval == shown.shares[0]
     assert "in 1 of 2 seeds; in the others it never fell" in shown.sentence
 
 
 def test_seeds_that_failed_are_left_out_of_the_replay(tmp_path: Path) -> None:
     write_study(tmp_path / "s", arms=["placebo"], seeds=3, failed=[("baseline", 1)])
-    (shown,) = replay(tmp_path / "s", "observe.eval_every", ["128 samples"])
+    (shown,) = replay(tmp_path / "s", "eval.every", ["128 samples"])
     assert shown.seeds == (0, 2)
     assert len(shown.curve) == len(shown.shares) == 2
 
 
 def test_log_rows_are_window_means_and_the_last_window_may_be_short(study: Path) -> None:
-    (shown,) = replay(study, "observe.log_every", ["50 steps"])
+    (shown,) = replay(study, "tracker.log_every", ["50 steps"])
     loss = read_trace(StudyDir(study).run("baseline", 0).trace)["loss"]
     assert [point[0] for point in shown.curve[0]] == [50, 100, 128]
     assert [point[2] for point in shown.curve[0]] == pytest.approx(

@@ -24,7 +24,7 @@ HERE = ("baseline", 0)
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "x"
     write_study(
-        folder, arms=("batch_size=64", "learning_rate=0.0001", "repeat"), seeds=3, diverged=[("batch_size=64", 2)]
+        folder, arms=("batch_size=64", "learning_rate=0.0001", "rerun"), seeds=3, diverged=[("batch_size=64", 2)]
     )
     return folder
 
@@ -63,32 +63,32 @@ def test_the_seed_and_what_follows_from_it_differ_between_seeds(study: Path) -> 
 
 def test_a_run_equals_itself_and_its_repeat_in_all_that_counts(study: Path) -> None:
     assert diff(study, HERE, HERE).same
-    repeat = diff(study, HERE, ("repeat", 0))
+    repeat = diff(study, HERE, ("rerun", 0))
     assert repeat.same
-    assert [(one.key, one.counts) for one in repeat.config] == [("repeat", False)]
+    assert [(one.key, one.counts) for one in repeat.config] == [("rerun", False)]
 
 
 def test_a_value_of_another_type_is_another_value(study: Path, tmp_path: Path) -> None:
     other = RunDir(shutil.copytree(run(study, *HERE).path, tmp_path / "baseline" / "seed=0"))
     config = json.loads(other.config.read_text())
-    config["optim"]["warmup"] = 0
-    config["loop"]["clip_norm"] = True
+    config["optim"]["warmup_ratio"] = 0
+    config["train"]["max_grad_norm"] = True
     other.config.write_text(json.dumps(config))
     found = diff_runs(run(study, *HERE), other, ("a", "b"))
     assert [(one.key, one.first, one.second) for one in found.moved] == [
-        ("loop.clip_norm", 1.0, True),
-        ("optim.warmup", 0.0, 0),
+        ("train.max_grad_norm", 1.0, True),
+        ("optim.warmup_ratio", 0.0, 0),
     ]
 
 
 def test_what_changes_no_result_is_told_apart(study: Path, tmp_path: Path) -> None:
     other = RunDir(shutil.copytree(run(study, *HERE).path, tmp_path / "baseline" / "seed=0"))
     config = json.loads(other.config.read_text())
-    config["observe"]["log_every"] = "7 steps"
+    config["tracker"]["log_every"] = "7 steps"
     config["study"]["name"] = "another"
     other.config.write_text(json.dumps(config))
     found = diff_runs(run(study, *HERE), other, ("a", "b"))
-    assert [(one.key, one.counts) for one in found.config] == [("observe.log_every", False)]
+    assert [(one.key, one.counts) for one in found.config] == [("tracker.log_every", False)]
     assert found.same
 
 
@@ -144,21 +144,21 @@ def test_several_keys_are_not_told_apart_and_bisect_is_named(study: Path, tmp_pa
     found = compare_runs(run(study, *HERE), other, (str(run(study, *HERE).path), str(other.path)))
     said = " ".join(found.says)
     assert "2 keys differ (data.batch_size and optim.lr)" in said
-    assert f"ablate bisect {run(study, *HERE).path} {other.path} study.seeds=5" in said
+    assert f"ablate attribute {run(study, *HERE).path} {other.path} study.seeds=5" in said
     assert "5 at least (fewer are LOW POWER)" in said
     assert found.seeds_needed is None
 
 
 def test_equal_weights_say_that_nothing_touched_the_training(study: Path) -> None:
-    assert compare(study, HERE, ("repeat", 0)).says == (
+    assert compare(study, HERE, ("rerun", 0)).says == (
         "The same weights, bit for bit: whatever differs between the two did not touch the training.",
     )
 
 
 def test_equal_runs_with_other_weights_are_nondeterminism(study: Path, tmp_path: Path) -> None:
     other = RunDir(shutil.copytree(run(study, *HERE).path, tmp_path / "baseline" / "seed=0"))
-    outcome = json.loads(other.outcome.read_text())
-    other.outcome.write_text(json.dumps(outcome | {"weights_sha256": "f" * 64}))
+    outcome = json.loads(other.status.read_text())
+    other.status.write_text(json.dumps(outcome | {"weights_sha256": "f" * 64}))
     (said,) = compare_runs(run(study, *HERE), other, ("a", "b")).says
     assert "this is nondeterminism" in said
 
@@ -245,5 +245,5 @@ def test_a_study_folder_is_told_from_a_run(study: Path) -> None:
     with pytest.raises(StudyError, match="holds 10 runs, expected one") as error, laid_open(str(study)):
         pass
     assert error.value.fix == str(run(study, *HERE).path)
-    with laid_open(str(study / "repeat")) as only:
-        assert only.path == run(study, "repeat", 0).path
+    with laid_open(str(study / "rerun")) as only:
+        assert only.path == run(study, "rerun", 0).path

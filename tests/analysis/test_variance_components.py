@@ -84,7 +84,7 @@ def test_where_nothing_is_shown_nothing_is_singled_out() -> None:
 
 def test_nothing_is_divided_where_a_run_is_missing_a_control_failed_or_a_stream_draws_nothing() -> None:
     values = drawn(np.random.default_rng(1), 6, 1.0, 1.0, 1.0)
-    broken = Control(arm="init1_order-dropout0", name="match", status="failed", sentence="order differs")
+    broken = Control(arm="init1_order-dropout0", name="matched", status="failed", sentence="order differs")
     assert "the control `match` of init1_order-dropout0 failed" in study(values, (broken,)).refused
     still = np.repeat(values[:1], 6, axis=0)
     assert "init changes nothing in eval_loss" in study(still).refused
@@ -100,9 +100,9 @@ def test_arms_are_cells_and_each_moves_its_streams_alone() -> None:
     assert len(cells) == 36
     assert cells["baseline"] == (0, 0)
     axes = {axis.name: axis for axis in TABLE.axes()}
-    assert axes["init2_order-dropout0"].levels[0] == {"streams.init": 2000}
+    assert axes["init2_order-dropout0"].levels[0] == {"random_streams.init": 2000}
     assert "order" in axes["init2_order-dropout0"].holds
-    assert axes["init0_order-dropout1"].levels[0] == {"streams.order": 1000, "streams.dropout": 1000}
+    assert axes["init0_order-dropout1"].levels[0] == {"random_streams.order": 1000, "random_streams.dropout": 1000}
     assert "init" in axes["init0_order-dropout1"].holds
     assert Crossed.from_json(TABLE.to_json()) == TABLE
 

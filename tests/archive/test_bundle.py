@@ -35,7 +35,7 @@ def test_it_holds_plan_records_report_and_list_and_nothing_else(sent: Files) -> 
         "fingerprint.json",
         "trace.arrow",
         "evals.arrow",
-        "outcome.json",
+        "status.json",
         "log.txt",
     }
     runs = [f"{arm}/seed={seed}" for arm in ("baseline", "batch_size=64") for seed in (0, 1)]
@@ -92,7 +92,7 @@ def test_a_study_that_is_not_at_its_end_is_refused_unless_asked(tmp_path: Path, 
     write_study(folder, arms=("batch_size=64",), seeds=2, **{ending: [("baseline", 1)]})  # type: ignore[arg-type]
     with pytest.raises(StudyError, match=rf"is not at its end: baseline/seed=1 \({ending}\)") as refused:
         write_bundle(folder, tmp_path / "study.tar")
-    assert "--incomplete" in (refused.value.fix or "")
+    assert "--allow-incomplete" in (refused.value.fix or "")
     assert not (tmp_path / "study.tar").exists()
     made = write_bundle(folder, tmp_path / "study.tar", incomplete=True)
     assert not made.complete

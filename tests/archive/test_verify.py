@@ -141,7 +141,7 @@ def imported(folder: Path) -> None:
         rows = [f"{step},{1 / step + more:.3f},{1.1 / step + more:.3f}" for step in (10, 20, 30)]
         (folder.parent / f"{name}.csv").write_text("\n".join(["step,loss,eval_loss", *rows]) + "\n")
     sources = [f"{name}={folder.parent / name}.csv" for name in ("baseline", "large")]
-    assert cli.main(["import", *sources, "--into", str(folder)]) in (0, 1)
+    assert cli.main(["import", *sources, "--output", str(folder)]) in (0, 1)
 
 
 def with_examples(folder: Path) -> None:
@@ -162,7 +162,7 @@ def of_an_app(folder: Path) -> None:
             runs.append(Run(arm=arm.name, seed=seed, request=request, digest=digest_by(request, code_digest(code))))
     plan = Plan(
         study="study", question="?", metric="", smallest_effect=0.01, seeds=(0, 1), arms=tuple(arms), runs=tuple(runs),
-        axes=(Axis(name="lr", question="?", kind="training", moves=("lr",), levels=(0.5,)),), code=code,
+        axes=(Axis(name="lr", question="?", kind="training", keys=("lr",), values=(0.5,)),), code=code,
         code_digest=code_digest(code), app={"seed_key": "seed", "lower_is_better": True},
     )  # fmt: skip
     write_json(folder / "plan.json", plan.to_json() | {"digest": plan.digest})
@@ -335,11 +335,11 @@ TAMPERING: dict[str, tuple[Callable[[Files], None], str, str]] = {
     "two evaluations swapped": (
         swapped("baseline/seed=0", "baseline/seed=1", "evals.arrow"), "report", "analysis.json differs at"),
     "two outcomes swapped": (
-        swapped("baseline/seed=0", "batch_size=64/seed=0", "outcome.json"), "records", "outcome.json says 16 steps, and trace"),
+        swapped("baseline/seed=0", "batch_size=64/seed=0", "status.json"), "records", "status.json says 16 steps, and trace"),
     "a loss in a trace": (in_table("baseline/seed=0/trace.arrow", "loss", 64, 9.0), "report", "report.html differs in line"),
     "the first norm": (in_table("baseline/seed=0/trace.arrow", "grad_norm", 0, 9.0), "records", "grad_norm of the first step"),
     "an evaluation": (in_table("baseline/seed=1/evals.arrow", "sum", -2, 1.0), "report", "analysis.json differs at"),
-    "an outcome": (set_in("baseline/seed=0/outcome.json", status="failed", reason="x"), "report", "analysis.json differs at"),
+    "an outcome": (set_in("baseline/seed=0/status.json", status="failed", reason="x"), "report", "analysis.json differs at"),
     "a verdict": (replaced("analysis.json", '"verdict": "hurts"', '"verdict": "helps"'), "report", "'helps' there, 'hurts'"),
     "a figure of the page": (replaced("report.html", "LOW POWER", "HIGH POWER"), "report", "report.html differs in line"),
     "a figure of a table": (replaced("table.tex", "LOW POWER", "SURE"), "report", "table.tex differs in line"),
@@ -359,8 +359,8 @@ TAMPERING: dict[str, tuple[Callable[[Files], None], str, str]] = {
     "initial weights": (
         in_fingerprint("batch_size=64/seed=1", "init", {"head": "another"}), "controls", "differs in seed 1: init"),
     "weights at the end": (
-        lambda files: [set_in(f"batch_size=64/seed={seed}/outcome.json", weights_sha256=json.loads(
-            files[f"baseline/seed={seed}/outcome.json"])["weights_sha256"])(files) for seed in (0, 1)] and None,
+        lambda files: [set_in(f"batch_size=64/seed={seed}/status.json", weights_sha256=json.loads(
+            files[f"baseline/seed={seed}/status.json"])["weights_sha256"])(files) for seed in (0, 1)] and None,
         "controls", "took effect is said to be proven"),
     "tokens": (in_fingerprint("baseline/seed=0", "tokens_seen", 1), "records", "says 1 tokens, and trace.arrow"),
     "the first look": (in_fingerprint("baseline/seed=0", "loss_at_start", {"loss": 0.1}), "records", "before training"),
@@ -467,7 +467,7 @@ def test_an_outcome_of_ones_own_is_run_only_when_asked(
     assert {check.status for check in found.checks if check.name == "report"} == {"not checked"}
     assert not found.verified
     assert not (tmp_path / "ran").exists()
-    assert cli.main(["verify", str(path), "--own-outcome"]) == 1
+    assert cli.main(["verify", str(path), "--run-custom-metric"]) == 1
     assert (tmp_path / "ran").exists()
     sys.modules.pop("cleanup")
 
@@ -613,7 +613,7 @@ def test_a_table_that_would_grow_is_not_opened(sent: Files, tmp_path: Path, monk
         ("analysis.json", b"null"),
         ("analysis.json", b'{"controls": 7}'),
         ("baseline/seed=0/manifest.json", b"{}"),
-        ("baseline/seed=0/outcome.json", b"\xff\xfe"),
+        ("baseline/seed=0/status.json", b"\xff\xfe"),
         ("baseline/seed=0/fingerprint.json", b'{"items": {"first_step": {"loss": "x", "none": 1}}}'),
         ("baseline/seed=0/config.yaml", b"seed: *a"),
     ],

@@ -56,22 +56,23 @@ RHOS = (0.5, 0.8)
 EFFECT = 2 * SD
 DRAWS = 200
 
-Named = Literal["right", "beside", "wrong", "undecided"]
-WORDS: tuple[Named, ...] = ("right", "beside", "wrong", "undecided")
+Named = Literal["right", "beside", "wrong", "inconclusive"]
+WORDS: tuple[Named, ...] = ("right", "beside", "wrong", "inconclusive")
 Truth = Callable[[tuple[int, ...]], float]
 
 FIVE = tuple(
-    AXES[name].label(AXES[name].levels[0]) for name in ("batch_size", "train_ratio", "learning_rate", "clip_norm")
+    AXES[name].label(AXES[name].levels[0])
+    for name in ("batch_size", "train_test_ratio", "learning_rate", "max_grad_norm")
 )
 WARMUP = Axis(
     name="warmup",
     question="",
     kind="training",
-    moves=("optim.warmup",),
-    levels=(0.1,),
-    accepts=("warmup_steps", "schedule_steps"),
+    keys=("optim.warmup_ratio",),
+    values=(0.1,),
+    may_change=("warmup_steps", "schedule_steps"),
 )
-TWO = Corners(names=("batch_size", "train_ratio"), moves=({"data.batch_size": 64}, {"data.train_ratio": 4.0}))
+TWO = Corners(names=("batch_size", "train_test_ratio"), moves=({"data.batch_size": 64}, {"data.train_test_ratio": 4.0}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +162,7 @@ def studied(
 
 def _analysed(plan: Plan, runs: Sequence[RunFiles]) -> Analysis:
     """As a study is, but for the outcomes that no planted run has a value of: they would be judged for nothing."""
-    with mock.patch.object(returned, "OUTCOMES", {name: OUTCOMES[name] for name in ("eval_loss", "grad_norm_spread")}):
+    with mock.patch.object(returned, "OUTCOMES", {name: OUTCOMES[name] for name in ("eval_loss", "grad_norm_p95_p5")}):
         return analysis_of(plan, runs, Path("planted"))
 
 
@@ -178,7 +179,7 @@ def _called(one: Contrast) -> str:
 
 def judged(found: set[str], truth: set[str]) -> Named:
     if not truth <= found:
-        return "wrong" if found - truth else "undecided"
+        return "wrong" if found - truth else "inconclusive"
     return "right" if found == truth else "beside"
 
 
@@ -202,7 +203,7 @@ def mediated(chance: Chance) -> Named:
     spread = values(chance, plan, {FIVE[2]: EFFECT / 0.6})
     loss = values(chance, plan, {})
     through = {key: 0.8 * (value - 0.5) + 0.6 * (spread[key] - 0.5) for key, value in loss.items()}
-    analysis = studied(plan, {"eval_loss": through, "grad_norm_spread": spread})
+    analysis = studied(plan, {"eval_loss": through, "grad_norm_p95_p5": spread})
     return judged(named(analysis), {FIVE[2]})
 
 
@@ -229,10 +230,10 @@ def diverging(chance: Chance) -> Named:
 def secondary(chance: Chance) -> Named:
     plan = plan_of(FIVE[1:4])
     analysis = studied(
-        plan, {"eval_loss": values(chance, plan, {}), "grad_norm_spread": values(chance, plan, {FIVE[3]: EFFECT})}
+        plan, {"eval_loss": values(chance, plan, {}), "grad_norm_p95_p5": values(chance, plan, {FIVE[3]: EFFECT})}
     )
     primary = {f"eval_loss of {arm}" for arm in named(analysis)}
-    return judged(primary | named(analysis, "grad_norm_spread"), {FIVE[3]})
+    return judged(primary | named(analysis, "grad_norm_p95_p5"), {FIVE[3]})
 
 
 def contaminated(chance: Chance) -> Named:
@@ -246,7 +247,7 @@ def unequal(chance: Chance) -> Named:
     plan = plan_of(FIVE[:3])
     analysis = studied(plan, {"eval_loss": values(chance, plan, {FIVE[0]: EFFECT})})
     two_readings = "at the same samples, 16 updates instead of 128" in analysis.conclusions[0]
-    return judged(named(analysis), {FIVE[0]}) if two_readings else "undecided"
+    return judged(named(analysis), {FIVE[0]}) if two_readings else "inconclusive"
 
 
 # --- only a way of looking
@@ -316,11 +317,11 @@ def hidden_fall(chance: Chance) -> Named:
     said = next(
         (one for one in analysis.conclusions if one.startswith("eval_every changes only what is looked at")), ""
     )
-    share = analysis.replays[0].share_before_first_look
+    share = analysis.replays[0].share_decrease_before_first_eval
     told = "same trajectory bit for bit" in said and share is not None and share > 0.5
     if any(f" {verb} it from " in one for one in analysis.conclusions for verb in ("raises", "lowers")):
         return "wrong"
-    return "right" if told else "undecided"
+    return "right" if told else "inconclusive"
 
 
 def hidden_spikes(chance: Chance) -> Named:
@@ -330,7 +331,7 @@ def hidden_spikes(chance: Chance) -> Named:
     coarse = [rung for rung in norms.rungs if rung.points <= BUDGET // 8 // 50 + 1]
     told = "log_every changes only what is looked at" in " ".join(analysis.conclusions) and norms.coarsest is not None
     hides = bool(coarse) and not any(rung.truthful for rung in coarse)
-    return judged(named(analysis, "grad_norm_spread"), {"batch_size=64"}) if told and hides else "undecided"
+    return judged(named(analysis, "grad_norm_p95_p5"), {"batch_size=64"}) if told and hides else "inconclusive"
 
 
 # --- two configs taken apart
@@ -375,7 +376,7 @@ def cancel(chance: Chance) -> Named:
     assert about is not None
     if "they work against each other" in about.sentence:
         return "right"
-    return "wrong" if causes(analysis) == {"together"} else "undecided"
+    return "wrong" if causes(analysis) == {"together"} else "inconclusive"
 
 
 def interaction(chance: Chance) -> Named:
@@ -385,23 +386,23 @@ def interaction(chance: Chance) -> Named:
     assert about is not None
     if set(about.significant) & {key.name for key in about.keys}:
         return "wrong"
-    return "right" if causes(analysis) in ({"together"}, {"batch_size", "train_ratio"}) else "undecided"
+    return "right" if causes(analysis) in ({"together"}, {"batch_size", "train_test_ratio"}) else "inconclusive"
 
 
 def redundant(chance: Chance) -> Named:
     """Either does it, and both no more. Both are causes; that the second adds nothing shows in the interaction."""
-    return _one_of(bisected(chance, lambda on: -EFFECT * (on[0] | on[1])), {"batch_size", "train_ratio"})
+    return _one_of(bisected(chance, lambda on: -EFFECT * (on[0] | on[1])), {"batch_size", "train_test_ratio"})
 
 
 # --- a mediator held
 
-NOISY = "batch_size=64+grad_noise_of=8"
+NOISY = "batch_size=64+noise_batch_size=8"
 NOISE = Mediation(
     key="data.batch_size",
     levels=(8, 64),
     treated="batch_size=64",
     held=(Held(mediator="grad_noise", level=8, first=BASELINE, second=NOISY),),
-    arms={"batch_size=64": {"data.batch_size": 64}, NOISY: {"data.batch_size": 64, "loop.grad_noise_of": 8}},
+    arms={"batch_size=64": {"data.batch_size": 64}, NOISY: {"data.batch_size": 64, "train.noise_batch_size": 8}},
 )
 STAYS, GOES = {"not all", "none"}, {"some or all", "all"}
 """Verdicts of what is left and of what goes through; `part`, `beyond` and `against` claim something of both."""
@@ -424,9 +425,9 @@ def _held(chance: Chance, left: float, right: set[str]) -> Named:
     made = values(chance, plan, {"batch_size=64": EFFECT, NOISY: left})
     about = studied(plan, {"eval_loss": made}, found=noise).mediated
     assert about is not None
-    said = {one.verdict for one in about.held} - {"undecided"}
+    said = {one.verdict for one in about.held} - {"inconclusive"}
     if not said:
-        return "undecided"
+        return "inconclusive"
     return "right" if said <= right else "wrong"
 
 

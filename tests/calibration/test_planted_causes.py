@@ -70,14 +70,14 @@ def test_a_planted_cause_is_named_and_hardly_ever_another(kind: Kind, rho: float
 
 
 def test_from_a_written_folder_the_planted_variant_is_named(tmp_path: Path) -> None:
-    arms = ("batch_size=64", "train_ratio=4", "learning_rate=0.0001", "clip_norm=10")
+    arms = ("batch_size=64", "train_test_ratio=4", "learning_rate=0.0001", "max_grad_norm=10")
     effects = {arm: 0.02 if arm == "learning_rate=0.0001" else 0.0 for arm in arms}
     write_study(tmp_path / "s", arms=arms, seeds=5, effects=effects)
     assert named(analyse(tmp_path / "s")) == {"learning_rate=0.0001"}
 
 
 def test_from_a_written_folder_a_contaminated_arm_is_named_for_nothing(tmp_path: Path) -> None:
-    effects = {"learning_rate=0.0001": 0.05, "train_ratio=4": 0.0}
+    effects = {"learning_rate=0.0001": 0.05, "train_test_ratio=4": 0.0}
     write_study(tmp_path / "s", arms=tuple(effects), seeds=5, effects=effects, contaminated="learning_rate=0.0001")
     assert named(analyse(tmp_path / "s")) == set()
 
@@ -87,8 +87,8 @@ def test_from_a_written_folder_a_contaminated_arm_is_named_for_nothing(tmp_path:
     [
         ({1: 0.2, 3: 0.2}, {"batch_size"}),
         ({3: 0.2}, {"together"}),
-        ({1: 0.2, 2: 0.2, 3: 0.2}, {"batch_size", "train_ratio"}),
-        ({1: 0.2, 2: -0.2}, {"batch_size", "train_ratio"}),
+        ({1: 0.2, 2: 0.2, 3: 0.2}, {"batch_size", "train_test_ratio"}),
+        ({1: 0.2, 2: -0.2}, {"batch_size", "train_test_ratio"}),
     ],
     ids=["one helps", "only together", "redundant", "cancel"],
 )

@@ -10,9 +10,9 @@ OWN_AXIS = """\
 name: two
 question: What if two keys move?
 kind: training
-moves: [data.batch_size]
-levels: [{data.batch_size: 64, optim.lr: 1.0e-4}]
-accepts: [steps_per_epoch, total_steps, schedule_steps, effective_batch, evaluations]
+keys: [data.batch_size]
+values: [{data.batch_size: 64, optim.lr: 1.0e-4}]
+may_change: [steps_per_epoch, total_steps, schedule_steps, effective_batch, evaluations]
 """
 
 
@@ -43,30 +43,30 @@ def test_an_axis_that_does_not_exist(refused, verb):
 
 
 def test_an_axis_file_that_moves_a_second_key(refused, tmp_path):
-    (tmp_path / "own" / "axis").mkdir(parents=True)
-    (tmp_path / "own" / "axis" / "two.yaml").write_text(OWN_AXIS)
-    said = refused("-m", "--config-dir", str(tmp_path / "own"), "axis=two")
+    (tmp_path / "custom" / "axis").mkdir(parents=True)
+    (tmp_path / "custom" / "axis" / "two.yaml").write_text(OWN_AXIS)
+    said = refused("-m", "--config-dir", str(tmp_path / "custom"), "axis=two")
     assert "axis 'two' sets optim.lr, which its `moves` does not declare" in said
     assert "add it to `moves` of two.yaml" in said
 
 
 def test_an_axis_file_that_moves_a_key_which_does_not_exist(refused, tmp_path):
-    (tmp_path / "own" / "axis").mkdir(parents=True)
+    (tmp_path / "custom" / "axis").mkdir(parents=True)
     text = OWN_AXIS.replace("[data.batch_size]", "[data.batchsize]").replace(
         "{data.batch_size: 64, optim.lr: 1.0e-4}", "64"
     )
-    (tmp_path / "own" / "axis" / "two.yaml").write_text(text)
-    said = refused("-m", "--config-dir", str(tmp_path / "own"), "axis=two")
+    (tmp_path / "custom" / "axis" / "two.yaml").write_text(text)
+    said = refused("-m", "--config-dir", str(tmp_path / "custom"), "axis=two")
     assert "axis/two.yaml moves 'data.batchsize', which is no key of the config" in said
     assert "'data.batch_size'" in said
 
 
 def test_a_level_of_the_wrong_type(refused, tmp_path):
-    (tmp_path / "own" / "axis").mkdir(parents=True)
-    (tmp_path / "own" / "axis" / "two.yaml").write_text(
+    (tmp_path / "custom" / "axis").mkdir(parents=True)
+    (tmp_path / "custom" / "axis" / "two.yaml").write_text(
         OWN_AXIS.replace("{data.batch_size: 64, optim.lr: 1.0e-4}", "many")
     )
-    said = refused("-m", "--config-dir", str(tmp_path / "own"), "axis=two")
+    said = refused("-m", "--config-dir", str(tmp_path / "custom"), "axis=two")
     assert "axis 'two', level many: data.batch_size='many'" in said
     assert "expected a whole number" in said
 
@@ -98,7 +98,7 @@ def test_a_key_that_is_added(refused):
         ("data.batch_size=many", "data.batch_size=many: many is text, expected a whole number"),
         ("data.batch_size=8.5", "8.5 is a fraction, expected a whole number"),
         ("optim.lr=null", "null is no value, expected a number"),
-        ("loop.clip_norm=never", "never is text, expected a number or null"),
+        ("train.max_grad_norm=never", "never is text, expected a number or null"),
         ("study.fail_fast=maybe", "maybe is text, expected true or false"),
         ("study.axes=batch_size", "batch_size is text, expected a list"),
     ],
@@ -114,7 +114,7 @@ def test_a_value_of_the_wrong_type(refused, typed, said):
         ("study.seeds=0", "study.seeds=0 is out of range: expected at least 1"),
         ("study.smallest_effect=-1", "study.smallest_effect=-1.0 is out of range: expected above 0"),
         ("optim.lr=0", "optim.lr=0.0 is out of range: expected above 0"),
-        ("loop.budget='20 stesp'", "loop.budget='20 stesp' is not an interval"),
+        ("train.budget='20 stesp'", "train.budget='20 stesp' is not an interval"),
         ("study.design=factor", "study.design='factor' is not one of one_at_a_time, factorial, fractional, pairs"),
         ("study.metric=eval_los", "study.metric='eval_los' is not an outcome"),
     ],
@@ -151,19 +151,19 @@ def test_a_key_that_is_swept_and_moved_by_a_named_axis(refused):
 
 
 def test_a_cadence_that_the_record_cannot_show(refused):
-    said = refused("-m", "observe.eval_every='96 samples','32 samples'")
-    assert "observe.eval_every=96 samples cannot be read from looks every 64 samples" in said
+    said = refused("-m", "eval.every='96 samples','32 samples'")
+    assert "eval.every=96 samples cannot be read from looks every 64 samples" in said
     assert "levels that work: 128 samples, 256 samples" in said
-    assert "log-spaced looks" in refused("-m", "axis=eval_every", "observe=log")
+    assert "log-spaced looks" in refused("-m", "axis=eval_every", "eval=log")
 
 
 def test_an_observation_axis_that_would_change_the_run(refused, tmp_path):
-    (tmp_path / "own" / "axis").mkdir(parents=True)
+    (tmp_path / "custom" / "axis").mkdir(parents=True)
     text = OWN_AXIS.replace("kind: training", "kind: observation").replace(
         "{data.batch_size: 64, optim.lr: 1.0e-4}", "64"
     )
-    (tmp_path / "own" / "axis" / "two.yaml").write_text(text)
-    said = refused("-m", "--config-dir", str(tmp_path / "own"), "axis=two")
+    (tmp_path / "custom" / "axis" / "two.yaml").write_text(text)
+    said = refused("-m", "--config-dir", str(tmp_path / "custom"), "axis=two")
     assert "is an observation axis and moves data.batch_size, which cannot be read from a record" in said
 
 
@@ -180,7 +180,7 @@ def test_a_root_that_is_a_file(refused, here):
 def test_a_root_that_cannot_be_written(refused, here, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
     assert "no permission to write" in refused("-m", "axis=batch_size")
-    assert "study.root=<a folder>" in refused("optim.lr=1e-4")
+    assert "study.output_dir=<a folder>" in refused("optim.lr=1e-4")
 
 
 def test_a_study_folder_of_another_plan(ablate, runs, refused, here):
@@ -190,7 +190,7 @@ def test_a_study_folder_of_another_plan(ablate, runs, refused, here):
         "study.seeds=3": "study.seeds is 2 there and 3 now",
         "study.metric=eval_accuracy": "study.metric is eval_loss there and eval_accuracy now",
         "optim.lr=1e-3": "the baseline's optim.lr is 5e-05 there and 0.001 now",
-        "study.order_seed=1": "`runs` of its plan.json is not what is asked now",
+        "study.arm_order_seed=1": "`runs` of its plan.json is not what is asked now",
     }.items():
         seeds = [] if more.startswith("study.seeds") else ["study.seeds=2"]
         said = refused("-m", "axis=batch_size", *seeds, more)
@@ -224,8 +224,8 @@ def test_data_and_models_are_refused_before_a_folder_is_made(refused, monkeypatc
 
 
 def test_the_folder_of_report_and_replay(refused, here):
-    assert "has no plan.json" in refused("replay", "nowhere", "observe.eval_every=200")
-    assert "'optim.lr' cannot be read from a record" in refused("replay", "nowhere", "optim.lr=200")
+    assert "has no plan.json" in refused("resample", "nowhere", "eval.every=200")
+    assert "'optim.lr' cannot be read from a record" in refused("resample", "nowhere", "optim.lr=200")
 
 
 def test_a_damaged_plan_is_named(ablate, runs, refused, here):

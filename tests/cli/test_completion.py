@@ -37,7 +37,7 @@ def offered(line: str) -> list[str]:
 
 def test_every_verb_is_offered_first() -> None:
     assert set(VERBS) <= set(offered("ablate "))
-    assert offered("ablate rep") == ["repeat=", "replay", "report"]
+    assert offered("ablate rep") == ["repeat=", "resample", "report"]
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))

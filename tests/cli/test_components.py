@@ -9,7 +9,7 @@ import pytest
 from ablate.design.plan import Plan
 from ablate.serialization import read_json
 
-SMALL = ["data.num_examples=200", "observe.eval_examples=50", "study.seeds=1"]
+SMALL = ["data.max_examples=200", "eval.max_examples=50", "study.seeds=1"]
 
 
 def plan_in(folder: Path) -> Plan:
@@ -18,14 +18,14 @@ def plan_in(folder: Path) -> Plan:
 
 @pytest.mark.slow
 def test_lists_are_levels_and_take_the_declarations_of_their_axis(ablate, runs, here):
-    swept = "model.components=[zero:pooler],[remove:layers.0],['zero:layers.*.attention.self',\"freeze:layers.0-2\"]"
+    swept = "model.module_edits=[zero:pooler],[remove:layers.0],['zero:layers.*.attention.self',\"freeze:layers.0-2\"]"
     assert ablate("-m", swept, *SMALL)[0] == 0
     plan = plan_in(here / "runs" / "component")
     assert [(arm.name, arm.changes) for arm in plan.arms[1:]] == [
-        ("component=zero:pooler", {"model.components": ["zero:pooler"]}),
-        ("component=remove:layers.0", {"model.components": ["remove:layers.0"]}),
+        ("component=zero:pooler", {"model.module_edits": ["zero:pooler"]}),
+        ("component=remove:layers.0", {"model.module_edits": ["remove:layers.0"]}),
         ("component=zero:layers.*.attention.self+freeze:layers.0-2",
-         {"model.components": ["zero:layers.*.attention.self", "freeze:layers.0-2"]}),
+         {"model.module_edits": ["zero:layers.*.attention.self", "freeze:layers.0-2"]}),
     ]  # fmt: skip
     assert "components" in plan.axis("component").accepts
     assert plan.axis("component").levels == tuple(arm.level for arm in plan.arms[1:])
@@ -50,7 +50,7 @@ def test_each_layer_is_an_arm_of_its_own(ablate, runs, here):
     ("typed", "problem", "fix"),
     [
         (
-            "model.components=[zero:encoder.layr.0],[zero:pooler]",
+            "model.module_edits=[zero:encoder.layr.0],[zero:pooler]",
             "'encoder.layr.0' matches no module",
             "'encoder.layer.0'",
         ),
@@ -60,18 +60,22 @@ def test_each_layer_is_an_arm_of_its_own(ablate, runs, here):
         ("model.drop_layers=[-1],[0]", "-1 is no layer; they are counted from 0", "remove:layers.-1"),
         ("model.drop_layers=3,4", "3 is a whole number, expected a list of whole numbers", "<a list of whole numbers>"),
         (
-            "model.components=[remove:pooler],[zero:pooler]",
+            "model.module_edits=[remove:pooler],[zero:pooler]",
             "cannot go through in the place of its output",
             "[zero:pooler]",
         ),
-        ("model.components=[zeroo:pooler],[zero:pooler]", "'zeroo:pooler' is not <action>:<path>", "[zero:pooler]"),
-        ("model.components=[pooler],[zero:pooler]", "'pooler' is not <action>:<path>", "[remove:pooler]"),
-        ("model.reinit_top=0,7", "has 6 layers", "model.reinit_top=6"),
-        ("data.drop_features=[cases],[digits]", "'cases' is not one of case, punctuation", "'case'"),
-        ("data.drop_features=[case],[digits]", "leaving out case changes none of the 200 texts", "leave case out"),
-        ("data.drop_columns=[text],[]", "leaves out every text column", "data.columns="),
+        ("model.module_edits=[zeroo:pooler],[zero:pooler]", "'zeroo:pooler' is not <action>:<path>", "[zero:pooler]"),
+        ("model.module_edits=[pooler],[zero:pooler]", "'pooler' is not <action>:<path>", "[remove:pooler]"),
+        ("model.reinit_top_layers=0,7", "has 6 layers", "model.reinit_top_layers=6"),
+        ("data.remove_text_features=[cases],[digits]", "'cases' is not one of case, punctuation", "'case'"),
+        (
+            "data.remove_text_features=[case],[digits]",
+            "leaving out case changes none of the 200 texts",
+            "leave case out",
+        ),
+        ("data.drop_columns=[text],[]", "leaves out every text column", "data.extra_text_columns="),
         ("data.drop_columns=[titel],[]", "'titel' is none of the text columns text", "known: text"),
-        ("axis=column", "the text comes from one column, 'text'", "data.columns="),
+        ("axis=column", "the text comes from one column, 'text'", "data.extra_text_columns="),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_runs(ablate, here, typed, problem, fix):
@@ -79,11 +83,11 @@ def test_what_cannot_be_done_is_refused_before_anything_runs(ablate, here, typed
     assert code == 2
     assert problem in err
     assert fix in err.partition("fix:")[2]
-    assert not any(here.rglob("outcome.json"))
+    assert not any(here.rglob("status.json"))
     assert not (here / "runs").exists() or not any(path for path in (here / "runs").glob("[!.]*"))
 
 
 def test_new_layers_of_a_random_model_are_the_same_layers(ablate, here):
-    code, _, err = ablate("-m", "axis=reinit_top", "debug=quick")
+    code, _, err = ablate("-m", "axis=reinit_top_layers", "debug=quick")
     assert code == 2
     assert "would draw anew what model.init=random draws already" in err

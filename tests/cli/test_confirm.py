@@ -55,7 +55,7 @@ def test_without_a_terminal_a_long_study_is_refused_and_nothing_is_left(ablate, 
     assert "batch_size takes about " in err
     assert "hours (16 runs to do, 1 at a time)" in err
     assert "there is no terminal to ask on, and nothing was started" in err
-    assert "study.confirm_hours=null never to be asked" in err
+    assert "study.confirm_above_hours=null never to be asked" in err
     assert not runs.jobs
     assert not list(here.iterdir())
 
@@ -66,7 +66,7 @@ def test_the_text_to_type_lets_it_start(ablate, runs, here, timed):
     larger = err.split("fix: ")[1].split(",")[0]
     assert ablate(*LONG, larger)[0] == 0
     assert len(runs.jobs) == 16
-    assert ablate(*LONG, "study.name=other", "study.confirm_hours=null")[0] == 0
+    assert ablate(*LONG, "study.name=other", "study.confirm_above_hours=null")[0] == 0
 
 
 @pytest.mark.parametrize("answer", ["y", "YES", " yes "])
@@ -115,7 +115,7 @@ def test_runs_on_another_machine_are_not_timed_here(ablate, runs, here, timed, m
 
 
 def test_what_is_done_already_is_not_counted(ablate, runs, here, timed):
-    assert ablate(*LONG, "study.confirm_hours=null")[0] == 0
+    assert ablate(*LONG, "study.confirm_above_hours=null")[0] == 0
     runs.forget()
     assert ablate(*LONG)[0] == 0
     assert not runs.jobs

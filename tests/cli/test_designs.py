@@ -10,7 +10,7 @@ from ablate.design.plan import Plan
 from ablate.serialization import read_json
 
 TWO = ("data.batch_size=8,64", "optim.lr=5e-5,1e-4", "study.design=factorial")
-FOUR = ("data.batch_size=8,64", "optim.lr=5e-5,1e-4", "optim.warmup=0,0.1", "model.dropout=0,0.1")
+FOUR = ("data.batch_size=8,64", "optim.lr=5e-5,1e-4", "optim.warmup_ratio=0,0.1", "model.dropout=0,0.1")
 
 
 @pytest.mark.slow
@@ -34,7 +34,7 @@ def test_another_design_in_the_same_folder_is_refused(ablate, runs, here):
     code, _, err = ablate("-m", *TWO[:2], "study.seeds=1", "study.name=s")
     assert code == 2
     assert "runs/s holds another study: its arms are baseline, batch_size=64" in err
-    code, _, err = ablate("-m", *TWO[:2], "study.design=pairs", "study.seeds=1", "study.name=s")
+    code, _, err = ablate("-m", *TWO[:2], "study.design=pairwise", "study.seeds=1", "study.name=s")
     assert code == 2
     assert "runs/s holds another study" in err
 
@@ -60,7 +60,7 @@ def test_plan_says_the_alias_structure_in_words_and_runs_nothing(ablate, runs, h
     _, out, _ = ablate("plan", *TWO, "hydra/launcher=basic")
     assert "design factorial: all 4 combinations (2 x 2) of batch_size and learning_rate" in " ".join(out.split())
     _, out, _ = ablate(
-        "plan", "data.batch_size=16,64", "optim.lr=1e-4,2e-4", "study.design=pairs", "hydra/launcher=basic"
+        "plan", "data.batch_size=16,64", "optim.lr=1e-4,2e-4", "study.design=pairwise", "hydra/launcher=basic"
     )
     assert (
         "design pairs: 4 changes, each alone, and 4 of their 6 pairs, the others cannot be combined: 9 arms"
@@ -76,9 +76,9 @@ def test_a_word_that_is_no_design_names_the_nearest(ablate, here):
 
 
 def test_bisect_has_its_own_arms(ablate, runs, here):
-    code, _, err = ablate("bisect", "", "data.batch_size=64 optim.lr=1e-4", "study.design=factorial")
+    code, _, err = ablate("attribute", "", "data.batch_size=64 optim.lr=1e-4", "study.design=factorial")
     assert code == 2
-    assert "study.design=factorial: `ablate bisect` and `ablate mediate` have their own arms" in err
+    assert "study.design=factorial: `ablate attribute` and `ablate mediate` have their own arms" in err
     assert not (here / "runs").exists()
 
 

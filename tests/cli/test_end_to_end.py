@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-STUDY = ["-m", "axis=batch_size,eval_every,placebo", "debug=quick", "observe.eval_every='64 samples'", "study.name=s"]
+STUDY = ["-m", "axis=batch_size,eval_every,placebo", "debug=quick", "eval.every='64 samples'", "study.name=s"]
 
 
 def shell(here: Path, *typed: str) -> subprocess.CompletedProcess[str]:
@@ -24,7 +24,7 @@ def _command(typed: tuple[str, ...]) -> list[str]:
 
 def outcomes(here: Path) -> dict[str, int]:
     """Run folder -> when its outcome was written."""
-    return {p.parent.as_posix(): p.stat().st_mtime_ns for p in (here / "runs").glob("s/*/*/outcome.json")}
+    return {p.parent.as_posix(): p.stat().st_mtime_ns for p in (here / "runs").glob("s/*/*/status.json")}
 
 
 @pytest.mark.slow
@@ -42,7 +42,7 @@ def test_a_study_survives_a_kill_and_is_never_run_twice(tmp_path: Path) -> None:
     assert second.returncode == 0, second.stdout + second.stderr
     finished = outcomes(tmp_path)
     assert len(finished) == 3 * 2
-    done = [run for run in kept if json.loads(Path(run, "outcome.json").read_text())["status"] == "finished"]
+    done = [run for run in kept if json.loads(Path(run, "status.json").read_text())["status"] == "finished"]
     unchanged = [run for run in done if finished[run] == kept.get(run)]
     assert unchanged
     assert "batch_size 8" in second.stdout
@@ -61,7 +61,7 @@ def test_a_study_survives_a_kill_and_is_never_run_twice(tmp_path: Path) -> None:
     [
         (None, "there is no such file"),
         ("", "the file is empty"),
-        ("review,label\na,0\nb,1\n", "data.text='text'"),
+        ("review,label\na,0\nb,1\n", "data.text_column='text'"),
         ("text,label\na,1\nb,1\nc,1\nd,1\n", "has the label 1"),
     ],
 )

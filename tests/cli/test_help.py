@@ -36,9 +36,9 @@ def test_axes_with_a_name_shows_that_one_and_what_belongs_beside_it(ablate, here
     assert code == 0
     assert "ablate -m axis=accumulation model.dropout=0.0 study.seeds=5" in out
     assert "batch_size_linear_lr" not in out
-    assert ablate("axes", "accumulation", "--beside")[:2] == (0, "model.dropout=0.0\n")
-    assert ablate("axes", "eval_every_coarse", "--beside")[1].splitlines()[1] == "loop.budget='1 epochs'"
-    assert ablate("axes", "batch_size", "--beside")[:2] == (0, "")
+    assert ablate("axes", "accumulation", "--with-overrides")[:2] == (0, "model.dropout=0.0\n")
+    assert ablate("axes", "eval_every_coarse", "--with-overrides")[1].splitlines()[1] == "train.budget='1 epochs'"
+    assert ablate("axes", "batch_size", "--with-overrides")[:2] == (0, "")
 
 
 def test_an_axis_that_there_is_not_and_beside_without_one_are_refused(ablate, here):
@@ -46,9 +46,9 @@ def test_an_axis_that_there_is_not_and_beside_without_one_are_refused(ablate, he
     assert code == 2
     assert "there is no axis 'acumulation'" in err
     assert "did you mean 'accumulation'" in err
-    code, _, err = ablate("axes", "--beside")
+    code, _, err = ablate("axes", "--with-overrides")
     assert code == 2
-    assert "ablate axes NAME --beside" in err
+    assert "ablate axes NAME --with-overrides" in err
 
 
 def test_hydras_own_help_is_still_there(ablate, here):

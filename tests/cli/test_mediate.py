@@ -25,18 +25,18 @@ def test_the_larger_batch_is_given_the_noise_of_the_smaller(ablate, runs, here):
     assert [(arm.name, arm.changes) for arm in plan.arms] == [
         ("baseline", {}),
         ("batch_size=64", {"data.batch_size": 64}),
-        ("batch_size=64+grad_noise_of=8", {"data.batch_size": 64, "loop.grad_noise_of": 8}),
+        ("batch_size=64+noise_batch_size=8", {"data.batch_size": 64, "train.noise_batch_size": 8}),
     ]
     assert plan.baseline.config["data"]["batch_size"] == 8
     assert plan.mediation is not None
     assert [(one.first, one.second, one.level) for one in plan.mediation.held] == [("baseline", plan.arms[2].name, 8)]
     assert plan.mediation.levels == (8, 64)
     assert len(runs.jobs) == 3 * 2
-    assert {job.config["loop"]["grad_noise_of"] for job in runs.jobs} == {None, 8}
+    assert {job.config["train"]["noise_batch_size"] for job in runs.jobs} == {None, 8}
     assert plan.command == "ablate mediate data.batch_size=8,64 --through grad_noise study.seeds=2"
     assert plan.question == "How much of what data.batch_size 8 -> 64 does to eval_loss goes through grad_noise?"
     assert "total_steps" in plan.axis("batch_size=64").accepts
-    assert "samples_seen" in plan.axis("batch_size=64+grad_noise_of=8").holds
+    assert "samples_seen" in plan.axis("batch_size=64+noise_batch_size=8").holds
     runs.forget()
     assert ablate("mediate", BATCH, "--through", "grad_noise", "study.seeds=2")[0] == 0
     assert runs.names == []
@@ -44,7 +44,7 @@ def test_the_larger_batch_is_given_the_noise_of_the_smaller(ablate, runs, here):
 
 @pytest.mark.slow
 def test_at_equal_updates_the_larger_batch_holds_the_steps(ablate, runs, here):
-    code, _, err = ablate("mediate", BATCH, "--through", "grad_noise", "loop.budget='4 steps'", "study.seeds=1")
+    code, _, err = ablate("mediate", BATCH, "--through", "grad_noise", "train.budget='4 steps'", "study.seeds=1")
     assert (code, err) == (0, "")
     plan = plan_in(here / "runs" / "mediate-batch_size-grad_noise")
     assert [arm.derived["total_steps"] for arm in plan.arms] == [4, 4, 4]
@@ -59,24 +59,24 @@ def test_from_the_larger_to_the_smaller_the_baseline_is_made_noisier(ablate, run
     )
     plan = plan_in(here / "runs" / "down")
     assert {arm.name: arm.changes for arm in plan.arms[1:]} == {
-        "batch_size=8": {"data.batch_size": 8}, "grad_noise_of=8": {"loop.grad_noise_of": 8},
+        "batch_size=8": {"data.batch_size": 8}, "noise_batch_size=8": {"train.noise_batch_size": 8},
     }  # fmt: skip
     assert plan.mediation is not None
-    assert [(one.first, one.second) for one in plan.mediation.held] == [("grad_noise_of=8", "batch_size=8")]
+    assert [(one.first, one.second) for one in plan.mediation.held] == [("noise_batch_size=8", "batch_size=8")]
 
 
 @pytest.mark.slow
 def test_clip_norms_are_held_in_both_and_both_mediators_make_one_study(ablate, runs, here):
-    through = ("--through", "clip_norm=1.0,0.5,0.25", "--through", "grad_noise=4")
+    through = ("--through", "max_grad_norm=1.0,0.5,0.25", "--through", "grad_noise=4")
     assert ablate("mediate", BATCH, *through, "study.seeds=1", "study.name=both")[0] == 0
     plan = plan_in(here / "runs" / "both")
     assert plan.mediation is not None
     assert [(one.first, one.second) for one in plan.mediation.held] == [
-        ("clip_norm=0.5", "batch_size=64+clip_norm=0.5"),
-        ("clip_norm=0.25", "batch_size=64+clip_norm=0.25"),
-        ("grad_noise_of=4", "batch_size=64+grad_noise_of=4"),
+        ("max_grad_norm=0.5", "batch_size=64+max_grad_norm=0.5"),
+        ("max_grad_norm=0.25", "batch_size=64+max_grad_norm=0.25"),
+        ("noise_batch_size=4", "batch_size=64+noise_batch_size=4"),
     ]
-    assert "--through clip_norm=1 is left out: it is what both levels have by themselves" in plan.notes
+    assert "--through max_grad_norm=1 is left out: it is what both levels have by themselves" in plan.notes
     assert len(plan.runs) == 8
 
 
@@ -112,19 +112,19 @@ BAD: dict[str, tuple[tuple[str, ...], str, str]] = {
     ),
     "equal levels": (("data.batch_size=8,8", *through("grad_noise")), "1 level", "<another>,8"),
     "a bundle": (
-        (BATCH, "optim.lr=1e-5,1e-4", *through("grad_noise")), "2 keys move, and what goes through a mediator", "ablate bisect",
+        (BATCH, "optim.lr=1e-5,1e-4", *through("grad_noise")), "2 keys move, and what goes through a mediator", "ablate attribute",
     ),
     "no mediator": ((BATCH,), "needs a mediator", "--through grad_noise"),
     "a mediator that there is none": (
         (BATCH, *through("grad_nois")), "'grad_nois' is no mediator that can be held; there are grad_noise",
         "did you mean 'grad_noise'",
     ),
-    "clip without a level": ((BATCH, *through("clip_norm")), "a clip norm is held at a level", "--through clip_norm=0.5,0.25"),
-    "a level that is none": ((BATCH, *through("clip_norm=small")), "'small' is not a norm above 0", "clip_norm=1.0,0.5"),
-    "never clip": ((BATCH, *through("clip_norm=null")), "'null' is not a norm above 0", "clip_norm=1.0,0.5"),
+    "clip without a level": ((BATCH, *through("max_grad_norm")), "a clip norm is held at a level", "--through max_grad_norm=0.5,0.25"),
+    "a level that is none": ((BATCH, *through("max_grad_norm=small")), "'small' is not a norm above 0", "max_grad_norm=1.0,0.5"),
+    "never clip": ((BATCH, *through("max_grad_norm=null")), "'null' is not a norm above 0", "max_grad_norm=1.0,0.5"),
     "not a number of samples": ((BATCH, *through("grad_noise=2.5")), "'2.5' is not a whole number of samples", "grad_noise=8"),
     "the treatment itself": (
-        ("loop.clip_norm=1.0,0.5", *through("clip_norm=0.25")), "is the treatment itself", "--through grad_noise",
+        ("train.max_grad_norm=1.0,0.5", *through("max_grad_norm=0.25")), "is the treatment itself", "--through grad_noise",
     ),
     "more samples than there are": (
         (BATCH, *through("grad_noise=16")), "8 samples has more noise than one of 16", "--through grad_noise=8",
@@ -133,19 +133,19 @@ BAD: dict[str, tuple[tuple[str, ...], str, str]] = {
         ("optim.lr=1e-5,1e-4", *through("grad_noise")), "does not change how many samples", "--through grad_noise=4",
     ),
     "nothing held": (
-        (BATCH, *through("clip_norm=1.0")), "what both levels of data.batch_size have by themselves", "clip_norm=0.25",
+        (BATCH, *through("max_grad_norm=1.0")), "what both levels of data.batch_size have by themselves", "max_grad_norm=0.25",
     ),
     "seeds until decided": (
-        (BATCH, "study.until=decided", *through("grad_noise")), "only where every arm has every seed", "study.until=seeds",
+        (BATCH, "study.stopping=sequential", *through("grad_noise")), "only where every arm has every seed", "study.stopping=fixed",
     ),
     "an axis": ((BATCH, "axis=dropout", *through("grad_noise")), "axis=dropout: the treatment is a key", "placebo"),
     "only looks": (
-        ("observe.eval_every=20,40", *through("clip_norm=0.5")), "observe.eval_every changes only how the curve",
-        "ablate replay",
+        ("eval.every=20,40", *through("max_grad_norm=0.5")), "eval.every changes only how the curve",
+        "ablate resample",
     ),
     "noise scale beside it": (
-        ("data.batch_size=8,64", "loop.accumulate=2", "observe.noise_scale=true", *through("grad_noise")),
-        "observe.noise_scale=true", "observe.noise_scale=false",
+        ("data.batch_size=8,64", "train.grad_accum_steps=2", "record.grad_noise_scale=true", *through("grad_noise")),
+        "record.grad_noise_scale=true", "record.grad_noise_scale=false",
     ),
 }  # fmt: skip
 
@@ -166,7 +166,7 @@ def test_help_has_examples_and_says_what_can_be_held(ablate):
     assert code == 0
     for text in (
         "ablate mediate data.batch_size=8,64 --through grad_noise study.seeds=5",
-        "clip_norm=LEVEL",
+        "max_grad_norm=LEVEL",
         "equal updates",
     ):
         assert text in out
@@ -188,7 +188,7 @@ def test_the_whole_way_on_a_tiny_model(ablate, here):
     found = read_json(here / "runs" / "m" / "analysis.json")["mediated"]
     assert found["total"]["effect"] < -0.1
     (one,) = found["held"]
-    assert one["verdict"] in ("all", "some or all", "part", "undecided"), "three seeds bear no more"
+    assert one["verdict"] in ("all", "some or all", "part", "inconclusive"), "three seeds bear no more"
     assert one["through"]["share"] > 0.7
     assert "at the first step, at equal weights, the grad norm is" in one["held"]
     norms = one["seen"][0]

@@ -13,11 +13,11 @@ import pytest
 
 AXIS = "task.options.hidden=16,24"
 STUDY = [
-    "task=own",
-    "task.target=own_task:my_task",
+    "task=custom",
+    "task.entry_point=own_task:my_task",
     "optim.lr=1e-2",
-    "loop.budget=256 samples",
-    "observe.flush_every=4",
+    "train.budget=256 samples",
+    "record.flush_every=4",
 ]
 
 
@@ -39,7 +39,7 @@ def manifest(here: Path, run: str) -> Any:
 
 
 def weights(here: Path, study: str) -> dict[str, str]:
-    runs = (here / "runs" / study).glob("*/seed=*/outcome.json")
+    runs = (here / "runs" / study).glob("*/seed=*/status.json")
     return {
         path.parent.relative_to(here / "runs" / study).as_posix(): json.loads(path.read_text())["weights_sha256"]
         for path in runs
@@ -97,7 +97,7 @@ def test_seeds_that_an_equal_study_has_made_are_free(here: Path) -> None:
 
 @pytest.mark.slow
 def test_a_mistyped_target_leaves_nothing(here: Path) -> None:
-    done = ablate(here, "-m", "task=own", "task.target=own_task:my_tsk", "axis=batch_size")
+    done = ablate(here, "-m", "task=custom", "task.entry_point=own_task:my_tsk", "axis=batch_size")
     assert (done.returncode, done.stdout) == (2, "")
     assert "own_task.py has no function 'my_tsk'\n  fix: did you mean 'my_task'?" in done.stderr
     assert not (here / "runs").exists()

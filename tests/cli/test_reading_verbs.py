@@ -18,7 +18,7 @@ from tests.synthetic import write_study
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "x"
-    write_study(folder, arms=("batch_size=64", "eval_every=256 samples", "repeat"), seeds=3)
+    write_study(folder, arms=("batch_size=64", "eval_every=256 samples", "rerun"), seeds=3)
     return folder
 
 
@@ -33,8 +33,8 @@ def strict(text: str) -> dict[str, object]:
 
 VERBS = {
     "report": ["{x}"],
-    "replay": ["{x}"],
-    "replay ": ["{x}", "observe.eval_every=256", "observe.log_every=10 steps"],
+    "resample": ["{x}"],
+    "replay ": ["{x}", "eval.every=256", "tracker.log_every=10 steps"],
     "power": ["{x}"],
     "status": ["{x}"],
     "axes": [],
@@ -64,7 +64,7 @@ def test_a_plan_as_json_says_what_the_printed_one_says(ablate, runs, here: Path)
 
 
 def test_a_refusal_leaves_standard_output_empty(ablate, here: Path) -> None:
-    for verb in ("report", "status", "replay", "power"):
+    for verb in ("report", "status", "resample", "power"):
         code, out, err = ablate(verb, "nowhere", "--json")
         assert (code, out) == (2, "")
         assert "nowhere" in err

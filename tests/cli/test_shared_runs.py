@@ -64,7 +64,7 @@ def test_what_asks_for_another_result_is_not_shared(ablate, recorded, here, more
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", ["study.workers=3", "observe.log_every='10 steps'", "study.metric=eval_accuracy"])
+@pytest.mark.parametrize("more", ["study.workers=3", "tracker.log_every='10 steps'", "study.metric=eval_accuracy"])
 def test_what_changes_no_result_is_shared(ablate, recorded, here, more):
     ablate("-m", "axis=batch_size", "study.seeds=1", "study.name=one")
     recorded.forget()
@@ -76,7 +76,7 @@ def test_what_changes_no_result_is_shared(ablate, recorded, here, more):
 def test_another_root_shares_nothing(ablate, recorded, here):
     ablate("-m", "axis=batch_size", "study.seeds=1")
     recorded.forget()
-    ablate("-m", "axis=batch_size", "study.seeds=1", "study.root=elsewhere")
+    ablate("-m", "axis=batch_size", "study.seeds=1", "study.output_dir=elsewhere")
     assert len(recorded.names) == 2
 
 
@@ -99,7 +99,7 @@ def test_runs_by_other_code_are_kept_only_when_that_is_accepted_and_it_is_record
     assert status == 2
     assert "runs/batch_size: 4 of its runs were made by other code: my_task.py changed\n" in err
     assert json.loads((here / "runs/batch_size/plan.json").read_text()) == first
-    (here / "runs/batch_size/baseline/seed=1/outcome.json").unlink()
+    (here / "runs/batch_size/baseline/seed=1/status.json").unlink()
     assert ablate(*study, "--accept-code-change")[0] == 0
     assert recorded.names == ["baseline/1"]
     plan = json.loads((here / "runs/batch_size/plan.json").read_text())

@@ -35,7 +35,7 @@ def test_the_same_run_again_is_not_run(ablate, runs, here):
 
 @pytest.mark.parametrize(("status", "code"), [("finished", 0), ("diverged", 0), ("failed", 1), ("interrupted", 1)])
 def test_the_exit_code_says_whether_there_is_a_result(ablate, runs, here, status, code):
-    runs.fate = lambda job: Outcome(status=status, sentence="so it ended")
+    runs.fate = lambda job: Outcome(status=status, message="so it ended")
     assert ablate()[0] == code
 
 
@@ -62,7 +62,7 @@ def test_a_run_that_failed_under_other_code_is_made_again(ablate, runs, here, mo
 def test_a_run_says_how_fast_it_went(ablate, runs, here):
     rates = {
         "train_samples_per_second": 24.51, "train_tokens_per_second": 615.3, "eval_samples_per_second": 92.4,
-        "peak_memory_bytes": 2.0**30, "mfu": 0.412, "assumed_peak_flops": 989e12,
+        "peak_memory_bytes": 2.0**30, "mfu": 0.412, "device_peak_flops": 989e12,
     }  # fmt: skip
     runs.fate = lambda job: Outcome(status="finished", step=8, throughput=rates)
     _, out, _ = ablate()

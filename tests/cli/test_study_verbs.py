@@ -27,7 +27,7 @@ def study(ablate, runs, here):
     def fate(job):
         if (job.arm, job.seed) == ("batch_size=64", 1):
             return Outcome(
-                status="failed", reason="out of memory", sentence="out of memory: a tensor; data.batch_size=32"
+                status="failed", reason="out of memory", message="out of memory: a tensor; data.batch_size=32"
             )
         return Outcome(status="interrupted" if (job.arm, job.seed) == ("baseline", 1) else "finished", step=1)
 
@@ -66,7 +66,7 @@ def test_status_for_a_program(ablate, study):
 def test_status_says_where_a_run_is_going_and_how_far_it_is(ablate, study):
     run = RunDir(study / "baseline/seed=1")
     digest = next(run.digest for run in read_plan(study).runs if (run.arm, run.seed) == ("baseline", 1))
-    run.outcome.unlink()
+    run.status.unlink()
     write_value(run, Manifest(arm="baseline", seed=1, digest=digest, started="2026-01-01T00:00:00+00:00",
                               attempts=[{"reason": "SIGKILL"}]))  # fmt: skip
     progress = {"step": 25, "total_steps": 100, "samples_per_second": 40.0, "updated": "2026-01-01T00:00:10+00:00"}
@@ -168,11 +168,11 @@ def test_a_level_that_is_only_read_has_no_runs(ablate, runs, here):
 
 @pytest.mark.slow
 def test_the_command_of_a_study_is_what_was_typed_with_the_folder_of_its_own_axes(ablate, runs, here, tmp_path):
-    (tmp_path / "own" / "axis").mkdir(parents=True)
-    (tmp_path / "own" / "axis" / "beta2.yaml").write_text(
-        "name: beta2\nquestion: Longer memory?\nkind: training\nmoves: [optim.beta2]\nlevels: [0.98]\naccepts: [optimizer]\n"
+    (tmp_path / "custom" / "axis").mkdir(parents=True)
+    (tmp_path / "custom" / "axis" / "beta2.yaml").write_text(
+        "name: beta2\nquestion: Longer memory?\nkind: training\nkeys: [optim.beta2]\nvalues: [0.98]\nmay_change: [optimizer]\n"
     )
-    own = str(tmp_path / "own")
+    own = str(tmp_path / "custom")
     runs.fate = lambda job: Outcome(status="failed")
     ablate("-m", "--config-dir", own, "axis=beta2", "study.seeds=1")
     assert read_plan(here / "runs/beta2").command == f"ablate -m --config-dir {own} axis=beta2 study.seeds=1"

@@ -65,11 +65,11 @@ def test_observation_axes_train_nothing(ablate, runs, here):
 
 
 def test_arms_of_unequal_ratio_share_one_evaluation_set(ablate, runs, here):
-    ablate("-m", "axis=train_ratio,batch_size", "study.seeds=1")
-    assert {job.config["data"]["eval_ratio"] for job in runs.jobs} == {4.0}
-    plan = plan_in(here / "runs" / "train_ratio+batch_size")
-    assert any("data.eval_ratio=4" in note for note in plan.notes)
-    assert plan.arm("train_ratio=4").changes == {"data.train_ratio": 4.0}
+    ablate("-m", "axis=train_test_ratio,batch_size", "study.seeds=1")
+    assert {job.config["data"]["eval_test_ratio"] for job in runs.jobs} == {4.0}
+    plan = plan_in(here / "runs" / "train_test_ratio+batch_size")
+    assert any("data.eval_test_ratio=4" in note for note in plan.notes)
+    assert plan.arm("train_test_ratio=4").changes == {"data.train_test_ratio": 4.0}
 
 
 def test_values_that_are_one_value_run_once(ablate, runs, here):
@@ -113,7 +113,7 @@ def test_what_did_not_come_to_a_result_is_run_again(ablate, runs, here, status):
 
 def test_a_run_that_was_killed_is_run_again(ablate, runs, here):
     ablate("-m", "axis=batch_size", "study.seeds=2")
-    (here / "runs/batch_size/baseline/seed=1/outcome.json").unlink()
+    (here / "runs/batch_size/baseline/seed=1/status.json").unlink()
     runs.forget()
     ablate("-m", "axis=batch_size", "study.seeds=2")
     assert runs.names == ["baseline/1"]
@@ -127,24 +127,24 @@ def test_another_number_of_workers_or_tracker_is_the_same_study(ablate, runs, he
 
 @pytest.mark.slow
 def test_seeds_and_order_are_recorded_and_come_out_the_same_again(ablate, runs, here):
-    ablate("-m", "axis=learning_rate", "study.seeds=4", "study.order_seed=5")
+    ablate("-m", "axis=learning_rate", "study.seeds=4", "study.arm_order_seed=5")
     first = runs.names[:]
     runs.forget()
-    ablate("-m", "axis=learning_rate", "study.seeds=4", "study.order_seed=5", "study.name=again")
+    ablate("-m", "axis=learning_rate", "study.seeds=4", "study.arm_order_seed=5", "study.name=again")
     assert runs.names == first
     plan = plan_in(here / "runs/again")
-    assert plan.baseline.config["study"]["order_seed"] == 5
+    assert plan.baseline.config["study"]["arm_order_seed"] == 5
     runs.forget()
-    ablate("-m", "axis=learning_rate", "study.seeds=4", "study.order_seed=6", "study.name=other")
+    ablate("-m", "axis=learning_rate", "study.seeds=4", "study.arm_order_seed=6", "study.name=other")
     assert runs.names != first
 
 
 def test_an_axis_of_the_users_own_folder_can_be_named(ablate, runs, here, tmp_path):
-    (tmp_path / "own" / "axis").mkdir(parents=True)
-    (tmp_path / "own" / "axis" / "beta2.yaml").write_text(
-        "name: beta2\nquestion: Longer memory?\nkind: training\nmoves: [optim.beta2]\nlevels: [0.98]\naccepts: [optimizer]\n"
+    (tmp_path / "custom" / "axis").mkdir(parents=True)
+    (tmp_path / "custom" / "axis" / "beta2.yaml").write_text(
+        "name: beta2\nquestion: Longer memory?\nkind: training\nkeys: [optim.beta2]\nvalues: [0.98]\nmay_change: [optimizer]\n"
     )
-    assert ablate("-m", "--config-dir", str(tmp_path / "own"), "axis=beta2", "study.seeds=1")[0] == 0
+    assert ablate("-m", "--config-dir", str(tmp_path / "custom"), "axis=beta2", "study.seeds=1")[0] == 0
     assert sorted(runs.names) == ["baseline/0", "beta2=0.98/0"]
 
 

@@ -1,4 +1,4 @@
-"""`study.until=decided` as it is typed: what is refused, and what `ablate plan` and `ablate status` say of it."""
+"""`study.stopping=sequential` as it is typed: what is refused, and what `ablate plan` and `ablate status` say of it."""
 
 from __future__ import annotations
 
@@ -8,31 +8,39 @@ from ablate.config.schema import StudyConfig
 from ablate.errors import ConfigError
 from ablate.records.metadata import Outcome
 
-DECIDED = ("axis=batch_size", "study.until=decided")
+DECIDED = ("axis=batch_size", "study.stopping=sequential")
 
 
 @pytest.mark.parametrize(
     ("typed", "says", "fix"),
     [
-        (("study.until=decide",), "study.until='decide' is not one of seeds, decided", "study.until=seeds"),
+        (("study.stopping=decide",), "study.stopping='decide' is not one of seeds, decided", "study.stopping=fixed"),
         (
-            (*DECIDED, "study.looks=[8,5]"),
-            "study.looks=[8,5]: expected ascending numbers of seeds",
-            "study.looks=[5,8]",
+            (*DECIDED, "study.interim_seeds=[8,5]"),
+            "study.interim_seeds=[8,5]: expected ascending numbers of seeds",
+            "study.interim_seeds=[5,8]",
         ),
-        ((*DECIDED, "study.looks=[5,5,8]"), "expected ascending numbers of seeds", "study.looks=[5,8]"),
-        ((*DECIDED, "study.looks=[1,5]"), "each from 2 to 1,000", "study.looks=[5]"),
+        ((*DECIDED, "study.interim_seeds=[5,5,8]"), "expected ascending numbers of seeds", "study.interim_seeds=[5,8]"),
+        ((*DECIDED, "study.interim_seeds=[1,5]"), "each from 2 to 1,000", "study.interim_seeds=[5]"),
         (
-            ("axis=batch_size", "study.looks=[5,8]"),
-            "study.looks=[5,8] without study.until=decided",
-            "study.until=decided",
+            ("axis=batch_size", "study.interim_seeds=[5,8]"),
+            "study.interim_seeds=[5,8] without study.stopping=sequential",
+            "study.stopping=sequential",
         ),
-        ((*DECIDED, "study.spending=pococ"), "study.spending='pococ' is not one of obrien_fleming, pocock", "obrien"),
-        ((*DECIDED, "study.seeds=20", "study.looks=[5,8]"), "the looks say how many seeds are run", "study.seeds=5"),
-        ((*DECIDED, "study.seeds=1"), "a look needs two seeds at least", "study.looks=[5,8,12]"),
         (
-            ("axis=placebo", "study.until=decided"),
-            "study.until=decided: placebo has no variant to decide about",
+            (*DECIDED, "study.alpha_spending=pococ"),
+            "study.alpha_spending='pococ' is not one of obrien_fleming, pocock",
+            "obrien",
+        ),
+        (
+            (*DECIDED, "study.seeds=20", "study.interim_seeds=[5,8]"),
+            "the looks say how many seeds are run",
+            "study.seeds=5",
+        ),
+        ((*DECIDED, "study.seeds=1"), "a look needs two seeds at least", "study.interim_seeds=[5,8,12]"),
+        (
+            ("axis=placebo", "study.stopping=sequential"),
+            "study.stopping=sequential: placebo has no variant to decide about",
             "axis=",
         ),
     ],
@@ -47,19 +55,19 @@ def test_what_cannot_be_is_refused_with_what_to_type(ablate, runs, typed, says, 
 
 @pytest.mark.slow
 def test_a_bisect_needs_every_seed_of_every_corner(ablate, runs):
-    code, _, err = ablate("bisect", "", "data.batch_size=64 optim.lr=1e-4", "study.until=decided")
+    code, _, err = ablate("attribute", "", "data.batch_size=64 optim.lr=1e-4", "study.stopping=sequential")
     assert code == 2
     assert "shares add up only where every corner has every seed" in err
-    assert "study.until=seeds" in err
+    assert "study.stopping=fixed" in err
 
 
 def test_looks_that_nobody_named_follow_from_the_seeds():
-    assert StudyConfig(until="decided").planned_looks == (5, 8, 12)
-    assert StudyConfig(until="decided", seeds=3).planned_looks == (3, 5, 8)
-    assert StudyConfig(until="decided", looks=[4, 9]).most_seeds == 9
+    assert StudyConfig(stopping="sequential").planned_looks == (5, 8, 12)
+    assert StudyConfig(stopping="sequential", seeds=3).planned_looks == (3, 5, 8)
+    assert StudyConfig(stopping="sequential", interim_seeds=[4, 9]).most_seeds == 9
     assert StudyConfig().planned_looks == ()
     with pytest.raises(ConfigError, match="ascending numbers of seeds"):
-        StudyConfig(until="decided", looks=[True, 5])  # type: ignore[list-item]
+        StudyConfig(stopping="sequential", interim_seeds=[True, 5])  # type: ignore[list-item]
 
 
 def test_a_plan_says_its_looks_and_that_time_is_a_bound(ablate, runs, here, monkeypatch):
@@ -80,8 +88,8 @@ def test_a_plan_says_its_looks_and_that_time_is_a_bound(ablate, runs, here, monk
 
 def test_a_study_begins_with_the_first_look_and_waits_for_it(ablate, runs, here):
     """The made-up runs leave no record that could be read, so nothing is decided; the first part is what was launched."""
-    runs.fate = lambda job: Outcome(status="failed", reason="x", sentence="made up to fail")
-    code, out, _ = ablate("-m", *DECIDED, "study.looks=[2,3]")
+    runs.fate = lambda job: Outcome(status="failed", reason="x", message="made up to fail")
+    code, out, _ = ablate("-m", *DECIDED, "study.interim_seeds=[2,3]")
     assert code == 0
     assert sorted(runs.names) == ["baseline/0", "baseline/1", "batch_size=64/0", "batch_size=64/1"]
     assert "the look at 2 seeds waits for 4 runs; failed: " in out

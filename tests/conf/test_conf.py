@@ -54,7 +54,7 @@ def test_every_file_opens_with_the_command_that_uses_it(file: Path):
 def test_the_files_choose_what_the_schema_defaults_to(composer: Composer):
     """`Config()` by hand and `ablate` on the command line are the same run, sizes of text and evaluation apart."""
     differing = set(changed(asdict(Config()), composer.compose()))
-    assert differing == {"model.dropout", "data.num_examples", "observe.eval_examples"}
+    assert differing == {"model.dropout", "data.max_examples", "eval.max_examples"}
 
 
 @pytest.mark.parametrize("name", AXES)
@@ -87,18 +87,18 @@ def test_the_reference_studies_plan_the_suspects_and_two_placebos(composer: Comp
     plan = plan_of(composer, f"study={study}")
     assert plan.study == study
     assert [axis.moves[0] for axis in plan.axes] == [
-        "data.batch_size", "data.train_ratio", "observe.eval_every", "observe.log_every", "streams.order", "repeat",
+        "data.batch_size", "data.train_test_ratio", "eval.every", "tracker.log_every", "random_streams.order", "rerun",
     ]  # fmt: skip
-    assert {arm.config["data"]["eval_ratio"] for arm in plan.arms} == {4.0}
+    assert {arm.config["data"]["eval_test_ratio"] for arm in plan.arms} == {4.0}
     assert len(plan.runs) == 4 * 3 + 1
-    assert [run.seed for run in plan.runs if run.arm == "repeat"] == [0]
+    assert [run.seed for run in plan.runs if run.arm == "rerun"] == [0]
 
 
 def test_the_published_run_is_what_reference_imdb_asks_for(composer: Composer):
     config = make_config(composer.compose(["study=reference_imdb"]))
     assert (config.model.name, config.data.name) == ("google-bert/bert-base-uncased", "stanfordnlp/imdb")
-    assert (config.optim.lr, config.optim.weight_decay, config.loop.budget) == (2e-5, 0.01, "3 epochs")
-    assert (config.data.batch_size, config.data.max_length, config.data.split) == (8, 512, "official")
+    assert (config.optim.lr, config.optim.weight_decay, config.train.budget) == (2e-5, 0.01, "3 epochs")
+    assert (config.data.batch_size, config.data.max_length, config.data.split) == (8, 512, "predefined")
 
 
 def test_what_is_typed_wins_over_a_study_and_a_debug_file(composer: Composer):

@@ -13,10 +13,10 @@ BETA2 = """\
 name: beta2
 question: Does a longer memory help?
 kind: training
-moves: [optim.beta2]
-levels: [0.98]
-accepts: [optimizer]
-holds: [init, order, splits, eval_set]
+keys: [optim.beta2]
+values: [0.98]
+may_change: [optimizer]
+must_match: [init, order, splits, eval_set]
 """
 
 
@@ -52,7 +52,7 @@ TWO_KEYS = "[{optim.beta2: 0.98, optim.lr: 1.0}]"
     [
         (BETA2, "", "axis/beta2.yaml is empty"),
         ("moves:", "move:", "there is no field 'move' in an axis\n  fix: did you mean 'moves'"),
-        ("levels: [0.98]\n", "", "axis/beta2.yaml lacks levels"),
+        ("values: [0.98]\n", "", "axis/beta2.yaml lacks levels"),
         ("[0.98]", "0.98", "axis/beta2.yaml: levels is 0.98, expected a list\n  fix: [0.98]"),
         ("training", "traning", "kind 'traning' does not exist\n  fix: did you mean 'training'?"),
         (

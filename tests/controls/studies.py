@@ -34,10 +34,10 @@ LR = Axis(
     name="learning_rate",
     question="?",
     kind="training",
-    moves=("optim.lr",),
-    levels=(0.02,),
-    accepts=(*DERIVED, "optimizer.lr"),
-    holds=("init", "order"),
+    keys=("optim.lr",),
+    values=(0.02,),
+    may_change=(*DERIVED, "optimizer.lr"),
+    must_match=("init", "order"),
 )
 
 
@@ -48,7 +48,7 @@ def toy(*, seed: int, folder: Path, model: nn.Module | None = None, dropout: flo
     """One run of the toy as the worker would make it: weights, order and dropout from the run's seed."""
     model = network(seed, dropout) if model is None else model
     defaults: dict[str, Any] = {
-        "budget": "160 samples", "evaluation": evaluation("80 samples"), "precision": "fp32", "clip_norm": 1.0, "facts": FACTS,
+        "budget": "160 samples", "evaluation": evaluation("80 samples"), "precision": "fp32", "max_grad_norm": 1.0, "facts": FACTS,
     }  # fmt: skip
     _, result = run(model, seed=seed, folder=folder, **(defaults | settings))
     return result
@@ -105,8 +105,8 @@ def drawn(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
 
 # ---- studies of the command line: plan, worker, a tiny BERT; half a second for each run ------------------------------
 
-TINY = ("debug=quick", "data.num_examples=96", "loop.budget=64 samples", "observe.eval_every=32 samples",
-        "observe.eval_examples=16",
+TINY = ("debug=quick", "data.max_examples=96", "train.budget=64 samples", "eval.every=32 samples",
+        "eval.max_examples=16",
         "study.seeds=2", "study.share_prefix=false")  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def made(
         "learning_rate": rates or [0.1] * 4,
     }
     return Made(
-        {"clip_norm": {"max": limit}} | items, {name: np.asarray(column, float) for name, column in trace.items()}
+        {"max_grad_norm": {"max": limit}} | items, {name: np.asarray(column, float) for name, column in trace.items()}
     )
 
 

@@ -17,8 +17,8 @@ from tests.training.test_train import Spoiled
 from tests.training.toy import sample_losses
 
 AXES = (
-    "batch_size", "batch_size_sqrt_lr", "dropout", "warmup", "precision", "train_ratio", "eval_every", "log_every", "placebo",
-    "repeat", "drop_layer", "grad_noise", "label_noise", "train_size", "pooling",
+    "batch_size", "batch_size_sqrt_lr", "dropout", "warmup", "precision", "train_test_ratio", "eval_every", "log_every", "placebo",
+    "rerun", "drop_layer", "grad_noise", "label_noise", "train_size", "pooling",
 )  # fmt: skip
 SWEPT = {
     "loop__clip_norm": (0.1,), "optim__lr": (2e-3,), "optim__weight_decay": (0.1,), "model__freeze": (["embeddings"],),
@@ -44,12 +44,12 @@ def sentences(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, li
 NAMES = (
     "baseline",
     *AXES,
-    "clip_norm",
+    "max_grad_norm",
     "learning_rate",
     "weight_decay",
     "freeze",
     "max_length",
-    "loop.accumulate",
+    "train.grad_accum_steps",
 )
 
 
@@ -66,14 +66,14 @@ def test_no_control_of_a_standard_axis_raises_an_alarm(sentences: dict[str, list
 ARMS: dict[str, Callable[[int], dict[str, Any]]] = {
     "batch_size": lambda seed: {"batch_size": 64},
     "batch_size_sqrt_lr": lambda seed: {"batch_size": 64, "lr": 1e-2 * 8**0.5},
-    "clip_norm": lambda seed: {"clip_norm": None},
-    "grad_noise": lambda seed: {"grad_noise_of": 2, "sample_losses": sample_losses},
+    "max_grad_norm": lambda seed: {"max_grad_norm": None},
+    "grad_noise": lambda seed: {"noise_batch_size": 2, "sample_losses": sample_losses},
     "dropout": lambda seed: {"dropout": 0.0},
     "learning_rate": lambda seed: {"lr": 2e-2},
     "warmup": lambda seed: {"warmup": 0.1},
     "precision": lambda seed: {"precision": "bf16"},
     "placebo": lambda seed: {"streams": Streams(seed=seed, order=1000, dropout=1000)},
-    "repeat": lambda seed: {},
+    "rerun": lambda seed: {},
 }
 """What the runs of an arm do, by the axis that declares it."""
 
@@ -99,17 +99,17 @@ def test_a_run_that_was_interrupted_and_continued_is_the_same_run(tmp_path: Path
 
     study = Toys(tmp_path, arm=interrupted)
     assert study.failures() == []
-    said = [control.sentence for control in study.controls() if control.name == "sessions"]
+    said = [control.sentence for control in study.controls() if control.name == "consistent_resume"]
     assert said == ["2 of 2 runs were interrupted and continued by the same code in the same environment"]
 
 
 def test_a_schedule_and_a_limit_that_binds_are_as_declared(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"schedule": "cosine", "warmup": 0.13, "clip_norm": 0.02, "budget": "203 samples"}
+    settings: dict[str, Any] = {"schedule": "cosine", "warmup": 0.13, "max_grad_norm": 0.02, "budget": "203 samples"}
     study = Toys(
         tmp_path, baseline=lambda **run: toy(**run, **settings), arm=lambda **run: toy(lr=0.02, **run, **settings)
     )
     assert study.failures() == []
-    said = next(control for control in study.controls() if control.name == "applied")
+    said = next(control for control in study.controls() if control.name == "settings_applied")
     assert said.sentence == "every step clipped as declared, every rate as scheduled"
 
 
@@ -118,7 +118,7 @@ def test_steps_that_a_gradient_scaler_skips_are_no_alarm(tmp_path: Path) -> None
     settings: dict[str, Any] = {
         "precision": "fp16",
         "schedule": "linear",
-        "clip_norm": 0.5,
+        "max_grad_norm": 0.5,
         "examples": Spoiled({3, 77}),
     }
     study = Toys(

@@ -17,10 +17,10 @@ AXIS = Axis(
     name="batch_size",
     question="?",
     kind="training",
-    moves=("data.batch_size",),
-    levels=(64,),
-    accepts=("total_steps",),
-    holds=("samples_seen", "init"),
+    keys=("data.batch_size",),
+    values=(64,),
+    may_change=("total_steps",),
+    must_match=("samples_seen", "init"),
 )
 
 
@@ -61,8 +61,8 @@ def test_a_second_key_that_was_not_declared():
 
 
 def test_a_type_is_a_difference_too():
-    said = refused(arm_of({"data.batch_size": 64, "loop.clip_norm": 1}, total_steps=16, samples_seen=1024))
-    assert "loop.clip_norm (1 -> 1)" in said
+    said = refused(arm_of({"data.batch_size": 64, "train.max_grad_norm": 1}, total_steps=16, samples_seen=1024))
+    assert "train.max_grad_norm (1 -> 1)" in said
 
 
 def test_a_derived_change_that_was_not_declared():

@@ -15,10 +15,10 @@ AXIS = Axis(
     name="batch_size",
     question="?",
     kind="training",
-    moves=("data.batch_size",),
-    levels=(64,),
-    accepts=("optimizer.lr",),
-    holds=("init", "order"),
+    keys=("data.batch_size",),
+    values=(64,),
+    may_change=("optimizer.lr",),
+    must_match=("init", "order"),
 )
 
 
@@ -106,7 +106,13 @@ def test_one_accepted_leaf_may_differ_and_is_shown_with_both_values() -> None:
 
 def test_a_promise_outweighs_a_permission() -> None:
     both = Axis(
-        name="x", question="?", kind="training", moves=("a.b",), levels=(1,), accepts=("init",), holds=("init.head",)
+        name="x",
+        question="?",
+        kind="training",
+        keys=("a.b",),
+        values=(1,),
+        may_change=("init",),
+        must_match=("init.head",),
     )
     other = made(init={"encoder.layer.0": "a" * 64, "head": "f" * 64})
     assert match("x=1", both, baseline=seeds(made()), fingerprints=seeds(other)).status == "failed"
@@ -138,7 +144,9 @@ def test_arms_without_a_common_seed_are_unverified() -> None:
 
 
 def test_a_promise_that_no_fingerprint_can_keep_is_unverified() -> None:
-    holds = Axis(name="x", question="?", kind="training", moves=("a.b",), levels=(1,), holds=("splits", "samples_seen"))
+    holds = Axis(
+        name="x", question="?", kind="training", keys=("a.b",), values=(1,), must_match=("splits", "samples_seen")
+    )
     control = match("x=1", holds, baseline=seeds(made()), fingerprints=seeds(made()))
     assert control.status == "unverified"
     assert "promises to hold splits, which the fingerprints do not have" in control.sentence

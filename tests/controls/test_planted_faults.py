@@ -102,16 +102,16 @@ MINE = """
 name: mine
 question: Does it?
 kind: training
-moves: [data.batch_size]
-levels: [16]
-accepts: [{accepts}]
+keys: [data.batch_size]
+values: [16]
+may_change: [{accepts}]
 """
 
 
 # ---- on paper --------------------------------------------------------------------------------------------------------
 
 
-@fault("a second key changed", by="isolate", says=r"sets optim\.lr, which its `moves` does not declare")
+@fault("a second key changed", by="one_variable", says=r"sets optim\.lr, which its `moves` does not declare")
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     text = MINE.format(accepts="").replace("[16]", "[{data.batch_size: 16, optim.lr: 1.0e-3}]")
     return refused(lambda: planned(axes=("mine",), conf=own_conf(folder, axis__mine=text)))
@@ -119,8 +119,8 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 @fault(
     "an interpolation that drags another key",
-    by="isolate",
-    says=r"16 also changes observe\.eval_batch_size \(8 -> 16\), which its `moves` does not declare",
+    by="one_variable",
+    says=r"16 also changes eval\.batch_size \(8 -> 16\), which its `moves` does not declare",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     conf = own_conf(folder, observe__dragged="defaults: [even]\neval_batch_size: ${data.batch_size}\n")
@@ -129,7 +129,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 @fault(
     "a derived change that nobody declared",
-    by="isolate",
+    by="one_variable",
     says=r"comes steps_per_epoch \(6 -> 3\), total_steps \(8 -> 4\).*add steps_per_epoch, total_steps to `accepts` of "
     r"axis/mine\.yaml .*, or keep it equal and add it to `holds`",
 )
@@ -140,7 +140,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 @fault(
     "a level that is the baseline's own value",
-    by="isolate",
+    by="one_variable",
     says=r"'batch_size': the level 64 equals the baseline's own value",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -149,7 +149,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 @fault(
     "a rate that does not follow the batch size as the bundle says",
-    by="isolate",
+    by="one_variable",
     says=r"with the level 64, optim\.lr is 0\.001, and the rule 'sqrt' makes it 0\.000141421",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -170,15 +170,15 @@ DROPOUT = Axis(
     name="dropout",
     question="?",
     kind="model",
-    moves=("model.dropout",),
-    levels=(0.2,),
-    accepts=(*DERIVED, "dropout", "first_step"),
+    keys=("model.dropout",),
+    values=(0.2,),
+    may_change=(*DERIVED, "dropout", "first_step"),
 )
 
 
 @fault(
     "a value that equals the model's default",
-    by="took effect",
+    by="took_effect",
     says=r"no-op: dropout=0\.1 ends with the baseline's weights.*equal too, so model\.dropout never reached the run",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -189,7 +189,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 @fault(
     "a setting that is read nowhere",
-    by="took effect",
+    by="took_effect",
     says=r"no-op: variant.*fingerprints are equal too, so model\.dropout never reached the run",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -200,17 +200,17 @@ NOISE = Axis(
     name="grad_noise",
     question="?",
     kind="training",
-    moves=("loop.grad_noise_of",),
-    levels=(2,),
-    accepts=(*DERIVED, "grad_noise", "first_step"),
-    holds=("init", "order", "loss_at_start"),
+    keys=("train.noise_batch_size",),
+    values=(2,),
+    may_change=(*DERIVED, "grad_noise", "first_step"),
+    must_match=("init", "order", "loss_at_start"),
 )
 
 
 @fault(
     "gradient noise that is drawn and not applied",
-    by="took effect",
-    says=r"no-op: variant.*loop\.grad_noise_of was applied \(grad_noise.*but changed no update",
+    by="took_effect",
+    says=r"no-op: variant.*loop\.noise_batch_size was applied \(grad_noise.*but changed no update",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     def forgotten(self: GradNoise, model: nn.Module, batch: Any, kept: Any) -> Any:
@@ -223,7 +223,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 @fault(
     "gradient noise that is applied and not declared",
-    by="match",
+    by="matched",
     says=r"contaminated: .*grad_noise\b",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -231,7 +231,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 
 def noisy(**given: Any) -> Any:
-    return toy(grad_noise_of=2, sample_losses=sample_losses, **given)
+    return toy(noise_batch_size=2, sample_losses=sample_losses, **given)
 
 
 class Fixed(torch.optim.AdamW):
@@ -248,7 +248,7 @@ class Fixed(torch.optim.AdamW):
 
 @fault(
     "an optimizer that ignores the learning rate",
-    by="took effect",
+    by="took_effect",
     says=r"no-op: variant.*optim\.lr was applied \(optimizer\.group 0\.lr \(0\.01 -> 0\.02\)\) but changed no update",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -276,7 +276,7 @@ def contaminated(folder: Path, **settings: Any) -> str:
 
 @fault(
     "weight decay changed along with the learning rate",
-    by="match",
+    by="matched",
     says=r"variant, seed 0: optimizer\.group 0\.weight_decay \(0\.01 -> 0\.1\) differs .* learning_rate does not accept it",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -291,7 +291,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 @fault(
     "parameters in another group of the optimizer",
-    by="match",
+    by="matched",
     says=r"variant, seed 0: optimizer\.group 0\.names \(\w+ -> \w+\) differs",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -335,7 +335,7 @@ def foreign(folder: Path, seed: int, dropout: float) -> None:
 
 @fault(
     "dropout that moves the data order",
-    by="match",
+    by="matched",
     says=r"variant, seed 0: order\.256 \(\w+ -> \w+\) differs from the baseline's, and axis dropout does not accept it",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -351,7 +351,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 @fault(
     "weights drawn in the order of construction",
-    by="match",
+    by="matched",
     says=r"variant, seed 0: init\.2 \(\w+ -> \w+\) differs from the baseline's, and axis wide does not accept it",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -360,17 +360,17 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
             nn.Linear(10, 32), nn.Sequential(nn.Linear(32, width), nn.Linear(width, 32)), nn.Linear(32, 2)
         )
 
-    wide = Axis(name="wide", question="?", kind="model", moves=("model.shape",), levels=({"width": 8},),
-                accepts=(*DERIVED, "parameters", "init.1", "optimizer", "first_step", "loss_at_start", "flops"))  # fmt: skip
+    wide = Axis(name="wide", question="?", kind="model", keys=("model.config_overrides",), values=({"width": 8},),
+                may_change=(*DERIVED, "parameters", "init.1", "optimizer", "first_step", "loss_at_start", "flops"))  # fmt: skip
     study = Toys(
-        folder, axis=replace(wide, levels=({"model.shape": {"width": 8}},)),
+        folder, axis=replace(wide, levels=({"model.config_overrides": {"width": 8}},)),
         baseline=lambda seed, folder: toy(seed=seed, folder=folder, model=drawn(seed, lambda: layers(4))),
         arm=lambda seed, folder: toy(seed=seed, folder=folder, model=drawn(seed, lambda: layers(8))),
     )  # fmt: skip
     return "\n".join(study.failures())
 
 
-@fault("a buffer that starts elsewhere", by="match", says=r"variant, seed 0: init\.1 \(\w+ -> \w+\) differs")
+@fault("a buffer that starts elsewhere", by="matched", says=r"variant, seed 0: init\.1 \(\w+ -> \w+\) differs")
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     def normed(seed: int, mean: float) -> nn.Module:
         model = drawn(seed, lambda: nn.Sequential(nn.Linear(10, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 2)))
@@ -394,7 +394,7 @@ def tied(probability: float) -> nn.Module:
 
 @fault(
     "dropout in a function, not in a module",
-    by="match",
+    by="matched",
     says=r"variant, seed 0: dropout\.attention_dropout \(0\.1 -> 0\.0\) differs",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -406,7 +406,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     return "\n".join(study.failures())
 
 
-@fault("a layer frozen by mistake", by="match", says=r"variant, seed 0: parameters\.trainable \(418 -> 66\) differs")
+@fault("a layer frozen by mistake", by="matched", says=r"variant, seed 0: parameters\.trainable \(418 -> 66\) differs")
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     def frozen(seed: int, folder: Path) -> None:
         model = network(seed)
@@ -417,15 +417,15 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 
 PRECISION = Axis(
-    name="precision", question="?", kind="systems", moves=("loop.precision",), levels=("bf16",),
-    accepts=(*DERIVED, "precision", "loss_at_start", "first_step"),
+    name="precision", question="?", kind="systems", keys=("train.precision",), values=("bf16",),
+    may_change=(*DERIVED, "precision", "loss_at_start", "first_step"),
 )  # fmt: skip
 
 
 @fault(
     "a clip that is active only under AMP",
     by="applied",
-    says=r"not as declared: variant, seed 0: clip_norm\.max is 100, but at step 1 a gradient of norm \S+ was multiplied by "
+    says=r"not as declared: variant, seed 0: max_grad_norm\.max is 100, but at step 1 a gradient of norm \S+ was multiplied by "
     r"\S+ and not by 1",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -439,16 +439,16 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
     def under_amp(seed: int, folder: Path) -> None:
         amp[0] = True
-        toy(seed=seed, folder=folder, precision="bf16", clip_norm=100.0)
+        toy(seed=seed, folder=folder, precision="bf16", max_grad_norm=100.0)
         amp[0] = False
 
-    plain: Callable[..., Any] = lambda **run: toy(**run, clip_norm=100.0)  # noqa: E731
+    plain: Callable[..., Any] = lambda **run: toy(**run, max_grad_norm=100.0)  # noqa: E731
     return "\n".join(Toys(folder, baseline=plain, arm=under_amp, axis=PRECISION).failures())
 
 
 @fault(
     "a gradient clamped by a hook, only under AMP",
-    by="match",
+    by="matched",
     says=r"variant, seed 0: hooks\.0\.weight \(absent -> gradient\) differs from the baseline's",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -483,7 +483,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 @fault(
     "an evaluation set that differs",
-    by="match",
+    by="matched",
     says=r"variant, seed 0: loss_at_start\.accuracy \(0\.\d+ -> 0\.\d+\) differs from the baseline's",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -494,20 +494,20 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 @fault(
     "an evaluation set that differs, in a study of the command line",
-    by="match",
+    by="matched",
     says=r"mine=16, seed 0: eval_set\.count \(24 -> 16\) differs .* mine promises to hold it",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
-    text = MINE.replace("[data.batch_size]", "[observe.eval_examples]") + "holds: [eval_set]\n"
+    text = MINE.replace("[data.batch_size]", "[eval.max_examples]") + "must_match: [eval_set]\n"
     conf = own_conf(folder, axis__mine=text.format(accepts=", ".join(DERIVED)))
-    prepared = planned("observe.eval_examples=24", axes=("mine",), conf=conf)
+    prepared = planned("eval.max_examples=24", axes=("mine",), conf=conf)
     run_planned(prepared)
     return "\n".join(failures_of(prepared))
 
 
 @fault(
     "an augmentation in one arm only",
-    by="match",
+    by="matched",
     says=r"variant, seed 0: first_step\.grad_norm \(0\.\d+ -> 0\.\d+\) differs",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -531,7 +531,7 @@ class Scaled(nn.Module):
 
 @fault(
     "a model that reads a global",
-    by="match",
+    by="matched",
     says=r"variant, seed 0: loss_at_start\.loss \(0\.\d+ -> 0\.\d+\) differs from the baseline's",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -549,7 +549,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 @fault(
     "a change of tokens that nobody declared",
-    by="match",
+    by="matched",
     says=r"mine=16, seed 0: tokens_seen \(\d+ -> \d+\) differs .* add tokens_seen to `accepts` of axis/mine\.yaml if it "
     r"belongs to the change, or keep it equal and add it to `holds`",
 )
@@ -576,7 +576,7 @@ def meanwhile(folder: Path, change: Callable[[pytest.MonkeyPatch], None]) -> str
 
 @fault(
     "a library version that differs between runs",
-    by="match",
+    by="matched",
     says=r"variant, seed 0: environment\.transformers \(\S+ -> 4\.0\.0\) differs",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -588,14 +588,14 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     )
 
 
-@fault("another device", by="match", says=r"variant, seed 0: environment\.device \(\S+ cpu -> arm64 cpu\) differs")
+@fault("another device", by="matched", says=r"variant, seed 0: environment\.device \(\S+ cpu -> arm64 cpu\) differs")
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     return meanwhile(folder, lambda patched: patched.setattr(environment.platform, "machine", lambda: "arm64"))
 
 
 @fault(
     "an environment variable that changes determinism",
-    by="match",
+    by="matched",
     says=r"variant, seed 0: environment\.CUBLAS_WORKSPACE_CONFIG \(absent -> :4096:8\) differs",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -605,7 +605,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 @fault(
     "another number of threads in one seed",
-    by="match",
+    by="matched",
     says=r"contaminated: baseline, seed 1: environment\.num_threads \(\d -> \d\) differs from its own seed 0",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -642,7 +642,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 @fault(
     "a data file that changed on disk between arms",
-    by="match",
+    by="matched",
     says=r"learning_rate=0\.001, seed 0: data\.source \(\w+ -> \w+\) differs from the baseline's",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -695,13 +695,13 @@ def test_a_baseline_that_fails_a_control_leaves_no_verdict_at_all(
     def unclipped(seed: int, folder: Path) -> None:
         with monkeypatch.context() as patched:
             patched.setattr(GradNorms, "clip", lambda self, total, largest: torch.ones_like(total))
-            toy(seed=seed, folder=folder, clip_norm=0.1)
+            toy(seed=seed, folder=folder, max_grad_norm=0.1)
 
-    study = Toys(tmp_path, baseline=unclipped, arm=lambda **run: toy(lr=0.02, clip_norm=0.1, **run))
+    study = Toys(tmp_path, baseline=unclipped, arm=lambda **run: toy(lr=0.02, max_grad_norm=0.1, **run))
     assert {control.arm for control in study.controls() if control.status == "failed"} == {"baseline"}
     write_json(StudyDir(tmp_path).plan, study.plan().to_json())
     analysis = analyse(tmp_path)
     assert {one.verdict for one in analysis.contrasts} == {"none"}
-    said = "not as declared: baseline, seed 0: clip_norm.max is 0.1, but at step 1"
+    said = "not as declared: baseline, seed 0: max_grad_norm.max is 0.1, but at step 1"
     assert f"no verdict, because the control `applied` failed: {said}" in analysis.contrasts[0].sentence
     assert any(sentence.startswith(f"No verdict for any arm: {said}") for sentence in analysis.conclusions)

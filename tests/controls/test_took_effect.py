@@ -7,52 +7,57 @@ from ablate.design.axis import Axis
 from ablate.records.metadata import Fingerprint
 
 CLIP = Axis(
-    name="clip_norm", question="?", kind="training", moves=("loop.clip_norm",), levels=(10.0,), accepts=("clip_norm",)
+    name="max_grad_norm",
+    question="?",
+    kind="training",
+    keys=("train.max_grad_norm",),
+    values=(10.0,),
+    may_change=("max_grad_norm",),
 )
 PLACEBO = Axis(
-    name="placebo", question="?", kind="placebo", moves=("streams.order",), levels=(1000,), accepts=("order",)
+    name="placebo", question="?", kind="placebo", keys=("random_streams.order",), values=(1000,), may_change=("order",)
 )
 
 
 def fingerprint(clip: float) -> Fingerprint:
-    return Fingerprint(items={"clip_norm": {"max": clip}})
+    return Fingerprint(items={"max_grad_norm": {"max": clip}})
 
 
 def test_other_weights_took_effect() -> None:
     control = took_effect(
-        "clip_norm=10",
+        "max_grad_norm=10",
         CLIP,
         baseline={0: fingerprint(1.0)},
         fingerprints={0: fingerprint(10.0)},
         weights=({0: "a", 1: "b"}, {0: "c", 1: "d"}),
     )
-    assert (control.status, control.name) == ("proven", "took effect")
+    assert (control.status, control.name) == ("proven", "took_effect")
     assert "2 seeds" in control.sentence
 
 
 def test_a_setting_that_never_reached_the_run_is_a_no_op() -> None:
     control = took_effect(
-        "clip_norm=10",
+        "max_grad_norm=10",
         CLIP,
         baseline={0: fingerprint(1.0)},
         fingerprints={0: fingerprint(1.0)},
         weights=({0: "a"}, {0: "a"}),
     )
     assert control.status == "failed"
-    assert "no-op: clip_norm=10" in control.sentence
-    assert "loop.clip_norm never reached the run" in control.sentence
+    assert "no-op: max_grad_norm=10" in control.sentence
+    assert "train.max_grad_norm never reached the run" in control.sentence
 
 
 def test_a_clip_that_never_bound_is_a_no_op_and_says_so() -> None:
     control = took_effect(
-        "clip_norm=10",
+        "max_grad_norm=10",
         CLIP,
         baseline={0: fingerprint(1.0), 1: fingerprint(1.0)},
         fingerprints={0: fingerprint(10.0), 1: fingerprint(10.0)},
         weights=({0: "a", 1: "b"}, {0: "a", 1: "b"}),
     )
     assert control.status == "failed"
-    assert "clip_norm.max (1.0 -> 10.0)" in control.sentence
+    assert "max_grad_norm.max (1.0 -> 10.0)" in control.sentence
     assert "no gradient norm was large enough" in control.sentence
 
 
@@ -75,7 +80,7 @@ def test_unfinished_runs_prove_nothing() -> None:
 
 
 def on(device: str, clip: float) -> Fingerprint:
-    return Fingerprint(items={"environment": {"device": device}, "clip_norm": {"max": clip}})
+    return Fingerprint(items={"environment": {"device": device}, "max_grad_norm": {"max": clip}})
 
 
 def test_on_a_gpu_other_weights_alone_prove_nothing() -> None:
@@ -87,7 +92,7 @@ def test_on_a_gpu_other_weights_alone_prove_nothing() -> None:
         ("NVIDIA H100", 1.0, "unverified"),
     ):
         control = took_effect(
-            "clip_norm=2", CLIP, baseline={0: on(device, 1.0)}, fingerprints={0: on(device, clip)}, weights=weights
+            "max_grad_norm=2", CLIP, baseline={0: on(device, 1.0)}, fingerprints={0: on(device, clip)}, weights=weights
         )
         assert control.status == status
-    assert "nothing shows that loop.clip_norm reached the run" in control.sentence
+    assert "nothing shows that train.max_grad_norm reached the run" in control.sentence

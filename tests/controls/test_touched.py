@@ -12,8 +12,8 @@ from ablate.records.metadata import Fingerprint
 
 INIT = {"layer.0.dense": "a", "layer.1.dense": "b", "layer.10.dense": "c", "head": "d"}
 AXIS = Axis(
-    name="drop_layer", question="?", kind="model", moves=("model.drop_layers",), levels=([1],),
-    accepts=("components", "init", "dropout", "parameters"),
+    name="drop_layer", question="?", kind="model", keys=("model.drop_layers",), values=([1],),
+    may_change=("components", "init", "dropout", "parameters"),
 )  # fmt: skip
 
 

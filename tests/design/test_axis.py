@@ -19,7 +19,7 @@ FILE: dict[str, Any] = {
     "levels": [64, 2],
     "follows": {"optim.lr": "sqrt"},
 }
-BASE = {"data": {"batch_size": 8}, "optim": {"lr": 1e-4, "warmup": 0.0}, "loop": {"accumulate": 4}}
+BASE = {"data": {"batch_size": 8}, "optim": {"lr": 1e-4, "warmup": 0.0}, "train": {"grad_accum_steps": 4}}
 
 
 def bundle(**fields: Any) -> Axis:
@@ -34,18 +34,23 @@ def test_a_key_follows_the_first_one_from_the_baselines_values() -> None:
 
 
 def test_a_key_that_takes_whole_numbers_stays_whole_or_is_refused() -> None:
-    passes = bundle(moves=["data.batch_size", "loop.accumulate"], follows={"loop.accumulate": "linear"})
-    value = passes.changes(2, BASE)["loop.accumulate"]
+    passes = bundle(moves=["data.batch_size", "train.grad_accum_steps"], follows={"train.grad_accum_steps": "linear"})
+    value = passes.changes(2, BASE)["train.grad_accum_steps"]
     assert (value, type(value)) == (1, int)
-    with pytest.raises(AxisError, match=r"loop\.accumulate takes whole numbers, and the rule 'linear' makes 1\.5 of 4"):
+    with pytest.raises(
+        AxisError, match=r"train\.grad_accum_steps takes whole numbers, and the rule 'linear' makes 1\.5 of 4"
+    ):
         passes.changes(3, BASE)
 
 
 def test_what_has_no_ratio_is_refused_with_the_value_that_was_found() -> None:
     with pytest.raises(
-        AxisError, match=r"needs a number other than 0 at optim\.warmup, and the baseline has optim\.warmup=0"
+        AxisError,
+        match=r"needs a number other than 0 at optim\.warmup_ratio, and the baseline has optim\.warmup_ratio=0",
     ):
-        bundle(moves=["data.batch_size", "optim.warmup"], follows={"optim.warmup": "linear"}).changes(64, BASE)
+        bundle(moves=["data.batch_size", "optim.warmup_ratio"], follows={"optim.warmup_ratio": "linear"}).changes(
+            64, BASE
+        )
     with pytest.raises(AxisError, match=r"optim\.lr follows data\.batch_size, and 8 -> -8 has no positive ratio"):
         bundle(levels=[-8]).changes(-8, BASE)
 

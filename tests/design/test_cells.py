@@ -13,11 +13,11 @@ from ablate.design.factorial import Cells, ClashError, joint_axis, merged
 from ablate.design.plan import Plan
 from tests.synthetic import AXES, TWO_LEVELS, crossed_cells, crossed_plan
 
-HALF = {"clip_norm": TWO_LEVELS[:3]}
+HALF = {"max_grad_norm": TWO_LEVELS[:3]}
 DESIGNS = [
     crossed_cells("factorial", TWO_LEVELS[:3]),
     crossed_cells("fractional", TWO_LEVELS, HALF),
-    crossed_cells("pairs", TWO_LEVELS),
+    crossed_cells("pairwise", TWO_LEVELS),
 ]
 
 
@@ -34,21 +34,21 @@ def test_an_arm_that_moves_several_is_called_by_its_parts() -> None:
     plan = crossed_plan("s", DESIGNS[0])
     said = {arm.name: plan.bundle(arm) for arm in plan.arms}
     assert said["batch_size=64"] == ""
-    assert said["batch_size=64+train_ratio=4"] == "batch_size=64 + train_ratio=4"
+    assert said["batch_size=64+train_test_ratio=4"] == "batch_size=64 + train_test_ratio=4"
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
         {"kind": "latin"},
-        {"kind": "pairs"},
+        {"kind": "pairwise"},
         {"kind": "fractional"},
         {"names": ["batch_size"]},
         {"names": ["batch_size", "batch_size", "learning_rate"]},
         {"levels": [["8"], ["1", "4"], ["a", "b"]]},
         {"levels": [["8", "64", "128"], ["1", "4"], ["a", "b"]]},
         {"levels": ["8", "64", "1"]},
-        {"parts": [["batch_size=64"], ["train_ratio=4"], []]},
+        {"parts": [["batch_size=64"], ["train_test_ratio=4"], []]},
         {"places": [0]},
         {"places": [[0, 0, 0]] * 8},
         {"places": [[0, 0, True]] + [[0, 0, 0]] * 7},
@@ -71,7 +71,7 @@ def test_cells_in_another_order_or_of_other_signs_are_refused() -> None:
         with pytest.raises(ValueError, match="not those of a crossed design"):
             Cells.from_json(cells.to_json() | {"places": list(places)})
     with pytest.raises(ValueError, match="it must name factors out of"):
-        Cells.from_json(cells.to_json() | {"generators": {"clip_norm": ["clip_norm"]}})
+        Cells.from_json(cells.to_json() | {"generators": {"max_grad_norm": ["max_grad_norm"]}})
 
 
 def test_an_arm_that_is_not_there_is_named() -> None:
@@ -104,18 +104,18 @@ def test_what_no_config_can_have_at_once(one: dict[str, Any], other: dict[str, A
 
 
 def test_a_joint_arm_may_bring_what_each_axis_may_and_holds_what_all_promise() -> None:
-    one, other = AXES["batch_size"], AXES["train_ratio"]
-    found = joint_axis("both", [one, other], {"data.batch_size": 64, "data.train_ratio": 4})
+    one, other = AXES["batch_size"], AXES["train_test_ratio"]
+    found = joint_axis("both", [one, other], {"data.batch_size": 64, "data.train_test_ratio": 4})
     assert set(found.accepts) == {*one.accepts, *other.accepts}
     assert "init" in found.holds
-    assert "order" not in found.holds, "train_ratio accepts it"
-    assert found.moves == ("data.batch_size", "data.train_ratio")
+    assert "order" not in found.holds, "train_test_ratio accepts it"
+    assert found.moves == ("data.batch_size", "data.train_test_ratio")
     assert (one.kind, other.kind, found.kind) == ("training", "data", "training")
 
 
 def test_a_promise_about_a_whole_gives_way_to_a_part_that_may_differ() -> None:
     def axis(**words: Any) -> Axis:
-        return Axis(name="a", question="", kind="model", moves=("model.x",), levels=(1,), **words)
+        return Axis(name="a", question="", kind="model", keys=("model.x",), values=(1,), **words)
 
     parts = [axis(holds=("optimizer", "data.source")), axis(accepts=("optimizer.params", "data"), holds=("init",))]
     assert joint_axis("both", parts, {"model.x": 1}).holds == ("init",)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.config.schema import Config, DataConfig, LoopConfig, ObserveConfig, OptimConfig
+from ablate.config.schema import Config, DataConfig, EvalConfig, OptimConfig, TrainConfig
 from ablate.design.derived import DERIVED, derive
 from ablate.training.lr_schedule import Schedule, looks
 from ablate.units import parse_interval
@@ -21,7 +21,7 @@ class Sizes:
 
 
 def test_the_offline_default():
-    config = Config(observe=ObserveConfig(eval_examples=256))
+    config = Config(eval=EvalConfig(max_examples=256))
     assert derive(config, Sizes()) == {
         "steps_per_epoch": 125.0,
         "total_steps": 128,
@@ -43,20 +43,22 @@ def test_all_of_the_vocabulary_is_derived():
 @pytest.mark.parametrize("spacing", ["even", "log"])
 @given(
     batch_size=st.integers(1, 70),
-    accumulate=st.integers(1, 3),
+    grad_accum_steps=st.integers(1, 3),
     budget=st.integers(1, 3000),
     every=st.sampled_from(["64 samples", "7 steps", "0.1 epochs", "1 samples", "5000 samples"]),
     count=st.integers(1, 30),
     warmup=st.floats(0, 1),
 )
-def test_the_loop_takes_these_steps_and_these_looks(spacing, batch_size, accumulate, budget, every, count, warmup):
+def test_the_loop_takes_these_steps_and_these_looks(
+    spacing, batch_size, grad_accum_steps, budget, every, count, warmup
+):
     config = Config(
         data=DataConfig(batch_size=batch_size),
-        loop=LoopConfig(budget=f"{budget} samples", accumulate=accumulate),
-        observe=ObserveConfig(eval_every=every, eval_spacing=spacing, eval_looks=count),
-        optim=OptimConfig(warmup=warmup, schedule="constant"),
+        train=TrainConfig(budget=f"{budget} samples", grad_accum_steps=grad_accum_steps),
+        eval=EvalConfig(every=every, spacing=spacing, num_evaluations=count),
+        optim=OptimConfig(warmup_ratio=warmup, lr_schedule="constant"),
     )
-    size = batch_size * accumulate
+    size = batch_size * grad_accum_steps
     due = looks(
         every=parse_interval(every, key="every"), spacing=spacing, count=count,
         total_samples=budget, samples_per_step=size, samples_per_epoch=1000,

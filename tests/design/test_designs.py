@@ -13,8 +13,8 @@ ARMS = st.lists(st.sampled_from("abcdefgh"), min_size=1, unique=True)
 
 
 @given(ARMS, st.integers(1, 6), st.integers(0, 99))
-def test_every_arm_meets_every_seed_once_seed_by_seed(arms, num_seeds, order_seed):
-    runs = execution_order(arms, range(num_seeds), order_seed)
+def test_every_arm_meets_every_seed_once_seed_by_seed(arms, num_seeds, arm_order_seed):
+    runs = execution_order(arms, range(num_seeds), arm_order_seed)
     assert Counter(runs) == Counter((arm, seed) for arm in arms for seed in range(num_seeds))
     assert [seed for _, seed in runs] == sorted(seed for _, seed in runs)
 
@@ -39,9 +39,9 @@ def test_a_swept_key_takes_the_declarations_of_the_axis_that_moves_it():
         name="learning_rate",
         question="Too low?",
         kind="training",
-        moves=("optim.lr",),
-        levels=(1e-4,),
-        accepts=("optimizer",),
+        keys=("optim.lr",),
+        values=(1e-4,),
+        may_change=("optimizer",),
     )
     axis = ad_hoc_axis("optim.lr", (1e-3,), [known])
     assert (axis.name, axis.question, axis.accepts, axis.levels) == (
@@ -57,7 +57,7 @@ def test_a_swept_key_without_an_axis_accepts_what_such_a_key_brings():
     assert "init" not in ad_hoc_axis("optim.beta2", (0.98,), []).accepts
     assert "init" in ad_hoc_axis("model.name", ("x",), []).accepts
     assert "init" not in ad_hoc_axis("model.dropout", (0.0,), []).accepts
-    assert ad_hoc_axis("observe.log_every", ("10 steps",), []).kind == "observation"
+    assert ad_hoc_axis("tracker.log_every", ("10 steps",), []).kind == "observation"
 
 
 def test_under_a_budget_in_steps_a_larger_batch_holds_the_steps_and_changes_the_samples() -> None:
@@ -65,10 +65,10 @@ def test_under_a_budget_in_steps_a_larger_batch_holds_the_steps_and_changes_the_
         name="batch_size",
         question="?",
         kind="training",
-        moves=("data.batch_size",),
-        levels=(64,),
-        accepts=("total_steps", "warmup_steps", "effective_batch"),
-        holds=("samples_seen", "epochs", "tokens_seen", "init"),
+        keys=("data.batch_size",),
+        values=(64,),
+        may_change=("total_steps", "warmup_steps", "effective_batch"),
+        must_match=("samples_seen", "epochs", "tokens_seen", "init"),
     )
     found = at_equal_steps(axis)
     assert {"total_steps", "warmup_steps", "init"} == set(found.holds)

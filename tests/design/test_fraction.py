@@ -79,17 +79,17 @@ def test_what_is_said_to_be_mixed_in_is_with_its_sign(factors: str, generators: 
 
 
 def test_the_words_name_the_axes() -> None:
-    factors = ["lr", "batch_size", "clip_norm", "dropout"]
-    generators = {"dropout": ["lr", "batch_size", "clip_norm"]}
+    factors = ["lr", "batch_size", "max_grad_norm", "dropout"]
+    generators = {"dropout": ["lr", "batch_size", "max_grad_norm"]}
     said = aliases(factors, generators)
-    assert said[0] == "the effect called lr is that of lr plus that of batch_size, clip_norm and dropout together"
+    assert said[0] == "the effect called lr is that of lr plus that of batch_size, max_grad_norm and dropout together"
     assert said[4:] == (
-        "the effect called lr x batch_size is that of lr and batch_size together plus that of clip_norm and dropout together",
-        "the effect called lr x clip_norm is that of lr and clip_norm together plus that of batch_size and dropout together",
-        "the effect called lr x dropout is that of lr and dropout together plus that of batch_size and clip_norm together",
+        "the effect called lr x batch_size is that of lr and batch_size together plus that of max_grad_norm and dropout together",
+        "the effect called lr x max_grad_norm is that of lr and max_grad_norm together plus that of batch_size and dropout together",
+        "the effect called lr x dropout is that of lr and dropout together plus that of batch_size and max_grad_norm together",
     )
-    assert aliases(["lr", "batch_size", "clip_norm"], {"clip_norm": ["lr", "batch_size"]})[0] == (
-        "the effect called lr is that of lr less that of batch_size and clip_norm together"
+    assert aliases(["lr", "batch_size", "max_grad_norm"], {"max_grad_norm": ["lr", "batch_size"]})[0] == (
+        "the effect called lr is that of lr less that of batch_size and max_grad_norm together"
     )
     assert aliases(factors, {}) == ()
     assert resolution({}) is None

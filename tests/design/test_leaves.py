@@ -32,5 +32,5 @@ def test_a_key_on_one_side_only_is_a_difference():
 
 
 def test_a_declared_group_covers_its_leaves_and_no_namesake():
-    assert covered("model.shape.hidden_size", ["model.shape"])
-    assert not covered("model.shapes", ["model.shape"])
+    assert covered("model.config_overrides.hidden_size", ["model.config_overrides"])
+    assert not covered("model.shapes", ["model.config_overrides"])

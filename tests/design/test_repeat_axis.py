@@ -7,7 +7,7 @@ import pytest
 from ablate.design.axis_files import axis_from
 from ablate.errors import AxisError
 
-REPEAT = {"name": "again", "question": "?", "kind": "repeat", "moves": ["repeat"], "levels": [{"repeat": 1}]}
+REPEAT = {"name": "again", "question": "?", "kind": "rerun", "moves": ["rerun"], "levels": [{"rerun": 1}]}
 
 
 def test_an_axis_takes_the_first_seeds_only_as_it_asks():

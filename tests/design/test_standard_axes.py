@@ -17,8 +17,8 @@ OPTIMIZER = Axis(
     name="optimizer",
     question="?",
     kind="training",
-    moves=("optim.name", "optim.lr"),
-    levels=({"optim.name": "sgd", "optim.lr": 0.1}, {"optim.name": "muon", "optim.lr": 1e-4}),
+    keys=("optim.name", "optim.lr"),
+    values=({"optim.name": "sgd", "optim.lr": 0.1}, {"optim.name": "muon", "optim.lr": 1e-4}),
 )
 
 
@@ -31,13 +31,13 @@ def test_an_arm_that_sets_several_keys_is_named_by_the_first_where_that_tells_it
 def test_a_key_that_follows_inversely_keeps_the_product_or_is_refused() -> None:
     axis = axis_from(
         {
-            "name": "accumulation", "question": "?", "kind": "systems", "moves": ["loop.accumulate", "data.batch_size"],
+            "name": "accumulation", "question": "?", "kind": "systems", "moves": ["train.grad_accum_steps", "data.batch_size"],
             "levels": [2, 3], "follows": {"data.batch_size": "inverse"},
         },
         file="axis/accumulation.yaml",
     )  # fmt: skip
-    base: dict[str, Any] = {"loop": {"accumulate": 2}, "data": {"batch_size": 16}}
-    assert axis.changes(4, base) == {"loop.accumulate": 4, "data.batch_size": 8}
+    base: dict[str, Any] = {"train": {"grad_accum_steps": 2}, "data": {"batch_size": 16}}
+    assert axis.changes(4, base) == {"train.grad_accum_steps": 4, "data.batch_size": 8}
     assert type(axis.changes(4, base)["data.batch_size"]) is int
     with pytest.raises(
         AxisError, match=r"data\.batch_size takes whole numbers, and the rule 'inverse' makes 10\.6667 of 16"
@@ -50,10 +50,10 @@ def test_under_a_budget_in_epochs_a_smaller_training_set_holds_the_passes_and_ch
         name="train_size",
         question="?",
         kind="data",
-        moves=("data.train_share",),
-        levels=(0.5,),
-        accepts=("epochs", "train_examples"),
-        holds=("total_steps", "samples_seen", "evaluations", "init"),
+        keys=("data.train_fraction",),
+        values=(0.5,),
+        may_change=("epochs", "train_examples"),
+        must_match=("total_steps", "samples_seen", "evaluations", "init"),
     )
     found = at_equal_epochs(axis)
     assert set(found.holds) == {"init", "epochs"}
@@ -62,7 +62,7 @@ def test_under_a_budget_in_epochs_a_smaller_training_set_holds_the_passes_and_ch
     assert at_equal_epochs(replace(axis, moves=("optim.lr",))) == replace(axis, moves=("optim.lr",))
 
 
-LATER = {"model": ["pooling"], "data": ["train_share", "label_noise"], "loop": ["attention"], "streams": ["labels"]}
+LATER = {"model": ["pooling"], "data": ["train_fraction", "label_noise"], "train": ["attention"], "streams": ["labels"]}
 
 
 def test_a_request_that_leaves_the_later_keys_alone_is_the_one_from_before_they_were_there() -> None:
@@ -80,7 +80,7 @@ def test_a_request_that_leaves_the_later_keys_alone_is_the_one_from_before_they_
     for group, key, value in (
         ("model", "pooling", "mean"),
         ("data", "label_noise", 0.1),
-        ("loop", "attention", "math"),
+        ("train", "attention", "math"),
     ):
         moved = {**now, group: {**now[group], key: value}}
         assert config_digest(moved) != config_digest(now)
@@ -91,7 +91,7 @@ def test_prose_is_no_part_of_a_plan() -> None:
     def plan(axis: Axis) -> Plan:
         return Plan(
             study="s", question="", metric="eval_loss", smallest_effect=0.01, seeds=(0,), axes=(axis,),
-            arms=(Arm(name="baseline", config={"observe": {}, "loop": {}}),), runs=(), code_digest="",
+            arms=(Arm(name="baseline", config={"observe": {}, "train": {}}),), runs=(), code_digest="",
         )  # fmt: skip
 
     said = replace(OPTIMIZER, about="Another way to say it.", beside=("optim.weight_decay=0.0",))

@@ -58,7 +58,7 @@ def _unknown(word: str) -> bool:
         return False
     group, _, rest = key.partition(".")
     if not rest:
-        if key in ("seed", "arm", "repeat"):
+        if key in ("seed", "arm", "rerun"):
             return False
         folder = REPO / "conf" / group
         names = [name for name in value.split(",") if re.fullmatch(r"\w+", name)]
@@ -98,7 +98,7 @@ def test_the_readme_names_every_verb() -> None:
     [
         ("ablate -m axis=a study.seeds=5", "ablate -m axis=a study.seeds=2 debug=quick"),
         ("ablate optim.lr=1", "ablate optim.lr=1 debug=quick study.seeds=2"),
-        ("ablate plan loop.budget='9 steps'", "ablate plan loop.budget='256 samples' debug=quick study.seeds=2"),
+        ("ablate plan train.budget='9 steps'", "ablate plan train.budget='256 samples' debug=quick study.seeds=2"),
         ("ablate report runs/x", "ablate report runs/x"),
     ],
 )

@@ -16,7 +16,7 @@ from tests.synthetic import write_study
 
 GALLERY = Path(__file__).resolve().parents[2] / "docs" / "gallery"
 STUDIES = ("component_ablation", "factorial", "reference_case")
-RECORD = {"config.yaml", "manifest.json", "fingerprint.json", "outcome.json", "trace.arrow", "evals.arrow"}
+RECORD = {"config.yaml", "manifest.json", "fingerprint.json", "status.json", "trace.arrow", "evals.arrow"}
 
 
 def files() -> list[Path]:

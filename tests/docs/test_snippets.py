@@ -49,8 +49,8 @@ def test_the_commands_of_a_page_work_on_what_its_python_made(script: Any, page: 
     assert len(own) >= 2
     for line in own:
         (typed,) = script("make_tutorial").lines(line)
-        small = f"{typed.replace('ablate -m', 'ablate plan')} observe.eval_examples=16 loop.budget='16 samples'"
-        small = re.sub(r"loop\.budget='256 samples' (?=.*loop\.budget)", "", small)
+        small = f"{typed.replace('ablate -m', 'ablate plan')} eval.max_examples=16 train.budget='16 samples'"
+        small = re.sub(r"train\.budget='256 samples' (?=.*train\.budget)", "", small)
         done = subprocess.run(
             small, shell=True, cwd=tmp_path, capture_output=True, text=True, env=script("make_tutorial").environment()
         )

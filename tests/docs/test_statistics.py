@@ -47,7 +47,7 @@ def test_what_is_not_met_is_the_figure_of_the_table(repo: Path) -> None:
         judge.BY_STEPS,
         contrasts.NOT_BEYOND,
         contrasts.WITHIN_FLOOR,
-        "SURVIVORS ONLY",
+        "MISSING SEEDS",
     ],
 )
 def test_every_label_is_explained(repo: Path, label: str) -> None:

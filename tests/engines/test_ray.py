@@ -75,7 +75,7 @@ def test_a_lost_worker_ends_neither_the_study_nor_the_other_runs(
         f"hydra.launcher.ray.init.address={address}",
         "+hydra.launcher.ray.remote.max_retries=0",
     ]
-    command = ["-m", "axis=batch_size", "debug=quick", "study.seeds=1", "loop.budget=5000 samples", *through]
+    command = ["-m", "axis=batch_size", "debug=quick", "study.seeds=1", "train.budget=5000 samples", *through]
     study = started(*command, cwd=tmp_path, env=env)
     run = tmp_path / "runs/batch_size/baseline/seed=0"
     until = time.monotonic() + 120
@@ -87,7 +87,7 @@ def test_a_lost_worker_ends_neither_the_study_nor_the_other_runs(
     assert study.returncode == 1
     assert "lost  arm='baseline' seed=0" in printed
     assert (
-        json.loads((tmp_path / "runs/batch_size/batch_size=64/seed=0/outcome.json").read_text())["status"] == "finished"
+        json.loads((tmp_path / "runs/batch_size/batch_size=64/seed=0/status.json").read_text())["status"] == "finished"
     )
 
     assert ablate(*command, cwd=tmp_path, env=env)[0] == 0

@@ -22,7 +22,14 @@ pytestmark = [
     pytest.mark.xdist_group("slurm"),
 ]
 
-LONG = ["-m", "axis=batch_size", "debug=quick", "study.seeds=1", "loop.budget=5000 samples", "study.share_prefix=false"]
+LONG = [
+    "-m",
+    "axis=batch_size",
+    "debug=quick",
+    "study.seeds=1",
+    "train.budget=5000 samples",
+    "study.share_prefix=false",
+]
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +73,13 @@ def test_a_job_whose_time_is_over_is_continued_by_the_same_command(
     printed, _ = study.communicate(timeout=240)
 
     assert study.returncode == 1
-    outcome = json.loads((run / "outcome.json").read_text())
+    outcome = json.loads((run / "status.json").read_text())
     assert (outcome["status"], outcome["reason"]) == ("interrupted", "SIGUSR2"), printed
     assert (run / "checkpoint").is_dir()
     assert "timed-out too many times" in printed
 
     assert ablate(*command, cwd=tmp_path, env=env)[0] == 0
-    assert len(json.loads((run / "outcome.json").read_text())["sessions"]) == 2
+    assert len(json.loads((run / "status.json").read_text())["sessions"]) == 2
     assert differences(undisturbed, tmp_path / "runs/batch_size") == []
 
 
@@ -87,7 +94,7 @@ def test_a_preempted_job_is_queued_again_and_goes_on_by_itself(
     printed, _ = study.communicate(timeout=240)
 
     assert study.returncode == 0, printed
-    assert len(json.loads((run / "outcome.json").read_text())["sessions"]) == 2
+    assert len(json.loads((run / "status.json").read_text())["sessions"]) == 2
     assert differences(undisturbed, tmp_path / "runs/batch_size") == []
 
 
@@ -101,7 +108,7 @@ def test_a_lost_job_ends_neither_the_study_nor_the_other_runs(tmp_path: Path, en
 
     assert study.returncode == 1
     assert "lost  arm='baseline' seed=0  UncompletedJobError" in printed
-    other = json.loads((tmp_path / "runs/batch_size/batch_size=64/seed=0/outcome.json").read_text())
+    other = json.loads((tmp_path / "runs/batch_size/batch_size=64/seed=0/status.json").read_text())
     assert other["status"] == "finished"
     assert "going, or killed" in " ".join(printed.split())
 

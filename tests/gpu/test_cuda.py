@@ -30,8 +30,8 @@ def on_gpu(examples: Any = None, **settings: Any) -> Any:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("clip_norm", [None, 1.0])
-def test_steps_between_flushes_do_not_synchronise(precision: str, clip_norm: float | None) -> None:
+@pytest.mark.parametrize("max_grad_norm", [None, 1.0])
+def test_steps_between_flushes_do_not_synchronise(precision: str, max_grad_norm: float | None) -> None:
     """CUDA itself is told to raise at any wait for the device, from the third step to the last before the flush."""
     model = network(0)
     calls = 0
@@ -45,18 +45,18 @@ def test_steps_between_flushes_do_not_synchronise(precision: str, clip_norm: flo
     try:
         result = train(
             model, points(), strict, optimizer=torch.optim.AdamW(model.to("cuda").parameters(), fused=True), budget=40,
-            schedule="linear", clip_norm=clip_norm, precision=precision, device="cuda", flush_every=32,
+            schedule="linear", max_grad_norm=max_grad_norm, precision=precision, device="cuda", flush_every=32,
         )  # fmt: skip
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert result.outcome.status == "finished"
+    assert result.status.status == "finished"
     assert len(result.trace) == 40
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_skipped_step_is_decided_on_the_device_and_holds_the_schedule(precision: str) -> None:
     bad = set(SampleOrder(Streams(seed=0), np.arange(256)).take(16, 1))  # in the third step
-    result = on_gpu(Spoiled(bad), precision=precision, schedule="linear", clip_norm=1.0, budget="8 steps")
+    result = on_gpu(Spoiled(bad), precision=precision, schedule="linear", max_grad_norm=1.0, budget="8 steps")
     assert result.trace["applied"].tolist() == [1, 1, 0, 1, 1, 1, 1, 1]
     assert result.trace["learning_rate"][2] == result.trace["learning_rate"][3]
     if precision == "fp16":
@@ -66,10 +66,10 @@ def test_a_skipped_step_is_decided_on_the_device_and_holds_the_schedule(precisio
 def test_lasting_non_finite_gradients_end_as_diverged_and_name_the_parameter() -> None:
     sound = set(SampleOrder(Streams(seed=0), np.arange(256)).take(0, 16))
     result = on_gpu(
-        Spoiled(set(range(256)) - sound), precision="bf16", budget="200 steps", flush_every=4, max_skipped=3
+        Spoiled(set(range(256)) - sound), precision="bf16", budget="200 steps", flush_every=4, max_skipped_steps=3
     )
-    assert result.outcome.status == "diverged"
-    assert "first in 0.weight" in result.outcome.sentence
+    assert result.status.status == "diverged"
+    assert "first in 0.weight" in result.outcome.message
     assert result.outcome.step < 20  # noticed two blocks late at most
 
 
@@ -86,7 +86,7 @@ def test_the_gpu_sees_the_samples_and_nearly_the_numbers_of_the_cpu() -> None:
 
 
 def test_stopped_and_resumed_on_a_gpu(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"precision": "bf16", "budget": "60 steps", "schedule": "linear", "clip_norm": 0.5}
+    settings: dict[str, Any] = {"precision": "bf16", "budget": "60 steps", "schedule": "linear", "max_grad_norm": 0.5}
     on_gpu(folder=tmp_path / "whole", **settings)
     on_gpu(folder=tmp_path / "cut", checkpoints=Checkpoints(), stop=after(23), **settings)
     on_gpu(folder=tmp_path / "cut", checkpoints=Checkpoints(), **settings)

@@ -37,7 +37,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 def test_the_same_command_again_leaves_every_byte_as_it_is(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made.state(here / "a")
-    typed = ["import", "baseline=a", "--into", "runs/mine"]
+    typed = ["import", "baseline=a", "--output", "runs/mine"]
     assert cli.main(typed) == 0
     before = bytes_of(here / "runs")
     assert "was there already" not in capsys.readouterr().out
@@ -59,7 +59,7 @@ def test_another_import_is_not_overwritten(here: Path) -> None:
         with pytest.raises(AblateError, match="runs/mine holds something else than this import: ") as caught:
             bring(Import(arms=arms, into=Path("runs/mine")))
         assert said in caught.value.problem
-        assert "--into runs/mine-2" in (caught.value.fix or "")
+        assert "--output runs/mine-2" in (caught.value.fix or "")
     (here / "notes").mkdir()
     (here / "notes" / "mine.txt").write_text("mine")
     with pytest.raises(AblateError, match="holds something else"):
@@ -84,10 +84,10 @@ def test_an_outcome_that_cannot_be_read_is_refused_before_anything_is_written(
 ) -> None:
     made.state(here / "a")
     for metric, said in (
-        ("grad_norm_spread", "baseline seed 0 logged 200 of 2000"), ("eval_los", "did you mean 'eval_loss'"),
+        ("grad_norm_p95_p5", "baseline seed 0 logged 200 of 2000"), ("eval_los", "did you mean 'eval_loss'"),
         ("eval_f1", "no run has evaluated 'f1'"),
     ):  # fmt: skip
-        assert cli.main(["import", "baseline=a", "--into", "runs/mine", "--metric", metric]) == 2
+        assert cli.main(["import", "baseline=a", "--output", "runs/mine", "--metric", metric]) == 2
         assert said in capsys.readouterr().err
         assert not list(here.glob("runs/*"))
         assert not list(here.glob("runs/.*"))
@@ -230,11 +230,11 @@ def test_two_kinds_of_log_in_one_folder_are_both_named(here: Path) -> None:
         AblateError, match=r"holds the logs of 2 loggers: trainer_state\.json .*; metrics\.csv"
     ) as caught:
         bring(Import(arms=["baseline=a"], into=Path("runs/x")))
-    assert caught.value.fix == "--as trainer_state, or --as lightning"
+    assert caught.value.fix == "--format trainer_state, or --format lightning"
     bring(Import(arms=["baseline=a"], into=Path("runs/x"), kind="lightning"))
     with pytest.raises(AblateError, match="holds no a run-"):
         bring(Import(arms=["baseline=a"], into=Path("runs/y"), kind="wandb"))
-    with pytest.raises(ConfigError, match="--as 'lightening' is no format; did you mean 'lightning'"):
+    with pytest.raises(ConfigError, match="--format 'lightening' is no format; did you mean 'lightning'"):
         bring(Import(arms=["baseline=a"], into=Path("runs/y"), kind="lightening"))
 
 
@@ -314,7 +314,7 @@ def test_what_was_sent_is_read_or_refused_in_a_sentence(
     source = "sent" if not file.startswith("log.") else f"sent/{file}"
     monkeypatch.setattr(os, "system", started)
     monkeypatch.setattr(subprocess.Popen, "__init__", started)
-    assert cli.main(["import", f"baseline={source}", "--into", "runs/x"]) == 2
+    assert cli.main(["import", f"baseline={source}", "--output", "runs/x"]) == 2
     said = capsys.readouterr()
     assert said.err.startswith("ablate: ")
     assert len(said.err) < 2000
@@ -368,7 +368,7 @@ def test_a_name_in_a_log_cannot_write_on_the_terminal_or_the_page(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "a.csv").write_text("step,loss,\x1b[2Jgone,<script>alert(1)</script>\n1,0.5,1,1\n2,0.4,1,1\n")
-    assert cli.main(["import", "baseline=a.csv", "--into", "runs/x"]) == 0
+    assert cli.main(["import", "baseline=a.csv", "--output", "runs/x"]) == 0
     said = capsys.readouterr().out
     assert "left out: ?[2Jgone, <script>alert(1)</script>" in said
     assert "\x1b" not in said

@@ -67,7 +67,7 @@ def test_a_loss_that_had_fallen_before_the_first_look_was_looked_at_too_rarely(
     monkeypatch.chdir(tmp_path)
     for seed in range(2):
         made.state(Path(f"out/{seed}"), seed=seed)
-    assert cli.main(["import", "baseline=out/0,out/1", "--into", "runs/mine"]) == 0
+    assert cli.main(["import", "baseline=out/0,out/1", "--output", "runs/mine"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     at = said.index("LOOKED AT TOO RARELY")
     assert "first look after training began at step 500 of 2000, 4 looks, one every 500 steps" in said[at:]
@@ -142,17 +142,17 @@ def test_no_control_is_proven_and_each_says_what_is_missing(tmp_path: Path) -> N
     analysis = imported(tmp_path, *study(tmp_path, baseline={}, large={"batch": 16}))
     assert {one.status for one in analysis.controls} == {"unverified"}
     assert [(one.arm, one.name) for one in analysis.controls] == [
-        ("baseline", "match"), ("baseline", "seeds"), ("large", "isolate"), ("large", "match"), ("large", "took effect"),
+        ("baseline", "matched"), ("baseline", "seeds"), ("large", "one_variable"), ("large", "matched"), ("large", "took_effect"),
         ("large", "seeds"),
     ]  # fmt: skip
     assert all(one.sentence.startswith("not verified: ") for one in analysis.controls)
-    assert "only trainer.train_batch_size (8 -> 16) differs" in control(analysis, "large", "isolate")[1]
-    assert "initial weights, sample order, splits" in control(analysis, "large", "match")[1]
+    assert "only trainer.train_batch_size (8 -> 16) differs" in control(analysis, "large", "one_variable")[1]
+    assert "initial weights, sample order, splits" in control(analysis, "large", "matched")[1]
     assert next(iter(alarms(analysis))) == "IMPORTED"
     assert analysis.conclusions[0].startswith("These runs were made elsewhere, and no control is proven")
     (primary,) = (one for one in analysis.contrasts if one.primary)
     assert primary.verdict != "none"
-    assert "UNPROVEN" in primary.labels
+    assert "UNVERIFIED" in primary.labels
     build_report(tmp_path / "runs" / "mine")
     assert (
         "none of this is proven, because the runs were made elsewhere"
@@ -168,19 +168,19 @@ def test_several_settings_at_once_are_no_contrast_of_one(tmp_path: Path) -> None
         )
     files = [f"{arm}={tmp_path / arm}.yaml" for arm in ("baseline", "both")]
     analysis = imported(tmp_path, *arms, config_files=files)
-    assert control(analysis, "both", "isolate")[0] == "failed"
+    assert control(analysis, "both", "one_variable")[0] == "failed"
     said = alarms(analysis)["SEVERAL VARIABLES"]
     assert (
         "both differs from the baseline in 2 recorded settings at once (dropout (0.1 -> 0), optim.lr (0.0001 -> 0.001))"
         in said
     )
-    assert "`ablate bisect`" in said
+    assert "`ablate attribute`" in said
     assert {one.verdict for one in analysis.contrasts if one.metric == "eval_loss"} == {"none"}
 
 
 def test_arms_that_were_only_looked_at_differently_are_said_to_be(tmp_path: Path) -> None:
     analysis = imported(tmp_path, *study(tmp_path, baseline={"eval_steps": 200}, dense={"eval_steps": 20}))
-    status, sentence = control(analysis, "dense", "isolate")
+    status, sentence = control(analysis, "dense", "one_variable")
     assert status == "unverified"
     assert sentence.endswith("only the way of looking differs: eval_steps (200 -> 20)")
     # Curve outcomes are read where both were looked at: the dense arm has no lower best for its 100 looks.
@@ -200,7 +200,7 @@ def test_the_same_numbers_under_two_names_are_one_run(tmp_path: Path) -> None:
         tmp_path,
         *(f"{arm}={tmp_path}/{one},{tmp_path}/{two}" for arm, one, two in (("baseline", "a", "b"), ("x", "c", "d"))),
     )
-    assert control(analysis, "x", "took effect")[0] == "failed"
+    assert control(analysis, "x", "took_effect")[0] == "failed"
     assert control(analysis, "baseline", "seeds")[0] == "unverified"
     again = imported(tmp_path / "again", f"baseline={tmp_path}/a,{tmp_path}/c")
     status, sentence = control(again, "baseline", "seeds")
@@ -216,7 +216,7 @@ def test_settings_that_nobody_recorded_are_said_to_be_missing(tmp_path: Path) ->
         for k in (1, 2, 3, 4)
     ]
     analysis = imported(tmp_path, f"baseline={sources[0]},{sources[1]}", f"x={sources[2]},{sources[3]}")
-    assert "no settings are on record for the baseline and x" in control(analysis, "x", "isolate")[1]
+    assert "no settings are on record for the baseline and x" in control(analysis, "x", "one_variable")[1]
     assert "runs are compared after the same number of steps" in alarms(analysis)["STEPS, NOT SAMPLES"]
     assert "samples_seen" not in analysis.arms[0]["derived"]
     values = {run.seed: run.values for run in analysis.runs if run.arm == "baseline"}
@@ -232,12 +232,12 @@ def test_what_is_made_of_every_step_is_not_read_from_some(tmp_path: Path) -> Non
     analysis = imported(tmp_path, *arms)
     for run in analysis.runs:
         assert all(run.values[name] is None for name in found(analysis).not_read)
-    assert {"grad_norm_spread", "grad_norm_max", "grad_norm_spikes", "clipped_share"} <= set(found(analysis).not_read)
+    assert {"grad_norm_p95_p5", "grad_norm_max", "grad_norm_spikes", "clip_fraction"} <= set(found(analysis).not_read)
     assert "a norm read from some steps is another outcome" in alarms(analysis)["NOT READ"]
     with pytest.raises(
-        ConfigError, match=r"grad_norm_spread is read from .* every step, and baseline seed 0 logged 200 of 2000"
+        ConfigError, match=r"grad_norm_p95_p5 is read from .* every step, and baseline seed 0 logged 200 of 2000"
     ):
-        analyse(tmp_path / "runs" / "mine", Asked(metric="grad_norm_spread"))
+        analyse(tmp_path / "runs" / "mine", Asked(metric="grad_norm_p95_p5"))
 
 
 def test_a_log_of_every_step_is_read_like_a_trace(tmp_path: Path) -> None:
@@ -252,23 +252,23 @@ def test_a_log_of_every_step_is_read_like_a_trace(tmp_path: Path) -> None:
     analysis = imported(tmp_path, f"baseline={sources[0]},{sources[1]}", samples_per_step=["8"])
     for run in analysis.runs:
         assert run.values["grad_norm_max"] == max(norms[run.seed])
-        assert run.values["grad_norm_spread"] == pytest.approx(
+        assert run.values["grad_norm_p95_p5"] == pytest.approx(
             np.subtract(*np.quantile(norms[run.seed], [0.95, 0.05], method="median_unbiased"))
         )
-        assert run.values["clipped_share"] is None
+        assert run.values["clip_fraction"] is None
     assert found(analysis).not_read == ()
     assert {one.curve for one in analysis.adequacy} == {"train loss", "grad norm"}
 
 
 def test_the_final_train_loss_is_compared_at_the_same_rows_only(tmp_path: Path) -> None:
     same = imported(tmp_path, *study(tmp_path, baseline={}, x={"floor": 0.2}))
-    values = {(run.arm, run.seed): run.values["train_loss_final"] for run in same.runs}
+    values = {(run.arm, run.seed): run.values["final_train_loss"] for run in same.runs}
     log = json.loads((tmp_path / "out/x-0/trainer_state.json").read_text())["log_history"]
     assert values["x", 0] == pytest.approx(
         np.mean([row["loss"] for row in log if "loss" in row and row["step"] > 1800]), rel=1e-6
     )
     other = imported(tmp_path / "b", *study(tmp_path / "b", baseline={}, x={"logging_steps": 20}))
-    assert {run.values["train_loss_final"] for run in other.runs} == {None}
+    assert {run.values["final_train_loss"] for run in other.runs} == {None}
 
 
 def test_runs_of_unequal_length_and_without_a_common_look_are_said_to_be(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_runs_of_unequal_length_and_without_a_common_look_are_said_to_be(tmp_pat
 def test_a_run_that_did_not_end_has_no_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made.state(tmp_path / "a")
     made.state(tmp_path / "b", seed=1, done=False)
-    assert cli.main(["import", f"baseline={tmp_path}/a,{tmp_path}/b", "--into", str(tmp_path / "runs" / "mine")]) == 1
+    assert cli.main(["import", f"baseline={tmp_path}/a,{tmp_path}/b", "--output", str(tmp_path / "runs" / "mine")]) == 1
     assert "the Trainer's state is of step 2000 of 4000" in " ".join(capsys.readouterr().out.split())
 
 
@@ -297,6 +297,6 @@ def test_an_imported_log_with_gaps_is_not_replayed_as_if_it_had_none(tmp_path: P
     analysis = imported(tmp_path, f"baseline={tmp_path / 'a'}")
     assert analysis.arms[0]["derived"]["effective_batch"] == 8
     folder = tmp_path / "runs" / "mine"
-    for key in ("observe.log_every", "observe.eval_every"):
+    for key in ("tracker.log_every", "eval.every"):
         with pytest.raises(ConfigError, match="cannot be replayed: they do not say train_examples"):
             replay(folder, key, ["200 steps"])

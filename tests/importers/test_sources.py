@@ -96,7 +96,7 @@ def test_a_checkpoint_is_read_as_far_as_it_goes_and_its_pickle_is_not_opened(
     early = brought(tmp_path / "early", f"baseline={tmp_path / 'out' / 'checkpoint-4'}")
     outcome = read_outcome(early)
     assert outcome is not None
-    assert (outcome.status, outcome.sentence) == ("interrupted", "the Trainer's state is of step 4 of 12")
+    assert (outcome.status, outcome.message) == ("interrupted", "the Trainer's state is of step 4 of 12")
 
 
 def test_the_models_own_config_is_among_the_settings(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_an_offline_run_of_wandb_is_what_was_logged(tmp_path: Path, offline: Pat
     assert yaml.safe_load(run.config.read_text()) == {"batch_size": 16, "optim": {"lr": 0.1}, "notes": LONG}
     outcome = read_outcome(run)
     assert outcome is not None
-    assert (outcome.status, outcome.sentence) == ("finished", "it ended with code 0")
+    assert (outcome.status, outcome.message) == ("finished", "it ended with code 0")
 
 
 def test_a_file_of_wandb_that_breaks_off_is_read_as_far_as_it_is_whole(tmp_path: Path, offline: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_file_of_wandb_that_breaks_off_is_read_as_far_as_it_is_whole(tmp_path:
         seen.add(len(read_trace(run.trace)))
         outcome = read_outcome(run)
         assert outcome is not None
-        assert outcome.status == ("finished" if "it ended" in outcome.sentence else "interrupted")
+        assert outcome.status == ("finished" if "it ended" in outcome.message else "interrupted")
     assert {1, 2, 3, 4} <= seen
 
 

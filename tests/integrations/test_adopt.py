@@ -80,8 +80,8 @@ def test_one_setting_is_one_axis_and_every_control_is_proven(tmp_path: Path) -> 
     }  # fmt: skip
     analysis = build_report(study)
     assert {one.status for one in analysis.controls} == {"proven"}
-    assert control(analysis, "fast", "isolate").sentence == "only optim.lr (0.1 -> 0.5)"
-    assert {"init", "order", "splits", "eval_set", "environment"} <= set(control(analysis, "fast", "match").held)
+    assert control(analysis, "fast", "one_variable").sentence == "only optim.lr (0.1 -> 0.5)"
+    assert {"init", "order", "splits", "eval_set", "environment"} <= set(control(analysis, "fast", "matched").held)
     primary = [one for one in analysis.contrasts if one.primary]
     assert [(one.arm, one.baseline_level, one.level, one.seeds) for one in primary] == [
         ("fast", 0.1, 0.5, (0, 1, 2)), ("faster", 0.1, 1.0, (0, 1, 2))
@@ -95,7 +95,7 @@ def test_one_setting_is_one_axis_and_every_control_is_proven(tmp_path: Path) -> 
 def test_an_arm_that_changes_several_settings_gets_no_verdict(tmp_path: Path) -> None:
     arms = {"baseline": BASE, "both": other(lr=0.5) | {"width": 8}, "twin": BASE}
     analysis = build_report(study_of(tmp_path / "mine", arms))
-    both, twin = (control(analysis, arm, "isolate") for arm in ("both", "twin"))
+    both, twin = (control(analysis, arm, "one_variable") for arm in ("both", "twin"))
     assert (both.status, twin.status) == ("failed", "failed")
     assert both.sentence == (
         "both changes 2 settings at once, so it is no one-variable comparison: optim.lr (0.1 -> 0.5), width (4 -> 8)"
@@ -119,7 +119,7 @@ def test_values_are_compared_by_type_and_seed_by_seed(tmp_path: Path) -> None:
     assert plan.arm("c").changes == {"more.deep": 2}
     assert plan.baseline.config["more"] == {"deep": "absent"}
     analysis = analyse(study)
-    assert control(analysis, "c", "isolate").sentence == "only more.deep (absent -> 2)"
+    assert control(analysis, "c", "one_variable").sentence == "only more.deep (absent -> 2)"
     contrast = next(one for one in analysis.contrasts if one.arm == "c")
     assert (contrast.baseline_level, contrast.level) == ("absent", 2)
 
@@ -129,14 +129,14 @@ def test_a_group_in_the_place_of_a_value_is_one_setting(tmp_path: Path) -> None:
     analysis = analyse(study_of(tmp_path / "mine", {
         "baseline": base, "cosine": base | {"schedule": {"name": "cosine", "warmup": 10}}, "dotted": base | {"a.b": 2},
     }))  # fmt: skip
-    assert control(analysis, "cosine", "isolate").status == "proven"
-    assert control(analysis, "dotted", "isolate").sentence == "only a_b (1 -> 2)"
+    assert control(analysis, "cosine", "one_variable").status == "proven"
+    assert control(analysis, "dotted", "one_variable").sentence == "only a_b (1 -> 2)"
 
 
 def test_what_was_not_recorded_is_not_verified(tmp_path: Path) -> None:
     study = study_of(tmp_path / "mine", {"baseline": BASE, "fast": other(lr=0.5)}, known=False)
     analysis = build_report(study)
-    matched = control(analysis, "fast", "match")
+    matched = control(analysis, "fast", "matched")
     assert matched.status == "unverified"
     assert "order, splits, eval_set, which the fingerprints do not have" in matched.sentence
     assert {"init", "environment"} <= set(matched.held)
@@ -149,19 +149,19 @@ def test_other_initial_weights_are_a_contamination_unless_they_are_accepted(tmp_
     study = study_of(tmp_path / "mine", {"baseline": BASE})
     for seed in range(2):
         record(study, "fast", seed, other(lr=0.5), init=100)
-    assert control(analyse(study), "fast", "match").status == "failed"
-    assert control(analyse(study, Asked(accepts=("init",))), "fast", "match").status == "proven"
+    assert control(analyse(study), "fast", "matched").status == "failed"
+    assert control(analyse(study, Asked(accepts=("init",))), "fast", "matched").status == "proven"
 
 
 def test_a_placebo_is_told_by_its_name_and_one_that_changes_nothing_is_no_floor(tmp_path: Path) -> None:
     arms = {"baseline": BASE, "fast": other(lr=0.5), "placebo": BASE | {"order": 1, "dropout": 1}}
     analysis = analyse(study_of(tmp_path / "mine", arms))
-    assert control(analysis, "placebo", "isolate").status == "proven"
+    assert control(analysis, "placebo", "one_variable").status == "proven"
     # Its runs are the baseline's, bit for bit: it is a no-op, and such a placebo measures nothing.
-    assert control(analysis, "placebo", "took effect").status == "failed"
+    assert control(analysis, "placebo", "took_effect").status == "failed"
     assert analysis.floor("noise") is None
     analysis = analyse(study_of(tmp_path / "same", {"baseline": BASE, "placebo": BASE}))
-    assert control(analysis, "placebo", "isolate").sentence == "the baseline's settings, leaf by leaf"
+    assert control(analysis, "placebo", "one_variable").sentence == "the baseline's settings, leaf by leaf"
 
 
 def test_another_batch_size_brings_another_number_of_updates(tmp_path: Path) -> None:
@@ -169,10 +169,10 @@ def test_another_batch_size_brings_another_number_of_updates(tmp_path: Path) -> 
     for seed in range(2):
         record(study, "large", seed, BASE | {"batch": 16}, batch=16, look_every=2)
     analysis = build_report(study)
-    isolate = control(analysis, "large", "isolate")
+    isolate = control(analysis, "large", "one_variable")
     assert isolate.derived["total_steps"] == [16, 8]
     assert "samples_seen" not in isolate.derived
-    assert control(analysis, "large", "match").status == "proven"
+    assert control(analysis, "large", "matched").status == "proven"
 
 
 def test_only_seeds_that_every_arm_has_are_read(tmp_path: Path) -> None:
@@ -203,12 +203,12 @@ def test_arms_without_a_common_seed_are_refused(tmp_path: Path) -> None:
 def test_settings_that_nobody_recorded_are_missed(tmp_path: Path) -> None:
     study = study_of(tmp_path / "mine", {"baseline": {}, "fast": {}})
     assert any("no settings were recorded for baseline, fast" in note for note in read_plan(study).notes)
-    assert control(analyse(study), "fast", "isolate").status == "failed"
+    assert control(analyse(study), "fast", "one_variable").status == "failed"
 
 
 def test_a_run_that_broke_is_read_as_it_is(tmp_path: Path) -> None:
     study = study_of(tmp_path / "mine", {"baseline": BASE, "fast": other(lr=0.5)})
-    (study / "fast" / "seed=1" / "outcome.json").unlink()
+    (study / "fast" / "seed=1" / "status.json").unlink()
     (study / "fast" / "seed=0" / "manifest.json").write_text("{")
     analysis = analyse(study)
     assert [run.status for run in analysis.runs if run.arm == "fast"] == ["unreadable", "running"]
@@ -220,26 +220,26 @@ def test_a_run_that_broke_is_read_as_it_is(tmp_path: Path) -> None:
 
 def test_the_dense_record_of_another_loop_is_replayed(tmp_path: Path) -> None:
     study = study_of(tmp_path / "mine", {"baseline": BASE, "fast": other(lr=0.5)})
-    (level,) = replay(study, "observe.eval_every", ["64 samples"])
+    (level,) = replay(study, "eval.every", ["64 samples"])
     assert (level.looks, level.first_look_steps) == (2, 8)
     bare = study_of(tmp_path / "bare", {"baseline": BASE}, known=False)
     with pytest.raises(ConfigError, match="cannot be replayed: they do not say train_examples"):
-        replay(bare, "observe.eval_every", ["64 samples"])
+        replay(bare, "eval.every", ["64 samples"])
 
 
 def test_the_command_line_asks_what_a_plan_would_have_fixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_of(tmp_path / "mine", {"baseline": BASE, "both": other(lr=0.5) | {"width": 8}})
-    asked = ["--metric", "grad_norm_spread", "--smallest-effect", "0.2", "--accepts", "init,order"]
+    asked = ["--metric", "grad_norm_p95_p5", "--smallest-effect", "0.2", "--allow-change", "init,order"]
     assert cli.main(["report", str(study), *asked]) == 1
     assert "no one-variable comparison" in " ".join(capsys.readouterr().out.split())
     analysis = read_json(study / "analysis.json")
-    assert (analysis["metric"], analysis["smallest_effect"]) == ("grad_norm_spread", 0.2)
+    assert (analysis["metric"], analysis["smallest_effect"]) == ("grad_norm_p95_p5", 0.2)
 
 
 @pytest.mark.parametrize(("asked", "said"), [
     (["--metric", "eval_los"], "--metric='eval_los' is not an outcome; did you mean 'eval_loss'"),
     (["--smallest-effect", "-1"], "--smallest-effect -1 is not above 0"),
-    (["--accepts", "inti"], "--accepts inti is no item of a fingerprint; did you mean 'init'"),
+    (["--allow-change", "inti"], "--allow-change inti is no item of a fingerprint; did you mean 'init'"),
 ])  # fmt: skip
 def test_what_is_asked_in_vain_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: list[str], said: str

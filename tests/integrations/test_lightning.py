@@ -74,16 +74,18 @@ def fit(module: LightningModule, *callbacks: TraceCallback, validate: bool = Fal
     return trainer
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("clip_norm", [None, 0.2])
+@pytest.mark.parametrize("grad_accum_steps", [1, 2])
+@pytest.mark.parametrize("max_grad_norm", [None, 0.2])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_every_step_is_what_a_loop_by_hand_measures(
-    folder: Path, accumulate: int, clip_norm: float | None, precision: str
+    folder: Path, grad_accum_steps: int, max_grad_norm: float | None, precision: str
 ) -> None:
     settings: dict[str, Any] = {
-        "accumulate_grad_batches": accumulate, "gradient_clip_val": clip_norm, "precision": precision
+        "accumulate_grad_batches": grad_accum_steps, "gradient_clip_val": max_grad_norm, "precision": precision
     }  # fmt: skip
-    _, rows = by_hand(STEPS, accumulate=accumulate, clip_norm=clip_norm, autocast=precision != "32-true")
+    _, rows = by_hand(
+        STEPS, grad_accum_steps=grad_accum_steps, max_grad_norm=max_grad_norm, autocast=precision != "32-true"
+    )
     without, module = Module(), Module()
     fit(without, **settings)
     fit(module, TraceCallback(folder), **settings)
@@ -94,11 +96,11 @@ def test_every_step_is_what_a_loop_by_hand_measures(
     np.testing.assert_allclose(trace["loss"], [row.loss for row in rows], rtol=2e-6)
     assert trace.groups == ["body.0", "head"]
     np.testing.assert_allclose(trace.group_norms(), [row.groups for row in rows], rtol=2e-6)
-    wanted = np.minimum(1, clip_norm / (trace["grad_norm"] + 1e-6)) if clip_norm else np.ones(STEPS)
+    wanted = np.minimum(1, max_grad_norm / (trace["grad_norm"] + 1e-6)) if max_grad_norm else np.ones(STEPS)
     np.testing.assert_allclose(trace["clip_coefficient"], wanted, rtol=1e-6)
-    assert not clip_norm or (wanted < 1).any()
-    assert trace["samples"].tolist() == [BATCH * accumulate * step for step in range(1, STEPS + 1)]
-    assert trace["epoch"][0] == BATCH * accumulate / (10 * BATCH)
+    assert not max_grad_norm or (wanted < 1).any()
+    assert trace["samples"].tolist() == [BATCH * grad_accum_steps * step for step in range(1, STEPS + 1)]
+    assert trace["epoch"][0] == BATCH * grad_accum_steps / (10 * BATCH)
     assert trace["learning_rate"].tolist() == [RATE] * STEPS
     assert trace["applied"].all()
 
@@ -112,7 +114,7 @@ def test_under_a_gradient_scaler_the_norms_are_unscaled(folder: Path) -> None:
 
     plugin = OnlyScaled("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
     fit(Module(), TraceCallback(folder), plugins=[plugin], gradient_clip_val=0.2)
-    _, rows = by_hand(STEPS, clip_norm=0.2)
+    _, rows = by_hand(STEPS, max_grad_norm=0.2)
     trace = read_trace(folder / "trace.arrow")
     np.testing.assert_allclose(trace["grad_norm"], [row.norm for row in rows], rtol=2e-6)
     np.testing.assert_allclose(trace["loss"], [row.loss for row in rows], rtol=2e-6)
@@ -155,9 +157,9 @@ def test_the_folder_says_what_was_set_and_how_it_ended(tmp_path: Path, folder: P
     outcome, fingerprint = read_outcome(run), read_fingerprint(run)
     assert outcome is not None
     assert fingerprint is not None
-    assert outcome.sentence == f"finished after {STEPS} steps"
+    assert outcome.message == f"finished after {STEPS} steps"
     assert fingerprint.items["optimizer"]["name"] == "SGD"
-    assert fingerprint.items["clip_norm"] == {"max": 0.25}
+    assert fingerprint.items["max_grad_norm"] == {"max": 0.25}
     config = yaml.safe_load(run.config.read_text())
     assert config["model"] == {"rate": RATE, "class": "Module"}
     assert config["trainer"]["gradient_clip_val"] == 0.25
@@ -175,7 +177,7 @@ def test_a_failure_is_on_record_and_goes_on(folder: Path) -> None:
         fit(Breaks(), TraceCallback(folder))
     outcome = read_outcome(RunDir(folder))
     assert outcome is not None
-    assert (outcome.status, outcome.step, outcome.sentence) == ("failed", 3, "ValueError: no more memory")
+    assert (outcome.status, outcome.step, outcome.message) == ("failed", 3, "ValueError: no more memory")
 
 
 def test_a_batch_that_is_left_out_is_no_step(folder: Path) -> None:

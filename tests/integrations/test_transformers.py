@@ -44,14 +44,18 @@ def make(tmp_path: Path, model: nn.Module | None = None, *, num: int = 10 * BATC
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("clip_norm", [0.0, 0.2])
+@pytest.mark.parametrize("grad_accum_steps", [1, 2])
+@pytest.mark.parametrize("max_grad_norm", [0.0, 0.2])
 @pytest.mark.parametrize("bf16", [False, True])
 def test_every_step_is_what_a_loop_by_hand_measures(
-    tmp_path: Path, folder: Path, accumulate: int, clip_norm: float, bf16: bool
+    tmp_path: Path, folder: Path, grad_accum_steps: int, max_grad_norm: float, bf16: bool
 ) -> None:
-    settings: dict[str, Any] = {"gradient_accumulation_steps": accumulate, "max_grad_norm": clip_norm, "bf16": bf16}
-    _, rows = by_hand(STEPS, accumulate=accumulate, clip_norm=clip_norm, autocast=bf16)
+    settings: dict[str, Any] = {
+        "gradient_accumulation_steps": grad_accum_steps,
+        "max_grad_norm": max_grad_norm,
+        "bf16": bf16,
+    }
+    _, rows = by_hand(STEPS, grad_accum_steps=grad_accum_steps, max_grad_norm=max_grad_norm, autocast=bf16)
     without = make(tmp_path, **settings)
     without.train()
     trainer = make(tmp_path, **settings)
@@ -64,10 +68,10 @@ def test_every_step_is_what_a_loop_by_hand_measures(
     np.testing.assert_allclose(trace["loss"], [row.loss for row in rows], rtol=2e-6)
     assert trace.groups == ["body.0", "head"]
     np.testing.assert_allclose(trace.group_norms(), [row.groups for row in rows], rtol=2e-6)
-    wanted = np.minimum(1, clip_norm / (trace["grad_norm"] + 1e-6)) if clip_norm else np.ones(STEPS)
+    wanted = np.minimum(1, max_grad_norm / (trace["grad_norm"] + 1e-6)) if max_grad_norm else np.ones(STEPS)
     np.testing.assert_allclose(trace["clip_coefficient"], wanted, rtol=1e-6)
-    assert not clip_norm or (wanted < 1).any()
-    assert trace["samples"].tolist() == [BATCH * accumulate * step for step in range(1, STEPS + 1)]
+    assert not max_grad_norm or (wanted < 1).any()
+    assert trace["samples"].tolist() == [BATCH * grad_accum_steps * step for step in range(1, STEPS + 1)]
     assert trace["learning_rate"].tolist() == [RATE] * STEPS
     assert trace["applied"].all()
 
@@ -80,11 +84,11 @@ def test_the_folder_opens_as_a_dataset_and_says_how_it_ended(tmp_path: Path, fol
     outcome, fingerprint = read_outcome(run), read_fingerprint(run)
     assert outcome is not None
     assert fingerprint is not None
-    assert outcome.sentence == f"finished after {STEPS} steps"
+    assert outcome.message == f"finished after {STEPS} steps"
     assert len(datasets.Dataset.from_file(str(run.trace))) == STEPS
     assert fingerprint.items["optimizer"]["name"] == "SGD"
     assert fingerprint.items["optimizer"]["group 0"]["lr"] == RATE
-    assert fingerprint.items["clip_norm"] == {"max": pytest.approx(0.3)}
+    assert fingerprint.items["max_grad_norm"] == {"max": pytest.approx(0.3)}
     assert fingerprint.items["splits"] == {"train": "a"}
     config = yaml.safe_load(run.config.read_text())
     assert config["trainer"]["learning_rate"] == RATE
@@ -164,7 +168,7 @@ def test_a_failure_is_on_record_and_goes_on(tmp_path: Path, folder: Path) -> Non
         trainer.train()
     outcome = read_outcome(RunDir(folder))
     assert outcome is not None
-    assert (outcome.status, outcome.step, outcome.sentence) == ("failed", 3, "ValueError: no more memory")
+    assert (outcome.status, outcome.step, outcome.message) == ("failed", 3, "ValueError: no more memory")
     assert len(read_trace(folder / "trace.arrow")) == 3
     assert "training_step" not in vars(trainer)
 
@@ -217,7 +221,7 @@ def test_under_a_gradient_scaler_the_norms_are_unscaled(
     accelerator.prepare_model = lambda model, **rest: model  # type: ignore[method-assign]
     TraceCallback(trainer, folder)
     trainer.train()
-    _, rows = by_hand(STEPS, clip_norm=0.2)
+    _, rows = by_hand(STEPS, max_grad_norm=0.2)
     trace = read_trace(folder / "trace.arrow")
     np.testing.assert_allclose(trace["grad_norm"], [row.norm for row in rows], rtol=2e-6)
     np.testing.assert_allclose(trace["loss"], [row.loss for row in rows], rtol=2e-6)

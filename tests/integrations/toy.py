@@ -44,7 +44,7 @@ class Step:
 
 
 def by_hand(
-    steps: int, *, accumulate: int = 1, clip_norm: float | None = None, autocast: bool = False
+    steps: int, *, grad_accum_steps: int = 1, max_grad_norm: float | None = None, autocast: bool = False
 ) -> tuple[nn.Module, list[Step]]:
     """Plain SGD over `examples` in their order, round and round; nothing of ours measures."""
     model, rows = Network(), []
@@ -52,18 +52,18 @@ def by_hand(
     x, y = points(10 * BATCH).tensors
     for step in range(steps):
         total = 0.0
-        for micro in range(accumulate):
-            start = (step * accumulate + micro) * BATCH % len(x)
+        for micro in range(grad_accum_steps):
+            start = (step * grad_accum_steps + micro) * BATCH % len(x)
             batch = slice(start, start + BATCH)
             context: AbstractContextManager[Any] = torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext()
             with context:
-                loss = model(x[batch], y[batch])["loss"] / accumulate
+                loss = model(x[batch], y[batch])["loss"] / grad_accum_steps
             loss.backward()
             total += loss.item()
         groups = (_norm(model.body.parameters()), _norm(model.head.parameters()))
         rows.append(Step(total, _norm(model.parameters()), groups))
-        if clip_norm:
-            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        if max_grad_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
     return model, rows

@@ -204,7 +204,7 @@ def test_an_imported_study_has_its_gaps_as_missing_values(tmp_path: Path) -> Non
         rows = [f"{step},{1 / step:.3f},{1.1 / step + more:.3f}" for step in (10, 20, 30)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["step,loss,eval_loss", *rows]) + "\n")
     cli.main(
-        ["import", f"baseline={tmp_path / 'a.csv'}", f"large={tmp_path / 'b.csv'}", "--into", str(tmp_path / "mine")]
+        ["import", f"baseline={tmp_path / 'a.csv'}", f"large={tmp_path / 'b.csv'}", "--output", str(tmp_path / "mine")]
     )
     study = ablate.load(tmp_path / "mine")
     assert list(study.steps["step"]) == [10, 20, 30] * 2
@@ -224,7 +224,7 @@ def test_the_folder_of_one_run_is_that_run(folder: Path, study: ablate.Study) ->
     assert (one.arms, one.seeds) == (("batch_size=64",), (1,))
     assert len(one.steps) == 16
     row = study.runs.query("arm == 'batch_size=64' and seed == 1").iloc[0]
-    for name in ("eval_loss", "grad_norm_spread", "train_seconds", "folder"):
+    for name in ("eval_loss", "grad_norm_p95_p5", "train_seconds", "folder"):
         assert one.runs.iloc[0][name] == row[name]
     assert len(one.contrasts) == len(one.differences) == 0
     assert "batch_size=64/seed=1: finished" in one._repr_html_()
@@ -278,7 +278,7 @@ def wrong(folder: Path, study: ablate.Study) -> Iterator[tuple[str, Any, str, st
     yield (
         "a kind of cadence",
         lambda: study.plot.cadence(of="loss"),
-        "no observation axis on observe.log_every",
+        "no observation axis on tracker.log_every",
         "cadence(",
     )
 
@@ -309,7 +309,7 @@ def test_text_of_a_study_stays_text(tmp_path: Path, folder: Path) -> None:
     script = "<script>alert(1)</script>"
     plan = (mine / "plan.json").read_text()
     (mine / "plan.json").write_text(plan.replace('"study": "reference",', f'"study": "{script}",'))
-    manifest = mine / "placebo/seed=0/outcome.json"
+    manifest = mine / "placebo/seed=0/status.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "status": "failed", "sentence": script}))
     study = ablate.load(mine)
     assert study.name == script
@@ -331,7 +331,7 @@ def test_the_forest_holds_effects_intervals_and_seeds(study: ablate.Study) -> No
     np.testing.assert_allclose(np.asarray(effects.x) - np.asarray(effects.error_x.arrayminus), rows["low"])
     assert len(seeds.x) == 6
     assert {seeds.y[0], seeds.y[-1]} == {"batch_size 8 → 64", "placebo"}
-    assert study.plot.forest("grad_norm_spread").data
+    assert study.plot.forest("grad_norm_p95_p5").data
 
 
 def test_curves_are_the_runs_and_their_mean(study: ablate.Study) -> None:

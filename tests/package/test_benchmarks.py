@@ -25,7 +25,7 @@ def quick(repo: Path, folder: Path, name: str, *arguments: str) -> dict[str, Any
 @pytest.mark.long
 def test_two_loops_do_the_same_work(repo: Path, tmp_path: Path) -> None:
     """The exit code is 1 where a loop's losses are not ours."""
-    assert quick(repo, tmp_path, "loop", "--loops", "raw")["benchmark"] == "loop"
+    assert quick(repo, tmp_path, "train", "--loops", "raw")["benchmark"] == "train"
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ def train_by_hand(
     optimizer: torch.optim.Optimizer,
     *,
     rates: Sequence[float],
-    clip_norm: float | None,
+    max_grad_norm: float | None,
     autocast: torch.dtype | None,
     dropout: Callable[[int, int], Any] = lambda step, micro: nullcontext(),
 ) -> tuple[list[float], list[float]]:
@@ -30,7 +30,9 @@ def train_by_hand(
                 loss, _ = loss_of(model, batch)
             (loss / count).backward()
             total += loss.detach()
-        norms.append(nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip_norm is None else clip_norm))
+        norms.append(
+            nn.utils.clip_grad_norm_(model.parameters(), float("inf") if max_grad_norm is None else max_grad_norm)
+        )
         for group in optimizer.param_groups:
             group["lr"] = rates[step]
         optimizer.step()

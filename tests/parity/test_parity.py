@@ -18,11 +18,11 @@ from tests.training.toy import network, objective, points
 STEPS = 16
 
 
-def batches(data: Any, *, batch_size: int, accumulate: int) -> list[list[Any]]:
+def batches(data: Any, *, batch_size: int, grad_accum_steps: int) -> list[list[Any]]:
     """The micro-batches of every step, in the order of the `order` stream."""
     order, made = SampleOrder(Streams(seed=0), np.arange(len(data))), []
     for step in range(STEPS):
-        ids = order.take(step * batch_size * accumulate, batch_size * accumulate)
+        ids = order.take(step * batch_size * grad_accum_steps, batch_size * grad_accum_steps)
         made.append([data[ids[k : k + batch_size]] for k in range(0, len(ids), batch_size)])
     return made
 
@@ -32,32 +32,32 @@ def weights(model: nn.Module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("clip_norm", [None, 0.1])
-@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("max_grad_norm", [None, 0.1])
+@pytest.mark.parametrize("grad_accum_steps", [1, 3])
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD])
 def test_losses_norms_and_weights_are_equal_bit_for_bit(
-    precision: str, clip_norm: float | None, accumulate: int, schedule: str, optimizer: Any
+    precision: str, max_grad_norm: float | None, grad_accum_steps: int, schedule: str, optimizer: Any
 ) -> None:
     streams, ours, theirs = Streams(seed=0), network(0), network(0)
     warmup = 0.0 if schedule == "constant" else 0.25
     result = train(
         ours, points(), objective, optimizer=optimizer(ours.parameters(), lr=1e-2, fused=True), budget=STEPS,
-        batch_size=8, accumulate=accumulate, schedule=schedule, warmup=warmup, clip_norm=clip_norm,
+        batch_size=8, grad_accum_steps=grad_accum_steps, schedule=schedule, warmup=warmup, max_grad_norm=max_grad_norm,
         precision=precision, device="cpu", streams=streams,
     )  # fmt: skip
     plan = Schedule(schedule, warmup, STEPS)
     losses, norms = train_by_hand(
-        theirs, batches(points(), batch_size=8, accumulate=accumulate), objective,
+        theirs, batches(points(), batch_size=8, grad_accum_steps=grad_accum_steps), objective,
         optimizer(theirs.parameters(), lr=1e-2, fused=True),
-        rates=[1e-2 * plan.step_factor(step + 1) for step in range(STEPS)], clip_norm=clip_norm,
+        rates=[1e-2 * plan.step_factor(step + 1) for step in range(STEPS)], max_grad_norm=max_grad_norm,
         autocast=torch.bfloat16 if precision == "bf16" else None,
         dropout=lambda step, micro: streams.scope("dropout", step, micro),
     )  # fmt: skip
     assert torch.equal(weights(ours), weights(theirs))
     assert result.trace["loss"].astype(np.float32).tolist() == losses
     assert result.trace["grad_norm"].astype(np.float32).tolist() == norms
-    if clip_norm is not None:
+    if max_grad_norm is not None:
         assert (result.trace["clip_coefficient"] < 1).any()
 
 
@@ -86,11 +86,11 @@ def test_accumulation_equals_the_big_batch(unit: str, budget: str) -> None:
     """4 x 4 against 16 at once, the last window whole, with a partial pass, and with a pass missing."""
     data, collate = (points(40), None) if unit == "sample" else (Tokens(), packed)
     results = []
-    for batch_size, accumulate in ((16, 1), (4, 4)):
+    for batch_size, grad_accum_steps in ((16, 1), (4, 4)):
         model = network(0, dropout=0.0)
         results.append((model, train(
             model, data, objective, optimizer=torch.optim.SGD(model.parameters(), lr=0.1, fused=True), budget=budget,
-            batch_size=batch_size, accumulate=accumulate, clip_norm=0.3, device="cpu",
+            batch_size=batch_size, grad_accum_steps=grad_accum_steps, max_grad_norm=0.3, device="cpu",
             **({} if collate is None else {"collate": collate}),
         )))  # fmt: skip
     (big, one), (small, many) = results

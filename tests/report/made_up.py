@@ -13,14 +13,14 @@ from ablate.metrics.metric import MetricInfo
 
 METRICS = (
     MetricInfo(name="eval_loss", unit="nats", definition="mean loss at the last look", lower_is_better=True),
-    MetricInfo(name="grad_norm_spread", unit="ratio", definition="99 % over median", lower_is_better=None),
+    MetricInfo(name="grad_norm_p95_p5", unit="ratio", definition="99 % over median", lower_is_better=None),
     MetricInfo(name="grad_norm_median", unit="", definition="median over steps", lower_is_better=None),
     MetricInfo(name="grad_norm_max", unit="", definition="largest over steps", lower_is_better=None),
 )
 VALUES = {
     "baseline": (0.5081, 4.2, 1.75, 7.31),
     "batch_size=64": (0.6862, 1.9, 0.312, 0.62),
-    "train_ratio=4": (0.5049, 4.1, 1.71, 8.02),
+    "train_test_ratio=4": (0.5049, 4.1, 1.71, 8.02),
     "placebo": (0.5102, 4.3, 1.76, 6.9),
 }
 
@@ -98,7 +98,7 @@ def analysis(plan: Plan, **changes: Any) -> Analysis:
                 kind="noise",
                 arms=("placebo",),
                 seeds=plan.seeds,
-                values={"eval_loss": 0.0121, "grad_norm_spread": 0.4},
+                values={"eval_loss": 0.0121, "grad_norm_p95_p5": 0.4},
                 same_weights=False,
             ),
         ),
@@ -117,26 +117,26 @@ def analysis(plan: Plan, **changes: Any) -> Analysis:
 def _contrasts(plan: Plan) -> tuple[Contrast, ...]:
     known = {
         "batch_size=64": contrast("batch_size=64"),
-        "train_ratio=4": contrast(
-            "train_ratio=4",
+        "train_test_ratio=4": contrast(
+            "train_test_ratio=4",
             level=4,
             baseline_level=1.0,
             effect=-0.0032,
             low=-0.0211,
             high=0.0147,
             differences=(-0.011, 0.004, -0.0026),
-            verdict="undecided",
+            verdict="inconclusive",
             seeds_needed=9,
         ),
         "placebo": contrast(
             "placebo",
-            level={"streams.order": 1000},
-            baseline_level={"streams.order": 0},
+            level={"random_streams.order": 1000},
+            baseline_level={"random_streams.order": 0},
             effect=0.0021,
             low=-0.0112,
             high=0.0154,
             differences=(0.008, -0.004, 0.0023),
-            verdict="undecided",
+            verdict="inconclusive",
             seeds_needed=40,
         ),
     }
@@ -144,7 +144,7 @@ def _contrasts(plan: Plan) -> tuple[Contrast, ...]:
     spread = [
         replace(
             item,
-            metric="grad_norm_spread",
+            metric="grad_norm_p95_p5",
             unit="ratio",
             primary=False,
             verdict="lowers",
@@ -170,7 +170,7 @@ def _replay(arm: str, level: str, seeds: tuple[int, ...]) -> ReplayedLevel:
         looks=len(curve),
         seeds=seeds,
         first_look_steps=every // 8,
-        share_before_first_look=share,
+        share_decrease_before_first_eval=share,
         shares=(share,) * len(seeds),
         same_trajectory=True,
         curve=(curve,) * len(seeds),
@@ -182,19 +182,19 @@ def _controls(arm: str) -> tuple[Control, ...]:
     return (
         Control(
             arm=arm,
-            name="isolate",
+            name="one_variable",
             status="proven",
             sentence="differs from the baseline in one declared key",
             derived={"total_steps": [128, 16], "evaluations": [17, 17]} if arm == "batch_size=64" else {},
         ),
         Control(
             arm=arm,
-            name="match",
+            name="matched",
             status="proven",
             sentence="all that must be equal is equal in every seed",
             held=("init", "order", "splits", "eval_set") if arm == "batch_size=64" else ("init", "splits", "eval_set"),
         ),
-        Control(arm=arm, name="took effect", status="proven", sentence="the trajectory differs from the baseline's"),
+        Control(arm=arm, name="took_effect", status="proven", sentence="the trajectory differs from the baseline's"),
     )
 
 

@@ -1,4 +1,4 @@
-"""How coarse a cadence each curve bears: a line in the terminal, tables in the page, 80 columns for `ablate replay`."""
+"""How coarse a cadence each curve bears: a line in the terminal, tables in the page, 80 columns for `ablate resample`."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_every_cadence_is_told_the_same_or_too_late_or_what_flips() -> None:
 
 def test_the_table_of_the_terminal_fits_and_loses_no_word() -> None:
     flips = tuple(f"component={'deep.' * 4}layer.{k}: lowers -> undecided" for k in range(3))
-    advice = "observe.eval_spacing=log observe.eval_looks=12 shows the fall with 12 looks (18 s) per run"
+    advice = "eval.spacing=log eval.num_evaluations=12 shows the fall with 12 looks (18 s) per run"
     text = printed(
         (
             made(
@@ -124,11 +124,11 @@ def test_a_replay_without_a_level_prints_the_tables(
     assert max(cell_len(line) for line in said.splitlines()) <= 80
     for title in (
         "eval loss, judged by eval_loss",
-        "train loss, judged by train_loss_final",
-        "grad norm, judged by grad_norm_spread",
+        "train loss, judged by final_train_loss",
+        "grad norm, judged by grad_norm_p95_p5",
     ):
         assert title in said
-    assert "observe.eval_spacing=log" in said
+    assert "eval.spacing=log" in said
 
 
 def test_a_replay_without_a_level_of_no_study_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,8 +18,8 @@ from ablate.report.attribution import print_shares_json, rows
 from tests.synthetic import write_corners
 
 THREE = Corners(
-    names=("batch_size", "train_ratio", "lr"),
-    moves=({"data.batch_size": 64}, {"data.train_ratio": 4.0}, {"optim.lr": 1e-4}),
+    names=("batch_size", "train_test_ratio", "lr"),
+    moves=({"data.batch_size": 64}, {"data.train_test_ratio": 4.0}, {"optim.lr": 1e-4}),
     first="a.yaml",
     second="b.yaml",
 )
@@ -62,7 +62,7 @@ def test_every_share_of_the_table_is_there_and_they_add_up(folder: Path) -> None
     about = build_report(folder).attribution
     assert about is not None
     table = rows(about)
-    assert [row[0] for row in table] == ["batch_size", "train_ratio", "lr", "interaction", "total"]
+    assert [row[0] for row in table] == ["batch_size", "train_test_ratio", "lr", "interaction", "total"]
     assert table[-1][3:] == ("100 %", "100 %")
     for column in (3, 4):
         shares = [row[column].partition(" %")[0] for row in table[:-1] if row[column]]

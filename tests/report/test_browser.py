@@ -27,7 +27,7 @@ from tests.synthetic import write_study
 pytestmark = pytest.mark.skipif(chrome.PATH is None, reason="no chromium on this machine")
 
 SEEDS = 3
-TRAINED = ("baseline", "batch_size=64", "train_ratio=4", "placebo")
+TRAINED = ("baseline", "batch_size=64", "train_test_ratio=4", "placebo")
 PANELS = ("grad_norm", "eval_loss", "loss")
 
 
@@ -163,11 +163,11 @@ def test_the_share_before_the_first_look_is_the_analysis_s_at_every_place_of_the
     for place in range(most + 1):
         tab.slide("#cadence-eval", place)
         level = f"{tab.page.input_value('#cadence-eval-number')} samples"
-        (found,) = replay(study, "observe.eval_every", [level])
+        (found,) = replay(study, "eval.every", [level])
         shown = tab.shares("eval")
-        assert shown["baseline"] == pytest.approx(found.share_before_first_look, rel=1e-12)
+        assert shown["baseline"] == pytest.approx(found.share_decrease_before_first_eval, rel=1e-12)
         other = plan.arm("batch_size=64")
-        first = int(budget_of(other).due("observe.eval_every", level)[0])
+        first = int(budget_of(other).due("eval.every", level)[0])
         shares = [share_before(curve, first) for curve in curves(study, other.name)]
         assert shown[other.name] == pytest.approx(np.mean([one for one in shares if one is not None]), rel=1e-12)
         bold = of_arm(tab.drawn('[data-cadence="eval"]', "seen"), "baseline")
@@ -189,13 +189,13 @@ def test_a_log_with_fewer_rows_keeps_what_a_logger_would_have(
     for place in (0, 6, 20):
         tab.slide("#cadence-log", place)
         level = f"{tab.page.input_value('#cadence-log-number')} samples"
-        due = budget.due("observe.log_every", level)
+        due = budget.due("tracker.log_every", level)
         expected = np.mean([logged(trace, due, curve, how) for trace in traces(study, "baseline")], axis=0)
         bold = of_arm(tab.drawn('[data-cadence="log"]', "seen"), "baseline")
         np.testing.assert_allclose(bold["y"], expected, rtol=2 * RELATIVE_ERROR)
         if curve == "loss":
-            (found,) = replay(study, "observe.log_every", [level])
-            assert tab.shares("log")["baseline"] == pytest.approx(found.share_before_first_look, rel=1e-12)
+            (found,) = replay(study, "tracker.log_every", [level])
+            assert tab.shares("log")["baseline"] == pytest.approx(found.share_decrease_before_first_eval, rel=1e-12)
         else:
             peaks = [logged(t, due, curve, how).max() / t["grad_norm"].max() for t in traces(study, "baseline")]
             assert tab.shares("log")["baseline"] == pytest.approx(np.mean(peaks), rel=1e-4)
@@ -209,8 +209,8 @@ def test_log_spaced_rows_and_looks_lie_where_the_loop_would_have_put_them(tab: T
         tab.slide("#cadence-log", place)
         count = int(tab.page.input_value("#cadence-log-number"))
         observe = budget.observe
-        observe.eval_looks = count
-        due = budget.due("observe.eval_spacing", "log")
+        eval.num_evaluations = count
+        due = budget.due("eval.spacing", "log")
         trace = traces(study, "baseline")[0]
         ends = rows(trace, due)
         assert of_arm(tab.drawn('[data-cadence="log"]', "seen"), "baseline")["x"] == trace["samples"][ends].tolist()

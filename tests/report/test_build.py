@@ -17,7 +17,7 @@ FILES = ("analysis.json", "report.md", "table.tex", "table.csv", "methods.tex", 
 STUDIES: dict[str, dict[str, Any]] = {
     "reference": {},
     "one seed": {"seeds": 1},
-    "one arm": {"arms": ("clip_norm=10",)},
+    "one arm": {"arms": ("max_grad_norm=10",)},
     "observation only": {"arms": ("eval_every=128 samples", "log_every=10 steps")},
     "contaminated": {"contaminated": "batch_size=64"},
     "no-op": {"no_op": "batch_size=64"},

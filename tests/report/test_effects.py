@@ -18,18 +18,18 @@ from tests.synthetic import TWO_LEVELS, crossed_cells, crossed_plan, write_cross
 
 DESIGNS = {
     "factorial": crossed_cells("factorial", TWO_LEVELS[:2]),
-    "fractional": crossed_cells("fractional", TWO_LEVELS, {"clip_norm": TWO_LEVELS[:3]}),
-    "pairs": crossed_cells("pairs", TWO_LEVELS[:3]),
+    "fractional": crossed_cells("fractional", TWO_LEVELS, {"max_grad_norm": TWO_LEVELS[:3]}),
+    "pairwise": crossed_cells("pairwise", TWO_LEVELS[:3]),
 }
 Study = tuple[Cells, Path]
 
 
 @pytest.fixture(scope="module", params=DESIGNS)
 def study(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """batch_size and train_ratio raise the eval loss by 0.1 where both are moved."""
+    """batch_size and train_test_ratio raise the eval loss by 0.1 where both are moved."""
     cells = DESIGNS[request.param]
     folder = tmp_path_factory.mktemp("studies") / "s"
-    write_crossed(folder, cells, {arm: 0.1 for arm in cells.arms if "batch_size" in arm and "train_ratio" in arm})
+    write_crossed(folder, cells, {arm: 0.1 for arm in cells.arms if "batch_size" in arm and "train_test_ratio" in arm})
     build_report(folder)
     return cells, folder
 
@@ -49,7 +49,7 @@ def test_a_terminal_shows_the_effects_first_and_cuts_nothing(study: Study, width
     text = text_of(lambda console: print_report(build_report(folder), folder, console), width)
     assert max(len(line.rstrip()) for line in text.splitlines() if not line.startswith("page")) <= width
     words = " ".join(text.split())
-    head = "Dead, redundant, or of use: eval_loss" if cells.kind == "pairs" else "Main effects and interactions"
+    head = "Dead, redundant, or of use: eval_loss" if cells.kind == "pairwise" else "Main effects and interactions"
     assert head in words
     assert words.index(head) < words.index("mean of seeds")
     assert "…" in words
@@ -77,7 +77,7 @@ def test_page_and_markdown_have_the_same_figures(study: Study) -> None:
         assert line[1] in text
         assert line[3 if about.parts else 2] in text
     assert page.index('id="effects"') < page.index("Effect on eval_loss")
-    assert "Dead, redundant, or of use" in text if cells.kind == "pairs" else "Main effects and interactions" in text
+    assert "Dead, redundant, or of use" in text if cells.kind == "pairwise" else "Main effects and interactions" in text
     assert "p last" not in page
 
 
@@ -85,10 +85,10 @@ def test_what_is_found_stands_in_the_conclusions(study: Study) -> None:
     cells, folder = study
     text = " ".join(text_of(lambda console: print_report(build_report(folder), folder, console)).split())
     assert {
-        "factorial": "they are seen to act only together: neither batch_size=64 nor train_ratio=4 alone",
-        "fractional": "the effect called batch_size x train_ratio is that of batch_size and train_ratio together plus that of "
-        "learning_rate and clip_norm together",
-        "pairs": "batch_size=64 is redundant: no effect alone",
+        "factorial": "they are seen to act only together: neither batch_size=64 nor train_test_ratio=4 alone",
+        "fractional": "the effect called batch_size x train_test_ratio is that of batch_size and train_test_ratio together plus that of "
+        "learning_rate and max_grad_norm together",
+        "pairwise": "batch_size=64 is redundant: no effect alone",
     }[cells.kind] in text
 
 
@@ -98,9 +98,9 @@ def test_a_plan_says_its_design(study: Study) -> None:
     text = text_of(lambda console: print_plan(plan, Forecast(), None, console))
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
     assert {
-        "factorial": "design factorial: all 4 combinations (2 x 2) of batch_size and train_ratio",
+        "factorial": "design factorial: all 4 combinations (2 x 2) of batch_size and train_test_ratio",
         "fractional": "design fractional, of resolution 4: 8 of the 16 arms",
-        "pairs": "design pairs: 3 changes, each alone, and their 3 pairs: 7 arms",
+        "pairwise": "design pairs: 3 changes, each alone, and their 3 pairs: 7 arms",
     }[cells.kind] in " ".join(text.split())
 
 
@@ -108,7 +108,7 @@ def test_before_the_last_arm_has_run_it_says_what_is_missing(tmp_path: Path) -> 
     cells = DESIGNS["factorial"]
     plan = write_crossed(tmp_path / "s", cells, {})
     for seed in plan.seeds:
-        (tmp_path / "s" / "batch_size=64+train_ratio=4" / f"seed={seed}" / "outcome.json").unlink()
+        (tmp_path / "s" / "batch_size=64+train_test_ratio=4" / f"seed={seed}" / "status.json").unlink()
     text = " ".join(
         text_of(lambda console: print_report(build_report(tmp_path / "s"), tmp_path / "s", console)).split()
     )

@@ -93,7 +93,7 @@ def test_every_arm_and_seed_is_in_the_curves(study: Study, text: str) -> None:
     data = re.search(r'id="curves-data">(.*?)</script>', text)
     assert data
     curves = json.loads(data[1])
-    assert [arm["name"] for arm in curves["arms"]] == ["baseline", "batch_size=64", "train_ratio=4", "placebo"]
+    assert [arm["name"] for arm in curves["arms"]] == ["baseline", "batch_size=64", "train_test_ratio=4", "placebo"]
     for arm in curves["arms"]:
         assert [run["seed"] for run in arm["runs"]] == [0, 1, 2]
         assert {run["status"] for run in arm["runs"]} == {"finished"}
@@ -125,9 +125,9 @@ def test_how_sure_stands_under_the_verdict_in_the_order_in_which_it_is_read(text
 
 
 def test_an_outcome_without_a_better_side_is_above_and_does_not_beat(study: Study) -> None:
-    spread = replace(contrast("batch_size=64"), metric="grad_norm_spread", verdict="lowers")
+    spread = replace(contrast("batch_size=64"), metric="grad_norm_p95_p5", verdict="lowers")
     text = own_part(
-        page(make_view(replace(study.analysis, metric="grad_norm_spread", contrasts=(spread,))), study.folder)
+        page(make_view(replace(study.analysis, metric="grad_norm_p95_p5", contrasts=(spread,))), study.folder)
     )
     assert "above baseline in 0 %" in text
     assert "beats baseline" not in text

@@ -48,7 +48,7 @@ def test_a_plan_lists_changes_what_comes_with_them_and_the_time(study: Study) ->
 def test_arms_that_cost_the_same_share_a_line(study: Study) -> None:
     each = costs(study.plan) | {"batch_size=64": replace(COST, seconds=200.0, memory_bytes=3 * 2**29)}
     text = plan_text(study.plan, Forecast(costs=each, seconds=900.0))
-    assert "baseline, train_ratio=4, placebo 80 s 1.0 GiB 80 KiB" in text
+    assert "baseline, train_test_ratio=4, placebo 80 s 1.0 GiB 80 KiB" in text
     assert "batch_size=64 3 min 1.5 GiB 80 KiB" in text
 
 
@@ -98,7 +98,7 @@ def test_steps_saved_by_a_siblings_checkpoint_are_said_apart(study: Study) -> No
 
 
 def test_one_seed_of_the_repeat_is_one_run(study: Study) -> None:
-    plan = make_plan("s", arms=("repeat", "eval_every=128 samples"), seeds=4, metric="eval_loss", smallest_effect=0.01)
+    plan = make_plan("s", arms=("rerun", "eval_every=128 samples"), seeds=4, metric="eval_loss", smallest_effect=0.01)
     text = plan_text(plan, Forecast())
     assert "5 to do, 0 done, 4 free (4 replayed)" in text
     assert training_steps(plan, Forecast()) == (5 * 128, 9 * 128)
@@ -120,7 +120,7 @@ def test_the_smallest_detectable_effect_is_in_sd_until_an_earlier_study_says_mor
 def test_the_more_variants_a_plan_has_the_larger_an_effect_must_be() -> None:
     one, many = (
         make_plan("s", arms=(*arms, "placebo"), seeds=5, metric="eval_loss", smallest_effect=0.01)
-        for arms in (["batch_size=64"], ["batch_size=64", "train_ratio=4", "learning_rate=0.0001"])
+        for arms in (["batch_size=64"], ["batch_size=64", "train_test_ratio=4", "learning_rate=0.0001"])
     )
     assert (num_variants(one), num_variants(many)) == (1, 3)
     assert detectable(one, None)[8] < detectable(many, None)[8]
@@ -134,4 +134,4 @@ def test_a_number_of_seeds_of_ones_own_is_shown_too(study: Study) -> None:
 def test_it_says_when_ablate_m_will_ask(study: Study) -> None:
     assert "asks" not in plan_text(study.plan, Forecast(costs=costs(study.plan), seconds=7.9 * 3600))
     text = plan_text(study.plan, Forecast(costs=costs(study.plan), seconds=9 * 3600))
-    assert "`ablate -m` asks before it starts: longer than study.confirm_hours=8" in text
+    assert "`ablate -m` asks before it starts: longer than study.confirm_above_hours=8" in text

@@ -27,7 +27,7 @@ LOOSE = Mediation.from_json(json.loads(json.dumps(BOTH.to_json()).replace("0.25"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Batch 64 raises the eval loss by 0.12, with the noise of 8 as well; a limit of 0.6 clips too few of its steps."""
     found = tmp_path_factory.mktemp("studies") / "through"
-    shifts = {TREATED: 0.12, NOISY: 0.12, f"{TREATED}+clip_norm=0.6": 0.12}
+    shifts = {TREATED: 0.12, NOISY: 0.12, f"{TREATED}+max_grad_norm=0.6": 0.12}
     write_mediation(found, LOOSE, shifts, noise=0.001)
     return found
 
@@ -66,7 +66,7 @@ def test_the_table_has_a_row_for_the_total_and_each_level(folder: Path) -> None:
     assert noise[0] == "grad_noise of 8"
     assert "% (" in noise[3]
     assert noise[4] == "none of it"
-    assert clip[0] == "clip_norm=0.6"
+    assert clip[0] == "max_grad_norm=0.6"
     assert clip[3] == "–", "no share of what was not held"
     assert clip[4] == "NOT HELD"
     assert {one.verdict for one in about.held} <= set(VERDICTS)
@@ -111,4 +111,4 @@ def test_a_study_that_is_half_done_says_what_is_missing(tmp_path: Path) -> None:
 def test_the_page_begins_with_the_answer_to_what_was_asked(folder: Path) -> None:
     headline = make_view(build_report(folder)).headline
     assert headline.startswith("data.batch_size 8 → 64 raises eval loss from 0.5")
-    assert headline.endswith("Goes through grad_noise of 8: none of it; through clip_norm=0.6: NOT HELD.")
+    assert headline.endswith("Goes through grad_noise of 8: none of it; through max_grad_norm=0.6: NOT HELD.")

@@ -32,7 +32,7 @@ HOSTILE = "a_b%$#&~^\\{}[x]*<|>`\"' --no é你\t\x07→−"
 @pytest.fixture(scope="module")
 def analysed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, View]:
     folder = tmp_path_factory.mktemp("runs") / "paper"
-    write_study(folder, arms=("batch_size=64", "train_ratio=4", "eval_every=256 samples", "placebo"), seeds=5)
+    write_study(folder, arms=("batch_size=64", "train_test_ratio=4", "eval_every=256 samples", "placebo"), seeds=5)
     return folder, make_view(analyse(folder))
 
 
@@ -69,11 +69,11 @@ def test_the_verdict_is_marked_and_every_mark_is_explained_below(study: Study) -
 
 
 def test_a_table_without_a_decided_variant_explains_no_star(study: Study) -> None:
-    still = contrast("batch_size=64", verdict="undecided", seeds_needed=12, labels=(OWN_VARIANCE,))
+    still = contrast("batch_size=64", verdict="inconclusive", seeds_needed=12, labels=(OWN_VARIANCE,))
     text = latex(make_view(replace(study.analysis, contrasts=(still,))))
     assert "{*}~" not in text
     assert r"undecided\textsuperscript{a} \\ (about 12 seeds)" in text
-    assert r"\textsuperscript{a}~OWN VARIANCE: its spread" in text
+    assert r"\textsuperscript{a}~UNEQUAL VARIANCE: its spread" in text
 
 
 def test_csv_holds_every_contrast_with_all_its_digits(study: Study) -> None:
@@ -95,12 +95,14 @@ def test_csv_takes_any_name(study: Study) -> None:
 
 def test_a_factorial_study_has_a_table_of_its_effects_too(tmp_path: Path) -> None:
     folder = tmp_path / "crossed"
-    write_crossed(folder, crossed_cells("factorial", ("batch_size", "train_ratio")), {"batch_size=64": 0.05}, seeds=3)
+    write_crossed(
+        folder, crossed_cells("factorial", ("batch_size", "train_test_ratio")), {"batch_size=64": 0.05}, seeds=3
+    )
     text = latex(make_view(analyse(folder)))
     assert text.count(r"\begin{table}") == 2
     assert r"\label{tab:crossed-effects}" in text
     said = methods(make_view(analyse(folder)), folder).plain()
-    assert "all 4 combinations (2 x 2) of batch_size and train_ratio" in said
+    assert "all 4 combinations (2 x 2) of batch_size and train_test_ratio" in said
     assert "Main effects and interactions are contrasts of the 4 arms' means" in said
 
 
@@ -108,7 +110,7 @@ def test_methods_say_what_was_done(analysed: tuple[Path, View]) -> None:
     folder, view = analysed
     said = methods(view, folder).plain()
     for part in (
-        "Two changes were each made alone to one baseline (batch_size 8 → 64; train_ratio 1 → 4)",
+        "Two changes were each made alone to one baseline (batch_size 8 → 64; train_test_ratio 1 → 4)",
         "with 5 seeds (0 to 4)",
         "A placebo arm repeats the baseline",
         "the primary outcome is eval_loss (nats), lower is better",
@@ -138,11 +140,11 @@ def test_methods_of_three_seeds_with_losses_say_all_that_went_wrong(tmp_path: Pa
     folder = tmp_path / "worse"
     write_study(
         folder,
-        arms=("batch_size=64", "clip_norm=10", "learning_rate=0.0001"),
+        arms=("batch_size=64", "max_grad_norm=10", "learning_rate=0.0001"),
         seeds=3,
         diverged=[("batch_size=64", 1)],
-        failed=[("clip_norm=10", 2)],
-        missing=[("clip_norm=10", 0)],
+        failed=[("max_grad_norm=10", 2)],
+        missing=[("max_grad_norm=10", 0)],
         contaminated="learning_rate=0.0001",
     )
     made = methods(make_view(analyse(folder)), folder)

@@ -155,7 +155,7 @@ def section(text: str, name: str) -> str:
 def test_settings_that_differ_stand_side_by_side_and_the_others_do_not(text: str) -> None:
     found = section(text, "configs")
     assert "data.batch_size" in found
-    assert "streams.order" in found
+    assert "random_streams.order" in found
     assert "optim.lr" not in found
     row = found[found.index("data.batch_size") :]
     assert row[: row.index("</tr>")].count("<td") == 4

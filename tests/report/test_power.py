@@ -23,14 +23,14 @@ def shown(wanted: Wanted, folder: Path | None = None, width: int = 80) -> str:
 
 
 def test_the_plan_says_the_same_figures() -> None:
-    plan = make_plan("x", arms=("batch_size=64", "clip_norm=10"), seeds=5, metric="eval_loss", smallest_effect=0.01)
+    plan = make_plan("x", arms=("batch_size=64", "max_grad_norm=10"), seeds=5, metric="eval_loss", smallest_effect=0.01)
     spread = EarlierSpread(sd=0.006, rho=0.5, num_contrasts=2, studies=("x",))
     found = power(None, Wanted(sd=0.006, rho=0.0, variants=2, effect=0.01, seeds=(3, 5, 8)))
     assert detectable(plan, spread) == {row.seeds: row.detectable for row in found.rows}
     assert seeds_for(plan, spread) == found.needed
 
 
-@pytest.mark.parametrize("metric", [None, "grad_norm_spread"])
+@pytest.mark.parametrize("metric", [None, "grad_norm_p95_p5"])
 def test_the_table_fits_80_columns(tmp_path: Path, metric: str | None) -> None:
     write_study(tmp_path / "pilot")
     text = shown(Wanted(metric=metric), tmp_path / "pilot")
@@ -47,7 +47,10 @@ def test_what_is_assumed_has_no_uncertainty_to_speak_of() -> None:
 
 
 def test_a_program_reads_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["power", "--sd", "0.02", "--rho", "0.5", "--variants", "4", "--effect", "0.01", "--json"]) == 0
+    assert (
+        cli.main(["power", "--sd", "0.02", "--rho", "0.5", "--variants", "4", "--smallest-effect", "0.01", "--json"])
+        == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert found["needed"] == 50
     assert [row["seeds"] for row in found["rows"]] == [3, 5, 8, 10, 15, 20]

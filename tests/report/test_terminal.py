@@ -76,8 +76,8 @@ def test_undecided_says_how_many_seeds(study: Study) -> None:
 
 @pytest.mark.parametrize("width", [60, 80])
 def test_the_longest_labels_fit_too(study: Study, width: int) -> None:
-    labels = (LOW_POWER_POOLED_ONLY, OWN_VARIANCE, "3 of 5 seeds", "SURVIVORS ONLY", WITHIN_FLOOR)
-    loud = contrast("batch_size=64", verdict="undecided", seeds_needed=120, labels=labels)
+    labels = (LOW_POWER_POOLED_ONLY, OWN_VARIANCE, "3 of 5 seeds", "MISSING SEEDS", WITHIN_FLOOR)
+    loud = contrast("batch_size=64", verdict="inconclusive", seeds_needed=120, labels=labels)
     text = shown(study, width=width, contrasts=(loud,))
     assert max(len(line.rstrip()) for line in text.splitlines() if not line.startswith("page")) <= width
     table = text[: text.index("mean of seeds")]
@@ -89,7 +89,7 @@ def test_a_failed_run_and_a_failed_control_are_named_with_their_sentence(study: 
     broken = replace(
         first, status="diverged", sentence="10 consecutive steps had non-finite gradients, the last at step 70"
     )
-    control = Control(arm="batch_size=64", name="match", status="failed", sentence="init differs at seed 1: layer.1")
+    control = Control(arm="batch_size=64", name="matched", status="failed", sentence="init differs at seed 1: layer.1")
     refused = contrast("batch_size=64", verdict="none")
     flat = " ".join(shown(study, runs=(broken, *rest), controls=(control,), contrasts=(refused,)).split())
     assert "baseline, seed 0: 10 consecutive steps had non-finite gradients, the last at step 70" in flat
@@ -106,7 +106,7 @@ def test_one_seed_has_no_interval_and_says_so_with_a_dash(study: Study) -> None:
         high=None,
         seeds=(0,),
         differences=(0.17,),
-        verdict="undecided",
+        verdict="inconclusive",
         seeds_needed=None,
     )
     assert re.search(r"batch_size 8 → 64 +– +– +┊ +• +undecided", shown(study, contrasts=(single,)))
@@ -155,10 +155,10 @@ def test_replay_shows_each_look_of_each_level(study: Study) -> None:
 
 
 def test_a_long_name_is_broken_after_its_joints_and_not_inside_its_words(study: Study) -> None:
-    long = "batch_size=64+train_ratio=4+learning_rate=0.0001"
+    long = "batch_size=64+train_test_ratio=4+learning_rate=0.0001"
     text = printed(renamed(study.analysis, "batch_size=64", long), study)
     assert max(len(line.rstrip()) for line in text.splitlines() if not line.startswith("page")) <= 80
     means = text[text.index("mean of seeds") :].split("\n\n")[0]
     first = [line.split("  ")[0].strip() for line in means.splitlines()]
     start = first.index("batch_size=64+")
-    assert first[start : start + 4] == ["batch_size=64+", "train_ratio=4+", "learning_rate=", "0.0001"]
+    assert first[start : start + 4] == ["batch_size=64+", "train_test_ratio=4+", "learning_rate=", "0.0001"]

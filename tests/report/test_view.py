@@ -25,19 +25,21 @@ from tests.synthetic import write_study
 def test_the_headline_says_every_verdict_once(study: Study) -> None:
     headline = make_view(study.analysis).headline
     assert headline == (
-        "batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_ratio 1 → 4 is undecided; "
+        "batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_test_ratio 1 → 4 is undecided; "
         "eval_every only changes what is looked at."
     )
 
 
 def test_a_refused_arm_is_in_the_headline_without_its_effect(study: Study) -> None:
-    refused = (contrast("batch_size=64", verdict="none"), contrast("train_ratio=4", verdict="no effect", level=4))
+    refused = (contrast("batch_size=64", verdict="none"), contrast("train_test_ratio=4", verdict="equivalent", level=4))
     headline = make_view(replace(study.analysis, contrasts=refused, replays=())).headline
-    assert headline == "train_ratio 8 → 4 has no effect on it; batch_size 8 → 64 gets no verdict."
+    assert headline == "train_test_ratio 8 → 4 has no effect on it; batch_size 8 → 64 gets no verdict."
 
 
 def test_held_is_what_every_trained_variant_proved_equal(study: Study) -> None:
-    observed = Control(arm="eval_every=128 samples", name="match", status="proven", sentence="same runs", held=("all",))
+    observed = Control(
+        arm="eval_every=128 samples", name="matched", status="proven", sentence="same runs", held=("all",)
+    )
     view = make_view(replace(study.analysis, controls=(*study.analysis.controls, observed)))
     assert view.controls.held == ("init", "splits", "eval_set")
     assert dict(view.controls.summary)["all else equal"] == "4/4 proven"
@@ -45,8 +47,8 @@ def test_held_is_what_every_trained_variant_proved_equal(study: Study) -> None:
 
 def test_a_failed_control_names_its_arm_once(study: Study) -> None:
     controls = (
-        Control(arm="placebo", name="match", status="failed", sentence="init differs (aa -> bb)"),
-        Control(arm="placebo", name="took effect", status="unverified", sentence="placebo has no fingerprint"),
+        Control(arm="placebo", name="matched", status="failed", sentence="init differs (aa -> bb)"),
+        Control(arm="placebo", name="took_effect", status="unverified", sentence="placebo has no fingerprint"),
     )
     assert make_view(replace(study.analysis, controls=controls)).controls.failures == (
         "placebo: match failed: init differs (aa → bb)",
@@ -81,16 +83,16 @@ def test_colours_belong_to_arms_and_the_baseline_has_its_own(study: Study) -> No
 
 def test_the_primary_outcome_leads_the_narrow_table(study: Study) -> None:
     names = [outcome.info.name for outcome in make_view(replace(study.analysis, metric="grad_norm_median")).summary]
-    assert names == ["grad_norm_median", "eval_loss", "grad_norm_spread", "grad_norm_max"]
+    assert names == ["grad_norm_median", "eval_loss", "grad_norm_p95_p5", "grad_norm_max"]
 
 
 def test_both_floors_are_shown_on_every_outcome_and_the_repeat_is_no_row_of_means(study: Study, tmp_path: Path) -> None:
-    write_study(tmp_path / "s", arms=["learning_rate=0.0001", "placebo", "repeat"], seeds=3)
+    write_study(tmp_path / "s", arms=["learning_rate=0.0001", "placebo", "rerun"], seeds=3)
     view = make_view(analyse(tmp_path / "s"))
     assert [floor.name for floor in view.floors] == ["noise floor", "nondeterminism floor"]
     assert view.floors[1].of("grad_norm_max") == "0"
-    assert view.repeated == {"repeat": "same seed twice, same weights bit for bit: nondeterminism floor 0"}
-    assert "repeat" not in [arm.name for arm in view.trained]
+    assert view.repeated == {"rerun": "same seed twice, same weights bit for bit: nondeterminism floor 0"}
+    assert "rerun" not in [arm.name for arm in view.trained]
     assert view.heading == "2 arms + placebo × 3 seeds, repeat"
     assert dict(view.controls.summary)["same seed twice"] == "1/1 proven"
     for text in (markdown(view), latex(view), str(page(view, tmp_path / "s"))):
@@ -103,12 +105,12 @@ def test_both_floors_are_shown_on_every_outcome_and_the_repeat_is_no_row_of_mean
 
 
 def test_a_verdict_that_a_floor_took_away_says_so(study: Study) -> None:
-    within = contrast("batch_size=64", verdict="undecided", labels=(WITHIN_FLOOR,))
+    within = contrast("batch_size=64", verdict="inconclusive", labels=(WITHIN_FLOOR,))
     (row,) = make_view(replace(study.analysis, contrasts=(within,))).primary
-    assert (row.verdict, row.remark) == ("undecided", "WITHIN NOISE FLOOR")
+    assert (row.verdict, row.remark) == ("inconclusive", "WITHIN NOISE FLOOR")
 
 
 def test_a_one_sided_placebo_is_marked_beside_the_floor(study: Study) -> None:
-    sided = contrast("placebo", verdict="undecided", labels=("LOW POWER", ONE_SIDED))
+    sided = contrast("placebo", verdict="inconclusive", labels=("LOW POWER", ONE_SIDED))
     (row,) = make_view(replace(study.analysis, contrasts=(sided,))).primary
     assert (row.verdict, row.remark) == ("noise floor", "0.012, ONE-SIDED")

@@ -20,8 +20,8 @@ _CLOCKS = {"step_seconds", "train_seconds", "eval_seconds"}
 
 def command(seeds: int, *more: str) -> list[str]:
     """A study of three learning rates beside the baseline's, four arms, in a folder called `study`."""
-    tiny = ["task.name=own", "task.target=tests.runner.tiny:task", "+task.options.seconds=0.02"]
-    size = ["loop.budget='256 samples'", "observe.eval_every='64 samples'", "observe.flush_every=8"]
+    tiny = ["task.name=custom", "task.entry_point=tests.runner.tiny:task", "+task.options.seconds=0.02"]
+    size = ["train.budget='256 samples'", "eval.every='64 samples'", "record.flush_every=8"]
     named = ["optim.lr=1e-3,1e-2,1e-1", f"study.seeds={seeds}", "study.name=study"]
     return [sys.executable, "-m", "ablate.cli", "-m", *tiny, *size, *named, *more]
 
@@ -44,7 +44,7 @@ def runs(study: Path) -> list[RunDir]:
 
 
 def num_done(study: Path) -> int:
-    return sum(1 for _ in study.glob("*/seed=*/outcome.json"))
+    return sum(1 for _ in study.glob("*/seed=*/status.json"))
 
 
 def times_made(study: Path) -> dict[str, int]:

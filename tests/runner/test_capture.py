@@ -70,8 +70,8 @@ def test_a_secret_is_found_as_json_and_as_html_spell_it(
 
 
 def test_an_outcome_does_not_hold_one(tmp_path: Path, alone: None) -> None:
-    write_value(RunDir(tmp_path), Outcome(status="failed", sentence=f"RuntimeError: the key {KEY} was refused"))
-    assert "the key *** was refused" in (tmp_path / "outcome.json").read_text()
+    write_value(RunDir(tmp_path), Outcome(status="failed", message=f"RuntimeError: the key {KEY} was refused"))
+    assert "the key *** was refused" in (tmp_path / "status.json").read_text()
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 39, 1000])

@@ -16,8 +16,8 @@ import pytest
 from tests.runner import studies
 
 SEEDS, NUM_RUNS = 15, 60
-CALM = ("study.workers=2", "study.root=calm")
-STORM = ("study.workers=2", "study.root=disk", "loop.checkpoint_every='5 steps'")
+CALM = ("study.workers=2", "study.output_dir=calm")
+STORM = ("study.workers=2", "study.output_dir=disk", "checkpoint.every='5 steps'")
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def _fill(disk: Path, going: subprocess.Popen[str]) -> None:
 
 
 def _finished(folder: Path) -> list[Path]:
-    found = folder.glob("*/seed=*/outcome.json")
+    found = folder.glob("*/seed=*/status.json")
     return [path for path in found if json.loads(path.read_text())["status"] == "finished"]
 
 

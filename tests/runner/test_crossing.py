@@ -18,9 +18,9 @@ from ablate.planning.planner import make_plan
 
 SIZES = DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2)
 BATCH, RATE, WARMUP, DROPOUT = (
-    "data.batch_size=8,64", "optim.lr=5e-5,1e-4", "optim.warmup=0,0.1", "model.dropout=0,0.1",
+    "data.batch_size=8,64", "optim.lr=5e-5,1e-4", "optim.warmup_ratio=0,0.1", "model.dropout=0,0.1",
 )  # fmt: skip
-CLIP, DECAY, RATIO = "loop.clip_norm=1,2", "optim.weight_decay=0.01,0.1", "data.train_ratio=1,4"
+CLIP, DECAY, RATIO = "train.max_grad_norm=1,2", "optim.weight_decay=0.01,0.1", "data.train_test_ratio=1,4"
 
 
 @pytest.fixture(scope="module")
@@ -80,22 +80,22 @@ def test_every_arm_is_proven_to_be_the_declared_change_and_no_more(planned: Plan
     plan = planned(BATCH, RATIO, "study.design=factorial")
     for arm in plan.arms[1:]:
         assert isolate(plan.baseline, arm, plan.axis(arm.axis or "")).status == "proven"
-    both = plan.axis("batch_size=64+train_ratio=4")
-    assert both.moves == ("data.batch_size", "data.train_ratio")
+    both = plan.axis("batch_size=64+train_test_ratio=4")
+    assert both.moves == ("data.batch_size", "data.train_test_ratio")
     assert "init" in both.holds
     assert {"first_step", "splits", "total_steps"} <= set(both.accepts)
-    assert {arm.config["data"]["eval_ratio"] for arm in plan.arms} == {4.0}, "one evaluation set for all"
+    assert {arm.config["data"]["eval_test_ratio"] for arm in plan.arms} == {4.0}, "one evaluation set for all"
 
 
 def test_placebo_repeat_and_observation_stay_beside(planned: Planned) -> None:
-    plan = planned("axis=batch_size,dropout,placebo,repeat,eval_every", "study.design=factorial")
+    plan = planned("axis=batch_size,dropout,placebo,rerun,eval_every", "study.design=factorial")
     beside = [arm.name for arm in plan.arms if arm.name not in crossed(plan).arms]
-    assert beside == ["placebo", "repeat", "eval_every=128 samples", "eval_every=256 samples", "eval_every=512 samples"]
+    assert beside == ["placebo", "rerun", "eval_every=128 samples", "eval_every=256 samples", "eval_every=512 samples"]
     assert len(crossed(plan).arms) == 4
 
 
 def test_a_frozen_plan_is_the_same_plan_when_it_is_read(planned: Planned) -> None:
-    for typed in ((BATCH, RATE, "study.design=factorial"), ("axis=dropout", BATCH, "study.design=pairs")):
+    for typed in ((BATCH, RATE, "study.design=factorial"), ("axis=dropout", BATCH, "study.design=pairwise")):
         plan = planned(*typed)
         again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
         assert (again.digest, again.crossed) == (plan.digest, plan.crossed)
@@ -113,7 +113,7 @@ def test_a_fraction_takes_some_of_all_runs_and_says_so(planned: Planned) -> None
 
 
 def test_pairs_are_each_change_alone_and_each_two(planned: Planned) -> None:
-    plan = planned("axis=dropout", BATCH, RATE, "study.design=pairs")
+    plan = planned("axis=dropout", BATCH, RATE, "study.design=pairwise")
     assert [arm.name for arm in plan.arms] == [
         "baseline", "dropout=0", "batch_size=64", "learning_rate=0.0001", "dropout=0+batch_size=64",
         "dropout=0+learning_rate=0.0001", "batch_size=64+learning_rate=0.0001",
@@ -122,7 +122,7 @@ def test_pairs_are_each_change_alone_and_each_two(planned: Planned) -> None:
 
 
 def test_levels_of_one_axis_are_paired_where_their_lists_can_be_merged(planned: Planned) -> None:
-    plan = planned("model.drop_layers=[0],[1],[4]", "study.design=pairs")
+    plan = planned("model.drop_layers=[0],[1],[4]", "study.design=pairwise")
     pair = plan.arm("drop_layer=0+drop_layer=4")
     assert pair.changes == {"model.drop_layers": [0, 4]}
     assert pair.derived["parameters.count"] < plan.arm("drop_layer=0").derived["parameters.count"]
@@ -131,7 +131,7 @@ def test_levels_of_one_axis_are_paired_where_their_lists_can_be_merged(planned: 
 
 @pytest.mark.slow
 def test_a_part_inside_another_is_not_paired_with_it(planned: Planned) -> None:
-    plan = planned("axis=component", "study.design=pairs")
+    plan = planned("axis=component", "study.design=pairwise")
     told = [note for note in plan.notes if note.startswith("not combined: ")]
     assert len(told) == 1
     assert "component=zero:layers.0.attention.self with component=zero:layers.*.attention.self" in told[0]
@@ -140,7 +140,7 @@ def test_a_part_inside_another_is_not_paired_with_it(planned: Planned) -> None:
 
 
 def test_values_of_one_key_are_not_paired_and_that_is_said(planned: Planned) -> None:
-    plan = planned("data.batch_size=16,64", RATE, "study.design=pairs")
+    plan = planned("data.batch_size=16,64", RATE, "study.design=pairwise")
     assert (
         "not combined: batch_size=16 with batch_size=64 (both set data.batch_size, which has one value)" in plan.notes
     )
@@ -153,8 +153,8 @@ def test_values_of_one_key_are_not_paired_and_that_is_said(planned: Planned) -> 
         (("axis=batch_size", "study.design=factorail"), "study.design='factorail' is not one of", "'factorial'"),
         (("axis=batch_size", "study.design=factorial"), "crosses axes, and there is one: batch_size", "another axis"),
         (("axis=placebo", "study.design=fractional"), "crosses axes, and there is none", "another axis"),
-        (("axis=batch_size", "study.design=pairs"), "and there is one: batch_size=64", "another level"),
-        (("data.batch_size=16,64", "study.design=pairs"), "no two of these can be combined: batch_size=16", "one_at_a_time"),
+        (("axis=batch_size", "study.design=pairwise"), "and there is one: batch_size=64", "another level"),
+        (("data.batch_size=16,64", "study.design=pairwise"), "no two of these can be combined: batch_size=16", "one_at_a_time"),
         ((BATCH, RATE, "study.design=fractional"), "cannot be had of 2 axes (batch_size, learning_rate), too few for any",
          "study.design=factorial takes all 4"),
         ((BATCH, RATE, WARMUP, "study.design=fractional"), "study.resolution=4 cannot be had of 3 axes",
@@ -166,17 +166,17 @@ def test_values_of_one_key_are_not_paired_and_that_is_said(planned: Planned) -> 
          "optim.lr=5e-05,0.0001 for one of them, or study.design=factorial, 12 arms"),
         (("axis=batch_size", "study.resolution=3"), "study.resolution=3 is of a fractional design", "study.design=fractional"),
         ((BATCH, RATE, "study.design=fractional", "study.resolution=6"), "study.resolution=6 is not one of 3, 4, 5", "=4"),
-        ((BATCH, RATE, "study.design=factorial", "study.most_arms=1"), "study.most_arms=1 is out of range", "=2"),
+        ((BATCH, RATE, "study.design=factorial", "study.max_arms=1"), "study.max_arms=1 is out of range", "=2"),
         ((BATCH, RATE, WARMUP, DROPOUT, CLIP, DECAY, RATIO, "study.design=factorial"),
-         "has 128 arms (2 x 2 x 2 x 2 x 2 x 2 x 2 combinations), 640 runs at 5 seeds, and study.most_arms=64",
-         "study.design=fractional takes 16 of them, or study.most_arms=128"),
-        (("axis=drop_layer,freeze", "study.design=pairs", "study.most_arms=20"), "has 37 arms (each change alone and each two",
-         "study.most_arms=37"),
+         "has 128 arms (2 x 2 x 2 x 2 x 2 x 2 x 2 combinations), 640 runs at 5 seeds, and study.max_arms=64",
+         "study.design=fractional takes 16 of them, or study.max_arms=128"),
+        (("axis=drop_layer,freeze", "study.design=pairwise", "study.max_arms=20"), "has 37 arms (each change alone and each two",
+         "study.max_arms=37"),
         (("axis=batch_size_linear_lr,learning_rate", "study.design=factorial"),
          "batch_size_linear_lr and learning_rate cannot be combined in the arm batch_size_linear_lr=64+learning_rate=2e-05: "
          "both set optim.lr", "leave out one"),
-        (("axis=random_init,reinit_top", "study.design=factorial"),
-         "the arm random_init=random+reinit_top=1 cannot be composed: model.reinit_top=1 would draw anew", "pretrained"),
+        (("axis=random_init,reinit_top_layers", "study.design=factorial"),
+         "the arm random_init=random+reinit_top_layers=1 cannot be composed: model.reinit_top_layers=1 would draw anew", "pretrained"),
         (("model.drop_layers=[0],[1]", "model.freeze=[layers.0]", "study.design=factorial"), "there is one: drop_layer", ""),
         (("model.drop_layers=[],[0]", "model.freeze=[],[layers.0]", "study.design=factorial"),
          "the arm drop_layer=0+freeze=layers.0 cannot be composed: model.freeze=[layers.0]: all that it names lies in", ""),
@@ -200,7 +200,7 @@ def test_more_arms_are_planned_when_they_are_asked_for(planned: Planned) -> None
         DECAY,
         RATIO,
         "study.design=factorial",
-        "study.most_arms=128",
+        "study.max_arms=128",
         "study.seeds=1",
     )
     assert len(planned(*typed).arms) == 128

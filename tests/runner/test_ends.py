@@ -59,7 +59,7 @@ def test_an_exception_is_told_by_what_caused_it(error: Exception, reason: str, p
 
 def test_out_of_memory_says_what_helps() -> None:
     assert ends.why(MemoryError(), CONFIG)[1] == (
-        "out of memory: MemoryError; data.batch_size=4 loop.accumulate=2 is the same step in about half the memory"
+        "out of memory: MemoryError; data.batch_size=4 train.grad_accum_steps=2 is the same step in about half the memory"
     )
     odd = asdict(Config(data=DataConfig(batch_size=1)))
     assert "a smaller data.max_length than 128, or a smaller model" in ends.why(MemoryError(), odd)[1]
@@ -109,7 +109,7 @@ def test_earlier_tries_are_counted_with_how_they_ended(tmp_path: Path) -> None:
     assert ends.earlier_attempts(run, "d") == [gone]
     assert ends.earlier_attempts(run, "of another config") == []
     write_value(run, Manifest(arm="a", seed=0, digest="d", started=LATER, attempts=[gone]))
-    write_value(run, Outcome(status="failed", reason="hang", sentence="silent"))
+    write_value(run, Outcome(status="failed", reason="hang", message="silent"))
     assert ends.earlier_attempts(run, "d") == [gone, {"started": LATER, "reason": "hang", "sentence": "silent"}]
     write_value(run, Outcome(status="finished"))
     assert ends.earlier_attempts(run, "d") == []

@@ -15,7 +15,7 @@ from ablate.records.metadata import read_manifest, read_outcome, write_value
 from ablate.runner.cost import AROUND_SECONDS, IMPORT_SECONDS, Pace, Span, earlier, estimate, obviously_below, profile
 from tests.synthetic import make_plan, write_study
 
-ARMS = ("batch_size=64", "learning_rate=0.0001", "placebo", "repeat", "eval_every=128 samples")
+ARMS = ("batch_size=64", "learning_rate=0.0001", "placebo", "rerun", "eval_every=128 samples")
 PACE = Pace(train=64.0, evaluate=272.0, startup_seconds=2.0, at_once=1, peak_memory_bytes=1e9)
 
 
@@ -60,7 +60,7 @@ def test_arms_that_train_alike_are_timed_once(timer: Timer, tmp_path: Path) -> N
     found = estimate(plan, plan.runs, tmp_path, slots=2, measure=True)
     assert [config.data.batch_size for config in timer.configs] == [8, 64]
     assert timer.at_once == {2}
-    assert set(found.costs) == {"baseline", "batch_size=64", "learning_rate=0.0001", "placebo", "repeat"}
+    assert set(found.costs) == {"baseline", "batch_size=64", "learning_rate=0.0001", "placebo", "rerun"}
     assert "a few steps of baseline, batch_size=64, timed just now, 2 at a time" in found.basis
 
 
@@ -141,7 +141,7 @@ def test_a_run_that_was_interrupted_or_taken_over_tells_nothing(tmp_path: Path) 
     assert earlier(tmp_path, {profile(before.baseline.config): 1})[1] == 0
 
 
-@pytest.mark.parametrize("broken", ["plan.json", "baseline/seed=0/manifest.json", "baseline/seed=0/outcome.json"])
+@pytest.mark.parametrize("broken", ["plan.json", "baseline/seed=0/manifest.json", "baseline/seed=0/status.json"])
 def test_what_cannot_be_read_does_not_count(tmp_path: Path, broken: str) -> None:
     before = write_study(tmp_path / "before", arms=("placebo",), seeds=1)
     made_at(tmp_path / "before", before, {("baseline", 0): 0, ("placebo", 0): 100})
@@ -178,9 +178,9 @@ def test_a_profile_is_what_a_sample_costs() -> None:
 
     same = [
         of(optim=replace(base.optim, lr=1.0, warmup=0.5)),
-        of(loop=replace(base.loop, budget="5 epochs", clip_norm=None)),
+        of(loop=replace(base.loop, budget="5 epochs", max_grad_norm=None)),
         of(observe=replace(base.observe, eval_every="1 epochs", eval_examples=None)),
-        of(data=replace(base.data, train_ratio=4.0, eval_ratio=4.0)),
+        of(data=replace(base.data, train_test_ratio=4.0, eval_test_ratio=4.0)),
         of(seed=7),
         of(repeat=1),
     ]

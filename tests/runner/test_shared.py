@@ -58,7 +58,7 @@ def test_a_run_outside_the_root_or_without_a_digest_is_not_listed(tmp_path: Path
 
 def spoil(what: str, run: RunDir, entry: Path) -> None:
     if what == "gone":
-        run.outcome.unlink()
+        run.status.unlink()
     elif what == "no result any more":
         write_value(run, Outcome(status="failed"))
     elif what == "another run by now":

@@ -23,9 +23,9 @@ def quick() -> Config:
 @pytest.mark.parametrize(("batch", "steps"), [(1, 99), (8, 15), (64, 5)])
 def test_a_few_steps_are_enough_samples_between_two_looks(quick: Config, batch: int, steps: int) -> None:
     short = _short(replace(quick, data=replace(quick.data, batch_size=batch)))
-    assert short.loop.budget == f"{steps * batch} samples"
-    assert short.observe.eval_every == short.loop.budget
-    assert short.observe.eval_examples == 32
+    assert short.train.budget == f"{steps * batch} samples"
+    assert short.eval.every == short.train.budget
+    assert short.eval.max_examples == 32
     assert short.tracker.name == "none"
 
 

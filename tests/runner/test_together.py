@@ -45,7 +45,7 @@ def test_what_a_killed_process_had_is_taken_over_by_the_other_one(tmp_path: Path
         time.sleep(0.05)
     first.send_signal(signal.SIGKILL)
     assert second.wait() in (0, 1)
-    outcomes = [json.loads(path.read_text()) for path in study.glob("*/seed=*/outcome.json")]
+    outcomes = [json.loads(path.read_text()) for path in study.glob("*/seed=*/status.json")]
     assert [outcome["status"] for outcome in outcomes] == ["finished"] * 12
     assert re.search(r"12/12 runs done", studies.said(tmp_path))
     first.wait()

@@ -131,13 +131,13 @@ def test_between_two_looks_it_is_said_what_comes_next_and_no_later_run_is_read(t
 
 def test_a_run_that_failed_holds_the_look_up(tmp_path: Path, plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     place = StudyDir(tmp_path / "world" / "top").run("batch_size=64", 1)
-    good = place.outcome.read_bytes()
-    write_value(place, Outcome(status="failed", reason="out of memory", sentence="out of memory"))
+    good = place.status.read_bytes()
+    write_value(place, Outcome(status="failed", reason="out of memory", message="out of memory"))
     folder = run(tmp_path, plan, Copies(tmp_path))
     out = capsys.readouterr().out
     assert f"the look at 3 seeds waits for 1 run; failed: batch_size=64/seed=1 (ablate retry {folder})" in out
     assert not list(folder.glob("look-*.json"))
-    place.outcome.write_bytes(good)
+    place.status.write_bytes(good)
     shutil.rmtree(StudyDir(folder).run("batch_size=64", 1).path)
     run(tmp_path, plan, Copies(tmp_path))
     assert len(list(folder.glob("look-*.json"))) == 3
@@ -183,7 +183,7 @@ def test_seeds_are_not_added_afterwards_and_looks_are_not_moved(tmp_path: Path, 
     run(tmp_path, few, Copies(tmp_path))
     with pytest.raises(StudyError, match=r"study\.seeds is 5 there and 8 now") as caught:
         freeze(replace(plan, until=None), folder)
-    assert "study.until=decided" in str(caught.value.fix)
+    assert "study.stopping=sequential" in str(caught.value.fix)
     with pytest.raises(StudyError, match=r"looked at once, at the end, there and at 3, 5, 8 seeds \(pocock\) now"):
         freeze(plan, folder)
     shutil.rmtree(folder)

@@ -29,9 +29,9 @@ TINY = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2, "in
 
 
 def job(root: Path, arm: str = "baseline", seed: int = 0, *, budget: str = "64 samples", **data: Any) -> Job:
-    config = Config(model=ModelConfig(init="random", shape=TINY), arm=arm, seed=seed)
-    config.data.num_examples, config.observe.eval_examples, config.observe.eval_every = 100, 16, "32 samples"
-    config.loop.budget, config.observe.flush_every = budget, 4
+    config = Config(model=ModelConfig(init="random", config_overrides=TINY), arm=arm, seed=seed)
+    config.data.max_examples, config.eval.max_examples, config.eval.every = 100, 16, "32 samples"
+    config.train.budget, config.record.flush_every = budget, 4
     for key, value in data.items():
         setattr(config.data, key, value)
     return Job(
@@ -105,10 +105,10 @@ def test_an_interrupt_lets_runs_end_at_their_next_step(tmp_path: Path) -> None:
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         go(jobs)
-    outcome = json.loads((jobs[0].folder / "outcome.json").read_text())
+    outcome = json.loads((jobs[0].folder / "status.json").read_text())
     assert outcome["status"] == "interrupted"
     assert outcome["throughput"]["train_samples_per_second"] > 0
-    assert not (jobs[1].folder / "outcome.json").exists()
+    assert not (jobs[1].folder / "status.json").exists()
 
 
 def test_fail_fast_stops_at_the_first_failure(tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ def test_a_killed_study_takes_its_runs_along_and_they_can_start_again(tmp_path: 
     _until(run.progress.exists)
     study.kill()
     study.wait()
-    _until(run.outcome.exists)
-    assert json.loads(run.outcome.read_text())["reason"] == "the study's process is gone"
+    _until(run.status.exists)
+    assert json.loads(run.status.read_text())["reason"] == "the study's process is gone"
     assert go([job(tmp_path)])[0].status == "finished"
 
 
@@ -140,7 +140,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_and_gives_the_same_bi
     """Twice the same job, the second one killed once it has saved something."""
     whole, cut = (job(tmp_path / name, budget="400 samples") for name in ("whole", "cut"))
     for one in (whole, cut):
-        one.config["loop"]["checkpoint_every"] = "5 steps"
+        one.config["train"]["checkpoint_every"] = "5 steps"
     expected = go([whole])[0]
     run = RunDir(cut.folder)
 

@@ -1,4 +1,4 @@
-"""A task that trains in no time, and that can be told to misbehave: `task.target=tests.runner.tiny:task`.
+"""A task that trains in no time, and that can be told to misbehave: `task.entry_point=tests.runner.tiny:task`.
 
 task.options: do: what, at a step (counted from 1); once: a file that is made then, and where it exists nothing is done.
 seconds: to wait at every step. look_seconds: at every batch of an evaluation.
@@ -46,7 +46,7 @@ def task(config: Config, streams: Streams) -> Task:
         time.sleep(options.get("look_seconds", 0))
         return {"loss": functional.cross_entropy(model(batch[0]), batch[1], reduction="none")}
 
-    look = Evaluation(examples=examples[64:], measure=measure, every=config.observe.eval_every, batch_size=2)
+    look = Evaluation(examples=examples[64:], measure=measure, every=config.eval.every, batch_size=2)
     return Task(model=nn.Linear(8, 2), examples=examples[:64], objective=objective, evaluation=look)
 
 

@@ -22,7 +22,7 @@ from ablate.serialization import read_yaml
 from tests.synthetic import write_study
 
 SCRIPT = "<script>alert(1)</script>"
-VERBS = (("report",), ("replay", "observe.eval_every=128 samples"), ("replay",), ("status",))
+VERBS = (("report",), ("resample", "eval.every=128 samples"), ("resample",), ("status",))
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_a_script_in_a_name_is_text_on_the_page(received: Path, capsys: pytest.C
             run["arm"] = run["arm"].replace("batch_size=64", SCRIPT)
 
     edit(received / "plan.json", rename)
-    edit(received / "baseline/seed=0/outcome.json", lambda value: value.update(sentence=SCRIPT, status="failed"))
+    edit(received / "baseline/seed=0/status.json", lambda value: value.update(sentence=SCRIPT, status="failed"))
     read(received, capsys)
     page = (received / "report.html").read_text()
     assert "alert(1)" in page
@@ -182,7 +182,7 @@ def test_a_plan_names_nothing_outside_its_folder_and_is_believed_nothing(
 @pytest.mark.parametrize(
     "text", ["[" * 200_000, '{"a":' * 200_000, "1" * 10_000, "", "\ud800".encode("utf-8", "surrogatepass"), "{}"]
 )
-@pytest.mark.parametrize("name", ["plan.json", "baseline/seed=0/manifest.json", "baseline/seed=0/outcome.json"])
+@pytest.mark.parametrize("name", ["plan.json", "baseline/seed=0/manifest.json", "baseline/seed=0/status.json"])
 def test_a_file_that_is_no_json_of_ours_is_said_to_be_none(
     received: Path, capsys: pytest.CaptureFixture[str], name: str, text: str | bytes
 ) -> None:
@@ -214,7 +214,7 @@ def test_a_report_replaces_a_link_and_does_not_write_through_it(
 
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(received: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("baseline/seed=0/outcome.json", "baseline/seed=1/trace.arrow"):
+    for name in ("baseline/seed=0/status.json", "baseline/seed=1/trace.arrow"):
         (received / name).unlink()
         os.mkfifo(received / name)
     assert "is no file" in read(received, capsys)

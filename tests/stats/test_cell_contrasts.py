@@ -99,7 +99,7 @@ DRAWS = 300
 @pytest.mark.parametrize(
     ("sums", "cells"),
     [(weights(GRID), 8), (weights(GRID[[0, 3, 5, 6]], [("a",), ("b",), ("c",)]), 4), (pair_weights(4), 11)],
-    ids=["factorial", "half of it", "pairs"],
+    ids=["factorial", "half of it", "pairwise"],
 )
 @pytest.mark.parametrize("seeds", [3, 5, 8])
 def test_intervals_of_the_whole_family_miss_in_about_5_percent(sums: Values, cells: int, seeds: int) -> None:

@@ -12,7 +12,7 @@ from ablate.stats.contrasts import CELLS, Decisions, decide
 from ablate.stats.factorial import EffectWeights, Term, effect_weights, term_tests
 
 TWO = np.asarray(list(np.ndindex(2, 2, 2)))
-NAMES = ("lr", "batch_size", "clip_norm")
+NAMES = ("lr", "batch_size", "max_grad_norm")
 
 
 def terms_of(names: Sequence[str], order: int) -> list[tuple[str, ...]]:
@@ -65,7 +65,7 @@ def test_a_lost_run_is_analysed_and_what_a_seed_adds_is_taken_out() -> None:
     _, found, _ = analysed(values, TWO, NAMES)
     effects = dict(zip(terms_of(NAMES, 3), found.effects, strict=True))
     assert effects["lr",] == pytest.approx(2.0, abs=0.05)
-    assert effects["clip_norm",] == pytest.approx(-1.0, abs=0.05)
+    assert effects["max_grad_norm",] == pytest.approx(-1.0, abs=0.05)
     assert effects["lr", "batch_size"] == pytest.approx(0.0, abs=0.05)
     assert found.pool.df == 30 - 4 - 7
 
@@ -89,7 +89,7 @@ def test_a_factor_of_three_levels_is_compared_with_its_first() -> None:
 def test_effects_that_the_cells_cannot_separate_are_refused_by_name() -> None:
     half = TWO[np.prod(2 * TWO - 1, axis=1) < 0]
     with pytest.raises(
-        ValueError, match="4 cells do not separate these effects: lr, batch_size, clip_norm, lr x batch"
+        ValueError, match="4 cells do not separate these effects: lr, batch_size, max_grad_norm, lr x batch"
     ):
         effect_weights(half, NAMES, terms_of(NAMES, 2))
     assert effect_weights(half, NAMES, terms_of(NAMES, 1)).weights.shape == (3, 4)

@@ -156,7 +156,7 @@ def test_a_wider_margin_never_makes_no_effect_harder(rng: np.random.Generator, m
     values = drawn(rng)
     narrow, wide = judge(values, margin, True), judge(values, margin * factor, True)
     for a, b in zip(narrow.variants, wide.variants, strict=True):
-        assert a.verdict != "no effect" or b.verdict == "no effect"
+        assert a.verdict != "equivalent" or b.verdict == "equivalent"
         assert figures(a) == figures(b), "a margin decides; it measures nothing"
 
 
@@ -170,7 +170,9 @@ def test_shares_add_up_whatever_is_told(rng: np.random.Generator, keys: int) -> 
     assert sum(part.effect for part in found.shapley) == pytest.approx(found.total.effect)
     assert sum(part.share or 0.0 for part in found.shapley) == pytest.approx(1.0)
     level = contributions([f"key {k}" for k in range(keys)], corners + 9 * rng.normal(size=corners.shape[1]))
-    assert (level.significant, level.shapley_significant) == (found.significant, found.shapley_significant), "a seed's own level is no part"
+    assert (level.significant, level.shapley_significant) == (found.significant, found.shapley_significant), (
+        "a seed's own level is no part"
+    )
     scaled = contributions([f"key {k}" for k in range(keys)], -4 * corners)
     assert (scaled.significant, scaled.shapley_significant) == (found.significant, found.shapley_significant)
 
@@ -201,8 +203,8 @@ def test_a_verdict_is_never_at_odds_with_its_figures(values: np.ndarray) -> None
             assert one.effect > 0 if one.verdict == "hurts" else one.effect < 0
             assert one.step_p is not None
             assert one.step_p < 0.05
-            assert "BY STEPS" in one.labels or (one.low or 0.0) > 0 or (one.high or 0.0) < 0
-        if one.verdict == "no effect":
+            assert "STEP-DOWN" in one.labels or (one.low or 0.0) > 0 or (one.high or 0.0) < 0
+        if one.verdict == "equivalent":
             assert one.inner_low is not None
             assert one.inner_high is not None
             assert -1 < one.inner_low < one.inner_high < 1

@@ -65,7 +65,7 @@ def test_shapley_is_the_mean_over_all_orders() -> None:
 def test_one_cause_takes_it_all_and_an_interaction_is_not_hidden() -> None:
     rng = np.random.default_rng(2)
     noise = 0.02 * rng.normal(size=(4, 5))
-    found = contributions(["batch_size", "train_ratio"], np.asarray([10.0, 4.0, 10.0, 4.0])[:, None] + noise)
+    found = contributions(["batch_size", "train_test_ratio"], np.asarray([10.0, 4.0, 10.0, 4.0])[:, None] + noise)
     batch, ratio = found.alone
     assert batch.share == pytest.approx(1.0, abs=0.02)
     assert batch.share_low is not None

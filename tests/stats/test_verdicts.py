@@ -36,9 +36,9 @@ def verdicts(table: Table) -> list[str]:
 @pytest.mark.parametrize(
     ("lower_is_better", "expected"),
     [
-        (True, ["hurts", "helps", "no effect"]),
-        (False, ["helps", "hurts", "no effect"]),
-        (None, ["raises", "lowers", "no effect"]),
+        (True, ["hurts", "helps", "equivalent"]),
+        (False, ["helps", "hurts", "equivalent"]),
+        (None, ["raises", "lowers", "equivalent"]),
     ],
 )
 def test_the_verdict_follows_the_interval_and_the_better_side(
@@ -49,7 +49,7 @@ def test_the_verdict_follows_the_interval_and_the_better_side(
 
 def test_a_wide_interval_around_zero_is_undecided_with_the_seeds_that_would_decide() -> None:
     table = judge(study([0.0, 0.05], sd=1.0, seed=3), 0.5, True)
-    assert verdicts(table) == ["undecided", "undecided"]
+    assert verdicts(table) == ["inconclusive", "inconclusive"]
     assert all(one.seeds_needed is not None and one.seeds_needed > 20 for one in table.variants)
     assert all(one.seeds_needed is None for one in judge(study([0.0], sd=1.0)).variants), "no margin, no plan"
 
@@ -58,11 +58,11 @@ def test_a_proven_but_immaterial_difference_is_no_effect() -> None:
     table = judge(study([0.1, 0.0], seeds=8, sd=0.01), 0.5, True)
     assert table.variants[0].low is not None
     assert table.variants[0].low > 0
-    assert verdicts(table) == ["no effect", "no effect"]
+    assert verdicts(table) == ["equivalent", "equivalent"]
 
 
 def test_without_a_margin_there_is_no_claim_of_no_effect() -> None:
-    assert verdicts(judge(study([0.0, 0.0]))) == ["undecided", "undecided"]
+    assert verdicts(judge(study([0.0, 0.0]))) == ["inconclusive", "inconclusive"]
 
 
 def test_the_figures_agree_with_each_other() -> None:
@@ -104,7 +104,7 @@ def test_what_only_the_pool_supports_is_no_verdict_and_says_so(seeds: int, label
         found = decide(values)
         if found.pooled_differs[0]:
             one = judge(values, None, True).variants[0]
-            assert one.verdict == ("hurts" if found.differs[0] else "undecided")
+            assert one.verdict == ("hurts" if found.differs[0] else "inconclusive")
             assert (label in one.labels) == (not found.differs[0])
             assert one.low is not None
             assert one.low > 0, "the interval is shown as the pool gives it"
@@ -141,7 +141,7 @@ def test_a_noisy_variant_falls_back_to_its_own_pairs_and_leaves_the_pool() -> No
     assert table.variants[2].p_value == pytest.approx(min(1.0, 4 * (table.variants[2].own_p_value or 0.0))), (
         "of 4 claims"
     )
-    assert verdicts(table) == ["no effect", "hurts", "undecided", "no effect"]
+    assert verdicts(table) == ["equivalent", "hurts", "inconclusive", "equivalent"]
     calm = judge(values[[0, 1, 2, 4]], 0.5, True)
     assert table.sd == pytest.approx(calm.sd)
 
@@ -165,7 +165,7 @@ def test_a_lost_run_is_analysed_and_not_dropped() -> None:
     table = judge(values, 0.5, True)
     assert [one.pairs for one in table.variants] == [4, 5, 5]
     assert table.df == 19 - 5 - 3
-    assert verdicts(table) == ["hurts", "no effect", "no effect"]
+    assert verdicts(table) == ["hurts", "equivalent", "equivalent"]
     assert table.variants[0].labels == (LOW_POWER,)
 
 
@@ -186,7 +186,7 @@ def test_a_lost_run_is_analysed_and_not_dropped() -> None:
 def test_what_gives_nothing_to_infer_from_is_undecided(values: list[list[float]]) -> None:
     """One seed, all runs lost, no common seed, no spread: no verdict, no interval, and no warning."""
     found = judge(np.asarray(values), 0.1, True).variants[0]
-    assert found.verdict == "undecided"
+    assert found.verdict == "inconclusive"
     assert LOW_POWER in found.labels
     if not np.isfinite(values).all() or np.ptp(np.diff(values, axis=0)) < 1e-9:
         assert found.low is None
@@ -196,7 +196,7 @@ def test_an_arm_that_lost_all_runs_takes_nothing_from_the_others() -> None:
     values = study([2.0, 0.0], seeds=5)
     with_lost = np.vstack([values, np.full((1, 5), NAN)])
     table = judge(with_lost, 0.5, True)
-    assert verdicts(table) == ["hurts", "no effect", "undecided"]
+    assert verdicts(table) == ["hurts", "equivalent", "inconclusive"]
     assert table.variants[0].low == pytest.approx(judge(values, 0.5, True).variants[0].low)
 
 

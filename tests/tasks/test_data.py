@@ -43,7 +43,7 @@ def test_a_file_that_was_written_again_is_read_again(csv: Path) -> None:
 def test_a_smaller_held_out_part_lies_inside_the_larger_one(csv: Path, how: str) -> None:
     parts = {}
     for ratio in (1.0, 3.0, 7.0):
-        setting = config(csv, split=how, train_ratio=ratio)
+        setting = config(csv, split=how, train_test_ratio=ratio)
         pool = load_examples(setting)
         parts[ratio] = split(pool, setting)
         assert len(parts[ratio].held_out) == round(40 / (1 + ratio))
@@ -60,7 +60,7 @@ def test_a_smaller_share_of_the_training_part_lies_inside_every_larger_one_and_h
 ) -> None:
     parts = {}
     for ratio, share in ((1.0, 1.0), (1.0, 0.5), (1.0, 0.2), (1.0, 0.001), (3.0, 0.2)):
-        setting = config(csv, split=how, train_ratio=ratio, train_share=share)
+        setting = config(csv, split=how, train_test_ratio=ratio, train_fraction=share)
         pool = load_examples(setting)
         parts[ratio, share] = split(pool, setting)
     whole, half, fifth, least, other = (set(part.train.tolist()) for part in parts.values())
@@ -72,7 +72,7 @@ def test_a_smaller_share_of_the_training_part_lies_inside_every_larger_one_and_h
 
 
 def test_arms_of_different_ratio_are_evaluated_on_the_same_examples(csv: Path) -> None:
-    settings = [config(csv, train_ratio=ratio, eval_ratio=4.0) for ratio in (1.0, 4.0)]
+    settings = [config(csv, train_test_ratio=ratio, eval_test_ratio=4.0) for ratio in (1.0, 4.0)]
     looked = [split(load_examples(s), s, eval_examples=5).evaluated.tolist() for s in settings]
     assert looked[0] == looked[1]
     assert len(looked[0]) == 5
@@ -91,15 +91,15 @@ def test_blocks_hold_out_one_contiguous_stretch_of_each_label(csv: Path) -> None
 def test_official_holds_out_the_sources_own_test_part_first(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(rows(20), tmp_path / "train.parquet")
     pyarrow.parquet.write_table(rows(20), tmp_path / "test.parquet")
-    setting = config(tmp_path, split="official")
+    setting = config(tmp_path, split="predefined")
     pool = load_examples(setting)
     assert set(split(pool, setting).held_out) == set(np.flatnonzero(pool.official_test))
-    more = config(tmp_path, split="official", train_ratio=4.0)
+    more = config(tmp_path, split="predefined", train_test_ratio=4.0)
     assert set(split(pool, more).held_out) < set(np.flatnonzero(pool.official_test))
 
 
 def test_the_packaged_snippets_and_reviews() -> None:
-    snippets = DataConfig(name="movie_snippets", num_examples=2000)
+    snippets = DataConfig(name="movie_snippets", max_examples=2000)
     assert len(load_examples(snippets)) == 2000
     reviews = load_examples(DataConfig(name="imdb_reviews", split="blocks"))
     assert 24_000 < len(reviews) < 25_000  # duplicates dropped
@@ -125,7 +125,7 @@ def test_a_text_file_beside_labelled_ones_is_no_part_of_them(tmp_path: Path) -> 
     for word in ("train", "test"):
         pyarrow.csv.write_csv(rows(20), tmp_path / f"{word}.csv")
         (tmp_path / f"notes on {word}.txt").write_text("one\n\ntwo")
-    assert len(load_examples(config(tmp_path, split="official"))) == 40
+    assert len(load_examples(config(tmp_path, split="predefined"))) == 40
 
 
 def test_without_labels_a_text_column_is_enough_and_the_number_is_an_upper_bound(tmp_path: Path) -> None:
@@ -156,17 +156,17 @@ def test_other_columns_and_string_labels(tmp_path: Path) -> None:
         ("missing.csv", None, {}, "there is no such file"),
         ("empty.csv", "", {}, "the file is empty"),
         ("head.csv", "text,label\n", {}, "column of"),
-        ("x.csv", "review,label\na,0\nb,1\n", {}, "data.text='text'"),
-        ("x.csv", "text,stars\na,0\nb,1\n", {}, "data.label='label'"),
+        ("x.csv", "review,label\na,0\nb,1\n", {}, "data.text_column='text'"),
+        ("x.csv", "text,stars\na,0\nb,1\n", {}, "data.label_column='label'"),
         ("x.csv", "text,label\na,1\nb,1\n", {}, "has the label 1"),
         ("x.csv", "text,label\na,0.5\nb,1.5\n", {}, "expected whole numbers or strings"),
         ("x.csv", "text,label\n1,0\n2,1\n", {}, "expected text"),
         ("x.tsv", "text\tlabel\na\t0\nb\t1\n", {}, "the ending '.tsv'"),
         ("x.txt", "one\n\ntwo\n", {}, "holds text without labels"),
         ("x.jsonl", "not json", {}, "cannot be read as jsonl"),
-        ("x.csv", "text,label\na,0\nb,1\nc,0\nd,1\n", {"num_examples": 9}, "data.num_examples=9"),
-        ("x.csv", "text,label\na,0\nb,1\nc,0\nd,1\n", {"train_ratio": 90}, "data.train_ratio=90 splits 4"),
-        ("x.csv", "text,label\na,0\nb,1\nc,0\nd,1\n", {"split": "official"}, "data.split=official"),
+        ("x.csv", "text,label\na,0\nb,1\nc,0\nd,1\n", {"num_examples": 9}, "data.max_examples=9"),
+        ("x.csv", "text,label\na,0\nb,1\nc,0\nd,1\n", {"train_test_ratio": 90}, "data.train_test_ratio=90 splits 4"),
+        ("x.csv", "text,label\na,0\nb,1\nc,0\nd,1\n", {"split": "predefined"}, "data.split=predefined"),
     ],
 )
 def test_bad_data_is_named(
@@ -182,7 +182,7 @@ def test_bad_data_is_named(
 
 
 def test_more_evaluation_examples_than_are_held_out(csv: Path) -> None:
-    with pytest.raises(DataError, match=r"observe\.eval_examples=21 asks for more than the 20"):
+    with pytest.raises(DataError, match=r"eval\.max_examples=21 asks for more than the 20"):
         split(load_examples(config(csv)), config(csv), eval_examples=21)
 
 
@@ -204,6 +204,6 @@ def test_missing_models_are_named(tmp_path: Path) -> None:
 
 def test_facts_of_the_offline_default() -> None:
     whole = Config()
-    whole.data.num_examples, whole.observe.eval_examples = 2000, 256
+    whole.data.max_examples, whole.eval.max_examples = 2000, 256
     facts = data_facts(whole)
     assert (facts.num_train, facts.num_held_out, facts.num_eval, facts.num_classes) == (1000, 1000, 256, 2)

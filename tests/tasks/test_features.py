@@ -62,7 +62,7 @@ def test_what_was_taken_out_is_not_there_any_more(text: str, feature: str) -> No
 
 def test_a_feature_that_no_text_has_is_refused() -> None:
     with pytest.raises(
-        DataError, match=r"data\.drop_features=\[digits\]: leaving out digits changes none of the 2 texts"
+        DataError, match=r"data\.remove_text_features=\[digits\]: leaving out digits changes none of the 2 texts"
     ):
         without(["no number", "here"], ["digits"])
 
@@ -94,7 +94,7 @@ def test_columns_follow_each_other_line_by_line(csv: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "less", [{"drop_columns": ["title"]}, {"drop_columns": ["review"]}, {"drop_features": ["digits"]}]
+    "less", [{"drop_columns": ["title"]}, {"drop_columns": ["review"]}, {"remove_text_features": ["digits"]}]
 )
 @pytest.mark.parametrize("num_examples", [None, 20])
 def test_what_is_left_out_moves_no_row_and_no_split(
@@ -119,5 +119,7 @@ def test_a_row_without_a_value_in_a_further_column_has_no_line_for_it(tmp_path: 
 
 def test_a_column_that_is_not_there_is_named_with_the_nearest(csv: Path) -> None:
     config = DataConfig(path=str(csv), text="review", columns=["titel"], label="stars")
-    with pytest.raises(DataError, match=r"data\.columns='titel': .* has no such column; did you mean 'title'\?"):
+    with pytest.raises(
+        DataError, match=r"data\.extra_text_columns='titel': .* has no such column; did you mean 'title'\?"
+    ):
         load_examples(config)

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from ablate import Evaluation, Task, make_evaluation
-from ablate.config.schema import Config, ObserveConfig
+from ablate.config.schema import Config, EvalConfig
 from ablate.design.plan import config_digest
 from ablate.tasks.task import evaluation_of
 
@@ -23,9 +23,9 @@ def task(evaluation: Evaluation | None) -> Task:
 
 
 @pytest.mark.parametrize("asked", [True, False])
-@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("custom", [True, False])
 def test_the_config_can_only_take_it_away(asked: bool, own: bool) -> None:
-    config = Config(observe=ObserveConfig(keep_examples=asked))
+    config = Config(eval=EvalConfig(save_predictions=asked))
     made = evaluation_of(task(Evaluation(examples=EXAMPLES, measure=lambda *_: {}, keep_examples=own)), config)
     assert made is not None
     assert made.keep_examples == (asked and own)
@@ -37,5 +37,5 @@ def test_the_config_can_only_take_it_away(asked: bool, own: bool) -> None:
 def test_a_run_that_keeps_them_is_the_same_run() -> None:
     from dataclasses import asdict
 
-    kept, not_kept = (asdict(Config(observe=ObserveConfig(keep_examples=keep))) for keep in (True, False))
+    kept, not_kept = (asdict(Config(eval=EvalConfig(save_predictions=keep))) for keep in (True, False))
     assert config_digest(kept) == config_digest(not_kept)

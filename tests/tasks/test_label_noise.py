@@ -55,9 +55,9 @@ def test_none_is_the_very_same_array() -> None:
 
 
 def task_of(root: Path, noise: float, **data: object):
-    config = Config(model=ModelConfig(init="random", shape={"num_hidden_layers": 1, "hidden_size": 12}))
-    config.study.root = str(root)
-    config.data = DataConfig(num_examples=200, max_length=16, label_noise=noise, **data)
+    config = Config(model=ModelConfig(init="random", config_overrides={"num_hidden_layers": 1, "hidden_size": 12}))
+    config.study.output_dir = str(root)
+    config.data = DataConfig(max_examples=200, max_length=16, label_noise=noise, **data)
     return text_classification(config, Streams())
 
 
@@ -65,7 +65,7 @@ def task_of(root: Path, noise: float, **data: object):
 def tasks(tmp_path_factory: pytest.TempPathFactory):
     root = tmp_path_factory.mktemp("noise")
     made = {noise: task_of(root, noise) for noise in (0.0, 0.3)}
-    return made | {"at 4:1": task_of(root, 0.3, train_ratio=4.0)}
+    return made | {"at 4:1": task_of(root, 0.3, train_test_ratio=4.0)}
 
 
 def labels(examples) -> list[int]:

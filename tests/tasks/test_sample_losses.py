@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from ablate.config.schema import Config, LoopConfig
+from ablate.config.schema import Config, TrainConfig
 from ablate.errors import ConfigError, LoopError
 from ablate.tasks.task import Task, quicken
 from ablate.training.random_streams import Streams
@@ -17,11 +17,11 @@ from tests.training.toy import network, objective, points
 
 def config(name: str, root: Path) -> Config:
     made = Config()
-    made.study.root = str(root)
+    made.study.output_dir = str(root)
     made.task.name = name
     made.model.name, made.model.tokenizer = f"config:{NAMES[name]}", TOKENIZER
-    made.model.init, made.model.dropout, made.model.shape = "random", 0.2, SHAPES[name]
-    made.data.num_examples, made.observe.eval_examples = 40, 8
+    made.model.init, made.model.dropout, made.model.config_overrides = "random", 0.2, SHAPES[name]
+    made.data.max_examples, made.eval.max_examples = 40, 8
     return made
 
 
@@ -45,7 +45,7 @@ def test_they_add_up_to_the_objective_under_the_same_masks(tmp_path: Path, name:
 
     asked, streams = config(name, tmp_path), Streams(seed=0)
     task = build_task(asked, streams)
-    quicken(task.model, LoopConfig(unpad=unpad))
+    quicken(task.model, TrainConfig(unpad=unpad))
     batch = task.collate([task.examples[k] for k in range(6)])
     assert task.sample_losses is not None
     found: list[tuple[Any, Any]] = []
@@ -69,29 +69,31 @@ def test_a_task_without_them_says_what_it_needs() -> None:
 
     optimizer = torch.optim.AdamW(task.model.parameters(), fused=True)
     with pytest.raises(
-        LoopError, match=r"grad_noise_of=2 needs the loss of each sample.*\n?.*argument of train and of Task"
+        LoopError, match=r"noise_batch_size=2 needs the loss of each sample.*\n?.*argument of train and of Task"
     ):
         train(
-            task.model, task.examples, task.objective, optimizer=optimizer, grad_noise_of=2,
+            task.model, task.examples, task.objective, optimizer=optimizer, noise_batch_size=2,
             sample_losses=task.sample_losses, device="cpu",
         )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("loop", "said"),
+    ("train", "said"),
     [
-        ({"grad_noise_of": 8}, "loop.grad_noise_of=8: the gradient of a step of 8 samples.*data.batch_size=16"),
-        ({"grad_noise_of": 9}, "loop.grad_noise_of=9: .* of 8 samples has no more noise than that of 9"),
-        ({"grad_noise_of": 0}, "loop.grad_noise_of=0 is out of range"),
+        ({"noise_batch_size": 8}, "train.noise_batch_size=8: the gradient of a step of 8 samples.*data.batch_size=16"),
+        ({"noise_batch_size": 9}, "train.noise_batch_size=9: .* of 8 samples has no more noise than that of 9"),
+        ({"noise_batch_size": 0}, "train.noise_batch_size=0 is out of range"),
     ],
 )
 def test_noise_can_only_be_added(loop: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s){said}"):
-        Config(loop=LoopConfig(**loop))
+        Config(train=TrainConfig(**loop))
 
 
 def test_the_noise_scale_cannot_be_estimated_beside_it() -> None:
-    from ablate.config.schema import ObserveConfig
+    from ablate.config.schema import EvalConfig
 
-    with pytest.raises(ConfigError, match=r"(?s)loop.grad_noise_of=4 and observe.noise_scale=true.*noise_scale=false"):
-        Config(loop=LoopConfig(grad_noise_of=4, accumulate=2), observe=ObserveConfig(noise_scale=True))
+    with pytest.raises(
+        ConfigError, match=r"(?s)train.noise_batch_size=4 and record.grad_noise_scale=true.*noise_scale=false"
+    ):
+        Config(train=TrainConfig(noise_batch_size=4, grad_accum_steps=2), eval=EvalConfig(noise_scale=True))

@@ -237,9 +237,9 @@ def test_arms_of_another_train_ratio_share_the_file_and_no_study_sees_it(tmp_pat
 
     for ratio in (1.0, 4.0):
         config = Config()
-        config.study.root, config.data.train_ratio, config.data.num_examples = str(tmp_path), ratio, 100
-        config.observe.eval_examples = 20
-        config.model = ModelConfig(init="random", shape={"num_hidden_layers": 1, "hidden_size": 12})
+        config.study.output_dir, config.data.train_test_ratio, config.data.max_examples = str(tmp_path), ratio, 100
+        config.eval.max_examples = 20
+        config.model = ModelConfig(init="random", config_overrides={"num_hidden_layers": 1, "hidden_size": 12})
         task = build_task(config, Streams(seed=0))
         pool = load_examples(config.data)
         wanted = encode_cut(load_tokenizer(config.model), [pool.text[k] for k in task.ids], config.data.max_length)

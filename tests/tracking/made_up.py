@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ablate.config.schema import Config, DataConfig, ObserveConfig, TrackerConfig
+from ablate.config.schema import Config, DataConfig, EvalConfig, TrackerConfig
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Outcome, Status, write_value
 from ablate.records.schema import EVALS, TRACE
@@ -22,7 +22,7 @@ def config(*, log_every: str = "1 steps", mode: str = "offline", name: str = "wa
         arm="batch_size=64",
         seed=2,
         data=DataConfig(batch_size=64),
-        observe=ObserveConfig(log_every=log_every),
+        eval=EvalConfig(log_every=log_every),
         tracker=TrackerConfig(name=name, mode=mode, project="reading", **more),
     )
 
@@ -76,7 +76,7 @@ def columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def finish(run: RunDir, status: Status = "finished") -> None:
-    write_value(run, Outcome(status=status, step=STEPS, sentence="as made up", throughput={"train_seconds": 3.0}))
+    write_value(run, Outcome(status=status, step=STEPS, message="as made up", throughput={"train_seconds": 3.0}))
 
 
 def train(run: RunDir) -> None:

@@ -101,7 +101,7 @@ def test_a_run_that_goes_on_has_no_row_twice(tmp_path: Path, name: str) -> None:
     assert follower.wait(SECONDS)
     assert OF[name](run)[1] == 5
 
-    run.outcome.unlink()
+    run.status.unlink()
     follower = track.start(run, asked)
     assert follower is not None
     time.sleep(1.0)  # it is up, and waits

@@ -67,7 +67,7 @@ def test_lines_and_exit_code_say_what_became_of_each_run(folder: Path, capsys: p
     assert cli.main(typed) == 0
     assert capsys.readouterr().out == "there already tensorboard batch_size=64/seed=2\n1 there already\n"
     (folder / "batch_size=64" / "seed=2" / "config.yaml").write_text("nonsense")
-    assert cli.main([*typed, "--again"]) == 1
+    assert cli.main([*typed, "--force"]) == 1
     out = capsys.readouterr().out
     assert out.startswith("failed        tensorboard batch_size=64/seed=2: ")
     assert out.endswith("1 failed\n")

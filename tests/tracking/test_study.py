@@ -56,7 +56,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
             config = yaml.safe_load(run.config.read_text())
             run.config.write_text(yaml.safe_dump(config | {"data": config["data"] | {"text": SECRET}}))
         study.run("batch_size=64", 1).config.write_text("[not a config")
-        study.run("baseline", 1).outcome.unlink()
+        study.run("baseline", 1).status.unlink()
         yield Sent(study.path, {to: go(study.path, to=to) for to in KINDS})
 
 
@@ -121,7 +121,7 @@ def test_tensorboard_has_the_arms_side_by_side_with_what_they_move(sent: Sent) -
 
     moved = {}
     for run in sent.runs:
-        if (files := list(run.path.glob("events.out.tfevents.*"))) and run.outcome.exists():
+        if (files := list(run.path.glob("events.out.tfevents.*"))) and run.status.exists():
             read = EventAccumulator(str(run.path)).Reload()
             content = read.PluginTagToContent("hparams")["_hparams_/session_start_info"]
             hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
@@ -169,7 +169,7 @@ def test_no_secret_is_in_anything_that_was_written(sent: Sent) -> None:
     written = [path for path in sent.folder.parent.rglob("*") if path.is_file() and path.name != "config.yaml"]
     assert len(written) > 40
     assert [path for path in written if SECRET.encode() in path.read_bytes()] == []
-    assert read_offline(sent.runs[0].path).config["data"]["text"] == "***"
+    assert read_offline(sent.runs[0].path).config["data"]["text_column"] == "***"
 
 
 def test_a_page_with_a_secret_in_it_stays_here(sent: Sent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +195,7 @@ def test_the_second_time_nothing_is_sent_but_what_failed(sent: Sent, to: str) ->
 def test_a_run_that_was_made_anew_is_due_again(sent: Sent, tmp_path: Path) -> None:
     shutil.copytree(sent.folder, tmp_path / "made", ignore=shutil.ignore_patterns("wandb", "seed=1"))
     run = RunDir(tmp_path / "made" / "batch_size=64" / "seed=0")
-    run.outcome.write_text(run.outcome.read_text().replace("trained for", "trained again for"))
+    run.status.write_text(run.status.read_text().replace("trained for", "trained again for"))
     became = {one.name: one.how for one in go(tmp_path / "made", to="tensorboard", workers=2)}
     assert became["batch_size=64/seed=0"] == "sent"
     assert became["baseline/seed=0"] == "there already"

@@ -15,10 +15,10 @@ from ablate.records.metadata import Outcome
 from tests.training.toy import evaluation, jitter, network, objective, run
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "fp32": {"precision": "fp32", "schedule": "linear", "clip_norm": 0.5},
-    "fp16": {"precision": "fp16", "schedule": "cosine", "accumulate": 2, "batch_size": 4},
-    "workers": {"precision": "fp32", "num_workers": 2, "augment": jitter, "accumulate": 2, "batch_size": 4},
-    "bf16": {"precision": "bf16", "update_ratio": True, "accumulate": 3, "batch_size": 4, "noise_scale": True},
+    "fp32": {"precision": "fp32", "schedule": "linear", "max_grad_norm": 0.5},
+    "fp16": {"precision": "fp16", "schedule": "cosine", "grad_accum_steps": 2, "batch_size": 4},
+    "workers": {"precision": "fp32", "num_workers": 2, "augment": jitter, "grad_accum_steps": 2, "batch_size": 4},
+    "bf16": {"precision": "bf16", "update_ratio": True, "grad_accum_steps": 3, "batch_size": 4, "noise_scale": True},
 }
 
 

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 def items_of(model: nn.Module, optimizer: torch.optim.Optimizer, precision: str = "fp32") -> dict[str, Any]:
     return setting_items(
-        optimizer, Precision(precision, CPU), schedule=Schedule("linear", 0.1, 10), clip_norm=None, model=model
+        optimizer, Precision(precision, CPU), schedule=Schedule("linear", 0.1, 10), max_grad_norm=None, model=model
     )
 
 

@@ -24,7 +24,7 @@ POOL, BIG, SMALL = 48, 16, 4
 
 
 def noisy(**settings: Any) -> tuple[nn.Module, Any]:
-    return run(**{"grad_noise_of": 2, "sample_losses": sample_losses, "clip_norm": 0.5} | settings)
+    return run(**{"noise_batch_size": 2, "sample_losses": sample_losses, "max_grad_norm": 0.5} | settings)
 
 
 def each_gradient(model: nn.Module, num: int) -> NDArray[np.float64]:
@@ -54,7 +54,7 @@ def gradients(steps: int, *, batch_size: int, of: int | None, **settings: Any) -
     optimizer = Kept(model)
     pool = torch.utils.data.Subset(points(), range(POOL))
     train(
-        model, pool, objective, optimizer=optimizer, budget=steps, batch_size=batch_size, grad_noise_of=of,
+        model, pool, objective, optimizer=optimizer, budget=steps, batch_size=batch_size, noise_batch_size=of,
         sample_losses=sample_losses, streams=Streams(seed=3), device="cpu", precision="fp32", **settings,
     )  # fmt: skip
     return np.stack(optimizer.kept)
@@ -104,7 +104,7 @@ def test_the_covariance_is_the_small_batchs_within_monte_carlo_error() -> None:
         ({"batch_size": SMALL, "of": None}, SMALL),
         ({"batch_size": BIG, "of": None}, BIG),
         ({"batch_size": BIG, "of": SMALL}, SMALL),
-        ({"batch_size": BIG // 2, "of": SMALL, "accumulate": 2}, SMALL),
+        ({"batch_size": BIG // 2, "of": SMALL, "grad_accum_steps": 2}, SMALL),
     ],
     ids=["small", "big", "noisy", "noisy in two passes"],
 )
@@ -128,7 +128,7 @@ def test_a_step_is_that_of_the_samples_that_were_drawn() -> None:
 
 def test_the_record_is_that_of_all_the_samples() -> None:
     """The first step's loss, the counts, the order and the first look are those without noise; its gradient is not."""
-    settings: dict[str, Any] = {"evaluation": evaluation(), "clip_norm": None}
+    settings: dict[str, Any] = {"evaluation": evaluation(), "max_grad_norm": None}
     _, plain = run(**settings)
     _, made = noisy(**settings)
     assert made.trace["loss"][0] == pytest.approx(plain.trace["loss"][0], rel=1e-6)
@@ -145,7 +145,7 @@ def test_the_record_is_that_of_all_the_samples() -> None:
 def test_dropout_masks_stay() -> None:
     """At a dropout of one half, the first step's recorded loss is that of the run without noise."""
     _, plain = run(network(0, dropout=0.5))
-    _, made = noisy(model=network(0, dropout=0.5), clip_norm=None)
+    _, made = noisy(model=network(0, dropout=0.5), max_grad_norm=None)
     assert made.trace["loss"][0] == pytest.approx(plain.trace["loss"][0], rel=1e-6)
 
 
@@ -167,7 +167,13 @@ def test_the_noise_has_a_stream_of_its_own() -> None:
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {"precision": "fp32"},
-    "accumulated": {"precision": "fp32", "accumulate": 3, "batch_size": 4, "budget": "500 samples", "grad_noise_of": 5},
+    "accumulated": {
+        "precision": "fp32",
+        "grad_accum_steps": 3,
+        "batch_size": 4,
+        "budget": "500 samples",
+        "noise_batch_size": 5,
+    },
     "fp16": {"precision": "fp16"},
     "workers": {"precision": "bf16", "num_workers": 2},
 }
@@ -175,24 +181,24 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_stopped_and_resumed_is_never_stopped(tmp_path: Path, name: str) -> None:
-    given = {"grad_noise_of": 2, "sample_losses": sample_losses, "clip_norm": 0.5, "budget": "3 epochs"}
+    given = {"noise_batch_size": 2, "sample_losses": sample_losses, "max_grad_norm": 0.5, "budget": "3 epochs"}
     settings = {**given, "evaluation": evaluation("100 samples"), **SETTINGS[name]}
     _, whole = run(folder=tmp_path / "whole", **settings)
     first, second = stopped_and_resumed(tmp_path / "cut", 23, **settings)
-    assert (first.outcome.status, second.outcome.status) == ("interrupted", "finished")
+    assert (first.status.status, second.status.status) == ("interrupted", "finished")
     assert second.outcome.weights_sha256 == whole.outcome.weights_sha256
     assert rows(tmp_path / "cut" / "trace.arrow") == rows(tmp_path / "whole" / "trace.arrow")
 
 
 def test_a_run_does_not_go_on_under_another_noise(tmp_path: Path) -> None:
     given: dict[str, Any] = {"sample_losses": sample_losses, "precision": "fp32"}
-    stopped_and_resumed(tmp_path / "a", 9, grad_noise_of=2, **given)
+    stopped_and_resumed(tmp_path / "a", 9, noise_batch_size=2, **given)
     from ablate import Checkpoints
     from tests.training.test_resume import after
 
-    run(folder=tmp_path / "b", checkpoints=Checkpoints(), stop=after(9), grad_noise_of=2, **given)
+    run(folder=tmp_path / "b", checkpoints=Checkpoints(), stop=after(9), noise_batch_size=2, **given)
     with pytest.raises(LoopError, match="grad_noise"):
-        run(folder=tmp_path / "b", checkpoints=Checkpoints(), grad_noise_of=3, **given)
+        run(folder=tmp_path / "b", checkpoints=Checkpoints(), noise_batch_size=3, **given)
 
 
 def items_of(num: int) -> list[int]:
@@ -213,13 +219,13 @@ def test_samples_of_unequal_numbers_of_items_weigh_by_their_items() -> None:
         each, items = losses(model, batch)
         return each.sum(), sum(items)
 
-    for accumulate in (1, 4):
+    for grad_accum_steps in (1, 4):
         with Streams(seed=0).scope("init"):
             model = nn.Linear(3, 1, bias=False)
         optimizer = Kept(model)
         train(
-            model, pool, whole, optimizer=optimizer, budget=3, batch_size=BIG // accumulate, accumulate=accumulate,
-            grad_noise_of=SMALL, sample_losses=losses, streams=Streams(seed=3), device="cpu", precision="fp32",
+            model, pool, whole, optimizer=optimizer, budget=3, batch_size=BIG // grad_accum_steps, grad_accum_steps=grad_accum_steps,
+            noise_batch_size=SMALL, sample_losses=losses, streams=Streams(seed=3), device="cpu", precision="fp32",
         )  # fmt: skip
         noise = GradNoise(SMALL, losses, Streams(seed=3))
         order = SampleOrder(Streams(seed=3), np.arange(POOL))
@@ -233,15 +239,15 @@ def test_samples_of_unequal_numbers_of_items_weigh_by_their_items() -> None:
 def test_a_last_step_of_fewer_samples_than_that_takes_them_all() -> None:
     noise = GradNoise(5, sample_losses, Streams())
     assert [int(noise.drawn(0, num).sum()) for num in (3, 5, 8)] == [3, 5, 5]
-    _, made = noisy(budget="203 samples", grad_noise_of=5)  # 25 steps of 8 and one of 3
+    _, made = noisy(budget="203 samples", noise_batch_size=5)  # 25 steps of 8 and one of 3
     assert made.outcome.step == 26
 
 
 def wrong() -> Iterator[tuple[str, dict[str, Any], str]]:
-    yield "more", {"grad_noise_of": 8}, "grad_noise_of=8: a step has 8 samples.*grad_noise_of=4"
-    yield "none", {"grad_noise_of": 0}, "grad_noise_of=0"
+    yield "more", {"noise_batch_size": 8}, "noise_batch_size=8: a step has 8 samples.*noise_batch_size=4"
+    yield "none", {"noise_batch_size": 0}, "noise_batch_size=0"
     yield "no losses", {"sample_losses": None}, "needs the loss of each sample by itself.*sample_losses="
-    yield "noise scale", {"accumulate": 2, "noise_scale": True}, "noise_scale=True"
+    yield "noise scale", {"grad_accum_steps": 2, "noise_scale": True}, "noise_scale=True"
     yield "sum", {"sample_losses": lambda m, b: (objective(m, b)[0], [1] * 8)}, r"shape \(\) and 8 numbers"
     yield "items", {"sample_losses": lambda m, b: (sample_losses(m, b)[0], [8])}, "and 1 numbers of items for 8"
 

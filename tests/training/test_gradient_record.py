@@ -29,9 +29,9 @@ def test_update_ratios_are_the_change_of_the_weights_over_their_size() -> None:
 
 
 def test_recording_more_never_touches_the_trajectory() -> None:
-    plain = run(accumulate=2, batch_size=4)[1].outcome.weights_sha256
-    assert run(accumulate=2, batch_size=4, update_ratio=True, noise_scale=True)[1].outcome.weights_sha256 == plain
-    assert run(accumulate=2, batch_size=4, grouping=None)[1].outcome.weights_sha256 == plain
+    plain = run(grad_accum_steps=2, batch_size=4)[1].outcome.weights_sha256
+    assert run(grad_accum_steps=2, batch_size=4, update_ratio=True, noise_scale=True)[1].outcome.weights_sha256 == plain
+    assert run(grad_accum_steps=2, batch_size=4, grouping=None)[1].outcome.weights_sha256 == plain
 
 
 def test_without_groups_there_is_one_update_ratio_of_the_whole_model() -> None:
@@ -61,13 +61,13 @@ def test_the_first_passs_norm_is_that_of_its_samples_alone(precision: str) -> No
     (loss / count).backward()
     expected = float(nn.utils.clip_grad_norm_(model.parameters(), float("inf")))
     model.zero_grad()
-    _, result = run(model, batch_size=4, accumulate=4, noise_scale=True, budget="2 steps", precision=precision)
+    _, result = run(model, batch_size=4, grad_accum_steps=4, noise_scale=True, budget="2 steps", precision=precision)
     assert result.trace["micro_grad_norm"][0] == pytest.approx(expected, rel=1e-5 if precision == "fp32" else 2e-2)
     assert result.trace["micro_samples"].tolist() == [4, 4]
 
 
 def test_a_last_step_of_one_pass_has_no_second_batch_size() -> None:
-    _, result = run(batch_size=4, accumulate=4, noise_scale=True, budget="18 samples")
+    _, result = run(batch_size=4, grad_accum_steps=4, noise_scale=True, budget="18 samples")
     assert result.trace["micro_samples"].tolist() == [4, 0]
     assert np.isnan(result.trace["micro_grad_norm"][1])
 

@@ -154,8 +154,8 @@ def test_a_diverged_run_keeps_none(tmp_path: Path) -> None:
     def broken(net: Any, batch: Any) -> tuple[torch.Tensor, int]:
         return net(batch[0]).sum() * (float("inf") if next(calls) else 1.0), len(batch[1])
 
-    _, result = run(folder=tmp_path, objective=broken, evaluation=evaluation(), max_skipped=3)
-    assert result.outcome.status == "diverged"
+    _, result = run(folder=tmp_path, objective=broken, evaluation=evaluation(), max_skipped_steps=3)
+    assert result.status.status == "diverged"
     assert not RunDir(tmp_path).predictions.exists()
 
 

@@ -23,8 +23,8 @@ from tests.training.test_resume import after, rows
 from tests.training.toy import evaluation, network, objective, points
 
 BASE: dict[str, Any] = {
-    "budget": "256 samples", "batch_size": 8, "schedule": "constant", "clip_norm": None, "precision": "fp32",
-    "device": "cpu", "streams": Streams(seed=0), "max_skipped": 3,
+    "budget": "256 samples", "batch_size": 8, "schedule": "constant", "max_grad_norm": None, "precision": "fp32",
+    "device": "cpu", "streams": Streams(seed=0), "max_skipped_steps": 3,
 }  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def assert_same_record(short: Path, whole: Path) -> None:
         assert rows(short / table) == rows(whole / table)
     assert read_json(short / "fingerprint.json") == read_json(whole / "fingerprint.json")
     ours, theirs = (
-        {key: value for key, value in read_json(run / "outcome.json").items() if key not in ("throughput", "sessions")}
+        {key: value for key, value in read_json(run / "status.json").items() if key not in ("throughput", "sessions")}
         for run in (short, whole)
     )
     assert ours == theirs
@@ -66,7 +66,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], int, tuple[str, ...]]] = 
     "longer": ({}, {"budget": "500 samples"}, 32, ("budget",)),
     "shorter": ({}, {"budget": "192 samples"}, 24, ("budget",)),
     "shorter, and a look of its own at the end": ({}, {"budget": "168 samples"}, 21, ("budget",)),
-    "clipped never": ({"clip_norm": 1e6}, {"clip_norm": None}, 32, ("clip_norm",)),
+    "clipped never": ({"max_grad_norm": 1e6}, {"max_grad_norm": None}, 32, ("max_grad_norm",)),
     "warm-up alike": (
         {"schedule": "linear", "warmup": 0.5},
         {"schedule": "cosine", "warmup": 0.5},
@@ -127,7 +127,7 @@ def test_a_sharing_run_that_is_stopped_goes_on_from_its_own_checkpoint(tmp_path:
     go(tmp_path / "whole", **settings)
     begun = beginning(tmp_path / "sibling", 32, "budget")
     first = go(tmp_path / "short", checkpoints=begun, stop=after(12), **settings)
-    assert (first.outcome.status, 32 < first.outcome.step < 63) == ("interrupted", True)
+    assert (first.status.status, 32 < first.outcome.step < 63) == ("interrupted", True)
     for lent in (tmp_path / "sibling/lent").iterdir():  # it needs the sibling no more
         for file in lent.iterdir():
             file.unlink()
@@ -182,8 +182,12 @@ def test_what_was_lent_after_the_step_that_a_run_goes_on_from_is_removed(tmp_pat
     [
         ({"batch_size": 4}, ("budget",), "made with batch_size=8, and this run has batch_size=4"),
         ({"budget": "500 samples"}, ("schedule",), "made with budget=256 samples, and this run has budget=500 samples"),
-        ({"clip_norm": 1.0}, ("budget", "schedule"), "clip_norm.max=None, and this run has clip_norm.max=1.0"),
-        ({"facts": {"splits": "b"}}, ("clip_norm",), "facts.splits=a, and this run has facts.splits=b"),
+        (
+            {"max_grad_norm": 1.0},
+            ("budget", "schedule"),
+            "max_grad_norm.max=None, and this run has max_grad_norm.max=1.0",
+        ),
+        ({"facts": {"splits": "b"}}, ("max_grad_norm",), "facts.splits=a, and this run has facts.splits=b"),
     ],
 )
 def test_only_what_was_proven_harmless_may_differ(
@@ -242,7 +246,7 @@ def test_a_run_that_diverges_lends_no_step_at_which_it_ended(tmp_path: Path) -> 
     seen: list[int] = []
     ladder = Ladder(1e9, (8, 16, 23, 24))
     go(tmp_path / "sibling", objective=broken, checkpoints=lending(at_steps=(16, 22, 23), ladders=(ladder,)))
-    assert read_json(tmp_path / "sibling/outcome.json")["status"] == "diverged"
+    assert read_json(tmp_path / "sibling/status.json")["status"] == "diverged"
     assert len(read_trace(tmp_path / "sibling/trace.arrow")) == 23
     assert set(checkpoint.steps(tmp_path / "sibling/lent")) == {16, 22}
     for step in (16, 22):

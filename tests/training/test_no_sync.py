@@ -45,7 +45,7 @@ def test_a_step_reads_no_tensor_until_its_block_is_full(reads: list[str], precis
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
         reads.clear()
         train(
-            model, points(), objective, optimizer=optimizer, budget=steps, accumulate=2, schedule="linear",
+            model, points(), objective, optimizer=optimizer, budget=steps, grad_accum_steps=2, schedule="linear",
             precision=precision, device="cpu", streams=Streams(seed=0), update_ratio=True, noise_scale=True,
             flush_every=100,
         )  # fmt: skip

@@ -43,7 +43,7 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
 
 
-def by_hand(steps: int = 20, clip_norm: float | None = None) -> tuple[nn.Module, list[dict[str, float]]]:
+def by_hand(steps: int = 20, max_grad_norm: float | None = None) -> tuple[nn.Module, list[dict[str, float]]]:
     """The loop without anything of ours. Returns the model and what each step was."""
     model, rows = network(dropout=0.0), []
     optimizer = sgd(model)
@@ -52,15 +52,15 @@ def by_hand(steps: int = 20, clip_norm: float | None = None) -> tuple[nn.Module,
         loss.backward()
         grads = [p.grad for p in model.parameters() if p.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in grads]))
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        if max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
         rows.append({"loss": loss.item(), "grad_norm": norm.item()})
         optimizer.step()
         optimizer.zero_grad()
     return model, rows
 
 
-def recorded(folder: Path, steps: int = 20, clip_norm: float | None = None, **settings: Any) -> nn.Module:
+def recorded(folder: Path, steps: int = 20, max_grad_norm: float | None = None, **settings: Any) -> nn.Module:
     """The same loop with the two lines in it."""
     model = network(dropout=0.0)
     optimizer = sgd(model)
@@ -69,7 +69,7 @@ def recorded(folder: Path, steps: int = 20, clip_norm: float | None = None, **se
         for x, y, ids in batches(steps):
             loss = functional.cross_entropy(model(x), y)
             loss.backward()
-            run.step(loss, samples=len(x), learning_rate=0.5 / run.at.step if run.at.step else 0.0, clip_norm=clip_norm,
+            run.step(loss, samples=len(x), learning_rate=0.5 / run.at.step if run.at.step else 0.0, max_grad_norm=max_grad_norm,
                      ids=ids)  # fmt: skip
             optimizer.step()
             optimizer.zero_grad()
@@ -85,20 +85,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "mine" / "baseline" / "seed=3"
 
 
-@pytest.mark.parametrize("clip_norm", [None, 0.3])
-def test_every_step_is_recorded_as_it_was_and_training_is_as_without(folder: Path, clip_norm: float | None) -> None:
-    plain, rows = by_hand(clip_norm=clip_norm)
+@pytest.mark.parametrize("max_grad_norm", [None, 0.3])
+def test_every_step_is_recorded_as_it_was_and_training_is_as_without(folder: Path, max_grad_norm: float | None) -> None:
+    plain, rows = by_hand(max_grad_norm=max_grad_norm)
     state = torch.random.get_rng_state()
-    model = recorded(folder, clip_norm=clip_norm)
+    model = recorded(folder, max_grad_norm=max_grad_norm)
     assert torch.equal(torch.random.get_rng_state(), state)
     for one, other in zip(plain.parameters(), model.parameters(), strict=True):
         assert torch.equal(one, other)
     trace = read_trace(folder / "trace.arrow")
     np.testing.assert_allclose(trace["grad_norm"], [row["grad_norm"] for row in rows], rtol=1e-6)
     np.testing.assert_allclose(trace["loss"], [row["loss"] for row in rows], rtol=1e-6)
-    wanted = np.minimum(1.0, clip_norm / (trace["grad_norm"] + 1e-6)) if clip_norm else np.ones(20)
+    wanted = np.minimum(1.0, max_grad_norm / (trace["grad_norm"] + 1e-6)) if max_grad_norm else np.ones(20)
     np.testing.assert_allclose(trace["clip_coefficient"], wanted, rtol=1e-6)
-    assert (wanted < 1).any() == (clip_norm is not None)
+    assert (wanted < 1).any() == (max_grad_norm is not None)
     np.testing.assert_allclose(np.sqrt((trace.group_norms() ** 2).sum(axis=1)), trace["grad_norm"], rtol=1e-5)
     assert trace["step"].tolist() == list(range(1, 21))
     assert trace["samples"].tolist() == [BATCH * step for step in range(1, 21)]
@@ -119,7 +119,7 @@ def test_the_folder_holds_what_a_run_of_ours_holds(folder: Path) -> None:
     assert (manifest.arm, manifest.seed) == ("baseline", 3)
     assert manifest.ended is not None
     assert manifest.versions["torch"] == torch.__version__
-    assert (outcome.status, outcome.step, outcome.sentence) == ("finished", 20, "finished after 20 steps")
+    assert (outcome.status, outcome.step, outcome.message) == ("finished", 20, "finished after 20 steps")
     assert len(outcome.weights_sha256 or "") == 64
     assert outcome.throughput["train_samples_per_second"] > 0
     assert set(outcome.gradient) == {"spikes", "vanished", "exploded"}
@@ -246,7 +246,7 @@ def test_an_exception_becomes_the_outcome_and_goes_on(folder: Path) -> None:
     outcome = read_outcome(RunDir(folder))
     assert outcome is not None
     assert (outcome.status, outcome.reason, outcome.step) == ("failed", "ValueError", 1)
-    assert outcome.sentence == "ValueError: out of data"
+    assert outcome.message == "ValueError: out of data"
     assert outcome.weights_sha256 is None
     assert len(read_trace(folder / "trace.arrow")) == 1
 
@@ -257,7 +257,7 @@ def test_control_c_is_an_interruption(folder: Path) -> None:
         ends_with(KeyboardInterrupt(), model, folder)
     outcome = read_outcome(RunDir(folder))
     assert outcome is not None
-    assert (outcome.status, outcome.sentence) == ("interrupted", "interrupted after 1 steps: KeyboardInterrupt")
+    assert (outcome.status, outcome.message) == ("interrupted", "interrupted after 1 steps: KeyboardInterrupt")
 
 
 def test_a_run_without_a_step_has_failed(folder: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_run_without_a_step_has_failed(folder: Path) -> None:
     outcome = read_outcome(RunDir(folder))
     assert outcome is not None
     assert outcome.status == "failed"
-    assert "call run.step(...)" in outcome.sentence
+    assert "call run.step(...)" in outcome.message
 
 
 def test_a_second_run_replaces_the_first(folder: Path) -> None:
@@ -357,7 +357,7 @@ def half(rank: int, folder: Path, meeting: Path) -> None:
             mine = slice(rank * BATCH // 2, (rank + 1) * BATCH // 2)
             loss = functional.cross_entropy(model(x[mine]), y[mine])
             loss.backward()
-            run.step(loss, samples=BATCH // 2, clip_norm=0.3)
+            run.step(loss, samples=BATCH // 2, max_grad_norm=0.3)
             optimizer.step()
             optimizer.zero_grad()
         run.look({"loss": torch.full((5,), float(rank))})
@@ -367,7 +367,7 @@ def half(rank: int, folder: Path, meeting: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_leave_the_record_of_one(folder: Path, tmp_path: Path) -> None:
     spawn(half, (folder, tmp_path / "meeting"), nprocs=2)
-    _, rows = by_hand(6, clip_norm=0.3)
+    _, rows = by_hand(6, max_grad_norm=0.3)
     trace = read_trace(folder / "trace.arrow")
     np.testing.assert_allclose(trace["grad_norm"], [row["grad_norm"] for row in rows], rtol=1e-5)
     np.testing.assert_allclose(trace["loss"], [row["loss"] for row in rows], rtol=1e-5)

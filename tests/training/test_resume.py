@@ -40,16 +40,16 @@ def stopped_and_resumed(folder: Path, polls: int, **settings: Any) -> tuple[Resu
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "plain": {"precision": "fp32", "schedule": "linear", "warmup": 0.1, "clip_norm": 0.5},
+    "plain": {"precision": "fp32", "schedule": "linear", "warmup": 0.1, "max_grad_norm": 0.5},
     "accumulated": {
         "precision": "fp32",
-        "accumulate": 4,
+        "grad_accum_steps": 4,
         "batch_size": 4,
         "budget": "500 samples",
         "noise_scale": True,
     },
     "bf16": {"precision": "bf16", "update_ratio": True},
-    "fp16": {"precision": "fp16", "schedule": "cosine", "clip_norm": 0.5},
+    "fp16": {"precision": "fp16", "schedule": "cosine", "max_grad_norm": 0.5},
     "workers": {"precision": "fp32", "num_workers": 2, "augment": jitter},
     "unfused": {"precision": "fp32", "fused": False, "schedule": "linear"},
 }
@@ -61,8 +61,8 @@ def test_stopped_and_resumed_is_never_stopped(tmp_path: Path, name: str, polls: 
     settings = {"budget": "3 epochs", "evaluation": evaluation("100 samples"), **SETTINGS[name]}
     _, whole = run(folder=tmp_path / "whole", **settings)
     first, second = stopped_and_resumed(tmp_path / "cut", polls, **settings)
-    assert first.outcome.status == "interrupted"
-    assert second.outcome.status == "finished"
+    assert first.status.status == "interrupted"
+    assert second.status.status == "finished"
     assert 0 <= first.outcome.step < second.outcome.step
     assert second.outcome.weights_sha256 == whole.outcome.weights_sha256
     assert second.outcome.best == whole.outcome.best
@@ -79,7 +79,7 @@ def test_a_forced_overflow_before_the_stop_stays_skipped_after_it(tmp_path: Path
 
     bad = set(SampleOrder(Streams(seed=0), np.arange(256)).take(24, 8))  # the fourth step
     settings: dict[str, Any] = {
-        "examples": Spoiled(bad), "precision": "fp16", "schedule": "linear", "clip_norm": 1.0, "budget": "12 steps",
+        "examples": Spoiled(bad), "precision": "fp16", "schedule": "linear", "max_grad_norm": 1.0, "budget": "12 steps",
     }  # fmt: skip
     _, whole = run(folder=tmp_path / "whole", **settings)
     _, second = stopped_and_resumed(tmp_path / "cut", 7, **settings)
@@ -142,9 +142,9 @@ def test_a_clock_saves_too(tmp_path: Path) -> None:
         ({"budget": "2 epochs"}, "made with budget=256 samples, and this run has budget=512 samples"),
         ({"seed": 1}, "init.0="),
         ({"lr": 0.5}, "made with optimizer.group 0.lr=0.01, and this run has optimizer.group 0.lr=0.5"),
-        ({"clip_norm": 1.0}, "clip_norm.max=None, and this run has clip_norm.max=1.0"),
+        ({"max_grad_norm": 1.0}, "max_grad_norm.max=None, and this run has max_grad_norm.max=1.0"),
         ({"precision": "bf16"}, "precision.autocast=off, and this run has precision.autocast=bf16"),
-        ({"accumulate": 2, "noise_scale": True}, "accumulate=1, and this run has accumulate=2"),
+        ({"grad_accum_steps": 2, "noise_scale": True}, "accumulate=1, and this run has accumulate=2"),
         ({"facts": {"splits": "b"}}, "facts.splits=a, and this run has facts.splits=b"),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_checkpoint_of_another_set_up_is_refused_by_name(tmp_path: Path, chang
     assert words in str(caught.value)
     assert "fix:" in str(caught.value)
     _, second = run(**settings)  # nothing was lost by asking
-    assert second.outcome.status == "finished"
+    assert second.status.status == "finished"
 
 
 @pytest.mark.parametrize("wanted", [None, Checkpoints(resume=False)])
@@ -258,9 +258,9 @@ def test_an_order_that_is_another_one_now_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_whole_number_and_a_fraction_are_not_the_same_setting(tmp_path: Path) -> None:
-    run(folder=tmp_path, checkpoints=Checkpoints(), stop=after(5), clip_norm=1)
-    with pytest.raises(LoopError, match=r"clip_norm\.max=1, and this run has clip_norm\.max=1\.0"):
-        run(folder=tmp_path, checkpoints=Checkpoints(), clip_norm=1.0)
+    run(folder=tmp_path, checkpoints=Checkpoints(), stop=after(5), max_grad_norm=1)
+    with pytest.raises(LoopError, match=r"max_grad_norm\.max=1, and this run has max_grad_norm\.max=1\.0"):
+        run(folder=tmp_path, checkpoints=Checkpoints(), max_grad_norm=1.0)
 
 
 def test_the_order_on_disk_is_whole_without_an_evaluation(tmp_path: Path) -> None:

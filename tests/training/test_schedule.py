@@ -71,6 +71,6 @@ def test_a_shape_that_there_is_not_is_refused_with_what_was_meant() -> None:
     model = network(0)
     with pytest.raises(LoopError, match="schedule='cosin': did you mean 'cosine'"):
         check_can_train(
-            model, torch.optim.SGD(model.parameters()), [1], clip_norm=None, batch_size=1, accumulate=1,
+            model, torch.optim.SGD(model.parameters()), [1], max_grad_norm=None, batch_size=1, grad_accum_steps=1,
             schedule="cosin", noise_scale=False, checkpoints=None, folder=None,
         )  # fmt: skip

@@ -19,22 +19,24 @@ from ablate.training.random_streams import SampleOrder
 from tests.training.toy import evaluation, jitter, network, points, run
 
 
-def fed(batch_size: int, accumulate: int = 1, *, num_workers: int = 0, start: int = 0, seed: int = 3) -> torch.Tensor:
+def fed(
+    batch_size: int, grad_accum_steps: int = 1, *, num_workers: int = 0, start: int = 0, seed: int = 3
+) -> torch.Tensor:
     """All samples, augmented, in the order in which they reach the model, [samples, 10]."""
     data = points(37)
     feed = Feed(
         examples=data, collate=torch.utils.data.default_collate, ranks=Ranks(nn.Identity()), batch_size=batch_size,
-        order=SampleOrder(Streams(seed=seed), np.arange(len(data))), accumulate=accumulate, total_samples=100,
+        order=SampleOrder(Streams(seed=seed), np.arange(len(data))), grad_accum_steps=grad_accum_steps, total_samples=100,
         augment=jitter, num_workers=num_workers,
     )  # fmt: skip
     return torch.cat([batch[0] for step in feed.steps(start) for batch, _ in step.batches])
 
 
-@given(batch_size=st.integers(1, 50), accumulate=st.integers(1, 4), samples=st.integers(0, 99))
-def test_sample_k_is_the_kth_sample_whatever_surrounds_it(batch_size: int, accumulate: int, samples: int) -> None:
+@given(batch_size=st.integers(1, 50), grad_accum_steps=st.integers(1, 4), samples=st.integers(0, 99))
+def test_sample_k_is_the_kth_sample_whatever_surrounds_it(batch_size: int, grad_accum_steps: int, samples: int) -> None:
     """Across epochs (37 samples each), with its augmentation, and from wherever one goes on."""
-    start = samples // (batch_size * accumulate) * batch_size * accumulate
-    assert torch.equal(fed(batch_size, accumulate, start=start), fed(1)[start:])
+    start = samples // (batch_size * grad_accum_steps) * batch_size * grad_accum_steps
+    assert torch.equal(fed(batch_size, grad_accum_steps, start=start), fed(1)[start:])
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
@@ -94,7 +96,7 @@ def test_dropout_moves_neither_order_nor_augmentation_nor_init() -> None:
 def test_no_global_generator_is_moved_by_anything() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    run(evaluation=evaluation(), augment=jitter, num_workers=1, accumulate=2, update_ratio=True, noise_scale=True)
+    run(evaluation=evaluation(), augment=jitter, num_workers=1, grad_accum_steps=2, update_ratio=True, noise_scale=True)
     after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]

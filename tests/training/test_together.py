@@ -103,7 +103,7 @@ def test_stopped_in_one_process_both_end_at_the_same_step_and_go_on_together(
     assert 0 < stopped.step < 13
     torchrun(repo, str(tmp_path), kind)
     assert_same_run(tmp_path, alone)
-    assert len(read_json(tmp_path / "outcome.json")["sessions"]) == 2
+    assert len(read_json(tmp_path / "status.json")["sessions"]) == 2
 
 
 @pytest.mark.slow

@@ -31,8 +31,8 @@ def weights(model: nn.Module) -> torch.Tensor:
 
 def test_the_norm_is_unscaled_and_before_clipping() -> None:
     _, plain = run(precision="fp32", budget="4 steps")
-    _, clipped = run(precision="fp32", budget="4 steps", clip_norm=1e-3)
-    _, scaled = run(precision="fp16", budget="4 steps", clip_norm=1e-3)
+    _, clipped = run(precision="fp32", budget="4 steps", max_grad_norm=1e-3)
+    _, scaled = run(precision="fp16", budget="4 steps", max_grad_norm=1e-3)
     assert clipped.trace["grad_norm"][0] == plain.trace["grad_norm"][0]
     np.testing.assert_allclose(scaled.trace["grad_norm"][0], plain.trace["grad_norm"][0], rtol=2e-2)
     assert scaled.trace["loss_scale"][0] == 65536
@@ -126,7 +126,9 @@ def test_evaluation_is_a_sum_over_examples_not_a_mean_of_batches() -> None:
 
 def test_log_spaced_looks_are_dense_early_and_end_at_the_end() -> None:
     samples = (
-        run(evaluation=evaluation(spacing="log", num_looks=6), budget="512 samples")[1].evals.curve("loss").samples
+        run(evaluation=evaluation(spacing="log", num_evaluations=6), budget="512 samples")[1]
+        .evals.curve("loss")
+        .samples
     )
     gaps = np.diff(samples[1:])
     assert samples[0] == 0
@@ -152,12 +154,12 @@ class Spoiled(torch.utils.data.Dataset[Any]):
 def test_a_non_finite_gradient_is_never_applied_and_does_not_advance_the_schedule(precision: str) -> None:
     bad = SampleOrder(Streams(seed=0), np.arange(256)).take(16, 1)  # in the third step
     model, result = run(
-        examples=Spoiled(set(bad)), precision=precision, schedule="linear", clip_norm=1.0, budget="8 steps"
+        examples=Spoiled(set(bad)), precision=precision, schedule="linear", max_grad_norm=1.0, budget="8 steps"
     )
     assert result.trace["applied"].tolist() == [1, 1, 0, 1, 1, 1, 1, 1]
     assert result.trace["learning_rate"][2] == result.trace["learning_rate"][3]
     assert torch.isfinite(weights(model)).all()
-    assert result.outcome.status == "finished"
+    assert result.status.status == "finished"
     if precision == "fp16":
         assert result.trace["loss_scale"][3] == result.trace["loss_scale"][2] / 2
 
@@ -165,10 +167,10 @@ def test_a_non_finite_gradient_is_never_applied_and_does_not_advance_the_schedul
 def test_lasting_non_finite_gradients_end_as_diverged_and_name_the_parameter() -> None:
     sound = SampleOrder(Streams(seed=0), np.arange(256)).take(0, 16)  # two steps
     spoiled = Spoiled(set(range(256)) - set(sound))
-    _, result = run(examples=spoiled, max_skipped=3, precision="fp32")
-    assert result.outcome.status == "diverged"
+    _, result = run(examples=spoiled, max_skipped_steps=3, precision="fp32")
+    assert result.status.status == "diverged"
     assert result.outcome.step == 5
-    assert "0.weight" in result.outcome.sentence
+    assert "0.weight" in result.outcome.message
 
 
 def test_a_stop_ends_the_run_at_the_next_step_with_its_record() -> None:
@@ -179,8 +181,8 @@ def test_a_stop_ends_the_run_at_the_next_step_with_its_record() -> None:
         return "SIGTERM" if len(polls) > 5 else None
 
     _, result = run(stop=stop)
-    assert result.outcome.status == "interrupted"
-    assert "SIGTERM" in result.outcome.sentence
+    assert result.status.status == "interrupted"
+    assert "SIGTERM" in result.outcome.message
     assert len(result.trace) == result.outcome.step == 5
 
 
@@ -196,7 +198,7 @@ def test_with_a_folder_the_record_on_disk_is_the_result(tmp_path: Path) -> None:
     _, result = run(folder=tmp_path, evaluation=evaluation())
     assert read_trace(tmp_path / "trace.arrow").table.equals(result.trace.table)
     assert {p.name for p in tmp_path.iterdir()} == {
-        "trace.arrow", "evals.arrow", "predictions.arrow", "fingerprint.json", "outcome.json", "progress.json",
+        "trace.arrow", "evals.arrow", "predictions.arrow", "fingerprint.json", "status.json", "progress.json",
     }  # fmt: skip
     datasets = pytest.importorskip("datasets")
     rows = datasets.Dataset.from_file(str(tmp_path / "trace.arrow"))
@@ -228,7 +230,7 @@ def frozen() -> nn.Module:
     ("settings", "words"),
     [
         ({"model": frozen()}, "no parameter of Sequential requires a gradient"),
-        ({"clip_norm": 0.0}, "clip_norm=0.0"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm=0.0"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"examples": []}, "no training example"),
         ({"budget": "0 steps"}, "'0 steps' is not an interval"),
@@ -280,7 +282,7 @@ def test_a_batch_that_raises_leaves_the_record_up_to_there_and_goes_on_as_raised
     outcome = read_outcome(RunDir(tmp_path))
     assert outcome is not None
     assert (outcome.status, outcome.step, outcome.reason) == ("failed", at // 8, "OSError")
-    assert "cannot read example 77" in outcome.sentence
+    assert "cannot read example 77" in outcome.message
     assert read_trace(tmp_path / "trace.arrow")["step"].tolist() == list(range(1, at // 8 + 1))
     assert read_evals(tmp_path / "evals.arrow").curve("loss").samples[0] == 0
 
@@ -335,7 +337,7 @@ def test_throughput_names_the_peak_that_it_assumes() -> None:
     _, plain = run(budget="64 steps")
     _, told = run(budget="64 steps", assumed_peak=1e9)
     assert "mfu" not in plain.throughput  # nobody says what this CPU could do
-    assert told.throughput["assumed_peak_flops"] == 1e9
+    assert told.throughput["device_peak_flops"] == 1e9
     expected = told.throughput["train_samples_per_second"] * model_flops(network()) / 1e9
     assert told.throughput["mfu"] == pytest.approx(expected)
     assert told.throughput["peak_memory_bytes"] > 1e7

@@ -20,8 +20,8 @@ from tests.training.toy import evaluation, network, objective, points, sample_lo
 SETTINGS: dict[str, Any] = {
     "budget": "203 samples",  # the last step has 3 samples in one pass, the last of them in one process alone
     "batch_size": 8,
-    "accumulate": 2,
-    "clip_norm": 0.5,
+    "grad_accum_steps": 2,
+    "max_grad_norm": 0.5,
     "schedule": "linear",
     "update_ratio": True,
     "precision": "fp32",
@@ -29,7 +29,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-NOISE: dict[str, Any] = {"grad_noise_of": 5, "sample_losses": sample_losses}
+NOISE: dict[str, Any] = {"noise_batch_size": 5, "sample_losses": sample_losses}
 
 
 def together(model: nn.Module, folder: Path, polls: int = 10**9, **more: Any) -> Result:
