@@ -16,10 +16,7 @@ from yaml.events import AliasEvent
 pass
 import json
 import os
-import re
-from pathlib import Path
 from secrets import token_hex
-from typing import Any
 
 from ablate.redact import redact
 

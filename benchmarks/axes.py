@@ -75,7 +75,7 @@ def _by_baseline(axes: Iterable[Axis]) -> list[tuple[tuple[str, ...], list[Axis]
     """Axes that may share a baseline, by what it is given."""
     groups: dict[tuple[str, ...], list[Axis]] = {}
     for axis in axes:
-        groups.setdefault(INSTEAD.get(axis.name, axis.beside), []).append(axis)
+        groups.setdefault(INSTEAD.get(axis.name, axis.requires), []).append(axis)
     return sorted(groups.items())
 
 

@@ -24,7 +24,7 @@ import torch
 import yaml
 
 from ablate import train
-from ablate.config.schema import Config, EvalConfig, TrackerConfig
+from ablate.config.schema import Config, TrackerConfig
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Manifest, Outcome, write_value
 from ablate.records.schema import EVALS, TRACE
@@ -124,8 +124,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _config(tracker: str) -> Config:
     return Config(
         arm="baseline",
-        eval=EvalConfig(log_every="1 steps"),
-        tracker=TrackerConfig(name=tracker, mode="offline"),
+        tracker=TrackerConfig(name=tracker, mode="offline", log_every="1 steps"),
     )
 
 

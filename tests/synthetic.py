@@ -242,18 +242,18 @@ def make_plan(name: str, *, arms: Sequence[str], seeds: int, metric: str, smalle
 
 def _arm(name: str, config: dict[str, Any]) -> Arm:
     axis = AXES[name.partition("=")[0]]
-    return _moved(axis, config, next(level for level in axis.levels if axis.label(level) == name))
+    return _moved(axis, config, next(level for level in axis.values if axis.label(level) == name))
 
 
 def _moved(axis: Axis, config: dict[str, Any], level: Any = None) -> Arm:
-    level = axis.levels[0] if level is None else level
+    level = axis.values[0] if level is None else level
     name, changes = axis.label(level), axis.changes(level)
     moved = json.loads(json.dumps(config))
     for key, value in changes.items():
         *groups, leaf = key.split(".")
         (moved[groups[0]] if groups else moved)[leaf] = value
     return Arm(
-        name=name, axis=axis.name, level=level, kind=axis.kind, changes=changes, config=moved, derived=_derived(moved)
+        name=name, axis=axis.name, value=level, kind=axis.kind, changes=changes, config=moved, derived=_derived(moved)
     )
 
 
@@ -517,7 +517,7 @@ TWO_LEVELS = ("batch_size", "train_test_ratio", "learning_rate", "max_grad_norm"
 def crossed_cells(kind: str, names: Sequence[str], generators: Mapping[str, tuple[str, ...]] | None = None) -> Cells:
     """Of two-level axes. generators: of a fractional design."""
     axes = [AXES[name] for name in names]
-    parts = [axis.label(axis.levels[0]) for axis in axes]
+    parts = [axis.label(axis.values[0]) for axis in axes]
     count = len(names)
     if kind == "fractional":
         places = [tuple(place) for place in fraction.fraction_cells(names, generators or {}).tolist()]
@@ -529,7 +529,7 @@ def crossed_cells(kind: str, names: Sequence[str], generators: Mapping[str, tupl
     return Cells(
         kind=kind,
         names=tuple(parts if kind == "pairwise" else names),
-        levels=tuple(("off", str(axis.levels[0])) for axis in axes),
+        levels=tuple(("off", str(axis.values[0])) for axis in axes),
         parts=tuple((part,) for part in parts),
         places=tuple(places),
         arms=tuple(arms),
@@ -542,13 +542,13 @@ def crossed_plan(
 ) -> Plan:
     """The plan alone, as `study.design` makes it."""
     base = make_plan(name, arms=(), seeds=seeds, metric=metric, smallest_effect=smallest_effect)
-    single = {axis.label(axis.levels[0]): axis for axis in AXES.values()}
+    single = {axis.label(axis.values[0]): axis for axis in AXES.values()}
     axes = []
     for arm in cells.arms[1:]:
         moved = [single[part] for part in cells.moved(arm)]
         changes: dict[str, Any] = {}
         for axis in moved:
-            changes = merged(changes, axis.changes(axis.levels[0]), base.baseline.config)
+            changes = merged(changes, axis.changes(axis.values[0]), base.baseline.config)
         axes.append(moved[0] if len(moved) == 1 else joint_axis(arm, moved, changes))
     arms = [base.baseline, *(_moved(axis, base.baseline.config) for axis in axes)]
     runs = [

@@ -193,14 +193,14 @@ def _arm(plan: Plan, arm: Arm) -> dict[str, Any]:
     return {
         "name": arm.name,
         "axis": arm.axis,
-        "level": arm.level,
+        "level": arm.value,
         "kind": arm.kind,
         "changes": arm.changes,
         "bundle": plan.bundle(arm),
         "derived": arm.derived,
         "question": axis.question if axis else "",
-        "expect": axis.expect if axis else "",
-        "source": axis.source if axis else "",
+        "expect": axis.hypothesis if axis else "",
+        "source": axis.reference if axis else "",
     }
 
 

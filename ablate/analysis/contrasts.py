@@ -376,7 +376,7 @@ def _contrasts(
         question = Question(
             arm=arm.name,
             axis=arm.axis or "",
-            level=arm.level,
+            level=arm.value,
             bundle=plan.bundle(arm),
             baseline_level=_baseline_level(plan, arm),
             metric=metric,

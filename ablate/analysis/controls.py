@@ -41,7 +41,7 @@ def controls(plan: Plan, runs: Sequence[RunFiles]) -> tuple[Control, ...]:
 
 def _isolate(plan: Plan, arm: Arm, axis: Axis) -> Control:
     """On paper it was proven before the first run; a plan that says otherwise now was edited, or made by other code."""
-    if not axis.moves:
+    if not axis.keys:
         return isolate_adopted(plan.baseline, arm)
     try:
         return isolate(plan.baseline, arm, axis)

@@ -101,8 +101,8 @@ def _with_items(axis: Axis, prints: Sequence[Mapping[int, object]]) -> Axis:
     known = {name for mine in prints for value in mine.values() for name in getattr(value, "items", {})}
     return replace(
         axis,
-        accepts=(*DERIVED, *(item for item in FINGERPRINT if item not in held)),
-        holds=tuple(i for i in held if i in known),
+        may_change=(*DERIVED, *(item for item in FINGERPRINT if item not in held)),
+        must_match=tuple(i for i in held if i in known),
     )
 
 
@@ -120,7 +120,7 @@ def _effect(arm: Arm, axis: Axis, baseline: Sequence[RunFiles], own: Sequence[Ru
     where = f"seed {common[0]}" if len(common) == 1 else counted(len(common), "seed")
     if len(equal) == len(common):
         sentence = (
-            f"no-op: {arm.name} returned the baseline's very values in {where}: {joined(list(axis.moves))} never reached the "
+            f"no-op: {arm.name} returned the baseline's very values in {where}: {joined(list(axis.keys))} never reached the "
             "run, or changed nothing in it that the values show"
         )
         return Control(arm=arm.name, name="took_effect", status="failed", sentence=sentence)

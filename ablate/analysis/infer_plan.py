@@ -265,7 +265,7 @@ def _arm(name: str, moves: Mapping[str, int], config: dict[str, Any], derived: d
     return Arm(
         name=name,
         axis=next(iter(changes)) if one else name,
-        level=next(iter(changes.values())) if one else changes,
+        value=next(iter(changes.values())) if one else changes,
         kind="placebo" if name == PLACEBO else "training",
         changes=changes,
         config=config,
@@ -285,7 +285,7 @@ def _axes(arms: Sequence[Arm], reshaped: Iterable[str], accepts: Sequence[str]) 
 
 def _axis(name: str, arms: Sequence[Arm], reshaped: bool, accepts: Sequence[str]) -> Axis:
     first = arms[0]
-    comes = {*accepts, *(item for key in first.changes for item in ad_hoc_axis(key, (), ()).accepts)}
+    comes = {*accepts, *(item for key in first.changes for item in ad_hoc_axis(key, (), ()).may_change)}
     comes |= {"init"} if reshaped else set()
     comes |= {"order"} if first.kind == "placebo" else set()
     moves = tuple(first.changes) if len(first.changes) == 1 or first.kind == "placebo" else ()
@@ -294,7 +294,7 @@ def _axis(name: str, arms: Sequence[Arm], reshaped: bool, accepts: Sequence[str]
         question=_question(first),
         kind=first.kind or "training",
         keys=moves,
-        values=tuple(arm.level for arm in arms),
+        values=tuple(arm.value for arm in arms),
         may_change=(*DERIVED, *(item for item in FINGERPRINT if item not in _HELD), *sorted(comes - set(DERIVED))),
         must_match=tuple(item for item in _HELD if item not in comes),
     )

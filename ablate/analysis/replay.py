@@ -38,7 +38,7 @@ class Budget:
     total_samples: int
     samples_per_step: int
     samples_per_epoch: int
-    observe: EvalConfig
+    evaluation: EvalConfig
 
     def due(self, key: str, level: str) -> NDArray[np.int64]:
         """Samples seen, after training began, at which a run with `key=level` looks or logs, at whole steps; rising.
@@ -48,11 +48,10 @@ class Budget:
         """
         if key not in KEYS:
             raise ConfigError(f"{key}={level!r} cannot be replayed; {nearest(key, KEYS)}", f"{KEYS[0]}='128 samples'")
-        observe = self.observe
         if key == "eval.spacing":
-            observe, every = replace(observe, eval_spacing=level), eval.every
+            evaluation, every = replace(self.evaluation, spacing=level), self.evaluation.every
         else:
-            observe, every = replace(observe, eval_spacing="even"), level
+            evaluation, every = replace(self.evaluation, spacing="even"), level
         gap = parse_interval(every, key=key)
         sizes = {"samples_per_step": self.samples_per_step, "samples_per_epoch": self.samples_per_epoch}
         if self.total_samples > _MOST_LOOKS * gap.samples(**sizes):
@@ -62,8 +61,8 @@ class Budget:
             )
         points = looks(
             every=gap,
-            spacing=eval.spacing,
-            count=eval.num_evaluations,
+            spacing=evaluation.spacing,
+            count=evaluation.num_evaluations,
             total_samples=self.total_samples,
             **sizes,
         )
@@ -81,13 +80,13 @@ def budget_of(arm: Arm) -> Budget:
             "a finished run of every arm, recorded with Recorder(..., samples_per_epoch=...)",
         )
     total, batch, train = (int(arm.derived[name]) for name in names)
-    return Budget(total, batch, train, _observe(arm.config))
+    return Budget(total, batch, train, _evaluation(arm.config))
 
 
-def _observe(config: Mapping[str, Any]) -> EvalConfig:
+def _evaluation(config: Mapping[str, Any]) -> EvalConfig:
     """How a run of ours looks; another loop's settings say nothing of it."""
     try:
-        return EvalConfig(**config["observe"])
+        return EvalConfig(**config["eval"])
     except (KeyError, TypeError, ConfigError):
         return EvalConfig()
 
@@ -241,7 +240,7 @@ def replay(folder: Path, key: str, levels: Sequence[str]) -> tuple[ReplayedLevel
     if not finished_baseline(plan, runs):
         problem = f"no run of the baseline in {str(folder)!r} has finished: there is nothing to replay"
         raise StudyError(problem, plan.command or None)
-    axis = next((axis.name for axis in plan.axes if axis.moves == (key,)), key.rpartition(".")[2])
+    axis = next((axis.name for axis in plan.axes if axis.keys == (key,)), key.rpartition(".")[2])
     return tuple(replay_level(plan, runs, key, level, arm=f"{axis}={level}", axis=axis) for level in levels)
 
 

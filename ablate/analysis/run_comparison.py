@@ -204,7 +204,7 @@ def _configs(first: RunFiles, second: RunFiles, unknown: list[str]) -> tuple[Dif
     left, right = (_config(run, unknown) for run in (first, second))
     if left is None or right is None:
         return _differing(changed({"seed": first.seed}, {"seed": second.seed}))
-    counted_in = [what_counts(one) if {"observe", "train"} <= one.keys() else one for one in (left, right)]
+    counted_in = [what_counts(one) if {"eval", "train"} <= one.keys() else one for one in (left, right)]
     counting = (set(changed(*counted_in)) | {"seed"}) - {"rerun"}  # which only tells a repeat from its baseline
     found = changed({"seed": first.seed, **_less_names(left)}, {"seed": second.seed, **_less_names(right)})
     return tuple(

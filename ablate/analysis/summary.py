@@ -110,7 +110,7 @@ def _diverged(diverged: Sequence[DivergenceRate]) -> str:
 def _only_looks(plan: Plan, levels: Sequence[ReplayedLevel], dense_share: float | None) -> str:
     """An observation axis cannot have caused anything: it is the same run, and the question is what it hides."""
     axis = levels[0].axis
-    curve = curve_name(plan.axis(axis).moves[0])
+    curve = curve_name(plan.axis(axis).keys[0])
     same = (
         ": the same runs, re-read, so the same trajectory bit for bit" if all(v.same_trajectory for v in levels) else ""
     )

@@ -37,7 +37,7 @@ def run_axes(typed: list[str]) -> int:
     if asked.json:
         print_axes_json(axes)
     elif asked.with_overrides:
-        print("".join(f"{text}\n" for text in axes[0].beside), end="")
+        print("".join(f"{text}\n" for text in axes[0].requires), end="")
     elif asked.name is None:
         print_axes(axes, console())
     else:

@@ -20,7 +20,7 @@ from ablate.units import SECONDS, UNITS, Interval, parse_amount, parse_interval
 FEATURES = ("case", "punctuation", "digits", "word_order")
 """Of a text; `data.remove_text_features` takes them out."""
 
-DESIGNS = ("one_at_a_time", "factorial", "fractional", "pairwise", "variance")
+DESIGNS = ("one_at_a_time", "factorial", "fractional", "pairwise", "variance_components")
 """How a study combines the levels of its axes; `study.design`."""
 
 RESOLUTIONS = (3, 4, 5)
@@ -38,8 +38,8 @@ ACTIONS = ("remove", "zero", "freeze", "reinit")
 
 OPTIMIZERS = ("adamw", "sgd", "rmsprop", "adagrad", "muon")
 POOLINGS = ("cls", "mean", "max")
-ATTENTIONS = ("auto", "math")
-SCHEDULES = ("linear", "cosine", "constant", "cosine_to_tenth", "wsd", "step")
+ATTENTIONS = ("sdpa", "eager")
+SCHEDULES = ("linear", "cosine", "constant", "cosine_to_tenth", "wsd", "multistep")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -55,7 +55,7 @@ class ModelConfig:
     """`pretrained`, or `random`: the same shape with every weight drawn from the `init` stream."""
     dropout: float | None = None
     """Probability in every dropout of the model (hidden, attention, classifier); None keeps the model's own."""
-    shape: dict[str, Any] = field(default_factory=dict)
+    config_overrides: dict[str, Any] = field(default_factory=dict)
     """Attributes of the model's own config to replace, such as `num_hidden_layers`; only with `init=random`."""
     drop_layers: list[int] = field(default_factory=list)
     """Layers that are taken out, counted from 0 at the embeddings; the others keep their weights."""
@@ -63,9 +63,12 @@ class ModelConfig:
     """So many layers, from the top, are drawn anew from the `init` stream."""
     freeze: list[str] = field(default_factory=list)
     """Modules that are not trained: `embeddings`, `layers.0`, `layers.0-2`, or the path or glob of any module."""
-    components: list[str] = field(default_factory=list)
+    module_edits: list[str] = field(default_factory=list)
     """Changes to modules, each `<action>:<path or glob>`: `remove:` (its input goes through), `zero:` (it gives zeros),
     `freeze:` or `reinit:` (drawn anew from the `init` stream), as in `zero:layers.0-2`."""
+    attention: str = "sdpa"
+    """`sdpa`: torch chooses among its kernels, a flash kernel where one fits. `eager`: written out as matrix products and a
+    softmax."""
     pooling: str | None = None
     """What a classifier's head is given of each text: `cls` (its first token), `mean` or `max` (over its real tokens). None
     leaves it to the architecture, which in BERT's kind is `cls`. No weight is added or lost."""
@@ -88,11 +91,12 @@ class ModelConfig:
                 f"model.drop_layers={self.drop_layers}: {below} is no layer; they are counted from 0, at the embeddings",
                 f"model.module_edits=[remove:layers.{below}] counts from the top",
             )
+        _one_of("model.attention", self.attention, ATTENTIONS)
         if self.pooling is not None:
             _one_of("model.pooling", self.pooling, POOLINGS)
-        for typed in self.components:
+        for typed in self.module_edits:
             _component(typed)
-        anew = [typed for typed in self.components if typed.startswith("reinit:")]
+        anew = [typed for typed in self.module_edits if typed.startswith("reinit:")]
         if self.init == "random" and (self.reinit_top_layers or anew):
             raise ConfigError(
                 f"{f'model.module_edits=[{anew[0]}]' if anew else f'model.reinit_top_layers={self.reinit_top_layers}'} would draw anew what "
@@ -101,9 +105,9 @@ class ModelConfig:
             )
         if self.dropout is not None:
             _within("model.dropout", self.dropout, low=0, high=1, high_open=True)
-        if self.shape and self.init != "random":
+        if self.config_overrides and self.init != "random":
             raise ConfigError(
-                f"model.config_overrides={self.shape} changes the shape of a model whose weights are pretrained",
+                f"model.config_overrides={self.config_overrides} changes the shape of a model whose weights are pretrained",
                 "model.init=random",
             )
 
@@ -117,22 +121,22 @@ class DataConfig:
     label is needed also .txt: documents separated by blank lines."""
     revision: str | None = None
     """Commit, tag or branch of a hub data set; None takes the hub's default."""
-    text: str = "text"
+    text_column: str = "text"
     """Name of the text column."""
-    columns: list[str] = field(default_factory=list)
+    extra_text_columns: list[str] = field(default_factory=list)
     """Further text columns; their text follows that of `text`, in this order, each on a line of its own."""
     drop_columns: list[str] = field(default_factory=list)
     """Of `text` and `columns`, those that are left out."""
     remove_text_features: list[str] = field(default_factory=list)
     """What is taken out of every text: `case`, `punctuation`, `digits`, `word_order` (shuffled, the same way in every run)."""
-    label: str = "label"
+    label_column: str = "label"
     """Name of the label column: whole numbers or strings; classes are numbered in sorted order. `causal_lm` reads none."""
-    num_examples: int | None = None
+    max_examples: int | None = None
     """Size of the pool that is split, drawn evenly over the labels; None takes everything. Under `causal_lm`, at most so
     many documents."""
     split: str = "shuffled"
     """How the pool is ordered before the nested cut: `shuffled`; `blocks` (a contiguous stretch of each label's file order is
-    held out, because reviews of one film stand together); `official` (the data set's own test part is held out first)."""
+    held out, because reviews of one film stand together); `predefined` (the data set's own test part is held out first)."""
     split_seed: int = 0
     """The split is a property of the study, not of the run: every seed and arm sees the same one."""
     train_test_ratio: float = 1.0
@@ -159,12 +163,12 @@ class DataConfig:
                     f"data.remove_text_features=[{','.join(self.remove_text_features)}]: {feature!r} is not one of {', '.join(FEATURES)}",
                     nearest(feature, FEATURES),
                 )
-        columns = [self.text, *self.columns]
+        columns = [self.text_column, *self.extra_text_columns]
         twice = next((column for column in columns if columns.count(column) > 1), None)
         if twice is not None:
             raise ConfigError(
-                f"data.text_column={self.text} data.extra_text_columns={self.columns}: {twice!r} is named twice",
-                f"data.extra_text_columns={[column for column in dict.fromkeys(self.columns) if column != self.text]}",
+                f"data.text_column={self.text_column} data.extra_text_columns={self.extra_text_columns}: {twice!r} is named twice",
+                f"data.extra_text_columns={[column for column in dict.fromkeys(self.extra_text_columns) if column != self.text_column]}",
             )
         for column in self.drop_columns:
             if column not in columns:
@@ -182,8 +186,8 @@ class DataConfig:
         _within("data.label_noise", self.label_noise, low=0, high=1)
         _within("data.batch_size", self.batch_size, low=1)
         _within("data.max_length", self.max_length, low=4)
-        if self.num_examples is not None:
-            _within("data.max_examples", self.num_examples, low=4)
+        if self.max_examples is not None:
+            _within("data.max_examples", self.max_examples, low=4)
         if self.eval_test_ratio is not None and self.eval_test_ratio < self.train_test_ratio:
             raise ConfigError(
                 f"data.eval_test_ratio={self.eval_test_ratio:g} is below data.train_test_ratio={self.train_test_ratio:g}: "
@@ -208,22 +212,22 @@ class OptimConfig:
     """Decay of the running mean of its square; of AdamW and `rmsprop`."""
     eps: float = 1e-8
     """Added to the denominator of the update of AdamW, `rmsprop` and `adagrad`."""
-    schedule: str = "linear"
+    lr_schedule: str = "linear"
     """`linear` (to 0 at the end of the budget), `cosine` (likewise), `constant`, `cosine_to_tenth` (of the peak), `wsd`
-    (constant, and linear to 0 over the last fifth) or `step` (a tenth from half of the budget on, a hundredth from three
+    (constant, and linear to 0 over the last fifth) or `multistep` (a tenth from half of the budget on, a hundredth from three
     quarters on)."""
-    warmup: float = 0.0
+    warmup_ratio: float = 0.0
     """Fraction of the budget over which the rate rises linearly from 0."""
 
     def __post_init__(self) -> None:
         _one_of("optim.name", self.name, OPTIMIZERS)
-        _one_of("optim.lr_schedule", self.schedule, SCHEDULES)
+        _one_of("optim.lr_schedule", self.lr_schedule, SCHEDULES)
         _within("optim.lr", self.lr, low=0, low_open=True)
         _within("optim.weight_decay", self.weight_decay, low=0)
         _within("optim.beta1", self.beta1, low=0, high=1, high_open=True)
         _within("optim.beta2", self.beta2, low=0, high=1, high_open=True)
         _within("optim.eps", self.eps, low=0, low_open=True)
-        _within("optim.warmup_ratio", self.warmup, low=0, high=1)
+        _within("optim.warmup_ratio", self.warmup_ratio, low=0, high=1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -235,8 +239,8 @@ class TrainConfig:
     max_grad_norm: float | None = 1.0
     """Largest global gradient norm that is applied; None never clips."""
     noise_batch_size: int | None = None
-    """Make the gradient as noisy as that of a batch of so many samples: of each step's, so many are drawn at random, and their
-    gradient alone updates. All of them are run, counted and recorded. None takes the gradient of them all."""
+    """Give the gradient the noise of a batch of this size: of the samples of each step, this many are drawn at random, and only
+    their gradient updates the weights. All samples are run, counted and recorded. None uses the gradient of all of them."""
     precision: str = "auto"
     """`fp32`, `tf32` (matrix products of a CUDA GPU keep 10 bits of the mantissa), `bf16`, `fp16` (with a gradient scaler), or
     `auto`: bf16 where the GPU has it, else fp16; fp32 on a CPU."""
@@ -249,27 +253,15 @@ class TrainConfig:
     result but for rounding and the dropout masks drawn, in less time."""
     compile: bool = False
     """`torch.compile` the model: other kernels, so other rounding; padding is then kept, because shapes must be regular."""
-    attention: str = "auto"
-    """`auto`: torch chooses among its kernels, a flash kernel where one fits. `math`: written out as matrix products and a
-    softmax, which transformers calls eager."""
     num_workers: int = 0
-    """Processes that make the batches; 0 makes them in the run's own. The batches are the same."""
-    checkpoint_every: str | None = "5 minutes"
-    """How often a run is saved, in steps, samples, epochs, seconds, minutes or hours; it continues from there after a kill. A
-    run that is asked to stop is saved in any case; a finished run keeps no checkpoint. None saves only when asked to stop."""
-    keep_checkpoints: int = 1
-    """How many checkpoints of a run are kept, the newest ones."""
+    """Processes that make the batches; 0 makes them in the run's own process. The batches are the same."""
 
     def __post_init__(self) -> None:
         parse_interval(self.budget, key="train.budget")
-        if self.checkpoint_every is not None:
-            parse_interval(self.checkpoint_every, key="checkpoint.every", units=(*UNITS, *SECONDS))
         _within("train.num_workers", self.num_workers, low=0)
-        _within("checkpoint.keep", self.keep_checkpoints, low=1)
         _one_of("train.precision", self.precision, ("auto", "fp32", "tf32", "bf16", "fp16"))
         _within("train.grad_accum_steps", self.grad_accum_steps, low=1)
         _within("train.max_skipped_steps", self.max_skipped_steps, low=1)
-        _one_of("model.attention", self.attention, ATTENTIONS)
         if self.max_grad_norm is not None:
             _within("train.max_grad_norm", self.max_grad_norm, low=0, low_open=True)
         if self.noise_batch_size is not None:
@@ -278,46 +270,63 @@ class TrainConfig:
 
 @dataclass(kw_only=True, slots=True)
 class EvalConfig:
-    eval_every: str = "64 samples"
+    every: str = "64 samples"
     """Interval between evaluations when they are spaced evenly."""
-    eval_spacing: str = "even"
+    spacing: str = "even"
     """`even`, or `log`: dense early, sparse later, `num_evaluations` of them."""
     num_evaluations: int = 20
-    """Number of looks when they are log-spaced, the final one included, the one before training not."""
-    eval_examples: int | None = None
-    """Evaluate on this many of the held-out examples (a fixed, nested subset; under `causal_lm` at most so many pieces); None
-    takes all. Each look's standard error follows from `sum_squares` in evals.arrow."""
-    keep_examples: bool = True
-    """Keep what the final evaluation gave of each example in predictions.arrow, 40 bytes for each: without it a claim is about
-    this evaluation set alone, and what was not kept cannot be had later."""
-    eval_batch_size: int = 64
+    """Number of evaluations when they are log-spaced, including the final one, excluding the one before training."""
+    max_examples: int | None = None
+    """Evaluate on this many of the held-out examples (a fixed, nested subset; under `causal_lm` at most this many pieces); None
+    uses all. The standard error of each evaluation follows from `sum_squares` in evals.arrow."""
+    batch_size: int = 64
     """Samples per forward pass of an evaluation; the result does not depend on it."""
-    log_every: str = "1 steps"
-    """Interval at which a tracker is sent a row; the local trace keeps every step whatever this says."""
-    grad_norm_groups: str = "depth"
-    """Gradient norms per group: `depth` (embeddings, each layer, head), `kind` (weights, biases, norms) or `none`."""
+    save_predictions: bool = True
+    """Save the per-example results of the final evaluation in predictions.arrow, 40 bytes each. Without them a verdict is about
+    this evaluation set alone, and they cannot be added later."""
+
+    def __post_init__(self) -> None:
+        parse_interval(self.every, key="eval.every")
+        _one_of("eval.spacing", self.spacing, ("even", "log"))
+        _within("eval.num_evaluations", self.num_evaluations, low=1)
+        _within("eval.batch_size", self.batch_size, low=1)
+        if self.max_examples is not None:
+            _within("eval.max_examples", self.max_examples, low=1)
+
+
+@dataclass(kw_only=True, slots=True)
+class RecordConfig:
+    grad_norm_groups: str = "layer"
+    """Gradient norms per group: `layer` (embeddings, each layer, head), `param_type` (weights, biases, norms) or `none`."""
     flush_every: int = 64
     """Steps that are kept on the device before they are copied and written."""
     update_ratio: bool = False
     """Record how far each step moves the weights of each group, relative to their size: a copy of the weights, three passes."""
-    noise_scale: bool = False
+    grad_noise_scale: bool = False
     """Record the norm of the first forward pass's gradient as well, from which the gradient noise scale is estimated; needs
     `train.grad_accum_steps` of 2 or more."""
     device_peak_flops: float | None = None
     """Peak of the device in FLOP/s, for the model FLOPs utilisation; None takes the data sheet's where it is known."""
 
     def __post_init__(self) -> None:
-        parse_interval(self.eval_every, key="eval.every")
-        parse_interval(self.log_every, key="tracker.log_every")
-        _one_of("eval.spacing", self.eval_spacing, ("even", "log"))
-        _one_of("record.grad_norm_groups", self.grad_norm_groups, ("depth", "kind", "none"))
-        _within("eval.num_evaluations", self.num_evaluations, low=1)
-        _within("eval.batch_size", self.eval_batch_size, low=1)
+        _one_of("record.grad_norm_groups", self.grad_norm_groups, ("layer", "param_type", "none"))
         _within("record.flush_every", self.flush_every, low=1)
-        if self.eval_examples is not None:
-            _within("eval.max_examples", self.eval_examples, low=1)
         if self.device_peak_flops is not None:
             _within("record.device_peak_flops", self.device_peak_flops, low=0, low_open=True)
+
+
+@dataclass(kw_only=True, slots=True)
+class CheckpointConfig:
+    every: str | None = "5 minutes"
+    """How often a run is saved, in steps, samples, epochs, seconds, minutes or hours; it continues from there after a kill. A
+    run that is asked to stop is saved in any case; a finished run keeps no checkpoint. None saves only when asked to stop."""
+    keep: int = 1
+    """How many checkpoints of a run are kept, the newest ones."""
+
+    def __post_init__(self) -> None:
+        if self.every is not None:
+            parse_interval(self.every, key="checkpoint.every", units=(*UNITS, *SECONDS))
+        _within("checkpoint.keep", self.keep, low=1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -341,22 +350,22 @@ class RandomStreamsConfig:
 @dataclass(kw_only=True, slots=True)
 class TaskConfig:
     name: str = "text_classification"
-    """What is trained: `text_classification`, `causal_lm` (the next token from those before it) or `own`."""
-    target: str | None = None
+    """What is trained: `text_classification`, `causal_lm` (the next token from those before it) or `custom`."""
+    entry_point: str | None = None
     """With `name=own`: `<module>:<function>`, called with the run's Config and Streams; it returns an `ablate.Task`."""
     options: dict[str, Any] = field(default_factory=dict)
     """With `name=own`: whatever the function wants to know; an axis may move `task.options.<key>`."""
 
     def __post_init__(self) -> None:
         _one_of("task.name", self.name, ("text_classification", "causal_lm", "custom"))
-        if (self.name == "custom") != (self.target is not None):
+        if (self.name == "custom") != (self.entry_point is not None):
             raise ConfigError(
-                f"task.name={self.name} and task.entry_point={self.target}: a target belongs to task.name=custom, and only there",
+                f"task.name={self.name} and task.entry_point={self.entry_point}: a target belongs to task.name=custom, and only there",
                 "task.name=custom task.entry_point=my_module:my_task",
             )
-        if self.target is not None and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.target):
+        if self.entry_point is not None and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.entry_point):
             raise ConfigError(
-                f"task.entry_point={self.target!r} does not name a function of a module",
+                f"task.entry_point={self.entry_point!r} does not name a function of a module",
                 "task.entry_point=my_module:my_task",
             )
 
@@ -374,6 +383,8 @@ class TrackerConfig:
     """W&B user or team; None takes the one that is logged in."""
     uri: str | None = None
     """MLflow server; None takes MLFLOW_TRACKING_URI, and without that files in `mlruns` under `study.output_dir`."""
+    log_every: str = "1 steps"
+    """Interval between the rows that a tracker is sent; the local trace keeps every step regardless."""
     x_axis: str = "samples"
     """What charts have as their x-axis at first: `samples`, `step`, `tokens`, at W&B also `epoch` or `seconds` of training."""
 
@@ -385,6 +396,7 @@ class TrackerConfig:
             raise ConfigError(
                 f"tracker.name={self.name!r}: each tracker once, and none by itself", f"tracker.name={several}"
             )
+        parse_interval(self.log_every, key="tracker.log_every")
         _one_of("tracker.mode", self.mode, ("auto", "online", "offline", "off"))
         _one_of("tracker.x_axis", self.x_axis, ("samples", "step", "tokens", "epoch", "seconds"))
         if self.x_axis in ("epoch", "seconds") and (whole := [n for n in self.names if n in ("tensorboard", "mlflow")]):
@@ -414,13 +426,13 @@ class StudyConfig:
     axes: list[str] = field(default_factory=list)
     """Axes by file name; `axis=a,b` on the command line replaces them."""
     seeds: int = 5
-    """Seeds 0 .. seeds-1 for every arm; with `until=decided`, those of the first look."""
-    until: str = "seeds"
-    """`seeds`: all of them are run. `decided`: seeds are added look by look, for the variants that are still undecided."""
-    looks: list[int] = field(default_factory=list)
-    """With `until=decided`: the numbers of seeds at which is looked, the last of them the most that are run; empty takes
+    """Seeds 0 .. seeds-1 for every arm; with `stopping=sequential`, those of the first look."""
+    stopping: str = "fixed"
+    """`fixed`: all seeds are run. `sequential`: seeds are added look by look, for the variants that are still undecided."""
+    interim_seeds: list[int] = field(default_factory=list)
+    """With `stopping=sequential`: the numbers of seeds at which is looked, the last of them the most that are run; empty takes
     `seeds`, 1.6 and 2.4 times as many (5, 8, 12)."""
-    spending: str = "obrien_fleming"
+    alpha_spending: str = "obrien_fleming"
     """How the looks share the 5 %: `obrien_fleming` (the last look is almost the plain test) or `pocock` (about evenly)."""
     metric: str = "eval_loss"
     """The one primary outcome: a name out of `docs/reference/outcomes.md`, a target such as `samples_to:eval_loss:0.6`, or a
@@ -432,7 +444,7 @@ class StudyConfig:
     amount, `512 samples`: each run is read up to there. None compares the runs as they ended; `ablate report --compare-at` re-reads."""
     design: str = "one_at_a_time"
     """`one_at_a_time`: the baseline, and each level of each axis alone. `factorial`: every combination of levels. `fractional`:
-    some of them, see `resolution`. `pairs`: each level alone, and each two together. `variance`: one config under every pair
+    some of them, see `resolution`. `pairwise`: each level alone, and each two together. `variance_components`: one config under every pair
     of draws of two `streams`, with one seed."""
     resolution: int | None = None
     """Of a fractional design, 4 where None. 3: an axis's effect is mixed up with interactions of two; 4: those with each other;
@@ -440,9 +452,9 @@ class StudyConfig:
     max_arms: int | None = 64
     """Arms above which a design that combines levels is refused; None never refuses."""
     streams: list[str] = field(default_factory=lambda: ["init", "order"])
-    """With `design=variance`: the two streams of chance to tell apart; `order+dropout` draws several together."""
+    """With `design=variance_components`: the two streams of chance to tell apart; `order+dropout` draws several together."""
     draws: int = 4
-    """With `design=variance`: of each of the two, so that draws x draws runs are made."""
+    """With `design=variance_components`: of each of the two, so that draws x draws runs are made."""
     arm_order_seed: int = 0
     """Shuffles the arms within each seed block."""
     workers: int | None = None
@@ -462,7 +474,7 @@ class StudyConfig:
     """Let an arm start from its sibling's checkpoint where both trajectories are provably the same up to there."""
     fail_fast: bool = False
     """Stop at the first failed run instead of recording it and going on."""
-    root: str = "runs"
+    output_dir: str = "runs"
     """Folder that holds the study folders, under the current one."""
 
     def __post_init__(self) -> None:
@@ -503,14 +515,14 @@ class StudyConfig:
     @property
     def planned_looks(self) -> tuple[int, ...]:
         """Numbers of seeds, ascending; empty for a study whose number of seeds is fixed."""
-        if self.until == "seeds":
+        if self.stopping == "fixed":
             return ()
-        return tuple(self.looks) or (self.seeds, -(-8 * self.seeds // 5), -(-12 * self.seeds // 5))
+        return tuple(self.interim_seeds) or (self.seeds, -(-8 * self.seeds // 5), -(-12 * self.seeds // 5))
 
     @property
     def most_seeds(self) -> int:
         """Of every arm."""
-        if self.design == "variance":
+        if self.design == "variance_components":
             return 1
         return self.planned_looks[-1] if self.planned_looks else self.seeds
 
@@ -522,21 +534,23 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    loop: TrainConfig = field(default_factory=TrainConfig)
-    observe: EvalConfig = field(default_factory=EvalConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    record: RecordConfig = field(default_factory=RecordConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
-    streams: RandomStreamsConfig = field(default_factory=RandomStreamsConfig)
+    random_streams: RandomStreamsConfig = field(default_factory=RandomStreamsConfig)
     seed: int = 0
     """Of this run: its streams are drawn from it. A study sets it to 0 .. study.seeds - 1."""
-    repeat: int = 0
+    rerun: int = 0
     """Counts the times that the very same run is made: it changes nothing but the digest. `axis=rerun` moves it."""
     arm: str = "baseline"
     """Name of the arm this run belongs to; a study sets it."""
 
     def __post_init__(self) -> None:
-        _within("rerun", self.repeat, low=0)
+        _within("rerun", self.rerun, low=0)
         if self.record.grad_noise_scale and self.train.grad_accum_steps < 2:
             raise ConfigError(
                 f"record.grad_noise_scale=true needs two forward passes in a step, and train.grad_accum_steps={self.train.grad_accum_steps}",
@@ -587,10 +601,10 @@ class Config:
 
 def _check_until(study: StudyConfig) -> None:
     """Looks are declared whole, before the first run, or not at all."""
-    _one_of("study.stopping", study.until, ("seeds", "sequential"))
-    _one_of("study.alpha_spending", study.spending, SPENDING)
-    looks, typed = study.looks, f"study.interim_seeds=[{','.join(map(str, study.interim_seeds))}]"
-    if study.until == "seeds":
+    _one_of("study.stopping", study.stopping, ("fixed", "sequential"))
+    _one_of("study.alpha_spending", study.alpha_spending, SPENDING)
+    looks, typed = study.interim_seeds, f"study.interim_seeds=[{','.join(map(str, study.interim_seeds))}]"
+    if study.stopping == "fixed":
         if looks:
             raise ConfigError(
                 f"{typed} without study.stopping=sequential: nothing is looked at", f"study.stopping=sequential {typed}"
@@ -622,7 +636,7 @@ def _check_until(study: StudyConfig) -> None:
 
 def _check_streams(study: StudyConfig) -> None:
     """Two factors of known streams, none of them in both."""
-    if study.design != "variance":
+    if study.design != "variance_components":
         return
     known, typed = [item.name for item in fields(RandomStreamsConfig)], f"study.streams=[{','.join(study.streams)}]"
     named = [stream for one in study.streams for stream in one.split("+")]
@@ -677,11 +691,13 @@ _SECTIONS = {
     "data": DataConfig,
     "optim": OptimConfig,
     "train": TrainConfig,
-    "observe": EvalConfig,
+    "eval": EvalConfig,
+    "record": RecordConfig,
+    "checkpoint": CheckpointConfig,
     "task": TaskConfig,
     "tracker": TrackerConfig,
     "study": StudyConfig,
-    "streams": RandomStreamsConfig,
+    "random_streams": RandomStreamsConfig,
 }
 
 

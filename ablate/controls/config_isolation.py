@@ -26,9 +26,9 @@ def isolate(baseline: Arm, arm: Arm, axis: Axis) -> Control:
     if not moved:
         raise AxisError(
             f"axis {axis.name!r}: the level {_level(arm)} equals the baseline's own value",
-            f"take it out of `levels` of {file}, or give the baseline another value: {axis.moves[0]}=...",
+            f"take it out of `levels` of {file}, or give the baseline another value: {axis.keys[0]}=...",
         )
-    stray = {key: pair for key, pair in moved.items() if not covered(key, axis.moves)}
+    stray = {key: pair for key, pair in moved.items() if not covered(key, axis.keys)}
     if stray:
         raise AxisError(
             f"axis {axis.name!r}: the level {_level(arm)} also changes {_pairs(stray)}, which its `moves` does not declare",
@@ -36,13 +36,13 @@ def isolate(baseline: Arm, arm: Arm, axis: Axis) -> Control:
         )
     _check_follows(baseline, arm, axis)
     derived = changed(baseline.derived, arm.derived)
-    broken = {key: pair for key, pair in derived.items() if covered(key, axis.holds)}
+    broken = {key: pair for key, pair in derived.items() if covered(key, axis.must_match)}
     if broken:
         raise AxisError(
             f"axis {axis.name!r}: the level {_level(arm)} changes {_pairs(broken)}, which its `holds` promises to be equal",
             f"move it from `holds` to `accepts` in {file} if it belongs to the change, or keep it equal",
         )
-    silent = {key: pair for key, pair in derived.items() if not covered(key, axis.accepts)}
+    silent = {key: pair for key, pair in derived.items() if not covered(key, axis.may_change)}
     if silent:
         raise AxisError(
             f"axis {axis.name!r}: with the level {_level(arm)} comes {_pairs(silent)}, which its `accepts` does not declare",
@@ -54,21 +54,21 @@ def isolate(baseline: Arm, arm: Arm, axis: Axis) -> Control:
         name="one_variable",
         status="proven",
         sentence=_sentence(moved, derived, axis),
-        held=tuple(key for key in axis.holds if any(covered(name, [key]) for name in baseline.derived)),
+        held=tuple(key for key in axis.must_match if any(covered(name, [key]) for name in baseline.derived)),
         derived={key: list(pair) for key, pair in derived.items()},
     )
 
 
 def _check_follows(baseline: Arm, arm: Arm, axis: Axis) -> None:
     """What follows another key has the value that the rule gives it: an override may have set it otherwise."""
-    if not axis.follows:
+    if not axis.scale_with:
         return
-    for key, expected in axis.changes(arm.level, baseline.config).items():
+    for key, expected in axis.changes(arm.value, baseline.config).items():
         found = leaf(arm.config, key)
         if found != expected:
             raise AxisError(
                 f"axis {axis.name!r}: with the level {_level(arm)}, {key} is {show(found)}, and the rule "
-                f"{axis.follows.get(key, 'of the level')!r} makes it {show(expected)}",
+                f"{axis.scale_with.get(key, 'of the level')!r} makes it {show(expected)}",
                 f"leave {key} to the axis: it is set by `follows` of axis/{axis.name}.yaml",
             )
 
@@ -80,9 +80,9 @@ def _sentence(moved: Pairs, derived: Pairs, axis: Axis) -> str:
 
 
 def _level(arm: Arm) -> str:
-    if isinstance(arm.level, Mapping):
-        return ", ".join(f"{key}={show(value)}" for key, value in arm.level.items())
-    return show(arm.level)
+    if isinstance(arm.value, Mapping):
+        return ", ".join(f"{key}={show(value)}" for key, value in arm.value.items())
+    return show(arm.value)
 
 
 def _pairs(found: Pairs) -> str:

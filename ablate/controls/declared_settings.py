@@ -110,7 +110,7 @@ _SHAPES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "cosine": lambda done: 0.5 * (1 + np.cos(np.pi * done)),
     "cosine_to_tenth": lambda done: 0.55 + 0.45 * np.cos(np.pi * done),
     "wsd": lambda done: np.minimum(1.0, 5 * (1 - done)),
-    "step": lambda done: np.where(done < 0.5, 1.0, np.where(done < 0.75, 0.1, 0.01)),
+    "multistep": lambda done: np.where(done < 0.5, 1.0, np.where(done < 0.75, 0.1, 0.01)),
 }
 _CHECKS = {"max_grad_norm": _clipping, "rates": _rates}
 

@@ -117,7 +117,7 @@ def match(arm: str, axis: Axis, *, baseline: Fingerprints, fingerprints: Fingerp
     found = {seed: differences(left.items, right.items) for seed, (left, right) in pairs.items()}
     for seed, leaves in found.items():
         unasked = [leaf for leaf in leaves if not _allowed(leaf, axis)]
-        if not unasked and "components" in axis.accepts:
+        if not unasked and "components" in axis.may_change:
             unasked = untouched(leaves)
         if unasked:
             return _contaminated(arm, axis, seed, unasked)
@@ -167,13 +167,13 @@ def _pairs(baseline: Fingerprints, arm: Fingerprints) -> dict[int, tuple[Fingerp
 
 
 def _allowed(leaf: Difference, axis: Axis) -> bool:
-    held = any(leaf.within(pattern) for pattern in axis.holds)
-    return not held and any(leaf.within(pattern) for pattern in axis.accepts)
+    held = any(leaf.within(pattern) for pattern in axis.must_match)
+    return not held and any(leaf.within(pattern) for pattern in axis.may_change)
 
 
 def _contaminated(arm: str, axis: Axis, seed: int, leaves: list[Difference]) -> Control:
     first, more = leaves[0], len(leaves) - 1
-    promised = any(first.within(pattern) for pattern in axis.holds)
+    promised = any(first.within(pattern) for pattern in axis.must_match)
     why = f"axis {axis.name} promises to hold it" if promised else f"axis {axis.name} does not accept it"
     if _allowed(first, axis):
         why = "it lies in no module that was taken out or drawn anew"
@@ -211,7 +211,7 @@ def _missing(axis: Axis, pairs: Mapping[int, tuple[Fingerprint, Fingerprint]], c
     lacking = [str(seed) for seed in common if seed not in pairs]
     if lacking:
         return f"no pair of fingerprints for seed {', '.join(lacking)}"
-    promised = [name for name in axis.holds if name.partition(".")[0] in FINGERPRINT]
+    promised = [name for name in axis.must_match if name.partition(".")[0] in FINGERPRINT]
     unknown = [
         name
         for name in promised

@@ -45,7 +45,7 @@ def took_effect(
         sentence = (
             f"not verified: {arm} ends with other weights, but no item of its fingerprints differs from the baseline's, and on "
             f"this device two equal runs may do the same: axis=rerun shows how far apart, and nothing shows that "
-            f"{', '.join(axis.moves)} reached the run"
+            f"{', '.join(axis.keys)} reached the run"
         )
         return Control(arm=arm, name="took_effect", status="unverified", sentence=sentence)
     sentence = f"other final weights than the baseline's in {_seeds(common)}"
@@ -74,7 +74,7 @@ def _both(
 def _why(axis: Axis, baseline: Fingerprints, fingerprints: Fingerprints, common: list[int]) -> str:
     known = [(left.items, right.items) for left, right in _both(baseline, fingerprints, common)]
     leaves = [leaf for left, right in known for leaf in differences(left, right)]
-    moved = ", ".join(axis.moves)
+    moved = ", ".join(axis.keys)
     if not known:
         return "and no fingerprint says whether the setting was applied"
     if not leaves:

@@ -74,15 +74,15 @@ def load_examples(config: DataConfig, *, labelled: bool = True) -> Examples:
         config.name,
         config.path,
         config.revision,
-        config.text,
-        config.label if labelled else None,
-        columns=tuple(config.columns),
+        config.text_column,
+        config.label_column if labelled else None,
+        columns=tuple(config.extra_text_columns),
         left_out=frozenset(config.drop_columns),
         drop_duplicates=config.split != "predefined",
         written=_written(config.path),
     )
     # Nobody has counted the documents of a text file: without labels, the number is an upper bound.
-    if config.num_examples is not None and (labelled or config.num_examples < len(pool)):
+    if config.max_examples is not None and (labelled or config.max_examples < len(pool)):
         pool = _cap(pool, config)
     if config.remove_text_features:
         pool = replace(pool, text=without(pool.text, config.remove_text_features))
@@ -171,22 +171,22 @@ def _interleave(lists: list[Ids]) -> Ids:
 
 def _cap(pool: Examples, config: DataConfig) -> Examples:
     """`num_examples` of the pool, balanced over labels, in file order. Drawn by the split stream, once for all ratios."""
-    assert config.num_examples is not None
-    if config.num_examples > len(pool):
+    assert config.max_examples is not None
+    if config.max_examples > len(pool):
         raise DataError(
-            f"data.max_examples={config.num_examples}, but {config.path or config.name} has {len(pool)}",
+            f"data.max_examples={config.max_examples}, but {config.path or config.name} has {len(pool)}",
             f"data.max_examples={len(pool)}, or data.max_examples=null for all of them",
         )
     rng = np.random.Generator(np.random.Philox(key=config.split_seed))
     order = _official if config.split == "predefined" else _shuffled
     if config.split == "predefined":  # keep the proportion of the source's own parts
         share = float(pool.official_test.mean())
-        num_test = round(config.num_examples * share)
+        num_test = round(config.max_examples * share)
         all_ids = order(pool, rng)
         num_official = int(pool.official_test.sum())
-        kept = np.concatenate([all_ids[:num_test], all_ids[num_official:][: config.num_examples - num_test]])
+        kept = np.concatenate([all_ids[:num_test], all_ids[num_official:][: config.max_examples - num_test]])
     else:
-        kept = order(pool, rng)[: config.num_examples]
+        kept = order(pool, rng)[: config.max_examples]
     kept = np.sort(kept)
     return Examples(tuple(pool.text[i] for i in kept), pool.label[kept], pool.classes, pool.official_test[kept],
                     pool.source, pool.commit)  # fmt: skip

@@ -66,7 +66,7 @@ class Corners:
 
     def _axis(self, corner: int) -> Axis:
         changes = self.changes(corner)
-        brought = [word for key, value in changes.items() for word in ad_hoc_axis(key, [value], ()).accepts]
+        brought = [word for key, value in changes.items() for word in ad_hoc_axis(key, [value], ()).may_change]
         return Axis(
             name=self.arm(corner),
             question="",

@@ -24,60 +24,60 @@ RULES: dict[str, Callable[[float], float]] = {
 class Axis:
     """One file of `conf/axis/`.
 
-    moves: the only config leaves that may differ from the baseline, dotted; the first one leads where others follow.
-    levels: each a plain value (set on the one key in `moves`), or a mapping {key: value} when several keys are
+    keys: the only config leaves that may differ from the baseline, dotted; the first one leads where others follow.
+    values: each a plain value (set on the one key in `keys`), or a mapping {key: value} when several keys are
         declared to be one change.
-    accepts: derived quantities and fingerprint items that come with the change and may differ.
-    holds: those that are promised to be equal; they are proven from the record, and shown.
-    follows: {key: rule} of keys that move with the level by a rule of `RULES`: a bundle, such as a learning rate that follows
+    may_change: derived quantities and fingerprint items that come with the change and may differ.
+    must_match: those that are promised to be equal; they are proven from the record, and shown.
+    scale_with: {key: rule} of keys that move with the level by a rule of `RULES`: a bundle, such as a learning rate that follows
         the batch size.
     seeds: only so many of the study's seeds, the first ones; None takes all.
-    expect: what one should see; shown beside the result, never used by it.
-    beside: overrides of the baseline that are typed beside the axis, because it says nothing, or something else, without them.
-    about: what else a reader has to know, in paragraphs; it is read by people alone.
+    hypothesis: what one should see; shown beside the result, never used by it.
+    requires: overrides of the baseline that are typed beside the axis, because it says nothing, or something else, without them.
+    notes: what else a reader has to know, in paragraphs; it is read by people alone.
     """
 
     name: str
     question: str
     kind: Kind
-    moves: tuple[str, ...]
-    levels: tuple[Any, ...]
-    accepts: tuple[str, ...] = ()
-    holds: tuple[str, ...] = ()
-    follows: Mapping[str, str] = field(default_factory=dict)
+    keys: tuple[str, ...]
+    values: tuple[Any, ...]
+    may_change: tuple[str, ...] = ()
+    must_match: tuple[str, ...] = ()
+    scale_with: Mapping[str, str] = field(default_factory=dict)
     seeds: int | None = None
-    expect: str = ""
-    source: str = ""
-    beside: tuple[str, ...] = ()
-    about: str = ""
+    hypothesis: str = ""
+    reference: str = ""
+    requires: tuple[str, ...] = ()
+    notes: str = ""
 
     @property
     def command(self) -> str:
         """What one types for a study of it."""
         seeds = () if self.kind in ("observation", "rerun") else ("study.seeds=5",)
-        beside = (f"'{text}'" if "[" in text else text for text in self.beside)
-        return " ".join(["ablate -m", f"axis={self.name}", *beside, *seeds])
+        requires = (f"'{text}'" if "[" in text else text for text in self.requires)
+        return " ".join(["ablate -m", f"axis={self.name}", *requires, *seeds])
 
     def changes(self, level: Any, baseline: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The config leaves that this level sets. baseline: its config, for keys that follow the first one."""
         if isinstance(level, Mapping):
-            extra = sorted(set(level) - set(self.moves))
+            extra = sorted(set(level) - set(self.keys))
             if extra:
                 raise AxisError(
-                    f"axis {self.name!r} sets {', '.join(extra)}, which its `moves` does not declare",
-                    f"add it to `moves` of {self.name}.yaml if it belongs to the one change, or remove it from the level",
+                    f"axis {self.name!r} sets {', '.join(extra)}, which its `keys` does not declare",
+                    f"add it to `keys` of {self.name}.yaml if it belongs to the one change, or remove it from the level",
                 )
             return dict(level)
-        if self.follows:
+        if self.scale_with:
             assert baseline is not None
-            return {self.moves[0]: level} | {key: self._followed(key, level, baseline) for key in self.follows}
-        if len(self.moves) != 1:
+            return {self.keys[0]: level} | {key: self._followed(key, level, baseline) for key in self.scale_with}
+        if len(self.keys) != 1:
             raise AxisError(
-                f"axis {self.name!r} moves {', '.join(self.moves)}, so a level must say which value each key takes; "
+                f"axis {self.name!r} moves {', '.join(self.keys)}, so a level must say which value each key takes; "
                 f"found {level!r}",
-                "write the level as a mapping: " + ", ".join(f"{key}: ..." for key in self.moves),
+                "write the level as a mapping: " + ", ".join(f"{key}: ..." for key in self.keys),
             )
-        return {self.moves[0]: level}
+        return {self.keys[0]: level}
 
     def runs_with(self, seeds: Sequence[int]) -> tuple[int, ...]:
         """Those of a study's seeds that the axis asks for."""
@@ -85,19 +85,19 @@ class Axis:
 
     def _followed(self, key: str, level: Any, baseline: Mapping[str, Any]) -> float:
         """The value of a key that follows: its baseline's, by the rule in the ratio of the level to the leading key's."""
-        base, lead = (self._number(name, leaf(baseline, name)) for name in (key, self.moves[0]))
+        base, lead = (self._number(name, leaf(baseline, name)) for name in (key, self.keys[0]))
         if not level / lead > 0:
             raise AxisError(
-                f"axis {self.name!r}: {key} follows {self.moves[0]}, and {show(lead)} -> {show(level)} has no positive ratio",
-                f"levels above 0, and a baseline with another {self.moves[0]}",
+                f"axis {self.name!r}: {key} follows {self.keys[0]}, and {show(lead)} -> {show(level)} has no positive ratio",
+                f"levels above 0, and a baseline with another {self.keys[0]}",
             )
-        value = base * RULES[self.follows[key]](level / lead)
+        value = base * RULES[self.scale_with[key]](level / lead)
         if isinstance(base, float) or math.isclose(value, round(value)):
             return value if isinstance(base, float) else round(value)
         raise AxisError(
             f"axis {self.name!r}, level {show(level)}: {key} takes whole numbers, and the rule "
-            f"{self.follows[key]!r} makes {show(value)} of {show(base)}",
-            f"a level for which it comes out whole, or take {key} out of `follows` of axis/{self.name}.yaml",
+            f"{self.scale_with[key]!r} makes {show(value)} of {show(base)}",
+            f"a level for which it comes out whole, or take {key} out of `scale_with` of axis/{self.name}.yaml",
         )
 
     def _number(self, key: str, value: Any) -> float:
@@ -113,11 +113,11 @@ class Axis:
         apart: `optimizer=sgd`."""
         if not isinstance(level, Mapping):
             return f"{self.name}={show(level)}"
-        if len(self.levels) == 1:
+        if len(self.values) == 1:
             return self.name
-        leading = [show(one.get(self.moves[0])) for one in self.levels if isinstance(one, Mapping)]
-        place = self.levels.index(level)
-        told = len(set(leading)) == len(self.levels)
+        leading = [show(one.get(self.keys[0])) for one in self.values if isinstance(one, Mapping)]
+        place = self.values.index(level)
+        told = len(set(leading)) == len(self.values)
         return f"{self.name}={leading[place] if told else place + 1}"
 
 

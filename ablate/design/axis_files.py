@@ -71,14 +71,14 @@ def axis_from(values: Mapping[str, Any], *, file: str) -> Axis:
     for key in values:
         if key not in known:
             raise AxisError(f"{file}: there is no field {key!r} in an axis", nearest(str(key), known))
-    missing = [key for key in ("name", "question", "kind", "moves", "levels") if not values.get(key)]
+    missing = [key for key in ("name", "question", "kind", "keys", "values") if not values.get(key)]
     if missing:
         raise AxisError(
             f"{file} lacks {', '.join(missing)}", f"see conf/axis/batch_size.yaml, and write `{missing[0]}: ...`"
         )
     lists = {
         key: tuple(_listed(values.get(key, ()), f"{file}: {key}"))
-        for key in ("moves", "levels", "accepts", "holds", "beside")
+        for key in ("keys", "values", "may_change", "must_match", "requires")
     }
     axis = Axis(**{**values, **lists})
     if axis.kind not in get_args(Kind):
@@ -86,8 +86,8 @@ def axis_from(values: Mapping[str, Any], *, file: str) -> Axis:
     _check_words(axis, file)
     _check_repeats(axis, file)
     _check_follows(axis, file)
-    for level in axis.levels:
-        if not axis.follows:
+    for level in axis.values:
+        if not axis.scale_with:
             axis.changes(level)
     return axis
 
@@ -100,10 +100,10 @@ def _listed(value: Any, where: str) -> Sequence[Any]:
 
 def _check_words(axis: Axis, file: str) -> None:
     vocabulary = (*DERIVED, *FINGERPRINT)
-    for word in (*axis.accepts, *axis.holds):
+    for word in (*axis.may_change, *axis.must_match):
         if str(word).partition(".")[0] not in vocabulary:
             raise AxisError(f"{file}: {word!r} is nothing that can be accepted or held", nearest(str(word), vocabulary))
-    both = sorted(set(axis.accepts) & set(axis.holds))
+    both = sorted(set(axis.may_change) & set(axis.must_match))
     if both:
         raise AxisError(
             f"{file} both accepts and holds {', '.join(both)}", f"remove {both[0]} from one of the two lists"
@@ -113,43 +113,43 @@ def _check_words(axis: Axis, file: str) -> None:
 def _check_repeats(axis: Axis, file: str) -> None:
     if axis.seeds is not None and (type(axis.seeds) is not int or axis.seeds < 1):
         raise AxisError(f"{file}: seeds is {axis.seeds!r}, expected a whole number of at least 1", "seeds: 1")
-    if (axis.kind == "rerun") != (axis.moves == ("rerun",)):
+    if (axis.kind == "rerun") != (axis.keys == ("rerun",)):
         raise AxisError(
-            f"{file}: kind {axis.kind!r} moves {', '.join(axis.moves)}, but only `repeat` makes the very same run again, and "
+            f"{file}: kind {axis.kind!r} moves {', '.join(axis.keys)}, but only `repeat` makes the very same run again, and "
             "it makes nothing else",
             "kind: rerun with moves: [repeat]",
         )
 
 
 def _check_follows(axis: Axis, file: str) -> None:
-    """A bundle: the first key of `moves` takes the levels, each of the others follows it by a rule."""
-    if not axis.follows:
+    """A bundle: the first key of `keys` takes the levels, each of the others follows it by a rule."""
+    if not axis.scale_with:
         return
-    if not isinstance(axis.follows, Mapping):
-        raise AxisError(f"{file}: follows is {axis.follows!r}, expected a mapping", "scale_with: {optim.lr: sqrt}")
-    lead, *others = axis.moves
-    for key, rule in axis.follows.items():
+    if not isinstance(axis.scale_with, Mapping):
+        raise AxisError(f"{file}: follows is {axis.scale_with!r}, expected a mapping", "scale_with: {optim.lr: sqrt}")
+    lead, *others = axis.keys
+    for key, rule in axis.scale_with.items():
         if key not in others:
             where = (
-                f"is the first of its `moves`, which the others follow: {lead}"
+                f"is the first of its `keys`, which the others follow: {lead}"
                 if key == lead
-                else "is not in its `moves`"
+                else "is not in its `keys`"
             )
             raise AxisError(
-                f"{file}: follows names {key!r}, which {where}", f"keys: [{lead}, {', '.join(axis.follows)}]"
+                f"{file}: follows names {key!r}, which {where}", f"keys: [{lead}, {', '.join(axis.scale_with)}]"
             )
         if rule not in RULES:
             raise AxisError(
                 f"{file}: {key} follows {lead} by the rule {rule!r}, which is none of {', '.join(RULES)}",
                 f"scale_with: {{{key}: {next(iter(RULES))}}}",
             )
-    alone = [key for key in others if key not in axis.follows]
+    alone = [key for key in others if key not in axis.scale_with]
     if alone:
         raise AxisError(
             f"{file} moves {', '.join(alone)} and does not say how it follows {lead}",
-            f"scale_with: {{..., {alone[0]}: linear}}, or take it out of `moves`",
+            f"scale_with: {{..., {alone[0]}: linear}}, or take it out of `keys`",
         )
-    for level in axis.levels:
+    for level in axis.values:
         if isinstance(level, bool) or not isinstance(level, int | float):
             raise AxisError(f"{file}: other keys follow {lead}, and {show(level)} has no ratio to it", "values: [64]")
 
@@ -157,8 +157,8 @@ def _check_follows(axis: Axis, file: str) -> None:
 def ad_hoc_axis(key: str, levels: Sequence[Any], known: Iterable[Axis]) -> Axis:
     """The axis of a swept key: the declarations of a known axis that moves exactly this key, else what the key implies."""
     for axis in known:
-        if axis.moves == (key,):
-            return Axis(**{field.name: getattr(axis, field.name) for field in fields(Axis)} | {"levels": tuple(levels)})
+        if axis.keys == (key,):
+            return Axis(**{field.name: getattr(axis, field.name) for field in fields(Axis)} | {"values": tuple(levels)})
     starts = [start for start in _COMES_WITH if key == start or (start.endswith(".") and key.startswith(start))]
     items = _COMES_WITH[max(starts, key=len)] if starts else ()
     kind: Kind = "observation" if key in REPLAYABLE else "training"
@@ -181,25 +181,25 @@ _SAMPLES = ("samples_seen", "epochs", "evaluations", *SPENT)
 def at_equal_steps(axis: Axis) -> Axis:
     """The axis under a budget in steps. One that changes the samples of a step is declared for a budget in samples, which
     holds the samples and lets the number of steps change; under one in steps it is the other way round."""
-    if not set(axis.moves) & set(_OF_A_STEP):
+    if not set(axis.keys) & set(_OF_A_STEP):
         return axis
-    accepts = [word for word in axis.accepts if word not in _STEPS]
+    accepts = [word for word in axis.may_change if word not in _STEPS]
     accepts += [word for word in _SAMPLES if word not in accepts]
-    holds = [word for word in axis.holds if word not in _SAMPLES]
-    holds += [word for word in _STEPS if word in axis.accepts]
-    return replace(axis, accepts=tuple(accepts), holds=tuple(holds))
+    holds = [word for word in axis.must_match if word not in _SAMPLES]
+    holds += [word for word in _STEPS if word in axis.may_change]
+    return replace(axis, may_change=tuple(accepts), must_match=tuple(holds))
 
 
 def at_equal_epochs(axis: Axis) -> Axis:
     """The axis under a budget in epochs. One that changes how many examples are trained on is declared for a budget in samples,
     under which all arms take as many updates; under one in epochs they take as many passes, and the updates change."""
-    if not set(axis.moves) & set(_OF_A_PASS):
+    if not set(axis.keys) & set(_OF_A_PASS):
         return axis
     changing = (*_STEPS, *(word for word in _SAMPLES if word != "epochs"))
-    accepts = [word for word in axis.accepts if word != "epochs"]
+    accepts = [word for word in axis.may_change if word != "epochs"]
     accepts += [word for word in changing if word not in accepts]
-    holds = [*(word for word in axis.holds if word not in changing), "epochs"]
-    return replace(axis, accepts=tuple(accepts), holds=tuple(holds))
+    holds = [*(word for word in axis.must_match if word not in changing), "epochs"]
+    return replace(axis, may_change=tuple(accepts), must_match=tuple(holds))
 
 
 REPLAYABLE = ("eval.every", "tracker.log_every")

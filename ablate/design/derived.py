@@ -75,7 +75,7 @@ def derive(config: Config, sizes: Sizes, parameters: Mapping[str, int] | None = 
 def shape_of(config: Config) -> str:
     """What decides how many parameters a config's model has, the number of classes apart; equal texts have equal counts."""
     surgery = [typed for typed in config.model.module_edits if not typed.startswith("reinit:")]
-    model = replace(config.model, init="random", dropout=None, reinit_top_layers=0, components=surgery, pooling=None)
+    model = replace(config.model, init="random", dropout=None, reinit_top_layers=0, module_edits=surgery, pooling=None)
     return repr((model, config.task))
 
 

@@ -152,8 +152,8 @@ def _both(key: str, one: Any, other: Any, own: Any) -> list[Any]:
 
 def joint_axis(name: str, parts: Sequence[Axis], changes: Mapping[str, Any]) -> Axis:
     """Several axes moved at once, as one declared change: what each brings along may come, what all promise to hold is held."""
-    accepts = tuple(dict.fromkeys(word for axis in parts for word in axis.accepts))
-    promised = dict.fromkeys(word for axis in parts for word in axis.holds)
+    accepts = tuple(dict.fromkeys(word for axis in parts for word in axis.may_change))
+    promised = dict.fromkeys(word for axis in parts for word in axis.must_match)
     kinds: set[Kind] = {axis.kind for axis in parts}
     return Axis(
         name=name,

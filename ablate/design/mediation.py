@@ -86,8 +86,8 @@ def _held(values: Iterable[Any]) -> tuple[Held, ...]:
 
 def _axis(name: str, changes: Mapping[str, Any], known: tuple[Axis, ...]) -> Axis:
     each = [ad_hoc_axis(key, [value], known) for key, value in changes.items()]
-    accepts = tuple(dict.fromkeys(word for axis in each for word in axis.accepts))
-    shared = [word for word in each[0].holds if all(word in axis.holds for axis in each)]
+    accepts = tuple(dict.fromkeys(word for axis in each for word in axis.may_change))
+    shared = [word for word in each[0].must_match if all(word in axis.must_match for axis in each)]
     return Axis(
         name=name,
         question="",
@@ -96,6 +96,6 @@ def _axis(name: str, changes: Mapping[str, Any], known: tuple[Axis, ...]) -> Axi
         values=(dict(changes),),
         may_change=accepts,
         must_match=tuple(word for word in shared if word not in accepts),
-        hypothesis=each[0].expect if len(each) == 1 else "",
-        reference=each[0].source if len(each) == 1 else "",
+        hypothesis=each[0].hypothesis if len(each) == 1 else "",
+        reference=each[0].reference if len(each) == 1 else "",
     )

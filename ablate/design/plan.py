@@ -19,30 +19,18 @@ BASELINE = "baseline"
 
 
 _NO_RESULT = {
-    "observe": ("log_every", "flush_every", "device_peak_flops", "keep_examples"),
-    "train": ("checkpoint_every", "keep_checkpoints", "num_workers"),
+    "eval": ("save_predictions",),
+    "record": ("flush_every", "device_peak_flops"),
+    "train": ("num_workers",),
 }
 """Keys that change how a run is watched, saved or fed, and never what it computes."""
 
 
-_LATER: dict[str, dict[str, Any]] = {
-    "model": {"pooling": None},
-    "data": {"train_fraction": 1.0, "label_noise": 0.0},
-    "train": {"attention": "auto"},
-    "streams": {"labels": 0},
-}
-"""Keys that came after runs had been recorded, and the value at which they do what was done before there were any: a request
-that leaves them there is the earlier one."""
-
-
 def what_counts(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config less what cannot change a run's result."""
-    kept = {key: value for key, value in config.items() if key not in ("tracker", "study", "arm", "seed")}
+    kept = {key: value for key, value in config.items() if key not in ("tracker", "checkpoint", "study", "arm", "seed")}
     for group, keys in _NO_RESULT.items():
         kept[group] = {key: value for key, value in config[group].items() if key not in keys}
-    for group, later in _LATER.items():
-        if group in kept:
-            kept[group] = {k: v for k, v in kept[group].items() if k not in later or v != later[k]}
     return kept
 
 
@@ -82,7 +70,7 @@ class Arm:
 
     name: str
     axis: str | None = None
-    level: Any = None
+    value: Any = None
     kind: Kind | None = None
     changes: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
@@ -198,15 +186,15 @@ class Plan:
         """`bundle: data.batch_size 8 -> 64, optim.lr 5e-05 -> 0.000141`: of an arm whose axis declares several keys to be one
         change; '' of any other. The streams of a placebo are no bundle, they are chance."""
         axis = self.axis(arm.axis) if arm.axis else None
-        if axis is None or not axis.moves or axis.kind == "placebo":
+        if axis is None or not axis.keys or axis.kind == "placebo":
             return ""
         if (self.bisect or self.mediate) and len(arm.changes) > 1:  # their values stand in a table of their own
             return f"bundle: {arm.name.replace('+', ' + ')}"
         if self.cells is not None and len(parts := Cells(**self.cells).moved(arm.name)) > 1 and len(arm.changes) > 1:
             return " + ".join(parts)
         pairs = changed(self.baseline.config, arm.config)
-        order = sorted(pairs, key=lambda key: [not covered(key, [move]) for move in axis.moves])
-        after = {key: f"{pairs[key][1]:.3g}" if key in axis.follows else show(pairs[key][1]) for key in order}
+        order = sorted(pairs, key=lambda key: [not covered(key, [move]) for move in axis.keys])
+        after = {key: f"{pairs[key][1]:.3g}" if key in axis.scale_with else show(pairs[key][1]) for key in order}
         moved = [f"{key} {show(pairs[key][0])} -> {after[key]}" for key in order]
         return f"bundle: {', '.join(moved)}" if len(moved) > 1 else ""
 
@@ -267,7 +255,7 @@ def _check(plan: Plan) -> None:
     ):
         raise ValueError("it has no table of two streams of chance")
     for axis in plan.axes:
-        unknown = [rule for rule in axis.follows.values() if rule not in RULES]
+        unknown = [rule for rule in axis.scale_with.values() if rule not in RULES]
         if unknown:
             raise ValueError(f"there is no rule {unknown[0]!r}")
 

@@ -70,7 +70,7 @@ class SmallFiles:
         if not writes:
             return
         run.path.mkdir(parents=True, exist_ok=True)
-        for stale in (run.outcome, run.trace, run.evals, run.predictions, run.progress):
+        for stale in (run.status, run.trace, run.evals, run.predictions, run.progress):
             stale.unlink(missing_ok=True)
         write_text(run.config, yaml.safe_dump(plain(config), sort_keys=False))
         write_value(run, self.manifest)

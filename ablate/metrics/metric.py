@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 pass
-from dataclasses import dataclass
-from typing import Literal
 
 from ablate.controls.control import Control as Control
 from ablate.records.reader import EvalCurve, Trace

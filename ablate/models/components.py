@@ -63,7 +63,7 @@ def planned(model: nn.Module, config: ModelConfig) -> list[Change]:
 
     A module inside one that is taken out is left alone, so that layers can be dropped from a base that freezes some.
     """
-    if not (config.drop_layers or config.reinit_top_layers or config.freeze or config.components):
+    if not (config.drop_layers or config.reinit_top_layers or config.freeze or config.module_edits):
         return []
     paths = Paths(model)
     layers = paths.layers
@@ -77,7 +77,7 @@ def planned(model: nn.Module, config: ModelConfig) -> list[Change]:
     kept = [layer for number, layer in enumerate(layers) if number not in config.drop_layers]
     dropped = tuple(layer for layer in layers if layer not in kept)
     top = tuple(kept[len(kept) - config.reinit_top_layers :])
-    named = [(*typed.partition(":")[::2], f"model.module_edits=[{typed}]") for typed in config.components]
+    named = [(*typed.partition(":")[::2], f"model.module_edits=[{typed}]") for typed in config.module_edits]
     named += [("freeze", path, f"model.freeze=[{path}]") for path in config.freeze]
     found = [
         Change("remove", f"model.drop_layers={config.drop_layers}", dropped),

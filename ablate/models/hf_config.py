@@ -36,7 +36,7 @@ def load_settings(config: ModelConfig, tokenizer: Any, **settings: Any) -> Any:
     for name, value in settings.items():
         setattr(found, name, value)
     _check_shape(found, config)
-    for name, value in config.shape.items():
+    for name, value in config.config_overrides.items():
         setattr(found, name, value)
     if config.dropout is not None:
         _set_dropout(found, config.dropout, config.name)
@@ -119,7 +119,7 @@ def _of_architecture(name: str, config: ModelConfig, tokenizer: Any) -> Any:
         "eos_token_id": end,
         "pad_token_id": _first(tokenizer.pad_token_id, end),
     }
-    return AutoConfig.for_model(name, **(of_tokenizer | config.shape))
+    return AutoConfig.for_model(name, **(of_tokenizer | config.config_overrides))
 
 
 def _first(*ids: int | None) -> int | None:
@@ -127,7 +127,7 @@ def _first(*ids: int | None) -> int | None:
 
 
 def _check_shape(settings: Any, config: ModelConfig) -> None:
-    for name in config.shape:
+    for name in config.config_overrides:
         if not hasattr(settings, name):
             raise ModelError(
                 f"model.config_overrides.{name}: the config of {config.name} has no {name!r}", "see its config.json"

@@ -40,20 +40,20 @@ def num_layers(config: ModelConfig) -> int | None:
     """Layers of the model, by its config; None where that does not say."""
     folder, names = Path(locate_model(config)), ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
     if folder.is_dir():
-        said = json.loads((folder / "config.json").read_text(encoding="utf-8")) | config.shape
+        said = json.loads((folder / "config.json").read_text(encoding="utf-8")) | config.config_overrides
         return next((said[name] for name in names if isinstance(said.get(name), int)), None)
     from transformers import AutoConfig
 
     from ablate.models.hf_config import from_hub, revision
 
     if config.name.startswith(ARCHITECTURE):
-        settings = AutoConfig.for_model(config.name.removeprefix(ARCHITECTURE), **config.shape)
+        settings = AutoConfig.for_model(config.name.removeprefix(ARCHITECTURE), **config.config_overrides)
     else:
         settings = from_hub(
             config.name,
             lambda: AutoConfig.from_pretrained(config.name, revision=revision(config), trust_remote_code=False),
         )
-        for name, value in config.shape.items():
+        for name, value in config.config_overrides.items():
             setattr(settings, name, value)
     found = getattr(settings, "num_hidden_layers", None)
     return found if isinstance(found, int) else None

@@ -73,6 +73,6 @@ def modules_changed(config: Config, *, num_classes: int) -> frozenset[tuple[str,
         return None
     from ablate.models.components import planned
 
-    whole = replace(config.model, components=[], drop_layers=[], freeze=[], reinit_top_layers=0)
+    whole = replace(config.model, module_edits=[], drop_layers=[], freeze=[], reinit_top_layers=0)
     model = outline(replace(config, model=whole), num_classes=num_classes)
     return frozenset((change.action, path) for change in planned(model, config.model) for path in change.paths)

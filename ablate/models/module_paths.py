@@ -12,14 +12,9 @@ from torch import nn
 from ablate.errors import ModelError, nearest
 
 pass
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from torch import nn
-
-from ablate.errors import ModelError
 
 
 class Paths:

@@ -61,7 +61,7 @@ class _Part:
         """The baseline's level and this one, as tables call them."""
         if isinstance(self.level, Mapping):
             return FIRST, self.name.removeprefix(f"{self.axis.name}=")
-        return show(leaf_or_absent(base, self.axis.moves[0])), show(self.level)
+        return show(leaf_or_absent(base, self.axis.keys[0])), show(self.level)
 
 
 def cross(
@@ -73,7 +73,7 @@ def cross(
     pairs are asked for these are left out, with a note.
     """
     settings = make_config(base).study
-    if settings.design in ("one_at_a_time", "variance"):
+    if settings.design in ("one_at_a_time", "variance_components"):
         return None
     if request.made:
         raise AxisError(
@@ -81,18 +81,18 @@ def cross(
             "leave it out",
         )
     swept = list(request.swept)
-    parts = [_parts(axis, base, composed, named=axis.moves[0] not in swept) for axis in axes if axis.kind not in BESIDE]
+    parts = [_parts(axis, base, composed, named=axis.keys[0] not in swept) for axis in axes if axis.kind not in BESIDE]
     kept = [_kept(axis, parts) for axis in axes]
     crossed = [found for found in parts if found]
     make = {"factorial": _factorial, "fractional": _fractional, "pairwise": _pairs}[settings.design]
     cells, joint, notes = make(crossed, base, settings, _Joined(base, composed, touched))
-    return Crossing(axes=tuple(axis for axis in kept if axis.levels), joint=joint, cells=cells, notes=notes)
+    return Crossing(axes=tuple(axis for axis in kept if axis.values), joint=joint, cells=cells, notes=notes)
 
 
 def _parts(axis: Axis, base: Values, composed: Composed, *, named: bool) -> list[_Part]:
     """An axis at each of its levels, less the baseline's own and what is named twice."""
     known, found = {digest_of(base)}, []
-    for level in axis.levels:
+    for level in axis.values:
         part = _Part(axis, level, axis.changes(level, base))
         digest = digest_of(composed(axis, level, part.changes))
         if digest == digest_of(base) and named:
@@ -109,7 +109,7 @@ def _parts(axis: Axis, base: Values, composed: Composed, *, named: bool) -> list
 def _kept(axis: Axis, parts: Sequence[Sequence[_Part]]) -> Axis:
     if axis.kind in BESIDE:
         return axis
-    return replace(axis, levels=tuple(part.level for found in parts for part in found if part.axis is axis))
+    return replace(axis, values=tuple(part.level for found in parts for part in found if part.axis is axis))
 
 
 def _factorial(
@@ -161,8 +161,8 @@ def _fractional(
 
 def _one_level(found: Sequence[_Part], base: Values) -> str:
     """What to type for the first of an axis's levels alone."""
-    key, words = found[0].axis.moves[0], found[0].words(base)
-    if len(found[0].axis.moves) > 1 or isinstance(found[0].level, Mapping | list | tuple):
+    key, words = found[0].axis.keys[0], found[0].words(base)
+    if len(found[0].axis.keys) > 1 or isinstance(found[0].level, Mapping | list | tuple):
         return "one of them"
     return f"{key}={','.join(words)} for one of them"
 
@@ -318,7 +318,7 @@ class _Joined:
         for part in parts:
             changes = merged(changes, part.changes, self.base)
         axis = joint_axis(name, [part.axis for part in parts], changes)
-        config = self.composed(axis, axis.levels[0], changes)
+        config = self.composed(axis, axis.values[0], changes)
         self._check_model(parts, config)
         return axis, digest_of(config)
 

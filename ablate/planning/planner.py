@@ -108,13 +108,13 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
         notes=(*level_notes, *(crossing.notes if crossing else ()), *notes, *controls_notes),
         cells=crossing.cells.to_json() if crossing else None,
         variance=None if (table := crossed(settings)) is None else table.to_json(),
-        until={"looks": list(looks), "spending": settings.spending} if looks else None,
+        until={"looks": list(looks), "spending": settings.alpha_spending} if looks else None,
     )
     plan = replace(plan, runs=baseline_first(plan))
     typed = {_name(draft): tuple(override_text(key, value) for key, value in draft.typed.items()) for draft in drafts}
     return Prepared(
         plan=plan,
-        folder=Path(settings.root) / safe_name(study),
+        folder=Path(settings.output_dir) / safe_name(study),
         overrides={arm.name: (*fixed, *typed[arm.name]) for arm in arms},
     )
 
@@ -139,7 +139,7 @@ def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> tupl
     named = [*composer.axes(names), *request.made]
     keys = set(leaves(base))
     for axis in named:
-        for key in axis.moves:
+        for key in axis.keys:
             if key not in keys and not any(known.startswith(f"{key}.") for known in keys) and not key.startswith(OPEN):
                 raise AxisError(
                     f"axis/{axis.name}.yaml moves {key!r}, which is no key of the config", nearest(key, keys)
@@ -151,7 +151,7 @@ def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> tupl
     for axis in swept:
         if axis.name in names:
             raise AxisError(
-                f"{axis.moves[0]} is moved by axis={axis.name} and swept as well", f"leave out one: axis={axis.name}"
+                f"{axis.keys[0]} is moved by axis={axis.name} and swept as well", f"leave out one: axis={axis.name}"
             )
     both = [expanded(axis, base) for axis in named]
     found = [*(axis for axis, _ in both), *swept]
@@ -190,7 +190,7 @@ def _drafts(
     compose: Composed, axes: Sequence[Axis], base: Mapping[str, Any], crossing: Crossing | None
 ) -> Iterator[_Draft]:
     for axis in axes:
-        for level in axis.levels:
+        for level in axis.values:
             if crossing is None or crossing.wants(axis, level):
                 typed = axis.changes(level, base)
                 yield _Draft(axis, level, typed, dict(compose(axis, level, typed)))
@@ -269,7 +269,7 @@ def _arm(draft: _Draft, study: str, facts: Facts, parameters: Counts) -> Arm:
     return Arm(
         name=_name(draft),
         axis=draft.axis.name if draft.axis else None,
-        level=draft.level,
+        value=draft.level,
         kind=draft.axis.kind if draft.axis else None,
         changes={key: flat.get(key, value) for key, value in draft.typed.items()},
         config=config,
@@ -296,15 +296,15 @@ def _with_arms(axes: Sequence[Axis], arms: Sequence[Arm]) -> list[Axis]:
     """Swept keys with the values that became arms; one without any is left out."""
     kept = []
     for axis in axes:
-        levels = tuple(level for level in axis.levels if any(arm.name == axis.label(level) for arm in arms))
+        levels = tuple(level for level in axis.values if any(arm.name == axis.label(level) for arm in arms))
         if levels:
-            kept.append(replace(axis, levels=levels))
+            kept.append(replace(axis, values=levels))
     return kept
 
 
 def _check_replayable(axis: Axis, changes: Mapping[str, Any], base: Config, facts: Facts) -> None:
     """A level of an observation axis must be readable, exactly, from the baseline's record."""
-    strange = [key for key in axis.moves if key not in REPLAYABLE]
+    strange = [key for key in axis.keys if key not in REPLAYABLE]
     if strange:
         raise AxisError(
             f"axis {axis.name!r} is an observation axis and moves {', '.join(strange)}, which cannot be read from a record",

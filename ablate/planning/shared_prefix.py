@@ -133,11 +133,13 @@ class _Course:
 
     @classmethod
     def of(cls, config: Config, num_train: int) -> _Course:
-        size, observe = config.samples_per_step, config.observe
+        size, evaluation = config.samples_per_step, config.eval
         sizes = {"samples_per_step": size, "samples_per_epoch": num_train}
         total = config.budget.samples(**sizes)
-        every = parse_interval(eval.every, key="eval.every")
-        points = looks(every=every, spacing=eval.spacing, count=eval.num_evaluations, total_samples=total, **sizes)
+        every = parse_interval(evaluation.every, key="evaluation.every")
+        points = looks(
+            every=every, spacing=evaluation.spacing, count=evaluation.num_evaluations, total_samples=total, **sizes
+        )
         return cls(
             total_samples=total,
             samples_per_step=size,

@@ -23,19 +23,19 @@ def expanded(axis: Axis, base: Mapping[str, Any]) -> tuple[Axis, list[str]]:
     What the baseline leaves out already stays left out: the level adds one to it.
     Raises AxisError for an axis of which nobody knows what each is, and where there would be nothing left.
     """
-    if EACH not in axis.levels:
+    if EACH not in axis.values:
         return axis, []
-    key = axis.moves[0]
-    if len(axis.moves) != 1 or key not in _EACH:
+    key = axis.keys[0]
+    if len(axis.keys) != 1 or key not in _EACH:
         raise AxisError(
-            f"axis/{axis.name}.yaml: the level 'each' of {', '.join(axis.moves)} stands for nothing known",
+            f"axis/{axis.name}.yaml: the level 'each' of {', '.join(axis.keys)} stands for nothing known",
             f"write the levels out; 'each' is for {', '.join(_EACH)}",
         )
     gone = list(leaf(base, key))
     items, notes = _EACH[key](make_config(base), gone)
     found = [[*gone, item] for item in items]
-    levels = [new for level in axis.levels for new in (found if level == EACH else [level])]
-    return replace(axis, levels=tuple(levels)), notes
+    levels = [new for level in axis.values for new in (found if level == EACH else [level])]
+    return replace(axis, values=tuple(levels)), notes
 
 
 def _layers(config: Config, gone: list[int]) -> tuple[list[int], list[str]]:

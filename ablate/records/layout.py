@@ -59,7 +59,7 @@ class RunDir:
         return self.path / "lent"
 
     @property
-    def outcome(self) -> Path:
+    def status(self) -> Path:
         return self.path / "status.json"
 
     @property

@@ -80,7 +80,7 @@ class Manifest:
     sessions: list[dict[str, str]] = field(default_factory=list)
     """One entry for each process that worked on the run: `started`, and the `code_digest` of the code that it ran."""
     attempts: list[dict[str, str]] = field(default_factory=list)
-    """One entry for each earlier try that came to no result: its `started`, and the `reason` and `sentence` of its end."""
+    """One entry for each earlier try that came to no result: its `started`, and the `reason` and `message` of its end."""
     origin: dict[str, Any] = field(default_factory=dict)
     """Of an imported run: where its numbers come from, as in `record.origin`. Empty for a run that was recorded."""
     shared_from: str | None = None
@@ -130,14 +130,15 @@ class Fingerprint:
 
 @dataclass(kw_only=True, slots=True)
 class Outcome:
-    """How a run ended. Failure is a value with a sentence."""
+    """How a run ended. Failure is a value with a message."""
 
     status: Status
     step: int = 0
     """Optimizer steps taken."""
     reason: str = ""
     """One word or exception name: `budget`, `non-finite gradients`, `SIGKILL`, `ValueError`."""
-    sentence: str = ""
+    message: str = ""
+    """One sentence for the user."""
     weights_sha256: str | None = None
     """Hash of the final weights; equal hashes mean the same trajectory, bit for bit."""
     best: dict[str, Any] = field(default_factory=dict)
@@ -154,7 +155,8 @@ class Outcome:
 
 def write_value(run: RunDir, value: Manifest | Fingerprint | Outcome) -> None:
     """Write `manifest.json`, `fingerprint.json` or `status.json`, whole or not at all."""
-    write_json(getattr(run, type(value).__name__.lower()), asdict(value), hide=True)
+    name = "status" if isinstance(value, Outcome) else type(value).__name__.lower()
+    write_json(getattr(run, name), asdict(value), hide=True)
 
 
 def read_manifest(run: RunDir) -> Manifest:
@@ -169,7 +171,7 @@ def read_fingerprint(run: RunDir) -> Fingerprint | None:
 
 def read_outcome(run: RunDir) -> Outcome | None:
     """None while the run is going, or when it was killed. Raises RecordError when it is unreadable."""
-    return _read(run.outcome, Outcome) if run.status.exists() else None
+    return _read(run.status, Outcome) if run.status.exists() else None
 
 
 Value = TypeVar("Value", Manifest, Fingerprint, Outcome)

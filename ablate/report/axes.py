@@ -30,15 +30,15 @@ def grouped(axes: Sequence[Axis]) -> Iterator[tuple[str, list[Axis]]]:
 
 def facts_of(axis: Axis) -> list[tuple[str, str]]:
     """(label, text) of all that the file declares, in the order in which one reads it. Keys and values stand in backticks."""
-    rule = {key: f"`{key}` follows it ({how})" for key, how in axis.follows.items()}
-    moved = [rule.get(key, f"`{key}`") for key in axis.moves]
+    rule = {key: f"`{key}` follows it ({how})" for key, how in axis.scale_with.items()}
+    moved = [rule.get(key, f"`{key}`") for key in axis.keys]
     said = [
         ("moves", f"{', '.join(moved)}{_as_one(axis)}"),
-        ("levels", ("; " if len(axis.moves) > 1 else ", ").join(f"`{_level(level)}`" for level in axis.levels)),
-        ("held", _ticked(axis.holds)),
-        ("comes along", _ticked(axis.accepts) or "nothing"),
-        ("expected", axis.expect),
-        ("source", axis.source),
+        ("levels", ("; " if len(axis.keys) > 1 else ", ").join(f"`{_level(level)}`" for level in axis.values)),
+        ("held", _ticked(axis.must_match)),
+        ("comes along", _ticked(axis.may_change) or "nothing"),
+        ("expected", axis.hypothesis),
+        ("source", axis.reference),
     ]
     return [(label, text) for label, text in said if text]
 
@@ -71,7 +71,7 @@ def print_axis(axis: Axis, console: Console) -> None:
     console.print()
     for label, text in facts_of(axis):
         labelled(console, label, plain(text), width=13)
-    for paragraph in filter(None, axis.about.split("\n\n")):
+    for paragraph in filter(None, axis.notes.split("\n\n")):
         console.print()
         say(console, plain(" ".join(paragraph.split())))
     console.print()
@@ -84,7 +84,7 @@ def plain(text: str) -> str:
 
 
 def _as_one(axis: Axis) -> str:
-    if len(axis.moves) < 2 or axis.kind == "placebo":
+    if len(axis.keys) < 2 or axis.kind == "placebo":
         return ""
     return ": several keys, declared to be one change"
 

@@ -77,7 +77,7 @@ def _arm(plan: Plan, name: str) -> dict[str, Any]:
     return {
         "name": arm.name,
         "axis": arm.axis,
-        "level": arm.level,
+        "level": arm.value,
         "kind": arm.kind,
         "changes": arm.changes,
         "derived": arm.derived,

@@ -127,7 +127,7 @@ class Plots:
         return figure.update_layout(title=f"{_text(of)} of the baseline, looked at more rarely")
 
     def _declared(self, key: str) -> tuple[str, ...]:
-        levels = [show(arm.level) for arm in self._study.plan.arms if arm.replayed and key in arm.changes]
+        levels = [show(arm.value) for arm in self._study.plan.arms if arm.replayed and key in arm.changes]
         if not levels:
             raise ConfigError(
                 f"the study has no observation axis on {key}", "plot.cadence('256 samples', '512 samples')"

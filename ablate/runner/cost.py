@@ -38,10 +38,10 @@ from ablate.serialization import read_json, read_yaml
 _NO_PACE = {
     "model": ("dropout",),
     "data": ("split", "split_seed", "train_test_ratio", "eval_test_ratio"),
-    "optim": ("lr", "weight_decay", "beta1", "beta2", "eps", "schedule", "warmup"),
+    "optim": ("lr", "weight_decay", "beta1", "beta2", "eps", "lr_schedule", "warmup_ratio"),
     "train": ("budget", "max_grad_norm", "noise_batch_size", "max_skipped_steps"),
-    "observe": ("eval_every", "eval_spacing", "num_evaluations", "eval_examples"),
-    "streams": ("init", "order", "augment", "dropout", "noise"),
+    "eval": ("every", "spacing", "num_evaluations", "max_examples"),
+    "random_streams": ("init", "order", "augment", "dropout", "noise"),
 }
 """Keys that leave the cost of a sample as it is. A key that is not named here is taken to change it."""
 
@@ -312,7 +312,7 @@ def _cost(pace: Pace, arm: Arm) -> Cost:
         + _BYTES_PER_LOOK * derived["evaluations"]
         + _BYTES_PER_EXAMPLE * kept_examples,
         # A new checkpoint is complete before an old one goes.
-        checkpoint_bytes=state * (checkpoint.keep + 1),
+        checkpoint_bytes=state * (config.checkpoint.keep + 1),
     )
 
 
@@ -493,7 +493,7 @@ def timed(config: Config, *, at_once: int) -> tuple[Pace, float]:
         ended = time.time()
     found = [pace for pace in paces if pace is not None]
     if not found:
-        raise AblateError(f"the first steps fail: {outcomes[0].sentence}")
+        raise AblateError(f"the first steps fail: {outcomes[0].message}")
     waited = min(span.start for span in spans) - began
     # From a run's end until its place is free, and from there until the next one begins.
     gap = ended - max(span.end for span in spans)
@@ -507,14 +507,15 @@ def _short(config: Config) -> Config:
     looked_at = min(_LOOKED_AT, config.eval.max_examples or _LOOKED_AT)
     return replace(
         config,
-        loop=replace(config.train, budget=f"{samples} samples", checkpoint_every=None),
-        observe=replace(config.observe, eval_every=f"{samples} samples", eval_spacing="even", eval_examples=looked_at),
+        train=replace(config.train, budget=f"{samples} samples"),
+        checkpoint=replace(config.checkpoint, every=None),
+        eval=replace(config.eval, every=f"{samples} samples", spacing="even", max_examples=looked_at),
         tracker=replace(config.tracker, name="none"),
     )
 
 
 def _job(config: Config, place: Path, seed: int) -> Job:
-    whole = asdict(replace(config, seed=seed, study=replace(config.study, name=_STUDY, root=str(place))))
+    whole = asdict(replace(config, seed=seed, study=replace(config.study, name=_STUDY, output_dir=str(place))))
     folder = StudyDir(place / _STUDY).run(config.arm, seed).path
     return Job(arm=config.arm, seed=seed, config=whole, folder=folder, changes={}, digest=_STUDY)
 

@@ -107,7 +107,7 @@ def earlier_attempts(run: RunDir, digest: str) -> list[dict[str, str]]:
         return []
     if outcome.status in ("finished", "diverged"):
         return []
-    last = {"started": manifest.started, "reason": outcome.reason, "sentence": outcome.message}
+    last = {"started": manifest.started, "reason": outcome.reason, "message": outcome.message}
     return [*manifest.attempts, last]
 
 

@@ -213,7 +213,7 @@ def make_app_study(
                 notes.append(f"{name} is the baseline's own value, and is not run twice")
                 continue
             arm = Arm(
-                name=name, axis=key, level=level, kind="training", changes=_changes(config, key, level), config=config
+                name=name, axis=key, value=level, kind="training", changes=_changes(config, key, level), config=config
             )
             _check_one(baseline, arm, key)
             isolate(baseline, arm, axis)
@@ -405,7 +405,7 @@ class Kept:
         if planned is None:
             raise StudyError(f"{folder} is no run of the plan in {folder.parents[1]}")
         folder.mkdir(parents=True, exist_ok=True)
-        for stale in (run.outcome, run.returned, run.trace, run.evals, run.predictions, run.fingerprint, run.progress):
+        for stale in (run.status, run.returned, run.trace, run.evals, run.predictions, run.fingerprint, run.progress):
             stale.unlink(missing_ok=True)
         kept = cls(run, plan, planned, now())
         kept._write(ended=None)
@@ -416,7 +416,7 @@ class Kept:
         recorded = read_outcome(self.run)
         outcome = self._outcome(returned, error)
         if recorded is not None:
-            outcome = replace(recorded, status=outcome.status, reason=outcome.reason, sentence=outcome.message)
+            outcome = replace(recorded, status=outcome.status, reason=outcome.reason, message=outcome.message)
         self._write(ended=now())
         write_value(self.run, outcome)
         return outcome

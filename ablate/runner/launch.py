@@ -179,7 +179,7 @@ def _planned_alone(config: dict[str, Any]) -> Planned:
 def study_folder(config: dict[str, Any]) -> Path:
     """Where a config's study lies; `<root>/single` for a run that belongs to none."""
     study = make_config(config).study
-    return Path(study.root) / safe_name(study.name or SINGLE)
+    return Path(study.output_dir) / safe_name(study.name or SINGLE)
 
 
 def _as_planned(folder: Path, config: dict[str, Any]) -> tuple[dict[str, Any], str, Planned]:

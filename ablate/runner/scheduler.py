@@ -135,7 +135,7 @@ class _Crew:
         self._context = server()
         self._free = leases(self.study.workers, self.study.runs_per_gpu)
         self._waiting = list(self.jobs)
-        self._before = {job.folder: _mark(RunDir(job.folder).outcome) for job in self.jobs}
+        self._before = {job.folder: _mark(RunDir(job.folder).status) for job in self.jobs}
         self._running: list[_Going] = []
         self._paused: list[_Paused] = []
         self._asked_elsewhere = self._looked = 0.0
@@ -200,13 +200,13 @@ class _Crew:
     def _result_by_now(self, job: Job) -> Outcome | None:
         """What another process has made of it since this one began; its failure counts as well as its success."""
         outcome = result_by_now(job)
-        if outcome is not None or _mark(RunDir(job.folder).outcome) == self._before[job.folder]:
+        if outcome is not None or _mark(RunDir(job.folder).status) == self._before[job.folder]:
             return outcome
         outcome = read_outcome(RunDir(job.folder))
         return outcome if outcome is not None and outcome.status == "failed" else None
 
     def _start(self, job: Job, lease: Lease, claim: Claim, *, tries: int) -> None:
-        mark = _mark(RunDir(job.folder).outcome)
+        mark = _mark(RunDir(job.folder).status)
         try:
             process = start(self._context, job, lease, claim)
         except OSError:
@@ -263,7 +263,7 @@ class _Crew:
                 f"no sign of life for {self.study.hang_timeout_minutes:g} minutes (study.hang_timeout_minutes): the run was ended; "
                 "where it hung stands in log.txt"
             )
-            outcome = replace(written or Outcome(status="failed"), status="failed", reason=ends.HANG, sentence=sentence)
+            outcome = replace(written or Outcome(status="failed"), status="failed", reason=ends.HANG, message=sentence)
         elif written is not None:
             return written
         else:
@@ -351,7 +351,7 @@ def _mark(path: Path) -> _Mark:
 
 def _written(run: RunDir, before: _Mark) -> Outcome | None:
     """The outcome that this try has written."""
-    if _mark(run.outcome) == before:
+    if _mark(run.status) == before:
         return None
     try:
         return read_outcome(run)

@@ -52,7 +52,7 @@ def _check_components(config: Config, num_classes: int) -> None:
     model = config.model
     if (model.drop_layers or model.reinit_top_layers) and (count := num_layers(model)):
         check_layers(model, count)
-    if model.freeze or model.components:
+    if model.freeze or model.module_edits:
         from ablate.models.meta_model import outline
 
         outline(config, num_classes=num_classes)

@@ -66,7 +66,7 @@ class End:
     """How a run ended. status: of its outcome; `killed` where it has none. numbers: its throughput, what an app returned."""
 
     status: str
-    sentence: str
+    message: str
     numbers: dict[str, float] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
 

@@ -246,7 +246,7 @@ class _Source:
     def _make(self, first: Row) -> Windows:
         """A run that another loop recorded may have no such settings: then every step is a row."""
         config = self._told.config
-        log_every = _setting(config, "observe", "log_every", "1 steps")
+        log_every = _setting(config, "tracker", "log_every", "1 steps")
         batch = _setting(config, "data", "batch_size", None)
         samples = (
             batch * _setting(config, "train", "grad_accum_steps", 1)
@@ -266,14 +266,14 @@ def _end(told: Told, outcome: Outcome | None) -> End:
     numbers |= {f"returned/{key}": value for key, value in (read_returned(told.run) or {}).items()}
     files = tuple(path for path in (told.run.trace, told.run.evals) if path.is_file() and outcome is not None)
     sentence = outcome.message if outcome else "the run was killed"
-    return End(status=outcome.status if outcome else "killed", sentence=sentence, numbers=numbers, files=files)
+    return End(status=outcome.status if outcome else "killed", message=sentence, numbers=numbers, files=files)
 
 
 def _give_back(tracker: Tracker) -> None:
     """End what was begun, so that it is not shown as running for ever; the first error is the one to be read."""
     try:
         with _in_time():
-            tracker.end(End(status="failed", sentence="the tracker failed; `ablate sync` sends the run"))
+            tracker.end(End(status="failed", message="the tracker failed; `ablate sync` sends the run"))
     except Exception:
         traceback.print_exc()
 

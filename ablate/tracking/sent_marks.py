@@ -38,7 +38,7 @@ def where(name: str, tracker: TrackerConfig, mode: Mode) -> str:
 
 def state_of_run(run: RunDir) -> str:
     """Another one after a run was made anew, or went on."""
-    parts = [run.outcome, run.config]  # the manifest gets its end after the outcome is there
+    parts = [run.status, run.config]  # the manifest gets its end after the outcome is there
     digest = sha256(b"".join(path.read_bytes() for path in parts if path.exists()))
     digest.update(f"{[_size(path) for path in (run.trace, run.evals)]}".encode())
     return digest.hexdigest()[:16]

@@ -36,7 +36,7 @@ def by_kind(name: str) -> str:
     return "bias" if lowered.endswith("bias") else "weight"
 
 
-GROUPINGS: dict[str, Grouping | None] = {"depth": by_depth, "kind": by_kind, "none": None}
+GROUPINGS: dict[str, Grouping | None] = {"layer": by_depth, "param_type": by_kind, "none": None}
 
 
 class GradNorms:

@@ -18,7 +18,7 @@ SHAPES: dict[str, Shape] = {
     "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
     "cosine_to_tenth": lambda done: 0.55 + 0.45 * math.cos(math.pi * done),
     "wsd": lambda done: min(1.0, 5.0 * (1.0 - done)),
-    "step": lambda done: 1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01,
+    "multistep": lambda done: 1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01,
 }
 """Factor on the peak rate as a function of the fraction of the budget, after warm-up, that is done.
 

@@ -14,8 +14,8 @@ from ablate.errors import LoopError
 
 @contextmanager
 def attention_kernels(name: str) -> Iterator[None]:
-    """`auto` leaves the choice to torch; inside `math`, attention is matrix products and a softmax, whatever is faster."""
-    if name == "auto":
+    """`sdpa` leaves the choice to torch; inside `eager`, attention is matrix products and a softmax, whatever is faster."""
+    if name == "sdpa":
         yield
         return
     with sdpa_kernel(SDPBackend.MATH):
@@ -26,7 +26,7 @@ def attention_item() -> dict[str, str]:
     """What is allowed now, for the fingerprint; nothing where torch may choose."""
     kernels = torch.backends.cuda  # on a CPU too
     fused = kernels.flash_sdp_enabled() or kernels.mem_efficient_sdp_enabled()  # type: ignore[no-untyped-call]
-    return {} if fused else {"attention": "math"}
+    return {} if fused else {"attention": "eager"}
 
 
 # Mixed precision: what autocast and the matrix products run in, and the gradient scaler that fp16 needs.

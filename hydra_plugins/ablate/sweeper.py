@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ablate.runner.foreign_app import AppStudy, Launched
 
 # plan_only: say what would run, and run nothing. typed_in: the folder in which that was typed; the sweeper sets it.
-# bisect, mediate: what these verbs ask, `ablate.planning.attribution.Bisect` and `ablate.planning.mediation.Mediate`. as_json: the answer
+# attribute, mediate: what these verbs ask, `ablate.planning.attribution.Bisect` and `ablate.planning.mediation.Mediate`. as_json: the answer
 # for a program to read.
 # A plain dict, because Hydra runs this module before it is in sys.modules, where a dataclass would look for it.
 # The others are for an app that is not ours, with their defaults: `ablate.runner.foreign_app.Options`.
@@ -40,12 +40,12 @@ class AblationSweeper(Sweeper):
         self,
         plan_only: bool = False,
         typed_in: str | None = None,  # noqa: ARG002
-        bisect: DictConfig | None = None,
+        attribute: DictConfig | None = None,
         mediate: DictConfig | None = None,
         as_json: bool = False,
         **app: Any,
     ) -> None:
-        self.plan_only, self.bisect, self.as_json, self._app = plan_only, bisect, as_json, app
+        self.plan_only, self.attribute, self.as_json, self._app = plan_only, attribute, as_json, app
         self.mediate = mediate
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -73,8 +73,8 @@ class AblationSweeper(Sweeper):
                 raise ConfigError(f"hydra.sweeper.{key} is for an app that is not ablate's own", f"{what}=...")
         composer = composer_of(self._config.hydra)
         how = How(launch=self._launch, plan_only=self.plan_only, local=self._is_local, as_json=self.as_json)
-        if self.bisect is not None:
-            asked: Any = OmegaConf.to_container(self.bisect)
+        if self.attribute is not None:
+            asked: Any = OmegaConf.to_container(self.attribute)
             return run_attribute(composer, arguments, asked, how)
         if self.mediate is not None:
             wanted: Any = OmegaConf.to_container(self.mediate)

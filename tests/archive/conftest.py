@@ -23,7 +23,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two arms, two seeds; what real runs take from their tables, these have taken as well."""
     folder = tmp_path_factory.mktemp("runs") / "study"
     plan = write_study(folder, arms=("batch_size=64",), seeds=2)
-    axis = replace(plan.axes[0], accepts=(*plan.axes[0].accepts, "first_step", "tokens_seen"))
+    axis = replace(plan.axes[0], may_change=(*plan.axes[0].may_change, "first_step", "tokens_seen"))
     plan = replace(plan, axes=(axis,))
     write_json(folder / "plan.json", {**plan.to_json(), "digest": plan.digest})
     for config in folder.glob("*/seed=*/config.yaml"):

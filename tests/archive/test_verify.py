@@ -153,7 +153,7 @@ def of_an_app(folder: Path) -> None:
     """Runs without fingerprint, weights or tables: numbers that main returned."""
     config = {"lr": 0.1}
     arms = [Arm(name="baseline", config=config)]
-    arms += [Arm(name="lr=0.5", axis="lr", level=0.5, kind="training", changes={"lr": 0.5}, config={"lr": 0.5})]
+    arms += [Arm(name="lr=0.5", axis="lr", value=0.5, kind="training", changes={"lr": 0.5}, config={"lr": 0.5})]
     code = {"myapp.py": "0" * 64}
     runs = []
     for arm in arms:

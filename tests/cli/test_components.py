@@ -27,8 +27,8 @@ def test_lists_are_levels_and_take_the_declarations_of_their_axis(ablate, runs, 
         ("component=zero:layers.*.attention.self+freeze:layers.0-2",
          {"model.module_edits": ["zero:layers.*.attention.self", "freeze:layers.0-2"]}),
     ]  # fmt: skip
-    assert "components" in plan.axis("component").accepts
-    assert plan.axis("component").levels == tuple(arm.level for arm in plan.arms[1:])
+    assert "components" in plan.axis("component").may_change
+    assert plan.axis("component").values == tuple(arm.value for arm in plan.arms[1:])
     fewer, same = (plan.arm(f"component={name}").derived for name in ("zero:pooler", "remove:layers.0"))
     assert same["parameters.count"] < fewer["parameters.count"] < plan.baseline.derived["parameters.count"]
 

@@ -35,8 +35,8 @@ def test_the_larger_batch_is_given_the_noise_of_the_smaller(ablate, runs, here):
     assert {job.config["train"]["noise_batch_size"] for job in runs.jobs} == {None, 8}
     assert plan.command == "ablate mediate data.batch_size=8,64 --through grad_noise study.seeds=2"
     assert plan.question == "How much of what data.batch_size 8 -> 64 does to eval_loss goes through grad_noise?"
-    assert "total_steps" in plan.axis("batch_size=64").accepts
-    assert "samples_seen" in plan.axis("batch_size=64+noise_batch_size=8").holds
+    assert "total_steps" in plan.axis("batch_size=64").may_change
+    assert "samples_seen" in plan.axis("batch_size=64+noise_batch_size=8").must_match
     runs.forget()
     assert ablate("mediate", BATCH, "--through", "grad_noise", "study.seeds=2")[0] == 0
     assert runs.names == []
@@ -49,7 +49,7 @@ def test_at_equal_updates_the_larger_batch_holds_the_steps(ablate, runs, here):
     plan = plan_in(here / "runs" / "mediate-batch_size-grad_noise")
     assert [arm.derived["total_steps"] for arm in plan.arms] == [4, 4, 4]
     assert [arm.derived["samples_seen"] for arm in plan.arms] == [32, 256, 256]
-    assert "total_steps" in plan.axis("batch_size=64").holds
+    assert "total_steps" in plan.axis("batch_size=64").must_match
 
 
 @pytest.mark.slow

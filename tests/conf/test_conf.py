@@ -60,20 +60,22 @@ def test_the_files_choose_what_the_schema_defaults_to(composer: Composer):
 @pytest.mark.parametrize("name", AXES)
 def test_every_axis_is_proven_to_vary_one_thing(composer: Composer, name: str):
     """Planning isolates every arm; an axis that failed it would raise."""
-    plan = plan_of(composer, *composer.axis(name).beside, axes=(name,))
+    plan = plan_of(composer, *composer.axis(name).requires, axes=(name,))
     axis = plan.axis(name)  # with what `each` stands for
     assert axis.name == name
-    assert [arm.name for arm in plan.arms[1:]] == [axis.label(level) for level in axis.levels]
-    assert all(set(arm.changes) <= set(axis.moves) for arm in plan.arms[1:])
+    assert [arm.name for arm in plan.arms[1:]] == [axis.label(level) for level in axis.values]
+    assert all(set(arm.changes) <= set(axis.keys) for arm in plan.arms[1:])
 
 
 @pytest.mark.parametrize("name", AXES)
 def test_an_axis_file_answers_a_question_and_says_what_it_holds(composer: Composer, name: str):
     axis = composer.axis(name)
     assert axis.question.endswith("?")
-    assert {"init", "eval_set", "splits", "order"} <= {word.partition(".")[0] for word in (*axis.accepts, *axis.holds)}
-    assert axis.expect
-    assert axis.source
+    assert {"init", "eval_set", "splits", "order"} <= {
+        word.partition(".")[0] for word in (*axis.may_change, *axis.must_match)
+    }
+    assert axis.hypothesis
+    assert axis.reference
 
 
 @pytest.mark.parametrize("name", AXES)
@@ -86,7 +88,7 @@ def test_an_axis_file_opens_with_its_own_command(composer: Composer, name: str):
 def test_the_reference_studies_plan_the_suspects_and_two_placebos(composer: Composer, study: str):
     plan = plan_of(composer, f"study={study}")
     assert plan.study == study
-    assert [axis.moves[0] for axis in plan.axes] == [
+    assert [axis.keys[0] for axis in plan.axes] == [
         "data.batch_size", "data.train_test_ratio", "eval.every", "tracker.log_every", "random_streams.order", "rerun",
     ]  # fmt: skip
     assert {arm.config["data"]["eval_test_ratio"] for arm in plan.arms} == {4.0}
@@ -128,8 +130,8 @@ def test_axes_are_values(composer: Composer):
 def test_a_config_that_is_varied_is_the_one_that_is_composed(composer: Composer, name: str):
     """Arms are not composed anew, which takes long; the shortcut must not be seen."""
     axis = composer.axis(name)
-    fixed = axis.beside
-    for level in axis.levels:
+    fixed = axis.requires
+    for level in axis.values:
         changes = axis.changes(level, composer.compose(fixed)) if "each" not in str(level) else {}
         texts = [override_text(key, value) for key, value in changes.items()]
         assert composer.vary(fixed, changes) == composer.compose([*fixed, *texts])

@@ -34,7 +34,7 @@ def test_an_axis_of_the_users_own_folder_stands_beside_ours(own: Path):
     write(own, BETA2)
     with opened(config_dir=own) as composer:
         assert {"beta2", "batch_size"} <= set(composer.axis_names())
-        assert composer.axis("beta2").levels == (0.98,)
+        assert composer.axis("beta2").values == (0.98,)
 
 
 def test_a_choice_of_the_users_own_is_composed(own: Path):
@@ -61,7 +61,7 @@ TWO_KEYS = "[{optim.beta2: 0.98, optim.lr: 1.0}]"
             "'optimiser' is nothing that can be accepted or held\n  fix: did you mean 'optimizer'",
         ),
         ("[optimizer]", "[init]", "axis/beta2.yaml both accepts and holds init"),
-        ("[0.98]", TWO_KEYS, "axis 'beta2' sets optim.lr, which its `moves` does not declare"),
+        ("[0.98]", TWO_KEYS, "axis 'beta2' sets optim.lr, which its `keys` does not declare"),
         ("[optim.beta2]", "[optim.beta2, optim.lr]", "so a level must say which value each key takes"),
     ],
 )

@@ -80,7 +80,7 @@ class Toys:
 
     def plan(self) -> Plan:
         config = {key: value for key, value in asdict(Config()).items() if key not in ("seed", "arm")}
-        level = self.axis.levels[0]
+        level = self.axis.values[0]
         changes = self.axis.changes(level, config)
         moved = {key: dict(value) if isinstance(value, dict) else value for key, value in config.items()}
         for key, value in changes.items():
@@ -88,7 +88,7 @@ class Toys:
             (moved[group] if group else moved)[name] = value
         arms = (
             Arm(name=BASELINE, config=config),
-            Arm(name=self.name, axis=self.axis.name, level=level, kind=self.axis.kind, changes=changes, config=moved),
+            Arm(name=self.name, axis=self.axis.name, value=level, kind=self.axis.kind, changes=changes, config=moved),
         )
         return Plan(
             study="toys", question="", metric="eval_loss", smallest_effect=0.01, seeds=tuple(self.seeds), code_digest="",

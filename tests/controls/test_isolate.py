@@ -29,7 +29,7 @@ def arm_of(changes: dict[str, Any], **derived: float) -> Arm:
     for key, value in changes.items():
         section, name = key.split(".")
         config[section][name] = value
-    return Arm(name="batch_size=64", axis="batch_size", level=64, kind="training", config=config, derived=derived)
+    return Arm(name="batch_size=64", axis="batch_size", value=64, kind="training", config=config, derived=derived)
 
 
 BASELINE = replace(arm_of({}, total_steps=128, samples_seen=1024), name="baseline")
@@ -76,7 +76,7 @@ def test_a_derived_change_that_was_promised_not_to_be():
     assert "changes samples_seen (1024 -> 2048), which its `holds` promises to be equal" in said
 
 
-FOLLOWS = replace(AXIS, moves=("data.batch_size", "optim.lr"), follows={"optim.lr": "linear"})
+FOLLOWS = replace(AXIS, keys=("data.batch_size", "optim.lr"), scale_with={"optim.lr": "linear"})
 
 
 def test_a_bundle_is_one_declared_change_and_says_so() -> None:
@@ -99,9 +99,9 @@ def test_a_word_covers_what_lies_under_it() -> None:
         replace(BASELINE, derived=counts),
         arm_of({"data.batch_size": 64}, **counts | {"parameters.trainable": 60}),
     )
-    accepts = replace(AXIS, accepts=("parameters",), holds=())
+    accepts = replace(AXIS, may_change=("parameters",), must_match=())
     assert isolate(base, arm, accepts).derived == {"parameters.trainable": [100, 60]}
-    part = replace(AXIS, accepts=("parameters.trainable",), holds=("parameters.count",))
+    part = replace(AXIS, may_change=("parameters.trainable",), must_match=("parameters.count",))
     assert isolate(base, arm, part).held == ("parameters.count",)
     with pytest.raises(AxisError, match=r"changes parameters\.trainable \(100 -> 60\), which its `holds` promises"):
-        isolate(base, arm, replace(AXIS, holds=("parameters",)))
+        isolate(base, arm, replace(AXIS, must_match=("parameters",)))

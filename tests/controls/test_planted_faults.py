@@ -363,7 +363,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     wide = Axis(name="wide", question="?", kind="model", keys=("model.config_overrides",), values=({"width": 8},),
                 may_change=(*DERIVED, "parameters", "init.1", "optimizer", "first_step", "loss_at_start", "flops"))  # fmt: skip
     study = Toys(
-        folder, axis=replace(wide, levels=({"model.config_overrides": {"width": 8}},)),
+        folder, axis=replace(wide, values=({"model.config_overrides": {"width": 8}},)),
         baseline=lambda seed, folder: toy(seed=seed, folder=folder, model=drawn(seed, lambda: layers(4))),
         arm=lambda seed, folder: toy(seed=seed, folder=folder, model=drawn(seed, lambda: layers(8))),
     )  # fmt: skip
@@ -637,7 +637,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     reviews(folder / "films.csv", "dull")
     one = prepared.plan.runs[0]
     return execute(config_of(prepared, one), run_dir(prepared, one), changes={}, digest="",
-                   planned=Planned(data=planned_data)).sentence  # fmt: skip
+                   planned=Planned(data=planned_data)).message  # fmt: skip
 
 
 @fault(

@@ -45,9 +45,9 @@ def test_an_arm_that_moves_several_is_called_by_its_parts() -> None:
         {"kind": "fractional"},
         {"names": ["batch_size"]},
         {"names": ["batch_size", "batch_size", "learning_rate"]},
-        {"levels": [["8"], ["1", "4"], ["a", "b"]]},
-        {"levels": [["8", "64", "128"], ["1", "4"], ["a", "b"]]},
-        {"levels": ["8", "64", "1"]},
+        {"values": [["8"], ["1", "4"], ["a", "b"]]},
+        {"values": [["8", "64", "128"], ["1", "4"], ["a", "b"]]},
+        {"values": ["8", "64", "1"]},
         {"parts": [["batch_size=64"], ["train_test_ratio=4"], []]},
         {"places": [0]},
         {"places": [[0, 0, 0]] * 8},
@@ -106,10 +106,10 @@ def test_what_no_config_can_have_at_once(one: dict[str, Any], other: dict[str, A
 def test_a_joint_arm_may_bring_what_each_axis_may_and_holds_what_all_promise() -> None:
     one, other = AXES["batch_size"], AXES["train_test_ratio"]
     found = joint_axis("both", [one, other], {"data.batch_size": 64, "data.train_test_ratio": 4})
-    assert set(found.accepts) == {*one.accepts, *other.accepts}
-    assert "init" in found.holds
-    assert "order" not in found.holds, "train_test_ratio accepts it"
-    assert found.moves == ("data.batch_size", "data.train_test_ratio")
+    assert set(found.may_change) == {*one.may_change, *other.may_change}
+    assert "init" in found.must_match
+    assert "order" not in found.must_match, "train_test_ratio accepts it"
+    assert found.keys == ("data.batch_size", "data.train_test_ratio")
     assert (one.kind, other.kind, found.kind) == ("training", "data", "training")
 
 
@@ -117,5 +117,8 @@ def test_a_promise_about_a_whole_gives_way_to_a_part_that_may_differ() -> None:
     def axis(**words: Any) -> Axis:
         return Axis(name="a", question="", kind="model", keys=("model.x",), values=(1,), **words)
 
-    parts = [axis(holds=("optimizer", "data.source")), axis(accepts=("optimizer.params", "data"), holds=("init",))]
-    assert joint_axis("both", parts, {"model.x": 1}).holds == ("init",)
+    parts = [
+        axis(must_match=("optimizer", "data.source")),
+        axis(may_change=("optimizer.params", "data"), must_match=("init",)),
+    ]
+    assert joint_axis("both", parts, {"model.x": 1}).must_match == ("init",)

@@ -44,7 +44,7 @@ def test_a_swept_key_takes_the_declarations_of_the_axis_that_moves_it():
         may_change=("optimizer",),
     )
     axis = ad_hoc_axis("optim.lr", (1e-3,), [known])
-    assert (axis.name, axis.question, axis.accepts, axis.levels) == (
+    assert (axis.name, axis.question, axis.may_change, axis.values) == (
         "learning_rate",
         "Too low?",
         ("optimizer",),
@@ -53,10 +53,10 @@ def test_a_swept_key_takes_the_declarations_of_the_axis_that_moves_it():
 
 
 def test_a_swept_key_without_an_axis_accepts_what_such_a_key_brings():
-    assert "optimizer" in ad_hoc_axis("optim.beta2", (0.98,), []).accepts
-    assert "init" not in ad_hoc_axis("optim.beta2", (0.98,), []).accepts
-    assert "init" in ad_hoc_axis("model.name", ("x",), []).accepts
-    assert "init" not in ad_hoc_axis("model.dropout", (0.0,), []).accepts
+    assert "optimizer" in ad_hoc_axis("optim.beta2", (0.98,), []).may_change
+    assert "init" not in ad_hoc_axis("optim.beta2", (0.98,), []).may_change
+    assert "init" in ad_hoc_axis("model.name", ("x",), []).may_change
+    assert "init" not in ad_hoc_axis("model.dropout", (0.0,), []).may_change
     assert ad_hoc_axis("tracker.log_every", ("10 steps",), []).kind == "observation"
 
 
@@ -71,7 +71,7 @@ def test_under_a_budget_in_steps_a_larger_batch_holds_the_steps_and_changes_the_
         must_match=("samples_seen", "epochs", "tokens_seen", "init"),
     )
     found = at_equal_steps(axis)
-    assert {"total_steps", "warmup_steps", "init"} == set(found.holds)
-    assert {"effective_batch", "samples_seen", "epochs", "tokens_seen", "flops", "evaluations"} == set(found.accepts)
-    other = replace(axis, moves=("optim.lr",))
+    assert {"total_steps", "warmup_steps", "init"} == set(found.must_match)
+    assert {"effective_batch", "samples_seen", "epochs", "tokens_seen", "flops", "evaluations"} == set(found.may_change)
+    other = replace(axis, keys=("optim.lr",))
     assert at_equal_steps(other) == other

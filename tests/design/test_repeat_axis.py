@@ -7,7 +7,7 @@ import pytest
 from ablate.design.axis_files import axis_from
 from ablate.errors import AxisError
 
-REPEAT = {"name": "again", "question": "?", "kind": "rerun", "moves": ["rerun"], "levels": [{"rerun": 1}]}
+REPEAT = {"name": "again", "question": "?", "kind": "rerun", "keys": ["rerun"], "values": [{"rerun": 1}]}
 
 
 def test_an_axis_takes_the_first_seeds_only_as_it_asks():
@@ -27,7 +27,7 @@ def test_a_number_of_seeds_that_is_none_is_refused(seeds):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"moves": ["optim.lr"], "levels": [1e-3]},  # equal weights would count as the proof of a change
+        {"keys": ["optim.lr"], "values": [1e-3]},  # equal weights would count as the proof of a change
         {"kind": "training"},  # and other weights as that of a repeat
     ],
 )

@@ -23,16 +23,16 @@ OPTIMIZER = Axis(
 
 
 def test_an_arm_that_sets_several_keys_is_named_by_the_first_where_that_tells_it_apart() -> None:
-    assert [OPTIMIZER.label(level) for level in OPTIMIZER.levels] == ["optimizer=sgd", "optimizer=muon"]
-    alike = replace(OPTIMIZER, levels=({"optim.name": "sgd", "optim.lr": 0.1}, {"optim.name": "sgd", "optim.lr": 0.2}))
-    assert [alike.label(level) for level in alike.levels] == ["optimizer=1", "optimizer=2"]
+    assert [OPTIMIZER.label(level) for level in OPTIMIZER.values] == ["optimizer=sgd", "optimizer=muon"]
+    alike = replace(OPTIMIZER, values=({"optim.name": "sgd", "optim.lr": 0.1}, {"optim.name": "sgd", "optim.lr": 0.2}))
+    assert [alike.label(level) for level in alike.values] == ["optimizer=1", "optimizer=2"]
 
 
 def test_a_key_that_follows_inversely_keeps_the_product_or_is_refused() -> None:
     axis = axis_from(
         {
-            "name": "accumulation", "question": "?", "kind": "systems", "moves": ["train.grad_accum_steps", "data.batch_size"],
-            "levels": [2, 3], "follows": {"data.batch_size": "inverse"},
+            "name": "accumulation", "question": "?", "kind": "systems", "keys": ["train.grad_accum_steps", "data.batch_size"],
+            "values": [2, 3], "scale_with": {"data.batch_size": "inverse"},
         },
         file="axis/accumulation.yaml",
     )  # fmt: skip
@@ -56,10 +56,10 @@ def test_under_a_budget_in_epochs_a_smaller_training_set_holds_the_passes_and_ch
         must_match=("total_steps", "samples_seen", "evaluations", "init"),
     )
     found = at_equal_epochs(axis)
-    assert set(found.holds) == {"init", "epochs"}
-    assert {"train_examples", "total_steps", "samples_seen", "evaluations", "tokens_seen"} <= set(found.accepts)
-    assert not set(found.holds) & set(found.accepts)
-    assert at_equal_epochs(replace(axis, moves=("optim.lr",))) == replace(axis, moves=("optim.lr",))
+    assert set(found.must_match) == {"init", "epochs"}
+    assert {"train_examples", "total_steps", "samples_seen", "evaluations", "tokens_seen"} <= set(found.may_change)
+    assert not set(found.must_match) & set(found.may_change)
+    assert at_equal_epochs(replace(axis, keys=("optim.lr",))) == replace(axis, keys=("optim.lr",))
 
 
 LATER = {"model": ["pooling"], "data": ["train_fraction", "label_noise"], "train": ["attention"], "streams": ["labels"]}
@@ -94,7 +94,7 @@ def test_prose_is_no_part_of_a_plan() -> None:
             arms=(Arm(name="baseline", config={"observe": {}, "train": {}}),), runs=(), code_digest="",
         )  # fmt: skip
 
-    said = replace(OPTIMIZER, about="Another way to say it.", beside=("optim.weight_decay=0.0",))
+    said = replace(OPTIMIZER, notes="Another way to say it.", requires=("optim.weight_decay=0.0",))
     assert plan(said).digest == plan(OPTIMIZER).digest
-    assert plan(replace(OPTIMIZER, accepts=("optimizer",))).digest != plan(OPTIMIZER).digest
+    assert plan(replace(OPTIMIZER, may_change=("optimizer",))).digest != plan(OPTIMIZER).digest
     assert Plan.from_json(plan(said).to_json()).axes == (said,)

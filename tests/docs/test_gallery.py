@@ -34,13 +34,13 @@ def test_it_holds_three_whole_studies_and_nothing_else(script: Any) -> None:
         made = {(run["arm"], run["seed"]) for run in plan["runs"] if run.get("replay_of") is None}
         runs = list(StudyDir(GALLERY / name).runs())
         assert len(runs) >= 9
-        assert {read_json(run.outcome)["status"] for run in runs} == {"finished"}
+        assert {read_json(run.status)["status"] for run in runs} == {"finished"}
         for run in runs:
             assert {path.name for path in run.path.iterdir()} == RECORD
             manifest = read_json(run.manifest)
             assert (manifest["arm"], manifest["seed"]) in made
             steps = read_trace(run.trace)["step"]
-            assert steps.tolist() == list(range(1, read_json(run.outcome)["step"] + 1)), "a row for every step"
+            assert steps.tolist() == list(range(1, read_json(run.status)["step"] + 1)), "a row for every step"
 
 
 def test_no_record_tells_whose_machine_it_was() -> None:

@@ -71,7 +71,7 @@ def control(analysis: Analysis, arm: str, name: str) -> Control:
 def test_one_setting_is_one_axis_and_every_control_is_proven(tmp_path: Path) -> None:
     study = study_of(tmp_path / "mine", {"baseline": BASE, "fast": other(lr=0.5), "faster": other(lr=1.0)}, seeds=3)
     plan = read_plan(study)
-    assert [(axis.name, axis.moves, axis.levels) for axis in plan.axes] == [("optim.lr", ("optim.lr",), (0.5, 1.0))]
+    assert [(axis.name, axis.keys, axis.values) for axis in plan.axes] == [("optim.lr", ("optim.lr",), (0.5, 1.0))]
     assert (plan.study, plan.seeds, plan.metric, plan.smallest_effect) == ("mine", (0, 1, 2), "eval_loss", 0.01)
     assert plan.arm("fast").changes == {"optim.lr": 0.5}
     assert plan.baseline.derived == {

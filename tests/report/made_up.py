@@ -69,13 +69,13 @@ def analysis(plan: Plan, **changes: Any) -> Analysis:
         {
             "name": arm.name,
             "axis": arm.axis,
-            "level": arm.level,
+            "level": arm.value,
             "kind": arm.kind,
             "changes": arm.changes,
             "derived": arm.derived,
             "question": questions[arm.axis].question if arm.axis else "",
-            "expect": questions[arm.axis].expect if arm.axis else "",
-            "source": questions[arm.axis].source if arm.axis else "",
+            "expect": questions[arm.axis].hypothesis if arm.axis else "",
+            "source": questions[arm.axis].reference if arm.axis else "",
         }
         for arm in plan.arms
     ]
@@ -90,7 +90,7 @@ def analysis(plan: Plan, **changes: Any) -> Analysis:
         arms=tuple(arms),
         contrasts=_contrasts(plan),
         divergences=(),
-        replays=tuple(_replay(arm.name, arm.level, plan.seeds) for arm in plan.arms if arm.replayed),
+        replays=tuple(_replay(arm.name, arm.value, plan.seeds) for arm in plan.arms if arm.replayed),
         controls=tuple(control for arm in plan.arms[1:] if not arm.replayed for control in _controls(arm.name)),
         runs=tuple(_reading(run.arm, run.seed) for run in plan.runs),
         floors=(

@@ -45,8 +45,8 @@ def test_one_axis_is_shown_with_all_that_it_declares(axes: list[Axis]) -> None:
         lines = shown(print_axis, axis)
         text = " ".join(" ".join(lines).split())
         assert axis.question in text
-        assert all(word in text for word in (*axis.moves, *axis.holds, *axis.accepts))
-        assert " ".join(plain(axis.about).split()) in text
+        assert all(word in text for word in (*axis.keys, *axis.must_match, *axis.may_change))
+        assert " ".join(plain(axis.notes).split()) in text
         assert lines[-1] == axis.command
         assert max(map(len, lines[:-1])) <= 80
         assert "`" not in text

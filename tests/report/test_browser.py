@@ -208,8 +208,7 @@ def test_log_spaced_rows_and_looks_lie_where_the_loop_would_have_put_them(tab: T
     for place in (0, 5, 12):
         tab.slide("#cadence-log", place)
         count = int(tab.page.input_value("#cadence-log-number"))
-        observe = budget.observe
-        eval.num_evaluations = count
+        budget.evaluation.num_evaluations = count
         due = budget.due("eval.spacing", "log")
         trace = traces(study, "baseline")[0]
         ends = rows(trace, due)

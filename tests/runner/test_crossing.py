@@ -81,9 +81,9 @@ def test_every_arm_is_proven_to_be_the_declared_change_and_no_more(planned: Plan
     for arm in plan.arms[1:]:
         assert isolate(plan.baseline, arm, plan.axis(arm.axis or "")).status == "proven"
     both = plan.axis("batch_size=64+train_test_ratio=4")
-    assert both.moves == ("data.batch_size", "data.train_test_ratio")
-    assert "init" in both.holds
-    assert {"first_step", "splits", "total_steps"} <= set(both.accepts)
+    assert both.keys == ("data.batch_size", "data.train_test_ratio")
+    assert "init" in both.must_match
+    assert {"first_step", "splits", "total_steps"} <= set(both.may_change)
     assert {arm.config["data"]["eval_test_ratio"] for arm in plan.arms} == {4.0}, "one evaluation set for all"
 
 

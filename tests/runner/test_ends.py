@@ -105,11 +105,11 @@ def test_earlier_tries_are_counted_with_how_they_ended(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     assert ends.earlier_attempts(run, "d") == []
     write_value(run, Manifest(arm="a", seed=0, digest="d", started=THEN))
-    gone = {"started": THEN, "reason": "killed", "sentence": "the process was gone without a word"}
+    gone = {"started": THEN, "reason": "killed", "message": "the process was gone without a word"}
     assert ends.earlier_attempts(run, "d") == [gone]
     assert ends.earlier_attempts(run, "of another config") == []
     write_value(run, Manifest(arm="a", seed=0, digest="d", started=LATER, attempts=[gone]))
     write_value(run, Outcome(status="failed", reason="hang", message="silent"))
-    assert ends.earlier_attempts(run, "d") == [gone, {"started": LATER, "reason": "hang", "sentence": "silent"}]
+    assert ends.earlier_attempts(run, "d") == [gone, {"started": LATER, "reason": "hang", "message": "silent"}]
     write_value(run, Outcome(status="finished"))
     assert ends.earlier_attempts(run, "d") == []

@@ -177,9 +177,9 @@ def test_a_profile_is_what_a_sample_costs() -> None:
         return profile(asdict(replace(base, **groups)))  # type: ignore[arg-type]
 
     same = [
-        of(optim=replace(base.optim, lr=1.0, warmup=0.5)),
-        of(loop=replace(base.loop, budget="5 epochs", max_grad_norm=None)),
-        of(observe=replace(base.observe, eval_every="1 epochs", eval_examples=None)),
+        of(optim=replace(base.optim, lr=1.0, warmup_ratio=0.5)),
+        of(train=replace(base.train, budget="5 epochs", max_grad_norm=None)),
+        of(observe=replace(base.eval, every="1 epochs", max_examples=None)),
         of(data=replace(base.data, train_test_ratio=4.0, eval_test_ratio=4.0)),
         of(seed=7),
         of(repeat=1),
@@ -188,9 +188,9 @@ def test_a_profile_is_what_a_sample_costs() -> None:
         of(data=replace(base.data, batch_size=64)),
         of(data=replace(base.data, max_length=256)),
         of(model=replace(base.model, freeze=["embeddings"])),
-        of(loop=replace(base.loop, precision="bf16")),
+        of(train=replace(base.train, precision="bf16")),
         of(optim=replace(base.optim, name="sgd")),
-        of(observe=replace(base.observe, update_ratio=True)),
+        of(record=replace(base.record, update_ratio=True)),
     ]
     assert set(same) == {profile(plan.baseline.config)}
     assert len({*same, *other}) == 1 + len(other)

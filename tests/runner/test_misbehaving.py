@@ -128,7 +128,7 @@ def test_secrets_reach_no_file(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"WANDB_API_KEY": key})
     folder = tmp_path / "study" / "baseline" / "seed=0"
-    assert json.loads((folder / "status.json").read_text())["sentence"] == "RuntimeError: the key *** was refused"
+    assert json.loads((folder / "status.json").read_text())["message"] == "RuntimeError: the key *** was refused"
     log = (folder / "log.txt").read_text()
     assert "logging in with ***" in log
     assert "RuntimeError: the key *** was refused" in log

@@ -35,10 +35,10 @@ def course(values: dict[str, Any]) -> list[tuple[int, float, bool]]:
     size = typed.samples_per_step
     sizes = {"samples_per_step": size, "samples_per_epoch": NUM_TRAIN}
     total = typed.budget.samples(**sizes)
-    observe = typed.observe
-    every = parse_interval(eval.every, key="every")
-    due = looks(every=every, spacing=eval.spacing, count=eval.num_evaluations, total_samples=total, **sizes)
-    schedule = Schedule(typed.optim.schedule, typed.optim.warmup, total_steps=-(-total // size))
+    observe = typed.eval
+    every = parse_interval(evaluation.every, key="every")
+    due = looks(every=every, spacing=evaluation.spacing, count=evaluation.num_evaluations, total_samples=total, **sizes)
+    schedule = Schedule(typed.optim.lr_schedule, typed.optim.warmup_ratio, total_steps=-(-total // size))
     steps, seen = [], 0
     for step in range(1, schedule.total_steps + 1):
         before, seen = seen, min(total, seen + size)

@@ -154,7 +154,7 @@ def test_links_in_a_run_are_not_followed(tmp_path: Path) -> None:
 
 def test_an_earlier_try_in_its_place_is_replaced_whole(tmp_path: Path) -> None:
     into = StudyDir(tmp_path / "second").run("lr=1", 0)
-    write_json(into.outcome, {"status": "failed"})
+    write_json(into.status, {"status": "failed"})
     write_text(into.trace, "half")
     write_text(into.checkpoint / "step=2" / "state.json", "{}")
     taken(tmp_path)

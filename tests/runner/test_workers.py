@@ -53,7 +53,7 @@ def test_two_arms_pair_and_a_failed_run_does_not_stop_the_rest(tmp_path: Path) -
     jobs = [job(tmp_path), job(tmp_path, "broken", path="/nowhere.csv"), job(tmp_path, "batch_size=32", batch_size=32)]
     outcomes = go(jobs, workers=2)
     assert [o.status for o in outcomes] == ["finished", "failed", "finished"]
-    assert "/nowhere.csv" in outcomes[1].sentence
+    assert "/nowhere.csv" in outcomes[1].message
     assert "DataError" in (jobs[1].folder / "log.txt").read_text()
     prints = [json.loads((jobs[k].folder / "fingerprint.json").read_text())["items"] for k in (0, 2)]
     for item in ("init", "order", "splits", "eval_set", "environment", "loss_at_start"):

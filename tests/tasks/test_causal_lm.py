@@ -62,7 +62,7 @@ def config(text: Path | str, words: str, *, model: dict[str, Any] | None = None,
         task=TaskConfig(name="causal_lm"),
         model=ModelConfig(**(asked | (model or {}))),
         data=DataConfig(**{"name": "mine", "path": str(text), "max_length": 16} | data),
-        study=StudyConfig(root=str(Path(text).parent / "runs")),
+        study=StudyConfig(output_dir=str(Path(text).parent / "runs")),
     )
 
 
@@ -188,7 +188,7 @@ def test_an_evaluation_of_fewer_pieces_is_a_part_of_the_larger_one(text: Path, w
     sets = []
     for num in (3, 12, 10_000):
         asked = config(text, words)
-        asked.observe = EvalConfig(max_examples=num)
+        asked.eval = EvalConfig(max_examples=num)
         sets.append(module.load_corpus(asked).evaluated.tolist())
     assert sets[1][:3] == sets[0]
     assert sets[2][:12] == sets[1]
@@ -203,7 +203,7 @@ def test_pieces_of_another_length_are_another_evaluation_set(text: Path, words: 
 
 def test_planning_counts_what_the_run_trains_on(text: Path, words: str) -> None:
     asked = config(text, words)
-    asked.observe = EvalConfig(max_examples=9)
+    asked.eval = EvalConfig(max_examples=9)
     facts, task = data_facts(asked), causal_lm(asked, Streams(seed=0))
     assert (facts.num_train, facts.num_eval, facts.num_classes) == (
         len(task.examples), len(task.evaluation.examples), 0,

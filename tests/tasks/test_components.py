@@ -181,7 +181,7 @@ def test_a_removed_layer_and_zeroed_attention_in_every_architecture(name: str) -
 def test_padding_left_out_gives_the_same_loss_and_gradients(changes: dict[str, Any], padding: str) -> None:
     padded = tiny(**changes)
     packed = copy.deepcopy(padded)
-    assert quicken(packed, Config().loop) == padding
+    assert quicken(packed, Config().train) == padding
     batch = texts(12, 3, 7, 7, 1)
     for model in (padded, packed):
         objective(model.train(), batch)[0].backward()

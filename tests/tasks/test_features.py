@@ -82,7 +82,9 @@ def csv(tmp_path: Path) -> Path:
 
 
 def of(csv: Path, **settings: object) -> DataConfig:
-    return DataConfig(path=str(csv), text="review", columns=["title"], label="stars", **settings)  # type: ignore[arg-type]
+    return DataConfig(
+        path=str(csv), text_column="review", extra_text_columns=["title"], label_column="stars", **settings
+    )  # type: ignore[arg-type]
 
 
 def test_columns_follow_each_other_line_by_line(csv: Path) -> None:
@@ -113,12 +115,12 @@ def test_what_is_left_out_moves_no_row_and_no_split(
 def test_a_row_without_a_value_in_a_further_column_has_no_line_for_it(tmp_path: Path) -> None:
     table = pa.table({"text": ["a", "b", None, "d"], "more": ["x", None, "y", ""], "label": [0, 1, 0, 1]})
     pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
-    config = DataConfig(path=str(tmp_path / "rows.parquet"), columns=["more"])
+    config = DataConfig(path=str(tmp_path / "rows.parquet"), extra_text_columns=["more"])
     assert load_examples(config).text == ("a\nx", "b", "d\n")
 
 
 def test_a_column_that_is_not_there_is_named_with_the_nearest(csv: Path) -> None:
-    config = DataConfig(path=str(csv), text="review", columns=["titel"], label="stars")
+    config = DataConfig(path=str(csv), text_column="review", extra_text_columns=["titel"], label_column="stars")
     with pytest.raises(
         DataError, match=r"data\.extra_text_columns='titel': .* has no such column; did you mean 'title'\?"
     ):

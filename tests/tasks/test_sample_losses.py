@@ -91,9 +91,9 @@ def test_noise_can_only_be_added(loop: dict[str, Any], said: str) -> None:
 
 
 def test_the_noise_scale_cannot_be_estimated_beside_it() -> None:
-    from ablate.config.schema import EvalConfig
+    from ablate.config.schema import RecordConfig
 
     with pytest.raises(
         ConfigError, match=r"(?s)train.noise_batch_size=4 and record.grad_noise_scale=true.*noise_scale=false"
     ):
-        Config(train=TrainConfig(noise_batch_size=4, grad_accum_steps=2), eval=EvalConfig(noise_scale=True))
+        Config(train=TrainConfig(noise_batch_size=4, grad_accum_steps=2), record=RecordConfig(grad_noise_scale=True))

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ablate.config.schema import Config, DataConfig, EvalConfig, TrackerConfig
+from ablate.config.schema import Config, DataConfig, TrackerConfig
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Outcome, Status, write_value
 from ablate.records.schema import EVALS, TRACE
@@ -22,8 +22,7 @@ def config(*, log_every: str = "1 steps", mode: str = "offline", name: str = "wa
         arm="batch_size=64",
         seed=2,
         data=DataConfig(batch_size=64),
-        eval=EvalConfig(log_every=log_every),
-        tracker=TrackerConfig(name=name, mode=mode, project="reading", **more),
+        tracker=TrackerConfig(name=name, mode=mode, project="reading", log_every=log_every, **more),
     )
 
 
