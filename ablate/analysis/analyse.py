@@ -24,7 +24,7 @@ from ablate.analysis.imported_runs import check_readable, imported, in_brief, la
 from ablate.analysis.infer_plan import Asked
 from ablate.analysis.interim import look, looks, next_at, reader
 from ablate.analysis.load import Reader, RunFiles, common_looks, common_rows, read_plan, read_runs, reading
-from ablate.analysis.mediation import mediated, said
+from ablate.analysis.mediation import mediation, mediation_sentences
 from ablate.analysis.noise_floor import floors
 from ablate.analysis.replay import dense_share, finished_baseline, replay_level
 from ablate.analysis.results import Analysis, Contrast, ReplayedLevel, RunReading
@@ -82,7 +82,7 @@ def analysis_of(
     elsewhere = imported(plan, runs, common)
     legible = [one for one in contrasts if elsewhere is None or one.metric not in elsewhere.not_read]
     shared = attribution(plan, metrics, readings, checks, found)
-    through = mediated(plan, metrics, readings, runs, checks, found)
+    through = mediation(plan, metrics, readings, runs, checks, found)
     effects = design_effects(plan, metrics, readings, checks, found, contrasts)
     added = None if by_look is None else looks(by_look, runs, readings, contrasts)
     return Analysis(
@@ -103,7 +103,7 @@ def analysis_of(
         conclusions=(
             *([in_brief(elsewhere)] if elsewhere else []),
             *attribution_sentences(shared),
-            *said(through),
+            *mediation_sentences(through),
             *effect_sentences(effects),
             *(added.sentences if added else ()),
             *([text for text in (chance.sentence, chance.advice) if text] if chance else ()),

@@ -9,6 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.analysis.complete_seeds import (
+    complete_seeds,
+    failed_control,
+    no_complete_seed,
+    not_divisible,
+    not_significant,
+)
 from ablate.analysis.noise_floor import largest
 from ablate.analysis.results import Attribution, Floor, KeyMoved, RunReading
 from ablate.config.flatten import changed, leaf_or_absent
@@ -30,8 +37,6 @@ ByCorner = dict[int, NDArray[np.float64]]
 
 INTERACTION = "interaction"
 
-NOT_SIGNIFICANT = "the total difference is not significant"
-
 
 def attribution(
     plan: Plan,
@@ -48,7 +53,9 @@ def attribution(
     if corners is None:
         return None
     metric = next(info for info in metrics if info.name == plan.metric)
-    seeds, values, left_out = _values(plan, corners, metric.name, readings)
+    arms = {number: corners.arm(number) for number in corners.numbers}
+    complete = complete_seeds(plan, [*arms.values()], metric.name, readings)
+    seeds, values = complete.seeds, {number: complete.values[arm] for number, arm in arms.items()}
     about = Attribution(
         metric=metric.name,
         unit=metric.unit,
@@ -56,17 +63,17 @@ def attribution(
         second=corners.second,
         keys=tuple(_key(plan, corners, key) for key in range(len(corners.names))),
         seeds=seeds,
-        left_out=left_out,
+        left_out=complete.left_out,
         orders=len(corners.paths),
         corners=tuple(_corner(corners, number, values) for number in corners.numbers),
         labels=("LOW POWER",) if len(seeds) < ENOUGH_SEEDS else (),
     )
-    failed = _failed(corners, checks) or ("" if seeds else _empty(corners, metric.name, readings))
+    failed = failed_control([*arms.values()], checks) or ("" if seeds else no_complete_seed(readings, "combination"))
     if failed:
         return replace(about, refused=failed, sentence=f"{_words(metric.name)}: no shares, because {failed}.")
     divided = _divided(corners, values)
-    refused = _refused(divided.total, values, largest(floors, metric.name))
-    opposed = _opposed_keys(divided) if refused.startswith(NOT_SIGNIFICANT) else ()
+    refused = not_divisible(divided.total, len(seeds), largest(floors, metric.name), "the total difference")
+    opposed = _opposed_keys(divided) if not_significant(divided.total) else ()
     if refused:
         divided = _without_shares(divided)
     about = replace(
@@ -91,27 +98,6 @@ def attribution_sentences(about: Attribution | None) -> tuple[str, ...]:
     return () if about is None else tuple(text for text in (about.sentence, about.shapley_sentence) if text)
 
 
-def _values(
-    plan: Plan, corners: Corners, metric: str, readings: Sequence[RunReading]
-) -> tuple[tuple[int, ...], ByCorner, tuple[str, ...]]:
-    """Seeds with a value in every combination, the values by combination, and in words the seeds that lack some."""
-    known: dict[str, dict[int, float]] = {arm.name: {} for arm in plan.arms}
-    for run in readings:
-        value = run.values.get(metric)
-        if value is not None and np.isfinite(value):
-            known[run.arm][run.seed] = value
-    arms = {number: corners.arm(number) for number in corners.numbers}
-    seeds = tuple(seed for seed in plan.seeds if all(seed in known[name] for name in arms.values()))
-    left_out = []
-    for seed in (seed for seed in plan.seeds if seed not in seeds):
-        without = [name for name in arms.values() if seed not in known[name]]
-        ended = {run.arm: run.status for run in readings if run.seed == seed}
-        what = [f"{name} ({ended.get(name, 'missing')})" for name in without]
-        left_out.append(f"seed {seed} is left out: no value in {joined(what)}")
-    values = {number: np.asarray([known[name][seed] for seed in seeds]) for number, name in arms.items()}
-    return seeds, values, tuple(left_out)
-
-
 def _key(plan: Plan, corners: Corners, key: int) -> KeyMoved:
     moves = corners.moves[key]
     brought = changed(plan.baseline.derived, plan.arm(corners.arm(1 << key)).derived)
@@ -128,20 +114,6 @@ def _corner(corners: Corners, number: int, values: ByCorner) -> dict[str, Any]:
     return {"arm": corners.arm(number), "keys": keys, "mean": mean}
 
 
-def _failed(corners: Corners, checks: Sequence[Control]) -> str:
-    """A combination whose control failed makes the shares of all keys wrong."""
-    arms = [corners.arm(number) for number in corners.numbers]
-    broken = [check for check in checks if check.status == "failed" and check.arm in arms]
-    return f"the control `{broken[0].name}` failed: {broken[0].sentence}" if broken else ""
-
-
-def _empty(corners: Corners, metric: str, readings: Sequence[RunReading]) -> str:
-    waiting = [run for run in readings if run.status in ("missing", "running", "interrupted")]
-    if waiting:
-        return f"no seed has finished every combination yet ({len(waiting)} of {counted(len(readings), 'run')} to go)"
-    return f"no seed has a value of {metric} in all of the {len(corners.numbers)} combinations"
-
-
 def _divided(corners: Corners, values: ByCorner) -> Contributions:
     if not corners.paths:
         return contributions(corners.names, np.stack([values[number] for number in corners.numbers]))
@@ -151,20 +123,6 @@ def _divided(corners: Corners, values: ByCorner) -> Contributions:
         shapley=shapley.shapley,
         shapley_significant=shapley.shapley_significant,
     )
-
-
-def _refused(total: Contribution, values: ByCorner, floor: float | None) -> str:
-    """Why there is nothing to divide; '' where there is."""
-    num_seeds, effect = len(values[0]), plain_figure(total.effect)
-    if num_seeds < 2:
-        return "one seed has no interval: at least two are needed"
-    if total.low is None or total.high is None or not total.high > total.low:
-        return f"the difference is {effect} in each of {num_seeds} seeds: without spread there is no interval"
-    if total.low <= 0 <= total.high:
-        return f"{NOT_SIGNIFICANT} ({change(total.effect, total.low, total.high)})"
-    if floor is not None and abs(total.effect) <= floor:
-        return f"the total difference, {effect}, is within the noise floor of {plain_figure(floor)}"
-    return ""
 
 
 def _without_shares(divided: Contributions) -> Contributions:

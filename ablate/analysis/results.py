@@ -221,9 +221,11 @@ class Imported:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
-    """A measure of the mediator, the mean over seeds: of both levels of the treatment as they are (baseline, treated), and of
-    both with the mediator held (first, second). None where no run has one. what: in words."""
+class MediatorMeasure:
+    """A measure of the mediator, the mean over seeds; None where no run has one.
+
+    what: in words. baseline, treated: at both levels of the treatment. first, second: at both with the mediator held.
+    """
 
     what: str
     baseline: float | None
@@ -236,12 +238,12 @@ class Seen:
 class HeldEffect:
     """The treatment's effect with the mediator held at one level.
 
-    mediator, level, label: which, and where. first, second: the arms of the pair. left: the effect between them, at most this
-    much of which does not go through the mediator; through: the total less that. Both with 95 % intervals, wider by the number
-    of pairs, and shares of the total with Fieller's.
-    verdict: `all`, `some or all`, `part`, `not all`, `none`, `against`, `beyond`, `undecided`; `not held` where the record does
-    not bear out that the mediator was held, `none given` where a control failed. sentence: the same in words.
-    seen: the mediator, measured. held: what the record says of the holding, in words.
+    first, second: the arms of the pair.
+    left: the effect between them, which does not go through the mediator. through: the total minus that. Both with 95%
+        intervals, wider by the number of pairs, and shares of the total with Fieller's.
+    verdict: `all`, `some or all`, `part`, `not all`, `none`, `against`, `beyond`, `inconclusive`; `not held` where the record
+        does not confirm that the mediator was held, `none given` where a control failed. sentence: the same in words.
+    measures: the mediator in the record. held: evidence that it was held, in words.
     """
 
     mediator: str
@@ -253,16 +255,16 @@ class HeldEffect:
     sentence: str
     left: Contribution | None = None
     through: Contribution | None = None
-    seen: tuple[Seen, ...] = ()
+    measures: tuple[MediatorMeasure, ...] = ()
     held: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mediated:
-    """How much of what a treatment does to the primary metric goes through a mediator, over seeds with every arm.
+    """How much of a treatment's effect on the primary metric goes through a mediator, over seeds with every arm.
 
-    key, levels: the treatment. total: its effect, with its own 95 % interval. updates: optimizer steps at both levels.
-    refused: why nothing is divided. sentence: the answer; limits: what does not follow from it.
+    key, levels: the treatment. total: its effect, with its own 95% interval. updates: optimizer steps at both levels.
+    refused: why nothing is divided. sentence: the answer. limits: what does not follow from it.
     """
 
     metric: str

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from ablate import formatting as digits
 from ablate.analysis.mediation import share
-from ablate.analysis.results import Analysis, HeldEffect, Mediated, Seen
+from ablate.analysis.results import Analysis, HeldEffect, Mediated, MediatorMeasure
 from ablate.report.console import columns, labelled, say, words
 from ablate.report.markup import Markup, el, figures_row, table_of
 from ablate.stats.shapley import Contribution
@@ -94,10 +94,10 @@ def _share(one: HeldEffect) -> str:
 
 def seen_lines(about: Mediated) -> list[str]:
     """`grad noise of 8: median grad norm 1.9 → 0.7 as they are, 1.9 → 1.8 with it held`."""
-    return [f"{one.label}: {_seen(each)}" for one in about.held for each in one.seen]
+    return [f"{one.label}: {_seen(each)}" for one in about.held for each in one.measures]
 
 
-def _seen(each: Seen) -> str:
+def _seen(each: MediatorMeasure) -> str:
     before, after, first, second = (
         digits.figure(value) for value in (each.baseline, each.treated, each.first, each.second)
     )

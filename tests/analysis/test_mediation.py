@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from ablate.analysis.load import RunFiles
-from ablate.analysis.mediation import mediated, part, said, verdict
+from ablate.analysis.mediation import mediation, mediation_sentences, part, verdict
 from ablate.analysis.results import Floor, HeldEffect, Mediated, RunReading
 from ablate.controls.control import Control
 from ablate.design.mediation import Held, Mediation
@@ -95,7 +95,7 @@ def files(arm: str, seed: int, norm: float, drawn: int | None, weights: str) -> 
 
 def answer(made: Any, checks: Any = (), floors: Any = ()) -> Mediated:
     plan, readings, runs = made
-    found = mediated(plan, (LOSS,), readings, runs, checks, floors)
+    found = mediation(plan, (LOSS,), readings, runs, checks, floors)
     assert found is not None
     return found
 
@@ -115,11 +115,11 @@ def test_an_effect_that_does_not_go_through_the_noise() -> None:
         "of it goes through the gradient's noise: with that of 8 samples at both levels, the rise is 0.1"
         in one.sentence
     )
-    assert "So it does not need the gradient's noise: what goes through is within plus or minus 0.01" in one.sentence
+    assert "So the effect does not need the gradient's noise: what goes through is within plus or minus 0.01" in one.sentence
     assert "at the first step, at equal weights, the grad norm is 1." in one.sentence
-    assert "says nothing of other mediators" in found.limits
-    assert "number of updates (128 and 16), a path that stays open" in found.limits
-    assert "train.budget='128 steps' asks at equal updates" in found.limits
+    assert "not to other mediators" in found.limits
+    assert "number of updates (128 and 16), another path" in found.limits
+    assert "train.budget='128 steps' compares them at equal updates" in found.limits
     assert found.labels == ()
 
 
@@ -138,7 +138,7 @@ def test_an_effect_that_goes_through_it_by_half() -> None:
     assert one.through.share_low is not None
     assert one.through.share_high is not None
     assert 0 < one.through.share_low < 0.5 < one.through.share_high < 1
-    assert "So it goes through it in part (at least" in one.sentence
+    assert "So part of it goes through it (at least" in one.sentence
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_every_other_verdict_has_its_words(left: float, noise: float, word: str,
 def test_nothing_is_divided_where_the_total_is_not_told_from_0() -> None:
     found = answer(study(NOISE, {NOISY: 0.2}))
     assert found.held == ()
-    assert found.sentence.startswith("eval loss: nothing is divided, because the total effect is not told from 0")
+    assert found.sentence.startswith("eval loss: nothing is divided, because the total effect is not significant")
     assert "paths that cancel each other would look the same" in found.sentence
     assert found.total is not None
     assert found.total.share is None
@@ -178,7 +178,7 @@ def test_one_seed_has_no_answer_and_four_are_low_power() -> None:
 def test_a_total_within_what_chance_makes_is_not_divided() -> None:
     floor = Floor(kind="noise", arms=("baseline", "placebo"), seeds=(0,), values={"eval_loss": 0.3}, same_weights=False)
     assert (
-        "no larger than 0.300, which chance alone makes" in answer(study(NOISE, {TREATED: 0.12}), (), (floor,)).refused
+        "is within the noise floor of 0.300" in answer(study(NOISE, {TREATED: 0.12}), (), (floor,)).refused
     )
 
 
@@ -187,14 +187,14 @@ def test_a_failed_control_leaves_no_answer(arm: str) -> None:
     failed = Control(arm=arm, name="matched", status="failed", sentence="contaminated: init differs")
     found = answer(study(NOISE, {TREATED: 0.12}), (failed,))
     assert all(one.verdict == "none given" for one in found.held)
-    assert "the control `match` failed: contaminated: init differs" in " ".join(said(found))
-    assert not any("goes through the gradient's noise:" in text for text in said(found))
+    assert "the control `match` failed: contaminated: init differs" in " ".join(mediation_sentences(found))
+    assert not any("goes through the gradient's noise:" in text for text in mediation_sentences(found))
 
 
 NOT_HELD: dict[str, tuple[dict[str, Any], str]] = {
-    "not drawn": ({"of": None}, "seed 0 draws nothing, where 8 were declared"),
+    "not drawn": ({"of": None}, "seed 0 draws no noise, where 8 were declared"),
     "drawn otherwise": ({"of": 16}, "seed 0 draws 16 samples of each step, where 8 were declared"),
-    "no-op": ({"same_weights": True}, "ends with the very weights of batch_size=64, bit for bit"),
+    "no-op": ({"same_weights": True}, "ends with weights identical to those of batch_size=64"),
     "gap not closed": ({"norms": {NOISY: 0.7}}, "the gap is not closed, so the noise is not what it should be"),
 }
 
@@ -206,7 +206,7 @@ def test_noise_that_was_not_held_is_said_loudly_and_divides_nothing(name: str) -
     assert one.verdict == "not held"
     assert one.sentence.startswith("NOT HELD: ")
     assert says in one.sentence
-    assert "does not say what goes through the gradient's noise" in one.sentence
+    assert "does not show what goes through the gradient's noise" in one.sentence
 
 
 def test_a_limit_that_clips_one_arm_only_holds_nothing() -> None:
@@ -261,7 +261,7 @@ def test_equal_updates_are_said_to_leave_little_else() -> None:
     plan, readings, runs = study(NOISE, {TREATED: 0.12})
     arms = tuple(replace(arm, derived={**arm.derived, "total_steps": 128}) for arm in plan.arms)
     found = answer((replace(plan, arms=arms), readings, runs))
-    assert "stays open" not in found.limits
+    assert "another path" not in found.limits
     assert "nearly all has to go through the noise" in found.limits
 
 
