@@ -23,10 +23,10 @@ from ablate.records.layout import StudyDir
 from ablate.serialization import read_json
 from ablate.stats.contrasts import CONFIDENCE
 from ablate.stats.power import (
-    CHANCE,
+    POWER,
     detectable_effect,
-    detection_chance,
-    equivalence_chance,
+    detection_power,
+    equivalence_power,
     residual_sd,
     seeds_to_decide,
 )
@@ -46,7 +46,7 @@ class Wanted:
     variants: int | None = None
     effect: float | None = None
     seeds: tuple[int, ...] = SEEDS
-    chance: float = CHANCE
+    chance: float = POWER
     level: float = CONFIDENCE
 
 
@@ -128,8 +128,8 @@ def _power(wanted: Wanted, spread: Spread, *, metric: str, unit: str, variants: 
         AtSeeds(
             seeds=seeds,
             detectable=detectable_effect(seeds, variants, sd, chance, level),
-            finds=None if effect is None else detection_chance(seeds, variants, effect, sd, level),
-            equals=None if effect is None else equivalence_chance(seeds, variants, effect, sd, level),
+            finds=None if effect is None else detection_power(seeds, variants, effect, sd, level),
+            equals=None if effect is None else equivalence_power(seeds, variants, effect, sd, level),
         )
         for seeds in sorted(set(wanted.seeds))
     )

@@ -316,7 +316,7 @@ class VarianceOf:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VarianceStudy:
     """streams: names of the two factors. held: streams that no run varied. of: the primary metric first. refused: why nothing
-    is divided, or ''. seen_from: share from which a stream is shown in four of five studies. sentence: the answer; advice: what
+    is divided, or ''. detectable_share: share from which a stream is shown in four of five studies. sentence: the answer; advice: what
     follows from it."""
 
     streams: tuple[str, ...]
@@ -324,7 +324,7 @@ class VarianceStudy:
     held: tuple[str, ...]
     of: tuple[VarianceOf, ...]
     refused: str
-    seen_from: float
+    detectable_share: float
     sentence: str
     advice: str
 

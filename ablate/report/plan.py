@@ -19,7 +19,7 @@ from ablate.report.console import columns, labelled, say, words
 from ablate.report.effects import print_design
 from ablate.stats.contrasts import CONFIDENCE
 from ablate.stats.power import detectable_effect, seeds_to_decide
-from ablate.stats.variance_components import seen_from
+from ablate.stats.variance_components import detectable_share
 
 if TYPE_CHECKING:
     from ablate.runner.cost import Forecast
@@ -206,7 +206,7 @@ def _all_at_once(most: float, at_once: int) -> str:
 def _finds(plan: Plan, spread: EarlierSpread | None) -> str:
     """The smallest effects that so many seeds would find, and what that rests on."""
     if plan.variance is not None:
-        share = digits.percent(seen_from(int(plan.variance["draws"])))
+        share = digits.percent(detectable_share(int(plan.variance["draws"])))
         return f"a stream that makes {share} of the variance between runs, or more, with 80 % power at 5 %"
     unit = " sd" if spread is None else ""
     effects = [f"{digits.figure(effect, 2)}{unit} with {n} seeds" for n, effect in detectable(plan, spread).items()]

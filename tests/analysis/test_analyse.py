@@ -43,8 +43,8 @@ def test_the_reference_study_answers_its_question(reference: Analysis) -> None:
     said = "\n".join(reference.conclusions)
     assert "grad_norm_p95_p5: batch_size 8 -> 64 lowers it from" in said
     assert "16 updates instead of 128" in said
-    assert "Undecided: train_test_ratio 1 -> 4" in said
-    assert "the same trajectory bit for bit" in said
+    assert "Inconclusive: train_test_ratio 1 -> 4" in said
+    assert "the same training runs, recorded less often" in said
     assert "LOW POWER: 3 seeds" in said
     for level in reference.replays:
         assert f"{100 * (level.share_decrease_before_first_eval or 0):.0f} % at {level.level}" in said
@@ -140,7 +140,7 @@ def test_a_study_that_was_killed_half_way_reads_as_far_as_it_is(tmp_path: Path) 
     going = next(run for run in analysis.runs if run.status == "running")
     assert going.values["eval_loss"] is None
     assert going.throughput["train_steps_per_second"] > 0
-    assert any("Not complete: 4 of 12 runs have no outcome yet" in sentence for sentence in analysis.conclusions)
+    assert any("Not complete: 4 of 12 runs have not ended yet" in sentence for sentence in analysis.conclusions)
 
 
 def test_a_study_without_any_run_reads_too(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ def test_variants_are_judged_together_and_controls_by_themselves(tmp_path: Path)
     said = "\n".join(analysis.notes)
     assert "95 % simultaneous intervals over 2 variants (Dunnett), seed-blocked; residual sd" in said
     assert "with 8 degrees of freedom; rho between arms over seeds" in said
-    assert "a paired t each, because they are no variants: placebo" in said
-    assert "cannot reach .05 with 5 seeds: its smallest p is 0.062; from six seeds on it is reported" in said
+    assert "a paired t each, because they are controls: placebo" in said
+    assert "cannot reach 0.05 with 5 seeds: its smallest p is 0.062; from six seeds on it is reported" in said
 
 
 def test_a_placebo_changes_no_interval_of_a_variant(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_what_could_not_be_measured_is_said(changes: dict[str, object], said: st
 @pytest.mark.parametrize(("seeds", "least"), [(1, "1.0"), (3, "0.25"), (5, "0.062")])
 def test_below_six_seeds_the_exact_test_cannot_reach_five_percent(seeds: int, least: str) -> None:
     found = list(method_notes([replace(ONE, seeds=tuple(range(seeds)))]))[-1]
-    assert f"cannot reach .05 with {seeds} seed" in found
+    assert f"cannot reach 0.05 with {seeds} seed" in found
     assert f"its smallest p is {least};" in found
 
 

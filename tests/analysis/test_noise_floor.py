@@ -34,7 +34,7 @@ def test_the_same_seed_twice_has_a_floor_of_zero_and_no_contrast(tmp_path: Path)
     assert not any(one.arm == "rerun" for one in analysis.contrasts)
     assert not any(one.arm == "rerun" and one.name == "took_effect" for one in analysis.controls)
     assert any(
-        "Same seed twice (1 seed): same weights bit for bit, nondeterminism floor 0" in s for s in analysis.conclusions
+        "Same seed twice (1 seed): identical weights, nondeterminism floor 0" in s for s in analysis.conclusions
     )
     # One run of it must not make the study look like one of a single seed.
     assert "LOW POWER: 3 seeds" in "\n".join(analysis.conclusions)
@@ -52,10 +52,10 @@ def test_other_weights_of_the_same_seed_give_the_floor_and_take_verdicts_away(tm
     found = contrast(loose, RATE)
     assert (found.verdict, found.seeds_needed) == ("inconclusive", None)
     assert WITHIN_FLOOR in found.labels
-    assert "no larger than 0.050" in found.sentence
+    assert "within the noise floor of 0.050" in found.sentence
     said = "\n".join(loose.conclusions)
-    assert "other weights, 0.0500 nats apart in eval_loss: the nondeterminism floor" in said
-    assert "no larger than the floor of 0.05" in said
+    assert "different weights, 0.0500 nats apart in eval_loss: the nondeterminism floor" in said
+    assert "within the noise floor of 0.05" in said
 
 
 def test_an_effect_beyond_both_floors_keeps_its_verdict(tmp_path: Path) -> None:

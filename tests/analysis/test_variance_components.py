@@ -15,7 +15,7 @@ from ablate.design.plan import Plan
 from ablate.design.variance_components import Crossed
 from ablate.metrics.metric import MetricInfo
 from ablate.records.metadata import Fingerprint
-from ablate.stats.variance_components import seen_from, share_intervals
+from ablate.stats.variance_components import detectable_share, share_intervals
 from tests.synthetic import make_plan
 
 METRIC = MetricInfo(name="eval_loss", unit="nats", definition="", lower_is_better=True)
@@ -39,11 +39,11 @@ def test_the_shares_intervals_hold_the_truth(init: float, order: float) -> None:
 
 def test_what_is_said_to_be_seen_is_seen() -> None:
     """With the share from which on a stream is shown in four of five studies, it is."""
-    rng, share = np.random.default_rng(3), seen_from(6)
+    rng, share = np.random.default_rng(3), detectable_share(6)
     ratio = (share / (1 - share)) ** 0.5
     shown = [study(drawn(rng, 6, ratio, 0.0, 1.0)).of[0].shown for _ in range(150)]
     assert np.mean([one == "init" for one in shown]) == pytest.approx(0.8, abs=0.1)
-    assert seen_from(4) > seen_from(6) > seen_from(12)
+    assert detectable_share(4) > detectable_share(6) > detectable_share(12)
 
 
 def a_plan() -> Plan:

@@ -51,5 +51,5 @@ def test_it_says_which_source_would_narrow_it() -> None:
 
 @pytest.mark.parametrize("differences", [np.zeros((1, 5)), np.zeros((5, 1))])
 def test_one_seed_and_one_example_are_refused(differences: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="two seeds and two examples"):
+    with pytest.raises(ValueError, match="at least two seeds and two examples"):
         widened(differences, 1.0, 1)

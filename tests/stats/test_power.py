@@ -11,8 +11,8 @@ from ablate.stats.contrasts import decide
 from ablate.stats.power import (
     CHANCE,
     detectable_effect,
-    detection_chance,
-    equivalence_chance,
+    detection_power,
+    equivalence_power,
     residual_sd,
     seeds_to_decide,
 )
@@ -31,22 +31,22 @@ def studies(seeds: int, variants: int, effect: float, draws: int = 3000) -> np.n
 def test_the_chance_of_a_verdict_is_that_of_the_rule(seeds: int, variants: int, effect: float) -> None:
     """Some hundredths too high at most: two analyses must agree, and the smaller chance is taken for both."""
     found = float(np.mean(decide(studies(seeds, variants, effect)).differs[:, 0]))
-    assert found - 0.03 <= detection_chance(seeds, variants, effect, 1.0) <= found + 0.07
+    assert found - 0.03 <= detection_power(seeds, variants, effect, 1.0) <= found + 0.07
 
 
 @pytest.mark.parametrize(("seeds", "variants", "margin"), [(5, 1, 2.5), (8, 4, 2.0), (15, 4, 1.2)])
 def test_the_chance_of_no_effect_is_that_of_the_rule(seeds: int, variants: int, margin: float) -> None:
     found = float(np.mean(decide(studies(seeds, variants, 0.0), margin).within[:, 0]))
-    assert found - 0.03 <= equivalence_chance(seeds, variants, margin, 1.0) <= found + 0.07
+    assert found - 0.03 <= equivalence_power(seeds, variants, margin, 1.0) <= found + 0.07
 
 
 def test_the_smallest_effect_is_found_four_times_in_five() -> None:
     for seeds, variants in ((3, 5), (5, 1), (10, 5)):
         effect = detectable_effect(seeds, variants, 0.3)
-        assert detection_chance(seeds, variants, effect, 0.3) == pytest.approx(CHANCE, abs=1e-4)
+        assert detection_power(seeds, variants, effect, 0.3) == pytest.approx(CHANCE, abs=1e-4)
         assert effect < detectable_effect(seeds - 1, variants, 0.3)
     assert math.isinf(detectable_effect(1, 3, 1.0))
-    assert detection_chance(1, 3, 5.0, 1.0) == equivalence_chance(1, 3, 5.0, 1.0) == 0
+    assert detection_power(1, 3, 5.0, 1.0) == equivalence_power(1, 3, 5.0, 1.0) == 0
 
 
 def test_the_number_of_seeds_is_the_smallest_that_decides_either_way() -> None:
@@ -54,7 +54,7 @@ def test_the_number_of_seeds_is_the_smallest_that_decides_either_way() -> None:
         seeds = seeds_to_decide(sd, 1.0, variants)
         assert seeds is not None
         chances = [
-            min(detection_chance(n, variants, 1.0, sd), equivalence_chance(n, variants, 1.0, sd))
+            min(detection_power(n, variants, 1.0, sd), equivalence_power(n, variants, 1.0, sd))
             for n in (seeds - 1, seeds)
         ]
         assert chances[1] >= CHANCE > chances[0]
