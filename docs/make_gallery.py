@@ -27,7 +27,7 @@ from ablate.report import build_report, print_report
 from ablate.serialization import read_json
 
 GALLERY = Path(__file__).parent / "gallery"
-_VALUES = ("manifest", "fingerprint", "outcome")
+_VALUES = ("manifest", "fingerprint", "status")
 _TABLES = ("trace", "evals")
 
 

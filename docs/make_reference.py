@@ -26,12 +26,11 @@ from typing import Any
 import pyarrow as pa
 
 import ablate
-from ablate import cli
+from ablate import cli, metric_direction
 from ablate.config.schema import Config
 from ablate.design.axis import show
-from ablate.metrics import custom as own_outcome
-from ablate.metrics import eval_metrics as eval_outcomes
-from ablate.metrics.registry import OUTCOMES, outcome
+from ablate.metrics import custom, eval_metrics
+from ablate.metrics.registry import METRICS, get_metric
 from ablate.notebook.columns import frames_page
 from ablate.records.schema import EVALS, PREDICTIONS, TRACE, meaning
 
@@ -117,61 +116,62 @@ def record_page(text: str) -> str:
 _OUTCOMES = """\
 # Outcomes
 
-An outcome is one number that is read from one run. `study.metric` names the primary one, which the verdicts are about; the
-others are shown beside it. Every arm's runs are compared at the cadence that stands in the table: a run that was looked at more
-often than another has no advantage from it, and quantiles are corrected for the number of steps. What a coarser record
-would have shown, and whether a verdict would flip, is told by [sampling](../explain/sampling.md).
+A metric is one number that is read from one run. `study.metric` names the primary one, which the verdicts are about; the
+others are shown next to it. The table gives the cadence at which runs are compared: a run that was evaluated more often has no
+advantage from it, and quantiles are corrected for the number of steps. [Sampling](../explain/sampling.md) explains what a
+coarser record would have shown, and whether a verdict would flip.
 
 This page is made from `ablate/metrics/registry.py` by `docs/make_reference.py`.
 
-## Read in every study
+## Reported in every study
 
 {standard}
 
-How often an arm diverged is not in the table: it is no number of one run. It is compared by an exact test of its own, over all
-runs that finished or diverged, as soon as one has diverged. A run that diverged has no other outcome.
+How often an arm diverged is not in the table, because it is not a number of one run. An exact test compares it over all runs
+that finished or diverged, as soon as one has diverged. A run that diverged has no other metric.
 
 ## Of any metric that your runs evaluate
 
-`eval_<metric>` is read in every study, for every metric that was evaluated; the others where `study.metric` names them. A
-metric has a better side where a word of its name says so: {lower} are to fall, {higher} are to rise. A name that is one slip
-of the hand away from a standard outcome is refused, not taken for another metric.
+`eval_<metric>` is reported in every study, for every metric that was evaluated; the others where `study.metric` names them. A
+metric has a better side where a word of its name says so: {lower} are better when lower, {higher} when higher.
+`eval_<metric>_auc` needs such a word, because `eval_roc_auc` is the final value of `roc_auc`. A name that is one typing slip away from a standard
+metric is refused.
 
 {patterns}
 
-## How soon a target is reached
+## Amount of training until a target is reached
 
 `samples_to:`, `steps_to:` and `seconds_to:`, a curve and a value: `study.metric=samples_to:eval_loss:0.6`.
 
 {targets}
 
-Runs that never reach the target have no value, and the contrast says how many seeds it rests on.
+Runs that never reach the target have no value, and the contrast states how many seeds it is based on.
 
-## Your own
+## Custom metrics
 
-`study.metric=my_module:my_outcome` is a function in `my_module.py` of the working folder, which is where ablate was started. It
-gets a `Record` of one run and returns a number, or None where the run has none:
+`study.metric=my_module:my_metric` is a function in `my_module.py` of the directory in which ablate was started. It gets a
+`Record` of one run and returns a number, or None where the run has none:
 
 ```python
 {own}
 ```
 
 `record.trace["loss"]` is a column of `trace.arrow` as an array, `record.curves["loss"]` an eval curve with `step`, `samples`,
-`train_seconds` and `value`, and `record.at_common_looks("loss")` the samples and values at the looks that all runs have in
-common, which is what to compare curves by. Without `register` the outcome has no unit and no better side, and is defined by
-the first line of the docstring. The module is imported from the working folder and from nowhere else, and never from a study
-folder: a study that somebody sent runs nothing of its own.
+`train_seconds` and `value`, and `record.common_curve("loss")` the same at the evaluations that all runs have in common, which
+are the ones to compare. Without `register` the metric has no unit and no better side, and is defined by the first line of the
+docstring. The module is imported from the working directory and from nowhere else, and never from a study folder: a study from
+another source executes nothing of its own.
 """
 
 
 def outcomes_page() -> str:
     """The text of outcomes.md."""
-    example = (inspect.getdoc(own_outcome) or "").partition("\n")[2]  # the lines below the module's first one
+    example = (inspect.getdoc(custom) or "").partition("\n")[2]  # the lines below the module's first one
     return _OUTCOMES.format(
-        standard=_outcomes_table(OUTCOMES),
-        lower=", ".join(f"`{word}`" for word in eval_outcomes.LOWER),
-        higher=", ".join(f"`{word}`" for word in eval_outcomes.HIGHER),
-        patterns=_outcomes_table([form.format("f1") for form in eval_outcomes.FORMS]),
+        standard=_outcomes_table(METRICS),
+        lower=", ".join(f"`{word}`" for word in metric_direction.LOWER),
+        higher=", ".join(f"`{word}`" for word in metric_direction.HIGHER),
+        patterns=_outcomes_table([form.format("f1") for form in eval_metrics.FORMS]),
         targets=_outcomes_table(["samples_to:eval_loss:0.6", "steps_to:eval_f1:0.9", "seconds_to:eval_loss:0.6"]),
         own=textwrap.dedent(example).strip(),
     )
@@ -181,7 +181,7 @@ def _outcomes_table(names: Iterable[str]) -> str:
     sides = {True: "lower", False: "higher", None: "none"}
     rows = [
         f"| `{info.name}` | {info.unit} | {sides[info.lower_is_better]} | {_cell(info.cadence)} | {_cell(info.definition)} |"
-        for info in (outcome(name).info for name in names)
+        for info in (get_metric(name).info for name in names)
     ]
     head = ["| outcome | unit | better | compared at | definition |", "| --- | --- | --- | --- | --- |"]
     return "\n".join([*head, *rows])

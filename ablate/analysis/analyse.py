@@ -26,7 +26,7 @@ from ablate.analysis.interim import look, looks, next_at, reader
 from ablate.analysis.load import Reader, RunFiles, common_looks, common_rows, read_plan, read_runs, reading
 from ablate.analysis.mediation import mediation, mediation_sentences
 from ablate.analysis.noise_floor import floors
-from ablate.analysis.replay import dense_share, finished_baseline, replay_level
+from ablate.analysis.resample import finished_baseline, recorded_share, resample_value
 from ablate.analysis.results import Analysis, Contrast, ReplayedLevel, RunReading
 from ablate.analysis.summary import conclusions, method_notes
 from ablate.analysis.variance_components import crossed_controls, variance_study
@@ -108,7 +108,7 @@ def analysis_of(
             *(added.sentences if added else ()),
             *([text for text in (chance.sentence, chance.advice) if text] if chance else ()),
             *conclusions(
-                told, legible, diverged, replays, dense_share(plan, runs), said_here(runs, checks), readings, found
+                told, legible, diverged, replays, recorded_share(plan, runs), said_here(runs, checks), readings, found
             ),
         ),
         notes=(*plan.notes, *refused, *_notes(read, contrasts), *([examples.scope] if examples else [])),
@@ -182,7 +182,7 @@ def _replays(plan: Plan, runs: Sequence[RunFiles]) -> tuple[tuple[ReplayedLevel,
             continue
         key, level = next(iter(arm.changes.items()))
         try:
-            levels.append(replay_level(plan, runs, key, show(level), arm=arm.name, axis=arm.axis or ""))
+            levels.append(resample_value(plan, runs, key, show(level), arm=arm.name, axis=arm.axis or ""))
         except ConfigError as error:
             notes.append(f"{arm.name} is not shown: {error.problem}")
     return tuple(levels), notes

@@ -1,13 +1,13 @@
-"""Runs read up to an equal amount of training: steps, samples, tokens, epochs or seconds. Each asks another question.
+"""Compare runs at an equal amount of training: steps, samples, tokens, epochs or seconds.
 
-A batch of 64 sees eight times the samples of a batch of 8 in as many steps, and takes an eighth of its steps over as many
-samples; which of the two is better can turn round with what is held equal (Shallue et al. 2019). Nothing is interpolated: a run
-is read up to its last step, and its curves up to the last look, that lie within the amount.
+A batch of 64 takes eight times the samples of a batch of 8 in as many steps, and an eighth of its steps over as many samples;
+which of the two is better can depend on what is held equal (Shallue et al. 2019). Nothing is interpolated: a run is read up to
+its last step, and its curves up to the last evaluation, within the amount.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,14 +23,16 @@ from ablate.records.reader import EvalCurve, Trace
 from ablate.units import END, Amount, parse_amount
 
 Values = NDArray[np.float64]
+Key = tuple[str, int]
+"""(arm, seed)"""
 
-_NEAR = 1e-9
+_TOLERANCE = 1e-9
 """Relative: epochs and seconds are sums of fractions."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadAt:
-    """runs: as they are read. common: of each of them, the samples at the looks that all runs have in common."""
+    """runs: cut off at the amount. common: of each of them, the samples at the evaluations that all runs have in common."""
 
     runs: list[RunFiles]
     common: list[NDArray[np.int64]]
@@ -38,57 +40,55 @@ class ReadAt:
 
 
 def read_at(plan: Plan, runs: list[RunFiles], at: str | None = None) -> ReadAt:
-    """The runs as the plan compares them, or as `at` asks in the reading.
+    """Return the runs as the plan compares them, or at the amount `at`.
 
-    Raises IntervalError for what is no amount, ConfigError for one that the record does not hold or that a run did not reach.
+    Raises IntervalError for an invalid amount, ConfigError for one that was not recorded or that a run did not reach.
     """
     key = "study.compare_at" if at is None else "--compare-at"
     asked = parse_amount((plan.compare_at or END) if at is None else at, key=key)
     reread = at is not None and asked != parse_amount(plan.compare_at or END, key="study.compare_at")
-    cut = [run for run in runs if run.finished and run.trace is not None and len(run.trace)]
-    if asked.unit == END or not cut:
+    recorded = [run for run in runs if run.finished and run.trace is not None and len(run.trace)]
+    if asked.unit == END or not recorded:
         common = common_looks(runs)
-        budgets = replace(_as_ended(plan, cut), reread=reread)
+        budgets = replace(_as_ended(plan, recorded), reread=reread)
         return ReadAt(runs, [common] * len(runs), _with_plan(budgets, plan))
     if any(plan.metric in (run.returned or {}) for run in runs):
         raise ConfigError(
-            f"{key}={str(asked)!r}: {plan.metric} is what the app returned when it was over, and has no value before",
+            f"{key}={str(asked)!r}: {plan.metric} is a value that the app returned at its end, and has no earlier value",
             f"{key}={END}",
         )
-    return _cut(plan, runs, cut, asked, key, reread)
-
-
-def _cut(plan: Plan, runs: list[RunFiles], cut: list[RunFiles], asked: Amount, key: str, reread: bool) -> ReadAt:
-    amounts = {id(run): _amounts(run, asked, key) for run in cut}
-    amount = _amount(cut, amounts, asked, key)
-    looks = _Looks(cut, amounts, amount)
-    _check_looked_at(plan, looks, asked, amount, key)
-    read: list[RunFiles] = []
-    common: list[NDArray[np.int64]] = []
-    for run in runs:
-        if id(run) not in amounts:
-            read.append(run)
-            common.append(np.empty(0, dtype=np.int64))
-            continue
-        assert run.trace is not None
-        steps = int(np.sum(_within(amounts[id(run)], amount)))
-        curves = {metric: looks.cut(run, curve) for metric, curve in (run.curves or {}).items()}
-        read.append(replace(run, trace=Trace(run.trace.table.slice(0, steps)), curves=curves, returned=None))
-        common.append(looks.common_samples(run))
-    arms = tuple(_arms(plan, cut, read, looks))
+    amounts = {_key(run): _amounts(run, asked, key) for run in recorded}
+    amount = _common_amount(recorded, amounts, asked, key)
+    evaluations = _Evaluations(recorded, amounts, amount)
+    _check_evaluated(plan, evaluations, asked, amount, key)
+    cut = [_cut(run, amounts[_key(run)], amount, evaluations) if _key(run) in amounts else run for run in runs]
+    nothing = np.empty(0, dtype=np.int64)
+    common_samples = [evaluations.common_samples(run) if _key(run) in amounts else nothing for run in runs]
+    arms = tuple(_arms(plan, recorded, cut, evaluations))
     budgets = Budgets(
         unit=asked.unit,
         amount=amount,
         reread=reread,
-        question=_question(asked.unit, amount, arms, looks),
-        cautions=(*_schedules(plan, cut, read), *_clock(asked.unit, cut)),
+        question=_question(asked.unit, amount, arms, evaluations),
+        cautions=(*_schedules(plan, recorded, cut), *_clock(asked.unit, recorded)),
         arms=arms,
     )
-    return ReadAt(read, common, _with_plan(budgets, plan))
+    return ReadAt(cut, common_samples, _with_plan(budgets, plan))
+
+
+def _key(run: RunFiles) -> Key:
+    return run.arm, run.seed
+
+
+def _cut(run: RunFiles, amounts: Values, amount: float, evaluations: _Evaluations) -> RunFiles:
+    assert run.trace is not None
+    curves = {metric: evaluations.cut(run, curve) for metric, curve in (run.curves or {}).items()}
+    trace = Trace(run.trace.table.slice(0, int(np.sum(_within(amounts, amount)))))
+    return replace(run, trace=trace, curves=curves, returned=None)
 
 
 def _amounts(run: RunFiles, asked: Amount, key: str) -> Values:
-    """Of the unit, after each step [steps]. Raises ConfigError where the run has not recorded it."""
+    """Amount of the unit after each step [steps]. Raises ConfigError where the run has not recorded it."""
     assert run.trace is not None
     trace = run.trace
     columns = {"steps": "step", "samples": "samples", "tokens": "tokens", "epochs": "epoch"}
@@ -100,23 +100,23 @@ def _amounts(run: RunFiles, asked: Amount, key: str) -> Values:
     return np.asarray(values, dtype=np.float64)
 
 
-def _amount(cut: Sequence[RunFiles], amounts: dict[int, Values], asked: Amount, key: str) -> float:
-    """The largest that every run has reached, or the one that is asked for. Raises ConfigError where a run ends before it."""
-    ends = [float(amounts[id(run)][-1]) for run in cut]
+def _common_amount(runs: Sequence[RunFiles], amounts: Mapping[Key, Values], asked: Amount, key: str) -> float:
+    """The requested amount, or the largest that every run has reached. Raises ConfigError where a run ends before it."""
+    ends = [float(amounts[_key(run)][-1]) for run in runs]
     reached = min(ends)
     if asked.count is None:
         return reached
-    short = [run for run, end in zip(cut, ends, strict=True) if not _within(np.asarray(asked.count), end)]
-    if short:
-        first = cut[int(np.argmin(ends))]
-        most = _shown(reached, asked.unit)
-        who = "no run has" if len(short) == len(cut) else f"{len(short)} of {counted(len(cut), 'run')} have not"
+    num_short = sum(not _within(np.asarray(asked.count), end) for end in ends)
+    if num_short:
+        first = runs[int(np.argmin(ends))]
+        who = "no run has" if num_short == len(runs) else f"{num_short} of {counted(len(runs), 'run')} have not"
         raise ConfigError(
-            f"{key}={str(asked)!r}: {who} reached that; seed {first.seed} of {first.arm} ended first, at {most}",
+            f"{key}={str(asked)!r}: {who} reached that; seed {first.seed} of {first.arm} ended first, at "
+            f"{_shown(reached, asked.unit)}",
             f"{key}='{_exact(reached, asked.unit)}', or {key}={asked.unit} for the largest amount that every run has reached",
         )
-    if all(not np.any(_within(amounts[id(run)], asked.count)) for run in cut):
-        least = min(float(amounts[id(run)][0]) for run in cut)
+    least = min(float(values[0]) for values in amounts.values())
+    if not _within(np.asarray(least), asked.count):
         raise ConfigError(
             f"{key}={str(asked)!r}: the first step of every run ends later, at {_shown(least, asked.unit)} at the earliest",
             f"{key}={asked.unit}",
@@ -124,22 +124,30 @@ def _amount(cut: Sequence[RunFiles], amounts: dict[int, Values], asked: Amount, 
     return float(asked.count)
 
 
-class _Looks:
-    """The evaluations of all runs, each by its amount of the unit: 0 is before training."""
+class _Evaluations:
+    """The evaluations of all runs, each by its amount of the unit: 0 is before training.
 
-    def __init__(self, cut: Sequence[RunFiles], amounts: dict[int, Values], amount: float) -> None:
-        self.runs, self._amounts = cut, amounts
+    common: amounts at which all runs were evaluated. last: up to where curves are read.
+    """
+
+    def __init__(self, runs: Sequence[RunFiles], amounts: Mapping[Key, Values], amount: float) -> None:
+        self.runs, self._amounts = runs, amounts
         within = [
-            {_key(value) for value in at[_within(at, amount)].tolist()}
-            for at in (self._at(run, curve) for run in cut for curve in (run.curves or {}).values())
+            {_rounded(value) for value in positions[_within(positions, amount)].tolist()}
+            for run in runs
+            for positions in self._positions(run)
         ]
         self.common = set.intersection(*within) if within else set()
-        self.shared = bool(within) and max(self.common, default=0.0) > 0
-        self.last = max(self.common, default=0.0) if self.shared else amount
+        self.shared = max(self.common, default=0.0) > 0
+        self.last = max(self.common) if self.shared else amount
+
+    def _positions(self, run: RunFiles) -> list[Values]:
+        """Of every curve of a run."""
+        return [self._at(run, curve) for curve in (run.curves or {}).values()]
 
     def _at(self, run: RunFiles, curve: EvalCurve) -> Values:
         assert run.trace is not None
-        amounts = np.concatenate([[0.0], self._amounts[id(run)]])
+        amounts = np.concatenate([[0.0], self._amounts[_key(run)]])
         return np.asarray(amounts[np.searchsorted(run.trace["step"], curve.step, side="right")])
 
     def cut(self, run: RunFiles, curve: EvalCurve) -> EvalCurve:
@@ -149,63 +157,43 @@ class _Looks:
         curve = next(iter((run.curves or {}).values()), None)
         if curve is None:
             return np.empty(0, dtype=np.int64)
-        kept = [_key(value) in self.common for value in self._at(run, curve).tolist()]
-        return np.unique(curve.samples[np.asarray(kept, dtype=bool)])
+        shared = [_rounded(value) in self.common for value in self._at(run, curve).tolist()]
+        return np.unique(curve.samples[np.asarray(shared, dtype=bool)])
 
     def ends(self, run: RunFiles) -> list[float]:
-        """Amount at the last look that is read, curve by curve; nothing where none is left after training began."""
-        found = (self._at(run, curve) for curve in (run.curves or {}).values())
-        return [float(at[-1]) for at in (at[_within(at, self.last)] for at in found) if len(at) and at[-1] > 0]
+        """Amount at the last evaluation that is read, by curve; empty without one after training began."""
+        read = (positions[_within(positions, self.last)] for positions in self._positions(run))
+        return [float(positions[-1]) for positions in read if len(positions) and positions[-1] > 0]
 
     def first(self) -> float:
-        """The least amount at which every run has been looked at after training began; inf where there is none."""
-        firsts = [
-            min((value for value in self._at(run, curve).tolist() if value > 0), default=np.inf)
-            for run in self.runs
-            for curve in (run.curves or {}).values()
-        ]
-        return max(firsts, default=np.inf)
+        """The least amount at which every run has been evaluated after training began; inf where there is none."""
+        positions = [one for run in self.runs for one in self._positions(run)]
+        return max((float(np.min(one[one > 0], initial=np.inf)) for one in positions), default=np.inf)
 
 
-def _check_looked_at(plan: Plan, looks: _Looks, asked: Amount, amount: float, key: str) -> None:
-    outcome = find(plan.metric)
-    unseen = [run for run in looks.runs if not looks.ends(run)]
-    if outcome is None or outcome.curve != "eval" or not unseen:
+def _check_evaluated(plan: Plan, evaluations: _Evaluations, asked: Amount, amount: float, key: str) -> None:
+    metric = find(plan.metric)
+    missing = [run for run in evaluations.runs if not evaluations.ends(run)]
+    if metric is None or metric.curve != "eval" or not missing:
         return
-    first = looks.first()
+    first = evaluations.first()
     raise ConfigError(
-        f"{key}={str(asked)!r}: {plan.metric} is read from evaluations, and seed {unseen[0].seed} of {unseen[0].arm} has none "
-        f"between the start and {_shown(amount, asked.unit)}",
+        f"{key}={str(asked)!r}: {plan.metric} is read from evaluations, and seed {missing[0].seed} of {missing[0].arm} has "
+        f"none between the start and {_shown(amount, asked.unit)}",
         f"{key}='{_exact(first, asked.unit)}'" if np.isfinite(first) else f"{key}={END}",
     )
 
 
 def _within(values: Values, amount: float) -> NDArray[np.bool_]:
-    return np.asarray(values <= amount * (1 + _NEAR))
+    return np.asarray(values <= amount * (1 + _TOLERANCE))
 
 
-def _key(value: float) -> float:
+def _rounded(value: float) -> float:
     return float(f"{value:.9g}")
 
 
-def _arms(plan: Plan, whole: Sequence[RunFiles], read: Sequence[RunFiles], looks: _Looks) -> Iterator[ArmAmount]:
-    by_run = {(run.arm, run.seed): run for run in read}
-    for arm in plan.arms:
-        mine = [run for run in whole if run.arm == arm.name]
-        if not mine:
-            continue
-        ends = [_end(by_run[run.arm, run.seed]) for run in mine]
-        at = [value for run in mine for value in looks.ends(run)]
-        yield ArmAmount(
-            arm=arm.name,
-            steps=_range(steps for steps, _ in ends),
-            samples=_range(samples for _, samples in ends),
-            of_steps=_range(len(run.trace) for run in mine if run.trace is not None),
-            look=(min(at), max(at)) if at else None,
-        )
-
-
 def _end(run: RunFiles) -> tuple[int, int]:
+    """(steps, samples) at the last step that is read."""
     trace = run.trace
     return (int(trace["step"][-1]), int(trace["samples"][-1])) if trace is not None and len(trace) else (0, 0)
 
@@ -215,60 +203,76 @@ def _range(values: Iterable[int]) -> tuple[int, int]:
     return min(listed), max(listed)
 
 
-def _as_ended(plan: Plan, cut: Sequence[RunFiles]) -> Budgets:
-    arms = []
+def _arms(
+    plan: Plan, whole: Sequence[RunFiles], read: Sequence[RunFiles], evaluations: _Evaluations | None = None
+) -> Iterator[ArmAmount]:
+    """What each arm had at the comparison. evaluations: None where the runs are compared as they ended."""
+    by_key = {_key(run): run for run in read}
     for arm in plan.arms:
-        ends = [_end(run) for run in cut if run.arm == arm.name]
-        if ends:
-            steps, samples = _range(steps for steps, _ in ends), _range(samples for _, samples in ends)
-            arms.append(ArmAmount(arm=arm.name, steps=steps, samples=samples, of_steps=steps))
+        runs = [run for run in whole if run.arm == arm.name]
+        if not runs:
+            continue
+        ends = [_end(by_key[_key(run)]) for run in runs]
+        last = [end for run in runs for end in evaluations.ends(run)] if evaluations else []
+        yield ArmAmount(
+            arm=arm.name,
+            steps=_range(steps for steps, _ in ends),
+            samples=_range(samples for _, samples in ends),
+            of_steps=_range(len(run.trace) if evaluations and run.trace is not None else _end(run)[0] for run in runs),
+            look=(min(last), max(last)) if last else None,
+        )
+
+
+def _as_ended(plan: Plan, runs: Sequence[RunFiles]) -> Budgets:
+    arms = tuple(_arms(plan, runs, runs))
     if not arms:
         return Budgets(unit=END)
-    same_steps, same_samples = (len({getattr(arm, name) for arm in arms}) == 1 for name in ("steps", "samples"))
-    if same_steps and same_samples:
+    equal = [unit for unit in ("samples", "steps") if len({getattr(arm, unit) for arm in arms}) == 1]
+    if len(equal) == 2:
         question = f"as the runs ended: {_had(arms[0])} in every arm"
-    elif same_samples or same_steps:
-        unit = "samples" if same_samples else "steps"
-        question = f"as the runs ended, at equal {unit} ({_ranged(getattr(arms[0], unit))}): {_each(arms, unit)}"
+    elif equal:
+        question = (
+            f"as the runs ended, at equal {equal[0]} ({_ranged(getattr(arms[0], equal[0]))}): {_each(arms, equal[0])}"
+        )
     else:
         question = f"as the runs ended, at equal neither steps nor samples: {_each(arms)}"
-    return Budgets(unit=END, question=question, arms=tuple(arms))
+    return Budgets(unit=END, question=question, arms=arms)
 
 
-def _question(unit: str, amount: float, arms: Sequence[ArmAmount], looks: _Looks) -> str:
-    text = f"at equal {unit} ({_number(amount, unit)})"
-    hits = unit in ("steps", "samples") and all(getattr(arm, unit) == (amount, amount) for arm in arms)
-    text += f": {_each(arms, unit if hits else '')}"
+def _question(unit: str, amount: float, arms: Sequence[ArmAmount], evaluations: _Evaluations) -> str:
+    exact = unit in ("steps", "samples") and all(getattr(arm, unit) == (amount, amount) for arm in arms)
+    text = f"at equal {unit} ({_number(amount, unit)}): {_each(arms, unit if exact else '')}"
     ends = [end for arm in arms if arm.look is not None for end in arm.look]
     if not ends:
         return text
-    if not looks.shared:
-        least, most = min(ends), max(ends)
+    if not evaluations.shared:
         return (
-            f"{text}; the runs have no look in common there, so each is evaluated at its own last look before, "
-            f"{_number(least, unit)} to {_shown(most, unit)}"
+            f"{text}; the runs have no evaluation in common there, so each is evaluated at its own last one before, "
+            f"{_number(min(ends), unit)} to {_shown(max(ends), unit)}"
         )
-    at = _shown(looks.last, unit)
-    return f"{text}; evaluated at {at}" + (
-        ""
-        if _number(looks.last, unit) == _number(amount, unit)
-        else ", the last look before that all runs have in common"
-    )
+    at_end = _number(evaluations.last, unit) == _number(amount, unit)
+    last = "" if at_end else ", the last evaluation before that all runs have in common"
+    return f"{text}; evaluated at {_shown(evaluations.last, unit)}{last}"
 
 
 def _each(arms: Sequence[ArmAmount], unit: str = "") -> str:
-    """What each arm had had: `batch_size=64 16 steps, baseline and placebo 128 steps`. unit: the one that all have equally."""
-    alike: dict[str, list[str]] = {}
-    for arm in arms:
-        alike.setdefault(_had(arm, unit), []).append(arm.arm)
-    if len(alike) == 1:
-        return f"{next(iter(alike))} in every arm"
-    return ", ".join(f"{joined(names)} {had}" for had, names in alike.items())
+    """`batch_size=64 16 steps, baseline and placebo 128 steps`. unit: the one that all have equally."""
+    by_text = _grouped((arm.arm, _had(arm, unit)) for arm in arms)
+    if len(by_text) == 1:
+        return f"{next(iter(by_text))} in every arm"
+    return ", ".join(f"{joined(names)} {had}" for had, names in by_text.items())
+
+
+def _grouped(texts: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """{text: names that have it} of (name, text)."""
+    by_text: dict[str, list[str]] = {}
+    for name, text in texts:
+        by_text.setdefault(text, []).append(name)
+    return by_text
 
 
 def _had(arm: ArmAmount, unit: str = "") -> str:
-    parts = [f"{_ranged(getattr(arm, name))} {name}" for name in ("steps", "samples") if name != unit]
-    return " and ".join(parts)
+    return " and ".join(f"{_ranged(getattr(arm, name))} {name}" for name in ("steps", "samples") if name != unit)
 
 
 def _ranged(ends: tuple[int, int]) -> str:
@@ -285,71 +289,69 @@ def _shown(value: float, unit: str) -> str:
 
 
 def _exact(value: float, unit: str) -> str:
-    """An amount that may be typed: never more than what was reached."""
+    """An amount as it can be typed: never more than what was reached."""
     if unit in ("steps", "samples", "tokens"):
         return f"{value:.0f} {unit}"
     return f"{np.floor(value * 1e4) / 1e4:g} {unit}"
 
 
 def _schedules(plan: Plan, whole: Sequence[RunFiles], read: Sequence[RunFiles]) -> Iterator[str]:
-    """Where a schedule was not over: the rate that the record has there, and at the end."""
-    by_run = {(run.arm, run.seed): run for run in read}
-    alike: dict[str, list[str]] = {}
+    """Arms whose learning-rate schedule was not over."""
+    by_key = {_key(run): run for run in read}
+    texts = []
     for arm in plan.arms:
-        mine = [run for run in whole if run.arm == arm.name]
-        if not mine:
-            continue
-        steps = [_end(by_run[run.arm, run.seed])[0] for run in mine]
-        least = int(np.argmin(steps))
-        if said := _schedule(mine[least], steps[least], _ranged((min(steps), max(steps)))):
-            alike.setdefault(said, []).append(arm.name)
-    for said, names in alike.items():
-        yield f"{joined(names)}: {said}"
+        runs = [run for run in whole if run.arm == arm.name]
+        steps = [_end(by_key[_key(run)])[0] for run in runs]
+        if runs:
+            earliest = int(np.argmin(steps))
+            texts.append((arm.name, _schedule(runs[earliest], steps[earliest], _ranged((min(steps), max(steps))))))
+    for text, names in _grouped(texts).items():
+        if text:
+            yield f"{joined(names)}: {text}"
 
 
 def _schedule(run: RunFiles, steps: int, read: str) -> str:
-    """Of the run of an arm that is cut off the earliest. read: at how many steps the arm's runs are, in words."""
+    """run: the one of an arm that is cut off the earliest. read: at how many steps the arm's runs are read, in words."""
     assert run.trace is not None
-    rates, of = run.trace["learning_rate"], len(run.trace)
-    where = f"read at {read} of {of:,} steps"
-    if steps == of:
+    rates, total = run.trace["learning_rate"], len(run.trace)
+    where = f"read at {read} of {total:,} steps"
+    if steps == total:
         return ""
     if not np.all(np.isfinite(rates)):
         return f"{where}; the learning rate was not recorded, so that a schedule may not have been over"
+    rate = rates[max(steps - 1, 0)]
     if np.allclose(rates[max(steps - 1, 0) :], rates[-1], rtol=1e-9, atol=0):
         return ""
     item = run.fingerprint.items.get("schedule") if run.fingerprint else None
     shape = item.get("shape") if isinstance(item, dict) else None
-    peak = float(np.max(rates))
-    now, end = (plain_percent(float(rate) / peak) for rate in (rates[max(steps - 1, 0)], rates[-1]))
     kind = f"a {shape} schedule" if isinstance(shape, str) and shape else "a schedule"
+    now, end = (plain_percent(float(value) / float(np.max(rates))) for value in (rate, rates[-1]))
     return (
-        f"{where} of {kind}, with the rate at {now} of its peak, which ends at {end}: a run that is cut off is no run of "
-        "that budget, whose rate would have fallen by then"
+        f"{where} of {kind}, with the rate at {now} of its peak, which ends at {end}: a run that is cut off is not a run with "
+        "that budget, whose rate would have decayed by then"
     )
 
 
-def _clock(unit: str, cut: Sequence[RunFiles]) -> Iterator[str]:
+def _clock(unit: str, runs: Sequence[RunFiles]) -> Iterator[str]:
     if unit != "seconds":
         return
-    devices = dict.fromkeys(run.manifest.device for run in cut if run.manifest and run.manifest.device)
+    devices = dict.fromkeys(run.manifest.device for run in runs if run.manifest and run.manifest.device)
     where = f", on {joined(devices)}" if devices else ""
     yield (
-        f"seconds are those of training, evaluation left out{where}; whatever else ran on the machine counts as well, so that "
-        "another day gives other figures"
+        f"seconds are those of training, without evaluation{where}; other work on the machine slows runs down, so that another "
+        "day gives other results"
     )
     if len(devices) > 1:
-        yield "the runs were made on unlike devices, so that equal seconds are not equal work"
+        yield "the runs used different devices, so that equal seconds are not equal work"
 
 
 def _with_plan(budgets: Budgets, plan: Plan) -> Budgets:
     if not budgets.reread:
         return budgets
-    own = (
-        f"at equal {plan.compare_at}" if plan.compare_at in ("steps", "samples", "tokens", "epochs", "seconds") else ""
-    )
-    own = own or (f"at {plan.compare_at}" if plan.compare_at not in ("", END) else "as the runs ended")
-    return replace(
-        budgets,
-        cautions=(f"re-read: the study was planned to be compared {own}; this was asked later", *budgets.cautions),
-    )
+    if plan.compare_at in ("", END):
+        planned = "as the runs ended"
+    else:
+        equal = "equal " if plan.compare_at in ("steps", "samples", "tokens", "epochs", "seconds") else ""
+        planned = f"at {equal}{plan.compare_at}"
+    caution = f"the study was planned to be compared {planned}; this comparison was chosen later"
+    return replace(budgets, cautions=(f"re-read: {caution}", *budgets.cautions))

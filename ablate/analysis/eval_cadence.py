@@ -1,120 +1,148 @@
-"""How coarsely each curve could have been recorded without telling something else: whether a verdict flips when every arm is
-read at a coarser cadence, and how much of the fall would have been over before the first look."""
+"""Find the coarsest cadence at which each curve still gives the same verdicts as the dense record.
+
+Every arm is resampled at a ladder of cadences. A cadence is adequate where it and every finer one give the verdicts of the
+record and, for a loss, at most a tenth of the decrease happened before its first evaluation or log row.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ablate.analysis.load import RunFiles
-from ablate.analysis.replay import Read, at_looks, at_rows, rising
+from ablate.analysis.resample import resample_record, resample_trace
 from ablate.analysis.results import Adequacy, Rung
 from ablate.config.schema import EvalConfig
 from ablate.design.plan import Plan
 from ablate.formatting import counted, joined, plain_figure, plain_percent
-from ablate.metrics.curve_fits import falling
-from ablate.metrics.metric import MetricInfo, Outcome, Record
-from ablate.metrics.registry import find, outcome
+from ablate.metrics.decrease import decrease_before, decrease_shares, orientation, train_loss_decrease
+from ablate.metrics.metric import Metric, MetricInfo, Record
+from ablate.metrics.registry import find, get_metric
 from ablate.training.lr_schedule import looks
 from ablate.units import Interval
 
-# How many looks a curve needs, evenly and log-spaced, and what they cost.
+MAX_SHARE = 0.1
+"""Largest share of a curve's decrease before the first evaluation of an adequate cadence, or between two evaluations."""
 
-PIECE = 0.1
-"""Largest share of a curve's fall that may lie between two looks in a row, or before the first one."""
-
-_MOST_LOOKS = 1000
+_MAX_EVALUATIONS = 1000
+_MIN_POINTS = 2
+"""A cadence with fewer evaluations or rows draws no curve; the ladder ends there."""
+_RECORD = "the record"
 
 Values = NDArray[np.float64]
 
-
-def fallen(values: Values) -> Values | None:
-    """Share of a curve's fall that had happened by each look, from the never-rising curve nearest to it. Shape [looks].
-
-    None where it does not fall or is not finite.
-    """
-    if len(values) < 2 or not np.isfinite(values).all():
-        return None
-    fit = falling(values)
-    fall = float(fit[0] - fit[-1])
-    return np.asarray((fit[0] - fit) / fall) if fall > 0 else None
-
-
-def log_advice(
-    samples: Values, curves: Sequence[Values], *, samples_per_step: int, seconds_per_look: float | None
-) -> str:
-    """What to type for log-spaced looks, with their number and seconds beside those of even looks and of the record.
-
-    samples: of each look, the first one 0. curves: one per seed, lower is better, shape [looks]. '' where none of them falls.
-    """
-    shares = [share for curve in curves if (share := fallen(curve)) is not None]
-    if not shares or samples[0] > 0:
-        return ""
-    done = np.mean(shares, axis=0)
-    recorded = len(samples) - 1
-    has = f"the record has {_cost(recorded, seconds_per_look)}"
-    if done[1] > PIECE:
-        count = EvalConfig().num_evaluations
-        return (
-            f"{_typed(count)} begins at step 1: {_cost(count, seconds_per_look)} per run; {has}, and {plain_percent(float(done[1]))} "
-            "of the fall lies before its first one"
-        )
-
-    log, even = (_enough(samples, done, spacing, samples_per_step) for spacing in ("log", "even"))
-    shown = f"shows the fall in pieces of at most {plain_percent(PIECE)}"
-    if log is None or (even is not None and even <= log):
-        return (
-            f"even looks do: {_cost(even, seconds_per_look)} per run {shown.replace('shows', 'show')}; {has}"
-            if even
-            else ""
-        )
-    instead = f"even looks would take {_cost(even, seconds_per_look)}" if even else "no even spacing does"
-    return f"{_typed(log)} {shown} with {_cost(log, seconds_per_look)} per run; {instead}, {has}"
-
-
-def _enough(samples: Values, done: Values, spacing: str, samples_per_step: int) -> int | None:
-    """The fewest looks that show the fall in small pieces, by halving; None where as many as there are steps do not."""
-    total = int(samples[-1])
-    low, high = 1, min(_MOST_LOOKS, total // samples_per_step)
-    found = None
-    while low <= high:
-        count = (low + high) // 2
-        at = looks(
-            every=Interval(float(-(-total // count)), "samples"),
-            spacing=spacing,
-            count=count,
-            total_samples=total,
-            samples_per_step=samples_per_step,
-            samples_per_epoch=total,
-        )
-        if np.diff(np.interp([0, *at], samples, done)).max() <= PIECE + 1e-9:
-            found, high = len(at), count - 1
-        else:
-            low = count + 1
-    return found
-
-
-def _typed(count: int) -> str:
-    return f"eval.spacing=log eval.num_evaluations={count}"
-
-
-def _cost(count: int, seconds_per_look: float | None) -> str:
-    """`20 looks (30 s)`."""
-    seconds = f" ({plain_figure(count * seconds_per_look, 2)} s)" if seconds_per_look is not None else ""
-    return f"{counted(count, 'look')}{seconds}"
-
-
-MOST_BEFORE = PIECE
-"""Of a curve's fall, the most that a truthful cadence leaves before its first look."""
-
-_RECORD = "the record"
+Records = Sequence[Record | None]
+"""One per run of the study; None for a run without a record."""
 
 Verdicts = Callable[[MetricInfo, Sequence[float | None]], Mapping[str, str]]
-"""The study's own verdicts on an outcome, by variant, from one value per run (None where a run has none)."""
+"""The study's own verdicts on a metric, by variant, from one value per run (None where a run has none)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cadence:
+    """All runs at one cadence. points, first_step: of the baseline. One entry per run, None where it has none, in:
+
+    values: of the metric. shares: decrease before the first evaluation or row. peaks: the highest gradient norm that the rows
+    show, divided by the highest of all steps.
+    """
+
+    every: str
+    points: int
+    first_step: int
+    values: tuple[float | None, ...]
+    shares: tuple[float | None, ...]
+    peaks: tuple[float | None, ...]
+
+
+def ladder(limit: int) -> Iterator[int]:
+    """Yield 1, 2, 5, 10, 20, 50, ... up to `limit`."""
+    power = 1
+    while power <= limit:
+        yield from (power * factor for factor in (1, 2, 5) if power * factor <= limit)
+        power *= 10
+
+
+def row_ends(num_steps: int, every: int) -> NDArray[np.int64]:
+    """Return the index of the step after which each row is written: every so many steps and after the last one."""
+    ends = np.arange(every - 1, num_steps, every, dtype=np.int64)
+    return ends if num_steps % every == 0 else np.append(ends, num_steps - 1)
+
+
+def even_evaluations(common: NDArray[np.int64], every: int) -> NDArray[np.int64] | None:
+    """Return evaluations after every so many samples and at the end, 0 included; None where not all runs have them."""
+    due = np.unique(np.append(np.arange(0, int(common[-1]), every), common[-1]))
+    return due.astype(np.int64) if np.isin(due[1:], common).all() else None
+
+
+def eval_cadences(
+    records: Records, judged_by: Metric, metric: str, common: NDArray[np.int64], samples_per_step: int
+) -> Iterator[Cadence]:
+    """Yield evaluations at multiples of the record's first one, at the same samples in every arm.
+
+    common: sample counts at which every run was evaluated. A cadence that these do not hold exactly is left out.
+    """
+    trained = common[common > 0]
+    for factor in ladder(max(1, len(trained) // _MIN_POINTS)) if len(trained) else ():
+        every = factor * int(trained[0])
+        even = even_evaluations(common, every)
+        uneven = even is None or len(even[even > 0]) < len(trained)
+        if factor == 1:
+            points = trained
+        elif even is None:
+            continue
+        else:
+            points = even[even > 0]
+        due, first = np.union1d(common[:1], points), int(points[0])
+        yield Cadence(
+            every="evaluation of the record" if factor == 1 and uneven else _interval(every, samples_per_step),
+            points=len(points),
+            first_step=-(-first // samples_per_step),
+            values=tuple(None if record is None else judged_by(resample_record(record, due)) for record in records),
+            shares=tuple(_share(record, metric, first) for record in records),
+            peaks=(None,) * len(records),
+        )
+
+
+def _interval(samples: int, samples_per_step: int) -> str:
+    whole = samples % samples_per_step == 0
+    return counted(samples // samples_per_step, "step") if whole else counted(samples, "sample")
+
+
+def _share(record: Record | None, metric: str, samples: int) -> float | None:
+    curve = record.common_curve(metric) if record else None
+    return None if curve is None else decrease_before(curve, metric, samples)
+
+
+def log_cadences(records: Records, judged_by: Metric, curve: str, num_steps: int) -> Iterator[Cadence]:
+    """Yield log rows every so many of each arm's own steps.
+
+    curve: `train loss` or `grad norm`. num_steps: of the baseline.
+    """
+    losses = [train_loss_decrease(record.trace) if record and curve == "train loss" else None for record in records]
+    norms = [record.trace["grad_norm"] if record and curve == "grad norm" else None for record in records]
+    for every in ladder(max(1, num_steps // _MIN_POINTS)):
+        ends = [row_ends(len(record.trace), every) if record else np.empty(0, dtype=np.int64) for record in records]
+        rows = [
+            record if record is None or every == 1 else replace(record, trace=resample_trace(record.trace, at))
+            for record, at in zip(records, ends, strict=True)
+        ]
+        yield Cadence(
+            every=counted(every, "step"),
+            points=len(row_ends(num_steps, every)),
+            first_step=min(every, num_steps),
+            values=tuple(None if record is None else judged_by(record) for record in rows),
+            shares=tuple(None if loss is None else float(loss[at[0]]) for loss, at in zip(losses, ends, strict=True)),
+            peaks=tuple(None if norm is None else _peak(norm, at) for norm, at in zip(norms, ends, strict=True)),
+        )
+
+
+def _peak(norms: Values, ends: NDArray[np.int64]) -> float | None:
+    shown, steps = (values[np.isfinite(values)] for values in (norms[ends], norms))
+    return float(np.max(shown) / np.max(steps)) if len(shown) and np.max(steps) > 0 else None
 
 
 def adequacy(
@@ -124,41 +152,36 @@ def adequacy(
     verdicts: Verdicts,
     logged: NDArray[np.float64] | None = None,
 ) -> tuple[Adequacy, ...]:
-    """Of the eval curve, the training loss and the gradient norm, as far as the runs have recorded them.
+    """Return the adequate cadence of the eval curve, the training loss and the gradient norm, as far as they were recorded.
 
-    common: sample counts at which every finished run was looked at. A verdict is that of the primary metric where it is read
-    from the curve in question, and else that of the curve's own outcome. logged: `Record`; a log with gaps is its own
-    coarsest cadence, so that only its looks are read again. A cadence is truthful where no verdict differs from
-    the record's and, of a loss, at most a tenth of the fall lies before its first look or row, in every arm.
+    common: sample counts at which every finished run was evaluated. logged: as in `Record`; a log with gaps is its own coarsest
+    cadence, so that only its evaluations are resampled. A verdict is that of the primary metric where it is read from the curve
+    in question, else that of a metric of the curve itself.
     """
     records = [_record(run, common, logged) for run in runs]
     arms = [run.arm for run in runs]
-    dense = [record for arm, record in zip(arms, records, strict=True) if record and arm == plan.baseline.name]
-    if not dense:
+    baseline = [record for arm, record in zip(arms, records, strict=True) if record and arm == plan.baseline.name]
+    if not baseline:
         return ()
     primary = find(plan.metric)
     batch = int(plan.baseline.derived.get("effective_batch", 0))
-    batch = batch or (int(dense[0].trace["samples"][0]) if logged is None else 1)
-    found = []
-    blind = logged is not None and not np.any(
-        common == 0
-    )  # without a look before training nothing shows the whole fall
-    if (metric := _eval_metric(primary, dense[0])) and not blind:
-        judged = _judged_by(primary, "eval", f"eval_{metric}_roughness")
-        advice = _eval_advice([run for run in runs if run.arm == plan.baseline.name], dense, metric, batch)
-        reads = at_looks(records, judged, metric, common, batch)
-        sparse = any(
-            len(record.curves[metric]) > len(common) for record in records if record and metric in record.curves
-        )
-        basis = "what all arms have in common" if sparse else _RECORD
-        found.append(_adequacy(f"eval {metric}", judged, list(reads), arms, verdicts, advice, basis))
-    for curve, name in (
-        () if logged is not None else (("train loss", "final_train_loss"), ("grad norm", "grad_norm_p95_p5"))
-    ):
-        judged = _judged_by(primary, curve, name)
-        reads = at_rows(records, judged, curve, len(dense[0].trace))
-        found.append(_adequacy(curve, judged, list(reads), arms, verdicts))
-    return tuple(one for one in found if one.rungs)
+    batch = batch or (int(baseline[0].trace["samples"][0]) if logged is None else 1)
+    results = []
+    # Without an evaluation before training nothing shows the whole decrease of an imported curve.
+    has_start = logged is None or bool(np.any(common == 0))
+    if (metric := _eval_metric(primary, baseline[0])) and has_start:
+        judged_by = _judged_by(primary, "eval", f"eval_{metric}_roughness")
+        advice = _eval_advice([run for run in runs if run.arm == plan.baseline.name], baseline, metric, batch)
+        cadences = eval_cadences(records, judged_by, metric, common, batch)
+        curves = [record.curves[metric] for record in records if record and metric in record.curves]
+        basis = "what all arms have in common" if any(len(curve) > len(common) for curve in curves) else _RECORD
+        results.append(_adequacy(f"eval {metric}", judged_by, list(cadences), arms, verdicts, advice, basis))
+    if logged is None:
+        for curve, name in (("train loss", "final_train_loss"), ("grad norm", "grad_norm_p95_p5")):
+            judged_by = _judged_by(primary, curve, name)
+            cadences = log_cadences(records, judged_by, curve, len(baseline[0].trace))
+            results.append(_adequacy(curve, judged_by, list(cadences), arms, verdicts))
+    return tuple(result for result in results if result.rungs)
 
 
 def _record(run: RunFiles, common: NDArray[np.int64], logged: NDArray[np.float64] | None) -> Record | None:
@@ -167,107 +190,168 @@ def _record(run: RunFiles, common: NDArray[np.int64], logged: NDArray[np.float64
     return Record(trace=run.trace, curves=run.curves, common=common, logged=logged)
 
 
-def _eval_metric(primary: Outcome | None, record: Record) -> str | None:
-    """The primary metric's own curve, else the loss, else whatever was evaluated."""
-    wanted = [primary.metric] if primary is not None and primary.curve == "eval" else []
+def _eval_metric(primary: Metric | None, record: Record) -> str | None:
+    """The primary metric's own curve, else the loss, else any curve that was evaluated."""
+    wanted = [primary.recorded_as] if primary is not None and primary.curve == "eval" else []
     return next((metric for metric in (*wanted, "loss", *record.curves) if metric in record.curves), None)
 
 
-def _judged_by(primary: Outcome | None, curve: str, otherwise: str) -> Outcome:
-    return primary if primary is not None and primary.curve in (curve, "any") else outcome(otherwise)
-
-
-def _eval_advice(runs: Sequence[RunFiles], dense: Sequence[Record], metric: str, batch: int) -> str:
-    """From the looks of the baseline alone, which may be more than the arms have in common."""
-    known = [record for record in dense if metric in record.curves]
-    own = reduce(np.intersect1d, [record.curves[metric].samples for record in known])
-    curves = [curve for one in known if (curve := replace(one, common=own).common_curve(metric)) is not None]
-    seconds = [one for run in runs if run.finished and (one := _seconds_per_look(run)) is not None]
-    return log_advice(
-        curves[0].samples.astype(np.float64),
-        [rising(metric) * curve.value for curve in curves],
-        samples_per_step=batch,
-        seconds_per_look=float(np.median(seconds)) if seconds else None,
-    )
-
-
-def _seconds_per_look(run: RunFiles) -> float | None:
-    seconds = run.outcome.throughput.get("eval_seconds") if run.outcome else None
-    most = max((len(curve) for curve in (run.curves or {}).values()), default=0)
-    return seconds / most if seconds and most else None
+def _judged_by(primary: Metric | None, curve: str, otherwise: str) -> Metric:
+    return primary if primary is not None and primary.curve in (curve, "any") else get_metric(otherwise)
 
 
 def _adequacy(
     curve: str,
-    judged: Outcome,
-    reads: Sequence[Read],
+    judged_by: Metric,
+    cadences: Sequence[Cadence],
     arms: Sequence[str],
     verdicts: Verdicts,
     advice: str = "",
     basis: str = _RECORD,
 ) -> Adequacy:
-    """basis: what the first of `reads` is called."""
+    """basis: name of the first of `cadences`."""
     rungs: list[Rung] = []
-    said = [verdicts(judged.info, read.values) for read in reads]
-    for read, now in zip(reads, said, strict=True):
-        flips = tuple(f"{arm}: {before} -> {now[arm]}" for arm, before in said[0].items() if now[arm] != before)
-        shares = _by_arm(arms, read.shares)
+    first: Mapping[str, str] = {}
+    for cadence in cadences:
+        now = verdicts(judged_by.info, cadence.values)
+        first = now if not rungs else first
+        flips = tuple(f"{arm}: {before} -> {now[arm]}" for arm, before in first.items() if now[arm] != before)
+        shares = _by_arm(arms, cadence.shares)
         latest = max(shares, key=shares.__getitem__, default=None)
-        before_first = shares[latest] if latest is not None else None
+        share = shares[latest] if latest is not None else None
         rungs.append(
             Rung(
-                every=read.every,
-                points=read.points,
-                first_step=read.first_step,
-                before_first=before_first,
+                every=cadence.every,
+                points=cadence.points,
+                first_step=cadence.first_step,
+                before_first=share,
                 latest=latest,
-                peak=min(_by_arm(arms, read.peaks).values(), default=None),
+                peak=min(_by_arm(arms, cadence.peaks).values(), default=None),
                 flips=flips,
-                truthful=not flips and (before_first is None or before_first <= MOST_BEFORE),
+                truthful=not flips and (share is None or share <= MAX_SHARE),
             )
         )
-    good = next((place for place, rung in enumerate(rungs) if not rung.truthful), len(rungs))
+    adequate = next((number for number, rung in enumerate(rungs) if not rung.truthful), len(rungs))
     return Adequacy(
         curve=curve,
-        metric=judged.info.name,
+        metric=judged_by.info.name,
         rungs=tuple(rungs),
-        coarsest=rungs[good - 1].every if good else None,
-        sentence=_sentence(curve, judged.info.name, rungs, good).replace(_RECORD, basis) if rungs else "",
+        coarsest=rungs[adequate - 1].every if adequate else None,
+        sentence=_message(curve, judged_by.info.name, rungs, adequate).replace(_RECORD, basis) if rungs else "",
         advice=advice,
     )
 
 
 def _by_arm(arms: Sequence[str], values: Sequence[float | None]) -> dict[str, float]:
-    """The mean over seeds of each arm."""
-    found: dict[str, list[float]] = {}
+    """Mean over seeds of each arm."""
+    by_arm: dict[str, list[float]] = {}
     for arm, value in zip(arms, values, strict=True):
         if value is not None:
-            found.setdefault(arm, []).append(value)
-    return {arm: float(np.mean(mine)) for arm, mine in found.items()}
+            by_arm.setdefault(arm, []).append(value)
+    return {arm: float(np.mean(seeds)) for arm, seeds in by_arm.items()}
 
 
-def _sentence(curve: str, metric: str, rungs: Sequence[Rung], good: int) -> str:
-    """`eval loss: every 20 steps tells the same as the record, every 50 steps not: ...`. good: how many are truthful."""
+def _message(curve: str, metric: str, rungs: Sequence[Rung], adequate: int) -> str:
+    """`eval loss: every 20 steps gives the same verdicts as the record, every 50 steps does not: ...`.
+
+    adequate: number of rungs that are.
+    """
     first, last = rungs[0], rungs[-1]
-    if good == 0:
-        return f"{curve}: not even the record shows the fall: {_late(first)}"
+    if adequate == 0:
+        return f"{curve}: not even the record shows the decrease: {_late(first)}"
     if len(rungs) == 1:
         known = f" ({_late(first)})" if first.before_first is not None else ""
         return f"{curve}: the record shows it{known}; no coarser even cadence can be read from it"
-    if good == len(rungs):
-        return f"{curve}: {every(last.every)} still tells the same as the record"
-    worse = rungs[good]
+    if adequate == len(rungs):
+        return f"{curve}: {every(last.every)} still gives the same verdicts as the record"
+    worse = rungs[adequate]
     why = [f"the verdict on {metric} flips ({joined(worse.flips)})"] if worse.flips else []
-    why += [_late(worse)] if worse.before_first is not None and worse.before_first > MOST_BEFORE else []
-    same = f"{every(rungs[good - 1].every)} tells the same as the record"
-    return f"{curve}: {same}, {every(worse.every)} not: {joined(why)}"
+    why += [_late(worse)] if worse.before_first is not None and worse.before_first > MAX_SHARE else []
+    same = f"{every(rungs[adequate - 1].every)} gives the same verdicts as the record"
+    return f"{curve}: {same}, {every(worse.every)} does not: {joined(why)}"
 
 
 def _late(rung: Rung) -> str:
-    where = f" in {rung.latest}" if rung.latest else ""
-    return f"{plain_percent(rung.before_first or 0.0)} of the fall{where} lies before the first point, at step {rung.first_step}"
+    where = f"in arm {rung.latest}, " if rung.latest else ""
+    share = plain_percent(rung.before_first or 0.0)
+    return f"{where}{share} of the decrease came before the first point, at step {rung.first_step}"
 
 
 def every(cadence: str) -> str:
-    """`every 20 steps`; `every step`."""
+    """Return `every 20 steps`, or `every step`."""
     return f"every {cadence.removeprefix('1 ')}"
+
+
+def _eval_advice(runs: Sequence[RunFiles], baseline: Sequence[Record], metric: str, batch: int) -> str:
+    """From all evaluations of the baseline, which may be more than the arms have in common."""
+    curves = [record.curves[metric] for record in baseline if metric in record.curves]
+    common = reduce(np.intersect1d, [curve.samples for curve in curves])
+    seconds = [spent for run in runs if run.finished and (spent := _seconds_per_evaluation(run)) is not None]
+    at_common = [curve.at(np.unique(curve.samples, return_index=True)[1]) for curve in curves]
+    return cadence_advice(
+        common.astype(np.float64),
+        [orientation(metric) * curve.value[np.isin(curve.samples, common)] for curve in at_common],
+        samples_per_step=batch,
+        seconds=float(np.median(seconds)) if seconds else None,
+    )
+
+
+def _seconds_per_evaluation(run: RunFiles) -> float | None:
+    seconds = run.outcome.throughput.get("eval_seconds") if run.outcome else None
+    count = max((len(curve) for curve in (run.curves or {}).values()), default=0)
+    return seconds / count if seconds and count else None
+
+
+def cadence_advice(samples: Values, curves: Sequence[Values], *, samples_per_step: int, seconds: float | None) -> str:
+    """Return the settings for log-spaced evaluations, with their number and cost next to even spacing and the record.
+
+    samples: of each evaluation, the first one 0. curves: one per seed, lower is better, shape [evaluations]. seconds: per
+    evaluation. '' where no curve decreases.
+    """
+    shares = [share for curve in curves if (share := decrease_shares(curve, fitted=True)) is not None]
+    if not shares or samples[0] > 0:
+        return ""
+    done = np.mean(shares, axis=0)
+    record = f"the record has {_cost(len(samples) - 1, seconds)}"
+    if done[1] > MAX_SHARE:
+        count = EvalConfig().num_evaluations
+        late = f"{plain_percent(float(done[1]))} of the decrease came before its first one"
+        return f"{_settings(count)} begins at step 1: {_cost(count, seconds)} per run; {record}, and {late}"
+    log, even = (_fewest(samples, done, spacing, samples_per_step) for spacing in ("log", "even"))
+    pieces = f"the decrease in pieces of at most {plain_percent(MAX_SHARE)}"
+    if log is None or (even is not None and even <= log):
+        return f"even evaluations do: {_cost(even, seconds)} per run show {pieces}; {record}" if even else ""
+    instead = f"even evaluations would take {_cost(even, seconds)}" if even else "no even spacing does"
+    return f"{_settings(log)} shows {pieces} with {_cost(log, seconds)} per run; {instead}, {record}"
+
+
+def _fewest(samples: Values, done: Values, spacing: str, samples_per_step: int) -> int | None:
+    """The fewest evaluations that show the decrease in small pieces, by bisection; None where one at every step does not."""
+    total = int(samples[-1])
+    low, high = 1, min(_MAX_EVALUATIONS, total // samples_per_step)
+    fewest = None
+    while low <= high:
+        count = (low + high) // 2
+        points = looks(
+            every=Interval(float(-(-total // count)), "samples"),
+            spacing=spacing,
+            count=count,
+            total_samples=total,
+            samples_per_step=samples_per_step,
+            samples_per_epoch=total,
+        )
+        if np.diff(np.interp([0, *points], samples, done)).max() <= MAX_SHARE + 1e-9:
+            fewest, high = len(points), count - 1
+        else:
+            low = count + 1
+    return fewest
+
+
+def _settings(count: int) -> str:
+    return f"eval.spacing=log eval.num_evaluations={count}"
+
+
+def _cost(count: int, seconds: float | None) -> str:
+    """`20 evaluations (30 s)`."""
+    cost = f" ({plain_figure(count * seconds, 2)} s)" if seconds is not None else ""
+    return f"{counted(count, 'evaluation')}{cost}"

@@ -16,7 +16,7 @@ from ablate.analysis.results import Contrast, Examples, Holds, OverExamples
 from ablate.design.plan import Plan
 from ablate.errors import RecordError
 from ablate.formatting import change, counted, joined, plain_figure, plain_percent
-from ablate.metrics.eval_metrics import eval_outcome
+from ablate.metrics.eval_metrics import eval_metric
 from ablate.records.reader import Predictions, read_predictions
 from ablate.stats.example_variance import widened
 from ablate.stats.rates import paired_examples
@@ -56,8 +56,8 @@ def over_examples(plan: Plan, runs: Sequence[RunFiles], contrasts: Sequence[Cont
 
 def _mean_over_examples(name: str) -> str | None:
     """The recorded metric whose final value an outcome is; None for any other outcome."""
-    outcome = eval_outcome(name)
-    return outcome.metric if outcome is not None and name == f"eval_{outcome.metric}" else None
+    metric = eval_metric(name)
+    return metric.recorded_as if metric is not None and name == f"eval_{metric.recorded_as}" else None
 
 
 class _RefusedError(Exception):

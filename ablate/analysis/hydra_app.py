@@ -15,7 +15,7 @@ from ablate.design.derived import DERIVED
 from ablate.design.plan import Arm, Plan
 from ablate.formatting import counted, joined
 from ablate.metrics.metric import MetricInfo
-from ablate.metrics.registry import OUTCOMES, check_recorded, outcome, recorded
+from ablate.metrics.registry import METRICS, check_recorded, get_metric, recorded
 from ablate.records.returned_values import BARE, choose_metric
 
 NOTHING_RECORDED = (
@@ -43,11 +43,11 @@ def metrics_of(plan: Plan, runs: Sequence[RunFiles]) -> tuple[MetricInfo, ...]:
     not ours: what it returned, then what can be read from its record."""
     if plan.app is None:
         measured = recorded(metric for run in runs for metric in run.curves or {})
-        return tuple(outcome(name).info for name in dict.fromkeys((plan.metric, *OUTCOMES, *measured)))
+        return tuple(get_metric(name).info for name in dict.fromkeys((plan.metric, *METRICS, *measured)))
     returned = dict.fromkeys((plan.metric, *_names(runs)))
     infos = [_info(name, plan.app["lower_is_better"] if name == plan.metric else None) for name in returned]
     if any(run.trace is not None for run in runs):
-        infos += [one.info for name, one in OUTCOMES.items() if name not in returned]
+        infos += [one.info for name, one in METRICS.items() if name not in returned]
     return tuple(infos)
 
 

@@ -1,17 +1,15 @@
-"""Runs that were made elsewhere: what is not proven of them, in what settings they differ, how often they were looked at."""
+"""Runs imported from another tool's log: what is unverified, which settings differ, and how often they were evaluated."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.eval_cadence import MOST_BEFORE
+from ablate.analysis.eval_cadence import MAX_SHARE
 from ablate.analysis.load import RunFiles
-from ablate.analysis.replay import rising
 from ablate.analysis.results import UNVERIFIED, Contrast, Imported, Looked
 from ablate.config.flatten import leaf_or_absent
 from ablate.controls.control import Control
@@ -19,467 +17,416 @@ from ablate.design.axis import show
 from ablate.design.plan import Arm, Plan
 from ablate.errors import ConfigError
 from ablate.formatting import counted, joined, plain_figure, plain_percent
-from ablate.metrics.curve_fits import falling
-from ablate.metrics.eval_metrics import FEWEST_LOOKS
-from ablate.metrics.registry import OUTCOMES, find
-from ablate.records.metadata import Origin, origin_of
-from ablate.records.reader import EvalCurve, Trace
+from ablate.metrics.decrease import decrease_before, decrease_shares, orientation
+from ablate.metrics.eval_metrics import MIN_EVALUATIONS
+from ablate.metrics.registry import METRICS, find
+from ablate.records.metadata import Origin
+from ablate.records.reader import Trace
 
-# How often the curves of an imported run were logged, and what they cannot show for that.
+NOT_RECORDED = "initial weights, sample order, splits, evaluation set, environment, code and final weights"
 
-_FEWEST_ROWS = 2
-"""Rows of the train loss up to the first look that tell how far it had fallen by then."""
+_MIN_ROWS = 2
+"""Rows of the train loss up to the first evaluation that show how far it had decreased by then."""
+_MIN_EQUAL_VALUES = 4
+"""Two runs that agree in fewer values may do so by chance: an accuracy of three evaluations has few values."""
+_EQUAL_LENGTH = 0.01
+"""Relative difference below which two runs count as equally long."""
 
-
-def looked(arm: str, runs: Sequence[RunFiles], metric: str) -> Iterator[Looked]:
-    """Of one arm: its eval curve, its train loss, its gradient norm, as far as each was logged. runs: finished, at least one.
-
-    metric: of the eval curve.
-    """
-    first = runs[0]
-    if first.curves and metric in first.curves and len(first.curves[metric]):
-        yield _evaluations(arm, runs, metric)
-    if first.trace is not None and len(first.trace):
-        for column, curve in (("loss", "train loss"), ("grad_norm", "grad norm")):
-            steps = first.trace["step"][first.trace.told(column)].astype(np.int64)
-            if len(steps):
-                yield _rows(arm, curve, steps, first)
+Runs = Sequence[RunFiles]
+BySeed = Mapping[int, RunFiles]
 
 
-def gaps(steps: NDArray[np.int64]) -> tuple[str, int]:
-    """(`500 steps` or `about 500 steps`, the largest gap) of rising steps, the first one counted from 0."""
-    apart = np.diff(steps, prepend=0)
-    apart = apart[apart > 0]
-    if not len(apart):
-        return "once", 0
-    sizes, times = np.unique(apart, return_counts=True)
-    usual = int(sizes[times == times.max()].max())
-    # The last row often comes at the end of training, whatever the cadence.
-    even = bool(np.all(apart[:-1] == usual)) and (apart[-1] <= usual or len(apart) == 1)
-    return f"{'' if even else 'about '}{counted(usual, 'step')}", int(apart.max())
-
-
-def _evaluations(arm: str, runs: Sequence[RunFiles], metric: str) -> Looked:
-    curves = [run.curves[metric] for run in runs if run.curves and metric in run.curves]
-    curve = curves[0]
-    trained = np.unique(curve.step[curve.step > 0])
-    every, largest = gaps(trained)
-    at = int(trained[0]) if len(trained) else 0
-    shares = [share for one in curves if (share := _fallen_by_first_look(one, metric)) is not None]
-    told_by = f"eval {metric}" if shares else ""
-    if not shares:
-        shares = [
-            share for run in runs if run.trace is not None and (share := train_fraction(run.trace, at)) is not None
-        ]
-        told_by = "train loss" if shares else ""
-    before = float(np.mean(shares)) if shares else None
-    last = int(curve.step[-1])
-    # What rows of the train loss show is the least that had happened: little of it is no proof that it was little.
-    sure = told_by != "train loss" or _from_the_start(runs)
-    rarely = before > MOST_BEFORE if before is not None and (sure or before > MOST_BEFORE) else None
-    head = (
-        f"{arm}: eval {metric}, first look after training began at step {at} of {last}, {counted(len(trained), 'look')}"
-        f"{', ' + _one(every) if len(trained) > 1 else ''}"
-    )
-    blind = (
-        f"this curve cannot show what happened before step {at}, nor a rise and fall within {counted(largest, 'step')}"
-    )
-    return Looked(
-        arm=arm, curve="eval loss", every=every, points=len(trained), first_step=at, last_step=last, before_first=before,
-        told_by=told_by, rarely=rarely, sentence=f"{head}: {_share(metric, before, told_by, runs[0], at)}; {blind}",
-    )  # fmt: skip
-
-
-def _from_the_start(runs: Sequence[RunFiles]) -> bool:
-    """Whether the train loss of the very first step was logged, from which the rest is counted."""
-    return all(run.trace is not None and bool((run.trace["step"][run.trace.told("loss")] == 1).any()) for run in runs)
-
-
-def _share(metric: str, before: float | None, told_by: str, run: RunFiles, at: int) -> str:
-    if before is None:
-        return (
-            "there was no look before training, and no two rows of a train loss lie before it, so how much had happened by "
-            "then is not on record"
-        )
-    if told_by != "train loss":
-        move = "rise" if rising(metric) < 0 else "fall"
-        return f"{plain_percent(before)} of its {move} lies before it"
-    assert run.trace is not None
-    how = _one(gaps(run.trace["step"][run.trace.told("loss")].astype(np.int64))[0]).removeprefix("one ")
-    return (
-        f"there was no look before training, but the train loss, logged {how}, had made {_at_least(before)} of "
-        f"its own fall by then{_early(run.trace, at)}"
-    )
-
-
-def _one(every: str) -> str:
-    """`one every 500 steps`, `one about every 500 steps`, `one every step`."""
-    about = "about " if every.startswith("about ") else ""
-    return f"one {about}every {every.removeprefix('about ').removeprefix('1 ')}"
-
-
-def _at_least(share: float) -> str:
-    """`at least 94 %`, `over 99 %`."""
-    text = plain_percent(share)
-    return text if text.startswith("over") else f"at least {text}"
-
-
-def _early(trace: Trace, at: int) -> str:
-    """By which row more than a truthful share of the fall was made."""
-    fallen = _train_fallen(trace)
-    if fallen is None:
-        return ""
-    steps, shares = fallen
-    past = steps[shares > MOST_BEFORE]
-    return f" ({plain_percent(MOST_BEFORE)} by step {int(past[0])})" if len(past) and past[0] < at else ""
-
-
-def _fallen_by_first_look(curve: EvalCurve, metric: str) -> float | None:
-    """Share of the fall from the look before training to the best one; None without such a look or a fall."""
-    after = np.flatnonzero(curve.step > 0)
-    if not len(curve) or curve.step[0] != 0 or not len(after):
-        return None
-    values = rising(metric) * curve.value
-    fall = float(values[0] - np.min(values))
-    return float(values[0] - values[after[0]]) / fall if np.isfinite(fall) and fall > 0 else None
-
-
-def train_fraction(trace: Trace, step: int) -> float | None:
-    """Share of the train loss's fall that its rows had made by a step: at least that, because the first row is no start."""
-    fallen = _train_fallen(trace)
-    if fallen is None:
-        return None
-    steps, shares = fallen
-    until = np.flatnonzero(steps <= step)
-    return float(shares[until[-1]]) if len(until) >= _FEWEST_ROWS else None
-
-
-def _train_fallen(trace: Trace) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """(steps, share of the fall made by each) of the rows that hold a loss, by the never-rising curve nearest to them."""
-    rows = trace.told("loss")
-    steps, losses = trace["step"][rows], trace["loss"][rows]
-    if len(losses) < _FEWEST_ROWS or not np.isfinite(losses).all():
-        return None
-    fit = falling(losses)
-    fall = float(fit[0] - fit[-1])
-    return (steps, np.asarray((fit[0] - fit) / fall)) if fall > 0 else None
-
-
-def _rows(arm: str, curve: str, steps: NDArray[np.int64], run: RunFiles) -> Looked:
-    every, largest = gaps(steps)
-    dense = len(steps) == steps[-1]
-    origin = origin_of(run.manifest.origin) if run.manifest else None
-    head = f"{arm}: {curve}, {counted(len(steps), 'row')}, {_one(every)} from step {int(steps[0])} on"
-    if dense:
-        said = f"{arm}: {curve}, logged at every step"
-    elif curve == "grad norm":
-        said = (
-            f"{head}: {plain_figure(100 * len(steps) / int(steps[-1]), 2)} % of the steps; a spike between two rows is not seen, so "
-            "spread, quantiles, maximum and spikes are not read from it"
-        )
-    else:
-        what = f" ({origin.loss})" if origin is not None and origin.loss else ""
-        said = f"{head}{what}: this curve cannot show what is shorter than {counted(largest, 'step')}"
-    return Looked(
-        arm=arm, curve="train loss" if curve == "train loss" else "grad norm", every=every, points=len(steps),
-        first_step=int(steps[0]), last_step=int(steps[-1]), before_first=None, told_by="", rarely=None, sentence=said,
-    )  # fmt: skip
-
-
-UNSEEN = "initial weights, sample order, splits, evaluation set, environment, code and final weights"
-
-_ENOUGH_NUMBERS = 4
-"""Two runs that agree in fewer may do so by chance: an accuracy of three looks has few values."""
-
-_CLOSE = 0.01
-
-
-def origin(run: RunFiles) -> Origin | None:
-    """Where an imported run comes from; None for one that was recorded. A manifest is checked when it is read."""
-    return origin_of(run.manifest.origin) if run.manifest is not None else None
-
-
-def imported_controls(plan: Plan, arm: Arm, runs: Sequence[RunFiles]) -> list[Control] | None:
-    """All controls of an arm of which, or of whose baseline, a run was imported; None for any other arm."""
-    mine = {run.seed: run for run in runs if run.arm == arm.name and run.finished}
+def imported_controls(plan: Plan, arm: Arm, runs: Runs) -> list[Control] | None:
+    """Return all controls of an arm where a run of it, or of the baseline, was imported; None for any other arm."""
+    own = {run.seed: run for run in runs if run.arm == arm.name and run.finished}
     base = {run.seed: run for run in runs if run.arm == plan.baseline.name and run.finished}
-    if not any(origin(run) for run in (*mine.values(), *base.values())):
+    formats = _formats([run.origin for run in (*base.values(), *own.values())])
+    if not formats:
         return None
-    formats = joined(dict.fromkeys(one.format for run in (*base.values(), *mine.values()) if (one := origin(run))))
     if arm.axis is None:
-        sentence = f"not verified: a log ({formats}) does not say that its seeds had one environment and one code"
-        return [_control(arm, "matched", "unverified", sentence), *_seeds(arm, mine)]
-    found = [_isolate(plan, arm, base, mine), _match(arm, formats), _took_effect(arm, base, mine)]
-    return [*found, *_seeds(arm, mine)]
+        reason = f"a log ({formats}) does not show that its seeds had one environment and one code"
+        return [_unverified(arm, "matched", reason), *_seeds(arm, own)]
+    reason = f"a log ({formats}) holds no fingerprint: {NOT_RECORDED} may differ from the baseline's unnoticed"
+    return [
+        _isolate(plan, arm, base, own),
+        _unverified(arm, "matched", reason),
+        _took_effect(arm, base, own),
+        *_seeds(arm, own),
+    ]
 
 
-def _isolate(plan: Plan, arm: Arm, base: Mapping[int, RunFiles], mine: Mapping[int, RunFiles]) -> Control:
+def _formats(origins: Sequence[Origin | None]) -> str:
+    return joined(dict.fromkeys(origin.format for origin in origins if origin is not None))
+
+
+def _unverified(arm: Arm, name: str, reason: str) -> Control:
+    return Control(arm=arm.name, name=name, status="unverified", sentence=f"not verified: {reason}")
+
+
+def _failed(arm: Arm, name: str, reason: str) -> Control:
+    return Control(arm=arm.name, name=name, status="failed", sentence=reason)
+
+
+def _isolate(plan: Plan, arm: Arm, base: BySeed, own: BySeed) -> Control:
     pairs = differing(plan, arm)
     if len(pairs) > 1 and arm.kind != "placebo":
-        return _control(arm, "one_variable", "failed", f"{arm.name} {_several(pairs)}")
+        return _failed(arm, "one_variable", f"{arm.name} {_several(pairs)}")
     bare = [
-        name
-        for name, some in (("the baseline", base), (arm.name, mine))
-        if not any(_settings(run) for run in some.values())
+        name for name, group in (("the baseline", base), (arm.name, own)) if not any(map(_has_settings, group.values()))
     ]
     if bare:
-        sentence = f"not verified: no settings are on record for {joined(bare)}: --config-file ARM=FILE gives them"
+        reason = f"no settings are on record for {joined(bare)}: --config-file ARM=FILE gives them"
     elif pairs:
-        sentence = (
-            f"not verified: of what the logs hold, only {pairs[0]} differs; what they do not hold may differ as well"
+        reason = (
+            f"of the settings in the logs, only {pairs[0]} differs; settings that are not in them may differ as well"
         )
     else:
-        what = f"so what {arm.name} changes is not among them"
-        sentence = f"not verified: the settings on record are equal, {what}{_seen(base, mine)}"
-    return _control(arm, "one_variable", "unverified", sentence)
+        cadence = _differing_cadence(base, own)
+        reason = f"the settings on record are equal, so what {arm.name} changes is not among them{cadence}"
+    return _unverified(arm, "one_variable", reason)
+
+
+def _has_settings(run: RunFiles) -> bool:
+    origin = run.origin
+    return origin is None or bool(origin.settings)
 
 
 def _several(pairs: Sequence[str]) -> str:
     return (
-        f"differs from the baseline in {len(pairs)} recorded settings at once ({', '.join(pairs)}): a contrast of several "
-        "variables, in which none can be named. Import a run with each of them alone, or let "
-        "`ablate attribute` run the corners between the two"
+        f"differs from the baseline in {len(pairs)} recorded settings ({', '.join(pairs)}): a contrast of several "
+        "variables does not show which of them is the cause. Import a run with each of them alone, or run all combinations "
+        "with `ablate attribute`"
     )
 
 
-def _settings(run: RunFiles) -> str:
-    found = origin(run)
-    return found.settings if found else "its own"
+def _differing_cadence(base: BySeed, own: BySeed) -> str:
+    """Settings of the cadence in which the first runs differ."""
+    first = [next(iter(group.values()), None) for group in (base, own)]
+    left, right = (run.origin.looking if run is not None and run.origin else {} for run in first)
+    keys = [key for key in sorted(left.keys() | right.keys()) if left.get(key) != right.get(key)]
+    changes = [f"{key} ({show(left.get(key, 'absent'))} -> {show(right.get(key, 'absent'))})" for key in keys]
+    return f"; only the cadence differs: {', '.join(changes)}" if changes else ""
 
 
-def _seen(base: Mapping[int, RunFiles], mine: Mapping[int, RunFiles]) -> str:
-    """Settings of looking alone, in which the first runs differ."""
-    both = [next(iter(some.values()), None) for some in (base, mine)]
-    left, right = (found.looking if run is not None and (found := origin(run)) else {} for run in both)
-    apart = [key for key in sorted(left.keys() | right.keys()) if left.get(key) != right.get(key)]
-    said = [f"{key} ({show(left.get(key, 'absent'))} -> {show(right.get(key, 'absent'))})" for key in apart]
-    return f"; only the way of looking differs: {', '.join(said)}" if said else ""
-
-
-def _match(arm: Arm, formats: str) -> Control:
-    sentence = f"not verified: a log ({formats}) holds no fingerprint: {UNSEEN} may differ from the baseline's unseen"
-    return _control(arm, "matched", "unverified", sentence)
-
-
-def _took_effect(arm: Arm, base: Mapping[int, RunFiles], mine: Mapping[int, RunFiles]) -> Control:
-    common = sorted(base.keys() & mine.keys())
-    equal = [seed for seed in common if _same_numbers(base[seed], mine[seed])]
-    if common and len(equal) == len(common):
+def _took_effect(arm: Arm, base: BySeed, own: BySeed) -> Control:
+    common = sorted(base.keys() & own.keys())
+    if common and all(_same_values(base[seed], own[seed]) for seed in common):
         where = f"seed {common[0]}" if len(common) == 1 else counted(len(common), "seed")
-        sentence = (
-            f"no-op: {arm.name} logged the baseline's very numbers in {where}: what it changes never reached the run, or the "
+        reason = (
+            f"no-op: {arm.name} logged exactly the baseline's values in {where}: its change never reached the run, or the "
             "same run was imported twice"
         )
-        return _control(arm, "took_effect", "failed", sentence)
-    sentence = "not verified: no final weights are on record; other numbers than the baseline's may have another cause"
-    return _control(arm, "took_effect", "unverified", sentence)
+        return _failed(arm, "took_effect", reason)
+    reason = "no final weights are on record; values other than the baseline's may have another cause"
+    return _unverified(arm, "took_effect", reason)
 
 
-def _seeds(arm: Arm, mine: Mapping[int, RunFiles]) -> list[Control]:
-    for one, other in ((a, b) for a in mine for b in mine if a < b):
-        if _same_numbers(mine[one], mine[other]):
-            sentence = (
-                f"seed ignored: {arm.name}, seeds {one} and {other} logged the very same numbers: they are one run"
+def _seeds(arm: Arm, own: BySeed) -> list[Control]:
+    for first, second in ((a, b) for a in own for b in own if a < b):
+        if _same_values(own[first], own[second]):
+            reason = (
+                f"seed ignored: {arm.name}, seeds {first} and {second} logged exactly the same values: they are one run"
             )
-            return [_control(arm, "seeds", "failed", sentence)]
-    if len(mine) < 2:
+            return [_failed(arm, "seeds", reason)]
+    if len(own) < 2:
         return []
-    sentence = "not verified: their numbers differ, but no final weights are on record"
-    return [_control(arm, "seeds", "unverified", sentence)]
+    return [_unverified(arm, "seeds", "their values differ, but no final weights are on record")]
 
 
-def _control(arm: Arm, name: str, status: str, sentence: str) -> Control:
-    return Control(arm=arm.name, name=name, status="failed" if status == "failed" else "unverified", sentence=sentence)
+def _same_values(first: RunFiles, second: RunFiles) -> bool:
+    left, right = _values(first), _values(second)
+    return len(left) >= _MIN_EQUAL_VALUES and bool(np.array_equal(left, right, equal_nan=True))
 
 
-def _same_numbers(one: RunFiles, other: RunFiles) -> bool:
-    left, right = _numbers(one), _numbers(other)
-    return (
-        len(left) >= _ENOUGH_NUMBERS and left.shape == right.shape and bool(np.array_equal(left, right, equal_nan=True))
-    )
-
-
-def _numbers(run: RunFiles) -> NDArray[np.float64]:
-    """All that the run logged of losses, norms and evaluations, in order."""
+def _values(run: RunFiles) -> NDArray[np.float64]:
+    """All logged losses, norms and evaluations, in order."""
     curves = [run.curves[metric].value for metric in sorted(run.curves)] if run.curves else []
-    rows = (
-        [run.trace[column][run.trace.told(column)] for column in ("loss", "grad_norm")] if run.trace is not None else []
-    )
+    trace = run.trace
+    rows = [trace[column][trace.recorded(column)] for column in ("loss", "grad_norm")] if trace is not None else []
     return np.concatenate([np.empty(0), *curves, *rows])
 
 
 def differing(plan: Plan, arm: Arm) -> list[str]:
-    """Recorded settings in which an arm differs from the baseline: `optim.lr (0.1 -> 0.5)`."""
+    """Return the recorded settings in which an arm differs from the baseline: `optim.lr (0.1 -> 0.5)`."""
     before = plan.baseline.config
     return [f"{key} ({show(leaf_or_absent(before, key))} -> {show(value)})" for key, value in arm.changes.items()]
 
 
-# ---- what a report says at its top ---------------------------------------------------------------------------------
-
-
-def labelled(contrasts: Sequence[Contrast], runs: Sequence[RunFiles], baseline: str) -> tuple[Contrast, ...]:
-    """With `UNVERIFIED` where the arm or the baseline was imported; an arm without a verdict needs no label."""
-    elsewhere = {run.arm for run in runs if origin(run) is not None}
-    return tuple(
-        replace(one, labels=(*one.labels, UNVERIFIED))
-        if one.verdict != "none" and {one.arm, baseline} & elsewhere
-        else one
-        for one in contrasts
-    )
-
-
-def in_brief(found: Imported) -> str:
-    """The first of the conclusions: what stands at the top, in one line."""
-    labels = [label.lower() for label, _ in found.alarms[1:]]
-    more = f" See at the top: {joined(labels)}." if labels else ""
-    return f"These runs were made elsewhere, and no control is proven: a difference is no cause yet.{more}"
-
-
-def imported(plan: Plan, runs: Sequence[RunFiles], common: NDArray[np.int64]) -> Imported | None:
-    """None for a study without an imported run."""
-    known = {(run.arm, run.seed): found for run in runs if (found := origin(run)) is not None}
-    if not known:
-        return None
-    by_arm = {arm.name: [run for run in runs if run.arm == arm.name and run.finished] for arm in plan.arms}
-    metric = _metric(plan, runs)
-    seen = tuple(one for arm, mine in by_arm.items() if mine for one in looked(arm, mine, metric))
-    apart = {arm.name: tuple(differing(plan, arm)) for arm in plan.arms[1:]}
-    not_read = _not_read(runs)
-    alarms = [
-        ("IMPORTED", _nothing_proven(known)),
-        *(("SEVERAL VARIABLES", f"{arm} {_several(pairs)}") for arm, pairs in apart.items() if len(pairs) > 1),
-        *_rarely(seen),
-        *_positions(known),
-        *_lengths(by_arm, metric),
-        *_apart(seen, int(np.sum(common > 0))),
-        *([("NOT READ", _left(not_read))] if not_read else []),
-    ]
-    return Imported(
-        sources=tuple(_source(arm, seed, one) for (arm, seed), one in known.items()),
-        alarms=tuple(alarms),
-        differing=apart,
-        looked=seen,
-        not_read=tuple(not_read),
-    )
-
-
-def _nothing_proven(known: Mapping[tuple[str, int], Origin]) -> str:
-    formats = joined(dict.fromkeys(one.format for one in known.values()))
-    return (
-        f"{counted(len(known), 'run')} made elsewhere ({formats}). No control could be proven: {UNSEEN} are not on record, and "
-        "any of them may be the cause of a difference between arms."
-    )
-
-
-def _rarely(seen: Sequence[Looked]) -> Iterator[tuple[str, str]]:
-    """The arm where most was over before the first look; or, where nothing tells, that nothing does."""
-    evals = [one for one in seen if one.curve == "eval loss"]
-    late = sorted((one for one in evals if one.rarely), key=lambda one: -(one.before_first or 0.0))
-    if late:
-        others = f" Likewise {joined([one.arm for one in late[1:]])}." if len(late) > 1 else ""
-        advice = "Look before training, and early: decide nothing by this curve."
-        yield "LOOKED AT TOO RARELY", f"{late[0].sentence}. {advice}{others}"
-    blind = [one for one in evals if one.rarely is None]
-    if blind:
-        others = f" Likewise {joined([one.arm for one in blind[1:]])}." if len(blind) > 1 else ""
-        yield "CANNOT BE TOLD", f"whether it was looked at often enough. {blind[0].sentence}.{others}"
-
-
-def _positions(known: Mapping[tuple[str, int], Origin]) -> Iterator[tuple[str, str]]:
-    """With what samples were counted; steps take their place where no log says how many samples one has."""
-    if not all(one.samples_per_step for one in known.values()):
-        sentence = (
-            "no log says how many samples a step has: runs are compared after the same number of steps, and `samples` are "
-            "steps. Where batch sizes differ, --samples-per-step ARM=N says it"
-        )
-        yield "STEPS, NOT SAMPLES", sentence
-        return
-    unsure = dict.fromkeys(one.samples for one in known.values() if "not on record" in one.samples)
-    if unsure:
-        yield "SAMPLES", f"counted with {'; '.join(unsure)}. --samples-per-step ARM=N says it"
-
-
-def _lengths(by_arm: Mapping[str, Sequence[RunFiles]], metric: str) -> Iterator[tuple[str, str]]:
-    """A final look after another number of samples is another question."""
-    ends = {
-        f"{arm} seed {run.seed}": int(run.curves[metric].samples[-1])
-        for arm, mine in by_arm.items()
-        for run in mine
-        if run.curves and metric in run.curves and len(run.curves[metric])
-    }
-    if not ends or max(ends.values()) - min(ends.values()) <= _CLOSE * max(ends.values()):
-        return
-    short, long = min(ends, key=ends.__getitem__), max(ends, key=ends.__getitem__)
-    yield (
-        "UNEQUAL LENGTHS",
-        (
-            f"the last look of {short} is after {ends[short]:,} samples, that of {long} after {ends[long]:,}: what is read at "
-            "the final look compares runs of other lengths"
-        ),
-    )
-
-
-def _apart(seen: Sequence[Looked], common: int) -> Iterator[tuple[str, str]]:
-    """Arms that were looked at otherwise share few looks, and curves are compared at those."""
-    evals = [one for one in seen if one.curve == "eval loss"]
-    cadences = [f"{one.arm} every {one.every}" for one in evals]
-    if not evals or common >= min(FEWEST_LOOKS, *(one.points for one in evals)):
-        return
-    yield (
-        "FEW COMMON LOOKS",
-        (
-            f"after the same number of samples all runs were looked at {counted(common, 'time')} ({joined(cadences)}): best, "
-            "roughness "
-            "and area, which depend on when one looks, are read there alone"
-        ),
-    )
-
-
-def _not_read(runs: Sequence[RunFiles]) -> list[str]:
-    """Outcomes that are read from every step, where an imported run has not logged every step."""
-    sparse = [run for run in runs if origin(run) is not None and run.finished and run.sparse]
-    return [name for name, one in OUTCOMES.items() if one.curve == "grad norm"] if sparse else []
-
-
-def check_readable(plan: Plan, runs: Sequence[RunFiles]) -> None:
-    """Raise ConfigError where the primary metric is one that needs every step, and an imported run logged some of them."""
-    primary = find(plan.metric)
-    sparse = next((run for run in runs if run.finished and run.sparse), None)
-    if sparse is None or primary is None or primary.curve != "grad norm":
-        return
-    rows = int(sparse.trace.told("grad_norm").sum()) if sparse.trace is not None else 0
-    last = sparse.outcome.step if sparse.outcome else 0
-    raise ConfigError(
-        f"{plan.metric} is read from the gradient norm of every step, and {sparse.arm} seed {sparse.seed} logged {rows} of "
-        f"{last}: from those it would be another outcome",
-        "--metric eval_loss; or record every step: TraceCallback, Recorder (docs/how-to/record_your_own_loop.md)",
-    )
-
-
-def said_here(runs: Sequence[RunFiles], checks: Sequence[Control]) -> Sequence[Control]:
-    """The controls that conclusions have to name: of imported runs `Imported.alarms` says once what is proven of none."""
-    if not any(run.manifest and run.manifest.origin for run in runs):
+def said_here(runs: Runs, checks: Sequence[Control]) -> Sequence[Control]:
+    """Return the controls that conclusions have to name: `Imported.alarms` covers the unverified ones of imported runs."""
+    if not any(run.origin for run in runs):
         return checks
     return [check for check in checks if check.status == "failed" and check.name != "one_variable"]
 
 
-def _left(names: Sequence[str]) -> str:
-    return (
-        f"{', '.join(names)}: they are made of every step's gradient norm, and a norm read from some steps is another outcome. "
-        "TraceCallback or Recorder record every step"
+def labelled(contrasts: Sequence[Contrast], runs: Runs, baseline: str) -> tuple[Contrast, ...]:
+    """Add `UNVERIFIED` where the arm or the baseline was imported; an arm without a verdict needs no label."""
+    arms = {run.arm for run in runs if run.origin is not None}
+    return tuple(
+        replace(contrast, labels=(*contrast.labels, UNVERIFIED))
+        if contrast.verdict != "none" and {contrast.arm, baseline} & arms
+        else contrast
+        for contrast in contrasts
     )
 
 
-def _metric(plan: Plan, runs: Sequence[RunFiles]) -> str:
-    """The eval curve of the primary metric, else the loss, else whatever was evaluated."""
+def in_brief(found: Imported) -> str:
+    """Return the first of the conclusions in one sentence."""
+    labels = [label.lower() for label, _ in found.alarms[1:]]
+    more = f" See at the top: {joined(labels)}." if labels else ""
+    return f"These runs were imported, and no control is verified: a difference does not show its cause.{more}"
+
+
+def imported(plan: Plan, runs: Runs, common: NDArray[np.int64]) -> Imported | None:
+    """Return what a report says of imported runs; None for a study without one.
+
+    common: sample counts at which every run was evaluated.
+    """
+    origins = {(run.arm, run.seed): origin for run in runs if (origin := run.origin) is not None}
+    if not origins:
+        return None
+    by_arm = {arm.name: [run for run in runs if run.arm == arm.name and run.finished] for arm in plan.arms}
+    metric = _metric(plan, runs)
+    curves = tuple(curve for arm, group in by_arm.items() if group for curve in _cadences(arm, group, metric))
+    changes = {arm.name: tuple(differing(plan, arm)) for arm in plan.arms[1:]}
+    sparse = any(run.finished and run.sparse for run in runs)
+    not_read = [name for name, one in METRICS.items() if one.curve == "grad norm"] if sparse else []
+    alarms = [
+        ("IMPORTED", _not_verified(list(origins.values()))),
+        *(("SEVERAL VARIABLES", f"{arm} {_several(pairs)}") for arm, pairs in changes.items() if len(pairs) > 1),
+        *_late_evaluations(curves),
+        *_positions(list(origins.values())),
+        *_lengths(by_arm, metric),
+        *_few_common(curves, int(np.sum(common > 0))),
+    ]
+    if not_read:
+        reason = "they need every step's gradient norm, and computed from some steps they would be another metric"
+        alarms.append(("NOT READ", f"{', '.join(not_read)}: {reason}. TraceCallback or Recorder record every step"))
+    return Imported(
+        sources=tuple(_source(arm, seed, origin) for (arm, seed), origin in origins.items()),
+        alarms=tuple(alarms),
+        differing=changes,
+        looked=curves,
+        not_read=tuple(not_read),
+    )
+
+
+def _not_verified(origins: Sequence[Origin]) -> str:
+    return (
+        f"{counted(len(origins), 'run')} imported ({_formats(origins)}). No control could be verified: {NOT_RECORDED} are not "
+        "on record, and any of them may be the cause of a difference between arms."
+    )
+
+
+def _late_evaluations(curves: Sequence[Looked]) -> Iterator[tuple[str, str]]:
+    """The arm with most of the decrease before its first evaluation; and the arms where the share is unknown."""
+    evals = [curve for curve in curves if curve.curve == "eval loss"]
+    late = sorted((curve for curve in evals if curve.rarely), key=lambda curve: -(curve.before_first or 0.0))
+    if late:
+        advice = "Evaluate before training, and early; do not decide by this curve."
+        yield "EVALUATED TOO RARELY", f"{late[0].sentence}. {advice}{_likewise(late)}"
+    unknown = [curve for curve in evals if curve.rarely is None]
+    if unknown:
+        reason = f"the log does not show whether evaluations were frequent enough. {unknown[0].sentence}"
+        yield "CADENCE UNVERIFIED", f"{reason}.{_likewise(unknown)}"
+
+
+def _likewise(curves: Sequence[Looked]) -> str:
+    return f" Likewise {joined([curve.arm for curve in curves[1:]])}." if len(curves) > 1 else ""
+
+
+def _positions(origins: Sequence[Origin]) -> Iterator[tuple[str, str]]:
+    """How samples were counted; steps replace them where no log holds the number of samples of a step."""
+    if not all(origin.samples_per_step for origin in origins):
+        yield (
+            "STEPS, NOT SAMPLES",
+            "no log holds the number of samples of a step: runs are compared after the same number of steps, and `samples` are "
+            "steps. Where batch sizes differ, give them with --samples-per-step ARM=N",
+        )
+        return
+    unsure = dict.fromkeys(origin.samples for origin in origins if "not on record" in origin.samples)
+    if unsure:
+        yield "SAMPLES", f"counted with {'; '.join(unsure)}. --samples-per-step ARM=N sets it"
+
+
+def _lengths(by_arm: Mapping[str, Runs], metric: str) -> Iterator[tuple[str, str]]:
+    """Final evaluations after unequal numbers of samples answer another question."""
+    ends = {
+        f"{arm} seed {run.seed}": int(run.curves[metric].samples[-1])
+        for arm, group in by_arm.items()
+        for run in group
+        if run.curves and metric in run.curves and len(run.curves[metric])
+    }
+    if not ends or max(ends.values()) - min(ends.values()) <= _EQUAL_LENGTH * max(ends.values()):
+        return
+    short, long = min(ends, key=ends.__getitem__), max(ends, key=ends.__getitem__)
+    yield (
+        "UNEQUAL LENGTHS",
+        f"the last evaluation of {short} is after {ends[short]:,} samples, that of {long} after {ends[long]:,}: metrics of the "
+        "final evaluation compare runs of unequal length",
+    )
+
+
+def _few_common(curves: Sequence[Looked], common: int) -> Iterator[tuple[str, str]]:
+    """Arms of unequal cadence share few evaluations, and curves are compared at those."""
+    evals = [curve for curve in curves if curve.curve == "eval loss"]
+    if not evals or common >= min(MIN_EVALUATIONS, *(curve.points for curve in evals)):
+        return
+    cadences = joined([f"{curve.arm} every {curve.every}" for curve in evals])
+    yield (
+        "FEW COMMON EVALUATIONS",
+        f"all runs were evaluated after the same number of samples {counted(common, 'time')} ({cadences}): best, roughness and "
+        "area, which depend on the cadence, are read there alone",
+    )
+
+
+def _metric(plan: Plan, runs: Runs) -> str:
+    """The eval curve of the primary metric, else the loss, else any that was evaluated."""
     primary = find(plan.metric)
-    known = reduce(lambda found, run: found | dict.fromkeys(run.curves or {}), runs, dict[str, None]())
-    wanted = [primary.metric] if primary is not None and primary.metric else []
-    return next((metric for metric in (*wanted, "loss", *known) if metric in known), "loss")
+    recorded = dict.fromkeys(metric for run in runs for metric in run.curves or {})
+    wanted = [primary.recorded_as] if primary is not None and primary.recorded_as else []
+    return next((metric for metric in (*wanted, "loss", *recorded) if metric in recorded), "loss")
 
 
-def _source(arm: str, seed: int, one: Origin) -> str:
-    files = ", ".join(f"{name} (sha256 {digest[:12]})" for name, digest in one.files.items())
-    left = f"; left out: {', '.join(one.left_out)}" if one.left_out else ""
-    notes = "".join(f"; {note}" for note in one.notes)
-    return f"{arm}, seed {seed} ({one.seed}): {one.format}, {files}; settings: {one.settings or 'none'}{left}{notes}"
+def _source(arm: str, seed: int, origin: Origin) -> str:
+    files = ", ".join(f"{name} (sha256 {digest[:12]})" for name, digest in origin.files.items())
+    left = f"; left out: {', '.join(origin.left_out)}" if origin.left_out else ""
+    notes = "".join(f"; {note}" for note in origin.notes)
+    settings = origin.settings or "none"
+    return f"{arm}, seed {seed} ({origin.seed}): {origin.format}, {files}; settings: {settings}{left}{notes}"
+
+
+def check_readable(plan: Plan, runs: Runs) -> None:
+    """Raise ConfigError where the primary metric needs every step, and an imported run logged only some of them."""
+    primary = find(plan.metric)
+    sparse = next((run for run in runs if run.finished and run.sparse), None)
+    if sparse is None or primary is None or primary.curve != "grad norm":
+        return
+    rows = int(sparse.trace.recorded("grad_norm").sum()) if sparse.trace is not None else 0
+    last = sparse.outcome.step if sparse.outcome else 0
+    raise ConfigError(
+        f"{plan.metric} needs the gradient norm of every step, and {sparse.arm} seed {sparse.seed} logged {rows} of {last}",
+        "--metric eval_loss; or record every step: TraceCallback, Recorder (docs/how-to/record_your_own_loop.md)",
+    )
+
+
+def _cadences(arm: str, runs: Runs, metric: str) -> Iterator[Looked]:
+    """Eval curve, train loss and gradient norm of one arm, as far as each was logged. runs: finished, at least one."""
+    first = runs[0]
+    if first.curves and metric in first.curves and len(first.curves[metric]):
+        yield _evaluations(arm, runs, metric)
+    if first.trace is not None and len(first.trace):
+        for column in ("loss", "grad_norm"):
+            steps = first.trace["step"][first.trace.recorded(column)].astype(np.int64)
+            if len(steps):
+                yield _rows(arm, column, steps, first.origin)
+
+
+def gaps(steps: NDArray[np.int64]) -> tuple[str, int]:
+    """Return (`500 steps` or `about 500 steps`, the largest gap) of rising steps, the first one counted from 0."""
+    sizes = np.diff(steps, prepend=0)
+    sizes = sizes[sizes > 0]
+    if not len(sizes):
+        return "once", 0
+    unique, times = np.unique(sizes, return_counts=True)
+    usual = int(unique[times == times.max()].max())
+    # The last row often comes at the end of training, whatever the cadence.
+    even = bool(np.all(sizes[:-1] == usual)) and (sizes[-1] <= usual or len(sizes) == 1)
+    return f"{'' if even else 'about '}{counted(usual, 'step')}", int(sizes.max())
+
+
+def _evaluations(arm: str, runs: Runs, metric: str) -> Looked:
+    curves = [run.curves[metric] for run in runs if run.curves and metric in run.curves]
+    curve = curves[0]
+    trained = np.unique(curve.step[curve.step > 0])
+    every, largest = gaps(trained)
+    first, last = int(trained[0]) if len(trained) else 0, int(curve.step[-1])
+    shares = [share for seed in curves if (share := decrease_before(seed, metric)) is not None]
+    read_from = f"eval {metric}" if shares else ""
+    if not shares:
+        shares = [
+            share for run in runs if run.trace is not None and (share := _train_share(run.trace, first)) is not None
+        ]
+        read_from = "train loss" if shares else ""
+    before = float(np.mean(shares)) if shares else None
+    # Rows of the train loss give a lower bound: a small one does not prove that the decrease was small.
+    exact = read_from != "train loss" or all(run.trace is not None and _has_first_step(run.trace) for run in runs)
+    late = before is not None and before > MAX_SHARE
+    if before is None:
+        decrease = (
+            "the log has no evaluation before training and fewer than two rows of a train loss before it, so the decrease by "
+            "then is not on record"
+        )
+    elif read_from == "train loss":
+        assert runs[0].trace is not None
+        decrease = _from_train_loss(runs[0].trace, before, first)
+    else:
+        change = "increase" if orientation(metric) < 0 else "decrease"
+        decrease = f"{plain_percent(before)} of its {change} came before it"
+    interval = f", {_one_every(every)}" if len(trained) > 1 else ""
+    return Looked(
+        arm=arm, curve="eval loss", every=every, points=len(trained), first_step=first, last_step=last, before_first=before,
+        told_by=read_from, rarely=late if exact and before is not None else late or None,
+        sentence=f"{arm}: eval {metric}, first evaluation after training began at step {first} of {last}, "
+        f"{counted(len(trained), 'evaluation')}{interval}: {decrease}; this curve cannot show what happened before "
+        f"step {first}, nor a rise and fall within {counted(largest, 'step')}",
+    )  # fmt: skip
+
+
+def _has_first_step(trace: Trace) -> bool:
+    """True where the loss of the first step, from which the decrease is counted, was logged."""
+    return bool((trace["step"][trace.recorded("loss")] == 1).any())
+
+
+def _from_train_loss(trace: Trace, before: float, first: int) -> str:
+    text = plain_percent(before)
+    at_least = text if text.startswith("over") else f"at least {text}"
+    interval = _one_every(gaps(trace["step"][trace.recorded("loss")].astype(np.int64))[0]).removeprefix("one ")
+    steps, shares = _train_decrease(trace) or (np.empty(0), np.empty(0))
+    past = steps[shares > MAX_SHARE]
+    early = f" ({plain_percent(MAX_SHARE)} by step {int(past[0])})" if len(past) and past[0] < first else ""
+    return (
+        f"there was no evaluation before training, but the train loss, logged {interval}, had made {at_least} of its own "
+        f"decrease by then{early}"
+    )
+
+
+def _one_every(interval: str) -> str:
+    """`one every 500 steps`, `one about every 500 steps`, `one every step`."""
+    about = "about " if interval.startswith("about ") else ""
+    return f"one {about}every {interval.removeprefix('about ').removeprefix('1 ')}"
+
+
+def _train_share(trace: Trace, step: int) -> float | None:
+    """Share of the train loss's decrease by a step, a lower bound: the first row is not the first step."""
+    steps, shares = _train_decrease(trace) or (np.empty(0), np.empty(0))
+    until = np.flatnonzero(steps <= step)
+    return float(shares[until[-1]]) if len(until) >= _MIN_ROWS else None
+
+
+def _train_decrease(trace: Trace) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """(steps, share of the decrease by each) of the rows that hold a loss."""
+    rows = trace.recorded("loss")
+    shares = decrease_shares(trace["loss"][rows], fitted=True)
+    return None if shares is None else (trace["step"][rows], shares)
+
+
+def _rows(arm: str, column: str, steps: NDArray[np.int64], origin: Origin | None) -> Looked:
+    every, largest = gaps(steps)
+    curve = "train loss" if column == "loss" else "grad norm"
+    first, last = int(steps[0]), int(steps[-1])
+    head = f"{arm}: {curve}, {counted(len(steps), 'row')}, {_one_every(every)} from step {first} on"
+    if len(steps) == last:
+        text = f"{arm}: {curve}, logged at every step"
+    elif column == "grad_norm":
+        text = (
+            f"{head}: {plain_figure(100 * len(steps) / last, 2)} % of the steps; a spike between two rows is not visible, so "
+            "spread, quantiles, maximum and spikes are not read from it"
+        )
+    else:
+        what = f" ({origin.loss})" if origin is not None and origin.loss else ""
+        text = f"{head}{what}: this curve cannot show what is shorter than {counted(largest, 'step')}"
+    return Looked(
+        arm=arm, curve="train loss" if column == "loss" else "grad norm", every=every, points=len(steps), first_step=first,
+        last_step=last, before_first=None, told_by="", rarely=None, sentence=text,
+    )  # fmt: skip

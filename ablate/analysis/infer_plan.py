@@ -1,4 +1,4 @@
-"""A plan for a folder that has none: runs of somebody else's loop, their arms told apart by what they recorded."""
+"""Infer a plan for a directory that has none: runs of an external loop, whose arms differ in what they recorded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.config.flatten import ABSENT, changed, leaf
+from ablate.config.flatten import ABSENT, changed, leaf, leaf_or_absent
 from ablate.config.schema import StudyConfig
 from ablate.controls.control import Control
 from ablate.design.axis import Axis, show
@@ -19,25 +19,100 @@ from ablate.design.plan import BASELINE, Arm, Plan, Run
 from ablate.errors import ConfigError, RecordError, StudyError, nearest
 from ablate.metrics.registry import check_metric
 from ablate.records.layout import RunDir, StudyDir, safe_name
-from ablate.records.metadata import Manifest, Outcome, origin_of, read_fingerprint, read_manifest, read_outcome
-from ablate.records.reader import Evals, Trace, read_evals, read_trace
+from ablate.records.metadata import Manifest, read_manifest
+from ablate.records.run_files import RunFiles, read_run
 from ablate.serialization import read_yaml
 
-# The runs that lie in a folder without a plan, arm by arm, as they recorded themselves.
+_MUST_MATCH = ("init", "order", "splits", "eval_set", "environment")
+"""Fingerprint items that a setting must not change, unless it is declared to."""
+
+PLACEBO = "placebo"
+"""An arm of this name differs from the baseline in randomness alone: all its changes are declared to be that."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """Settings that a plan would have fixed before the first run. None takes the default of a study.
+
+    accepts: fingerprint items that may change with the arms, next to those that a changed setting implies.
+    """
+
+    metric: str | None = None
+    smallest_effect: float | None = None
+    accepts: tuple[str, ...] = ()
+
+    @property
+    def anything(self) -> bool:
+        return self != Asked()
 
 
 @dataclass(slots=True)
-class FoundArm:
-    """One arm as it lies there: by seed, its folder, its manifest (None where unreadable) and its settings."""
+class _StoredArm:
+    """One arm, by seed: its directory, its manifest (None where unreadable) and its settings."""
 
     runs: dict[int, RunDir] = field(default_factory=dict)
     manifests: dict[int, Manifest | None] = field(default_factory=dict)
     configs: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
-def found_arms(folder: Path) -> dict[str, FoundArm]:
-    """Arms by name. A folder that was renamed counts by its new name, because that is where its runs are looked for."""
-    found: dict[str, FoundArm] = {}
+def adopt(folder: Path, asked: Asked) -> Plan:
+    """Return the plan that the runs in `folder` could have had: the arm `baseline`, and an axis for each changed setting.
+
+    Settings are compared leaf by leaf, seed by seed, by type and value. An arm that changes several stays, with an axis without
+    keys: its control `isolate` fails and it gets no verdict. Only seeds that every arm has are read.
+    Raises StudyError without a baseline or a common seed, ConfigError for an unknown metric, effect or item.
+    """
+    check_asked(asked)
+    stored = _stored_arms(folder)
+    if BASELINE not in stored:
+        raise StudyError(
+            f"{str(folder)!r} has no plan.json and no arm called {BASELINE!r}; arms there: {', '.join(stored)}",
+            f"name the folder of the arm to compare with {BASELINE}: mv {folder / next(iter(stored))} {folder / BASELINE}",
+        )
+    seeds = sorted(set.intersection(*(set(arm.runs) for arm in stored.values())))
+    if not seeds:
+        have = "; ".join(f"{name} {', '.join(map(str, sorted(arm.runs)))}" for name, arm in stored.items())
+        raise StudyError(
+            f"the arms in {str(folder)!r} have no seed in common: {have}", "run each arm with the same seeds"
+        )
+    names = [BASELINE, *(name for name in stored if name != BASELINE)]
+    moves = {name: _moves(stored[BASELINE], stored[name], seeds) for name in names}
+    configs = _filled({name: _config(stored[BASELINE], stored[name], seeds, moves[name]) for name in names}, moves)
+    files = {name: read_run(stored[name].runs[seeds[0]], arm=name, seed=seeds[0]) for name in names}
+    derived = _derived(files)
+    arms = [_arm(name, moves[name], configs[name], derived[name]) for name in names]
+    defaults = StudyConfig()
+    return Plan(
+        study=folder.resolve().name,
+        question=" ".join(dict.fromkeys(_question(arm) for arm in arms[1:])),
+        metric=asked.metric or defaults.metric,
+        smallest_effect=asked.smallest_effect or defaults.smallest_effect,
+        seeds=tuple(seeds),
+        axes=_axes(arms, _reshaped(files), asked.accepts),
+        arms=tuple(arms),
+        runs=tuple(Run(arm=name, seed=seed, digest=_digest(stored[name], seed)) for seed in seeds for name in names),
+        code_digest="",
+        notes=tuple(_notes(stored, seeds)),
+    )
+
+
+def check_asked(asked: Asked) -> None:
+    """Raise ConfigError for an unknown metric, effect or item."""
+    if asked.metric is not None:
+        check_metric(asked.metric, key="--metric")
+    if asked.smallest_effect is not None and not asked.smallest_effect > 0:
+        raise ConfigError(f"--smallest-effect {asked.smallest_effect:g} is not above 0", "--smallest-effect 0.01")
+    for item in asked.accepts:
+        if item.partition(".")[0] not in FINGERPRINT:
+            raise ConfigError(
+                f"--allow-change {item} is not an item of a fingerprint; {nearest(item, FINGERPRINT)}",
+                "--allow-change order",
+            )
+
+
+def _stored_arms(folder: Path) -> dict[str, _StoredArm]:
+    """Arms by name. A directory that was renamed counts by its new name, because its runs are looked up there."""
+    arms: dict[str, _StoredArm] = {}
     for run in StudyDir(folder).runs():
         number = run.path.name.removeprefix("seed=")
         if not number.isdecimal() or str(int(number)) != number or run.leads_out():
@@ -46,11 +121,11 @@ def found_arms(folder: Path) -> dict[str, FoundArm]:
             manifest = read_manifest(run)
         except (RecordError, TypeError):
             manifest = None
-        own = run.path.parent.name
-        name = manifest.arm if manifest is not None and safe_name(manifest.arm) == own else own
-        arm, seed = found.setdefault(name, FoundArm()), int(number)
+        directory = run.path.parent.name
+        name = manifest.arm if manifest is not None and safe_name(manifest.arm) == directory else directory
+        arm, seed = arms.setdefault(name, _StoredArm()), int(number)
         arm.runs[seed], arm.manifests[seed], arm.configs[seed] = run, manifest, _settings(run)
-    return found
+    return arms
 
 
 def _settings(run: RunDir) -> dict[str, Any]:
@@ -70,149 +145,22 @@ def _undotted(value: Any) -> Any:
     return {str(key).replace(".", "_"): _undotted(item) for key, item in value.items()}
 
 
-def fingerprint_item(run: RunDir, name: str) -> Any:
-    """One item of a run's fingerprint; None where there is none."""
-    try:
-        known = read_fingerprint(run)
-    except (RecordError, TypeError):
-        return None
-    return known.items.get(name) if known else None
-
-
-def counts(run: RunDir) -> dict[str, float]:
-    """Steps, samples, looks and epochs of a finished run, by their names in `design.derive`; nothing of any other."""
-    try:
-        outcome, trace, evals = read_outcome(run), read_trace(run.trace), read_evals(run.evals)
-        manifest = read_manifest(run)
-    except (RecordError, TypeError):
-        return {}
-    if outcome is None or outcome.status != "finished":
-        return {}
-    if origin := origin_of(manifest.origin):
-        return _imported_counts(outcome, trace, evals, origin.samples_per_step)
-    if not len(trace):
-        return {}
-    samples, epochs = trace["samples"], float(trace["epoch"][-1])
-    curves = [evals.curve(metric) for metric in evals.metrics()]
-    found: dict[str, float] = {
-        "total_steps": len(trace),
-        "samples_seen": int(samples[-1]),
-        "effective_batch": int(samples[0]),
-        "evaluations": max((len(set(curve.step.tolist())) for curve in curves), default=0),
-        "eval_examples": max((int(curve.count.max()) for curve in curves if len(curve)), default=0),
-    }
-    # nan where the loop did not say how many samples an epoch has
-    return found | ({"epochs": epochs, "train_examples": round(samples[-1] / epochs)} if epochs > 0 else {})
-
-
-def _imported_counts(outcome: Outcome, trace: Trace, evals: Evals, samples_per_step: int) -> dict[str, float]:
-    """The same of an imported run, as far as its log says them: rows are not steps there, and nobody counted the examples."""
-    curves = [evals.curve(metric) for metric in evals.metrics()]
-    found: dict[str, float] = {
-        "total_steps": outcome.step,
-        "evaluations": max((len(set(curve.step.tolist())) for curve in curves), default=0),
-    }
-    epochs = np.concatenate([trace["epoch"][-1:], *(curve.epoch[-1:] for curve in curves)])
-    if samples_per_step:
-        found |= {"effective_batch": samples_per_step, "samples_seen": outcome.step * samples_per_step}
-    if len(epochs) and np.isfinite(epochs).any():
-        found["epochs"] = float(np.nanmax(epochs))
-    return found
-
-
-_HELD = ("init", "order", "splits", "eval_set", "environment")
-"""What one setting has no business to change, unless it is about just that."""
-
-PLACEBO = "placebo"
-"""An arm of this name differs from the baseline in nothing but chance: all its changes are declared to be that."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
-    """What a plan would have fixed before the first run. None takes the default of a study.
-
-    accepts: fingerprint items that may come with the arms' changes, beside those that a changed setting implies.
-    """
-
-    metric: str | None = None
-    smallest_effect: float | None = None
-    accepts: tuple[str, ...] = ()
-
-    @property
-    def anything(self) -> bool:
-        return self != Asked()
-
-
-def adopt(folder: Path, asked: Asked) -> Plan:
-    """The plan that the runs in `folder` could have had: the arm `baseline`, and an axis for each setting that others change.
-
-    Settings are compared leaf by leaf, seed by seed, by type and value. An arm that changes several is kept, with an axis that
-    moves nothing: the control `isolate` fails and it gets no verdict. Only seeds that every arm has are read.
-    Raises StudyError without a baseline or a common seed, ConfigError for an unknown metric, effect or item.
-    """
-    check_asked(asked)
-    found = found_arms(folder)
-    if BASELINE not in found:
-        raise StudyError(
-            f"{str(folder)!r} has no plan.json and no arm called {BASELINE!r}; arms there: {', '.join(found)}",
-            f"name the folder of the arm to compare with {BASELINE}: mv {folder / next(iter(found))} {folder / BASELINE}",
-        )
-    seeds = sorted(set.intersection(*(set(arm.runs) for arm in found.values())))
-    if not seeds:
-        have = "; ".join(f"{name} {', '.join(map(str, sorted(arm.runs)))}" for name, arm in found.items())
-        raise StudyError(
-            f"the arms in {str(folder)!r} have no seed in common: {have}", "run each arm with the same seeds"
-        )
-    names = [BASELINE, *(name for name in found if name != BASELINE)]
-    moves = {name: _moves(found[BASELINE], found[name], seeds) for name in names}
-    configs = _filled({name: _config(found[BASELINE], found[name], seeds, moves[name]) for name in names}, moves)
-    derived = _derived({name: found[name].runs[seeds[0]] for name in names})
-    arms = [_arm(name, moves[name], configs[name], derived[name]) for name in names]
-    defaults = StudyConfig()
-    return Plan(
-        study=folder.resolve().name,
-        question=" ".join(dict.fromkeys(_question(arm) for arm in arms[1:])),
-        metric=asked.metric or defaults.metric,
-        smallest_effect=asked.smallest_effect or defaults.smallest_effect,
-        seeds=tuple(seeds),
-        axes=_axes(arms, _reshaped(found, names, seeds[0]), asked.accepts),
-        arms=tuple(arms),
-        runs=tuple(Run(arm=name, seed=seed, digest=_digest(found[name], seed)) for seed in seeds for name in names),
-        code_digest="",
-        notes=tuple(_notes(found, seeds)),
-    )
-
-
 def isolate_adopted(baseline: Arm, arm: Arm) -> Control:
-    """What can be said of an arm whose axis moves nothing: it changes several settings, or none."""
+    """Return the control of an arm whose axis has no keys: it changes several settings, or none."""
     if arm.kind == "placebo":
         return Control(
             arm=arm.name, name="one_variable", status="proven", sentence="the baseline's settings, leaf by leaf"
         )
     if arm.changes:
         pairs = [f"{key} ({show(leaf(baseline.config, key))} -> {show(value)})" for key, value in arm.changes.items()]
-        said = f"changes {len(pairs)} settings at once, so it is no one-variable comparison: {', '.join(pairs)}"
+        reason = f"changes {len(pairs)} settings together, so it is not a one-variable comparison: {', '.join(pairs)}"
     else:
-        said = "has the baseline's settings, leaf by leaf: no variable is changed"
-    return Control(arm=arm.name, name="one_variable", status="failed", sentence=f"{arm.name} {said}")
+        reason = "has the baseline's settings, leaf by leaf: no variable is changed"
+    return Control(arm=arm.name, name="one_variable", status="failed", sentence=f"{arm.name} {reason}")
 
 
-def check_asked(asked: Asked) -> None:
-    """Raise ConfigError for an unknown metric, effect or item."""
-    if asked.metric is not None:
-        check_metric(asked.metric, key="--metric")
-    if asked.smallest_effect is not None and not asked.smallest_effect > 0:
-        raise ConfigError(f"--smallest-effect {asked.smallest_effect:g} is not above 0", "--smallest-effect 0.01")
-    for item in asked.accepts:
-        if item.partition(".")[0] not in FINGERPRINT:
-            raise ConfigError(
-                f"--allow-change {item} is no item of a fingerprint; {nearest(item, FINGERPRINT)}",
-                "--allow-change order",
-            )
-
-
-def _moves(baseline: FoundArm, arm: FoundArm, seeds: Sequence[int]) -> dict[str, int]:
-    """{setting: first seed in which it differs from the baseline's}; a group in the place of a value is one setting."""
+def _moves(baseline: _StoredArm, arm: _StoredArm, seeds: Sequence[int]) -> dict[str, int]:
+    """{setting: first seed in which it differs from the baseline's}; a group in place of a value is one setting."""
     moved: dict[str, int] = {}
     for seed in seeds:
         for key in changed(baseline.configs[seed], arm.configs[seed]):
@@ -220,26 +168,21 @@ def _moves(baseline: FoundArm, arm: FoundArm, seeds: Sequence[int]) -> dict[str,
     return {key: seed for key, seed in moved.items() if not any(key.startswith(f"{other}.") for other in moved)}
 
 
-def _config(baseline: FoundArm, arm: FoundArm, seeds: Sequence[int], moves: Mapping[str, int]) -> dict[str, Any]:
-    """The arm's settings: the baseline's of the first seed, so that what varies with the seed alone is equal; its changes."""
+def _config(baseline: _StoredArm, arm: _StoredArm, seeds: Sequence[int], moves: Mapping[str, int]) -> dict[str, Any]:
+    """The baseline's settings of the first seed, so that what varies with the seed alone is equal, with the arm's changes."""
     config: dict[str, Any] = _copied(baseline.configs[seeds[0]])
     for key, seed in moves.items():
-        try:
-            value = leaf(arm.configs[seed], key)
-        except KeyError:
-            value = ABSENT
-        # A setting that differs in a later seed only is a mistake in the runs, and must not look like the baseline's.
+        value = leaf_or_absent(arm.configs[seed], key)
+        # A setting that differs in a later seed only is a mistake in the runs, and must not equal the baseline's.
         _put(config, key, value if seed == seeds[0] else f"{show(value)} in seed {seed}")
     return config
 
 
 def _filled(configs: dict[str, dict[str, Any]], moves: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, Any]]:
-    """Every arm has every setting that any arm changes; one that it lacks is `absent`."""
+    """Give every arm every setting that any arm changes; one that it lacks is `absent`."""
     for key in {key for moved in moves.values() for key in moved}:
         for config in configs.values():
-            try:
-                leaf(config, key)
-            except KeyError:
+            if leaf_or_absent(config, key) == ABSENT:
                 _put(config, key, ABSENT)
     return configs
 
@@ -274,29 +217,30 @@ def _arm(name: str, moves: Mapping[str, int], config: dict[str, Any], derived: d
 
 
 def _axes(arms: Sequence[Arm], reshaped: Iterable[str], accepts: Sequence[str]) -> tuple[Axis, ...]:
-    """One per setting, with the levels of its arms; one per arm that is no change of one setting."""
+    """One per setting, with the values of its arms; one per arm that does not change exactly one setting."""
     by_name: dict[str, list[Arm]] = {}
     for arm in arms[1:]:
         by_name.setdefault(arm.axis or "", []).append(arm)
     return tuple(
-        _axis(name, mine, any(arm.name in reshaped for arm in mine), accepts) for name, mine in by_name.items()
+        _axis(name, group, any(arm.name in reshaped for arm in group), accepts) for name, group in by_name.items()
     )
 
 
 def _axis(name: str, arms: Sequence[Arm], reshaped: bool, accepts: Sequence[str]) -> Axis:
     first = arms[0]
-    comes = {*accepts, *(item for key in first.changes for item in ad_hoc_axis(key, (), ()).may_change)}
-    comes |= {"init"} if reshaped else set()
-    comes |= {"order"} if first.kind == "placebo" else set()
+    may_change = {*accepts, *(item for key in first.changes for item in ad_hoc_axis(key, (), ()).may_change)}
+    may_change |= {"init"} if reshaped else set()
+    may_change |= {"order"} if first.kind == "placebo" else set()
     moves = tuple(first.changes) if len(first.changes) == 1 or first.kind == "placebo" else ()
+    free = [item for item in FINGERPRINT if item not in _MUST_MATCH]
     return Axis(
         name=name,
         question=_question(first),
         kind=first.kind or "training",
         keys=moves,
         values=tuple(arm.value for arm in arms),
-        may_change=(*DERIVED, *(item for item in FINGERPRINT if item not in _HELD), *sorted(comes - set(DERIVED))),
-        must_match=tuple(item for item in _HELD if item not in comes),
+        may_change=(*DERIVED, *free, *sorted(may_change - set(DERIVED))),
+        must_match=tuple(item for item in _MUST_MATCH if item not in may_change),
     )
 
 
@@ -306,37 +250,61 @@ def _question(arm: Arm) -> str:
     return f"What does {arm.axis} change?"
 
 
-def _reshaped(found: Mapping[str, FoundArm], names: Sequence[str], seed: int) -> list[str]:
+def _reshaped(files: Mapping[str, RunFiles]) -> list[str]:
     """Arms whose model has other parameters than the baseline's, so that its initial weights must differ."""
-    shapes = {name: fingerprint_item(found[name].runs[seed], "parameters") for name in names}
-    return [name for name in names if None not in (shapes[name], shapes[BASELINE]) and shapes[name] != shapes[BASELINE]]
+    shapes = {name: run.fingerprint.items.get("parameters") for name, run in files.items() if run.fingerprint}
+    base = shapes.get(BASELINE)
+    return [name for name, shape in shapes.items() if shape is not None and base is not None and shape != base]
 
 
-def _derived(runs: Mapping[str, RunDir]) -> dict[str, dict[str, float]]:
-    """Steps, samples and looks as the first seed's runs had them; only those that are known of every arm."""
-    known = {name: counts(run) for name, run in runs.items()}
-    common = set.intersection(*(set(one) for one in known.values()))
-    return {name: {key: value for key, value in one.items() if key in common} for name, one in known.items()}
+def _derived(files: Mapping[str, RunFiles]) -> dict[str, dict[str, float]]:
+    """Steps, samples and evaluations of the first seed's runs; only those that are known of every arm."""
+    known = {name: _counts(run) for name, run in files.items()}
+    common = set.intersection(*(set(counts) for counts in known.values()))
+    return {name: {key: value for key, value in counts.items() if key in common} for name, counts in known.items()}
 
 
-def _digest(arm: FoundArm, seed: int) -> str:
+def _counts(run: RunFiles) -> dict[str, float]:
+    """Steps, samples, evaluations and epochs of a finished run, by their names in `design.derived`; nothing of any other."""
+    if run.trace is None or run.curves is None or run.outcome is None:
+        return {}
+    trace, curves = run.trace, list(run.curves.values())
+    evaluations = max((len(set(curve.step.tolist())) for curve in curves), default=0)
+    if origin := run.origin:  # rows of a log are not steps, and the number of examples is not in it
+        counts: dict[str, float] = {"total_steps": run.outcome.step, "evaluations": evaluations}
+        epochs = np.concatenate([trace["epoch"][-1:], *(curve.epoch[-1:] for curve in curves)])
+        if batch := origin.samples_per_step:
+            counts |= {"effective_batch": batch, "samples_seen": run.outcome.step * batch}
+        return counts | ({"epochs": float(np.nanmax(epochs))} if np.isfinite(epochs).any() else {})
+    if not len(trace):
+        return {}
+    samples, epoch = trace["samples"], float(trace["epoch"][-1])
+    counts = {
+        "total_steps": len(trace),
+        "samples_seen": int(samples[-1]),
+        "effective_batch": int(samples[0]),
+        "evaluations": evaluations,
+        "eval_examples": max((int(curve.count.max()) for curve in curves if len(curve)), default=0),
+    }
+    # nan where the loop did not record how many samples an epoch has
+    return counts | ({"epochs": epoch, "train_examples": round(samples[-1] / epoch)} if epoch > 0 else {})
+
+
+def _digest(arm: _StoredArm, seed: int) -> str:
     manifest = arm.manifests[seed]
     return manifest.digest if manifest is not None else ""
 
 
-def _imported(arm: FoundArm) -> bool:
-    """Of an imported arm its controls say what is not on record."""
-    return any(manifest is not None and manifest.origin for manifest in arm.manifests.values())
-
-
-def _notes(found: Mapping[str, FoundArm], seeds: Sequence[int]) -> Iterable[str]:
+def _notes(stored: Mapping[str, _StoredArm], seeds: Sequence[int]) -> Iterable[str]:
     yield (
-        "there is no plan.json: arms, axes and seeds are read from what the runs recorded, so nothing says that the metric, "
-        "the smallest effect and the number of seeds were chosen before the results were known"
+        "there is no plan.json: arms, axes and seeds are read from what the runs recorded, so it is not on record that the "
+        "metric, the smallest effect and the number of seeds were chosen before the results were known"
     )
-    left = [f"{name} seed {seed}" for name, arm in found.items() for seed in sorted(arm.runs) if seed not in seeds]
+    left = [f"{name} seed {seed}" for name, arm in stored.items() for seed in sorted(arm.runs) if seed not in seeds]
     if left:
         yield f"only seeds that every arm has are read; left out: {', '.join(left)}"
-    bare = [name for name, arm in found.items() if not any(arm.configs.values()) and not _imported(arm)]
+    # The controls of an imported arm name what is not on record.
+    imported = {name for name, arm in stored.items() if any(run and run.origin for run in arm.manifests.values())}
+    bare = [name for name, arm in stored.items() if not any(arm.configs.values()) and name not in imported]
     if bare:
         yield f"no settings were recorded for {', '.join(bare)}: Recorder(..., config=...) makes arms comparable"

@@ -1,4 +1,4 @@
-"""Reading a study that adds seeds: every variant at the look that decided it, or at the last one, with that look's level."""
+"""Read a sequential study: each variant at the interim analysis that decided it, or at the last one, with its level."""
 
 from __future__ import annotations
 
@@ -21,36 +21,34 @@ _NAMES = {"obrien_fleming": "O'Brien-Fleming", "pocock": "Pocock"}
 
 
 def reader(folder: Path, plan: Plan) -> Reader | None:
-    """None for a study whose number of seeds is fixed. Raises RecordError for a look that cannot be read."""
+    """Return the reader of a study; None where the number of seeds is fixed. Raises RecordError for an unreadable file."""
     return after(plan, read_looks(folder, plan.looks, plan.digest)) if plan.looks else None
 
 
 def after(plan: Plan, made: Sequence[Look]) -> Reader:
-    """After these looks. The levels of looks that have been made are those that they were made with."""
-    levels = [float(look["level"]) for look in made]
-    levels += levels_of(plan)[len(made) :]
+    """Return the reader after these interim analyses, which keep the levels that they were made with."""
+    levels = [*(float(interim["level"]) for interim in made), *levels_of(plan)[len(made) :]]
     return Reader(plan=plan, made=tuple(made), course=course(plan, made), levels=tuple(levels))
 
 
 def levels_of(plan: Plan) -> tuple[float, ...]:
-    """Of every declared look."""
+    """Return the level of every declared interim analysis."""
     spending: Spending = "pocock" if plan.spending == "pocock" else "obrien_fleming"
     assert plan.spending in get_args(Spending)
     return interim_confidences(plan.looks, spending)
 
 
 def look(plan: Plan, contrasts: Sequence[Contrast], made: Sequence[Look]) -> dict[str, Any]:
-    """What the next look finds, from the contrasts on the primary metric at its level: the variants that it decides stop.
+    """Return the result of the next interim analysis, from the contrasts on the primary metric at its level.
 
-    So does one whose control failed: it gets no verdict, however many seeds it has.
+    A variant stops where it is decided, or where its control failed: such a variant gets no verdict with any number of seeds.
     """
     before = after(plan, made)
-    seeds = before.course.next
     going = before.course.going
     verdicts = {one.arm: one.verdict for one in contrasts if one.primary and one.arm in going}
     stops = {arm: verdict for arm, verdict in verdicts.items() if verdict in (*DECIDED, "equivalent", "none")}
     return {
-        "seeds": seeds,
+        "seeds": before.course.next,
         "level": before.levels[len(made)],
         "plan": plan.digest,
         "stops": stops,
@@ -61,7 +59,7 @@ def look(plan: Plan, contrasts: Sequence[Contrast], made: Sequence[Look]) -> dic
 
 
 def next_at(before: Reader) -> Reader:
-    """The reader of the look that comes next, before it is known whom it stops."""
+    """Return the reader of the next interim analysis, before it is known which variants it stops."""
     blank: Look = {"seeds": before.course.next, "level": before.levels[before.course.made], "stops": {}}
     return after(before.plan, [*before.made, blank])
 
@@ -69,118 +67,119 @@ def next_at(before: Reader) -> Reader:
 def looks(
     found: Reader, runs: Sequence[RunFiles], readings: Sequence[RunReading], contrasts: Sequence[Contrast]
 ) -> Looks:
-    """For the report."""
-    now = found.course
+    """Return what a report says of the interim analyses."""
+    course = found.course
     each = []
-    for number, (seeds, level) in enumerate(zip(now.looks, found.levels, strict=True)):
-        made = number < now.made
-        stopped = dict(found.made[number]["stops"]) if made else {}
-        going = tuple(found.made[number]["goes_on"]) if made else ()
-        each.append(LookMade(seeds=seeds, level=level, made=made, stopped=stopped, going=going))
+    for number, (seeds, level) in enumerate(zip(course.looks, found.levels, strict=True)):
+        interim: Look = found.made[number] if number < course.made else {"stops": {}, "goes_on": ()}
+        each.append(
+            LookMade(
+                seeds=seeds,
+                level=level,
+                made=number < course.made,
+                stopped=dict(interim["stops"]),
+                going=tuple(interim["goes_on"]),
+            )
+        )
     due = {(run.arm, run.seed) for run in found.due.runs}
     done = sum(run.status in ("finished", "diverged") and (run.arm, run.seed) in due for run in readings)
     return Looks(
         spending=found.plan.spending,
         alpha=ALPHA,
         looks=tuple(each),
-        seeds=now.seeds,
+        seeds=course.seeds,
         runs=len(due),
         done=done,
-        most_runs=len(now.at_most(found.plan).runs),
-        over=now.over,
-        sentences=tuple(_sentences(found, each, len(due), done, runs, contrasts)),
+        most_runs=len(course.at_most(found.plan).runs),
+        over=course.over,
+        sentences=tuple(_sentences(found, [one for one in each if one.made], len(due), done, runs, contrasts)),
     )
 
 
 def declared(looks: Sequence[int], spending: str, levels: Sequence[float]) -> str:
-    """`at most 12 seeds; looks at 5, 8 and 12 (O'Brien-Fleming), with intervals of 99.9, 98.3 and 95.9 %`."""
-    shown = joined([per_cent(level).removesuffix(" %") for level in levels])
-    places = joined([str(seeds) for seeds in looks])
-    several = f"looks at {places}" if len(looks) > 1 else f"one look, at {places}"
-    return f"at most {looks[-1]} seeds; {several} ({_NAMES[spending]}), with intervals of {shown} %"
+    """Return the declared plan in words.
+
+    `at most 12 seeds; interim analyses at 5, 8 and 12 (O'Brien-Fleming), with intervals of 99.9, 98.3 and 95.9 %`.
+    """
+    percentages = joined([per_cent(level).removesuffix(" %") for level in levels])
+    kind = "interim analyses" if len(looks) > 1 else "one analysis,"
+    seeds = joined([str(number) for number in looks])
+    return f"at most {looks[-1]} seeds; {kind} at {seeds} ({_NAMES[spending]}), with intervals of {percentages} %"
 
 
 def _sentences(
     found: Reader,
-    each: Sequence[LookMade],
+    made: Sequence[LookMade],
     num_due: int,
     done: int,
     runs: Sequence[RunFiles],
     contrasts: Sequence[Contrast],
 ) -> Iterator[str]:
-    now, last = found.course, found.course.looks[-1]
-    made = [one for one in each if one.made]
-    if not now.over:
-        yield _next(found, num_due, done)
+    course, last = found.course, found.course.looks[-1]
+    if not course.over:
+        yield _next(found, num_due - done, num_due)
     for one in made:
-        parts = [f"{arm} stopped ({_said(verdict)})" for arm, verdict in one.stopped.items()]
-        parts += [f"{joined(one.going)} {_stayed(one, last)}"] if one.going else []
-        yield f"Look at {one.seeds} seeds, intervals of {per_cent(one.level)}: {'; '.join(parts)}."
+        parts = [f"{arm} stopped ({_words(verdict)})" for arm, verdict in one.stopped.items()]
+        if one.going:
+            parts.append(f"{joined(one.going)} {'still undecided' if one.seeds == last else 'continued'}")
+        yield f"Analysis at {one.seeds} seeds, intervals of {per_cent(one.level)}: {'; '.join(parts)}."
     early = [arm for one in made if one.seeds < last for arm, verdict in one.stopped.items() if verdict in DECIDED]
     if early:
         yield (
-            f"Stopped early: {joined(early)}. What stops early was far from zero when it was looked at, and its effect is "
-            "overstated on average; its interval, at its look's level, is not: it holds for all looks together."
+            f"Stopped early: {joined(early)}. An effect that stops early was far from zero at that analysis, and is "
+            "overstated on average; its interval, at the level of that analysis, is not: it holds for all analyses together."
         )
-    fewer = [arm for arm, seeds in now.stops.items() if seeds < now.seeds]
+    fewer = [arm for arm, seeds in course.stops.items() if seeds < course.seeds]
     if fewer:
         yield (
             f"Fewer seeds than the baseline: {joined(fewer)}. Tables of means over seeds are over each arm's own; effects are "
             "over the seeds that both have."
         )
+    verdicts = {arm: verdict for one in made for arm, verdict in one.stopped.items()}
     changed = [
-        f"{one.arm} ({_said(then)} then, {_said(one.verdict)} now)"
+        f"{one.arm} ({_words(verdicts[one.arm])} then, {_words(one.verdict)} now)"
         for one in contrasts
-        if one.primary and (then := _stopped(found, one.arm)) is not None and then != one.verdict
+        if one.primary and one.arm in verdicts and verdicts[one.arm] != one.verdict
     ]
     if changed:
         yield (
-            f"What a look decided is not decided again, but its runs or controls now say otherwise: {joined(changed)}. "
-            "Runs were made again since."
+            f"An interim decision is final, but its runs or controls now say otherwise: {joined(changed)}. "
+            "Runs were repeated since."
         )
     saved = len(found.plan.runs) - len(found.due.runs)
-    if now.over and saved:
+    if course.over and saved:
         yield (
             f"Over after {num_due} of at most {len(found.plan.runs)} runs: {counted(saved, 'run')} that would have decided "
-            "nothing were not made."
+            "nothing were not needed."
         )
     origins = {run.manifest.shared_from for run in runs if run.manifest is not None and run.manifest.shared_from}
     if origins:
         studies = joined(sorted({origin.partition("/")[0] for origin in origins}))
         yield (
-            f"Runs were taken from {studies}. If this study was begun because of what they showed, that was a look too, and "
-            "the levels do not pay for it."
+            f"Runs were reused from {studies}. If this study was begun because of their results, that was an interim analysis "
+            "as well, and the levels do not account for it."
         )
     yield (
-        f"Declared before the first run: {declared(now.looks, found.plan.spending, found.levels)}. "
-        "The looks share the error rate, so that all together claim something of nothing in about 5 % of studies; p is of one "
-        "look by itself."
+        f"Declared before the first run: {declared(course.looks, found.plan.spending, found.levels)}. "
+        "The analyses share the error rate, so that all together give a false positive in about 5 % of studies; p is of one "
+        "analysis alone."
     )
 
 
-def _next(found: Reader, num_due: int, done: int) -> str:
-    now = found.course
-    missing = num_due - done
-    there = "all its runs are there; the study's own command looks"
-    rest = f"{missing} of its {num_due} runs are still to do" if missing else there
-    if not now.made:
+def _next(found: Reader, missing: int, num_due: int) -> str:
+    course = found.course
+    rest = f"{missing} of its {num_due} runs are still to do"
+    rest = rest if missing else "all its runs have ended; run the study's own command to make it"
+    if not course.made:
         return (
-            f"No verdict yet: the first look is at {now.next} seeds, and {rest}. Nothing is said about any variant before, "
-            "because that would be a look that no level pays for."
+            f"No verdict yet: the first analysis is at {course.next} seeds, and {rest}. No variant is judged before, because "
+            "the levels do not account for another analysis."
         )
     return (
-        f"Not over: the look at {now.next} seeds comes next, for {joined(now.going)}, and {rest}. What is shown is what "
-        f"{now.looks[now.made - 1]} seeds said; later runs are not read before."
+        f"Not over: the analysis at {course.next} seeds comes next, for {joined(course.going)}, and {rest}. The results shown "
+        f"are those of {course.looks[course.made - 1]} seeds; later runs are not read before."
     )
 
 
-def _stopped(found: Reader, arm: str) -> str | None:
-    return next((look["stops"][arm] for look in found.made if arm in look["stops"]), None)
-
-
-def _stayed(one: LookMade, last: int) -> str:
-    return "still undecided" if one.seeds == last else "went on"
-
-
-def _said(verdict: str) -> str:
+def _words(verdict: str) -> str:
     return "no verdict, a control failed" if verdict == "none" else verdict

@@ -54,7 +54,7 @@ class CellEffect:
     kind: `main`: of one axis, its level's mean minus the baseline's level's, over all levels of the others. `interaction`: of
         several; between axes of two levels half the difference of differences, so that it is how far the effect of the one at
         either level of the other lies from its main effect. Of `pairs`, `alone`: of one arm against the baseline, and
-        `beside`: of the same change where the second of `axes` is moved already.
+        `requires`: of the same change where the second of `axes` is moved already.
     name: `batch_size 8 -> 64`, `batch_size x learning_rate`. axes, levels: which, and the words of their levels.
     low, high: 95 %, simultaneous over the effects of the study. inner_low, inner_high: what has to lie inside the smallest
         effect for `no effect`. p_value: simultaneous as well; own_p: of the seeds' own values, not corrected.

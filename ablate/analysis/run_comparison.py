@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.load import RunFiles, common_looks, common_rows, read_alone, reading
+from ablate.analysis.load import RunFiles, common_looks, common_rows, reading
 from ablate.analysis.power import Wanted, power
 from ablate.config.flatten import changed
 from ablate.controls.fingerprint_diff import differences
 from ablate.design.axis import show
 from ablate.design.plan import what_counts
-from ablate.errors import AblateError, RecordError
+from ablate.errors import AblateError
 from ablate.formatting import counted, joined, plain_figure
 from ablate.metrics.metric import MetricInfo
-from ablate.metrics.registry import OUTCOMES, find, recorded
+from ablate.metrics.registry import METRICS, find, recorded
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.reader import read_trace
+from ablate.records.run_files import read_single_run
 from ablate.serialization import read_yaml
 
 ENOUGH = 5
@@ -145,12 +145,12 @@ class Comparison:
 
 def diff_runs(first: RunDir, second: RunDir, named: tuple[str, str]) -> RunDiff:
     """Raises RecordError for a run whose files cannot be read."""
-    return _diff(read_alone(first), read_alone(second), named)
+    return _diff(read_single_run(first), read_single_run(second), named)
 
 
 def compare_runs(first: RunDir, second: RunDir, named: tuple[str, str]) -> Comparison:
     """The same with outcomes and curves. Raises RecordError as well."""
-    one, other = read_alone(first), read_alone(second)
+    one, other = read_single_run(first), read_single_run(second)
     found = _diff(one, other, named)
     outcomes = _outcomes(one, other)
     study = _study(one, other, named[0]) if found.moved else None
@@ -180,12 +180,7 @@ def _diff(first: RunFiles, second: RunFiles, named: tuple[str, str]) -> RunDiff:
 
 
 def _one(run: RunFiles, named: str) -> OneRun:
-    trace = run.trace
-    if trace is None:
-        try:
-            trace = read_trace(run.folder.trace)
-        except RecordError:
-            trace = None
+    trace = run.recorded_trace()
     long = trace is not None and len(trace) > 0
     return OneRun(
         named=named,
@@ -314,7 +309,7 @@ def _outcomes(first: RunFiles, second: RunFiles) -> tuple[Pair, ...]:
 
 
 def _names(run: RunFiles) -> list[str]:
-    return [*(run.returned or {}), *OUTCOMES, *recorded(run.curves or {})]
+    return [*(run.returned or {}), *METRICS, *recorded(run.curves or {})]
 
 
 def _curves(first: RunFiles, second: RunFiles) -> Iterable[TwinCurve]:
@@ -332,7 +327,7 @@ def _curves(first: RunFiles, second: RunFiles) -> Iterable[TwinCurve]:
 def _told(run: RunFiles, column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if run.trace is None:
         return np.empty(0), np.empty(0)
-    told = run.trace.told(column)
+    told = run.trace.recorded(column)
     return run.trace["samples"][told], run.trace[column][told]
 
 

@@ -82,7 +82,7 @@ def run_resample(typed: list[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="the same for a program to read")
     asked = parser.parse_args(typed)
-    from ablate.analysis.replay import replay
+    from ablate.analysis.resample import resample
     from ablate.design.axis_files import REPLAYABLE
     from ablate.report import print_adequacy, print_replay
     from ablate.report.json import print_replays_json
@@ -92,7 +92,7 @@ def run_resample(typed: list[str]) -> int:
         key, equals, levels = text.partition("=")
         if not equals or key not in REPLAYABLE:
             raise ConfigError(f"{text!r}: {key!r} cannot be read from a record", nearest(key, REPLAYABLE))
-        found += replay(asked.folder, key, [level.strip(" '\"") for level in levels.split(",")])
+        found += resample(asked.folder, key, [level.strip(" '\"") for level in levels.split(",")])
     from ablate.analysis.analyse import analyse
 
     cadences = () if asked.levels else analyse(asked.folder).adequacy

@@ -18,7 +18,7 @@ Pairs = Mapping[str, tuple[Any, Any]]
 def isolate(baseline: Arm, arm: Arm, axis: Axis) -> Control:
     """Prove that `arm` varies one thing, comparing every leaf by type and by value.
 
-    Raises AxisError when nothing differs, when a leaf differs that the axis does not move or not as its `follows` says, when a
+    Raises AxisError when nothing differs, when a leaf differs that the axis does not move or not as its `scale_with` says, when a
     derived quantity differs that it does not accept, and when one differs that it holds.
     """
     moved = changed(baseline.config, arm.config)
@@ -26,28 +26,28 @@ def isolate(baseline: Arm, arm: Arm, axis: Axis) -> Control:
     if not moved:
         raise AxisError(
             f"axis {axis.name!r}: the level {_level(arm)} equals the baseline's own value",
-            f"take it out of `levels` of {file}, or give the baseline another value: {axis.keys[0]}=...",
+            f"take it out of `values` of {file}, or give the baseline another value: {axis.keys[0]}=...",
         )
     stray = {key: pair for key, pair in moved.items() if not covered(key, axis.keys)}
     if stray:
         raise AxisError(
-            f"axis {axis.name!r}: the level {_level(arm)} also changes {_pairs(stray)}, which its `moves` does not declare",
-            f"add it to `moves` of {file} if it belongs to the one change, or leave it as in the baseline",
+            f"axis {axis.name!r}: the level {_level(arm)} also changes {_pairs(stray)}, which its `keys` does not declare",
+            f"add it to `keys` of {file} if it belongs to the one change, or leave it as in the baseline",
         )
     _check_follows(baseline, arm, axis)
     derived = changed(baseline.derived, arm.derived)
     broken = {key: pair for key, pair in derived.items() if covered(key, axis.must_match)}
     if broken:
         raise AxisError(
-            f"axis {axis.name!r}: the level {_level(arm)} changes {_pairs(broken)}, which its `holds` promises to be equal",
-            f"move it from `holds` to `accepts` in {file} if it belongs to the change, or keep it equal",
+            f"axis {axis.name!r}: the level {_level(arm)} changes {_pairs(broken)}, which its `must_match` promises to be equal",
+            f"move it from `must_match` to `may_change` in {file} if it belongs to the change, or keep it equal",
         )
     silent = {key: pair for key, pair in derived.items() if not covered(key, axis.may_change)}
     if silent:
         raise AxisError(
-            f"axis {axis.name!r}: with the level {_level(arm)} comes {_pairs(silent)}, which its `accepts` does not declare",
-            f"add {', '.join(silent)} to `accepts` of {file} if it belongs to the change, or keep it equal and add it to "
-            "`holds`",
+            f"axis {axis.name!r}: with the level {_level(arm)} comes {_pairs(silent)}, which its `may_change` does not declare",
+            f"add {', '.join(silent)} to `may_change` of {file} if it belongs to the change, or keep it equal and add it to "
+            "`must_match`",
         )
     return Control(
         arm=arm.name,
@@ -69,7 +69,7 @@ def _check_follows(baseline: Arm, arm: Arm, axis: Axis) -> None:
             raise AxisError(
                 f"axis {axis.name!r}: with the level {_level(arm)}, {key} is {show(found)}, and the rule "
                 f"{axis.scale_with.get(key, 'of the level')!r} makes it {show(expected)}",
-                f"leave {key} to the axis: it is set by `follows` of axis/{axis.name}.yaml",
+                f"leave {key} to the axis: it is set by `scale_with` of axis/{axis.name}.yaml",
             )
 
 

@@ -1,7 +1,7 @@
 """What must be equal is equal: an arm's fingerprints against the baseline's, seed by seed, item by item.
 
-The rule. A fingerprint item may differ from the baseline's only if the axis lists it in `accepts` (`order`, or one leaf
-of it as `optimizer.lr`) and not in `holds`. The setting that the axis moves is no exception: an axis on `optim.lr`
+The rule. A fingerprint item may differ from the baseline's only if the axis lists it in `may_change` (`order`, or one leaf
+of it as `optimizer.lr`) and not in `must_match`. The setting that the axis moves is no exception: an axis on `optim.lr`
 accepts `optimizer.lr`. An axis that accepts `components` may differ in them, and in the weights and dropouts of those
 alone. Anything else that differs is a contamination: the arm varies more than one thing, and gets no verdict. The
 environment is held between the seeds of one arm, too.
@@ -187,8 +187,8 @@ def _ways_out(leaf: Difference, axis: Axis) -> str:
     if leaf.item not in SPENT:
         return ""
     return (
-        f": add {leaf.item} to `accepts` of axis/{axis.name}.yaml if it belongs to the change, or keep it equal and add it to "
-        "`holds`"
+        f": add {leaf.item} to `may_change` of axis/{axis.name}.yaml if it belongs to the change, or keep it equal and add it to "
+        "`must_match`"
     )
 
 

@@ -126,7 +126,9 @@ def _check_follows(axis: Axis, file: str) -> None:
     if not axis.scale_with:
         return
     if not isinstance(axis.scale_with, Mapping):
-        raise AxisError(f"{file}: follows is {axis.scale_with!r}, expected a mapping", "scale_with: {optim.lr: sqrt}")
+        raise AxisError(
+            f"{file}: scale_with is {axis.scale_with!r}, expected a mapping", "scale_with: {optim.lr: sqrt}"
+        )
     lead, *others = axis.keys
     for key, rule in axis.scale_with.items():
         if key not in others:
@@ -136,7 +138,7 @@ def _check_follows(axis: Axis, file: str) -> None:
                 else "is not in its `keys`"
             )
             raise AxisError(
-                f"{file}: follows names {key!r}, which {where}", f"keys: [{lead}, {', '.join(axis.scale_with)}]"
+                f"{file}: scale_with names {key!r}, which {where}", f"keys: [{lead}, {', '.join(axis.scale_with)}]"
             )
         if rule not in RULES:
             raise AxisError(

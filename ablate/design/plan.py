@@ -101,7 +101,7 @@ def counted_of(plan: Mapping[str, Any]) -> dict[str, Any]:
         return value
     if value.get("bisect") is not None:  # not how the two configs were typed
         value["bisect"] = {key: item for key, item in value["bisect"].items() if key not in ("first", "second")}
-    axes = [{key: item for key, item in axis.items() if key not in ("about", "beside")} for axis in value["axes"]]
+    axes = [{key: item for key, item in axis.items() if key not in ("notes", "requires")} for axis in value["axes"]]
     return value | {"axes": axes, "arms": [arm | {"config": what_counts(arm["config"])} for arm in value["arms"]]}
 
 

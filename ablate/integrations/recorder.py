@@ -328,7 +328,7 @@ class Recorder:
             self._keep(metrics, ids, split)
         if split == "held_out":
             means = {name: one.mean for name, one in measured.items()}
-            self._best.see(means, at.step)
+            self._best.update(means, at.step)
             if at.step == 0:
                 self._files.add_item("loss_at_start", means)
         self._clock = time.perf_counter()

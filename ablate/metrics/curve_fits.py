@@ -1,4 +1,4 @@
-"""Shapes fitted to a curve: the monotone and the valley-shaped one that lie nearest to it."""
+"""Shapes fitted to a curve: the nearest monotone and the nearest valley-shaped one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ Values = NDArray[np.float64]
 
 
 def falling(values: Values, weights: Values | None = None) -> Values:
-    """The never-rising sequence nearest to `values` in (weighted) squares. Shape [looks]."""
+    """Return the never-rising sequence nearest to `values` in (weighted) squares. Shape [values]."""
     from scipy.optimize import isotonic_regression  # slow to import, and planning fits nothing
 
     return np.asarray(isotonic_regression(values, weights=weights, increasing=False).x, dtype=np.float64)
 
 
 def valley(values: Values) -> Values:
-    """The sequence nearest to `values` in squares that falls, then rises; either part may be empty. Shape [looks]."""
+    """Return the sequence nearest to `values` in squares that falls, then rises; either part may be empty. Shape [values]."""
     fall = _errors_of_starts(values)
     rise = _errors_of_starts(values[::-1])[::-1]
     turn = int(np.argmin(fall + rise))
@@ -24,7 +24,7 @@ def valley(values: Values) -> Values:
 
 
 def _errors_of_starts(values: Values) -> Values:
-    """Sum of squares between the first 0, 1, 2, ... values and the never-rising sequence nearest to them. Shape [looks + 1].
+    """Sum of squares between the first 0, 1, 2, ... values and the never-rising sequence nearest to them. Shape [values + 1].
 
     Pools adjacent violators value by value, so that all of them together cost no more than the last one.
     """
@@ -43,5 +43,5 @@ def _errors_of_starts(values: Values) -> Values:
 
 
 def rms(values: Values) -> float:
-    """Root mean square."""
+    """Return the root mean square."""
     return float(np.sqrt(np.mean(np.square(values))))

@@ -1,4 +1,4 @@
-"""An outcome of the user's own: `study.metric=my_module:my_outcome`, a function in the working folder that reads a Record.
+"""A custom metric: `study.metric=my_module:my_metric`, a function in the working directory that reads a Record.
 
 from ablate.metrics.metric import Record
 from ablate.metrics.registry import register
@@ -23,10 +23,9 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from ablate.errors import AblateError, ConfigError, nearest
-from ablate.metrics.metric import MetricInfo, Outcome, Record
+from ablate.metrics.metric import Metric, MetricInfo, Record
 
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_SIDES = {"True": True, "False": False, "None": None}
 
 Function = TypeVar("Function", bound=Callable[[Record], float | None])
 
@@ -34,10 +33,10 @@ Function = TypeVar("Function", bound=Callable[[Record], float | None])
 def register(
     *, unit: str = "", lower_is_better: bool | None = None, definition: str = ""
 ) -> Callable[[Function], Function]:
-    """Say what a function's value is: its unit, its better side (None for none) and one sentence that defines it.
+    """Declare the unit of a metric function, its better side (None for none) and one sentence that defines it.
 
-    The function is called with a `Record` and returns a number, or None where the run has none. Without this it has no unit, no
-    better side, and its docstring's first line as definition.
+    The function is called with a `Record` and returns a number, or None where the run has none. Without this decorator it has
+    no unit, no better side, and the first line of its docstring as definition.
     """
 
     def mark(function: Function) -> Function:
@@ -47,90 +46,88 @@ def register(
     return mark
 
 
-def own_outcome(name: str, *, key: str) -> Outcome:
-    """The outcome `module:function`. key: what it was typed for. Raises ConfigError where there is none, or it fails."""
-    typed = f"{key}={name}"
+def custom_metric(name: str, *, key: str) -> Metric:
+    """Return the metric `module:function`. key: config key of the name. Raises ConfigError where it is missing or fails."""
+    setting = f"{key}={name}"
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"{key}={name!r} is no <module>:<function>", f"{key}=my_outcomes:my_outcome, in my_outcomes.py"
+            f"{key}={name!r}: expected <module>:<function>", f"{key}=my_metrics:my_metric, in my_metrics.py"
         )
     module_name, _, function_name = name.partition(":")
-    module = _module(module_name, function_name, typed)
+    module = _module(module_name, function_name, setting)
     function = getattr(module, function_name, None)
     if not callable(function):
-        found = {
+        functions = {
             key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module_name
         }
-        fix = nearest(function_name, found) if found else f"def {function_name}(record): return ..."
-        raise ConfigError(f"{typed}: {module.__file__} has no function {function_name!r}", fix)
-    return Outcome(_info(name, function, typed), lambda record: _value(function, record, typed), "any")
+        fix = nearest(function_name, functions) if functions else f"def {function_name}(record): return ..."
+        raise ConfigError(f"{setting}: {module.__file__} has no function {function_name!r}", fix)
+    return Metric(_info(name, function, setting), lambda record: _value(function, record, setting), "any")
 
 
-def _module(name: str, function: str, typed: str) -> ModuleType:
-    """The module, imported from the working folder and from nowhere else: a study's plan.json names it, whoever wrote that."""
+def _module(name: str, function: str, setting: str) -> ModuleType:
+    """The module, imported from the working directory and from nowhere else: a plan.json of unknown origin may name it."""
     here = Path.cwd()
     path = here.joinpath(*name.split("."))
-    file = next((one for one in (path.with_suffix(".py"), path / "__init__.py") if one.is_file()), None)
+    file = next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
     if file is None:
-        known = [f"{one.stem}:{function}" for one in here.glob("*.py")]
-        fix = nearest(f"{name}:{function}", known) if known else f"write {path.name}.py, or start ablate where it is"
-        raise ConfigError(f"{typed}: there is no {path.relative_to(here)}.py in {here}", fix)
+        known = [f"{file.stem}:{function}" for file in here.glob("*.py")]
+        fix = (
+            nearest(f"{name}:{function}", known) if known else f"write {path.name}.py, or start ablate in its directory"
+        )
+        raise ConfigError(f"{setting}: there is no {path.relative_to(here)}.py in {here}", fix)
     inside = [folder for folder in file.parents if folder.is_relative_to(here) and (folder / "plan.json").exists()]
     if inside:
         raise ConfigError(
-            f"{typed}: {file} lies in the study folder {inside[0]}, and nothing in a study folder is run",
-            "keep it outside of the study, and start ablate where it is",
+            f"{setting}: {file} is inside the study folder {inside[0]}, and nothing in a study folder is executed",
+            "move it out of the study, and start ablate in its directory",
         )
     if str(here) not in sys.path:
-        sys.path.insert(
-            0, str(here)
-        )  # as for `python -m`; it stays, because an outcome may import more when it is read
+        sys.path.insert(0, str(here))  # as for `python -m`; it stays, because a metric may import more when it is read
     importlib.invalidate_caches()
     try:
         module = importlib.import_module(name)
     except Exception as error:
-        raise ConfigError(f"{typed}: importing {name} raises {_said(error)}") from error
+        raise ConfigError(f"{setting}: importing {name} raises {_where(error)}") from error
     if module.__file__ is None or Path(module.__file__).resolve() != file.resolve():
         raise ConfigError(
-            f"{typed}: the name {name!r} is taken by {module.__file__ or 'another module'}", "rename the file"
+            f"{setting}: the name {name!r} is taken by {module.__file__ or 'another module'}", "rename the file"
         )
     return module
 
 
-def _info(name: str, function: Callable[..., Any], typed: str) -> MetricInfo:
+def _info(name: str, function: Callable[..., Any], setting: str) -> MetricInfo:
     unit, side = (getattr(function, what, default) for what, default in (("unit", ""), ("lower_is_better", None)))
     if side not in (True, False, None) or isinstance(side, float) or not isinstance(unit, str):
         raise ConfigError(
-            f"{typed}: unit={unit!r}, lower_is_better={side!r}; expected a text, and one of {', '.join(_SIDES)}",
+            f"{setting}: unit={unit!r}, lower_is_better={side!r}; expected a text, and one of True, False, None",
             "@register(unit='nats', lower_is_better=True, definition='...')",
         )
-    told = (inspect.getdoc(function) or "").partition("\n")[0]
-    definition = str(getattr(function, "definition", "") or told or f"As {name} reads it.").rstrip(".") + "."
+    docstring = (inspect.getdoc(function) or "").partition("\n")[0]
+    definition = str(getattr(function, "definition", "") or docstring or f"As {name} reads it.").rstrip(".") + "."
     return MetricInfo(
         name=name, unit=unit, definition=definition, lower_is_better=side, cadence="whatever the function reads"
     )
 
 
-def _value(function: Callable[[Record], Any], record: Record, typed: str) -> float | None:
+def _value(function: Callable[[Record], Any], record: Record, setting: str) -> float | None:
     try:
         value = function(record)
     except AblateError:
         raise
     except Exception as error:
         raise ConfigError(
-            f"{typed}: raises {_said(error)}", "mend it; the runs are kept: ablate report <study>"
+            f"{setting}: raises {_where(error)}", "fix the function; the runs are kept: ablate report <study>"
         ) from error
     if value is not None and (not isinstance(value, Real) or isinstance(value, complex)):
-        raise ConfigError(f"{typed} returned {value!r}, expected a number or None", "return float(...)")
+        raise ConfigError(f"{setting} returned {value!r}, expected a number or None", "return float(...)")
     return None if value is None else float(value)
 
 
-def _said(error: Exception) -> str:
-    """`KeyError: 'x' at my_outcomes.py:12`: the line of the user's that raised."""
+def _where(error: Exception) -> str:
+    """`KeyError: 'x' at my_metrics.py:12`: the user's line that raised."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
     outside = [frame for frame in frames if not frame.filename.startswith("<")]
     text = str(error).strip().splitlines()
-    where = f" at {Path(outside[-1].filename).name}:{outside[-1].lineno}" if outside else ""
-    return (
-        f"{type(error).__name__}{': ' + text[0] if text else ''}{where if not isinstance(error, SyntaxError) else ''}"
-    )
+    location = f" at {Path(outside[-1].filename).name}:{outside[-1].lineno}" if outside else ""
+    return f"{type(error).__name__}{': ' + text[0] if text else ''}{location if not isinstance(error, SyntaxError) else ''}"

@@ -1,6 +1,6 @@
-"""The outcomes by name: one number per run, each with its unit, its definition and its better side.
+"""The metrics by name: one number per run, each with its unit, its definition and its better side.
 
-A definition states how arms of unequal length are made comparable: curve outcomes read only the looks that every
+A definition states how arms of unequal length are made comparable: metrics of a curve use only the evaluations that every
 finished run of the study has in common, quantiles of the gradient norm are corrected for the number of steps.
 """
 
@@ -10,17 +10,14 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from ablate.errors import ConfigError, nearest
-from ablate.metrics import eval_metrics as eval_outcomes
-from ablate.metrics import targets
-from ablate.metrics.custom import own_outcome
+from ablate.metrics import eval_metrics, targets
+from ablate.metrics.custom import custom_metric
 from ablate.metrics.custom import register as register
-from ablate.metrics.eval_metrics import eval_outcome
-from ablate.metrics.metric import Outcome as Outcome
+from ablate.metrics.metric import Metric as Metric
 from ablate.metrics.metric import Record as Record
-from ablate.metrics.step_metrics import STEP_OUTCOMES
-from ablate.metrics.targets import is_target, target_outcome
+from ablate.metrics.step_metrics import STEP_METRICS
 
-_OF_EVALS = (
+_EVAL_METRICS = (
     "eval_loss",
     "eval_accuracy",
     "best_eval_loss",
@@ -30,81 +27,85 @@ _OF_EVALS = (
     "eval_loss_decrease_before_first_eval",
 )
 
-OUTCOMES: dict[str, Outcome] = {
-    one.info.name: one for one in (*map(eval_outcome, _OF_EVALS), *STEP_OUTCOMES) if one is not None
+METRICS: dict[str, Metric] = {
+    metric.info.name: metric
+    for metric in (*map(eval_metrics.eval_metric, _EVAL_METRICS), *STEP_METRICS)
+    if metric is not None
 }
-"""Those that every study is read by. `outcome` knows more: of any recorded metric, of targets, of the user's own."""
+"""Those that every study reports. `get_metric` accepts more: of any recorded metric, targets, custom metrics."""
 
 STANDARD_METRICS = ("loss", "accuracy")
 
-PATTERNS = (*(form.format("<metric>") for form in eval_outcomes.FORMS), *targets.FORMS, "<module>:<function>")
-"""Names that stand for more outcomes than `OUTCOMES` lists."""
+PATTERNS = (*(form.format("<metric>") for form in eval_metrics.FORMS), *targets.FORMS, "<module>:<function>")
+"""Patterns of the names that `get_metric` accepts next to those in `METRICS`."""
 
 
-def outcome(name: str, *, key: str = "study.metric") -> Outcome:
-    """The outcome of a name. key: what it was typed for. Raises ConfigError for a name that is none."""
-    if name in OUTCOMES:
-        return OUTCOMES[name]
-    if is_target(name):
-        return target_outcome(name, key=key)
+def get_metric(name: str, *, key: str = "study.metric") -> Metric:
+    """Return the metric of a name. key: config key of the name. Raises ConfigError for an unknown name."""
+    if name in METRICS:
+        return METRICS[name]
+    if targets.is_target(name):
+        return targets.target_metric(name, key=key)
     if ":" in name:
-        return own_outcome(name, key=key)
-    slip = any(one_slip(name, known) for known in OUTCOMES)  # `eval_los` is no metric `los`
-    if not slip and (found := eval_outcome(name)) is not None:
-        return found
+        return custom_metric(name, key=key)
+    slip = any(one_slip(name, known) for known in METRICS)  # `eval_los` is a mistyped `eval_loss`, not a metric `los`
+    if not slip and (metric := eval_metrics.eval_metric(name)) is not None:
+        return metric
     best = name.removeprefix("best_eval_")
     if not slip and name != best and best:
         raise ConfigError(
-            f"{key}={name!r}: which side of {best} is the better one, its name does not say",
+            f"{key}={name!r}: the name of {best} does not say which side is better",
             f"{key}=min_eval_{best} or {key}=max_eval_{best}",
         )
     raise ConfigError(
-        f"{key}={name!r} is not an outcome; {nearest(name, OUTCOMES)}",
-        f"{key}=eval_loss, or one of {', '.join(list(OUTCOMES)[1:])}; {key}=eval_<metric> of another metric that your runs "
-        f"evaluate, {key}=samples_to:eval_loss:0.6, or a function of yours, {key}=my_module:my_outcome",
+        f"{key}={name!r} is not a valid metric; {nearest(name, METRICS)}",
+        f"{key}=eval_loss, or one of {', '.join(list(METRICS)[1:])}; {key}=eval_<metric> of another metric that your runs "
+        f"evaluate, {key}=samples_to:eval_loss:0.6, or a custom function, {key}=my_module:my_metric",
     )
 
 
+def find(name: str) -> Metric | None:
+    """Return the metric of a name; None for an unknown name, such as that of a value which an app returned."""
+    try:
+        return get_metric(name)
+    except ConfigError:
+        return None
+
+
 def one_slip(typed: str, meant: str) -> bool:
-    """Whether one letter too many, too few, wrong or swapped with its neighbour turns one into the other."""
+    """Return True where one letter too many, too few, wrong or swapped with its neighbour turns one into the other."""
     if typed == meant or abs(len(typed) - len(meant)) > 1:
         return False
     short, long = sorted((typed, meant), key=len)
-    start = next((place for place, pair in enumerate(zip(short, long, strict=False)) if pair[0] != pair[1]), len(short))
+    start = next((index for index, pair in enumerate(zip(short, long, strict=False)) if pair[0] != pair[1]), len(short))
     if len(short) < len(long):
         return short[start:] == long[start + 1 :]
     swapped = short[start : start + 2] == long[start : start + 2][::-1] and short[start + 2 :] == long[start + 2 :]
     return swapped or short[start + 1 :] == long[start + 1 :]
 
 
-def find(name: str) -> Outcome | None:
-    """The outcome of a name; None for a name that is none, such as that of a value which an app returned."""
-    try:
-        return outcome(name)
-    except ConfigError:
-        return None
-
-
 def check_metric(name: str, *, key: str = "study.metric") -> None:
-    """Raise ConfigError unless `name` is an outcome."""
-    outcome(name, key=key)
+    """Raise ConfigError unless `name` is a metric."""
+    get_metric(name, key=key)
 
 
 def check_recorded(name: str, curves: Sequence[Sequence[str]]) -> None:
-    """`check_metric`, and that a metric known by its pattern alone was evaluated. curves: the metrics of each run."""
-    metric = outcome(name).metric
-    measured = sorted({one for run in curves for one in run})
-    if name in OUTCOMES or not metric or not measured or metric in measured:
+    """Check that `name` is a metric and, for one known by its pattern alone, that it was evaluated.
+
+    curves: names of the recorded metrics of each run.
+    """
+    recorded_as = get_metric(name).recorded_as
+    recorded_names = sorted({metric for run in curves for metric in run})
+    if name in METRICS or not recorded_as or not recorded_names or recorded_as in recorded_names:
         return
-    near = get_close_matches(metric, measured, n=1, cutoff=0.0)[0]
+    near = get_close_matches(recorded_as, recorded_names, n=1, cutoff=0.0)[0]
     raise ConfigError(
-        f"study.metric={name!r}: no run has evaluated {metric!r}; evaluated: {', '.join(measured)}",
-        f"study.metric={name.replace(metric, near, 1)} and another study.name; runs that are done are taken over",
+        f"study.metric={name!r}: no run has evaluated {recorded_as!r}; evaluated: {', '.join(recorded_names)}",
+        f"study.metric={name.replace(recorded_as, near, 1)} and another study.name; finished runs are reused",
     )
 
 
-def recorded(metrics: Iterable[str]) -> list[str]:
-    """Names of the final values of all metrics that runs recorded beside the standard ones."""
-    return [
-        f"eval_{metric}" for metric in sorted(set(metrics) - set(STANDARD_METRICS)) if eval_outcome(f"eval_{metric}")
-    ]
+def recorded(names: Iterable[str]) -> list[str]:
+    """Return the names of the final values of all recorded metrics but the standard ones."""
+    finals = (f"eval_{name}" for name in sorted(set(names) - set(STANDARD_METRICS)))
+    return [final for final in finals if eval_metrics.eval_metric(final)]

@@ -1,4 +1,4 @@
-"""The gradient noise scale: how large a batch must be before its gradient says more than its noise does."""
+"""Metrics of the optimizer steps: gradient norm, clipping, gradient noise scale, training loss, speed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.metrics.metric import EVERY_STEP, FINAL_LOOK, WHOLE_RUN, CurveKind, MetricInfo, Outcome, Reading, Record
+from ablate.metrics.metric import (
+    EVERY_STEP,
+    FINAL_EVALUATION,
+    WHOLE_RUN,
+    CurveKind,
+    Metric,
+    MetricInfo,
+    Reading,
+    Record,
+)
 from ablate.records.gradient_health import spikes
-from ablate.records.reader import Trace
 
 Numbers = NDArray[np.floating[Any]] | NDArray[np.integer[Any]]
+Values = NDArray[np.float64]
+
+
+MIN_STEPS = 13
+"""Fewer steps would put the 95% quantile beyond the largest value."""
+MIN_STEPS_P99 = 67
+"""The same for the 99% quantile."""
 
 
 def noise_scale(small_norm: Numbers, big_norm: Numbers, *, small: Numbers, big: Numbers) -> float | None:
-    """In samples; None where the estimate of the true gradient's square is not above zero, or there is no step.
+    """Return the gradient noise scale in samples; None without a step, or where the squared true gradient is not above zero.
 
-    small_norm, big_norm: norms of the gradients of two batches within one step, [steps]; small, big: their samples, [steps].
+    small_norm, big_norm: norms of the gradients of two batches within one step, [steps]. small, big: their samples, [steps].
     For each step |G|^2 = (B |G_B|^2 - b |G_b|^2) / (B - b) and S = (|G_b|^2 - |G_B|^2) / (1/b - 1/B) are unbiased; their means
     are divided, not their ratios averaged (McCandlish et al. 2018, 1812.06162, appendix A.1). The small batch is part of the
-    big one, which biases nothing in the means.
+    big one, which does not bias the means.
     """
     small, big = np.asarray(small, dtype=np.float64), np.asarray(big, dtype=np.float64)
     of_small, of_big = np.asarray(small_norm, dtype=np.float64) ** 2, np.asarray(big_norm, dtype=np.float64) ** 2
@@ -32,39 +47,28 @@ def noise_scale(small_norm: Numbers, big_norm: Numbers, *, small: Numbers, big: 
     return noise / signal if signal > 0 else None
 
 
-# Outcomes of the steps: the gradient's norm, clipping, noise scale, training loss, speed.
-
-FEWEST_STEPS = 13
-"""Below this number of steps the 95 % quantile would lie beyond the largest value."""
-FEWEST_STEPS_P99 = 67
-"""The same for the 99 % quantile."""
-
-
-def norms(trace: Trace) -> NDArray[np.float64]:
-    """The finite gradient norms of the steps that were applied. Shape [steps]."""
-    values = trace["grad_norm"]
-    return np.asarray(values[np.isfinite(values) & (trace["applied"] == 1)])
-
-
-def quantile(values: NDArray[np.float64], share: float) -> float:
-    """The median-unbiased sample quantile (Hyndman and Fan's type 8): right on average at 16 values as at 128."""
+def quantile(values: Values, share: float) -> float:
+    """Return the median-unbiased sample quantile (Hyndman and Fan's type 8): correct on average for 16 values as for 128."""
     return float(np.quantile(values, share, method="median_unbiased"))
 
 
-def spread(values: NDArray[np.float64]) -> float:
-    """95 % minus 5 % quantile."""
+def spread(values: Values) -> float:
+    """Return the 95% minus the 5% quantile."""
     return quantile(values, 0.95) - quantile(values, 0.05)
 
 
-def _norm(read: Callable[[NDArray[np.float64]], float], *, fewest: int = 1) -> Reading:
-    def of(record: Record) -> float | None:
-        values = norms(record.trace)
-        return read(values) if len(values) >= fewest else None
+def _norm(read: Callable[[Values], float], *, min_steps: int = 1) -> Reading:
+    """read: is given the finite gradient norms of the applied steps."""
 
-    return of
+    def reading(record: Record) -> float | None:
+        norms = record.trace["grad_norm"]
+        norms = norms[np.isfinite(norms) & (record.trace["applied"] == 1)]
+        return read(norms) if len(norms) >= min_steps else None
+
+    return reading
 
 
-def _variation(values: NDArray[np.float64]) -> float:
+def _variation(values: Values) -> float:
     mean = float(np.mean(values))
     return float(np.std(values, ddof=1)) / mean if mean > 0 else float("nan")
 
@@ -72,45 +76,31 @@ def _variation(values: NDArray[np.float64]) -> float:
 def _noise(record: Record) -> float | None:
     trace = record.trace
     measured = (trace["micro_samples"] > 0) & (trace["applied"] == 1)
-    step_samples = np.diff(trace["samples"], prepend=0.0)
-    return noise_scale(
-        trace["micro_grad_norm"][measured],
-        trace["grad_norm"][measured],
-        small=trace["micro_samples"][measured],
-        big=step_samples[measured],
-    )
+    small_norm, big_norm, small = (trace[name][measured] for name in ("micro_grad_norm", "grad_norm", "micro_samples"))
+    return noise_scale(small_norm, big_norm, small=small, big=np.diff(trace["samples"], prepend=0.0)[measured])
 
 
 def _clipped(record: Record) -> float | None:
     applied = record.trace["applied"] == 1
-    if not record.trace.told("clip_coefficient").all():
+    if not record.trace.recorded("clip_coefficient").all():
         return None
     return float(np.mean(record.trace["clip_coefficient"][applied] < 1)) if applied.any() else None
 
 
 def _train_loss(record: Record) -> float | None:
-    if not len(record.trace):
+    trace = record.trace
+    if not len(trace):
         return None
-    if record.logged is not None:
-        return _logged_train_loss(record.trace, record.logged)
-    samples = record.trace["samples"]
-    late = samples > 0.9 * samples[-1]
-    return float(np.average(record.trace["loss"][late], weights=np.diff(samples, prepend=0.0)[late]))
-
-
-def _logged_train_loss(trace: Trace, common: NDArray[np.float64]) -> float | None:
-    """Of a log with gaps: the rows of the last tenth, where every run of the study has the same ones; else it has no value."""
-    told = trace.told("loss")
-    samples, losses = trace["samples"][told], trace["loss"][told]
-    if not len(samples):
+    logged = trace.recorded("loss") if record.logged is not None else np.ones(len(trace), dtype=np.bool_)
+    samples, losses, start = trace["samples"][logged], trace["loss"][logged], 0.9 * trace["samples"][-1]
+    late = samples > start
+    # The mean of a log with gaps is compared only where every run of the study has the same rows.
+    if record.logged is not None and not np.array_equal(samples[late], record.logged[record.logged > start]):
         return None
-    late = samples > 0.9 * trace["samples"][-1]
-    weights = np.diff(samples, prepend=0.0)[late]
-    same = np.array_equal(samples[late], common[common > 0.9 * trace["samples"][-1]])
-    return float(np.average(losses[late], weights=weights)) if same and late.any() else None
+    return float(np.average(losses[late], weights=np.diff(samples, prepend=0.0)[late])) if late.any() else None
 
 
-def _overfit(record: Record) -> float | None:
+def _generalization_gap(record: Record) -> float | None:
     curve, trained = record.curves.get("loss"), _train_loss(record)
     if curve is None or not len(curve) or curve.step[-1] == 0 or trained is None:
         return None
@@ -118,118 +108,90 @@ def _overfit(record: Record) -> float | None:
 
 
 def _speed(column: str) -> Reading:
-    def read(record: Record) -> float | None:
+    def reading(record: Record) -> float | None:
         seconds = float(np.sum(record.trace["step_seconds"])) if len(record.trace) else 0.0
         done = float(record.trace[column][-1]) if seconds > 0 else 0.0
         return done / seconds if done > 0 else None
 
-    return read
+    return reading
 
 
-def _outcome(
+def _metric(
     name: str,
-    unit: str,
     read: Reading,
     definition: str,
     *,
+    unit: str = "",
     curve: CurveKind = "grad norm",
     cadence: str = EVERY_STEP,
     lower_is_better: bool | None = None,
-) -> Outcome:
+) -> Metric:
     info = MetricInfo(name=name, unit=unit, definition=definition, lower_is_better=lower_is_better, cadence=cadence)
-    return Outcome(info, read, curve)
+    return Metric(info, read, curve)
 
 
-STEP_OUTCOMES = (
-    _outcome(
-        "grad_norm_median",
-        "",
-        _norm(lambda values: float(np.median(values))),
+_LAST_TENTH = "the last tenth of the samples"
+
+STEP_METRICS = (
+    _metric(
+        "grad_norm_median", _norm(lambda norms: float(np.median(norms))),
         "Median over the applied steps of the global gradient norm before clipping.",
     ),
-    _outcome(
-        "grad_norm_p95",
-        "",
-        _norm(lambda values: quantile(values, 0.95), fewest=FEWEST_STEPS),
-        "95 % quantile of the gradient norm over the applied steps, corrected for the number of steps.",
+    _metric(
+        "grad_norm_p95", _norm(lambda norms: quantile(norms, 0.95), min_steps=MIN_STEPS),
+        "95% quantile of the gradient norm over the applied steps, corrected for the number of steps.",
     ),
-    _outcome(
-        "grad_norm_p99",
-        "",
-        _norm(lambda values: quantile(values, 0.99), fewest=FEWEST_STEPS_P99),
-        "99 % quantile of the gradient norm over the applied steps, corrected for the number of steps; needs "
-        f"{FEWEST_STEPS_P99} steps.",
+    _metric(
+        "grad_norm_p99", _norm(lambda norms: quantile(norms, 0.99), min_steps=MIN_STEPS_P99),
+        "99% quantile of the gradient norm over the applied steps, corrected for the number of steps; needs "
+        f"{MIN_STEPS_P99} steps.",
     ),
-    _outcome(
-        "grad_norm_max",
-        "",
-        _norm(lambda values: float(np.max(values))),
+    _metric(
+        "grad_norm_max", _norm(lambda norms: float(np.max(norms))),
         "Largest gradient norm of any applied step. It grows with the number of steps alone: to compare arms of unequal "
-        "length read grad_norm_p95_p5.",
+        "length use grad_norm_p95_p5.",
     ),
-    _outcome(
-        "grad_norm_p95_p5",
-        "",
-        _norm(spread, fewest=FEWEST_STEPS),
-        "How spiky the gradient norm is: 95 % minus 5 % quantile over the applied steps, in the norm's own unit. The "
-        "quantiles are corrected for the number of steps, so that few steps do not look calmer for being few; needs "
-        f"{FEWEST_STEPS} steps.",
+    _metric(
+        "grad_norm_p95_p5", _norm(spread, min_steps=MIN_STEPS),
+        "Spread of the gradient norm: 95% minus 5% quantile over the applied steps, in the norm's own unit. The quantiles are "
+        f"corrected for the number of steps, so that a short run does not appear calmer; needs {MIN_STEPS} steps.",
     ),
-    _outcome(
-        "grad_norm_cv",
-        "",
-        _norm(_variation, fewest=2),
-        "Coefficient of variation of the gradient norm: its sd over the applied steps by its mean. It sees rare spikes, which "
-        "the spread leaves out, and has no unit, so that a smaller norm does not look calmer for being smaller.",
+    _metric(
+        "grad_norm_cv", _norm(_variation, min_steps=2),
+        "Coefficient of variation of the gradient norm: its sd over the applied steps divided by its mean. It counts rare "
+        "spikes, which the spread leaves out, and has no unit, so that a smaller norm does not appear calmer.",
     ),
-    _outcome(
-        "grad_norm_spikes",
-        "",
-        _norm(lambda values: float(np.mean(spikes(values))), fewest=FEWEST_STEPS),
+    _metric(
+        "grad_norm_spikes", _norm(lambda norms: float(np.mean(spikes(norms))), min_steps=MIN_STEPS),
         "Share of the applied steps whose gradient norm is above 5 times the median of the 50 applied steps before.",
     ),
-    _outcome(
-        "grad_noise_scale",
-        "samples",
-        _noise,
+    _metric(
+        "grad_noise_scale", _noise,
         "Gradient noise scale: the batch size at which the gradient's noise is as large as the gradient. From the norms of the "
-        "first forward pass and of the whole step, over the whole run; needs `record.grad_noise_scale=true` and `train.grad_accum_steps` "
-        "of 2 or more.",
+        "first forward pass and of the whole step, over the whole run; needs `record.grad_noise_scale=true` and "
+        "`train.grad_accum_steps` of 2 or more.",
+        unit="samples",
     ),
-    _outcome("clip_fraction", "", _clipped, "Share of the applied steps whose gradient was clipped."),
-    _outcome(
-        "final_train_loss",
-        "nats",
-        _train_loss,
-        "Training loss over the last tenth of the samples, before each update, dropout on.",
-        curve="train loss",
-        cadence="the last tenth of the samples",
+    _metric("clip_fraction", _clipped, "Share of the applied steps whose gradient was clipped."),
+    _metric(
+        "final_train_loss", _train_loss,
+        f"Training loss over {_LAST_TENTH}, before each update, dropout on.",
+        unit="nats", curve="train loss", cadence=_LAST_TENTH,
     ),
-    _outcome(
-        "generalization_gap",
-        "nats",
-        _overfit,
+    _metric(
+        "generalization_gap", _generalization_gap,
         "eval_loss minus final_train_loss: how much worse the loss is on examples that were not trained on. Dropout, which is "
         "on in training alone, makes it smaller; a model that learns nothing has none.",
-        curve="train loss",
-        cadence=f"{FINAL_LOOK}, and the last tenth of the samples",
+        unit="nats", curve="train loss", cadence=f"{FINAL_EVALUATION}, and {_LAST_TENTH}",
     ),
-    _outcome(
-        "samples_per_second",
-        "samples/s",
-        _speed("samples"),
-        "Training samples per second of training time; evaluation is not part of it.",
-        curve="speed",
-        cadence=WHOLE_RUN,
-        lower_is_better=False,
+    _metric(
+        "samples_per_second", _speed("samples"),
+        "Training samples per second of training time, without evaluation.",
+        unit="samples/s", curve="speed", cadence=WHOLE_RUN, lower_is_better=False,
     ),
-    _outcome(
-        "tokens_per_second",
-        "tokens/s",
-        _speed("tokens"),
-        "Real tokens trained on per second of training time, padding not counted; where samples have no tokens, none.",
-        curve="speed",
-        cadence=WHOLE_RUN,
-        lower_is_better=False,
+    _metric(
+        "tokens_per_second", _speed("tokens"),
+        "Real tokens trained on per second of training time, without padding; none where samples have no tokens.",
+        unit="tokens/s", curve="speed", cadence=WHOLE_RUN, lower_is_better=False,
     ),
-)
+)  # fmt: skip

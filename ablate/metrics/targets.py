@@ -1,4 +1,4 @@
-"""How soon a target is reached: `samples_to:eval_loss:0.6`, in samples, steps or seconds of training."""
+"""Amount of training until a target is reached: `samples_to:eval_loss:0.6`, in samples, steps or seconds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.errors import ConfigError
-from ablate.metrics.eval_metrics import lower_is_better
-from ablate.metrics.metric import COMMON_LOOKS, MetricInfo, Outcome, Record
+from ablate.metric_direction import lower_is_better
+from ablate.metrics.decrease import orientation
+from ablate.metrics.metric import COMMON_EVALUATIONS, Metric, MetricInfo, Record
 from ablate.records.reader import EvalCurve
 
 _AMOUNTS: dict[str, Callable[[EvalCurve], NDArray[np.float64]]] = {
@@ -22,59 +23,59 @@ FORMS = tuple(f"{unit}_to:eval_<metric>:<value>" for unit in _AMOUNTS)
 
 
 def is_target(name: str) -> bool:
-    """Whether a name asks how soon a target is reached; it may still be incomplete."""
+    """Return True for the name of a target, complete or not."""
     return name.partition(":")[0] in {f"{unit}_to" for unit in _AMOUNTS}
 
 
-def target_outcome(name: str, *, key: str) -> Outcome:
-    """The outcome of a name that `is_target`. key: what it was typed for. Raises ConfigError where it is not complete."""
+def target_metric(name: str, *, key: str) -> Metric:
+    """Return the metric of a name that `is_target`. key: config key of the name. Raises ConfigError for an incomplete name."""
     head, _, rest = name.partition(":")
-    what, _, typed = rest.rpartition(":")
-    unit, metric = head.removesuffix("_to"), what.removeprefix("eval_")
-    side = lower_is_better(metric)
+    curve, _, target = rest.rpartition(":")
+    unit, recorded = head.removesuffix("_to"), curve.removeprefix("eval_")
+    side = lower_is_better(recorded)
     example = f"{key}={head}:eval_loss:0.6"
-    if not what.startswith("eval_") or not metric:
+    if not curve.startswith("eval_") or not recorded:
         raise ConfigError(f"{key}={name!r} names no curve and target: expected {head}:eval_<metric>:<value>", example)
-    value = _number(typed)
+    value = _number(target)
     if value is None:
-        raise ConfigError(f"{key}={name!r}: the target {typed!r} is not a number", example)
+        raise ConfigError(f"{key}={name!r}: the target {target!r} is not a number", example)
     if side is None:
         raise ConfigError(
-            f"{key}={name!r}: whether {metric} is to fall to {typed} or to rise to it, its name does not say",
-            f"a metric whose name has one of loss, error, accuracy, f1, ... in it: {example}",
+            f"{key}={name!r}: the name of {recorded} does not say whether it is to fall to {target} or to rise to it",
+            f"a metric whose name contains one of loss, error, accuracy, f1, ...: {example}",
         )
-    beyond = "below" if side else "above"
     info = MetricInfo(
         name=name,
         unit=unit,
         definition=(
-            f"{unit.capitalize()} of training after which the eval {metric} is first at {typed} or {beyond}: on "
-            f"the straight line between two looks, of {COMMON_LOOKS}. A run that never gets there has no value."
+            f"{unit.capitalize()} of training after which the eval {recorded} is first at {target} or "
+            f"{'below' if side else 'above'}: on the straight line between two evaluations, of {COMMON_EVALUATIONS}. A run "
+            "that never reaches it has no value."
         ),
         lower_is_better=True,
-        cadence=COMMON_LOOKS,
+        cadence=COMMON_EVALUATIONS,
     )
-    return Outcome(info, lambda record: _reached(record, metric, value, unit, falls=side), "eval", metric)
+    return Metric(info, lambda record: _reached(record, recorded, value, unit), "eval", recorded)
 
 
-def _number(typed: str) -> float | None:
+def _number(text: str) -> float | None:
     try:
-        value = float(typed)
+        value = float(text)
     except ValueError:
         return None
     return value if math.isfinite(value) else None
 
 
-def _reached(record: Record, metric: str, target: float, unit: str, *, falls: bool) -> float | None:
-    curve = record.common_curve(metric)
+def _reached(record: Record, recorded: str, target: float, unit: str) -> float | None:
+    curve = record.common_curve(recorded)
     if curve is None or not len(curve):
         return None
     amounts = _AMOUNTS[unit](curve)
-    missing = (curve.value - target) * (1 if falls else -1)
-    there = np.flatnonzero(missing <= 0)
-    if not len(there):
+    missing = (curve.value - target) * orientation(recorded)
+    reached = np.flatnonzero(missing <= 0)
+    if not len(reached):
         return None
-    first = int(there[0])
+    first = int(reached[0])
     if first == 0 or not np.isfinite(missing[first - 1]):
         return float(amounts[first])
     share = missing[first - 1] / (missing[first - 1] - missing[first])

@@ -16,7 +16,7 @@ from ablate.analysis.results import Analysis
 from ablate.design.plan import Plan
 from ablate.errors import ConfigError, RecordError, StudyError
 from ablate.metrics.metric import MetricInfo
-from ablate.metrics.registry import OUTCOMES
+from ablate.metrics.registry import METRICS
 from ablate.notebook.frames import Place, places
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Manifest, read_manifest, read_outcome
@@ -103,7 +103,7 @@ class Study:
             returned = [
                 MetricInfo(name=name, unit="", definition="returned", lower_is_better=None) for name in self._returned()
             ]
-            infos = [*(outcome.info for outcome in OUTCOMES.values()), *returned]
+            infos = [*(outcome.info for outcome in METRICS.values()), *returned]
             one = reading(_files(RunDir(self.folder), self._single), self.folder.parents[1], _looks(self.folder))
             return runs_frame([one], self._places, [{"name": self._single.arm}], infos)
         return runs_frame(self.analysis.runs, self._places, self.analysis.arms, self.analysis.metrics)

@@ -98,7 +98,7 @@ def _parts(axis: Axis, base: Values, composed: Composed, *, named: bool) -> list
         if digest == digest_of(base) and named:
             raise AxisError(
                 f"axis {axis.name!r}: the level {show(level)} equals the baseline's own value, which is a level anyway",
-                f"take it out of `levels` of axis/{axis.name}.yaml, or give the baseline another value",
+                f"take it out of `values` of axis/{axis.name}.yaml, or give the baseline another value",
             )
         if digest not in known:
             known.add(digest)

@@ -101,7 +101,7 @@ class Manifest:
 class Fingerprint:
     """What must be equal between arms, read from the live objects.
 
-    `items` keys, the vocabulary of an axis's `accepts` and `holds`:
+    `items` keys, the vocabulary of an axis's `may_change` and `must_match`:
     data         {"source": digest of the pool as it lies on disk, whatever part of it is used}; under `data.label_noise` also
                  {"label_noise": its share, "wrong_labels": hash of the ids in the pool that it is wrong for}
     parameters   {"count": int, "trainable": int, "shapes": {name: "384x384"}}
@@ -142,7 +142,7 @@ class Outcome:
     weights_sha256: str | None = None
     """Hash of the final weights; equal hashes mean the same trajectory, bit for bit."""
     best: dict[str, Any] = field(default_factory=dict)
-    """{metric: {"value", "step"}}: best evaluation, kept apart from the last one."""
+    """{metric: {"value", "step"}}: best evaluation of each metric whose name says which side is better."""
     gradient: dict[str, Any] = field(default_factory=dict)
     """`spikes` (number of steps), `vanished` (groups), `exploded`: signs of trouble, as in `record.gradient_flags`."""
     throughput: dict[str, float] = field(default_factory=dict)

@@ -86,7 +86,7 @@ class Trace:
             return self["step"]  # nobody said how many samples a step has: positions are steps
         return np.asarray(self.table[column].to_numpy(), dtype=np.float64)
 
-    def told(self, column: str) -> NDArray[np.bool_]:
+    def recorded(self, column: str) -> NDArray[np.bool_]:
         """Which rows hold a value of a column, shape [rows]. All of them in a run that was recorded step by step."""
         return np.asarray(self.table[column].is_valid().to_numpy(), dtype=np.bool_)
 

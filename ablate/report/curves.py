@@ -69,7 +69,7 @@ def _read(reading: RunReading, run: RunDir) -> RunCurves | None:
 
 def _told(trace: Trace, name: str, steps: dict[str, Array]) -> Curve:
     """A column at the rows that hold a value of it: a log that was imported may have other steps for each."""
-    told = trace.told(name)
+    told = trace.recorded(name)
     if told.all():
         return Curve(steps, trace[name])
     return Curve({unit: values[told] for unit, values in steps.items()}, trace[name][told])

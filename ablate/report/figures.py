@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ablate import formatting as digits
 from ablate.analysis.analyse import named as file_named
-from ablate.analysis.replay import curve_name
+from ablate.analysis.resample import curve_name
 from ablate.analysis.results import ReplayedLevel
 from ablate.design.axis import show
 from ablate.errors import ConfigError, StudyError, nearest

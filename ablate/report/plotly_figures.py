@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from ablate import formatting as digits
-from ablate.analysis.replay import replay
+from ablate.analysis.resample import resample
 from ablate.design.axis import show
 from ablate.errors import ConfigError, StudyError, nearest
 from ablate.report.downsample import thin
@@ -115,7 +115,7 @@ class Plots:
         dense = self._evaluated("eval_loss", "samples") if of == "eval_loss" else self._stepped("loss", "samples")
         baseline = self._study.plan.baseline.name
         figure = self._drawn(dense, of, "samples", [baseline], mean=True, log=False)
-        for number, level in enumerate(replay(self._study.folder, key, levels)):
+        for number, level in enumerate(resample(self._study.folder, key, levels)):
             most = min((len(curve) for curve in level.curve), default=0)
             points = np.asarray([curve[:most] for curve in level.curve], dtype=np.float64).mean(axis=0)
             share = digits.percent(level.share_decrease_before_first_eval)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.replay import train_loss_fallen
+from ablate.analysis.resample import reduce_windows
 from ablate.analysis.results import RunReading
 from ablate.errors import RecordError
+from ablate.metrics.decrease import train_loss_decrease
 from ablate.records.gradient_health import spikes
 from ablate.records.layout import RunDir
 from ablate.records.reader import Trace, read_evals, read_trace
@@ -45,7 +46,7 @@ def run_data(reading: RunReading, folder: Path, room: int) -> dict[str, Any] | N
     if not len(trace):
         return None
     applied = trace["applied"] == 1
-    whole = trace.every_step and bool(trace.told("loss").all()) and bool(trace.told("grad_norm").all())
+    whole = trace.every_step and bool(trace.recorded("loss").all()) and bool(trace.recorded("grad_norm").all())
     made: dict[str, Any] = {
         "seed": reading.seed,
         "status": reading.status,
@@ -56,7 +57,7 @@ def run_data(reading: RunReading, folder: Path, room: int) -> dict[str, Any] | N
     if whole:
         norms = trace["grad_norm"]
         finite = applied & np.isfinite(norms)
-        fallen = train_loss_fallen(trace) if np.isfinite(trace["loss"]).all() else None
+        fallen = train_loss_decrease(trace) if np.isfinite(trace["loss"]).all() else None
         return (
             made
             | _rows(trace, room)
@@ -92,9 +93,7 @@ def _rows(trace: Trace, room: int) -> dict[str, Any]:
 
 
 def _windows(values: Array, ends: NDArray[np.int64]) -> dict[str, str]:
-    starts = np.append(0, ends[:-1] + 1)
-    mean = np.add.reduceat(values, starts) / (ends - starts + 1)
-    return {"mean": packed(mean), "last": packed(values[ends]), "max": packed(np.maximum.reduceat(values, starts))}
+    return {how: packed(reduce_windows(values, ends, how)) for how in ("mean", "last", "max")}
 
 
 def _round_up(least: int) -> int:
@@ -109,7 +108,7 @@ def _round_up(least: int) -> int:
 
 def _logged_rows(trace: Trace, room: int) -> dict[str, Any]:
     """Of a log with gaps: the rows that say something of either curve; `gaps` tells the page to join what lies between."""
-    told = np.flatnonzero(trace.told("loss") | trace.told("grad_norm"))
+    told = np.flatnonzero(trace.recorded("loss") | trace.recorded("grad_norm"))
     if len(told) > room:
         kept = np.union1d(thin(trace["loss"][told], room // 2), thin(trace["grad_norm"][told], room // 2))
         told = told[kept]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,26 +11,30 @@ import torch
 from torch import nn
 
 from ablate.errors import LoopError
+from ablate.metric_direction import lower_is_better
 from ablate.training.distributed import Ranks
 from ablate.training.precision import Precision
 from ablate.training.predictions import Kept
 
-LOWER_IS_BETTER = {"loss": True}
-"""A metric that is not named here is better when higher."""
-
 
 class Best:
-    """values: {metric: {"value", "step"}}, kept apart from the last look."""
+    """The best evaluation of every metric whose name says which side is better.
+
+    values: {metric: {"value", "step"}}.
+    """
 
     def __init__(self, values: Mapping[str, Mapping[str, float]] | None = None) -> None:
         given = (values or {}).items()
-        self.values = {name: {"value": float(one["value"]), "step": one["step"]} for name, one in given}
+        self.values = {name: {"value": float(best["value"]), "step": best["step"]} for name, best in given}
 
-    def see(self, means: Mapping[str, float], step: int) -> None:
-        """means: of every metric at one look. Equal values keep the earlier look; nan is never best."""
+    def update(self, means: Mapping[str, float], step: int) -> None:
+        """Take in one evaluation. means: by metric. Equal values keep the earlier step; nan is never best."""
         for name, value in means.items():
-            sign = -1 if LOWER_IS_BETTER.get(name, False) else 1
-            if value == value and (name not in self.values or sign * value > sign * self.values[name]["value"]):
+            lower = lower_is_better(name)
+            if lower is None or math.isnan(value):
+                continue
+            sign = -1 if lower else 1
+            if name not in self.values or sign * value > sign * self.values[name]["value"]:
                 self.values[name] = {"value": value, "step": step}
 
 

@@ -156,7 +156,7 @@ class Observer:
         if examples is not None and self._run is not None:
             write_predictions(self._run.predictions, examples, step=at.step, split=self.evaluation.split)
         means = {metric: one.mean for metric, one in measured.items()}
-        self._best.see(means, at.step)
+        self._best.update(means, at.step)
         if at.step == 0:
             self.fingerprint.items["loss_at_start"] = means
             self._write_fingerprint()

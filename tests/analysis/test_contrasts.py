@@ -28,7 +28,7 @@ def ask(
         axis="batch_size",
         level=64,
         baseline_level=8,
-        metric=OUTCOMES[metric].info,
+        metric=METRICS[metric].info,
         primary=smallest_effect is not None,
         smallest_effect=smallest_effect,
         num_seeds=len(differences),
@@ -43,7 +43,7 @@ def ask(
 def table(arms: list[list[float | None]], *, smallest_effect: float | None = 0.1) -> list[Contrast]:
     """Contrasts of several arms, judged together; values of each arm by seed, the baseline first."""
     by_seed: list[BySeed] = [dict(enumerate(values)) for values in arms]
-    info = OUTCOMES["eval_loss"].info
+    info = METRICS["eval_loss"].info
     variants = {f"axis={number}": values for number, values in enumerate(by_seed[1:])}
     found = judge_together(info, by_seed[0], variants, smallest_effect)
     return [
@@ -181,7 +181,7 @@ def against(placebo: list[float], *, differences: list[float], chance: bool = Fa
         axis="train_test_ratio",
         level=4,
         baseline_level=1,
-        metric=OUTCOMES["grad_norm_p95_p5"].info,
+        metric=METRICS["grad_norm_p95_p5"].info,
         primary=False,
         smallest_effect=None,
         num_seeds=len(differences),

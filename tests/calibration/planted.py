@@ -3,7 +3,7 @@
 Noise model, of every kind: a run's value is what its arm is planted to do, plus noise of sd 1 (`SD`) of single runs, of which
 seeds share the part rho of the variance. A planted effect is 2 sd; a study has 5 seeds. Every draw has a seed of its own.
 
-A draw is `right` when the conclusions name the planted cause and no other, `beside` when they name it and another too, `wrong`
+A draw is `right` when the conclusions name the planted cause and no other, `requires` when they name it and another too, `wrong`
 when they name another in its place (or any, where nothing may be named), and otherwise `undecided`.
 """
 
@@ -29,7 +29,7 @@ from ablate.design.axis import Axis
 from ablate.design.mediation import Held, Mediation
 from ablate.design.plan import BASELINE, Plan, Run, run_digest
 from ablate.hashing import digest_of
-from ablate.metrics.registry import OUTCOMES
+from ablate.metrics.registry import METRICS
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Fingerprint
 from ablate.records.reader import EvalCurve, Trace
@@ -162,7 +162,7 @@ def studied(
 
 def _analysed(plan: Plan, runs: Sequence[RunFiles]) -> Analysis:
     """As a study is, but for the outcomes that no planted run has a value of: they would be judged for nothing."""
-    with mock.patch.object(returned, "OUTCOMES", {name: OUTCOMES[name] for name in ("eval_loss", "grad_norm_p95_p5")}):
+    with mock.patch.object(returned, "METRICS", {name: METRICS[name] for name in ("eval_loss", "grad_norm_p95_p5")}):
         return analysis_of(plan, runs, Path("planted"))
 
 

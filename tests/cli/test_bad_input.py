@@ -46,8 +46,8 @@ def test_an_axis_file_that_moves_a_second_key(refused, tmp_path):
     (tmp_path / "custom" / "axis").mkdir(parents=True)
     (tmp_path / "custom" / "axis" / "two.yaml").write_text(OWN_AXIS)
     said = refused("-m", "--config-dir", str(tmp_path / "custom"), "axis=two")
-    assert "axis 'two' sets optim.lr, which its `moves` does not declare" in said
-    assert "add it to `moves` of two.yaml" in said
+    assert "axis 'two' sets optim.lr, which its `keys` does not declare" in said
+    assert "add it to `keys` of two.yaml" in said
 
 
 def test_an_axis_file_that_moves_a_key_which_does_not_exist(refused, tmp_path):
@@ -74,7 +74,7 @@ def test_a_level_of_the_wrong_type(refused, tmp_path):
 def test_a_level_that_is_the_baselines_own(refused):
     said = refused("-m", "axis=batch_size", "data.batch_size=64")
     assert "axis 'batch_size': the level 64 equals the baseline's own value" in said
-    assert "take it out of `levels` of axis/batch_size.yaml" in said
+    assert "take it out of `values` of axis/batch_size.yaml" in said
 
 
 @pytest.mark.parametrize("more", [(), ("-m",), ("-m", "axis=batch_size")])

@@ -79,7 +79,7 @@ def test_a_plan_says_its_looks_and_that_time_is_a_bound(ablate, runs, here, monk
     said = " ".join(out.split())
     assert code == 0
     assert "at most 12 seeds" in said
-    assert "looks at 5, 8 and 12 (O'Brien-Fleming), with intervals of 99.9" in said
+    assert "interim analyses at 5, 8 and 12 (O'Brien-Fleming), with intervals of 99.9" in said
     assert "time at most, if no variant is decided before the last look" in said
     assert "at each look's level" in said
     assert max(map(len, out.splitlines())) <= 80
@@ -95,5 +95,5 @@ def test_a_study_begins_with_the_first_look_and_waits_for_it(ablate, runs, here)
     assert "the look at 2 seeds waits for 4 runs; failed: " in out
     code, out, _ = ablate("status", "runs/batch_size")
     said = " ".join(out.split())
-    assert "at most 3 seeds; looks at 2 and 3" in said
+    assert "at most 3 seeds; interim analyses at 2 and 3" in said
     assert "next look at 2 seeds; runs and time are the most that may come" in said

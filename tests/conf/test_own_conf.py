@@ -51,9 +51,9 @@ TWO_KEYS = "[{optim.beta2: 0.98, optim.lr: 1.0}]"
     ("was", "now", "said"),
     [
         (BETA2, "", "axis/beta2.yaml is empty"),
-        ("moves:", "move:", "there is no field 'move' in an axis\n  fix: did you mean 'moves'"),
-        ("values: [0.98]\n", "", "axis/beta2.yaml lacks levels"),
-        ("[0.98]", "0.98", "axis/beta2.yaml: levels is 0.98, expected a list\n  fix: [0.98]"),
+        ("keys:", "key:", "there is no field 'key' in an axis\n  fix: did you mean 'keys'"),
+        ("values: [0.98]\n", "", "axis/beta2.yaml lacks values"),
+        ("[0.98]", "0.98", "axis/beta2.yaml: values is 0.98, expected a list\n  fix: [0.98]"),
         ("training", "traning", "kind 'traning' does not exist\n  fix: did you mean 'training'?"),
         (
             "[optimizer]",

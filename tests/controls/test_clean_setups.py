@@ -21,8 +21,8 @@ AXES = (
     "rerun", "drop_layer", "grad_noise", "label_noise", "train_size", "pooling",
 )  # fmt: skip
 SWEPT = {
-    "loop__clip_norm": (0.1,), "optim__lr": (2e-3,), "optim__weight_decay": (0.1,), "model__freeze": (["embeddings"],),
-    "data__max_length": (16,), "loop__accumulate": (2,),
+    "train__max_grad_norm": (0.1,), "optim__lr": (2e-3,), "optim__weight_decay": (0.1,), "model__freeze": (["embeddings"],),
+    "data__max_length": (16,), "train__grad_accum_steps": (2,),
 }  # fmt: skip
 """One level each; those that an axis file moves take its declarations."""
 

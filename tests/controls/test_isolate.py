@@ -52,12 +52,12 @@ def refused(arm: Arm, axis: Axis = AXIS) -> str:
 def test_nothing_changed():
     said = refused(arm_of({}, total_steps=128, samples_seen=1024))
     assert said.startswith("axis 'batch_size': the level 64 equals the baseline's own value")
-    assert "take it out of `levels` of axis/batch_size.yaml" in said
+    assert "take it out of `values` of axis/batch_size.yaml" in said
 
 
 def test_a_second_key_that_was_not_declared():
     said = refused(arm_of({"data.batch_size": 64, "optim.lr": 1e-4}, total_steps=16, samples_seen=1024))
-    assert "also changes optim.lr (5e-05 -> 0.0001), which its `moves` does not declare" in said
+    assert "also changes optim.lr (5e-05 -> 0.0001), which its `keys` does not declare" in said
 
 
 def test_a_type_is_a_difference_too():
@@ -67,13 +67,13 @@ def test_a_type_is_a_difference_too():
 
 def test_a_derived_change_that_was_not_declared():
     said = refused(arm_of({"data.batch_size": 64}, total_steps=16, samples_seen=1024, evaluations=3))
-    assert "with the level 64 comes evaluations (absent -> 3), which its `accepts` does not declare" in said
-    assert "add evaluations to `accepts` of axis/batch_size.yaml" in said
+    assert "with the level 64 comes evaluations (absent -> 3), which its `may_change` does not declare" in said
+    assert "add evaluations to `may_change` of axis/batch_size.yaml" in said
 
 
 def test_a_derived_change_that_was_promised_not_to_be():
     said = refused(arm_of({"data.batch_size": 64}, total_steps=16, samples_seen=2048))
-    assert "changes samples_seen (1024 -> 2048), which its `holds` promises to be equal" in said
+    assert "changes samples_seen (1024 -> 2048), which its `must_match` promises to be equal" in said
 
 
 FOLLOWS = replace(AXIS, keys=("data.batch_size", "optim.lr"), scale_with={"optim.lr": "linear"})
@@ -90,7 +90,7 @@ def test_a_bundle_is_one_declared_change_and_says_so() -> None:
 def test_a_key_that_does_not_follow_as_declared() -> None:
     said = refused(arm_of({"data.batch_size": 64, "optim.lr": 1e-4}, total_steps=16, samples_seen=1024), FOLLOWS)
     assert "with the level 64, optim.lr is 0.0001, and the rule 'linear' makes it 0.0004" in said
-    assert "leave optim.lr to the axis: it is set by `follows` of axis/batch_size.yaml" in said
+    assert "leave optim.lr to the axis: it is set by `scale_with` of axis/batch_size.yaml" in said
 
 
 def test_a_word_covers_what_lies_under_it() -> None:
@@ -103,5 +103,5 @@ def test_a_word_covers_what_lies_under_it() -> None:
     assert isolate(base, arm, accepts).derived == {"parameters.trainable": [100, 60]}
     part = replace(AXIS, may_change=("parameters.trainable",), must_match=("parameters.count",))
     assert isolate(base, arm, part).held == ("parameters.count",)
-    with pytest.raises(AxisError, match=r"changes parameters\.trainable \(100 -> 60\), which its `holds` promises"):
+    with pytest.raises(AxisError, match=r"changes parameters\.trainable \(100 -> 60\), which its `must_match` promises"):
         isolate(base, arm, replace(AXIS, must_match=("parameters",)))

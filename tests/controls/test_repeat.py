@@ -7,7 +7,7 @@ from ablate.controls.took_effect import repeats
 
 def test_equal_weights_are_the_proof() -> None:
     control = repeats("rerun", weights=({0: "a", 1: "b"}, {0: "a"}))
-    assert (control.name, control.status) == ("rerun", "proven")
+    assert (control.name, control.status) == ("rerun_identical", "proven")
     assert control.sentence == "seed 0 twice: same weights bit for bit"
 
 

@@ -19,7 +19,7 @@ FILE: dict[str, Any] = {
     "values": [64, 2],
     "scale_with": {"optim.lr": "sqrt"},
 }
-BASE = {"data": {"batch_size": 8}, "optim": {"lr": 1e-4, "warmup": 0.0}, "train": {"grad_accum_steps": 4}}
+BASE = {"data": {"batch_size": 8}, "optim": {"lr": 1e-4, "warmup_ratio": 0.0}, "train": {"grad_accum_steps": 4}}
 
 
 def bundle(**fields: Any) -> Axis:
@@ -61,7 +61,7 @@ def test_what_has_no_ratio_is_refused_with_the_value_that_was_found() -> None:
         ({"scale_with": {"optim.lr": "cubic"}}, r"by the rule 'cubic', which is none of linear, sqrt"),
         ({"scale_with": {"optim.wd": "sqrt"}}, r"scale_with names 'optim\.wd', which is not in its `keys`"),
         ({"scale_with": {"data.batch_size": "sqrt"}}, r"which is the first of its `keys`, which the others follow"),
-        ({"scale_with": "sqrt"}, r"follows is 'sqrt', expected a mapping"),
+        ({"scale_with": "sqrt"}, r"scale_with is 'sqrt', expected a mapping"),
         (
             {"keys": ["data.batch_size", "optim.lr", "seed"]},
             r"moves seed and does not say how it follows data\.batch_size",
@@ -84,7 +84,7 @@ def plan(axis: Axis, changed: dict[str, Any]) -> Plan:
 
 
 def test_a_bundle_says_all_its_keys_the_leading_one_first() -> None:
-    both = {"data": {"batch_size": 64}, "optim": {"lr": 1e-4 * 8**0.5, "warmup": 0.0}}
+    both = {"data": {"batch_size": 64}, "optim": {"lr": 1e-4 * 8**0.5, "warmup_ratio": 0.0}}
     made = plan(bundle(), both)
     assert made.bundle(made.arms[1]) == "bundle: data.batch_size 8 -> 64, optim.lr 0.0001 -> 0.000283"
     assert made.bundle(made.baseline) == ""
@@ -92,7 +92,7 @@ def test_a_bundle_says_all_its_keys_the_leading_one_first() -> None:
 
 def test_two_plain_values_of_a_level_are_a_bundle_as_well() -> None:
     mapping = bundle(values=[{"data.batch_size": 64, "optim.lr": 2e-4}], scale_with={})
-    made = plan(mapping, {"data": {"batch_size": 64}, "optim": {"lr": 2e-4, "warmup": 0.0}})
+    made = plan(mapping, {"data": {"batch_size": 64}, "optim": {"lr": 2e-4, "warmup_ratio": 0.0}})
     assert made.bundle(made.arms[1]).startswith("bundle: data.batch_size 8 -> 64, optim.lr 0.0001 -> 0.0002")
 
 
@@ -100,5 +100,5 @@ def test_one_key_is_no_bundle_and_neither_is_a_placebo() -> None:
     one = plan(bundle(keys=["data.batch_size"], scale_with={}), {"data": {"batch_size": 64}})
     assert one.bundle(one.arms[1]) == ""
     chance = bundle(kind="placebo", values=[{"data.batch_size": 64, "optim.lr": 2e-4}], scale_with={})
-    made = plan(chance, {"data": {"batch_size": 64}, "optim": {"lr": 2e-4, "warmup": 0.0}})
+    made = plan(chance, {"data": {"batch_size": 64}, "optim": {"lr": 2e-4, "warmup_ratio": 0.0}})
     assert made.bundle(made.arms[1]) == ""

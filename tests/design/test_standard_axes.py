@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from ablate.config.schema import Config
 from ablate.design.axis import Axis
 from ablate.design.axis_files import at_equal_epochs, axis_from
-from ablate.design.plan import Arm, Plan, config_digest, what_counts
+from ablate.design.plan import Arm, Plan
 from ablate.errors import AxisError
 
 OPTIMIZER = Axis(
@@ -65,33 +64,11 @@ def test_under_a_budget_in_epochs_a_smaller_training_set_holds_the_passes_and_ch
 LATER = {"model": ["pooling"], "data": ["train_fraction", "label_noise"], "train": ["attention"], "streams": ["labels"]}
 
 
-def test_a_request_that_leaves_the_later_keys_alone_is_the_one_from_before_they_were_there() -> None:
-    from dataclasses import asdict
-
-    now = asdict(Config())
-    before = {
-        name: {key: item for key, item in value.items() if key not in LATER.get(name, [])}
-        if isinstance(value, dict)
-        else value
-        for name, value in now.items()
-    }
-    assert now != before
-    assert config_digest(now) == config_digest(before)
-    for group, key, value in (
-        ("model", "pooling", "mean"),
-        ("data", "label_noise", 0.1),
-        ("train", "attention", "math"),
-    ):
-        moved = {**now, group: {**now[group], key: value}}
-        assert config_digest(moved) != config_digest(now)
-        assert what_counts(moved)[group][key] == value
-
-
 def test_prose_is_no_part_of_a_plan() -> None:
     def plan(axis: Axis) -> Plan:
         return Plan(
             study="s", question="", metric="eval_loss", smallest_effect=0.01, seeds=(0,), axes=(axis,),
-            arms=(Arm(name="baseline", config={"observe": {}, "train": {}}),), runs=(), code_digest="",
+            arms=(Arm(name="baseline", config={"eval": {}, "record": {}, "train": {}}),), runs=(), code_digest="",
         )  # fmt: skip
 
     said = replace(OPTIMIZER, notes="Another way to say it.", requires=("optim.weight_decay=0.0",))

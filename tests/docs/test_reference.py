@@ -21,11 +21,11 @@ from ablate import errors
 from ablate.cli import VERBS
 from ablate.config.schema import Config
 from ablate.metrics.metric import Record
-from ablate.metrics.registry import OUTCOMES, PATTERNS
+from ablate.metrics.registry import METRICS, PATTERNS
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Fingerprint, Manifest, Outcome
 from ablate.records.schema import EVALS, PREDICTIONS, TRACE, meaning
-from tests.analysis.test_outcomes import trace
+from tests.metrics.test_metrics import trace
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_outcomes_page_is_what_the_registry_says(repo: Path, made: ModuleType) -
 
 def test_every_outcome_is_documented_with_unit_side_cadence_and_definition(repo: Path) -> None:
     text = page(repo, "outcomes.md")
-    for name, one in OUTCOMES.items():
+    for name, one in METRICS.items():
         (row,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
         cells = [cell.strip() for cell in row.strip("|").split("|")]
         side = {True: "lower", False: "higher", None: "none"}[one.info.lower_is_better]

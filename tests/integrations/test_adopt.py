@@ -14,7 +14,7 @@ from ablate import Recorder, cli
 from ablate.analysis.analyse import analyse
 from ablate.analysis.infer_plan import Asked
 from ablate.analysis.load import read_plan
-from ablate.analysis.replay import replay
+from ablate.analysis.resample import resample
 from ablate.analysis.results import Analysis
 from ablate.controls.control import Control
 from ablate.errors import ConfigError, RecordError, StudyError
@@ -98,11 +98,11 @@ def test_an_arm_that_changes_several_settings_gets_no_verdict(tmp_path: Path) ->
     both, twin = (control(analysis, arm, "one_variable") for arm in ("both", "twin"))
     assert (both.status, twin.status) == ("failed", "failed")
     assert both.sentence == (
-        "both changes 2 settings at once, so it is no one-variable comparison: optim.lr (0.1 -> 0.5), width (4 -> 8)"
+        "both changes 2 settings together, so it is not a one-variable comparison: optim.lr (0.1 -> 0.5), width (4 -> 8)"
     )
     assert twin.sentence == "twin has the baseline's settings, leaf by leaf: no variable is changed"
     assert {one.verdict for one in analysis.contrasts} == {"none"}
-    assert any("no one-variable comparison" in sentence for sentence in analysis.conclusions)
+    assert any("not a one-variable comparison" in sentence for sentence in analysis.conclusions)
 
 
 def test_values_are_compared_by_type_and_seed_by_seed(tmp_path: Path) -> None:
@@ -220,18 +220,18 @@ def test_a_run_that_broke_is_read_as_it_is(tmp_path: Path) -> None:
 
 def test_the_dense_record_of_another_loop_is_replayed(tmp_path: Path) -> None:
     study = study_of(tmp_path / "mine", {"baseline": BASE, "fast": other(lr=0.5)})
-    (level,) = replay(study, "eval.every", ["64 samples"])
+    (level,) = resample(study, "eval.every", ["64 samples"])
     assert (level.looks, level.first_look_steps) == (2, 8)
     bare = study_of(tmp_path / "bare", {"baseline": BASE}, known=False)
-    with pytest.raises(ConfigError, match="cannot be replayed: they do not say train_examples"):
-        replay(bare, "eval.every", ["64 samples"])
+    with pytest.raises(ConfigError, match="cannot be resampled: they did not record train_examples"):
+        resample(bare, "eval.every", ["64 samples"])
 
 
 def test_the_command_line_asks_what_a_plan_would_have_fixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = study_of(tmp_path / "mine", {"baseline": BASE, "both": other(lr=0.5) | {"width": 8}})
     asked = ["--metric", "grad_norm_p95_p5", "--smallest-effect", "0.2", "--allow-change", "init,order"]
     assert cli.main(["report", str(study), *asked]) == 1
-    assert "no one-variable comparison" in " ".join(capsys.readouterr().out.split())
+    assert "not a one-variable comparison" in " ".join(capsys.readouterr().out.split())
     analysis = read_json(study / "analysis.json")
     assert (analysis["metric"], analysis["smallest_effect"]) == ("grad_norm_p95_p5", 0.2)
 
@@ -239,7 +239,7 @@ def test_the_command_line_asks_what_a_plan_would_have_fixed(tmp_path: Path, caps
 @pytest.mark.parametrize(("asked", "said"), [
     (["--metric", "eval_los"], "--metric='eval_los' is not an outcome; did you mean 'eval_loss'"),
     (["--smallest-effect", "-1"], "--smallest-effect -1 is not above 0"),
-    (["--allow-change", "inti"], "--allow-change inti is no item of a fingerprint; did you mean 'init'"),
+    (["--allow-change", "inti"], "--allow-change inti is not an item of a fingerprint; did you mean 'init'"),
 ])  # fmt: skip
 def test_what_is_asked_in_vain_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: list[str], said: str

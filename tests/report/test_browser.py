@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from ablate.analysis.replay import budget_of, logged, replay, rows, share_before, share_of_train_loss
+from ablate.analysis.resample import Reduction, budget_of, reduce_windows, resample, window_ends
 from ablate.design.plan import Plan
+from ablate.metrics.decrease import decrease_before, train_loss_decrease
 from ablate.records.gradient_health import spikes
 from ablate.records.layout import StudyDir
 from ablate.records.reader import EvalCurve, Trace, read_evals, read_trace
@@ -163,18 +165,22 @@ def test_the_share_before_the_first_look_is_the_analysis_s_at_every_place_of_the
     for place in range(most + 1):
         tab.slide("#cadence-eval", place)
         level = f"{tab.page.input_value('#cadence-eval-number')} samples"
-        (found,) = replay(study, "eval.every", [level])
+        (found,) = resample(study, "eval.every", [level])
         shown = tab.shares("eval")
         assert shown["baseline"] == pytest.approx(found.share_decrease_before_first_eval, rel=1e-12)
         other = plan.arm("batch_size=64")
         first = int(budget_of(other).due("eval.every", level)[0])
-        shares = [share_before(curve, first) for curve in curves(study, other.name)]
+        shares = [decrease_before(curve, "loss", first) for curve in curves(study, other.name)]
         assert shown[other.name] == pytest.approx(np.mean([one for one in shares if one is not None]), rel=1e-12)
         bold = of_arm(tab.drawn('[data-cadence="eval"]', "seen"), "baseline")
         mean = np.mean([[point[2] for point in curve] for curve in found.curve], axis=0)
         np.testing.assert_allclose(bold["y"], mean, rtol=1e-12)
         seen.add(level)
     assert {"64 samples", "128 samples", "256 samples", "512 samples"} <= seen
+
+
+def shown_by_rows(trace: Trace, due: NDArray[np.int64], column: str, how: Reduction) -> NDArray[np.float64]:
+    return reduce_windows(trace[column], window_ends(trace, due), how)
 
 
 @pytest.mark.parametrize("how", ["mean", "last", "max"])
@@ -190,14 +196,14 @@ def test_a_log_with_fewer_rows_keeps_what_a_logger_would_have(
         tab.slide("#cadence-log", place)
         level = f"{tab.page.input_value('#cadence-log-number')} samples"
         due = budget.due("tracker.log_every", level)
-        expected = np.mean([logged(trace, due, curve, how) for trace in traces(study, "baseline")], axis=0)
+        expected = np.mean([shown_by_rows(trace, due, curve, how) for trace in traces(study, "baseline")], axis=0)
         bold = of_arm(tab.drawn('[data-cadence="log"]', "seen"), "baseline")
         np.testing.assert_allclose(bold["y"], expected, rtol=2 * RELATIVE_ERROR)
         if curve == "loss":
-            (found,) = replay(study, "tracker.log_every", [level])
+            (found,) = resample(study, "tracker.log_every", [level])
             assert tab.shares("log")["baseline"] == pytest.approx(found.share_decrease_before_first_eval, rel=1e-12)
         else:
-            peaks = [logged(t, due, curve, how).max() / t["grad_norm"].max() for t in traces(study, "baseline")]
+            peaks = [shown_by_rows(t, due, curve, how).max() / t["grad_norm"].max() for t in traces(study, "baseline")]
             assert tab.shares("log")["baseline"] == pytest.approx(np.mean(peaks), rel=1e-4)
 
 
@@ -211,10 +217,12 @@ def test_log_spaced_rows_and_looks_lie_where_the_loop_would_have_put_them(tab: T
         budget.evaluation.num_evaluations = count
         due = budget.due("eval.spacing", "log")
         trace = traces(study, "baseline")[0]
-        ends = rows(trace, due)
+        ends = window_ends(trace, due)
         assert of_arm(tab.drawn('[data-cadence="log"]', "seen"), "baseline")["x"] == trace["samples"][ends].tolist()
-        shares = [share_of_train_loss(trace, int(ends[0])) for trace in traces(study, "baseline")]
-        assert tab.shares("log")["baseline"] == pytest.approx(np.mean([one for one in shares if one is not None]))
+        shares = [
+            shares[ends[0]] for trace in traces(study, "baseline") if (shares := train_loss_decrease(trace)) is not None
+        ]
+        assert tab.shares("log")["baseline"] == pytest.approx(np.mean(shares))
     tab.click('[data-spacing-eval="log"]')
     x = of_arm(tab.drawn('[data-cadence="eval"]', "seen"), "baseline")["x"]
     recorded = curves(study, "baseline")[0].samples.tolist()

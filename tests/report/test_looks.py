@@ -39,7 +39,7 @@ def terminal(folder: Path, width: int = 80) -> str:
 
 def test_before_the_first_look_there_is_no_table_of_effects(study: Path) -> None:
     text = " ".join(terminal(study).split())
-    assert "No verdict yet: the first look is at 3 seeds" in text
+    assert "No verdict yet: the first analysis is at 3 seeds" in text
     assert "hurts" not in text
     build_report(study)
     assert "not made yet" in (study / "report.html").read_text()

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from ablate.analysis.analyse import analyse
-from ablate.analysis.replay import train_loss_fallen
+from ablate.analysis.resample import train_loss_decrease
 from ablate.analysis.results import RunReading
 from ablate.records.layout import StudyDir
 from ablate.records.reader import read_trace
@@ -119,7 +119,7 @@ def test_a_short_run_is_held_step_by_step_with_its_fall_and_its_looks(tmp_path: 
     assert made is not None
     assert made["rows"] == {"single": 128}
     np.testing.assert_allclose(unpacked(made["loss"]["each"]), trace["loss"], rtol=RELATIVE_ERROR)
-    fallen = train_loss_fallen(trace)
+    fallen = train_loss_decrease(trace)
     assert fallen is not None
     for step in (1, 8, 9, 77, 128):
         assert next(share for end, share in made["fallen"] if end >= step) == fallen[step - 1]

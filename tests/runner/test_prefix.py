@@ -23,7 +23,7 @@ NUM_TRAIN = 300
 def config(**values: Any) -> dict[str, Any]:
     """The default config with a constant rate, and leaves set by `group__key`."""
     made: dict[str, Any] = asdict(Config())
-    for dotted, value in {"optim__schedule": "constant", **values}.items():
+    for dotted, value in {"optim__lr_schedule": "constant", **values}.items():
         group, _, key = dotted.rpartition("__")
         (made[group] if group else made)[key] = value
     return made
@@ -48,31 +48,31 @@ def course(values: dict[str, Any]) -> list[tuple[int, float, bool]]:
 
 courses = st.fixed_dictionaries(
     {
-        "loop__budget": st.sampled_from(
+        "train__budget": st.sampled_from(
             ["512 samples", "500 samples", "64 steps", "1 epochs", "2 epochs", "1024 samples"]
         ),
-        "optim__schedule": st.sampled_from(["constant", "linear", "cosine"]),
-        "optim__warmup": st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0]),
+        "optim__lr_schedule": st.sampled_from(["constant", "linear", "cosine"]),
+        "optim__warmup_ratio": st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0]),
     }
 )
 watched = st.fixed_dictionaries(
     {
-        "observe__eval_every": st.sampled_from(["64 samples", "50 samples", "0.3 epochs", "7 steps"]),
-        "observe__eval_spacing": st.sampled_from(["even", "even", "log"]),
-        "observe__eval_looks": st.sampled_from([1, 3]),
+        "eval__every": st.sampled_from(["64 samples", "50 samples", "0.3 epochs", "7 steps"]),
+        "eval__spacing": st.sampled_from(["even", "even", "log"]),
+        "eval__num_evaluations": st.sampled_from([1, 3]),
         "data__batch_size": st.sampled_from([4, 8]),
     }
 )
 
 
-PARTIAL = {"observe__eval_every": "50 samples", "data__batch_size": 8}
+PARTIAL = {"eval__every": "50 samples", "data__batch_size": 8}
 """Both look after step 63, at 500 samples, which is half a step of one run and a whole one of the other."""
 
 
 @settings(max_examples=300, deadline=None)
 @given(courses, courses, watched)
-@example({"loop__budget": "500 samples"}, {"loop__budget": "512 samples"}, PARTIAL)
-@example({"loop__budget": "512 samples"}, {"loop__budget": "500 samples"}, PARTIAL)
+@example({"train__budget": "500 samples"}, {"train__budget": "512 samples"}, PARTIAL)
+@example({"train__budget": "512 samples"}, {"train__budget": "500 samples"}, PARTIAL)
 def test_the_shared_steps_are_one_course_and_the_next_step_is_not(
     ours: dict[str, Any], theirs: dict[str, Any], common: dict[str, Any]
 ) -> None:
@@ -111,7 +111,7 @@ CLIPPED = np.array([0.5] * 20 + [0.999_999, 0.5, 3.0] + [0.5] * 41, dtype=np.flo
     ],
 )
 def test_clip_norms_are_alike_until_one_of_them_acts(sibling: Any, arm: Any, norms: Any, step: int) -> None:
-    configs = [config(loop__budget="512 samples", loop__clip_norm=limit) for limit in (sibling, arm)]
+    configs = [config(train__budget="512 samples", train__max_grad_norm=limit) for limit in (sibling, arm)]
     found = shared_prefix(*configs, NUM_TRAIN, np.asarray(norms, dtype=np.float32))
     assert (found.step, found.clips_at) == (step, None)
     bound = shared_prefix(*configs, NUM_TRAIN)
@@ -129,7 +129,7 @@ def test_a_norm_that_both_clip_norms_leave_alone_gets_the_coefficient_one() -> N
     layer = torch.nn.Linear(2, 2)
     norms = GradNorms(layer)
     for limit in (1.0, 0.1, 3e-4, 7.3, 1e6):
-        bound = shared_prefix(config(loop__clip_norm=limit), config(loop__clip_norm=None), NUM_TRAIN).clips_at
+        bound = shared_prefix(config(train__max_grad_norm=limit), config(train__max_grad_norm=None), NUM_TRAIN).clips_at
         assert bound is not None
         for norm, clipped in ((np.nextafter(np.float32(bound), np.float32(0)), False), (limit * 1.001, True)):
             layer(torch.ones(1, 2)).sum().backward()
@@ -138,8 +138,8 @@ def test_a_norm_that_both_clip_norms_leave_alone_gets_the_coefficient_one() -> N
 
 
 def test_combinations_end_where_the_first_of_them_does() -> None:
-    sibling = config(loop__budget="512 samples", loop__clip_norm=1.0)
-    arm = config(loop__budget="1024 samples", loop__clip_norm=None)
+    sibling = config(train__budget="512 samples", train__max_grad_norm=1.0)
+    arm = config(train__budget="1024 samples", train__max_grad_norm=None)
     bound = shared_prefix(sibling, arm, NUM_TRAIN)
     assert (bound.step, bound.may_differ) == (64, ("budget", "max_grad_norm", "schedule"))
     assert shared_prefix(sibling, arm, NUM_TRAIN, CLIPPED).step == 20
@@ -149,13 +149,13 @@ def test_combinations_end_where_the_first_of_them_does() -> None:
     ("changes", "words"),
     [
         ({}, "the same config"),
-        ({"study__seeds": 3, "loop__checkpoint_every": None, "observe__log_every": "5 steps"}, "the same config"),
+        ({"study__seeds": 3, "checkpoint__every": None, "tracker__log_every": "5 steps"}, "the same config"),
         ({"rerun": 1}, "repeat may act from the first step on"),
         ({"optim__lr": 1e-4}, "optim.lr may act"),
-        ({"loop__clip_norm": None, "loop__accumulate": 2}, "train.grad_accum_steps may act"),
-        ({"loop__max_skipped": 3}, "train.max_skipped_steps may act"),
-        ({"optim__schedule": "linear"}, "the learning rate differs at step 1: too early"),
-        ({"optim__warmup": 0.1}, "the learning rate differs at step 1: too early"),
+        ({"train__max_grad_norm": None, "train__grad_accum_steps": 2}, "train.grad_accum_steps may act"),
+        ({"train__max_skipped_steps": 3}, "train.max_skipped_steps may act"),
+        ({"optim__lr_schedule": "linear"}, "the learning rate differs at step 1: too early"),
+        ({"optim__warmup_ratio": 0.1}, "the learning rate differs at step 1: too early"),
     ],
 )
 def test_what_shares_nothing_says_why(changes: dict[str, Any], words: str) -> None:
@@ -166,7 +166,7 @@ def test_what_shares_nothing_says_why(changes: dict[str, Any], words: str) -> No
 
 
 def test_a_task_of_ones_own_may_read_any_key() -> None:
-    pair = [config(loop__clip_norm=limit) for limit in (1.0, None)]
+    pair = [config(train__max_grad_norm=limit) for limit in (1.0, None)]
     for one in pair:
         one["task"] = {"name": "custom", "target": "mine:task", "options": {}}
     assert (
@@ -176,7 +176,7 @@ def test_a_task_of_ones_own_may_read_any_key() -> None:
 
 
 def test_a_compiled_model_remembers_its_shapes() -> None:
-    pair = [config(loop__clip_norm=limit, loop__compile=True) for limit in (1.0, None)]
+    pair = [config(train__max_grad_norm=limit, train__compile=True) for limit in (1.0, None)]
     assert "shapes that it has seen" in shared_prefix(*pair, NUM_TRAIN).reason
 
 
@@ -195,7 +195,8 @@ def test_the_harmless_leaves_are_leaves_and_their_items_are_of_a_set_up(tmp_path
 
 def test_a_long_schedule_is_compared_in_a_moment() -> None:
     long = [
-        config(loop__budget="200000 steps", optim__schedule=shape, optim__warmup=0.1) for shape in ("linear", "cosine")
+        config(train__budget="200000 steps", optim__lr_schedule=shape, optim__warmup_ratio=0.1)
+        for shape in ("linear", "cosine")
     ]
     began = time.perf_counter()
     assert shared_prefix(*long, NUM_TRAIN).step == 20_000
@@ -203,7 +204,7 @@ def test_a_long_schedule_is_compared_in_a_moment() -> None:
 
 
 def test_the_configs_are_left_as_they_are() -> None:
-    sibling, arm = config(), config(loop__budget="2048 samples")
+    sibling, arm = config(), config(train__budget="2048 samples")
     before = copy.deepcopy((sibling, arm))
     found = shared_prefix(sibling, arm, NUM_TRAIN)
     assert isinstance(found, Shared)
@@ -212,11 +213,11 @@ def test_the_configs_are_left_as_they_are() -> None:
 
 def test_gradient_noise_parts_at_the_first_step_and_shares_as_much_where_both_have_it() -> None:
     """What is drawn is a function of the seed and the step alone."""
-    noisy = config(loop__grad_noise_of=4, loop__budget="1024 samples")
-    assert shared_prefix(config(loop__budget="1024 samples"), noisy, NUM_TRAIN).step == 0
+    noisy = config(train__noise_batch_size=4, train__budget="1024 samples")
+    assert shared_prefix(config(train__budget="1024 samples"), noisy, NUM_TRAIN).step == 0
     assert (
-        "train.noise_batch_size may act" in shared_prefix(config(loop__budget="1024 samples"), noisy, NUM_TRAIN).reason
+        "train.noise_batch_size may act" in shared_prefix(config(train__budget="1024 samples"), noisy, NUM_TRAIN).reason
     )
-    shorter = config(loop__grad_noise_of=4, loop__budget="512 samples")
-    plain = shared_prefix(config(loop__budget="1024 samples"), config(loop__budget="512 samples"), NUM_TRAIN)
+    shorter = config(train__noise_batch_size=4, train__budget="512 samples")
+    plain = shared_prefix(config(train__budget="1024 samples"), config(train__budget="512 samples"), NUM_TRAIN)
     assert shared_prefix(noisy, shorter, NUM_TRAIN).step == plain.step > 0

@@ -21,15 +21,15 @@ def kernels_of(name: str) -> set[str]:
 
 def test_a_cpu_takes_its_flash_kernel_unless_it_is_written_out() -> None:
     flash = "aten::_scaled_dot_product_flash_attention_for_cpu"
-    assert flash in kernels_of("auto")
-    assert flash not in kernels_of("math")
-    assert "aten::_scaled_dot_product_attention_math" in kernels_of("math")
+    assert flash in kernels_of("sdpa")
+    assert flash not in kernels_of("eager")
+    assert "aten::_scaled_dot_product_attention_math" in kernels_of("eager")
 
 
 def test_it_is_the_same_attention_but_for_rounding() -> None:
     q, k, v = torch.randn(3, 1, 2, 64, 16, generator=torch.Generator().manual_seed(0))
     made = []
-    for name in ("auto", "math"):
+    for name in ("sdpa", "eager"):
         with attention_kernels(name):
             made.append(scaled_dot_product_attention(q, k, v))
     assert not torch.equal(*made)
@@ -37,10 +37,10 @@ def test_it_is_the_same_attention_but_for_rounding() -> None:
 
 
 def test_the_fingerprint_has_an_item_only_where_torch_may_not_choose() -> None:
-    with attention_kernels("auto"):
+    with attention_kernels("sdpa"):
         assert attention_item() == {}
     with attention_kernels("math"):
-        assert attention_item() == {"attention": "math"}
+        assert attention_item() == {"attention": "eager"}
     assert attention_item() == {}, "outside all is as it was"
 
 

@@ -389,5 +389,5 @@ def test_the_example_is_a_study_that_can_be_reported(
     assert done.returncode == 0, done.stderr
     assert cli.main(["report", str(tmp_path)]) == 1
     printed = " ".join(capsys.readouterr().out.split())
-    assert "both changes 2 settings at once, so it is no one-variable comparison" in printed
+    assert "both changes 2 settings together, so it is not a one-variable comparison" in printed
     assert "momentum 0 → 0.9" in printed

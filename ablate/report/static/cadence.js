@@ -1,5 +1,5 @@
 // What a run would have shown at another cadence, out of what it recorded: the same points as ablate/analysis/cadence.py, the same
-// rows as ablate/analysis/logged.py, the same share of the fall as ablate/analysis/replay.py. Tests hold them equal.
+// rows as ablate/analysis/resample.py, the same share of the decrease as ablate/metrics/decrease.py. Tests hold them equal.
 
 // Samples after which an arm looks, or writes a row, at whole steps; rising.
 function dueAt(arm, { spacing, every, count }) {

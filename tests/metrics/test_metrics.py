@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from ablate.errors import ConfigError
 from ablate.metrics.curve_fits import falling, valley
-from ablate.metrics.eval_metrics import lower_is_better
 from ablate.metrics.metric import Record
-from ablate.metrics.registry import OUTCOMES, check_metric, check_recorded, one_slip, outcome
+from ablate.metrics.registry import METRICS, check_metric, check_recorded, get_metric, one_slip
 from ablate.metrics.step_metrics import spread
 from ablate.records.reader import EvalCurve, Trace
 from ablate.records.schema import TRACE
@@ -59,7 +58,7 @@ def value(
     record = Record(
         trace=trace(norms or [1.0] * 20, **given), curves={"loss": loss, "accuracy": accuracy}, common=looks
     )
-    return OUTCOMES[name](record)
+    return METRICS[name](record)
 
 
 def test_last_and_best_are_kept_apart() -> None:
@@ -131,17 +130,17 @@ def test_samples_per_second_leaves_evaluation_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in OUTCOMES if name.startswith(("grad_norm", "clipped", "train", "samp"))]
+    "name", [name for name in METRICS if name.startswith(("grad_norm", "clipped", "train", "samp"))]
 )
 def test_a_run_without_steps_has_no_value(name: str) -> None:
     empty = Record(trace=trace([]), curves={}, common=np.asarray([], dtype=np.int64))
-    assert OUTCOMES[name](empty) is None
+    assert METRICS[name](empty) is None
 
 
-@pytest.mark.parametrize("name", [name for name in OUTCOMES if "eval" in name])
+@pytest.mark.parametrize("name", [name for name in METRICS if "eval" in name])
 def test_a_run_without_evaluations_has_no_value(name: str) -> None:
     bare = Record(trace=trace([1.0] * 20), curves={}, common=np.asarray([], dtype=np.int64))
-    assert OUTCOMES[name](bare) is None
+    assert METRICS[name](bare) is None
 
 
 def test_a_loss_that_is_not_a_number_is_no_value() -> None:
@@ -169,7 +168,7 @@ def test_spread_needs_thirteen_steps() -> None:
 
 
 def test_every_outcome_is_named_defined_and_has_a_side_or_says_that_it_has_none() -> None:
-    for name, one in OUTCOMES.items():
+    for name, one in METRICS.items():
         assert one.info.name == name
         assert one.info.definition.endswith(".")
         assert one.info.lower_is_better in (True, False, None)
@@ -179,7 +178,7 @@ def test_every_outcome_is_named_defined_and_has_a_side_or_says_that_it_has_none(
 def test_an_unknown_metric_is_quoted_and_the_nearest_is_named() -> None:
     with pytest.raises(ConfigError) as caught:
         check_metric("eval_los")
-    assert "study.metric='eval_los' is not an outcome" in caught.value.problem
+    assert "study.metric='eval_los' is not a valid metric" in caught.value.problem
     assert "did you mean 'eval_loss'" in caught.value.problem
     assert caught.value.fix is not None
     assert "study.metric=" in caught.value.fix
@@ -188,7 +187,7 @@ def test_an_unknown_metric_is_quoted_and_the_nearest_is_named() -> None:
 def test_the_noise_scale_is_read_where_it_was_recorded() -> None:
     """One step of 8 samples, 4 in its first pass: |G|^2 = (8 * 4 - 4 * 5) / 4 = 3, S = (5 - 4) / (1/4 - 1/8) = 8."""
     made = trace([4.0**0.5], micro_samples=[4], micro_grad_norm=[5.0**0.5])
-    assert OUTCOMES["grad_noise_scale"](Record(made, {}, np.empty(0, dtype=np.int64))) == pytest.approx(8 / 3, rel=1e-6)
+    assert METRICS["grad_noise_scale"](Record(made, {}, np.empty(0, dtype=np.int64))) == pytest.approx(8 / 3, rel=1e-6)
     assert value("grad_noise_scale", norms=[1.0] * 20) is None
 
 
@@ -234,38 +233,30 @@ def record(samples: list[int], **curves: list[float]) -> Record:
 
 def test_any_recorded_metric_is_read_by_its_name() -> None:
     made = record([0, 64, 128, 192, 256], f1=[0.1, 0.5, 0.9, 0.7, 0.8], distance=[4.0, 2.0, 1.0, 3.0, 2.5])
-    assert outcome("eval_f1")(made) == 0.8
-    assert outcome("best_eval_f1")(made) == 0.9
-    assert outcome("eval_f1").info.lower_is_better is False
-    assert outcome("min_eval_distance")(made) == 1.0
-    assert outcome("max_eval_distance")(made) == 3.0
-    assert outcome("eval_distance").info.lower_is_better is None
-    assert outcome("eval_f1_decrease_before_first_eval")(made) == pytest.approx(0.4 / 0.8)
-    assert outcome("eval_f1_auc")(made) == pytest.approx((0.3 + 0.7 + 0.8 + 0.75) / 4)
+    assert get_metric("eval_f1")(made) == 0.8
+    assert get_metric("best_eval_f1")(made) == 0.9
+    assert get_metric("eval_f1").info.lower_is_better is False
+    assert get_metric("min_eval_distance")(made) == 1.0
+    assert get_metric("max_eval_distance")(made) == 3.0
+    assert get_metric("eval_distance").info.lower_is_better is None
+    assert get_metric("eval_f1_decrease_before_first_eval")(made) == pytest.approx(0.4 / 0.8)
+    assert get_metric("eval_f1_auc")(made) == pytest.approx((0.3 + 0.7 + 0.8 + 0.75) / 4)
     # What rises and then falls is smooth for a metric that is to rise: only the last point zigzags.
-    assert outcome("eval_f1_roughness")(made) == pytest.approx(np.sqrt(2 * 0.05**2 / 5))
-    assert outcome("eval_f1")(record([0, 64], loss=[1.0, 0.5])) is None
-
-
-@pytest.mark.parametrize(
-    ("metric", "side"),
-    [("loss", True), ("token_error", True), ("top5-accuracy", False), ("loss_score", None), ("x", None)],
-)
-def test_the_better_side_is_told_by_the_words_of_a_name_that_do_not_contradict(metric: str, side: bool | None) -> None:
-    assert lower_is_better(metric) is side
+    assert get_metric("eval_f1_roughness")(made) == pytest.approx(np.sqrt(2 * 0.05**2 / 5))
+    assert get_metric("eval_f1")(record([0, 64], loss=[1.0, 0.5])) is None
 
 
 def test_best_of_a_metric_whose_better_side_is_unknown_is_refused_with_what_to_type() -> None:
-    with pytest.raises(ConfigError, match="which side of distance is the better one") as caught:
+    with pytest.raises(ConfigError, match="the name of distance does not say which side is better") as caught:
         check_metric("best_eval_distance")
     assert caught.value.fix == "study.metric=min_eval_distance or study.metric=max_eval_distance"
 
 
 @pytest.mark.parametrize(
-    "typed", ["eval_los", "eval_lsos", "eval_losss", "eval_acuracy", "eval_loss_aera", "best_eval_los"]
+    "typed", ["eval_los", "eval_lsos", "eval_losss", "eval_acuracy", "eval_loss_acu", "best_eval_los"]
 )
 def test_a_slip_of_the_hand_is_not_taken_for_another_metric(typed: str) -> None:
-    with pytest.raises(ConfigError, match="is not an outcome; did you mean"):
+    with pytest.raises(ConfigError, match="is not a valid metric; did you mean"):
         check_metric(typed)
 
 
@@ -285,23 +276,23 @@ def test_one_slip_is_one_letter(word: str, place: int, how: str) -> None:
 
 
 def test_a_target_is_reached_on_the_line_between_two_looks() -> None:
-    assert outcome("samples_to:eval_loss:0.65")(record([0, 64, 128], loss=[0.7, 0.6, 0.5])) == pytest.approx(32)
-    assert outcome("steps_to:eval_loss:0.55")(record([0, 64, 128], loss=[0.7, 0.6, 0.5])) == pytest.approx(12)
-    assert outcome("seconds_to:eval_loss:0.5")(record([0, 64, 128], loss=[0.7, 0.6, 0.5])) == pytest.approx(1.28)
-    assert outcome("samples_to:eval_f1:0.5")(record([0, 64, 128], f1=[0.0, 1.0, 0.2])) == pytest.approx(32)
+    assert get_metric("samples_to:eval_loss:0.65")(record([0, 64, 128], loss=[0.7, 0.6, 0.5])) == pytest.approx(32)
+    assert get_metric("steps_to:eval_loss:0.55")(record([0, 64, 128], loss=[0.7, 0.6, 0.5])) == pytest.approx(12)
+    assert get_metric("seconds_to:eval_loss:0.5")(record([0, 64, 128], loss=[0.7, 0.6, 0.5])) == pytest.approx(1.28)
+    assert get_metric("samples_to:eval_f1:0.5")(record([0, 64, 128], f1=[0.0, 1.0, 0.2])) == pytest.approx(32)
 
 
 def test_a_target_that_holds_from_the_start_takes_nothing_and_one_never_reached_has_no_value() -> None:
-    assert outcome("samples_to:eval_loss:0.9")(record([0, 64], loss=[0.7, 0.6])) == 0.0
-    assert outcome("samples_to:eval_loss:0.1")(record([0, 64], loss=[0.7, 0.6])) is None
-    assert outcome("samples_to:eval_loss:0.1")(record([0, 64], f1=[0.7, 0.6])) is None
+    assert get_metric("samples_to:eval_loss:0.9")(record([0, 64], loss=[0.7, 0.6])) == 0.0
+    assert get_metric("samples_to:eval_loss:0.1")(record([0, 64], loss=[0.7, 0.6])) is None
+    assert get_metric("samples_to:eval_loss:0.1")(record([0, 64], f1=[0.7, 0.6])) is None
 
 
 def test_a_target_is_looked_for_at_the_looks_that_all_runs_have() -> None:
     made = record([0, 64, 128], loss=[0.7, 0.5, 0.6])
     sparse = replace(made, common=np.asarray([0, 128]))
-    assert outcome("samples_to:eval_loss:0.6")(made) == pytest.approx(32)
-    assert outcome("samples_to:eval_loss:0.6")(sparse) == 128
+    assert get_metric("samples_to:eval_loss:0.6")(made) == pytest.approx(32)
+    assert get_metric("samples_to:eval_loss:0.6")(sparse) == 128
 
 
 @pytest.mark.parametrize(
@@ -312,7 +303,7 @@ def test_a_target_is_looked_for_at_the_looks_that_all_runs_have() -> None:
         ("steps_to:", "names no curve and target"),
         ("steps_to:eval_loss:low", "the target 'low' is not a number"),
         ("steps_to:eval_loss:nan", "the target 'nan' is not a number"),
-        ("seconds_to:eval_x:3", "whether x is to fall to 3 or to rise to it, its name does not say"),
+        ("seconds_to:eval_x:3", "the name of x does not say whether it is to fall to 3 or to rise to it"),
     ],
 )
 def test_an_incomplete_target_is_refused_with_one_that_is_complete(typed: str, problem: str) -> None:
@@ -333,8 +324,8 @@ def test_a_metric_that_no_run_has_evaluated_is_named_with_those_that_were() -> N
 
 
 def test_every_outcome_says_where_runs_are_compared() -> None:
-    for name in (*OUTCOMES, "eval_f1", "best_eval_f1", "samples_to:eval_loss:0.6"):
-        assert outcome(name).info.cadence
+    for name in (*METRICS, "eval_f1", "best_eval_f1", "samples_to:eval_loss:0.6"):
+        assert get_metric(name).info.cadence
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=10))
@@ -343,3 +334,10 @@ def test_no_turn_makes_a_nearer_valley(values: list[float]) -> None:
     each = [np.concatenate([falling(y[:turn]), -falling(-y[turn:])]) for turn in range(1, len(y))]
     nearest_error = min(float(np.sum((y - fit) ** 2)) for fit in [*each, falling(y)])
     assert float(np.sum((y - valley(y)) ** 2)) == pytest.approx(nearest_error, abs=1e-9)
+
+
+def test_a_metric_whose_own_name_ends_in_auc_is_read_at_the_final_evaluation() -> None:
+    made = record([0, 64, 128], roc_auc=[0.5, 0.7, 0.8])
+    assert get_metric("eval_roc_auc")(made) == pytest.approx(0.8)
+    assert get_metric("eval_roc_auc").recorded_as == "roc_auc"
+    assert get_metric("eval_loss_auc").recorded_as == "loss"

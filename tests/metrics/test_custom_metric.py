@@ -11,9 +11,9 @@ import pytest
 
 from ablate.analysis.analyse import analyse
 from ablate.errors import ConfigError
-from ablate.metrics.registry import check_metric, outcome
+from ablate.metrics.registry import check_metric, get_metric
 from ablate.planning.shared_prefix import measures_speed
-from tests.analysis.test_outcomes import record
+from tests.metrics.test_metrics import record
 from tests.synthetic import write_study
 
 SAID = """
@@ -48,7 +48,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
 
 def test_a_registered_function_has_its_unit_side_and_definition(write: Write) -> None:
-    found = outcome(f"{write(SAID)}:lowest_loss")
+    found = get_metric(f"{write(SAID)}:lowest_loss")
     assert found.info.unit == "nats"
     assert found.info.lower_is_better is True
     assert found.info.definition == "Lowest training loss of any step."
@@ -59,7 +59,7 @@ def test_a_bare_function_is_an_outcome_without_a_side_defined_by_its_docstring(w
     name = write(
         'def steps(record):\n    """How many steps.\n\n    More of it."""\n    return len(record.trace)\n', "a.b_c"
     )
-    found = outcome(f"{name}:steps")
+    found = get_metric(f"{name}:steps")
     assert (found.info.unit, found.info.lower_is_better, found.info.definition) == ("", None, "How many steps.")
     assert found(record([0], loss=[0.7])) == 20.0
 
@@ -83,9 +83,9 @@ def test_a_study_is_judged_by_it(write: Write, tmp_path: Path) -> None:
         ("", "mine_of_a_tset:f", "there is no mine_of_a_tset.py in", "did you mean 'mine_of_a_test:f'"),
         ("1/0", "mine_of_a_test:f", "raises ZeroDivisionError: division by zero at mine_of_a_test.py:1", ""),
         ("def f(:", "mine_of_a_test:f", "importing mine_of_a_test raises SyntaxError: ", ""),
-        ("", "my file:f", "study.metric='my file:f' is no <module>:<function>", "study.metric=my_outcomes:my_outcome"),
-        ("", "mine_of_a_test:", "is no <module>:<function>", "study.metric=my_outcomes:my_outcome"),
-        ("", "../x:f", "is no <module>:<function>", "study.metric=my_outcomes:my_outcome"),
+        ("", "my file:f", "study.metric='my file:f': expected <module>:<function>", "study.metric=my_metrics:my_metric"),
+        ("", "mine_of_a_test:", "expected <module>:<function>", "study.metric=my_metrics:my_metric"),
+        ("", "../x:f", "expected <module>:<function>", "study.metric=my_metrics:my_metric"),
         ("def f(r): ...\nf.unit = 3", "mine_of_a_test:f", "unit=3, lower_is_better=None; expected", "@register(unit='nats'"),
         ("def f(r): ...\nf.lower_is_better = 'yes'", "mine_of_a_test:f", "lower_is_better='yes'", "@register(unit='nats'"),
     ],
@@ -109,7 +109,7 @@ def test_what_cannot_be_had_is_quoted_with_what_to_type(
     ],
 )
 def test_a_function_that_fails_is_named_with_its_line(write: Write, body: str, problem: str) -> None:
-    found = outcome(f"{write(f'def f(record):{chr(10)}    {body}')}:f")
+    found = get_metric(f"{write(f'def f(record):{chr(10)}    {body}')}:f")
     with pytest.raises(ConfigError) as caught:
         found(record([0], loss=[0.7]))
     assert problem in caught.value.problem
@@ -118,7 +118,7 @@ def test_a_function_that_fails_is_named_with_its_line(write: Write, body: str, p
 
 @pytest.mark.parametrize("value", ["None", "float('nan')", "float('inf')"])
 def test_no_value_is_no_value(write: Write, value: str) -> None:
-    assert outcome(f"{write(f'def f(record): return {value}')}:f")(record([0], loss=[0.7])) is None
+    assert get_metric(f"{write(f'def f(record): return {value}')}:f")(record([0], loss=[0.7])) is None
 
 
 def test_a_module_of_the_library_is_not_imported_because_a_plan_names_it(write: Write) -> None:
@@ -147,13 +147,13 @@ def test_nothing_in_a_study_folder_is_run(
     plan["metric"] = "evil:f" if where == "inside" else "sent.evil:f"
     (folder / "plan.json").write_text(json.dumps(plan))
     monkeypatch.chdir(folder if where == "inside" else tmp_path)
-    with pytest.raises(ConfigError, match="nothing in a study folder is run"):
+    with pytest.raises(ConfigError, match="nothing in a study folder is executed"):
         analyse(folder)
     assert not list(tmp_path.rglob("ran"))
 
 
 def test_runs_share_no_steps_where_the_outcome_may_measure_speed() -> None:
-    timed = ["samples_per_second", "tokens_per_second", "seconds_to:eval_loss:0.6", "my_module:my_outcome"]
+    timed = ["samples_per_second", "tokens_per_second", "seconds_to:eval_loss:0.6", "my_module:my_metric"]
     assert [measures_speed(name) for name in timed] == [True] * 4
     assert [measures_speed(name) for name in ("eval_loss", "steps_to:eval_loss:1", "samples_to:eval_loss:1")] == [
         False

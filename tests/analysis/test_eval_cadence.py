@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ablate.analysis.analyse import analyse
-from ablate.analysis.eval_cadence import MOST_BEFORE, PIECE, adequacy, log_advice
+from ablate.analysis.eval_cadence import MAX_SHARE, adequacy, cadence_advice, even_evaluations, ladder, row_ends
 from ablate.analysis.load import RunFiles, common_looks
-from ablate.analysis.replay import even_looks, ladder, logged, replay, row_ends, with_rows
+from ablate.analysis.resample import reduce_windows, resample, resample_trace
 from ablate.analysis.results import Adequacy
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import RunDir
@@ -83,13 +83,15 @@ def test_a_fall_that_is_over_before_the_first_look_at_200_steps_is_named() -> No
     assert rungs["200 steps"].points == 10
     # 1 - exp(-2 / 30) is 6 % and 1 - exp(-4 / 30) 12 %: the planted answer lies between the two.
     assert found.coarsest == "2 steps"
-    assert "every 4 steps not: 12 % of the fall" in found.sentence
+    assert "every 4 steps does not: in arm" in found.sentence
+    assert "12 % of the decrease came before the first point, at step 4" in found.sentence
 
 
 def test_a_record_that_begins_too_late_says_so_and_asks_for_log_spaced_looks() -> None:
     found = planted(metric="eval_loss", every=200)["eval loss"]
     assert found.coarsest is None
-    assert "eval loss: not even the record shows the fall: over 99 % of the fall" in found.sentence
+    assert "eval loss: not even the record shows the decrease: in arm" in found.sentence
+    assert "over 99 % of the decrease came before" in found.sentence
     assert "at step 200" in found.sentence
     assert found.advice.startswith("eval.spacing=log eval.num_evaluations=20 begins at step 1")
 
@@ -107,7 +109,7 @@ def test_an_effect_on_the_early_fall_is_lost_where_nobody_looked() -> None:
     first, last = found.rungs[0], found.rungs[-1]
     assert first.truthful
     assert last.every == "1000 steps"
-    assert last.flips == (f"{ARM}: hurts -> no effect",)
+    assert last.flips == (f"{ARM}: hurts -> equivalent",)
 
 
 def spiky(rng: np.random.Generator) -> Values:
@@ -123,10 +125,10 @@ def test_spikes_tell_two_arms_apart_at_every_step_and_not_at_every_50() -> None:
     found = planted(metric="grad_norm_cv", norms={"baseline": spiky, ARM: calm})["grad norm"]
     rungs = {rung.every: rung for rung in found.rungs}
     assert rungs["1 step"].truthful
-    assert rungs["50 steps"].flips == (f"{ARM}: lowers -> undecided",)
+    assert rungs["50 steps"].flips == (f"{ARM}: lowers -> inconclusive",)
     assert not rungs["50 steps"].truthful
     assert found.coarsest in ("1 step", "2 steps", "5 steps", "10 steps")
-    assert f"the verdict on grad_norm_cv flips ({ARM}: lowers -> undecided)" in found.sentence
+    assert f"the verdict on grad_norm_cv flips ({ARM}: lowers -> inconclusive)" in found.sentence
     peaks = [rung.peak for rung in found.rungs]
     assert peaks[0] == 1.0
     assert peaks[-1] is not None
@@ -137,7 +139,7 @@ def test_arms_that_differ_throughout_are_told_apart_at_any_cadence() -> None:
     norms: dict[str, Draw] = {"baseline": calm, ARM: lambda rng: 3 * calm(rng)}
     found = planted(metric="grad_norm_median", norms=norms)["grad norm"]
     assert found.coarsest == found.rungs[-1].every == "1000 steps"
-    assert found.sentence == "grad norm: every 1000 steps still tells the same as the record"
+    assert found.sentence == "grad norm: every 1000 steps still gives the same verdicts as the record"
 
 
 def test_a_curve_that_the_primary_metric_is_not_read_from_is_judged_by_an_outcome_of_its_own() -> None:
@@ -156,8 +158,8 @@ def test_a_coarser_cadence_never_shows_more_of_a_smooth_fall(tau: float, every: 
     shares = [rung.before_first or 0.0 for rung in found.rungs]
     assert all(one <= other + 1e-3 for one, other in pairwise(shares))
     assert found.rungs[0].flips == ()
-    assert [rung.truthful for rung in found.rungs if (rung.before_first or 0) > MOST_BEFORE] == [False] * sum(
-        share > MOST_BEFORE for share in shares
+    assert [rung.truthful for rung in found.rungs if (rung.before_first or 0) > MAX_SHARE] == [False] * sum(
+        share > MAX_SHARE for share in shares
     )
 
 
@@ -174,7 +176,7 @@ def test_the_study_is_judged_by_its_own_verdicts_and_agrees_with_replay(tmp_path
         assert change.startswith(f"{said[arm]} -> ")
     rung = by_curve["eval loss"].rungs[1]
     assert rung.every == "16 steps"
-    (level,) = replay(folder, "eval.every", ["128 samples"])
+    (level,) = resample(folder, "eval.every", ["128 samples"])
     assert rung.points == level.looks
     assert rung.first_step == level.first_look_steps
     if rung.latest == "baseline":
@@ -198,9 +200,9 @@ def test_rows_keep_the_last_norm_and_the_mean_loss_as_a_replayed_log_does() -> N
     made = trace(rng.random(23).tolist(), loss=rng.random(23).tolist())
     ends = row_ends(23, 5)
     assert ends.tolist() == [4, 9, 14, 19, 22]
-    kept, due = with_rows(made, ends), made["samples"][ends].astype(np.int64)
-    assert kept["loss"] == pytest.approx(logged(made, due, "loss", "mean"), rel=1e-6)
-    assert kept["grad_norm"].tolist() == made["grad_norm"][ends].tolist()
+    rows = resample_trace(made, ends)
+    assert rows["loss"] == pytest.approx(reduce_windows(made["loss"], ends, "mean"), rel=1e-6)
+    assert rows["grad_norm"].tolist() == made["grad_norm"][ends].tolist()
     assert row_ends(20, 5).tolist() == [4, 9, 14, 19]
 
 
@@ -211,8 +213,8 @@ def test_the_ladder_is_1_2_5_and_so_on() -> None:
 
 def test_a_cadence_that_a_log_spaced_record_does_not_hold_is_left_out() -> None:
     common = np.asarray([0, 8, 24, 80, 240, 800])
-    assert even_looks(common, 16) is None
-    assert even_looks(common, 800) is not None
+    assert even_evaluations(common, 16) is None
+    assert even_evaluations(common, 800) is not None
 
 
 def pieces(samples: Values, curve_values: Values, looks: Sequence[float]) -> float:
@@ -223,26 +225,26 @@ def pieces(samples: Values, curve_values: Values, looks: Sequence[float]) -> flo
 def test_the_advised_looks_show_the_fall_in_small_pieces_and_cost_what_is_said() -> None:
     samples = np.arange(0, 16001, 8, dtype=np.float64)
     values = fall(30.0, samples / 8)
-    advice = log_advice(samples, [values], samples_per_step=8, seconds_per_look=1.5)
+    advice = cadence_advice(samples, [values], samples_per_step=8, seconds=1.5)
     count = int(advice.partition("eval.num_evaluations=")[2].partition(" ")[0])
-    assert f"with {count} looks ({1.5 * count:.2g} s) per run" in advice
-    assert "the record has 2000 looks (3000 s)" in advice
-    assert pieces(samples, values, np.geomspace(8, 16000, count).tolist()) <= PIECE + 1e-9
-    even = int(advice.partition("even looks would take ")[2].partition(" ")[0])
-    assert pieces(samples, values, np.linspace(0, 16000, even + 1)[1:].tolist()) <= PIECE + 0.01
+    assert f"with {count} evaluations ({1.5 * count:.2g} s) per run" in advice
+    assert "the record has 2000 evaluations (3000 s)" in advice
+    assert pieces(samples, values, np.geomspace(8, 16000, count).tolist()) <= MAX_SHARE + 1e-9
+    even = int(advice.partition("even evaluations would take ")[2].partition(" ")[0])
+    assert pieces(samples, values, np.linspace(0, 16000, even + 1)[1:].tolist()) <= MAX_SHARE + 0.01
     assert even > 10 * count
 
 
-def test_even_looks_are_advised_for_a_fall_that_is_even() -> None:
+def test_even_evaluations_are_advised_for_a_fall_that_is_even() -> None:
     samples = np.arange(0, 8001, 80, dtype=np.float64)
-    advice = log_advice(samples, [1 - samples / 8000], samples_per_step=8, seconds_per_look=None)
-    assert advice.startswith("even looks do: 10 looks per run")
+    advice = cadence_advice(samples, [1 - samples / 8000], samples_per_step=8, seconds=None)
+    assert advice.startswith("even evaluations do: 10 evaluations per run")
 
 
 @pytest.mark.parametrize("values", [[0.5, 0.5, 0.5], [0.5, 0.6, 0.7], [0.5, float("nan"), 0.1]])
 def test_there_is_no_advice_for_a_curve_that_does_not_fall(values: list[float]) -> None:
     samples = np.asarray([0.0, 8.0, 16.0])
-    assert log_advice(samples, [np.asarray(values)], samples_per_step=8, seconds_per_look=1.0) == ""
+    assert cadence_advice(samples, [np.asarray(values)], samples_per_step=8, seconds=1.0) == ""
 
 
 def test_where_one_arm_was_looked_at_more_rarely_the_ladder_begins_at_what_all_have(tmp_path: Path) -> None:
@@ -254,8 +256,8 @@ def test_where_one_arm_was_looked_at_more_rarely_the_ladder_begins_at_what_all_h
             table.write({name: [row[name] for row in kept] for name in EVALS.names})
     found = analyse(tmp_path / "s").adequacy[0]
     assert found.rungs[0].every == "16 steps"
-    assert "not even what all arms have in common shows the fall" in found.sentence
-    assert "the record has 16 looks" in found.advice  # the baseline's own
+    assert "not even what all arms have in common shows the decrease" in found.sentence
+    assert "the record has 16 evaluations" in found.advice  # the baseline's own
 
 
 def test_the_share_is_that_of_the_arm_where_it_is_most_and_the_peak_of_the_arm_where_it_is_least() -> None:

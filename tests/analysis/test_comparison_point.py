@@ -102,7 +102,7 @@ def test_curves_are_compared_at_looks_in_common_of_that_unit(study: Path) -> Non
 def test_the_last_look_in_common_is_named_where_it_lies_before_the_amount(study: Path) -> None:
     analysis = analyse(study, at="12 steps")
     assert budgets(analysis).question.endswith(
-        "evaluated at 8 steps, the last look before that all runs have in common"
+        "evaluated at 8 steps, the last evaluation before that all runs have in common"
     )
     (run,) = (one for one in analysis.runs if (one.arm, one.seed) == (LARGE, 0))
     curve = read_evals(StudyDir(study).run(LARGE, 0).evals).curve("loss")
@@ -111,7 +111,7 @@ def test_the_last_look_in_common_is_named_where_it_lies_before_the_amount(study:
 
 def test_a_schedule_that_was_not_over_is_said_and_one_that_was_is_not(study: Path) -> None:
     assert budgets(analyse(study, at="samples")).cautions == (
-        "re-read: the study was planned to be compared as the runs ended; this was asked later",
+        "re-read: the study was planned to be compared as the runs ended; this comparison was chosen later",
     )
     said = budgets(analyse(study, at="steps")).cautions
     assert said[1].startswith(
@@ -141,8 +141,8 @@ def test_seconds_are_the_machines(study: Path) -> None:
         LARGE: (16, 16),
         "placebo": (119, 119),
     }
-    assert "each is evaluated at its own last look before, 58.24 to 62.08 seconds" in found.question
-    assert any("whatever else ran on the machine counts" in text for text in found.cautions)
+    assert "each is evaluated at its own last one before, 58.24 to 62.08 seconds" in found.question
+    assert any("other work on the machine slows runs down" in text for text in found.cautions)
 
 
 def test_of_runs_that_are_cut_off_unlike_the_earliest_is_named(copy: Path) -> None:
@@ -190,7 +190,9 @@ def test_what_the_plan_fixed_is_read_without_being_asked_and_is_no_rereading(cop
     assert not budgets(analysis).reread
     other = budgets(analyse(copy, at="end"))
     assert other.reread
-    assert other.cautions == ("re-read: the study was planned to be compared at equal steps; this was asked later",)
+    assert other.cautions == (
+        "re-read: the study was planned to be compared at equal steps; this comparison was chosen later",
+    )
     assert not budgets(analyse(copy, at="steps")).reread
 
 
@@ -295,7 +297,7 @@ def test_the_key_is_checked_before_anything_runs() -> None:
 def test_what_an_app_returned_has_no_value_before_its_end(study: Path) -> None:
     plan = replace(read_plan(study), metric="score")
     runs = [replace(run, returned={"score": 1.0}) for run in read_runs(study, plan)]
-    with pytest.raises(ConfigError, match="score is what the app returned when it was over"):
+    with pytest.raises(ConfigError, match="score is a value that the app returned at its end"):
         read_at(plan, runs, "steps")
     assert read_at(plan, runs).runs == runs
 
@@ -329,4 +331,4 @@ def test_batches_that_do_not_meet_are_read_at_their_last_step_within(copy: Path)
         "placebo": (760, 760),
     }
     assert "batch_size=64 15 steps and 720 samples" in found.question
-    assert "evaluated at 576 samples, the last look before that all runs have in common" in found.question
+    assert "evaluated at 576 samples, the last evaluation before that all runs have in common" in found.question

@@ -169,7 +169,7 @@ def test_a_study_folder_is_read_by_its_looks(study: Path) -> None:
     before = analyse(study)
     assert before.contrasts == ()
     assert before.looks is not None
-    assert "No verdict yet: the first look is at 5 seeds, and all its runs are there" in before.conclusions[0]
+    assert "No verdict yet: the first analysis is at 5 seeds, and all its runs have ended" in before.conclusions[0]
     assert len(before.runs) == 4 * 5, "what is due"
     found = look_at(study)
     assert found["stops"] == {"batch_size=64": "hurts"}
@@ -178,7 +178,7 @@ def test_a_study_folder_is_read_by_its_looks(study: Path) -> None:
     assert now.looks is not None
     assert [one.made for one in now.looks.looks] == [True, False, False]
     assert (
-        "the look at 8 seeds comes next, for learning_rate=0.0001, and 6 of its 29 runs are still to do"
+        "the analysis at 8 seeds comes next, for learning_rate=0.0001, and 6 of its 29 runs are still to do"
         in (now.conclusions[0])
     )
     assert not now.complete
@@ -200,7 +200,7 @@ def test_a_look_is_written_once(study: Path) -> None:
 def test_what_its_runs_say_after_they_were_made_again_is_told(study: Path) -> None:
     write_look(study, look_at(study) | {"stops": {"batch_size=64": "helps"}})
     said = " ".join(analyse(study).conclusions)
-    assert "What a look decided is not decided again" in said
+    assert "An interim decision is final" in said
     assert "batch_size=64 (helps then, hurts now)" in said
 
 
