@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ablate.analysis.contrasts import NOT_BEYOND, ONE_SIDED, WITHIN_FLOOR
-from ablate.analysis.replay import curve_name
+from ablate.analysis.resample import curve_name
 from ablate.analysis.results import Contrast, DivergenceRate, Floor, ReplayedLevel, RunReading
 from ablate.controls.control import Control
 from ablate.design.axis import show
