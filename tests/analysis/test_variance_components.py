@@ -69,16 +69,16 @@ def test_the_sentence_names_the_stream_that_makes_the_noise_and_what_was_held() 
     assert found.sentence.startswith("Of the variance of eval_loss between runs (sd 0.0")
     first, second = (found.sentence.index(f"from {name}") for name in ("order+dropout", "init"))
     assert first < second, "the larger one first"
-    assert found.sentence.endswith("augment, noise and labels were held.")
+    assert found.sentence.endswith("augment, noise and labels were held fixed.")
     assert "Average over order+dropout" in found.advice
-    assert "init is not shown to add any" in found.advice
+    assert "init does not add variance significantly" in found.advice
     assert sum(part.share for part in found.of[0].parts) == pytest.approx(1)
 
 
 def test_where_nothing_is_shown_nothing_is_singled_out() -> None:
     found = study(drawn(np.random.default_rng(5), 6, 0.0, 0.0, 1.0))
     assert found.of[0].shown is None
-    assert "No stream is shown" in found.advice
+    assert "No stream adds variance significantly" in found.advice
     assert "44 % or more" in found.advice
 
 

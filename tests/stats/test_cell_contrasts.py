@@ -139,5 +139,5 @@ def test_a_false_no_effect_anywhere_is_as_rare_as_said() -> None:
     for _ in range(DRAWS):
         values = rng.normal(size=(1, 8)) + rng.normal(size=(11, 8))
         values[1 : 1 + count] += margin * np.asarray([[1], [-1], [1], [-1]])
-        wrong += bool(decide_cells(values, sums, margin, equalities=count).within[:count].any())
+        wrong += bool(decide_cells(values, sums, margin, equivalences=count).within[:count].any())
     assert wrong / DRAWS < 0.075

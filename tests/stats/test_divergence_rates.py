@@ -15,7 +15,7 @@ def arms(*counts: int, runs: int = 5) -> np.ndarray:
 def test_five_of_five_against_none_is_found_where_the_paired_test_cannot() -> None:
     found = divergence(arms(0, 5))[0]
     assert found.p_value == pytest.approx(0.00794, abs=1e-5)
-    assert sign_flips(np.ones(5, dtype=np.int64)) == 0.0625, "exact McNemar on the same five seeds"
+    assert sign_flips(np.ones(5, dtype=np.int64)) == pytest.approx(0.0625), "exact McNemar on the same five seeds"
     assert (found.baseline_count, found.variant_count, found.runs, found.rate) == (0, 5, 5, 1.0)
 
 

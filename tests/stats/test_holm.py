@@ -45,7 +45,7 @@ def test_missing_values_stay_missing_and_count_for_nothing() -> None:
 
 
 def test_a_family_smaller_than_its_members_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least the 2 p-values"):
+    with pytest.raises(ValueError, match="at least 2, the number of p-values"):
         holm(np.asarray([0.1, 0.2]), family=1)
 
 

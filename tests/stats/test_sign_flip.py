@@ -33,7 +33,7 @@ def test_it_never_goes_below_what_so_few_pairs_can_reach(differences: list[float
     assert signflip_p(np.asarray(differences)) >= smallest_p(np.count_nonzero(differences)) - 1e-12
 
 
-@pytest.mark.parametrize(("pairwise", "least"), [(1, 1.0), (3, 0.25), (4, 0.125), (5, 0.0625), (6, 0.03125)])
+@pytest.mark.parametrize(("pairs", "least"), [(1, 1.0), (3, 0.25), (4, 0.125), (5, 0.0625), (6, 0.03125)])
 def test_the_smallest_p(pairs: int, least: float) -> None:
     assert smallest_p(pairs) == least
     assert signflip_p(np.arange(1.0, pairs + 1)) == pytest.approx(least)
