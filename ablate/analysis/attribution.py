@@ -16,8 +16,9 @@ from ablate.analysis.complete_seeds import (
     not_divisible,
     not_significant,
 )
+from ablate.analysis.design_results import Attribution, KeyMoved
 from ablate.analysis.noise_floor import largest
-from ablate.analysis.results import Attribution, Floor, KeyMoved, RunReading
+from ablate.analysis.results import Floor, RunReading
 from ablate.config.flatten import changed, leaf_or_absent
 from ablate.controls.control import Control
 from ablate.design.attribution import Corners

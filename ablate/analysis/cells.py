@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.analysis.contrasts import WITHIN_FLOOR
+from ablate.analysis.design_results import CellEffect, EffectKind
 from ablate.analysis.noise_floor import largest
-from ablate.analysis.results import CellEffect, EffectKind, Floor, RunReading
+from ablate.analysis.results import Floor, RunReading
 from ablate.controls.control import Control
 from ablate.design.factorial import Cells
 from ablate.design.plan import Plan

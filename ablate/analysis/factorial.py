@@ -22,8 +22,9 @@ from ablate.analysis.cells import (
     needed_words,
     signed,
 )
+from ablate.analysis.design_results import CellEffect, Effects
 from ablate.analysis.pairwise import read_parts
-from ablate.analysis.results import CellEffect, Contrast, Effects, Floor, RunReading
+from ablate.analysis.results import Contrast, Floor, RunReading
 from ablate.controls.control import Control
 from ablate.design import factorial as fraction
 from ablate.design.factorial import Cells

@@ -25,10 +25,11 @@ from ablate.analysis.complete_seeds import (
     not_divisible,
     not_significant,
 )
+from ablate.analysis.design_results import HeldEffect, Mediated
 from ablate.analysis.load import RunFiles
 from ablate.analysis.mediator_checks import MediatorCheck, check_mediator
 from ablate.analysis.noise_floor import largest
-from ablate.analysis.results import Floor, HeldEffect, Mediated, RunReading
+from ablate.analysis.results import Floor, RunReading
 from ablate.controls.control import Control
 from ablate.design.axis import show
 from ablate.design.mediation import BASELINE, Held

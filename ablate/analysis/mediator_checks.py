@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ablate.analysis.complete_seeds import by_arm
+from ablate.analysis.design_results import MediatorMeasure
 from ablate.analysis.load import RunFiles
-from ablate.analysis.results import MediatorMeasure, RunReading
+from ablate.analysis.results import RunReading
 from ablate.design.axis import show
 from ablate.design.mediation import BASELINE, MEDIATORS, Held, Mediation
 from ablate.formatting import plain_figure, plain_percent

@@ -24,7 +24,8 @@ from ablate.analysis.cells import (
     needed_words,
 )
 from ablate.analysis.contrasts import NOT_BEYOND
-from ablate.analysis.results import CellEffect, Contrast, Effects, PartRead, PartWord, RunReading
+from ablate.analysis.design_results import CellEffect, Effects, PartRead, PartWord
+from ablate.analysis.results import Contrast, RunReading
 from ablate.formatting import joined
 from ablate.stats.contrasts import known
 

@@ -8,8 +8,9 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.analysis.design_results import VarianceOf, VariancePart, VarianceStudy
 from ablate.analysis.load import RunFiles
-from ablate.analysis.results import RunReading, VarianceOf, VariancePart, VarianceStudy
+from ablate.analysis.results import RunReading
 from ablate.config.schema import RandomStreamsConfig
 from ablate.controls.control import Control
 from ablate.controls.variance_components import streams_crossed

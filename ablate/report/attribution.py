@@ -10,7 +10,8 @@ from dataclasses import asdict
 from rich.console import Console
 
 from ablate import formatting as digits
-from ablate.analysis.results import Analysis, Attribution, KeyMoved
+from ablate.analysis.design_results import Attribution, KeyMoved
+from ablate.analysis.results import Analysis
 from ablate.design.axis import show
 from ablate.report.console import columns, labelled, say, words
 from ablate.report.markup import Markup, el, figures_row, table_of

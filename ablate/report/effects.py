@@ -8,7 +8,8 @@ from rich.console import Console
 
 from ablate import formatting as digits
 from ablate.analysis.cells import SIGNIFICANT
-from ablate.analysis.results import Analysis, CellEffect, Effects, PartRead
+from ablate.analysis.design_results import CellEffect, Effects, PartRead
+from ablate.analysis.results import Analysis
 from ablate.design import factorial as fraction
 from ablate.design.factorial import Cells
 from ablate.design.plan import Plan

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from ablate import formatting as digits
+from ablate.analysis.design_results import HeldEffect, Mediated, MediatorMeasure
 from ablate.analysis.mediation import share
-from ablate.analysis.results import Analysis, HeldEffect, Mediated, MediatorMeasure
+from ablate.analysis.results import Analysis
 from ablate.report.console import columns, labelled, say, words
 from ablate.report.markup import Markup, el, figures_row, table_of
 from ablate.stats.shapley import Contribution

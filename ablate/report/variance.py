@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 
 from ablate import formatting as digits
-from ablate.analysis.results import Analysis, VarianceOf, VariancePart
+from ablate.analysis.design_results import VarianceOf, VariancePart
+from ablate.analysis.results import Analysis
 from ablate.report.console import columns, say, words
 from ablate.report.markup import Markup, el, figures_row, table_of
 

@@ -12,7 +12,8 @@ import pytest
 
 from ablate.analysis.analyse import analyse, write_analysis
 from ablate.analysis.attribution import attribution
-from ablate.analysis.results import Attribution, Floor, RunReading
+from ablate.analysis.design_results import Attribution
+from ablate.analysis.results import Floor, RunReading
 from ablate.controls.control import Control
 from ablate.design.attribution import Corners, draw_paths
 from ablate.design.plan import Plan

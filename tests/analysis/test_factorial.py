@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from ablate.analysis.analyse import write_analysis
+from ablate.analysis.design_results import CellEffect, Effects
 from ablate.analysis.factorial import design_effects, effect_sentences
-from ablate.analysis.results import CellEffect, Effects, Floor, RunReading
+from ablate.analysis.results import Floor, RunReading
 from ablate.controls.control import Control
 from ablate.design.factorial import Cells
 from ablate.design.plan import Plan

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ablate.analysis.design_results import HeldEffect, Mediated
 from ablate.analysis.load import RunFiles
 from ablate.analysis.mediation import mediation, mediation_sentences, part, verdict
-from ablate.analysis.results import Floor, HeldEffect, Mediated, RunReading
+from ablate.analysis.results import Floor, RunReading
 from ablate.controls.control import Control
 from ablate.design.mediation import Held, Mediation
 from ablate.design.plan import Plan

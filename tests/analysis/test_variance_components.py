@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablate.analysis.results import RunReading, VarianceStudy
+from ablate.analysis.design_results import VarianceStudy
+from ablate.analysis.results import RunReading
 from ablate.analysis.variance_components import variance_study
 from ablate.controls.control import Control
 from ablate.controls.variance_components import streams_crossed
