@@ -98,7 +98,7 @@ def path_contributions(
     errors = np.std(moved, axis=0, ddof=1) / len(pairs) ** 0.5 if len(pairs) > 1 else np.full(len(names), np.nan)
     shapley, significant_ = _divide_evenly(names, np.mean(pairs, axis=0), numbers, stacked)
     shapley = tuple(replace(one, sampling_error=float(error)) for one, error in zip(shapley, errors, strict=True))
-    total = _named(["total"], estimate(stacked, _row(numbers, 0, 2 ** len(names) - 1)[None], CONTRIBUTIONS))[0]
+    total = _named(["total"], _estimate(stacked, _row(numbers, 0, 2 ** len(names) - 1)[None]))[0]
     return Contributions(total=total, alone=(), interaction=None, shapley=shapley, shapley_significant=significant_)
 
 
@@ -110,13 +110,11 @@ def main_contributions(names: Sequence[str], values: Mapping[int, Values]) -> Co
     numbers, stacked = _stacked(values)
     weights = key_weights(numbers, len(names))
     called = [*names, "interaction", "total"]
-    found = estimate(
-        stacked, np.concatenate([weights["alone"], weights["interaction"], weights["total"]]), CONTRIBUTIONS
-    )
+    found = _estimate(stacked, np.concatenate([weights["alone"], weights["interaction"], weights["total"]]))
     *alone, interaction, total = _named(called, found)
     undone: tuple[Contribution, ...] = ()
     if "undone" in weights:
-        last = estimate(stacked, np.concatenate([weights["undone"], weights["total"]]), CONTRIBUTIONS)
+        last = _estimate(stacked, np.concatenate([weights["undone"], weights["total"]]))
         undone = _named([*names, "total"], last)[:-1]
     return Contributions(
         total=total,
@@ -186,6 +184,12 @@ def key_weights(numbers: Sequence[int], keys: int) -> dict[str, Values]:
     return weights
 
 
+def _estimate(values: Values, weights: Values) -> Contrasts:
+    """Estimate contributions to complete `values`, where the effects are plain means over seeds."""
+    found = estimate(values, weights, CONTRIBUTIONS)
+    return replace(found, effects=found.own.effects)
+
+
 def _stacked(values: Mapping[int, Values]) -> tuple[list[int], Values]:
     numbers = sorted(values)
     return numbers, np.stack([np.asarray(values[number], dtype=np.float64) for number in numbers])
@@ -194,7 +198,7 @@ def _stacked(values: Mapping[int, Values]) -> tuple[list[int], Values]:
 def _divide_evenly(
     names: Sequence[str], weights: Values, numbers: Sequence[int], values: Values
 ) -> tuple[tuple[Contribution, ...], tuple[str, ...]]:
-    found = estimate(values, np.concatenate([weights, _row(numbers, 0, 2 ** len(names) - 1)[None]]), CONTRIBUTIONS)
+    found = _estimate(values, np.concatenate([weights, _row(numbers, 0, 2 ** len(names) - 1)[None]]))
     called = [*names, "total"]
     return _named(called, found)[:-1], _significant_names(called, found)
 

@@ -139,7 +139,7 @@ def test_two_that_nearly_cancel_are_not_one_cause_of_several_hundred_per_cent() 
     assert found.sentence.startswith("eval-loss roughness: by itself batch_size raises it (+")
     assert "and train_test_ratio lowers it (-0." in found.sentence
     assert (
-        "): they work against each other. Of the rise in eval-loss roughness that is left, batch_size 4"
+        "): they work against each other. Of the remaining rise in eval-loss roughness, batch_size 4"
         in found.sentence
     )
     most = answer(*made(TWO, lambda on: 1.0 * on[0] - 0.2 * on[1]))
@@ -183,11 +183,11 @@ def test_a_seed_without_every_corner_is_left_out_and_said() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda one: replace(one, values={ROUGH.name: None}, status="diverged"), "no seed has a value of"),
-        (lambda one: replace(one, values={}, status="missing"), "no seed has finished every corner yet"),
+        (lambda one: replace(one, values={ROUGH.name: None}, status="diverged"), "no seed has a value in every combination"),
+        (lambda one: replace(one, values={}, status="missing"), "no seed has finished every combination yet"),
         (
             lambda one: replace(one, values={ROUGH.name: float("nan")}),
-            "no seed has a value of eval_loss_roughness in all",
+            "no seed has a value in every combination",
         ),
         (lambda one: replace(one, values={}, status="missing") if one.seed else one, "one seed has no interval"),
         (
@@ -207,7 +207,7 @@ def test_runs_that_give_no_answer(change: Callable[[RunReading], RunReading], wo
 def test_a_corner_whose_control_failed_spoils_the_shares_of_all() -> None:
     broken = Control(arm="train_test_ratio", name="matched", status="failed", sentence="contaminated: init differs")
     found = answer(*made(TWO, lambda on: -1.0 * on[0]), checks=[broken])
-    assert found.refused == "the control `match` failed: contaminated: init differs"
+    assert found.refused == "the control `matched` failed: contaminated: init differs"
     assert found.total is None
     elsewhere = replace(broken, arm="placebo")
     assert not answer(*made(TWO, lambda on: -1.0 * on[0]), checks=[elsewhere]).refused

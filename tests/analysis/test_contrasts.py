@@ -161,9 +161,9 @@ def test_differences_without_spread_decide_nothing(same: float) -> None:
 
 
 def test_a_failed_control_takes_the_verdict_and_gives_its_reason() -> None:
-    found = ask([0.50, 0.52, 0.48, 0.51, 0.49], refused="the control `match` failed: contaminated")
+    found = ask([0.50, 0.52, 0.48, 0.51, 0.49], refused="the control `matched` failed: contaminated")
     assert found.verdict == "none"
-    assert "no verdict, because the control `match` failed: contaminated" in found.sentence
+    assert "no verdict, because the control `matched` failed: contaminated" in found.sentence
     assert found.effect == pytest.approx(0.5)
 
 

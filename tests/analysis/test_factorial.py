@@ -162,7 +162,7 @@ def test_a_fraction_gives_sums_and_says_of_what() -> None:
     assert about.sentences[0].startswith(
         "eval_loss: the effect called batch_size x train_test_ratio is significant (+0.0"
     )
-    assert "only more arms can tell (study.design=factorial)" in about.sentences[0]
+    assert "only more arms can separate them (study.design=factorial)" in about.sentences[0]
     assert found["learning_rate off -> 0.0001"].average.startswith("an average over the levels of the other axes")
     assert (about.resolution, about.full, len(about.cells)) == (4, 16, 8)
     main = next(text for text in about.sentences if "batch_size off -> 64 raises" in text)
@@ -225,7 +225,7 @@ def test_a_cell_whose_control_failed_takes_every_verdict() -> None:
     about = read(*made(TWO, lambda on: 0.1 * on[0]), checks=[broken])
     assert {one.verdict for one in about.effects} == {"none"}
     assert about.sentences == (
-        "eval_loss: no effects, because train_test_ratio=4: the control `match` failed: contaminated: init differs.",
+        "eval_loss: no effects, because train_test_ratio=4: the control `matched` failed: contaminated: init differs.",
     )
     elsewhere = replace(broken, arm="placebo")
     assert by_name(read(*made(TWO, lambda on: 0.1 * on[0]), checks=[elsewhere]))[BATCH].verdict == "hurts"
@@ -307,7 +307,7 @@ def test_a_pair_whose_control_failed_costs_its_two_parts_their_word_and_no_other
     about = read(*made(PAIRS, lambda on: 0.0), checks=[alone])
     assert word_of(about)["max_grad_norm=10"] == "none"
     assert any(
-        "max_grad_norm=10: no word for it, because the control `match` failed" in text for text in about.sentences
+        "max_grad_norm=10: no word for it, because the control `matched` failed" in text for text in about.sentences
     )
 
 

@@ -145,11 +145,11 @@ def test_an_effect_that_goes_through_it_by_half() -> None:
 @pytest.mark.parametrize(
     ("left", "noise", "word", "says"),
     [
-        (0.19, 0.004, "against", "So the gradient's noise works against it: held, the effect is larger"),
+        (0.19, 0.004, "against", "So the gradient's noise works against it: with it held, the effect is larger"),
         (-0.08, 0.004, "beyond", "the rise turns into a fall of 0.0"),
-        (0.10, 0.02, "not all", "that any goes through is not shown (at most"),
-        (0.02, 0.02, "some or all", "that anything is left is not shown"),
-        (0.06, 0.06, "inconclusive", "but neither this nor what is left is told from 0; with that of 8"),
+        (0.10, 0.02, "not all", "that any does is not shown (at most"),
+        (0.02, 0.02, "some or all", "an effect without it is not shown"),
+        (0.06, 0.06, "inconclusive", "but neither this nor what is left is significant; with that of 8"),
     ],
 )
 def test_every_other_verdict_has_its_words(left: float, noise: float, word: str, says: str) -> None:
@@ -188,7 +188,7 @@ def test_a_failed_control_leaves_no_answer(arm: str) -> None:
     failed = Control(arm=arm, name="matched", status="failed", sentence="contaminated: init differs")
     found = answer(study(NOISE, {TREATED: 0.12}), (failed,))
     assert all(one.verdict == "none given" for one in found.held)
-    assert "the control `match` failed: contaminated: init differs" in " ".join(mediation_sentences(found))
+    assert "the control `matched` failed: contaminated: init differs" in " ".join(mediation_sentences(found))
     assert not any("goes through the gradient's noise:" in text for text in mediation_sentences(found))
 
 
@@ -196,7 +196,7 @@ NOT_HELD: dict[str, tuple[dict[str, Any], str]] = {
     "not drawn": ({"of": None}, "seed 0 draws no noise, where 8 were declared"),
     "drawn otherwise": ({"of": 16}, "seed 0 draws 16 samples of each step, where 8 were declared"),
     "no-op": ({"same_weights": True}, "ends with weights identical to those of batch_size=64"),
-    "gap not closed": ({"norms": {NOISY: 0.7}}, "the gap is not closed, so the noise is not what it should be"),
+    "gap not closed": ({"norms": {NOISY: 0.7}}, "the gap is not closed, so the noise is not as declared"),
 }
 
 

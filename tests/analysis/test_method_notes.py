@@ -36,7 +36,7 @@ def test_one_variant_and_a_placebo_are_paired_t_tests() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"df": 0, "residual_sd": None}, "; none yet, because no seed is left over to measure the residual by"),
+        ({"df": 0, "residual_sd": None}, "; none yet, because no seed is left to estimate the residual"),
         ({"df": 1, "rho": None}, "with 1 degree of freedom; rho between arms over seeds not measured"),
         ({"residual_sd": None}, "; a residual without spread with 4 degrees of freedom"),
     ],

@@ -86,7 +86,7 @@ def test_where_nothing_is_shown_nothing_is_singled_out() -> None:
 def test_nothing_is_divided_where_a_run_is_missing_a_control_failed_or_a_stream_draws_nothing() -> None:
     values = drawn(np.random.default_rng(1), 6, 1.0, 1.0, 1.0)
     broken = Control(arm="init1_order-dropout0", name="matched", status="failed", sentence="order differs")
-    assert "the control `match` of init1_order-dropout0 failed" in study(values, (broken,)).refused
+    assert "the control `matched` of init1_order-dropout0 failed" in study(values, (broken,)).refused
     still = np.repeat(values[:1], 6, axis=0)
     assert "init changes nothing in eval_loss" in study(still).refused
     values[2, 3] = np.nan
