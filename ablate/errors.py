@@ -1,17 +1,17 @@
 """Every error that ablate raises on purpose.
 
-    AblateError                 what was typed, what was found, what to type instead
+    AblateError                 the problem, and the text to type instead
     ├── ConfigError             a key or value of the configuration
     │   └── IntervalError       "20 stesp" is not an interval
     ├── AxisError               an axis that does not exist, or does not vary exactly one thing
     ├── DataError               a data set that is missing, empty or cannot be split
     ├── ModelError              a model that is missing or cannot be loaded
-    ├── StudyError              a study folder that holds something else than what is asked now
+    ├── StudyError              a study directory that holds another study
     ├── RecordError             a run folder that cannot be read or written
     │   └── DiskFullError       no room left where the runs lie
     └── LoopError               a training set-up that cannot take a step
 
-All of them mean "the request cannot be met as typed": the command line prints the message and exits with 2.
+All of them mean "the request cannot be met": the command line prints the message and exits with 2.
 A run that fails while it trains is not an exception for the study: it is an `Outcome`.
 """
 
@@ -24,7 +24,7 @@ from difflib import get_close_matches
 class AblateError(Exception):
     """A request that cannot be met.
 
-    problem: one sentence that quotes what was typed and says what was found and expected.
+    problem: one sentence that quotes the input and states what was expected.
     fix: the text to type instead, or the step that helps.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Hashable
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -22,7 +22,7 @@ from ablate.redact import redact
 
 _QUICK: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _QUICK_CHARACTERS = 8000
-"""The C parser goes as deep as it is told to, and dies of 30,000 brackets; a run's config is a fifth of this."""
+"""The C parser has no limit on nesting and dies of 30,000 brackets; a run's config is a fifth of this."""
 
 _ALIAS = re.compile(r"(^|[\s,\[{:-])\*\S")
 
@@ -54,9 +54,12 @@ NOT_FINITE = ("nan", "inf", "-inf")
 
 
 def built(kind: type[Any], value: Any) -> Any:
-    """The dataclass `kind` of a mapping. Raises ValueError where that has other keys, or a value of another type."""
+    """The dataclass `kind` of a mapping, with the dataclasses inside; of a union of dataclasses, the field `kind` chooses one.
+
+    Raises ValueError for unknown or missing keys, and for a value of another type.
+    """
     if not isinstance(value, dict):
-        raise ValueError(f"{_short(value)} stands where {kind.__name__} should")
+        raise ValueError(f"expected {kind.__name__}, got {_short(value)}")
     hints = _hints(kind)  # type: ignore[arg-type]
     for key, item in value.items():
         if key not in hints:
@@ -74,6 +77,8 @@ def fits(value: Any, hint: Any) -> bool:
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
         return True
+    if is_dataclass(hint):
+        return isinstance(value, dict)  # `built` reads it, and names the field that is wrong
     if origin is Literal:
         return any(value == one and type(value) is type(one) for one in inner)
     if origin in (Union, types.UnionType):
@@ -92,16 +97,25 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def _as(value: Any, hint: Any) -> Any:
-    """Numbers as numbers, and lists as tuples where tuples are declared."""
-    if get_origin(hint) is dict and get_args(hint)[1] is float:
-        return {key: _as(item, float) for key, item in value.items()}
-    if get_origin(hint) is tuple:
-        return tuple(value)
+    """Numbers as numbers, lists as tuples where tuples are declared, and mappings as the declared dataclasses."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType) and isinstance(value, dict) and any(map(is_dataclass, inner)):
+        kinds: list[Any] = [one for one in inner if is_dataclass(one)]
+        found = [one for one in kinds if fits(value.get("kind"), _hints(one)["kind"])]
+        if not found:
+            raise ValueError(f"unknown kind {_short(value.get('kind'))}")
+        return built(found[0], value)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return built(hint, value)
+    if origin is dict:
+        return {key: _as(item, inner[1]) for key, item in value.items()}
+    if origin is tuple:
+        return tuple(_as(item, inner[0]) for item in value)
     return float(value) if hint is float and isinstance(value, str) else value
 
 
 _LARGEST = 2**63 - 1
-"""Beyond it an int is no number of anything, and no array holds it."""
+"""Largest int that an array holds."""
 
 
 @cache
@@ -151,9 +165,9 @@ def read_json(path: Path) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """What stands in a file. Raises OSError, also for what is none: a pipe or a device in its place would be read for ever."""
+    """Return the text of a file. Raises OSError, also for a pipe or a device, which would be read for ever."""
     if path.exists() and not path.is_file():
-        raise OSError(f"{path} is no file")
+        raise OSError(f"{path} is not a file")
     return path.read_text(encoding="utf-8")
 
 

@@ -104,10 +104,28 @@ def parse_amount(typed: object, *, key: str) -> Amount:
         example = re.search(r"mean '(\w+)'", meant)
         value = example[1] if example else UNITS_AMOUNT[0]
         raise IntervalError(
-            f"{key}={text!r}: {word!r} is no unit that runs can be compared at; {meant}",
+            f"{key}={text!r}: {word!r} is not a unit that runs can be compared at; {meant}",
             f"{key}={value}" if number is None else f"{key}='{number} {value}'",
         )
     if word and number is None:
         return Amount(unit)
     interval = parse_interval(text, key=key, units=UNITS_AMOUNT)
     return Amount(interval.unit, interval.count)
+
+
+def evaluation_points(
+    *, every: Interval, spacing: str, count: int, total_samples: int, samples_per_step: int, samples_per_epoch: int
+) -> list[int]:
+    """Return the numbers of samples after which a run is evaluated: rising, the last one `total_samples`; 0 is not included.
+
+    spacing: `even` evaluates every `every`; `log` evaluates `count` times at distances that grow by a constant factor, from one
+        step to the whole budget.
+    """
+    if spacing == "log":
+        import numpy as np
+
+        first = min(samples_per_step, total_samples)
+        points = np.geomspace(first, total_samples, count) if count > 1 else np.asarray([total_samples])
+        return sorted({max(1, round(float(point))) for point in points} | {total_samples})
+    gap = every.samples(samples_per_step=samples_per_step, samples_per_epoch=samples_per_epoch)
+    return sorted({*range(gap, total_samples, gap), total_samples})

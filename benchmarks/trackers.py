@@ -29,8 +29,8 @@ from ablate.records.layout import RunDir
 from ablate.records.metadata import Manifest, Outcome, write_value
 from ablate.records.schema import EVALS, TRACE
 from ablate.records.writer import TableWriter
-from ablate.tracking import follower as start
-from ablate.tracking.sync import Asked, sync
+from ablate.tracking import start
+from ablate.tracking.sync import SyncOptions, sync
 from benchmarks import _shared
 
 EXAMPLES = """\
@@ -163,7 +163,9 @@ def _sync(root: Path, to: str, workers: int) -> float:
     shutil.rmtree(root / "mlruns", ignore_errors=True)
     os.environ["WANDB_DATA_DIR"] = str(root / "of-wandb")
     began = time.perf_counter()
-    became = [one.how for one in sync(root / "study", Asked(to=to, mode="offline", workers=workers, again=True))]
+    became = [
+        one.status for one in sync(root / "study", SyncOptions(to=to, mode="offline", workers=workers, force=True))
+    ]
     if set(became) != {"sent"}:
         raise SystemExit(f"{to}: {became}")
     return time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""What mkdocs is told beside mkdocs.yml: folders in the nav, links that leave docs/, the gallery's pages."""
+"""Extend mkdocs.yml: folders in the nav, links that leave docs/, and the pages of the gallery."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ _built: tempfile.TemporaryDirectory[str] | None = None
 
 
 def on_config(config: Any) -> Any:
-    """A folder in the nav stands for its pages."""
-    config["nav"] = unfolded(config["nav"])
+    """Replace each folder in the nav by its pages."""
+    config["nav"] = expand_folders(config["nav"])
     return config
 
 
-def unfolded(nav: list[Any], docs: Path = DOCS) -> list[Any]:
-    """`decisions/` -> every page of that folder, its index first, the others in name order."""
-    found: list[Any] = []
+def expand_folders(nav: list[Any], docs: Path = DOCS) -> list[Any]:
+    """Replace an entry such as `decisions/` by every page of that folder: its index first, the others in name order."""
+    expanded: list[Any] = []
     for entry in nav:
         ((title, inside),) = entry.items() if isinstance(entry, dict) else [(None, entry)]
         if isinstance(inside, list):
-            found.append({title: unfolded(inside, docs)})
+            expanded.append({title: expand_folders(inside, docs)})
         elif inside.endswith("/"):
             files = sorted((docs / inside).glob("*.md"), key=lambda path: (path.name not in _FIRST, path.name))
             pages = [path.relative_to(docs).as_posix() for path in files]
             if not pages:
-                raise FileNotFoundError(f"mkdocs.yml: nav names {inside}, and docs/{inside} holds no page")
-            found.append({title: pages})
+                raise FileNotFoundError(f"mkdocs.yml: nav names {inside}, but docs/{inside} contains no page")
+            expanded.append({title: pages})
         else:
-            found.append(entry)
-    return found
+            expanded.append(entry)
+    return expanded
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """The gallery's pages are made anew from the records that are kept; once, also while `make docs-serve` watches."""
+    """Build the pages of the gallery from its records, once per process, also while `make docs-serve` watches."""
     global _built
     if _built is None:
         _built = tempfile.TemporaryDirectory(prefix="gallery-")
@@ -57,26 +57,26 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links to what the site does not hold become words, and links to a folder lead to its first page."""
+    """Replace links that leave the site by their text, and links to a folder by links to its first page."""
     here = DOCS / Path(page.file.src_uri).parent
-    parts = _FENCE.split(markdown)  # what stands in a fence is nobody's link
-    return "".join(part if part.startswith("```") else inward(part, here) for part in parts)
+    parts = _FENCE.split(markdown)  # code blocks have no links
+    return "".join(part if part.startswith("```") else resolve_links(part, here) for part in parts)
 
 
-def inward(text: str, here: Path, docs: Path = DOCS) -> str:
-    """text: of a page that lies in the folder `here`."""
+def resolve_links(text: str, here: Path, docs: Path = DOCS) -> str:
+    """Resolve the links of a page that is stored in the folder `here`."""
 
-    def one(found: re.Match[str]) -> str:
-        target, _, _ = found["target"].partition("#")
+    def resolve(match: re.Match[str]) -> str:
+        target, _, _ = match["target"].partition("#")
         if not target or re.match(r"[a-z]+:", target):
-            return found[0]
+            return match[0]
         path = (here / target).resolve()
         if not path.is_relative_to(docs):
             name = path.relative_to(docs.parent).as_posix() if path.is_relative_to(docs.parent) else target
-            return found["text"] if name in found["text"] else f"{found['text']} (`{name}`)"
+            return match["text"] if name in match["text"] else f"{match['text']} (`{name}`)"
         if path.is_dir():
             pages = [*path.glob("README.md"), *path.glob("index.md"), *sorted(path.glob("*.md"))]
-            return f"[{found['text']}]({target.rstrip('/')}/{pages[0].name})" if pages else found["text"]
-        return found[0]
+            return f"[{match['text']}]({target.rstrip('/')}/{pages[0].name})" if pages else match["text"]
+        return match[0]
 
-    return _LINK.sub(one, text)
+    return _LINK.sub(resolve, text)

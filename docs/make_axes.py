@@ -1,7 +1,7 @@
-"""Writes a page for every standard ablation, and their index: `python docs/make_axes.py`.
+"""Write a page for every standard ablation, and their index: `python docs/make_axes.py`.
 
-All of it comes from the files of `conf/axis/`: what an axis moves, holds and accepts is read by the study, and its `about`,
-which is written by hand, by people alone. `ablate axes NAME` shows the same text. A test runs this and compares.
+Everything comes from the files in `conf/axis/`; a study reads the same fields. `ablate axes NAME` prints the same text.
+A test runs this script and compares.
 """
 
 from __future__ import annotations
@@ -18,54 +18,64 @@ AXES = Path(__file__).parent / "axes"
 _INDEX = """\
 # Standard ablations
 
-Each is one file of `conf/axis/`, and the file is the whole ablation: the question, the one thing that it moves, its levels,
-what may come with the change and what must not. `ablate axes` lists them, `ablate axes NAME` shows one, and
-`make ablate-NAME` runs it from a checkout. `make ablate-all` runs every one at debug size and checks what the controls say
-([measured](../benchmarks/2-cpu-cores/axes.md)).
+```bash
+ablate axes                      # list the standard axes
+ablate axes batch_size           # show one
+ablate -m axis=batch_size        # run it
+```
 
-What is *held* is proven, on paper before the first run and from the record afterwards; a variant in which it differs gets no
-verdict.
-What *comes along* is expected to differ, and the table shows by how much.
+Each axis is one file in `conf/axis/`, and the file is the whole ablation: the question, the keys that it varies, their values,
+what may change with them and what must match. In a checkout, `make ablate-NAME` runs one, and `make ablate-all` runs all of
+them at debug size and checks their controls ([results](../benchmarks/2-cpu-cores/axes.md)).
 
-An axis of your own is a file of the same form in `axis/` of a folder that `--config-dir` names.
-These pages are made from the files by `docs/make_axes.py`.
+What *must match* is checked twice: when the plan is made, and in the recorded runs. A variant that differs there gets no
+verdict. What *may change* is expected to differ, and the report shows by how much.
+
+A custom axis is a file of the same form in the folder `axis/` below the folder that `--config-dir` names.
+`docs/make_axes.py` generates these pages from the files.
 """
 _LABELS = {
-    "moves": "What moves",
-    "levels": "Levels",
-    "held": "What is held",
-    "comes along": "What comes with the change",
-    "expected": "Expected picture",
-    "source": "Paper",
+    "moves": "Varied keys",
+    "keys": "Varied keys",
+    "levels": "Values",
+    "held": "Must match",
+    "comes along": "May change",
+    "expected": "Hypothesis",
+    "source": "Reference",
 }
 
 
 def pages() -> dict[str, str]:
-    """{file name: text}."""
+    """Return {file name: text} of all pages."""
     with opened() as composer:
         axes = composer.axes()
     return {"index.md": index(axes)} | {f"{axis.name}.md": page(axis) for axis in axes}
 
 
 def index(axes: list[Axis]) -> str:
-    """The text of index.md."""
+    """Return the text of index.md."""
     lines = [_INDEX]
     for kind, mine in grouped(axes):
-        lines += [f"## {kind.capitalize()}: {KINDS[kind]}", "", "| axis | question | moves |", "| --- | --- | --- |"]
-        moved = {axis.name: ", ".join(f"`{key}`" for key in axis.moves) for axis in mine}
+        lines += [
+            f"## {kind.capitalize()}: {KINDS[kind]}",
+            "",
+            "| axis | question | varied keys |",
+            "| --- | --- | --- |",
+        ]
+        moved = {axis.name: ", ".join(f"`{key}`" for key in axis.keys) for axis in mine}
         lines += [f"| [{axis.name}]({axis.name}.md) | {axis.question} | {moved[axis.name]} |" for axis in mine]
         lines.append("")
     return "\n".join(lines)
 
 
 def page(axis: Axis) -> str:
-    """The text of one axis's page."""
+    """Return the page of one axis."""
     lines = [f"# {axis.name}", "", f"**{axis.question}** Kind: {axis.kind}, {KINDS[axis.kind]}.", ""]
     lines += ["```bash", axis.command, f"make ablate-{axis.name}", "```", ""]
-    for paragraph in filter(None, axis.about.split("\n\n")):
+    for paragraph in filter(None, axis.notes.split("\n\n")):
         lines += [" ".join(paragraph.split()), ""]
     lines += ["| | |", "| --- | --- |"]
-    lines += [f"| {_LABELS[label]} | {_linked(text)} |" for label, text in facts_of(axis)]
+    lines += [f"| {_LABELS.get(label, label.capitalize())} | {_linked(text)} |" for label, text in facts_of(axis)]
     return "\n".join([*lines, "", f"The file: `conf/axis/{axis.name}.yaml`.", ""])
 
 
@@ -74,7 +84,7 @@ def _linked(text: str) -> str:
 
 
 def main() -> None:
-    """Write the pages, and remove those of axes that are gone."""
+    """Write the pages, and remove those of axes that no longer exist."""
     AXES.mkdir(exist_ok=True)
     made = pages()
     for old in AXES.glob("*.md"):

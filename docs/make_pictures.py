@@ -1,7 +1,7 @@
-"""Takes the pictures of the docs in a real browser: `python docs/make_pictures.py`.
+"""Take the screenshots of the docs in a real browser: `python docs/make_pictures.py`.
 
-docs/images/report.png is the first screen of the page of the gallery's reference case, made anew from its record.
-Needs a chromium: Debian's package, or CHROMIUM=/path/to/it.
+docs/images/report.png is the first screen of the report of the gallery's reference case, rebuilt from its record.
+Requires Chromium: Debian's package, or CHROMIUM=/path/to/chromium.
 """
 
 from __future__ import annotations
@@ -22,45 +22,45 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def browser() -> str:
-    """Where a chromium is. Raises SystemExit with what to install."""
+    """Return the path of Chromium. Raises SystemExit with the package to install."""
     for name in (os.environ.get("CHROMIUM", ""), *NAMES):
         if name and (path := shutil.which(name)):
             return path
     raise SystemExit(
-        f"no chromium: none of {', '.join(NAMES)} is there\n  fix: apt-get install chromium, or CHROMIUM=/path/to/it"
+        f"Chromium is missing: none of {', '.join(NAMES)} is installed\n  fix: apt-get install chromium, or set CHROMIUM=/path"
     )
 
 
 def take(page: Path, picture: Path, *, width: int, height: int) -> None:
-    """The first screen of a page as PNG. Raises RuntimeError when the page asks the network for anything or complains."""
+    """Save the first screen of a page as PNG. Raises RuntimeError on a network request or a script error."""
     from playwright.sync_api import sync_playwright
 
-    complaints: list[str] = []
+    errors: list[str] = []
     with sync_playwright() as play:
         chromium = play.chromium.launch(executable_path=browser(), args=["--no-sandbox"])
         tab = chromium.new_page(viewport={"width": width, "height": height}, color_scheme="light")
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.on("request", lambda asked: complaints.append(asked.url) if asked.url.startswith("http") else None)
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.on("request", lambda request: errors.append(request.url) if request.url.startswith("http") else None)
         tab.goto(page.as_uri())
         tab.wait_for_selector("html[data-drawn]", timeout=60_000)
         tab.wait_for_timeout(500)
         picture.parent.mkdir(parents=True, exist_ok=True)
         tab.screenshot(path=str(picture))
         chromium.close()
-    if complaints:
-        raise RuntimeError(f"{page}: {complaints}")
+    if errors:
+        raise RuntimeError(f"{page}: {errors}")
 
 
 def main() -> None:
-    """Take them."""
+    """Take the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, default=1200)
     parser.add_argument("--height", type=int, default=800)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_gallery.build(Path(folder))
         picture = IMAGES / "report.png"
-        take(Path(folder) / STUDY / "report.html", picture, width=asked.width, height=asked.height)
+        take(Path(folder) / STUDY / "report.html", picture, width=args.width, height=args.height)
         print(f"{picture}: {picture.stat().st_size:,} bytes")
 
 

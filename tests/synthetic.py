@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.config.schema import Config, DataConfig, EvalConfig, StudyConfig
+from ablate.config.schema import BASELINE, Config, DataConfig, EvalConfig, StudyConfig
 from ablate.design import factorial as fraction
 from ablate.design.attribution import Corners
 from ablate.design.axis import Axis
 from ablate.design.factorial import Cells, joint_axis, merged
 from ablate.design.mediation import Mediation
-from ablate.design.plan import BASELINE, Arm, Plan, Run, run_digest
+from ablate.design.plan import Arm, Plan, Run, run_digest
 from ablate.hashing import digest_of
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Fingerprint, Manifest, Outcome, Status, write_value
@@ -467,7 +467,7 @@ def corners_plan(name: str, corners: Corners, *, seeds: int = 5, metric: str = "
         for seed in range(seeds)
         for arm in arms
     ]
-    return replace(base, axes=axes, arms=tuple(arms), runs=tuple(runs), bisect=corners.to_json())
+    return replace(base, axes=axes, arms=tuple(arms), runs=tuple(runs), design=corners)
 
 
 def mediation_plan(name: str, asked: Mediation, *, seeds: int = 5, metric: str = "eval_loss") -> Plan:
@@ -484,7 +484,7 @@ def mediation_plan(name: str, asked: Mediation, *, seeds: int = 5, metric: str =
         for seed in range(seeds)
         for arm in arms
     ]
-    return replace(base, axes=axes, arms=tuple(arms), runs=tuple(runs), mediate=asked.to_json())
+    return replace(base, axes=axes, arms=tuple(arms), runs=tuple(runs), design=asked)
 
 
 def write_mediation(
@@ -556,7 +556,7 @@ def crossed_plan(
         for seed in range(seeds)
         for arm in arms
     ]
-    return replace(base, axes=tuple(axes), arms=tuple(arms), runs=tuple(runs), cells=cells.to_json())
+    return replace(base, axes=tuple(axes), arms=tuple(arms), runs=tuple(runs), design=cells)
 
 
 def write_crossed(

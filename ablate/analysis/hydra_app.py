@@ -45,7 +45,7 @@ def metrics_of(plan: Plan, runs: Sequence[RunFiles]) -> tuple[MetricInfo, ...]:
         measured = recorded(metric for run in runs for metric in run.curves or {})
         return tuple(get_metric(name).info for name in dict.fromkeys((plan.metric, *METRICS, *measured)))
     returned = dict.fromkeys((plan.metric, *_names(runs)))
-    infos = [_info(name, plan.app["lower_is_better"] if name == plan.metric else None) for name in returned]
+    infos = [_info(name, plan.app.lower_is_better if name == plan.metric else None) for name in returned]
     if any(run.trace is not None for run in runs):
         infos += [one.info for name, one in METRICS.items() if name not in returned]
     return tuple(infos)
@@ -87,7 +87,7 @@ def _seeds_differ(plan: Plan, baseline: Sequence[RunFiles]) -> Control | None:
         return None
     assert plan.app is not None
     sentence = (
-        f"{plan.baseline.name} returned the very same values in {counted(len(values), 'seed')}: {plan.app['seed_key']} does "
+        f"{plan.baseline.name} returned the very same values in {counted(len(values), 'seed')}: {plan.app.seed_key} does "
         "not reach what is random, or nothing is; the intervals then say nothing about chance"
     )
     return Control(arm=plan.baseline.name, name="matched", status="failed", sentence=sentence)

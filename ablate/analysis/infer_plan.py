@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ablate.config.flatten import ABSENT, changed, leaf, leaf_or_absent
-from ablate.config.schema import StudyConfig
+from ablate.config.schema import BASELINE, StudyConfig
 from ablate.controls.control import Control
 from ablate.design.axis import Axis, show
 from ablate.design.axis_files import FINGERPRINT, ad_hoc_axis
 from ablate.design.derived import DERIVED
-from ablate.design.plan import BASELINE, Arm, Plan, Run
+from ablate.design.plan import Arm, Plan, Run
 from ablate.errors import ConfigError, RecordError, StudyError, nearest
 from ablate.metrics.registry import check_metric
 from ablate.records.layout import RunDir, StudyDir, safe_name

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ablate.analysis.infer_plan import Asked, adopt
 from ablate.analysis.results import Contrast, RunReading
+from ablate.design import plan_file
 from ablate.design.interim import Course
 from ablate.design.plan import Arm, Plan, Run, run_digest
 from ablate.errors import ConfigError, StudyError
@@ -22,7 +23,6 @@ from ablate.records.layout import StudyDir
 from ablate.records.metadata import Manifest
 from ablate.records.run_files import RunFiles as RunFiles
 from ablate.records.run_files import read_run
-from ablate.serialization import read_json
 
 
 def read_plan(folder: Path, asked: Asked | None = None) -> Plan:
@@ -46,13 +46,7 @@ def read_plan(folder: Path, asked: Asked | None = None) -> Plan:
             "the first run",
             f"ablate report {folder}; another metric is another study: study.name=... study.metric=...",
         )
-    try:
-        return Plan.from_json(read_json(study.plan))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StudyError(
-            f"{study.plan} cannot be read as a plan: {type(error).__name__}: {error}",
-            "remove the study folder and run it again",
-        ) from None
+    return plan_file.read_plan(folder)
 
 
 def read_runs(folder: Path, plan: Plan) -> list[RunFiles]:

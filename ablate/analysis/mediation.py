@@ -30,9 +30,10 @@ from ablate.analysis.load import RunFiles
 from ablate.analysis.mediator_checks import MediatorCheck, check_mediator
 from ablate.analysis.noise_floor import largest
 from ablate.analysis.results import Floor, RunReading
+from ablate.config.schema import BASELINE
 from ablate.controls.control import Control
 from ablate.design.axis import show
-from ablate.design.mediation import BASELINE, Held
+from ablate.design.mediation import Held
 from ablate.design.plan import Plan
 from ablate.formatting import change, counted, fixed, joined, plain_figure
 from ablate.metrics.metric import MetricInfo

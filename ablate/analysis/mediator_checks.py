@@ -13,8 +13,9 @@ from ablate.analysis.complete_seeds import by_arm
 from ablate.analysis.design_results import MediatorMeasure
 from ablate.analysis.load import RunFiles
 from ablate.analysis.results import RunReading
+from ablate.config.schema import BASELINE
 from ablate.design.axis import show
-from ablate.design.mediation import BASELINE, MEDIATORS, Held, Mediation
+from ablate.design.mediation import MEDIATORS, Held, Mediation
 from ablate.formatting import plain_figure, plain_percent
 
 ByArm = Mapping[str, Mapping[int, float]]

@@ -23,14 +23,9 @@ from ablate.stats.variance_components import Component, Interval, decompose, det
 REST = "both together"
 
 
-def crossed_of(plan: Plan) -> Crossed | None:
-    """Return the design; None for any other study."""
-    return None if plan.variance is None else Crossed.from_json(plan.variance)
-
-
 def crossed_controls(plan: Plan, runs: Sequence[RunFiles]) -> tuple[Control, ...]:
     """Check that runs share a draw of a stream exactly where they should."""
-    design = crossed_of(plan)
+    design = plan.variance
     if design is None:
         return ()
     known = {run.arm: run.fingerprint for run in runs if run.finished and run.fingerprint is not None}
@@ -42,7 +37,7 @@ def variance_study(
     plan: Plan, metrics: Sequence[MetricInfo], readings: Sequence[RunReading], checks: Sequence[Control]
 ) -> VarianceStudy | None:
     """Divide the variance of every metric; None for any other study."""
-    design = crossed_of(plan)
+    design = plan.variance
     if design is None:
         return None
     ordered = sorted(metrics, key=lambda info: info.name != plan.metric)

@@ -1,5 +1,4 @@
-"""A study's evidence in one archive: what its runs recorded and what was concluded from that, to be verified elsewhere.
+"""Evidence of a study in one archive: `bundle` writes its records and conclusions, `verify` checks them on another machine.
 
-*files -> contents -> archive -> write*, and back: *unpack -> checks -> verify*. A study is read where it lies, and never
-changed.
+Verification is a manifest of hashes, and a rebuild of everything that follows from the records. The study is never changed.
 """

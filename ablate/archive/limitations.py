@@ -1,11 +1,12 @@
-"""What a check of an archive cannot tell, said each time; and how the machine that checks differs from the one that made it."""
+"""Limits of a verification, and the differences between the machine that verifies and the one that made the archive."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from ablate.archive.manifest import Contents, others, own_code, own_version
+from ablate.archive.manifest import BundleManifest, own_code, own_version, version_differences
 from ablate.design.plan import Plan
 from ablate.errors import RecordError
 from ablate.records.layout import RunDir
@@ -14,63 +15,52 @@ from ablate.records.source_code import changed_files, code_files
 from ablate.serialization import read_text
 
 
-def beyond(runs: Sequence[RunDir], plan: Plan | None, *, published: bool) -> tuple[str, ...]:
-    """Sentences, the gravest first."""
-    return tuple(_beyond([one for run in runs if (one := _manifest(run)) is not None], plan, published))
-
-
-def _beyond(manifests: Sequence[Manifest], plan: Plan | None, published: bool) -> Iterator[str]:
+def limitations(runs: Sequence[RunDir], plan: Plan | None, *, published: bool) -> Iterator[str]:
+    """Yield what an archive cannot prove, most important first. published: whether its SHA-256 was given."""
+    manifests = _manifests(runs)
     if not published:
         yield (
-            "whether somebody rewrote all of it consistently: it is not signed. The maker's SHA-256, told by another way, "
-            "settles that: --sha256"
+            "whether the whole archive was rewritten consistently: it is not signed. Compare it with the SHA-256 that its "
+            "author published: --sha256"
         )
-    yield "whether the runs were trained as recorded: that takes their data, their code and the time to train them again"
-    yield "times, device names, log.txt, and which versions made the report: nothing else in the archive follows from them"
+    yield "whether the runs were trained as recorded: that requires their data, their code and training them again"
+    yield "times, device names, log.txt and the versions that made the report: nothing else in the archive depends on them"
     if plan is None:
-        yield "what was decided beforehand: there is no plan, so metric and smallest effect may have been chosen afterwards"
+        yield "what was decided beforehand: without a plan, metric and smallest effect may have been chosen afterwards"
     else:
-        yield "whether the plan was frozen before the first run, and no other study was run and left away"
-        yield "data and models: the archive has their digests, not the files"
-    elsewhere = sum(bool(manifest.origin) for manifest in manifests)
-    if elsewhere:
-        yield f"where the numbers of {elsewhere} imported runs come from: of their logs the archive has the hashes alone"
-    own = sorted({name for one in manifests for name in (*one.code, *one.imported) if not name.startswith("ablate/")})
-    if own:
-        named = ", ".join(own[:3]) + (", ..." if len(own) > 3 else "")
-        yield f"code of the user's: the archive has the hashes of {len(own)} files ({named}), not the files"
+        yield "whether the plan was frozen before the first run, and whether other studies were run and left out"
+        yield "data and models: the archive contains their digests, not the files"
+    imported = sum(bool(manifest.origin) for manifest in manifests)
+    if imported:
+        yield f"where the numbers of {imported} imported runs come from: the archive contains only hashes of their logs"
+    custom = {name for manifest in manifests for name in (*manifest.code, *manifest.imported)}
+    names = sorted(name for name in custom if not name.startswith("ablate/"))
+    if names:
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        yield f"the user's code: the archive contains the hashes of {len(names)} files ({shown}), not the files"
 
 
-def here(contents: Contents | None, locked: Path | None, runs: Sequence[RunDir]) -> tuple[str, ...]:
-    """Differences to this machine: they may be why a file that is made anew is another, and what a repeat would not share."""
-    return tuple(_here(contents, locked, runs))
+def machine_differences(manifest: BundleManifest | None, lock: Path | None, runs: Sequence[RunDir]) -> Iterator[str]:
+    """Yield differences to this machine, which may explain why a rebuilt file differs."""
+    if manifest is not None and (changed := changed_files(manifest.code, own_code())):
+        there, here = manifest.ablate or "unknown version", own_version() or "unknown version"
+        yield f"the report was made by other code ({there} there, {here} here): {_shown(changed)}"
+    if lock is not None:
+        with suppress(OSError, ValueError):
+            if versions := version_differences(read_text(lock)):
+                yield f"other versions: {', '.join(versions)}"
+    code = {name: sha for one in _manifests(runs) for name, sha in one.code.items() if name.startswith("ablate/")}
+    if code and (changed := changed_files(code, code_files())):
+        yield f"the runs were trained by other code than is installed here, so a rerun would differ: {_shown(changed)}"
 
 
-def _here(contents: Contents | None, locked: Path | None, runs: Sequence[RunDir]) -> Iterator[str]:
-    if contents is not None and (changed := changed_files(contents.code, own_code())):
-        theirs, ours = contents.ablate or "an unknown version", own_version() or "an unknown version"
-        yield f"the report was made by other code ({theirs} there, {ours} here): {_some(changed)}"
-    if locked is not None:
-        try:
-            versions = others(read_text(locked))
-        except (OSError, ValueError):
-            versions = []
-        if versions:
-            yield f"other versions: {', '.join(versions)}"
-    installed = code_files()
-    recorded = [one.code for run in runs if (one := _manifest(run)) is not None and one.code]
-    theirs_by_file = {name: sha for code in recorded for name, sha in code.items() if name.startswith("ablate/")}
-    if theirs_by_file and (changed := changed_files(theirs_by_file, installed)):
-        said = "the runs were trained by other code than is installed here, so a repeat would not be the same run"
-        yield f"{said}: {_some(changed)}"
-
-
-def _some(changed: Sequence[str]) -> str:
+def _shown(changed: Sequence[str]) -> str:
     return ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
 
 
-def _manifest(run: RunDir) -> Manifest | None:
-    try:
-        return read_manifest(run)
-    except RecordError:
-        return None
+def _manifests(runs: Sequence[RunDir]) -> list[Manifest]:
+    manifests = []
+    for run in runs:
+        with suppress(RecordError):
+            manifests.append(read_manifest(run))
+    return manifests

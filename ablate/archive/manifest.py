@@ -1,4 +1,4 @@
-"""`bundle.json`: what an archive holds, and what it was made by."""
+"""`bundle.json`, the manifest of an archive, and `lock.txt`, the package versions that made its report."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
 from ablate.analysis.infer_plan import Asked
+from ablate.archive.files import hash_of
 from ablate.hashing import digest_of
 from ablate.serialization import built, read_json
 
@@ -21,69 +21,61 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Contents:
-    """folder: the one that all of it lies in. study, plan: name and digest; '' of a folder without a plan. asked: as in
-    `Asked`, of such a folder.
-
-    complete: whether every run of the plan had come to an end. files: {name: {"bytes", "sha256"}} of all but this one.
-    ablate: version that made the report. code: {file: sha256} of its whole package.
-    """
+class BundleManifest:
+    """Contents of an archive."""
 
     format: int
     folder: str
+    """Name of the one directory in the archive."""
     study: str
     plan: str
+    """Digest of the plan; '' for a study without a plan."""
     complete: bool
-    asked: dict[str, Any]
+    """Whether every planned run has ended."""
+    options: dict[str, Any]
+    """Report options of a study without a plan: metric, smallest effect, accepted differences."""
     files: dict[str, dict[str, Any]]
+    """{name: {"bytes", "sha256"}} of every file except the manifest."""
     ablate: str
+    """Version that made the report."""
     code: dict[str, str] = field(default_factory=dict)
+    """{file: sha256} of that version's source files."""
+
+    @property
+    def report_options(self) -> Asked:
+        options: Asked = built(Asked, self.options)
+        return options
 
     def text(self) -> str:
-        """As it is written: the same contents give the same bytes, and it holds the hash of its own values."""
+        """Return the file's text, which includes a digest of its own values."""
         value = asdict(self)
         return json.dumps({**value, "digest": digest_of(value)}, indent=1, sort_keys=True) + "\n"
 
 
-def read_contents(path: Path) -> Contents:
-    """Raises OSError or ValueError for what no `ablate bundle` has written, one wrong byte included."""
+def read_bundle_manifest(path: Path) -> BundleManifest:
+    """Read a manifest. Raises OSError or ValueError unless every byte is as `ablate bundle` writes it."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise ValueError("it is no list of files")
-    found: Contents = built(Contents, {key: item for key, item in value.items() if key != "digest"})
-    if found.format != FORMAT:
-        raise ValueError(f"it has format {found.format}, and this version reads {FORMAT}")
-    for name, one in found.files.items():
-        if set(one) != {"bytes", "sha256"} or type(one["bytes"]) is not int or not isinstance(one["sha256"], str):
-            raise ValueError(f"{name!r} has no size and hash")
-    if path.read_text(encoding="utf-8") != found.text():
-        raise ValueError("its own hash is another")
-    asked_of(found)
-    return found
+        raise ValueError(f"expected an object, got {type(value).__name__}")
+    manifest: BundleManifest = built(BundleManifest, {key: item for key, item in value.items() if key != "digest"})
+    if manifest.format != FORMAT:
+        raise ValueError(f"expected format {FORMAT}, got {manifest.format}")
+    for name, entry in manifest.files.items():
+        if set(entry) != {"bytes", "sha256"} or type(entry["bytes"]) is not int or not isinstance(entry["sha256"], str):
+            raise ValueError(f"expected size and SHA-256 of {name!r}, got {entry}"[:200])
+    if path.read_text(encoding="utf-8") != manifest.text():
+        raise ValueError("its digest does not match its contents")
+    _ = manifest.report_options  # raises ValueError if malformed
+    return manifest
 
 
-def asked_of(contents: Contents) -> Asked:
-    """What was asked of a folder without a plan."""
-    asked: Asked = built(Asked, contents.asked)
-    return asked
-
-
-def listed(places: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
-    """{name: {"bytes", "sha256"}} of files."""
-    return {name: {"bytes": path.stat().st_size, "sha256": hash_of(path)} for name, path in sorted(places.items())}
-
-
-def hash_of(path: Path) -> str:
-    """sha256 of a file, which need not fit into memory."""
-    found = sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            found.update(block)
-    return found.hexdigest()
+def file_hashes(files: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Return {name: {"bytes", "sha256"}} of {name: path}."""
+    return {name: {"bytes": path.stat().st_size, "sha256": hash_of(path)} for name, path in sorted(files.items())}
 
 
 def own_version() -> str:
-    """Of this package; '' where it is not installed."""
+    """Return the version of this package; '' if it is not installed."""
     try:
         return version("torch-ablate")
     except PackageNotFoundError:
@@ -92,76 +84,50 @@ def own_version() -> str:
 
 @cache
 def own_code() -> dict[str, str]:
-    """{file: sha256} of the whole package as it lies here: what reads a record, and how it is shown, is in it."""
+    """Return {file: sha256} of every source file of this package, templates and styles included."""
     package = Path(__file__).resolve().parents[1]
     files = [file for end in ("py", "css", "js", "html") for file in package.rglob(f"*.{end}")]
     return {f"ablate/{file.relative_to(package).as_posix()}": hash_of(file) for file in sorted(files)}
 
 
-# `lock.txt`: the versions of all that a report is made with here, in the form that `pip install -r` reads.
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_READS = ("numpy", "scipy", "pyarrow", "plotly", "matplotlib", "pyyaml")
-"""What a report is computed and drawn with: another version of it may change a digit or the page."""
+_REPORT_PACKAGES = ("numpy", "scipy", "pyarrow", "plotly", "matplotlib", "pyyaml")
+"""Packages whose version can change a digit or the page of a report."""
 
 
 @cache
 def lock() -> str:
-    """`torch-ablate` and all that it requires, at any depth, as far as it is installed; extras are left out."""
-    waiting, found = ["torch-ablate"], dict[str, str]()
-    seen = set[str]()
-    while waiting:
-        name = _plain(waiting.pop())
-        if name in seen:
+    """Return `name==version` lines of `torch-ablate` and its installed requirements, recursively and without extras."""
+    pending, versions, visited = ["torch-ablate"], dict[str, str](), set[str]()
+    while pending:
+        name = re.sub(r"[-_.]+", "-", pending.pop()).lower()
+        if name in visited:
             continue
-        seen.add(name)
+        visited.add(name)
         try:
-            there = distribution(name)
+            installed = distribution(name)
         except PackageNotFoundError:
             continue
-        found[name] = there.version
-        for text in there.requires or ():
-            needed, _, condition = text.partition(";")
-            if "extra" not in condition and (match := _NAME.match(needed)):
-                waiting.append(match[0])
-    head = f"# The report in this archive was made with Python {sys.version.split()[0]} and these.\n"
-    return head + "".join(f"{name}=={found[name]}\n" for name in sorted(found))
+        versions[name] = installed.version
+        for text in installed.requires or ():
+            requirement, _, condition = text.partition(";")
+            if "extra" not in condition and (match := _NAME.match(requirement)):
+                pending.append(match[0])
+    head = f"# The report in this archive was made with Python {sys.version.split()[0]} and these packages.\n"
+    return head + "".join(f"{name}=={versions[name]}\n" for name in sorted(versions))
 
 
-def others(locked: str) -> list[str]:
-    """What a report is made with and has another version here: `numpy 2.4.6 there, 2.3.0 here`."""
-    there, here = _read(locked), _read(lock())
+def version_differences(locked: str) -> list[str]:
+    """Return the report packages that have another version here: `numpy 2.4.6 there, 2.3.0 here`."""
+    there, here = _versions(locked), _versions(lock())
     return [
         f"{name} {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
-        for name in ("Python", *_READS)
+        for name in ("Python", *_REPORT_PACKAGES)
         if there.get(name) != here.get(name)
     ]
 
 
-def _read(text: str) -> dict[str, str]:
-    found = dict(line.split("==", 1) for line in text.splitlines() if "==" in line and not line.startswith("#"))
+def _versions(text: str) -> dict[str, str]:
+    versions = dict(line.split("==", 1) for line in text.splitlines() if "==" in line and not line.startswith("#"))
     python = re.search(r"Python ([\d.]+\w*)", text.partition("\n")[0])
-    return found | ({"Python": python[1]} if python else {})
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def is_record(name: str) -> bool:
-    """Whether a file, named from the study folder, is what runs or looks have left; the rest of an archive is made of it."""
-    found = _RUN.fullmatch(name)
-    return name == "plan.json" or bool(_LOOK.fullmatch(name)) or (found is not None and found[1] in OF_A_RUN)
-
-
-OF_A_RUN = (
-    "config.yaml", "manifest.json", "fingerprint.json", "trace.arrow", "evals.arrow", "predictions.arrow", "status.json",
-    "returned.json", "log.txt",
-)  # fmt: skip
-"""Not the checkpoints, which weigh thousands of times as much, nor what a tracker left, nor who waits for what."""
-
-
-_LOOK = re.compile(r"look-\d+\.json")
-
-
-_RUN = re.compile(r"[^/]+/seed=\d+/([a-z.]+)")
+    return versions | ({"Python": python[1]} if python else {})

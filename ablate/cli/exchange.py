@@ -36,7 +36,7 @@ def run_bundle(typed: list[str]) -> int:
 
     accepts = tuple(item for item in asked.allow_change.split(",") if item)
     wanted = Asked(metric=asked.metric, smallest_effect=asked.smallest_effect, accepts=accepts)
-    made = write_bundle(asked.folder, asked.out, asked=wanted, incomplete=asked.allow_incomplete)
+    made = write_bundle(asked.folder, asked.out, options=wanted, allow_incomplete=asked.allow_incomplete)
     print_bundle(made, console())
     return 0
 
@@ -53,7 +53,7 @@ def run_import(typed: list[str]) -> int:
         "ablate import baseline=out/a,out/b batch_size=64=out/c,out/d --output runs/mine",
         "ablate import baseline='wandb/offline-run-*-a?' --output runs/mine --config-file baseline=args.json",
         "ablate import --table loss.csv --table norm.csv baseline=run-1,run-2 large=run-3,run-4 --output runs/mine",
-        "ablate import baseline=log.csv --rename val_nll=eval_loss --step-column update --samples-per-step 8 --output runs/mine",
+        "ablate import baseline=log.csv --rename val_nll=eval_loss --step-column update --samples-per-step 8 --output runs/x",
     )
     many: dict[str, Any] = {"action": "append", "default": []}
     parser.add_argument(
@@ -78,21 +78,21 @@ def run_import(typed: list[str]) -> int:
     asked = parser.parse_intermixed_args(typed)
     from ablate.analysis.analyse import analyse
     from ablate.analysis.infer_plan import Asked, check_asked
-    from ablate.importers.import_runs import Import, bring
+    from ablate.importers.import_runs import ImportRequest, import_runs
 
     then = Asked(metric=asked.metric, smallest_effect=asked.smallest_effect)
     check_asked(then)
-    brought = bring(
-        Import(
-            arms=asked.arms, into=asked.output, kind=asked.kind, tables=asked.table, renames=asked.rename,
+    result = import_runs(
+        ImportRequest(
+            arms=asked.arms, output=asked.output, format=asked.kind, tables=asked.table, renames=asked.rename,
             step_column=asked.step_column, samples_per_step=asked.samples_per_step, config_files=asked.config_file,
-            number_seeds=asked.renumber_seeds,
+            renumber_seeds=asked.renumber_seeds,
         ),
         check=lambda folder: analyse(folder, then),
     )  # fmt: skip
-    for line in brought.lines:
+    for line in result.lines:
         print(line)
-    print(f"into {asked.output}" + ("" if brought.fresh else " (the same import was there already)"), flush=True)
+    print(f"into {asked.output}" + ("" if result.fresh else " (the same import already existed)"), flush=True)
     return conclude(asked.output, then)
 
 
@@ -121,15 +121,19 @@ def run_sync(typed: list[str]) -> int:
     parser.add_argument("--uri", help="MLflow server")
     parser.add_argument("--force", action="store_true", help="also what was sent before")
     asked = parser.parse_args(typed)
-    from ablate.tracking.sync import Asked, sync
+    from ablate.tracking.sync import SyncOptions, sync
 
-    what = {key: value for key, value in vars(asked).items() if key != "folder"}
-    became: Counter[str] = Counter()
-    for one in sync(asked.folder, Asked(**what)):
-        became[one.how] += 1
-        print(f"{one.how:<13} {one.to:<11} {one.name}" + (f": {one.sentence}" if one.sentence else ""), flush=True)
-    print(", ".join(f"{number} {how}" for how, number in became.items()))
-    return int(bool(became["failed"]))
+    options = SyncOptions(
+        to=asked.to, mode=asked.mode, workers=asked.workers, project=asked.project, entity=asked.entity, uri=asked.uri,
+        force=asked.force,
+    )  # fmt: skip
+    counts: Counter[str] = Counter()
+    for result in sync(asked.folder, options):
+        counts[result.status] += 1
+        message = f": {result.message}" if result.message else ""
+        print(f"{result.status:<12} {result.to:<11} {result.name}{message}", flush=True)
+    print(", ".join(f"{number} {status}" for status, number in counts.items()))
+    return int(bool(counts["failed"]))
 
 
 # `ablate verify`.
@@ -138,10 +142,10 @@ def run_sync(typed: list[str]) -> int:
 def run_verify(typed: list[str]) -> int:
     parser = parser_of(
         "verify",
-        "Check an archive that `ablate bundle` made: the hash of every file, the digests of plan and runs, fingerprints\n"
-        "against tables and claims; and make analysis, tables and page anew from its records, to compare them byte for byte.\n"
-        "Nothing of it is run, and nothing left on disk.\n"
-        "Exit code 0: everything fits; 1: something does not, and is named; 2: no archive of `ablate bundle`.",
+        "Check an archive that `ablate bundle` wrote: the hash of every file and the digests of plan and runs; then rebuild\n"
+        "analysis, tables and page from its records and compare them byte for byte.\n"
+        "Nothing in it is executed, and nothing is left on disk.\n"
+        "Exit code 0: everything matches; 1: something differs, and is named; 2: not an archive of `ablate bundle`.",
         "ablate verify reference.tar",
         "ablate verify reference.tar --sha256 9f86d081884c7d65...",
         "ablate verify reference.tar --json",
@@ -158,7 +162,7 @@ def run_verify(typed: list[str]) -> int:
     from ablate.archive.report import print_verification, print_verification_json
     from ablate.archive.verify import verify
 
-    found = verify(asked.archive, sha256=asked.sha256, own_outcome=asked.run_custom_metric)
+    found = verify(asked.archive, sha256=asked.sha256, run_custom_metric=asked.run_custom_metric)
     if asked.json:
         print_verification_json(found)
     else:

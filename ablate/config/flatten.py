@@ -63,5 +63,5 @@ def _same(left: Any, right: Any) -> bool:
 
 
 def covered(key: str, moves: Iterable[str]) -> bool:
-    """Whether a leaf lies under one of the declared keys."""
+    """Return whether a leaf is one of the declared keys or under one of them."""
     return any(key == move or key.startswith(f"{move}.") for move in moves)

@@ -87,7 +87,7 @@ def _rates(made: Made) -> Iterator[str]:
 
 
 def _schedule(made: Made) -> Iterator[str]:
-    """Worked out anew, from what the fingerprint says: at the middle of each step, counted by those that were applied."""
+    """Compute the schedule again from the fingerprint: at the middle of each step, counted by those that were applied."""
     said, peak = made.items.get("schedule", {}), made.items.get("optimizer", {}).get("group 0", {}).get("lr")
     shape = _SHAPES.get(said.get("shape", ""))
     if shape is None or peak is None:

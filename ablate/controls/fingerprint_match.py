@@ -1,7 +1,7 @@
 """What must be equal is equal: an arm's fingerprints against the baseline's, seed by seed, item by item.
 
-The rule. A fingerprint item may differ from the baseline's only if the axis lists it in `may_change` (`order`, or one leaf
-of it as `optimizer.lr`) and not in `must_match`. The setting that the axis moves is no exception: an axis on `optim.lr`
+The rule. A fingerprint item may differ from the baseline's only if the axis lists it in `accepts` (`order`, or one leaf
+of it as `optimizer.lr`) and not in `holds`. This holds for the setting that the axis changes as well: an axis on `optim.lr`
 accepts `optimizer.lr`. An axis that accepts `components` may differ in them, and in the weights and dropouts of those
 alone. Anything else that differs is a contamination: the arm varies more than one thing, and gets no verdict. The
 environment is held between the seeds of one arm, too.
@@ -36,7 +36,7 @@ class Sessions:
 def sessions_alike(arm: str, runs: Mapping[int, Sessions], *, accepted: Collection[str] = ()) -> Control | None:
     """Whether each run of an arm was made in one piece, as far as its result can tell; None where none was interrupted.
 
-    runs: by seed. accepted: digests of code whose runs the user has asked to keep.
+    runs: by seed. accepted: digests of code whose runs the user keeps.
     """
     several = {seed: run for seed, run in sorted(runs.items()) if max(len(run.code), len(run.environment)) > 1}
     if not several:
@@ -85,7 +85,7 @@ _BY_MODULE = ("init.", "dropout.", "parameters.shapes.")
 
 
 def untouched(leaves: Sequence[Difference]) -> list[Difference]:
-    """Differences that lie outside of every module which was taken out or drawn anew in the arm. Freezing moves no weight."""
+    """Return the differences outside of every module that was removed or drawn again in the arm. Freezing changes no weight."""
     changed = [
         leaf.path.removeprefix("components.")
         for leaf in leaves
@@ -176,7 +176,7 @@ def _contaminated(arm: str, axis: Axis, seed: int, leaves: list[Difference]) -> 
     promised = any(first.within(pattern) for pattern in axis.must_match)
     why = f"axis {axis.name} promises to hold it" if promised else f"axis {axis.name} does not accept it"
     if _allowed(first, axis):
-        why = "it lies in no module that was taken out or drawn anew"
+        why = "it belongs to no module that was removed or drawn again"
     others = f"; so do {more} other values" if more > 1 else "; so does 1 other value" if more else ""
     said = f"{first} differs from the baseline's, and {why}{others}{_ways_out(first, axis)}"
     return Control(arm=arm, name="matched", status="failed", sentence=f"contaminated: {arm}, seed {seed}: {said}")

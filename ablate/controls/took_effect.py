@@ -90,8 +90,8 @@ def _seeds(seeds: list[int]) -> str:
 def repeats(arm: str, *, weights: tuple[Weights, Weights]) -> Control:
     """Whether the baseline's runs, made once more, ended with the same weights.
 
-    weights: the baseline's and the arm's. Other weights are no failure (kernels of a GPU may add in another order each time):
-    they are `unverified`, and how far such runs lie apart is the nondeterminism floor.
+    weights: the baseline's and the arm's. Other weights are not a failure (kernels of a GPU may add in another order each time):
+    they are `unverified`, and the difference between such runs is the nondeterminism floor.
     """
     left, right = weights
     common = [seed for seed in sorted(left.keys() & right.keys()) if left[seed] is not None and right[seed] is not None]

@@ -1,4 +1,4 @@
-"""Of runs that are to differ in two streams of chance alone: equal draws are equal, and others are others."""
+"""Check that runs sharing a stream seed match in that stream and that the others differ."""
 
 from __future__ import annotations
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
+from ablate.config.schema import BASELINE
 from ablate.design.axis import Axis
 from ablate.design.axis_files import ad_hoc_axis
-from ablate.serialization import built
-
-FIRST = "baseline"
-"""Arm of corner 0, which has nothing of the second config."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,20 +28,22 @@ class Corners:
     paths: tuple[tuple[int, ...], ...] = ()
     first: str = ""
     second: str = ""
+    kind: Literal["attribution"] = "attribution"
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Corners:
-        """Raises ValueError for what describes no corners."""
-        found: Corners = built(cls, dict(value))
-        keys = list(range(len(found.names)))
-        paths = [sorted(path) for path in found.paths if isinstance(path, list | tuple)]
-        fits = 1 < len(keys) == len(found.moves) and len(paths) == len(found.paths)
-        if not fits or any(path != keys for path in paths) or (not paths and len(keys) > MOST_KEYS):
+    def check(self) -> None:
+        """Raise ValueError for what is not the corners between two configs."""
+        keys = list(range(len(self.names)))
+        fits = 1 < len(keys) == len(self.moves) and all(sorted(path) == keys for path in self.paths)
+        if not fits or (not self.paths and len(keys) > MOST_KEYS):
             raise ValueError("its corners are not those of two configs")
-        return found
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        return tuple(map(self.arm, self.numbers))
+
+    def joint_label(self, arm: str) -> str:
+        """Words for an arm that changes several keys."""
+        return f"bundle: {arm.replace('+', ' + ')}"
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -55,7 +54,7 @@ class Corners:
         return tuple(sorted({*path_corners(self.paths), *(1 << key for key in range(count))}))
 
     def arm(self, corner: int) -> str:
-        return "+".join(self.names[key] for key in self._keys(corner)) or FIRST
+        return "+".join(self.names[key] for key in self._keys(corner)) or BASELINE
 
     def changes(self, corner: int) -> dict[str, Any]:
         return {key: value for name in self._keys(corner) for key, value in self.moves[name].items()}

@@ -32,8 +32,8 @@ class Axis:
     scale_with: {key: rule} of keys that move with the level by a rule of `RULES`: a bundle, such as a learning rate that follows
         the batch size.
     seeds: only so many of the study's seeds, the first ones; None takes all.
-    hypothesis: what one should see; shown beside the result, never used by it.
-    requires: overrides of the baseline that are typed beside the axis, because it says nothing, or something else, without them.
+    hypothesis: expected result; shown next to the result, never used by it.
+    requires: overrides of the baseline that the axis needs, because it shows nothing, or something else, without them.
     notes: what else a reader has to know, in paragraphs; it is read by people alone.
     """
 

@@ -1,4 +1,4 @@
-"""What follows from a config and its data: steps, looks, epochs. An axis declares each as held or accepted."""
+"""Quantities that follow from a config and its data: steps, evaluations, epochs. An axis declares each as held or accepted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from ablate.config.schema import Config
-from ablate.units import parse_interval
+from ablate.units import evaluation_points, parse_interval
 
 DERIVED = (
     "steps_per_epoch",
@@ -50,7 +50,7 @@ def derive(config: Config, sizes: Sizes, parameters: Mapping[str, int] | None = 
     parameters: `count` of the weights, and how many are `trainable`.
     steps_per_epoch: a fraction where the last step of an epoch reaches into the next one.
     total_steps: optimizer steps; the last one may be smaller. warmup_steps: those taken while the rate still rises.
-    schedule_steps: those after them. evaluations: looks, the one before training included.
+    schedule_steps: those after them. evaluations: number of them, the one before training included.
     effective_batch: samples per optimizer step. epochs: passes over the training set.
     """
     samples = config.budget.samples(samples_per_step=config.samples_per_step, samples_per_epoch=sizes.num_train)
@@ -80,14 +80,13 @@ def shape_of(config: Config) -> str:
 
 
 def _evaluations(config: Config, samples: int, samples_per_epoch: int) -> int:
-    """Looks that fall within one optimizer step are one look."""
-    size = config.samples_per_step
-    if config.eval.spacing == "log":
-        first, count = min(size, samples), config.eval.num_evaluations
-        ratio = (samples / first) ** (1 / max(1, count - 1))
-        points = {max(1, round(first * ratio**k)) for k in range(count)} if count > 1 else set()
-    else:
-        every = parse_interval(config.eval.every, key="eval.every")
-        gap = every.samples(samples_per_step=size, samples_per_epoch=samples_per_epoch)
-        points = set(range(gap, samples, gap))
-    return 1 + len({math.ceil(point / size) for point in points | {samples}})
+    """Return the number of evaluations, the one before training included; those within one optimizer step are one."""
+    points = evaluation_points(
+        every=parse_interval(config.eval.every, key="eval.every"),
+        spacing=config.eval.spacing,
+        count=config.eval.num_evaluations,
+        total_samples=samples,
+        samples_per_step=config.samples_per_step,
+        samples_per_epoch=samples_per_epoch,
+    )
+    return 1 + len({math.ceil(point / config.samples_per_step) for point in points})

@@ -1,22 +1,19 @@
-"""Several axes at once: the cells of a crossed design, each an arm that has some axes at other levels than the baseline."""
+"""Factorial designs: every cell is an arm that has some axes at other levels than the baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import combinations
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ablate.config.flatten import covered, leaf_or_absent
+from ablate.config.schema import BASELINE
 from ablate.design.axis import Axis, Kind
-from ablate.serialization import built
-
-FIRST = "baseline"
-"""Arm of the cell in which every axis is at the baseline's own level."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +26,7 @@ class Cells:
     generators: of a fractional design, `design.fraction`.
     """
 
-    kind: str
+    kind: Literal["factorial", "fractional", "pairwise"]
     names: tuple[str, ...]
     levels: tuple[tuple[str, ...], ...]
     parts: tuple[tuple[str, ...], ...]
@@ -37,30 +34,19 @@ class Cells:
     arms: tuple[str, ...]
     generators: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Cells:
-        """Raises ValueError for what describes no crossed design."""
-        found: Cells = built(cls, dict(value))
-        rows = (*found.places, *found.levels, *found.parts, *found.generators.values())
-        if not all(isinstance(row, list | tuple) for row in rows) or not all(
-            type(number) is int for place in found.places for number in place
-        ):
-            raise ValueError("its cells are not those of a crossed design")
-        found = cls(
-            kind=found.kind,
-            names=found.names,
-            levels=tuple(tuple(map(str, words)) for words in found.levels),
-            parts=tuple(tuple(map(str, words)) for words in found.parts),
-            places=tuple(tuple(place) for place in found.places),
-            arms=found.arms,
-            generators={name: tuple(map(str, parents)) for name, parents in found.generators.items()},
-        )
-        if not found._fits():
-            raise ValueError("its cells are not those of a crossed design")
-        return found
+    def check(self) -> None:
+        """Raise ValueError for what is not the cells of such a design."""
+        if not self._fits():
+            raise ValueError("its cells are not those of a factorial design")
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        return self.arms
+
+    def joint_label(self, arm: str) -> str:
+        """`batch_size=64 + lr=0.001` for an arm that moves several axes; '' for any other."""
+        parts = self.moved(arm)
+        return " + ".join(parts) if len(parts) > 1 else ""
 
     @property
     def full(self) -> int:
@@ -77,7 +63,7 @@ class Cells:
         return np.asarray(self.places, dtype=np.int64).reshape(len(self.places), len(self.names))
 
     def moved(self, arm: str) -> tuple[str, ...]:
-        """The parts of an arm's name: of what has another level than the baseline's; none for an arm beside the cells."""
+        """The parts of an arm's name: of what has another level than the baseline's; none for an arm outside of the cells."""
         if arm not in self.arms:
             return ()
         place = self.places[self.arms.index(arm)]
@@ -98,11 +84,9 @@ class Cells:
             and all(len(place) == len(sizes) for place in self.places)
             and all(0 <= number < size for place in self.places for number, size in zip(place, sizes, strict=True))
         )
-        if not whole or any(self.places[0]) or self.arms[0] != FIRST:
+        if not whole or any(self.places[0]) or self.arms[0] != BASELINE:
             return False
-        return {"factorial": self._is_full, "fractional": self._is_fraction, "pairwise": self._is_pairs}.get(
-            self.kind, lambda: False
-        )()
+        return {"factorial": self._is_full, "fractional": self._is_fraction, "pairwise": self._is_pairs}[self.kind]()
 
     def _is_full(self) -> bool:
         return not self.generators and len(self.places) == self.full
@@ -122,7 +106,7 @@ class Cells:
 
 
 class ClashError(ValueError):
-    """Two changes that no config can have at once. Its text says why."""
+    """Two changes that no config can have together. Its text says why."""
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,7 +118,7 @@ def merged(one: Mapping[str, Any], other: Mapping[str, Any], base: Mapping[str, 
     for key, value in other.items():
         inside = next((mine for mine in one if mine != key and (covered(mine, [key]) or covered(key, [mine]))), None)
         if inside is not None:
-            raise ClashError(f"{inside} and {key} are set in the same place")
+            raise ClashError(f"{inside} and {key} set the same key")
         found[key] = value if key not in one else _both(key, one[key], value, leaf_or_absent(base, key))
     return found
 
@@ -151,7 +135,7 @@ def _both(key: str, one: Any, other: Any, own: Any) -> list[Any]:
 
 
 def joint_axis(name: str, parts: Sequence[Axis], changes: Mapping[str, Any]) -> Axis:
-    """Several axes moved at once, as one declared change: what each brings along may come, what all promise to hold is held."""
+    """Return one axis for several that change together: what each may change may change, what any promises to hold is held."""
     accepts = tuple(dict.fromkeys(word for axis in parts for word in axis.may_change))
     promised = dict.fromkeys(word for axis in parts for word in axis.must_match)
     kinds: set[Kind] = {axis.kind for axis in parts}
@@ -173,7 +157,7 @@ def _in(word: str, other: str) -> bool:
     return covered(word, [other])
 
 
-# Two-level fractional designs: fewer runs than all corners, and which effects can then not be told apart.
+# Two-level fractional designs: fewer runs than all corners, and the effects that they confound.
 
 Word = frozenset[str]
 
@@ -232,7 +216,7 @@ def _picked(masks: Sequence[int], basic: int, factor: int, least: int, words: li
 
 
 def defining_words(generators: Mapping[str, Sequence[str]]) -> tuple[Word, ...]:
-    """All products of factors that are constant over the design's cells: what cannot be told from the mean."""
+    """Return all products of factors that are constant over the design's cells: they are confounded with the mean."""
     single = [frozenset(parents) ^ {factor} for factor, parents in generators.items()]
     words = set()
     for size in range(1, len(single) + 1):
@@ -253,7 +237,7 @@ def resolution(generators: Mapping[str, Sequence[str]]) -> int | None:
 def alias_sets(
     factors: Sequence[str], generators: Mapping[str, Sequence[str]], order: int = 2
 ) -> tuple[tuple[Word, ...], ...]:
-    """Effects up to `order` factors, grouped: those of one group are estimated as one sum and cannot be told apart."""
+    """Return the effects of up to `order` factors in groups: those of one group are estimated as one sum."""
     words = defining_words(generators)
     effects = [frozenset(term) for size in range(1, order + 1) for term in combinations(factors, size)]
     place = {factor: number for number, factor in enumerate(factors)}

@@ -1,4 +1,4 @@
-"""How far a study has come that adds seeds until its variants are decided, and which of its runs follow from that."""
+"""The progress of a sequential study: which interim analyses are done, and which runs follow from them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ablate.design.plan import Plan, Run
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Course:
-    """looks: numbers of seeds, as declared. made: how many of them have been looked at. stops: {variant: its number of seeds},
-    of those that are decided; going: the others. Baseline and controls run as long as any variant does."""
+    """looks: numbers of seeds at the interim analyses, as declared. made: how many of these are done. stops: {decided variant: its
+    number of seeds}. going: the other variants. Baseline and controls run as long as any variant does."""
 
     looks: tuple[int, ...]
     made: int
@@ -21,7 +21,7 @@ class Course:
 
     @property
     def over(self) -> bool:
-        """Whether no further look comes."""
+        """Whether no further interim analysis follows."""
         return self.made == len(self.looks) or (self.made > 0 and not self.going)
 
     @property
@@ -30,24 +30,24 @@ class Course:
 
     @property
     def seeds(self) -> int:
-        """To which the study is to be run now: the next look's, or the last one's."""
+        """Number of seeds to run now: that of the next interim analysis, or of the last one."""
         return self.next or self.looks[self.made - 1]
 
     def stop_of(self, arm: str) -> int:
-        """How many seeds an arm has at the last look that counts for it; 0 before the first."""
+        """Number of seeds of an arm at the last interim analysis that includes it; 0 before the first."""
         last = self.looks[self.made - 1] if self.made else 0
         return self.stops.get(arm, last)
 
     def due(self, plan: Plan) -> Plan:
-        """The study as far as it goes up to the next look."""
+        """The study up to the next interim analysis."""
         return self._first(plan, self.seeds)
 
     def at_most(self, plan: Plan) -> Plan:
-        """The study if no further variant is decided before the last look."""
+        """The study if no further variant is decided before the last interim analysis."""
         return self._first(plan, self.seeds if self.over else self.looks[-1])
 
     def at(self, plan: Plan, seeds: int) -> Plan:
-        """The study as a look at so many seeds reads it: variants that had stopped have what they had then."""
+        """The study as an interim analysis at this number of seeds reads it: stopped variants have the seeds they had then."""
         return self._first(plan, seeds)
 
     def _first(self, plan: Plan, seeds: int) -> Plan:
@@ -58,12 +58,12 @@ class Course:
 
 
 def variants(plan: Plan) -> tuple[str, ...]:
-    """Arms that are decided about; neither controls nor what is only looked at differently."""
+    """Arms that are decided about: neither controls nor observation axes."""
     return tuple(arm.name for arm in plan.arms[1:] if not arm.replayed and arm.kind not in ("placebo", "rerun"))
 
 
 def course(plan: Plan, made: Sequence[Mapping[str, Any]]) -> Course:
-    """made: what each look found, in order; `stops` of it names the variants that it decided."""
+    """made: the interim analyses, in order; `stops` of each names the variants that it decided."""
     stops = {arm: int(look["seeds"]) for look in reversed(made) for arm in look["stops"]}
     going = tuple(name for name in variants(plan) if name not in stops)
     return Course(looks=plan.looks, made=len(made), stops=stops, going=going)

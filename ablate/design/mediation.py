@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from ablate.config.schema import BASELINE
 from ablate.design.axis import Axis, show
 from ablate.design.axis_files import ad_hoc_axis
-from ablate.serialization import built
-
-BASELINE = "baseline"
 
 MEDIATORS: dict[str, str] = {"grad_noise": "train.noise_batch_size", "max_grad_norm": "train.max_grad_norm"}
 """{what `--through` takes: the key that holds it}."""
@@ -51,24 +49,22 @@ class Mediation:
     held: tuple[Held, ...]
     arms: dict[str, dict[str, Any]]
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Mediation:
-        """Raises ValueError for what describes no mediation."""
-        values = dict(value)
-        held = values.pop("held", ())
-        if not isinstance(held, list | tuple):
-            raise ValueError("held of Mediation is no list")
-        found: Mediation = built(cls, {**values, "held": ()})
-        made = cls(**{field.name: getattr(found, field.name) for field in fields(cls)} | {"held": _held(held)})
-        known = {BASELINE, *made.arms}
-        named = [made.treated, *(name for one in made.held for name in (one.first, one.second))]
-        strange = [one.mediator for one in made.held if one.mediator not in MEDIATORS]
-        if len(made.levels) != 2 or not made.held or strange or not set(named) <= known:
-            raise ValueError("its mediation is not that of a treatment with two levels")
-        return made
+    kind: Literal["mediation"] = "mediation"
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    def check(self) -> None:
+        """Raise ValueError for what is not a treatment with two levels and a mediator that is held."""
+        named = [self.treated, *(name for one in self.held for name in (one.first, one.second))]
+        strange = [one.mediator for one in self.held if one.mediator not in MEDIATORS]
+        if len(self.levels) != 2 or not self.held or strange or not set(named) <= {BASELINE, *self.arms}:
+            raise ValueError("its mediation is not that of a treatment with two levels")
+
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        return (BASELINE, *self.arms)
+
+    def joint_label(self, arm: str) -> str:
+        """Words for an arm that changes several keys."""
+        return f"bundle: {arm.replace('+', ' + ')}"
 
     @property
     def mediators(self) -> tuple[str, ...]:
@@ -78,10 +74,6 @@ class Mediation:
         """One per arm: its keys are one declared change, with what each of them may bring along. known: the axis files."""
         known = tuple(known)
         return tuple(_axis(name, changes, known) for name, changes in self.arms.items())
-
-
-def _held(values: Iterable[Any]) -> tuple[Held, ...]:
-    return tuple(built(Held, value) for value in values)
 
 
 def _axis(name: str, changes: Mapping[str, Any], known: tuple[Axis, ...]) -> Axis:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ablate.config.flatten import changed, covered
-from ablate.config.schema import MOST_DRAWS, SPENDING
 from ablate.design.attribution import Corners
 from ablate.design.axis import RULES, Axis, Kind, show
+from ablate.design.designs import Design, ExternalApp, OneAtATime
 from ablate.design.factorial import Cells
 from ablate.design.mediation import Mediation
+from ablate.design.variance_components import Crossed
 from ablate.hashing import digest_of
 from ablate.serialization import built
-
-BASELINE = "baseline"
-
 
 _NO_RESULT = {
     "eval": ("save_predictions",),
@@ -40,7 +38,7 @@ def config_digest(config: Mapping[str, Any]) -> str:
 
 
 def request_digest(config_digest: str, *, seed: int, data: str = "", model: str = "") -> str:
-    """Hash of what a run is asked to do, whatever code does it.
+    """Hash of the request that a run answers, whatever code runs it.
 
     data: digest of the pool that it reads. model: of the local files that its model is made from. '' where nobody can say.
     """
@@ -48,7 +46,7 @@ def request_digest(config_digest: str, *, seed: int, data: str = "", model: str 
 
 
 def digest_by(request: str, code_digest: str) -> str:
-    """Hash of all that decides a run's result: what it is asked to do, and the code that does it."""
+    """Hash of all that decides a run's result: its request and the code that runs it."""
     return digest_of({"request": request, "code": code_digest})
 
 
@@ -64,7 +62,7 @@ class Arm:
     changes: config leaves that differ from the baseline, with their new value.
     config: the whole resolved config, less `seed` and `arm`.
     derived: quantities computed from the config (total_steps, evaluations, ...).
-    data: digest of the pool that its runs read, as it lay there when the plan was made; '' where nobody can say.
+    data: digest of the pool that its runs read, when the plan was made; '' where it is unknown.
     model: digest of the local files that its model is made from; '' for a model of the hub, and of the user's own.
     """
 
@@ -86,7 +84,7 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """One arm x one seed. request: the digest less the code, by which a result of earlier code is told from another run's."""
+    """One arm x one seed. request: the digest without the code, which identifies a result of earlier code."""
 
     arm: str
     seed: int
@@ -95,13 +93,14 @@ class Run:
 
 
 def counted_of(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a plan as it stands in a plan.json, whichever version wrote that, decides what runs and how it is read."""
+    """Return the parts of a plan.json, of whichever version, that decide what runs and how it is read."""
     value = {key: item for key, item in plan.items() if key not in ("command", "notes", "accepted", "digest")}
-    if value.get("app") is not None:
+    design = value.get("design", {})
+    if design.get("kind") == "external_app":
         return value
-    if value.get("bisect") is not None:  # not how the two configs were typed
-        value["bisect"] = {key: item for key, item in value["bisect"].items() if key not in ("first", "second")}
-    axes = [{key: item for key, item in axis.items() if key not in ("notes", "requires")} for axis in value["axes"]]
+    if design.get("kind") == "attribution":  # not how the two configs were typed
+        value["design"] = {key: item for key, item in design.items() if key not in ("first", "second")}
+    axes = [{key: item for key, item in axis.items() if key not in ("about", "beside")} for axis in value["axes"]]
     return value | {"axes": axes, "arms": [arm | {"config": what_counts(arm["config"])} for arm in value["arms"]]}
 
 
@@ -113,7 +112,7 @@ class Plan:
     code: {file: sha256} of all that the runs' code is; code_digest is its hash. accepted: digests of earlier code whose runs
         are kept, because the user said so.
     notes: sentences about what the planner did on its own, such as two arms of equal digest that share a run.
-    command: what was typed.
+    command: the command line.
     """
 
     study: str
@@ -129,47 +128,45 @@ class Plan:
     accepted: tuple[str, ...] = ()
     command: str = ""
     notes: tuple[str, ...] = ()
-    app: dict[str, Any] | None = None
-    """Of a study on a Hydra app that is not ours: `seed_key`, `lower_is_better`; its metric is a value that main returns."""
-    bisect: dict[str, Any] | None = None
-    """Of a study between two configs: its `Corners`."""
     compare_at: str = ""
     """`study.compare_at`: at equal what the arms are compared; '' compares the runs as they ended."""
-    mediate: dict[str, Any] | None = None
-    """Of a study that holds a mediator: its `Mediation`."""
-    cells: dict[str, Any] | None = None
-    """Of a study that moves several axes at once: its `Cells`."""
-
-    @property
-    def crossed(self) -> Cells | None:
-        """The cells of `study.design=factorial`, `fractional` or `pairs`; None of one axis at a time."""
-        return None if self.cells is None else Cells.from_json(self.cells)
-
-    until: dict[str, Any] | None = None
-    """Of a study that adds seeds until its variants are decided: `looks` and `spending`, as declared before the first run."""
-
-    variance: dict[str, Any] | None = None
-    """Of a study that tells two streams of chance apart: its `Crossed`."""
+    design: Design = field(default_factory=OneAtATime)
+    """How the arms follow from the command."""
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """Numbers of seeds at which is looked, the last of them all of `seeds`; empty where their number is fixed."""
-        return () if self.until is None else tuple(self.until["looks"])
+        """Numbers of seeds at which a sequential study is analysed, the last of them all of `seeds`; empty for any other."""
+        return self.design.interim_seeds if isinstance(self.design, OneAtATime) else ()
 
     @property
     def spending(self) -> str:
-        """How the looks share the error rate."""
-        return "" if self.until is None else str(self.until["spending"])
+        """How the interim analyses share the error rate."""
+        return self.design.alpha_spending if isinstance(self.design, OneAtATime) else ""
+
+    @property
+    def crossed(self) -> Cells | None:
+        """The cells of a factorial, fractional or pairwise study; None for any other."""
+        return self.design if isinstance(self.design, Cells) else None
 
     @property
     def corners(self) -> Corners | None:
-        """Of two configs that `ablate attribute` compares; None in any other study."""
-        return None if self.bisect is None else Corners.from_json(self.bisect)
+        """The corners of a study between two configs; None for any other."""
+        return self.design if isinstance(self.design, Corners) else None
 
     @property
     def mediation(self) -> Mediation | None:
-        """Of a treatment whose mediator `ablate mediate` holds; None in any other study."""
-        return None if self.mediate is None else Mediation.from_json(self.mediate)
+        """The treatment and the mediators that are held; None for any other study."""
+        return self.design if isinstance(self.design, Mediation) else None
+
+    @property
+    def variance(self) -> Crossed | None:
+        """The two random streams of a study of variance components; None for any other."""
+        return self.design if isinstance(self.design, Crossed) else None
+
+    @property
+    def app(self) -> ExternalApp | None:
+        """The external Hydra app that the study runs; None for a study of ours."""
+        return self.design if isinstance(self.design, ExternalApp) else None
 
     @property
     def baseline(self) -> Arm:
@@ -184,14 +181,13 @@ class Plan:
 
     def bundle(self, arm: Arm) -> str:
         """`bundle: data.batch_size 8 -> 64, optim.lr 5e-05 -> 0.000141`: of an arm whose axis declares several keys to be one
-        change; '' of any other. The streams of a placebo are no bundle, they are chance."""
+        change; '' of any other. The streams of a placebo do not count as a bundle."""
         axis = self.axis(arm.axis) if arm.axis else None
         if axis is None or not axis.keys or axis.kind == "placebo":
             return ""
-        if (self.bisect or self.mediate) and len(arm.changes) > 1:  # their values stand in a table of their own
-            return f"bundle: {arm.name.replace('+', ' + ')}"
-        if self.cells is not None and len(parts := Cells(**self.cells).moved(arm.name)) > 1 and len(arm.changes) > 1:
-            return " + ".join(parts)
+        label = self.design.joint_label(arm.name)
+        if label and len(arm.changes) > 1:  # its values have a table of their own
+            return label
         pairs = changed(self.baseline.config, arm.config)
         order = sorted(pairs, key=lambda key: [not covered(key, [move]) for move in axis.keys])
         after = {key: f"{pairs[key][1]:.3g}" if key in axis.scale_with else show(pairs[key][1]) for key in order}
@@ -219,16 +215,13 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Plan:
-        """A plan.json may come from anywhere: ValueError, TypeError, KeyError or AttributeError for one that is no plan."""
-        value = {key: item for key, item in value.items() if key != "digest"}
-        axes, arms, runs = ([built(kind, one) for one in value.pop(name)] for name, kind in _PARTS.items())
-        plan: Plan = built(cls, {**value, "axes": [], "arms": [], "runs": []})
-        plan = replace(plan, axes=tuple(axes), arms=tuple(arms), runs=tuple(runs))
-        _check(plan)
+        """Return the plan that a plan.json holds. Raises ValueError for anything else: the file may come from anywhere."""
+        try:
+            plan: Plan = built(cls, {key: item for key, item in value.items() if key != "digest"})
+            _check(plan)
+        except (TypeError, KeyError, AttributeError, IndexError) as error:
+            raise ValueError(f"{type(error).__name__}: {error}") from None
         return plan
-
-
-_PARTS: dict[str, type] = {"axes": Axis, "arms": Arm, "runs": Run}
 
 
 def _check(plan: Plan) -> None:
@@ -236,24 +229,15 @@ def _check(plan: Plan) -> None:
     axes, arms = {axis.name for axis in plan.axes}, {arm.name for arm in plan.arms}
     strange = [arm.axis for arm in plan.arms[1:] if arm.axis not in axes]
     strange += [run.arm for run in plan.runs if run.arm not in arms]
-    if (corners := plan.corners) is not None:
-        strange += [name for name in map(corners.arm, corners.numbers) if name not in arms]
-    if (mediation := plan.mediation) is not None:
-        strange += [name for name in mediation.arms if name not in arms]
-    if (crossed := plan.crossed) is not None:
-        strange += [name for name in crossed.arms if name not in arms]
+    plan.design.check()
+    strange += [name for name in plan.design.arm_names if name not in arms]
     if strange or not plan.arms:
         raise ValueError(f"there is no {strange[0]!r} in it" if strange else "there is no arm in it")
     numbers = [plan.smallest_effect, *(number for arm in plan.arms for number in arm.derived.values())]
     if not all(abs(number) < _LARGEST for number in numbers):
         raise ValueError("a quantity in it is larger than any that training has")
-    looks = plan.looks
-    if looks and (looks[-1] != len(plan.seeds) or plan.spending not in SPENDING or list(looks) != sorted(set(looks))):
-        raise ValueError(f"looks at {list(looks)} seeds are none of a study of {len(plan.seeds)}")
-    if plan.variance is not None and (
-        len(plan.variance["random_streams"]) != 2 or not 2 <= plan.variance["draws"] <= MOST_DRAWS
-    ):
-        raise ValueError("it has no table of two streams of chance")
+    if plan.looks and plan.looks[-1] != len(plan.seeds):
+        raise ValueError(f"interim analyses at {list(plan.looks)} seeds do not fit a study of {len(plan.seeds)}")
     for axis in plan.axes:
         unknown = [rule for rule in axis.scale_with.values() if rule not in RULES]
         if unknown:

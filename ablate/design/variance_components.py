@@ -1,23 +1,22 @@
-"""Runs of one config under every pair of draws of two streams: which stream of chance makes runs differ?"""
+"""Variance components: runs of one config under every pair of draws of two random streams."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Literal
 
-from ablate.config.schema import StudyConfig
+from ablate.config.schema import BASELINE, MOST_DRAWS, StudyConfig
 from ablate.design.axis import Axis
 from ablate.design.derived import SPENT
-from ablate.design.plan import BASELINE
 from ablate.errors import ConfigError
 
 OFFSET = 1000
 """Between two draws of a stream, as of a placebo: no run meets the stream of another seed."""
 
 _BRINGS: dict[str, tuple[str, ...]] = {"init": ("init", "loss_at_start"), "order": ("order", *SPENT)}
-"""Items of a fingerprint that follow from a stream, beside the first step."""
+"""Items of a fingerprint that follow from a stream, in addition to the first step."""
 
 _ITEMS = ("init", "order")
 
@@ -28,6 +27,7 @@ class Crossed:
 
     streams: tuple[tuple[str, ...], ...]
     draws: int
+    kind: Literal["variance_components"] = "variance_components"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -48,16 +48,18 @@ class Crossed:
         """One for each arm but the baseline: it moves offsets of streams, and nothing else may differ."""
         return tuple(self._axis(name, cell) for name, cell in self.cells().items() if any(cell))
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    def check(self) -> None:
+        """Raise ValueError for what is not a table of two streams."""
+        if len(self.streams) != 2 or not 2 <= self.draws <= MOST_DRAWS:
+            raise ValueError("it has no table of two random streams")
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Crossed:
-        """Raises KeyError, TypeError or ValueError for what is none."""
-        streams, draws = tuple(tuple(map(str, one)) for one in value["streams"]), int(value["draws"])
-        if len(streams) != 2 or draws < 2:
-            raise ValueError(f"{len(streams)} streams with {draws} draws are no table")
-        return cls(streams=streams, draws=draws)
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        return tuple(self.cells())
+
+    def joint_label(self, arm: str) -> str:  # noqa: ARG002
+        """Nothing: an arm moves offsets of streams."""
+        return ""
 
     def _axis(self, name: str, cell: tuple[int, ...]) -> Axis:
         pairs = [(stream, draw) for streams, draw in zip(self.streams, cell, strict=True) for stream in streams]
@@ -76,7 +78,7 @@ class Crossed:
 
 def crossed(study: StudyConfig) -> Crossed | None:
     """What `study.design=variance_components` asks for; None for any other design."""
-    if study.design != "variance_components":
+    if study.design != "variance":
         return None
     return Crossed(streams=tuple(tuple(one.split("+")) for one in study.streams), draws=study.draws)
 

@@ -1,1 +1,1 @@
-"""Runs that were made elsewhere: what their loggers left, as run folders; what they did not say stays absent."""
+"""Import runs of other tools: their logs become run directories, and what a log does not say stays absent."""

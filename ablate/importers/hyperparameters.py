@@ -1,4 +1,4 @@
-"""Settings that a source recorded: which say what was trained, which only where it went, and which number was the seed."""
+"""Settings that a log recorded: which can change the result, which only say where a run goes, and which is the seed."""
 
 from __future__ import annotations
 
@@ -11,93 +11,99 @@ from typing import Any
 from ablate.errors import RecordError
 from ablate.serialization import read_json, read_yaml
 
-_PLACES = (
+_BOOKKEEPING = (
     "output_dir", "overwrite_output_dir", "run_name", "project", "report_to", "disable_tqdm", "logging_dir",
     "logging_nan_inf_filter", "log_level", "log_on_each_node", "push_to_hub", "hub_", "trackio_", "do_train", "do_eval",
     "do_predict", "local_rank", "resume_from_checkpoint", "debug", "skip_memory_metrics", "save_", "_", "transformers_version",
     "model/num_parameters", "default_root_dir", "logger", "callbacks",
 )  # fmt: skip
-"""Beginnings of the settings that say where a run goes and what it tells; they make no arm another one."""
+"""Prefixes of settings that say where a run goes and what it prints. They do not make an arm another one."""
 
-_LOOKING = (
+_CADENCE = (
     "eval_steps", "eval_strategy", "evaluation_strategy", "eval_on_start", "eval_delay", "eval_every", "eval_interval",
     "logging_steps", "logging_strategy", "logging_first_step", "log_every_n_steps", "log_every", "log_interval",
     "val_check_interval", "check_val_every_n_epoch",
 )  # fmt: skip
 
 _SEEDS = ("seed", "random_seed", "manual_seed", "seed_everything")
-_SIZES = ("per_device_train_batch_size", "train_batch_size", "batch_size")
+_BATCH_SIZES = ("per_device_train_batch_size", "train_batch_size", "batch_size")
 _ACCUMULATION = ("gradient_accumulation_steps", "accumulate_grad_batches", "grad_accum_steps")
 
 
 @dataclass(slots=True)
 class Settings:
-    """config: what was trained. looking: when it was looked. seed, seed_from: None and '' where none is on record.
-
-    batch, batch_from: samples of one step as far as the settings say it; None where they do not.
-    """
+    """Settings of a log, sorted by purpose."""
 
     config: dict[str, Any]
-    looking: dict[str, Any]
+    """Settings that can change the result."""
+    cadence: dict[str, Any]
+    """Settings that say when the run was evaluated and logged."""
     seed: int | None
     seed_from: str
+    """Key of the seed."""
     batch: int | None
+    """Samples per step as far as the settings say."""
     batch_from: str
 
 
 def settings_of(config: Mapping[str, Any]) -> Settings:
-    """Take settings apart. Groups are kept; a name counts in whatever group it stands."""
-    kept, looking = _parted(_plain(config))
-    found = {key: value for key, value in _leaves(config) if key.rpartition(".")[2] in _SEEDS and type(value) is int}
-    seeds = {value for value in found.values() if value >= 0}
-    alone = len(seeds) == 1
-    batch, said = _batch(dict(_leaves(config)))
-    return Settings(kept, looking, seeds.pop() if alone else None, next(iter(found)) if alone else "", batch, said)
+    """Sort settings. Groups are kept, and a name counts in every group."""
+    trained, cadence = _split(_plain(config))
+    leaves = dict(_leaves(config))
+    seeds = {key: value for key, value in leaves.items() if _name(key) in _SEEDS and type(value) is int}
+    values = {value for value in seeds.values() if value >= 0}
+    unique = len(values) == 1
+    batch, batch_from = _batch(leaves)
+    return Settings(
+        trained, cadence, values.pop() if unique else None, next(iter(seeds)) if unique else "", batch, batch_from
+    )
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings in a JSON or YAML file. Raises RecordError for anything else."""
+    """Read a JSON or YAML file of settings. Raises RecordError for anything else."""
     try:
         value = read_json(path) if path.suffix == ".json" else read_yaml(path)
     except (OSError, ValueError) as error:
-        raise RecordError(
-            f"{path} cannot be read as settings: {error}", "plain values, as --config-file baseline=settings.yaml"
-        ) from None
+        fix = "plain values, as --config-file baseline=settings.yaml"
+        raise RecordError(f"cannot read settings from {path}: {error}", fix) from None
     if not isinstance(value, Mapping):
-        raise RecordError(f"{path} holds {type(value).__name__}, and settings are names with values", "seed: 1")
+        raise RecordError(f"{path}: expected names with values, got {type(value).__name__}", "seed: 1")
     return dict(value)
 
 
-def _parted(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    kept: dict[str, Any] = {}
-    looking: dict[str, Any] = {}
+def _split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    trained: dict[str, Any] = {}
+    cadence: dict[str, Any] = {}
     for key, value in config.items():
-        if key in _LOOKING:
-            looking[key] = value
+        if key in _CADENCE:
+            cadence[key] = value
         elif isinstance(value, Mapping) and value:
-            inner, seen = _parted(value)
-            looking |= seen
-            kept |= {key: inner} if inner else {}
-        elif not key.startswith(_PLACES) and key not in _SEEDS:
-            kept[key] = value
-    return kept, looking
+            inner, inner_cadence = _split(value)
+            cadence |= inner_cadence
+            trained |= {key: inner} if inner else {}
+        elif not key.startswith(_BOOKKEEPING) and key not in _SEEDS:
+            trained[key] = value
+    return trained, cadence
 
 
-def _batch(found: Mapping[str, Any]) -> tuple[int | None, str]:
-    """`batch_size 8 x gradient_accumulation_steps 4`; a batch size of which there are two is none."""
-    for name in _SIZES:
-        sizes = {key: value for key, value in found.items() if key.rpartition(".")[2] == name}
+def _batch(leaves: Mapping[str, Any]) -> tuple[int | None, str]:
+    """Return (samples per step, `batch_size 8 x gradient_accumulation_steps 4`); (None, '') for contradictory sizes."""
+    for name in _BATCH_SIZES:
+        sizes = {key: value for key, value in leaves.items() if _name(key) == name}
         if not sizes:
             continue
         key, size = next(iter(sizes.items()))
         if len(set(map(str, sizes.values()))) > 1 or type(size) is not int or not 0 < size < 2**31:
             return None, ""
-        said = f"{key} {size}"
-        for other, times in found.items():
-            if other.rpartition(".")[2] in _ACCUMULATION and type(times) is int and 0 < times < 2**31:
-                return size * times, f"{said} x {other} {times}" if times > 1 else said
-        return size, said
+        for other, times in leaves.items():
+            if _name(other) in _ACCUMULATION and type(times) is int and 1 < times < 2**31:
+                return size * times, f"{key} {size} x {other} {times}"
+        return size, f"{key} {size}"
     return None, ""
+
+
+def _name(key: str) -> str:
+    return key.rpartition(".")[2]
 
 
 def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -109,13 +115,10 @@ def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _plain(value: Any) -> Any:
-    """Values as YAML and JSON hold them, each of its own; a date is its text."""
+    """Return a copy with values that YAML and JSON have; others, such as dates, become text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if value is None or type(value) in (bool, int, str):
-        return value
-    if type(value) is float:
-        return value if math.isfinite(value) else str(value)
-    return str(value)
+    is_plain = value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value))
+    return value if is_plain else str(value)

@@ -1,77 +1,95 @@
-"""What the log of one run says, before it becomes a record."""
+"""Log of one run as it was written, before it becomes a record."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ablate.errors import RecordError
+from ablate.importers.hyperparameters import Settings
 
-LARGEST = 2**63 - 1
-"""Beyond it a step is no step, and no table holds it."""
+MAX_STEP = 2**63 - 1
+"""Largest step that a table can hold."""
+
+_MAX_DEPTH, _MAX_MATCHES = 4, 10_000
+ONE_PROCESS = "the number of processes is not recorded"
+LOGGED_LOSS = "as logged: of one step, or a mean"
 
 
 class Rows(dict[int, dict[str, float]]):
-    """{step as it was logged: {name as it was logged: value}}, steps rising.
+    """{logged step: {logged name: value}} in step order.
 
-    doubled: {name: what is wrong with it} of names that had two values at one step; fix: what to do then.
+    conflicts: {name: problem} of names with two values at one step. fix: how to resolve them.
     """
 
-    def __init__(self, rows: Mapping[int, dict[str, float]], doubled: dict[str, str], fix: str) -> None:
+    def __init__(self, logged: Iterable[tuple[int, Mapping[str, float]]], where: str, fix: str) -> None:
+        rows: dict[int, dict[str, float]] = {}
+        self.conflicts, self.fix = dict[str, str](), fix
+        for step, values in logged:
+            row = rows.setdefault(step, {})
+            for name, value in values.items():
+                before = row.setdefault(name, value)
+                if before != value and not (math.isnan(before) and math.isnan(value)):
+                    problem = f"{where} has two values of {name} at step {step}: {before:g} and {value:g}"
+                    self.conflicts.setdefault(name, problem)
         super().__init__(sorted(rows.items()))
-        self.doubled, self.fix = doubled, fix
 
 
 @dataclass(kw_only=True, slots=True)
 class Source:
-    """One run as its source has it. What the source does not say is None or empty.
-
-    format: as in `record.origin`. path: as it was typed. files: those that were read. step: the column of positions.
-    shift: what is added to a step to make it the number of updates taken;
-    config: settings that can change the result; looking: those that only say when it was looked. settings: their place.
-    seed, seed_from: the number, and the setting that holds it. samples_per_step, samples_from: likewise.
-    ended: True where the source says that the run came to its end, False where it says that it did not; sentence: how.
-    loss: what a row's training loss is. averaged: rows are means over stretches of a chart.
-    """
+    """One run as its log describes it. What the log does not say is None or empty."""
 
     format: str
     path: str
+    """Path or run name as typed."""
     files: tuple[Path, ...]
     rows: Rows
     step: str = "step"
+    """Column of the steps."""
     shift: int = 0
+    """Added to a step to get the number of updates."""
     config: dict[str, Any] = field(default_factory=dict)
-    looking: dict[str, Any] = field(default_factory=dict)
+    """Settings that can change the result."""
+    cadence: dict[str, Any] = field(default_factory=dict)
+    """Settings that only say when the run was evaluated and logged."""
     settings: str = ""
+    """Where the settings were read from."""
     seed: int | None = None
     seed_from: str = ""
     samples_per_step: int | None = None
     samples_from: str = ""
     total_steps: int = 0
     ended: bool | None = None
-    sentence: str = ""
-    loss: str = ""
+    """Whether the log says that the run ended; None if it says nothing."""
+    end_message: str = ""
+    """How the run ended."""
+    loss: str = LOGGED_LOSS
+    """Meaning of a row's training loss."""
     averaged: bool = False
+    """Whether rows are means over stretches of a chart."""
     notes: list[str] = field(default_factory=list)
 
     def names(self) -> list[str]:
-        """Every name that was logged, in the order in which it came up."""
+        """Return every logged name, in order of first appearance."""
         return list(dict.fromkeys(name for values in self.rows.values() for name in values))
 
-    def digests(self) -> dict[str, str]:
-        """{file: sha256} of what was read."""
-        return {file.as_posix(): sha256(file.read_bytes()).hexdigest() for file in self.files}
+    def use_settings(self, settings: Settings, where: str, caveat: str = ONE_PROCESS, *, use_seed: bool = True) -> None:
+        """Take settings, and the seed and batch size in them if there are any. caveat: what the batch size leaves open."""
+        self.config, self.cadence, self.settings = settings.config, settings.cadence, where
+        if use_seed and settings.seed is not None:
+            self.seed, self.seed_from = settings.seed, settings.seed_from
+        if settings.batch is not None:
+            self.samples_per_step, self.samples_from = settings.batch, f"{settings.batch_from}; {caveat}"
 
 
 def number(value: Any) -> float | None:
-    """A logged value as a number; None where it is none. `NaN` and `Infinity` come as text from some loggers."""
+    """Return a logged value as a number, or None. Some loggers write NaN and Infinity as text."""
     if isinstance(value, str):
-        words = {"nan": math.nan, "infinity": math.inf, "inf": math.inf, "-infinity": -math.inf, "-inf": -math.inf}
-        return words.get(value.strip().lower())
+        return float(value) if value.strip().lower().lstrip("-") in ("nan", "inf", "infinity") else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -81,32 +99,69 @@ def number(value: Any) -> float | None:
 
 
 def step_of(value: Any, where: str) -> int:
-    """A logged step. Raises RecordError for what is none."""
-    found = number(value)
-    if found is None or not found.is_integer() or not 0 <= found <= LARGEST:
-        raise RecordError(f"{where}: {_short(value)} is no step, which is a whole number from 0 on")
+    """Return a logged step. Raises RecordError unless it is a whole number from 0 to `MAX_STEP`."""
+    step = number(value)
+    if step is None or not step.is_integer() or not 0 <= step <= MAX_STEP:
+        try:
+            shown = repr(value)[:60]
+        except ValueError:  # an integer too long to be written out
+            shown = "a number of thousands of digits"
+        raise RecordError(f"{where}: expected a step, a whole number from 0 on, got {shown}")
     return int(value)
 
 
-def merged(logged: Iterable[tuple[int, Mapping[str, float]]], where: str, fix: str) -> Rows:
-    """One row for each step. A name with two values at one step says that two runs lie on top of each other, where it counts.
-
-    where: what was read, for the message. fix: what to do then.
-    """
-    rows: dict[int, dict[str, float]] = {}
-    doubled: dict[str, str] = {}
-    for step, values in logged:
-        row = rows.setdefault(step, {})
-        for name, value in values.items():
-            before = row.setdefault(name, value)
-            if before != value and not (math.isnan(before) and math.isnan(value)):
-                doubled.setdefault(name, f"{where} has two values of {name} at step {step}: {before:g} and {value:g}")
-    return Rows(rows, doubled, fix)
+def numbers(records: Iterable[Mapping[str, Any]], step: str, where: str) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yield the step and the numbers of each record; records without a step are left out."""
+    for position, record in enumerate(records, start=1):
+        if step in record:
+            values = {name: number(value) for name, value in record.items() if name != step}
+            logged = {name: value for name, value in values.items() if value is not None}
+            yield step_of(record[step], f"{where}, row {position}, {step}"), logged
 
 
-def _short(value: Any) -> str:
+# Files of a directory that may come from anywhere: only regular files inside it are read.
+
+
+def files_below(folder: Path, pattern: str) -> list[Path]:
+    """Return matching files in name order. Raises RecordError for a link that leads outside."""
+    return [check_inside(folder, path) for path in sorted(islice(folder.glob(pattern), _MAX_MATCHES)) if path.is_file()]
+
+
+def files_at_any_depth(folder: Path, pattern: str) -> Iterator[Path]:
+    """Yield matching files in the directory and up to four levels below."""
+    for depth in range(_MAX_DEPTH + 1):
+        yield from files_below(folder, "/".join(["*"] * depth + [pattern]))
+
+
+def has_file(folder: Path, patterns: Sequence[str]) -> bool:
+    """Return whether a directory contains a file that matches."""
+    return folder.is_dir() and any(any(folder.glob(pattern)) for pattern in patterns)
+
+
+def only_file(path: Path, patterns: Sequence[str]) -> Path:
+    """Return the one log file in a directory, or the file itself. Raises RecordError if there are several runs."""
+    if not path.is_dir():
+        return path
+    files = [file for pattern in patterns for file in files_below(path, pattern)]
+    if len(files) != 1:
+        shown = ", ".join(str(file.parent) for file in files[:6])
+        fix = f"name each: {files[0].parent if files else path}"
+        raise RecordError(f"{path}: expected the log of one run, got {len(files)} runs: {shown}", fix)
+    return files[0]
+
+
+def check_inside(folder: Path, path: Path) -> Path:
+    """Return the path. Raises RecordError if it is a link to a file outside of the directory."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise RecordError(f"{path} is a link that leads out of {folder}, and is not followed", "name the file itself")
+    return path
+
+
+def read_log_text(path: Path) -> str:
+    """Read a text file. Raises RecordError for anything else."""
     try:
-        text = repr(value)
-    except ValueError:  # an integer too long to be written out
-        return "a number of thousands of digits"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        if not path.is_file():
+            raise OSError("not a regular file")
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"cannot read {path} as text: {error}") from None

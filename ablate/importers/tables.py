@@ -1,165 +1,150 @@
-"""Plain tables: CSV, one JSON object a line, or a JSON list of rows."""
+"""Tables: CSV, TSV, one JSON object per line, or a JSON list of rows."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ablate.errors import RecordError
-from ablate.importers._files import text_of
 from ablate.importers.metric_names import STEPS
-from ablate.importers.source import Source, merged, number, step_of
+from ablate.importers.source import Rows, Source, numbers, read_log_text
 
-ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+_TRUNCATED = "the last line is truncated and left out"
 
 
 @dataclass(slots=True)
 class Table:
-    """names: columns in their order. rows: what is empty in a row is not in it."""
+    """Columns in order, and rows without their empty cells."""
 
-    path: Path
     names: list[str]
     rows: Sequence[Mapping[str, Any]]
     notes: list[str] = field(default_factory=list)
 
-    def by_step(self, column: str) -> Iterator[tuple[int, dict[str, float]]]:
-        """(step, the numbers logged at it) of every row that has one."""
-        for place, row in enumerate(self.rows, start=1):
-            if column in row:
-                step = step_of(_typed(row[column]), f"{self.path}, row {place}, {column}")
-                found = {name: number(_typed(value)) for name, value in row.items() if name != column}
-                yield step, {name: value for name, value in found.items() if value is not None}
 
-
-def found(path: Path) -> bool:
-    """Whether it is a file that ends like a table."""
-    return path.is_file() and path.suffix.lower() in ENDINGS
+def matches(path: Path) -> bool:
+    """Return whether a path is a file with the suffix of a table."""
+    return path.is_file() and path.suffix.lower() in SUFFIXES
 
 
 def read(path: Path, step_column: str | None = None) -> Source:
-    """A table of one run. step_column: as the user named it. Raises RecordError without a column of steps."""
-    table = rows_of(path)
-    step = pick_step(table.names, step_column, str(path))
-    left = len(table.rows) - sum(step in row for row in table.rows)
+    """Read a table of one run. Raises RecordError without a column of steps."""
+    suffix = path.suffix.lower()
+    table = (
+        read_csv(path) if suffix in (".csv", ".tsv") else _read_lines(path) if suffix != ".json" else _read_json(path)
+    )
+    step = choose_step(table.names, step_column, str(path))
+    missing = sum(step not in row for row in table.rows)
+    fix = f"a table of one run, or another --step-column than {step}"
     return Source(
         format="table", path=str(path), files=(path,), step=step, shift=int(step == "trainer/global_step"),
-        rows=merged(table.by_step(step), str(path), f"a table of one run, or another --step-column than {step}"),
-        loss="what was logged: of one step, or a mean", notes=[*table.notes, *step_notes(step, left)],
+        rows=Rows(numbers(table.rows, step, str(path)), str(path), fix), notes=[*table.notes, *step_notes(step, missing)],
     )  # fmt: skip
 
 
-def rows_of(path: Path) -> Table:
-    """Whatever kind of table a file is."""
-    kind = path.suffix.lower()
-    if kind in (".csv", ".tsv"):
-        return rows_of_csv(path)
-    return _lines(path) if kind in (".jsonl", ".ndjson") else _json(path)
-
-
-def pick_step(names: Sequence[str], asked: str | None, where: str) -> str:
-    """The column of positions. Raises RecordError where there is none, or none of the asked name."""
-    if asked is not None and asked in names:
-        return asked
-    known = [name for name in STEPS if name in names]
-    if asked is None and known:
+def choose_step(names: Sequence[str], wanted: str | None, where: str) -> str:
+    """Return the column of steps. wanted: the user's choice. Raises RecordError if it does not exist."""
+    known = [name for name in (STEPS if wanted is None else (wanted,)) if name in names]
+    if known:
         return known[0]
-    missing = f"no column {asked!r}" if asked is not None else f"no column of steps ({', '.join(STEPS)})"
+    expected = f"a column {wanted!r}" if wanted is not None else f"a column of steps ({', '.join(STEPS)})"
     raise RecordError(
-        f"{where} has {missing}; it has {', '.join(names) or 'nothing'}", f"--step-column {next(iter(names), 'step')}"
+        f"{where}: expected {expected}, got {', '.join(names) or 'no columns'}",
+        f"--step-column {next(iter(names), 'step')}",
     )
 
 
-def step_notes(step: str, left: int) -> list[str]:
-    """What a reader has to know of the positions."""
-    notes = [f"{left} rows without {step} are left out"] if left else []
+def step_notes(step: str, missing: int) -> list[str]:
+    """Return what the reader has to know about the steps. missing: number of rows without one."""
+    notes = [f"{missing} rows without {step} are left out"] if missing else []
     if step == "_step":
-        notes.append("_step counts calls of wandb.log, not optimizer steps, where a run logs more rarely or more often")
+        notes.append("_step counts calls of wandb.log, which are optimizer steps only if the run logs at every step")
     return notes
 
 
-def rows_of_csv(path: Path) -> Table:
-    """A last line that breaks off is left out, and said. Raises RecordError for a table that is none."""
-    text = text_of(path)
-    kind = "excel-tab" if path.suffix.lower() == ".tsv" else "excel"
+def read_csv(path: Path) -> Table:
+    """Read a CSV or TSV; a truncated last line is left out. Raises RecordError for a malformed one.
+
+    pandas pads short lines and renames duplicate columns silently, so it is not used here.
+    """
+    text = read_log_text(path)
     try:
-        lines = list(csv.reader(io.StringIO(text), dialect=kind))
+        lines = list(csv.reader(io.StringIO(text), "excel-tab" if path.suffix.lower() == ".tsv" else "excel"))
     except csv.Error as error:
-        raise RecordError(f"{path} is no CSV: {error}") from None
+        raise RecordError(f"cannot parse {path} as CSV: {error}") from None
     if not lines or not any(lines[0]):
-        raise RecordError(f"{path} is empty: it has no line of column names")
+        raise RecordError(f"{path}: expected a line of column names, got an empty file")
     names = [name.strip() for name in lines[0]]
-    twice = sorted({name for name in names if name and names.count(name) > 1})
-    if twice:
-        raise RecordError(f"{path} has two columns called {twice[0]}", "one name for each column")
+    duplicate = next((name for name in names if name and names.count(name) > 1), None)
+    if duplicate is not None:
+        raise RecordError(f"{path}: expected each column once, got two called {duplicate}", "rename one column")
     notes = []
     if len(lines) > 1 and not text.endswith(("\n", "\r")) and len(lines[-1]) < len(names):
         lines.pop()
-        notes.append("the last line breaks off and is left out")
-    for place, line in enumerate(lines[1:], start=2):
-        if line and len(line) != len(names):
-            raise RecordError(f"{path}, line {place}: {len(line)} values for {len(names)} columns")
-    rows = [
-        {name: cell for name, cell in zip(names, line, strict=True) if name and cell.strip()}
-        for line in lines[1:]
-        if line
-    ]
-    return Table(path, [name for name in names if name], rows, notes)
+        notes.append(_TRUNCATED)
+    rows = []
+    for position, cells in enumerate(lines[1:], start=2):
+        if cells and len(cells) != len(names):
+            raise RecordError(f"{path}, line {position}: expected {len(names)} values, got {len(cells)}")
+        if cells:
+            rows.append({name: _parsed(cell) for name, cell in zip(names, cells, strict=True) if name and cell.strip()})
+    return Table([name for name in names if name], rows, notes)
 
 
-def _lines(path: Path) -> Table:
+def _read_lines(path: Path) -> Table:
     rows: list[Mapping[str, Any]] = []
     notes = []
-    lines = text_of(path).splitlines()
-    for place, line in enumerate(lines, start=1):
+    lines = read_log_text(path).splitlines()
+    for position, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         row = _loads(line)
-        if row is None and place == len(lines):
-            notes.append("the last line breaks off and is left out")
+        if row is None and position == len(lines):
+            notes.append(_TRUNCATED)
         elif not isinstance(row, Mapping):
-            raise RecordError(f"{path}, line {place} is no JSON object")
+            raise RecordError(f"{path}, line {position}: expected a JSON object, got {line[:60]!r}")
         else:
             rows.append(row)
     return _table(path, rows, notes)
 
 
-def _json(path: Path) -> Table:
-    """A list of rows, or columns by name."""
-    value = _loads(text_of(path))
+def _read_json(path: Path) -> Table:
+    """Read a list of rows, or an object of columns."""
+    value = _loads(read_log_text(path))
     if isinstance(value, Mapping) and value and all(isinstance(column, list) for column in value.values()):
-        if len({len(column) for column in value.values()}) > 1:
-            raise RecordError(f"{path}: its columns have unequal lengths")
+        lengths = {name: len(column) for name, column in value.items()}
+        if len(set(lengths.values())) > 1:
+            raise RecordError(f"{path}: expected columns of equal length, got {lengths}"[:300])
         value = [dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)]
     if not isinstance(value, list) or not value or not all(isinstance(row, Mapping) for row in value):
-        what = "nothing whole" if value is None else type(value).__name__
-        raise RecordError(
-            f"{path} holds {what}: expected a list of rows, or columns by name", "a list of {'step': ..., ...}"
-        )
+        got = "malformed JSON" if value is None else type(value).__name__
+        problem = f"{path}: expected a list of rows, or an object of columns, got {got}"
+        raise RecordError(problem, "a list of {'step': ..., ...}")
     return _table(path, value, [])
 
 
 def _table(path: Path, rows: Sequence[Mapping[str, Any]], notes: list[str]) -> Table:
     if not rows:
-        raise RecordError(f"{path} holds no row")
-    full = [{name: value for name, value in row.items() if value is not None} for row in rows]
-    return Table(path, list(dict.fromkeys(name for row in rows for name in row)), [*full], notes)
+        raise RecordError(f"{path}: expected rows, got none")
+    full = [{name: _parsed(value) for name, value in row.items() if value is not None} for row in rows]
+    return Table(list(dict.fromkeys(name for row in rows for name in row)), full, notes)
 
 
 def _loads(text: str) -> Any:
-    """None for what is not whole."""
+    """Return None for malformed JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
 
 
-def _typed(value: Any) -> Any:
-    """A cell of a CSV is text; a number in it is one."""
+def _parsed(value: Any) -> Any:
+    """Return the number in a text cell, if there is one."""
     if not isinstance(value, str):
         return value
     try:

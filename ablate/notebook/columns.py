@@ -148,7 +148,7 @@ def frames_page() -> str:
 
 _OUTCOMES = (
     "One column follows for each outcome that the study was read by, under its name (`eval_loss`, `grad_norm_p95_p5`, ...): a\n"
-    'float64, missing where the run has no value. `runs.attrs["units"]` has the unit of each, and [outcomes](outcomes.md) the\n'
+    'float64, missing where the run has no value. `runs.attrs["units"]` has the unit of each, and [metrics](metrics.md) the\n'
     "definitions."
 )
 

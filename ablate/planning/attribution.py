@@ -45,10 +45,10 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bisect:
-    """What is asked. second: overrides of the second config, those that hold for both included.
+    """A comparison of two configs. second: overrides of the second config, those that hold for both included.
 
     names: what the two were called. together: keys that move as one. all_up_to: keys up to which all corners are run; above
-    it, `pairs` orders and their reverses. command: what was typed.
+    it, `pairs` orders and their reverses. command: the command line.
     """
 
     second: tuple[str, ...]
@@ -101,7 +101,7 @@ def ask(
     pairs: int | None = None,
     command: str = "",
 ) -> tuple[list[str], Bisect]:
-    """(arguments of the study's baseline, what is asked of it) from what was typed. common: what holds for both configs."""
+    """Return the arguments of the study's baseline, and the comparison. common: arguments that hold for both configs."""
     ours = [with_open_key(text) for text in common if not text.startswith(("hydra.", "hydra/"))]
     held = _checked(composer.parse(ours)).fixed
     one, other = (read_source(composer, typed, held) for typed in (first, second))
@@ -134,7 +134,7 @@ def read_source(composer: Composer, typed: str, common: Sequence[str]) -> Source
     strange = [word for word in words if "=" not in word and not word.startswith("~")]
     if strange:
         raise ConfigError(
-            f"{typed!r} is no file, no run folder and no list of overrides",
+            f"{typed!r} is not a file, a run directory or a list of overrides",
             "a.yaml, runs/<study>/<arm>/seed=0, or 'data.batch_size=64 optim.lr=1e-4'",
         )
     settings = {word.partition("=")[0].lstrip("+~"): word.partition("=")[2] for word in words if _is_setting(word)}
@@ -200,7 +200,7 @@ def prepare(
         or f"How much of the difference in {prepared.plan.metric} does each of {differ} make?"
     )
     every = (*asked.notes, *notes, *prepared.plan.notes)
-    plan = replace(prepared.plan, question=question, bisect=corners.to_json(), notes=every)
+    plan = replace(prepared.plan, question=question, design=corners, notes=every)
     return replace(prepared, plan=plan)
 
 
@@ -242,7 +242,7 @@ def _config_in(folder: Path) -> Path:
         raise ConfigError(
             f"{folder} is a study of many runs, expected one run", str(run.path if run else folder / "<arm>/seed=0")
         )
-    raise ConfigError(f"{folder} is no run folder: there is no {config.name} in it", "runs/<study>/<arm>/seed=0")
+    raise ConfigError(f"{folder} is not a run directory: it has no {config.name}", "runs/<study>/<arm>/seed=0")
 
 
 def _beside(path: Path) -> str:
@@ -315,7 +315,7 @@ def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[d
 
 def _note(key: str, first: Any, second: Any) -> str:
     why = (
-        "which changes how the curve is looked at and never the training"
+        "which changes how often the curve is evaluated and never the training"
         if key in _LOOKS
         else "which changes no result"
     )
@@ -323,7 +323,7 @@ def _note(key: str, first: Any, second: Any) -> str:
 
 
 def _factors(found: Mapping[str, Any], together: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:
-    """The keys in order, those that move as one in one place."""
+    """Return the keys in order, those that move as one in one tuple."""
     groups = [tuple(keys) for keys in together]
     named = [key for keys in groups for key in keys]
     for key in named:

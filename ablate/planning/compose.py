@@ -1,6 +1,6 @@
-"""The one Hydra door: from what is typed to plain, checked values.
+"""Compose configs with Hydra: from the command line to plain, checked values.
 
-Past it there is no DictConfig and no Hydra exception: a request that cannot be composed is an AblateError.
+No other module sees a DictConfig or a Hydra exception: a request that cannot be composed is an AblateError.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Schema(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What was typed, taken apart.
+    """The arguments of a command, parsed.
 
     axes: names from `axis=a,b`; None when no axis was named.
     swept: {key: values} of `key=a,b`.
-    fixed: everything else, as typed; it holds for the baseline and for every arm.
-    made: axes that were neither named nor swept, but made of something else that was typed.
+    fixed: all other overrides; they hold for the baseline and for every arm.
+    made: axes that were neither named nor swept, but follow from other arguments.
     """
 
     axes: tuple[str, ...] | None = None
@@ -50,7 +50,7 @@ class Request:
 
 
 def conf_dir() -> Path:
-    """The config files: `ablate/conf` in an installed package, `conf` beside it in a checkout."""
+    """The config files: `ablate/conf` in an installed package, `conf` next to it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
 
@@ -83,7 +83,7 @@ def opened(*, config_dir: Path | None = None) -> Iterator[Composer]:
 
 
 class Composer:
-    """Composes configs while Hydra is initialised, as it is inside a Hydra application and inside `opened`.
+    """Composes configs while Hydra is initialised: inside a Hydra application or inside `opened`.
 
     config_name: the primary config. always: overrides that every composition gets.
     """
@@ -126,7 +126,7 @@ class Composer:
         return list(_loader().get_group_options("axis", config_name=self.config_name, overrides=list(self.always)))
 
     def axis(self, name: str) -> Axis:
-        """The axis of that name. Raises AxisError when there is none, or when its file is no axis."""
+        """The axis of that name. Raises AxisError when it does not exist or its file is not valid."""
         return self.axes([name])[0]
 
     def axes(self, names: Sequence[str] | None = None) -> list[Axis]:
@@ -176,8 +176,8 @@ class Composer:
                 )
             elif key in _loader().list_groups(""):
                 raise AxisError(
-                    f"{text}: a choice of {key!r} sets many keys at once, so a sweep over it would not vary one variable",
-                    f"sweep one key, such as {key}.name=..., or write conf/axis/<name>.yaml that declares what `keys`",
+                    f"{text}: a choice of {key!r} sets many keys, so a sweep over it would not vary one variable",
+                    f"sweep one key, such as {key}.name=..., or write conf/axis/<name>.yaml that declares what `moves`",
                 )
             else:
                 swept[key] = values

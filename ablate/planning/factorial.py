@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ablate.config.flatten import leaf_or_absent
-from ablate.config.schema import StudyConfig, make_config
+from ablate.config.schema import BASELINE, StudyConfig, make_config
 from ablate.design import factorial as fraction
 from ablate.design.axis import Axis, show
-from ablate.design.factorial import FIRST, Cells, ClashError, joint_axis, merged
+from ablate.design.factorial import Cells, ClashError, joint_axis, merged
 from ablate.errors import AblateError, AxisError
 from ablate.hashing import digest_of
 from ablate.planning.compose import Request
@@ -23,10 +23,10 @@ Values = Mapping[str, Any]
 Composed = Callable[[Axis, Any, Values], Values]
 """The config of an axis at a level, which sets these keys. Raises AblateError."""
 Touched = Callable[[Values], object]
-"""Which modules a config takes out, freezes or draws anew, and how; None where nobody can say. Raises ModelError."""
+"""The modules that a config removes, freezes or draws again, and how; None where it is unknown. Raises ModelError."""
 
-BESIDE = ("placebo", "rerun", "observation")
-"""Kinds of axis that are never crossed: they stay beside the cells, as in any study."""
+NOT_COMBINED = ("placebo", "rerun", "observation")
+"""Kinds of axis that are never combined with others: their arms are added to the cells, as in any study."""
 
 RESOLUTION = 4
 
@@ -42,7 +42,7 @@ class Crossing:
 
     def wants(self, axis: Axis, level: Any) -> bool:
         """Whether the study has an arm of this axis at this level."""
-        return axis.kind in BESIDE or axis in self.joint or axis.label(level) in self.cells.arms
+        return axis.kind in NOT_COMBINED or axis in self.joint or axis.label(level) in self.cells.arms
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class _Part:
     def words(self, base: Values) -> tuple[str, str]:
         """The baseline's level and this one, as tables call them."""
         if isinstance(self.level, Mapping):
-            return FIRST, self.name.removeprefix(f"{self.axis.name}=")
+            return BASELINE, self.name.removeprefix(f"{self.axis.name}=")
         return show(leaf_or_absent(base, self.axis.keys[0])), show(self.level)
 
 
@@ -81,7 +81,9 @@ def cross(
             "leave it out",
         )
     swept = list(request.swept)
-    parts = [_parts(axis, base, composed, named=axis.keys[0] not in swept) for axis in axes if axis.kind not in BESIDE]
+    parts = [
+        _parts(axis, base, composed, named=axis.keys[0] not in swept) for axis in axes if axis.kind not in NOT_COMBINED
+    ]
     kept = [_kept(axis, parts) for axis in axes]
     crossed = [found for found in parts if found]
     make = {"factorial": _factorial, "fractional": _fractional, "pairwise": _pairs}[settings.design]
@@ -107,7 +109,7 @@ def _parts(axis: Axis, base: Values, composed: Composed, *, named: bool) -> list
 
 
 def _kept(axis: Axis, parts: Sequence[Sequence[_Part]]) -> Axis:
-    if axis.kind in BESIDE:
+    if axis.kind in NOT_COMBINED:
         return axis
     return replace(axis, values=tuple(part.level for found in parts for part in found if part.axis is axis))
 
@@ -129,7 +131,7 @@ def _fractional(
     for found in crossed:
         if len(found) > 1:
             raise AxisError(
-                f"study.design=fractional takes one level of each axis beside the baseline's, and {found[0].axis.name} has "
+                f"study.design=fractional takes one level of each axis in addition to the baseline's, and {found[0].axis.name} has "
                 f"{len(found)}: {', '.join(part.words(base)[1] for part in found)}",
                 f"{_one_level(found, base)}, or study.design=factorial, {prod(len(one) + 1 for one in crossed)} arms",
             )
@@ -154,7 +156,7 @@ def _fractional(
     reached = cells.resolution
     note = (
         f"a fractional design of resolution {reached}: {len(places)} of the {full} arms that all combinations of {count} axes "
-        "have; which effects are mixed up is said beside them"
+        "have; the report names the effects that are confounded"
     )
     return cells, joint, (note,)
 
@@ -168,7 +170,7 @@ def _one_level(found: Sequence[_Part], base: Values) -> str:
 
 
 def _grid(
-    kind: str,
+    kind: Literal["factorial", "fractional"],
     crossed: Sequence[Sequence[_Part]],
     places: Sequence[tuple[int, ...]],
     generators: Mapping[str, tuple[str, ...]],
@@ -178,7 +180,7 @@ def _grid(
     arms, joint, known = [], [], dict[str, str]()
     for place in places:
         moved = [found[number - 1] for found, number in zip(crossed, place, strict=True) if number]
-        name = "+".join(part.name for part in moved) or FIRST
+        name = "+".join(part.name for part in moved) or BASELINE
         arms.append(name)
         if len(moved) < 2:
             continue
@@ -214,7 +216,7 @@ def _pairs(
     count = len(parts)
     _check_number(1 + count + count * (count - 1) // 2, crossed, settings)
     alone = [tuple(int(i == k) for i in range(count)) for k in range(count)]
-    places, arms = [(0,) * count, *alone], [FIRST, *(part.name for part in parts)]
+    places, arms = [(0,) * count, *alone], [BASELINE, *(part.name for part in parts)]
     known = {join.digest(part): part.name for part in parts}
     joint, apart = [], []
     for i, k in combinations(range(count), 2):
@@ -329,7 +331,7 @@ class _Joined:
         return self.composed(part.axis, part.level, part.changes)
 
     def _check_model(self, parts: Sequence[_Part], config: Values) -> None:
-        """Raise ClashError where one part lies inside what the others take out of the model, and cannot be changed."""
+        """Raise ClashError where one part changes only modules that the others remove from the model."""
         changing = [part for part in parts if _OF_THE_MODEL & part.changes.keys()]
         if len(changing) < 2:
             return

@@ -30,7 +30,7 @@ class AppComposer:
         return {key: value for key, value in found.items() if key != "hydra"}
 
     def parse(self, arguments: Sequence[str], *, seed_key: str) -> Request:
-        """Take apart the arguments of a multirun. Raises ConfigError, or AxisError for a sweep that is no axis."""
+        """Take apart the arguments of a multirun. Raises ConfigError, or AxisError for a sweep that cannot be an axis."""
         from hydra.core.global_hydra import GlobalHydra
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -56,7 +56,7 @@ class AppComposer:
                 )
             if loader.get_group_options(key):
                 raise AxisError(
-                    f"{text}: a choice of {key!r} sets many keys at once, so a sweep over it would not vary one variable",
+                    f"{text}: a choice of {key!r} sets many keys, so a sweep over it would not vary one variable",
                     f"sweep one key of it: {key}.<key>=...; {key}=<one of them> chooses it for every arm",
                 )
             if override.is_add() or override.is_delete():
@@ -70,7 +70,7 @@ class AppComposer:
         return Request(swept=swept, fixed=tuple(fixed))
 
     def known_keys(self) -> list[str]:
-        """Every key of the config as it is without overrides."""
+        """Return every key of the config without overrides."""
         return sorted(leaves(self.compose()))
 
     def _asked(self, ask: Callable[[], Any], typed: Sequence[str]) -> Any:

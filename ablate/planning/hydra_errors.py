@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's refusals in the words of this library: what was typed, what was expected, what to type."""
+"""Translate the errors of Hydra and OmegaConf: what was expected, what it got, and what to type."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ablate.config import schema
 from ablate.config.flatten import leaves
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 
-GROUPS = ("axis", "data", "debug", "eval", "model", "optim", "study", "task", "tracker", "train")
+GROUPS = ("axis", "data", "debug", "train", "model", "observe", "optim", "study", "task", "tracker")
 
 ENGINES = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
 """Launchers of others, and the extra that installs each."""
 
 
 def refusal(error: Exception, overrides: Iterable[str]) -> AblateError:
-    """The same refusal as an AblateError. overrides: what was typed."""
+    """Return the same refusal as an AblateError. overrides: those of the command."""
     chain = _chain(error)
     text = "\n".join(str(link) for link in chain)
     typed = list(overrides)
@@ -57,7 +57,7 @@ def _sweep_without_m(text: str, typed: list[str]) -> AblateError | None:
 
 
 def is_refusal(error: Exception) -> bool:
-    """False for a ValueError that is a defect, and not Hydra's way of refusing what was typed."""
+    """Return False for a ValueError that is a defect, not Hydra's way of refusing an argument."""
     return type(error) is not ValueError or str(error).startswith((_NO_NAME, "Only one of --run", "The --resolve"))
 
 

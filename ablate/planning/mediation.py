@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ablate.config.flatten import leaf
-from ablate.config.schema import Config, make_config
+from ablate.config.schema import BASELINE, Config, make_config
 from ablate.design.attribution import short_names
 from ablate.design.axis import Axis, show
-from ablate.design.mediation import BASELINE, MEDIATORS, Held, Mediation
+from ablate.design.mediation import MEDIATORS, Held, Mediation
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.planning.compose import Composer, Request, override_text
 from ablate.planning.planner import Facts, Prepared, make_plan
@@ -30,7 +30,7 @@ class Through:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mediate:
-    """What is asked. through: as typed, `grad_noise` or `max_grad_norm=1.0,0.5`. command: what was typed."""
+    """A request for a mediation. through: `grad_noise` or `max_grad_norm=1.0,0.5`. command: the command line."""
 
     through: tuple[str, ...]
     command: str = ""
@@ -63,7 +63,7 @@ def prepare(composer: Composer, arguments: Sequence[str], asked: Mediate, facts:
     own = composer.compose(fixed)
     if own["study"]["stopping"] == "sequential":
         raise ConfigError(
-            "study.stopping=sequential: what goes through a mediator is told only where every arm has every seed",
+            "study.stopping=sequential: what goes through a mediator is known only when every arm has every seed",
             "study.stopping=fixed",
         )
     title = f"mediate-{short_names([key])[key]}-{'+'.join(mediation.mediators)}"
@@ -77,7 +77,7 @@ def prepare(composer: Composer, arguments: Sequence[str], asked: Mediate, facts:
         f"{' and through '.join(mediation.mediators)}?"
     )
     every = (*notes, *prepared.plan.notes)
-    return replace(prepared, plan=replace(prepared.plan, question=question, mediate=mediation.to_json(), notes=every))
+    return replace(prepared, plan=replace(prepared.plan, question=question, design=mediation, notes=every))
 
 
 def _levels(typed: str) -> Iterator[Through]:
@@ -85,7 +85,7 @@ def _levels(typed: str) -> Iterator[Through]:
     name = next((short for short, key in MEDIATORS.items() if name.strip() in (short, key)), name.strip())
     if name not in MEDIATORS:
         raise ConfigError(
-            f"--through {typed}: {name!r} is no mediator that can be held; there are {', '.join(MEDIATORS)}",
+            f"--through {typed}: {name!r} is not a mediator that can be held; expected one of {', '.join(MEDIATORS)}",
             nearest(name, MEDIATORS),
         )
     if not equals:
@@ -131,7 +131,7 @@ def _treatment(request: Request, through: Sequence[Through]) -> tuple[str, tuple
         raise ConfigError(f"ablate mediate compares two levels of one key, and {what}", fix)
     if len(request.swept) > 1:
         raise ConfigError(
-            f"{typed}: {len(request.swept)} keys move, and what goes through a mediator could not be told from what goes "
+            f"{typed}: {len(request.swept)} keys move, and what goes through a mediator could not be separated from what goes "
             "through the others",
             f"one of them: {_EXAMPLE}; `ablate attribute` divides a difference among keys",
         )
@@ -140,7 +140,7 @@ def _treatment(request: Request, through: Sequence[Through]) -> tuple[str, tuple
         few = list(dict.fromkeys(values))
         what = f"{len(few)} level{'s' * (len(few) != 1)}"
         fix = f"{key}={show(few[0])},{show(few[-1])}" if len(few) > 1 else f"{key}=<another>,{show(few[0])}"
-        raise ConfigError(f"{typed}: {what}, and a total effect lies between two", fix)
+        raise ConfigError(f"{typed}: {what}, and a total effect is the difference of two", fix)
     for asked in through:
         if MEDIATORS[asked.mediator] == key:
             raise ConfigError(
@@ -224,7 +224,7 @@ def _acts(config: Config, one: Through, level: float) -> bool:
 def _checked(axes: Sequence[Axis], key: str) -> tuple[Axis, ...]:
     if axes[0].kind == "observation":
         raise ConfigError(
-            f"{key} changes only how the curve is looked at, and never the training: there is no effect to divide",
+            f"{key} changes only how often the curve is evaluated, and never the training: there is no effect to divide",
             f"ablate resample <study> {key}=... shows what a cadence hides",
         )
     return tuple(axes)

@@ -1,4 +1,4 @@
-"""From what was typed to a plan: arms composed, proven to vary one thing, and put in order. Knows no torch, writes nothing."""
+"""Make the plan of a study: compose its arms, prove that each varies one thing, put the runs in order. Writes nothing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ablate.config.flatten import leaves
-from ablate.config.schema import Config, make_config
+from ablate.config.schema import BASELINE, Config, make_config
 from ablate.controls.config_isolation import isolate
 from ablate.design.axis import Axis, show
 from ablate.design.axis_files import REPLAYABLE, ad_hoc_axis, at_equal_epochs, at_equal_steps, execution_order
 from ablate.design.derived import Sizes, derive, shape_of
-from ablate.design.plan import BASELINE, Arm, Plan, Run, config_digest, digest_by, request_digest
+from ablate.design.designs import one_at_a_time
+from ablate.design.plan import Arm, Plan, Run, config_digest, digest_by, request_digest
 from ablate.design.variance_components import check_alone, crossed
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.hashing import digest_of
@@ -106,9 +107,7 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
         code=sources,
         command=command,
         notes=(*level_notes, *(crossing.notes if crossing else ()), *notes, *controls_notes),
-        cells=crossing.cells.to_json() if crossing else None,
-        variance=None if (table := crossed(settings)) is None else table.to_json(),
-        until={"looks": list(looks), "spending": settings.alpha_spending} if looks else None,
+        design=crossing.cells if crossing else crossed(settings) or one_at_a_time(settings),
     )
     plan = replace(plan, runs=baseline_first(plan))
     typed = {_name(draft): tuple(override_text(key, value) for key, value in draft.typed.items()) for draft in drafts}
@@ -120,7 +119,7 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
 
 
 def with_streams(composer: Composer, request: Request, base: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
-    """A request for a study of two streams of chance, with the arms that it needs; any other as it is."""
+    """Return a request for a study of two random streams with the axes that it needs; any other unchanged."""
     settings = make_config(base).study
     table = crossed(settings)
     if table is None:
@@ -141,9 +140,7 @@ def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> tupl
     for axis in named:
         for key in axis.keys:
             if key not in keys and not any(known.startswith(f"{key}.") for known in keys) and not key.startswith(OPEN):
-                raise AxisError(
-                    f"axis/{axis.name}.yaml moves {key!r}, which is no key of the config", nearest(key, keys)
-                )
+                raise AxisError(f"axis/{axis.name}.yaml moves {key!r}, which is not a config key", nearest(key, keys))
     swept = []
     if request.swept:
         known = sorted(composer.axes(), key=lambda axis: (len(axis.name), axis.name))
@@ -169,7 +166,7 @@ def _title(axes: Sequence[Axis], crossing: Crossing | None) -> str:
 
 
 def _composed(composer: Composer, fixed: Sequence[str], named: Sequence[str]) -> Composed:
-    """Composes the config of an axis at a level, each once. Of a swept key the refusal quotes what was typed."""
+    """Composes the config of an axis at a level, each once. For a swept key the error quotes its override."""
     known: dict[str, dict[str, Any]] = {}
 
     def compose(axis: Axis, level: Any, typed: Mapping[str, Any]) -> dict[str, Any]:
@@ -321,11 +318,11 @@ def _check_replayable(axis: Axis, changes: Mapping[str, Any], base: Config, fact
         return
     if base.eval.spacing != "even":
         raise AxisError(
-            f"eval.every={wanted} cannot be read from a record with log-spaced looks",
+            f"eval.every={wanted} cannot be read from a record with log-spaced evaluations",
             "eval.spacing=even",
         )
     raise AxisError(
-        f"eval.every={wanted} cannot be read from looks every {dense}: it is no multiple of that",
+        f"eval.every={wanted} cannot be read from evaluations every {dense}: it is not a multiple of that",
         f"levels that work: {', '.join(f'{step * k} samples' for k in (2, 4, 8))}, ..., or a denser baseline: "
         f"eval.every='{wanted}'",
     )

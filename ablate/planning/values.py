@@ -18,7 +18,7 @@ _LOOKED_AT = 100
 
 
 def expanded(axis: Axis, base: Mapping[str, Any]) -> tuple[Axis, list[str]]:
-    """The axis with what `each` stands for at this baseline in its place, and notes on what was left out.
+    """Return the axis with `each` replaced by the levels that it means at this baseline, and notes on what was left out.
 
     What the baseline leaves out already stays left out: the level adds one to it.
     Raises AxisError for an axis of which nobody knows what each is, and where there would be nothing left.

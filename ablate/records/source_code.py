@@ -54,8 +54,14 @@ def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str
 
 
 def code_digest(files: Mapping[str, str] | None = None) -> str:
-    """sha256 over files; None takes ablate's own."""
-    return digest_of(dict(_own_files() if files is None else files))
+    """sha256 over source files; None takes ablate's own.
+
+    A user's file counts by name and content. Of ablate's own files only the contents count: a module that moves is the same code.
+    """
+    files = _own_files() if files is None else files
+    own = sorted(sha for name, sha in files.items() if name.startswith("ablate/"))
+    users = {name: sha for name, sha in files.items() if not name.startswith("ablate/")}
+    return digest_of({"ablate": own, "user": users})
 
 
 def imported_files() -> dict[str, str]:

@@ -206,7 +206,7 @@ def _all_at_once(most: float, at_once: int) -> str:
 def _finds(plan: Plan, spread: EarlierSpread | None) -> str:
     """The smallest effects that so many seeds would find, and what that rests on."""
     if plan.variance is not None:
-        share = digits.percent(detectable_share(int(plan.variance["draws"])))
+        share = digits.percent(detectable_share(plan.variance.draws))
         return f"a stream that makes {share} of the variance between runs, or more, with 80 % power at 5 %"
     unit = " sd" if spread is None else ""
     effects = [f"{digits.figure(effect, 2)}{unit} with {n} seeds" for n, effect in detectable(plan, spread).items()]

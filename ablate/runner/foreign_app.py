@@ -18,11 +18,14 @@ from typing import Any
 import yaml
 
 from ablate.config.flatten import changed, leaf, leaves
+from ablate.config.schema import BASELINE
 from ablate.controls.config_isolation import isolate
 from ablate.design.axis import Axis, show
 from ablate.design.axis_files import FINGERPRINT, execution_order
 from ablate.design.derived import DERIVED
-from ablate.design.plan import BASELINE, Arm, Plan, Run, digest_by
+from ablate.design.designs import ExternalApp
+from ablate.design.plan import Arm, Plan, Run, digest_by
+from ablate.design.plan_file import free_name, read_plan, write_plan
 from ablate.errors import AblateError, AxisError, ConfigError, StudyError, nearest
 from ablate.hashing import digest_of
 from ablate.planning.compose import Request, override_text
@@ -43,7 +46,7 @@ from ablate.redact import redact, secrets
 from ablate.runner.devices import Lease, leases
 from ablate.runner.log_capture import Hider, captured, interrupts
 from ablate.runner.run_study import check_writable
-from ablate.serialization import read_json, write_json, write_text
+from ablate.serialization import write_text
 
 _LOOK_SECONDS = 0.05
 _PATIENCE_SECONDS = 10.0
@@ -182,7 +185,7 @@ class AppStudy:
     def job(self, run: Run) -> list[str]:
         """One run in Hydra's grammar, less where it goes."""
         assert self.plan.app is not None
-        return [*self.overrides[run.arm], f"{self.plan.app['seed_key']}={run.seed}"]
+        return [*self.overrides[run.arm], f"{self.plan.app.seed_key}={run.seed}"]
 
     def place(self, run: Run) -> RunDir:
         return StudyDir(self.folder).run(run.arm, run.seed)
@@ -311,7 +314,7 @@ def _plan(
         code=code,
         command=command,
         notes=tuple(notes),
-        app={"seed_key": options.seed_key, "lower_is_better": options.lower_is_better},
+        design=ExternalApp(seed_key=options.seed_key, lower_is_better=options.lower_is_better),
     )
 
 
@@ -321,7 +324,7 @@ def freeze_app(study: AppStudy) -> None:
     A metric that no run has returned may be named anew, with its better side and its effect: nothing was read by it yet.
     """
     folder, plan = StudyDir(study.folder), study.plan
-    before = read_app_plan(study.folder) if folder.plan.exists() else None
+    before = read_plan(study.folder, rename="hydra.sweeper.name=<another>") if folder.plan.exists() else None
     if before is not None and before.digest == plan.digest:
         return
     returned = {name for run in folder.runs() for name in read_returned(run) or ()}
@@ -330,9 +333,9 @@ def freeze_app(study: AppStudy) -> None:
         if difference:
             raise StudyError(
                 f"{study.folder} holds another study: {difference}",
-                f"hydra.sweeper.name={_next_name(study.folder)} for a new one beside it, or remove {study.folder}",
+                f"hydra.sweeper.name={free_name(study.folder)} for a new one beside it, or remove {study.folder}",
             )
-    write_json(folder.plan, plan.to_json() | {"command": redact(plan.command), "digest": plan.digest})
+    write_plan(plan, study.folder)
 
 
 def _difference(before: Plan, now: Plan, *, may_name: bool) -> str:
@@ -342,10 +345,10 @@ def _difference(before: Plan, now: Plan, *, may_name: bool) -> str:
         return "one of ablate's own"
     if before.code != now.code:
         return f"its runs were made by other code: {', '.join(changed_files(before.code, now.code)[:3])}"
-    asked = {"seeds": (len(before.seeds), len(now.seeds)), "seed_key": (before.app["seed_key"], now.app["seed_key"])}
+    asked = {"seeds": (len(before.seeds), len(now.seeds)), "seed_key": (before.app.seed_key, now.app.seed_key)}
     if not may_name:
         asked |= {name: (getattr(before, name), getattr(now, name)) for name in ("metric", "smallest_effect")}
-        asked["lower_is_better"] = before.app["lower_is_better"], now.app["lower_is_better"]
+        asked["lower_is_better"] = before.app.lower_is_better, now.app.lower_is_better
     for name, (left, right) in asked.items():
         if left != right:
             return f"hydra.sweeper.{name} is {show(left)} there and {show(right)} now"
@@ -353,24 +356,6 @@ def _difference(before: Plan, now: Plan, *, may_name: bool) -> str:
         return f"the baseline's {key} is {show(one)} there and {show(other)} now"
     names = [", ".join(arm.name for arm in plan.arms) for plan in (before, now)]
     return f"its arms are {names[0]} there and {names[1]} now" if names[0] != names[1] else ""
-
-
-def _next_name(folder: Path) -> str:
-    number = 2
-    while folder.with_name(f"{folder.name}_{number}").exists():
-        number += 1
-    return f"{folder.name}_{number}"
-
-
-def read_app_plan(folder: Path) -> Plan:
-    """Raises StudyError for a plan that cannot be read."""
-    path = StudyDir(folder).plan
-    try:
-        return Plan.from_json(read_json(path))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StudyError(
-            f"{path} cannot be read: {error}", f"remove {folder}, or hydra.sweeper.name=<another>"
-        ) from None
 
 
 def is_done(study: AppStudy, run: Run) -> bool:
@@ -399,7 +384,7 @@ class Kept:
     @classmethod
     def begin(cls, folder: Path) -> Kept:
         """Write config and manifest, and remove what an earlier try left. Raises StudyError for a folder of no plan."""
-        plan, run = read_app_plan(folder.parents[1]), RunDir(folder)
+        plan, run = read_plan(folder.parents[1]), RunDir(folder)
         study = StudyDir(folder.parents[1])
         planned = next((one for one in plan.runs if study.run(one.arm, one.seed).path == folder), None)
         if planned is None:
@@ -442,7 +427,7 @@ class Kept:
     def _write(self, *, ended: str | None) -> None:
         arm = self.plan.arm(self.planned.arm)
         assert self.plan.app is not None
-        text = yaml.safe_dump(_with(arm.config, self.plan.app["seed_key"], self.planned.seed), sort_keys=False)
+        text = yaml.safe_dump(_with(arm.config, self.plan.app.seed_key, self.planned.seed), sort_keys=False)
         write_text(self.run.config, text, hide=True)  # at the end again: a Recorder in the app has written its own
         write_value(self.run, Manifest(
             arm=arm.name, seed=self.planned.seed, overrides=arm.changes, digest=self.planned.digest,

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from ablate.config.flatten import changed
-from ablate.config.schema import TrackerConfig, make_config
-from ablate.design.plan import BASELINE, Plan, Run, config_digest, digest_by, request_digest, what_counts
+from ablate.config.schema import BASELINE, TrackerConfig, make_config
+from ablate.design.plan import Plan, Run, config_digest, digest_by, request_digest, what_counts
+from ablate.design.plan_file import read_plan
 from ablate.errors import RecordError, StudyError
 from ablate.hashing import Planned
 from ablate.planning.compose import Composer
@@ -32,7 +33,7 @@ from ablate.runner.devices import leases
 from ablate.runner.locks import Claim, Claims
 from ablate.runner.log_capture import captured
 from ablate.runner.reuse import has_result, holds_result, what_changed
-from ablate.runner.run_study import check_writable, course_in, pending, read_plan
+from ablate.runner.run_study import check_writable, course_in, pending
 from ablate.runner.scheduler import result_by_now, run_all
 from ablate.runner.stop import forget_stop, stop_request
 from ablate.runner.subprocess_run import Job

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablate.design.plan import Plan, Run
+from ablate.design.plan_file import read_plan
 from ablate.errors import RecordError, StudyError, nearest
 from ablate.planning.compose import override_text
 from ablate.records.layout import RunDir, StudyDir, safe_name
@@ -15,7 +16,7 @@ from ablate.records.metadata import Outcome, read_outcome, write_value
 from ablate.redact import HIDDEN
 from ablate.runner.locks import Claims
 from ablate.runner.reuse import forget
-from ablate.runner.run_study import at_most, read_plan
+from ablate.runner.run_study import at_most
 
 _ASKED = Outcome(
     status="interrupted", reason="retry", message="it had ended, and `ablate retry` asked for it once more"

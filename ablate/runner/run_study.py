@@ -13,19 +13,18 @@ from ablate.config.flatten import changed
 from ablate.design.axis import show
 from ablate.design.interim import Course, course
 from ablate.design.plan import Plan, Run
+from ablate.design.plan_file import free_name, read_plan, write_plan
 from ablate.errors import RecordError, StudyError
 from ablate.hashing import digest_of
 from ablate.planning.planner import Prepared
 from ablate.records.interim import Look, read_looks, write_look
 from ablate.records.layout import StudyDir
 from ablate.records.metadata import read_manifest
-from ablate.redact import redact
 from ablate.runner.failures import disk_full, is_disk_full
 from ablate.runner.locks import Claims
 from ablate.runner.reuse import differs_in_code_alone, has_result, is_kept, said, take_all, with_code_accepted
 from ablate.runner.shared_prefix import status, tidy
 from ablate.runner.stop import forget_stop
-from ablate.serialization import read_json, write_json
 
 # A study that adds seeds until its variants are decided: to the next look, look, and on with those that are
 # not.
@@ -100,19 +99,6 @@ Launch = Callable[[Sequence[Sequence[str]], int], Any]
 _OPEN = "open"
 
 
-def read_plan(folder: Path) -> Plan:
-    """The plan that is frozen in a study folder. Raises StudyError when there is none, or none that can be read."""
-    path = StudyDir(folder).plan
-    try:
-        return Plan.from_json(read_json(path))
-    except FileNotFoundError:
-        raise StudyError(
-            f"{folder} is no study: there is no {path.name} in it", "ablate -m axis=... makes one"
-        ) from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StudyError(f"{path} cannot be read: {error}", f"remove {folder}, or study.name=<another>") from None
-
-
 def freeze(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Plan:
     """Write plan.json before the first run, unless this very plan lies there. Returns it, with the code it has accepted.
 
@@ -122,7 +108,7 @@ def freeze(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pla
     now = settled(plan, folder, accept_code_change=accept_code_change)
     path = StudyDir(folder).plan
     if not path.exists() or (read_plan(folder).digest, read_plan(folder).accepted) != (now.digest, now.accepted):
-        write_json(path, now.to_json() | {"command": redact(now.command), "digest": now.digest})
+        write_plan(now, folder)
     return now
 
 
@@ -133,7 +119,7 @@ def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pl
     if not study.plan.exists():
         return plan
     before = read_plan(folder)
-    instead = f"study.name={_next_name(folder)}"
+    instead = f"study.name={free_name(folder)}"
     if before.digest == plan.digest or differs_in_code_alone(before, plan):
         return with_code_accepted(before, plan, folder, accept=accept_code_change, instead=instead)
     if next(study.runs(), None) is not None or _is_being_run(folder):
@@ -170,7 +156,7 @@ def check_writable(folder: Path) -> None:
 
 
 def _first_difference(before: Plan, now: Plan) -> str:
-    if before.until != now.until:
+    if (before.looks, before.spending) != (now.looks, now.spending):
         looks = [", ".join(map(str, one.looks)) for one in (before, now)]
         sides = [
             f"at {when} seeds ({one.spending})" if when else "once, at the end,"
@@ -203,13 +189,6 @@ def _first_difference(before: Plan, now: Plan) -> str:
                 return f"{what} of {one.name} are not those that it was planned with ({digests})"
     where = next(key for key, value in before.counted().items() if digest_of(value) != digest_of(now.counted()[key]))
     return f"`{where}` of its plan.json is not what is asked now"
-
-
-def _next_name(folder: Path) -> str:
-    number = 2
-    while folder.with_name(f"{folder.name}_{number}").exists():
-        number += 1
-    return f"{folder.name}_{number}"
 
 
 def pending(plan: Plan, folder: Path) -> list[Run]:

@@ -10,12 +10,13 @@ from statistics import mean
 from typing import Any, Literal
 
 from ablate.design.plan import Plan, Run
+from ablate.design.plan_file import read_plan
 from ablate.errors import RecordError
 from ablate.records.interim import read_looks
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest, read_manifest, read_outcome
 from ablate.runner.locks import Claims, Owner
-from ablate.runner.run_study import at_most, is_done, read_plan
+from ablate.runner.run_study import at_most, is_done
 from ablate.runner.stop import stop_request
 from ablate.serialization import read_json
 

@@ -1,4 +1,4 @@
-"""The trackers that there are, and what each of them has to do. A new one is a module with these two functions, and a line."""
+"""Supported trackers and their interface. A new tracker is a module with two functions, and an entry in `BACKENDS`."""
 
 from __future__ import annotations
 
@@ -8,52 +8,54 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol, cast
 
-from ablate.tracking.describe import End, StudyTold, Told
+from ablate.tracking.describe import RunEnd, RunInfo, StudyInfo
 from ablate.tracking.rows import Row
 
 
-class Tracker(Protocol):
-    """One run at a tracker."""
+class TrackedRun(Protocol):
+    """One run at a tracker. Exceptions of the tracker's library pass through."""
 
     def send(self, rows: Sequence[Row]) -> None:
-        """Rows in the order of their steps; of a run that goes on in another process, also those it was sent before."""
+        """Send rows in the order of their steps. After a resume, rows may be sent again and must not appear twice."""
         ...
 
-    def end(self, end: End) -> None:
-        """The last call: everything is there when it returns. Raises where it is not."""
+    def end(self, end: RunEnd) -> None:
+        """End the run and wait until everything is sent."""
         ...
 
 
-class Module(Protocol):
-    """What a `to_*.py` has. Whatever the tracker's library raises may come out of it."""
+class BackendModule(Protocol):
+    """Interface of a tracker's module."""
 
-    def begin(self, told: Told) -> Tracker: ...
+    def begin(self, info: RunInfo) -> TrackedRun: ...
 
-    def send_study(self, told: StudyTold) -> None: ...
+    def send_study(self, info: StudyInfo) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """title: its name for people. package: that must be importable. extra: of ours that brings it; '' where it always comes."""
+class Backend:
+    """Tracker that can be chosen by name."""
 
     title: str
     module: str
     package: str
+    """Package that must be installed."""
     extra: str
+    """Extra of ours that installs it; '' if it is always installed."""
 
     @property
-    def missing(self) -> str:
-        """What to type where the package is not installed; '' where it is."""
+    def install_command(self) -> str:
+        """Command that installs the package; '' if it is installed."""
         if find_spec(self.package) is not None:
             return ""
         return f"pip install 'torch-ablate[{self.extra}]'" if self.extra else f"pip install {self.package}"
 
-    def load(self) -> Module:
-        return cast(Module, import_module(self.module))
+    def load(self) -> BackendModule:
+        return cast(BackendModule, import_module(self.module))
 
 
-KINDS = {
-    "wandb": Kind("W&B", "ablate.tracking.wandb", "wandb", ""),
-    "tensorboard": Kind("TensorBoard", "ablate.tracking.tensorboard", "tensorboard", "tensorboard"),
-    "mlflow": Kind("MLflow", "ablate.tracking.mlflow", "mlflow", "mlflow"),
+BACKENDS = {
+    "wandb": Backend("W&B", "ablate.tracking.wandb", "wandb", ""),
+    "tensorboard": Backend("TensorBoard", "ablate.tracking.tensorboard", "tensorboard", "tensorboard"),
+    "mlflow": Backend("MLflow", "ablate.tracking.mlflow", "mlflow", "mlflow"),
 }

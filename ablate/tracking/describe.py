@@ -1,10 +1,10 @@
-"""What a tracker is sent of a study as a whole, read from its analysis.json and the page beside it."""
+"""Description of a run or study for a tracker: names, tags, settings and a deterministic id, without secrets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -19,23 +19,23 @@ from ablate.records.metadata import Manifest, read_manifest
 from ablate.redact import redact
 from ablate.serialization import read_json, read_text
 
-# How a run and a study are described to a tracker: names, tags, settings and a deterministic id. No secret is
-# in it.
-
 Mode = Literal["online", "offline"]
 
-_LONGEST_TAG = 64
+_MAX_TAG_LENGTH = 64
 _ID_LENGTH = 16
+
+COLUMNS = (
+    "arm", "axis", "baseline_level", "level", "metric", "unit", "primary", "verdict", "effect", "low", "high", "p_value",
+    "baseline_mean", "arm_mean", "seeds", "labels", "sentence",
+)  # fmt: skip
+"""Columns of the table of contrasts."""
+
+_STUDY_FILES = ("report.html", "analysis.json", "report.md", "table.tex", "plan.json")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Told:
-    """One run.
-
-    id: the same for the same study, arm, seed and digest, wherever and whenever it is sent. tags: axis and level.
-    config: of the run. hparams: what the study moves, and what it is in this run. started: seconds since 1970.
-    tracker: where it is to go. pid: of the run's process, 0 when it is over.
-    """
+class RunInfo:
+    """One run as a tracker shows it."""
 
     run: RunDir
     study: str
@@ -44,13 +44,18 @@ class Told:
     level: str
     seed: int
     id: str
+    """Digest of study, arm, seed and the run's digest: the same whenever and from wherever it is sent."""
     tags: tuple[str, ...]
+    """Axis and arm."""
     config: dict[str, Any]
     hparams: dict[str, Any]
+    """Arm, seed and every key that the study varies, with its value in this run."""
     started: float
+    """Seconds since 1970."""
     tracker: TrackerConfig
     mode: Mode
     pid: int = 0
+    """Process of the run; 0 if it has ended."""
 
     @property
     def name(self) -> str:
@@ -60,21 +65,52 @@ class Told:
     def study_folder(self) -> Path:
         return self.run.path.parent.parent
 
+    def x(self, row: Mapping[str, Any]) -> int:
+        """Position of a row on `tracker.x_axis`, which is a whole number at TensorBoard and MLflow."""
+        return int(row[self.tracker.x_axis if self.tracker.x_axis in row else "step"])
+
+    def time(self, row: Mapping[str, Any]) -> float:
+        """Start of the run plus training time, so that relative times are training times."""
+        return float(self.started + row.get("seconds", 0.0))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class End:
-    """How a run ended. status: of its outcome; `killed` where it has none. numbers: its throughput, what an app returned."""
+class RunEnd:
+    """End of a run."""
 
     status: str
+    """Status of the run; `killed` if it has none."""
     message: str
     numbers: dict[str, float] = field(default_factory=dict)
+    """Throughput, and the values that an app returned."""
     files: tuple[Path, ...] = ()
 
 
-def tell_run(run: RunDir, mode: Mode, *, tracker: TrackerConfig | None = None, pid: int = 0) -> Told:
-    """From what the run has written so far. tracker: instead of the one in its config.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyInfo:
+    """Conclusions of one study."""
 
-    Raises RecordError where the config cannot be read.
+    folder: Path
+    study: str
+    id: str
+    question: str
+    rows: tuple[tuple[Any, ...], ...]
+    """Contrasts, with the columns `COLUMNS`."""
+    conclusions: tuple[str, ...]
+    numbers: dict[str, float]
+    """Effects and their intervals on the primary metric."""
+    words: dict[str, str]
+    """Verdicts on the primary metric."""
+    page: Path | None
+    files: tuple[Path, ...]
+    tracker: TrackerConfig
+    mode: Mode
+
+
+def describe_run(run: RunDir, mode: Mode, *, tracker: TrackerConfig | None = None, pid: int = 0) -> RunInfo:
+    """Describe a run by what it has written so far. tracker: replaces the one in its config.
+
+    Raises RecordError if the config cannot be read.
     """
     run = RunDir(run.path.resolve())
     config = read_config(run)
@@ -82,180 +118,125 @@ def tell_run(run: RunDir, mode: Mode, *, tracker: TrackerConfig | None = None, p
     arm, seed = str(config.get("arm") or manifest.arm), int(config.get("seed") or manifest.seed)
     axis, _, level = arm.partition("=")
     study = run.path.parent.parent.name
-    tags = [tag[:_LONGEST_TAG] for tag in ((axis, arm) if level else (axis,))]
+    tags = (redact(tag[:_MAX_TAG_LENGTH]) for tag in ((axis, arm) if level else (axis,)))
     started = datetime.fromisoformat(manifest.started).timestamp() if manifest.started else run.config.stat().st_mtime
-    return Told(
-        run=run,
-        study=redact(study),
-        arm=redact(arm),
-        axis=redact(axis),
-        level=redact(level),
-        seed=seed,
-        id=digest_of([study, arm, seed, manifest.digest or manifest.started])[:_ID_LENGTH],
-        tags=tuple(dict.fromkeys(redact(tag) for tag in tags)),
-        config=hidden(config),
-        hparams=hidden(_moved(run, config, manifest)),
-        started=started,
-        tracker=tracker or tracker_of(config),
-        mode=mode,
-        pid=pid,
-    )
+    return RunInfo(
+        run=run, study=redact(study), arm=redact(arm), axis=redact(axis), level=redact(level), seed=seed,
+        id=digest_of([study, arm, seed, manifest.digest or manifest.started])[:_ID_LENGTH], tags=tuple(dict.fromkeys(tags)),
+        config=redacted(config), hparams=redacted(_varied(run, config, manifest)), started=started,
+        tracker=tracker or tracker_of(config), mode=mode, pid=pid,
+    )  # fmt: skip
 
 
 def read_config(run: RunDir) -> dict[str, Any]:
-    """Raises RecordError where it is none."""
+    """Read a run's config. Raises RecordError if it is unreadable."""
     try:
         config = yaml.safe_load(read_text(run.config))
+        if not isinstance(config, dict):
+            raise ValueError(f"expected settings, got {type(config).__name__}")
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise RecordError(f"{run.config} cannot be read: {error}", "ablate retry runs/STUDY ARM") from None
-    if not isinstance(config, dict):
-        raise RecordError(f"{run.config} holds no settings", "ablate retry runs/STUDY ARM")
     return config
 
 
 def tracker_of(config: Mapping[str, Any]) -> TrackerConfig:
-    """The tracker that a run was asked for; the default where its config knows none, as of a loop of somebody else."""
-    asked = config.get("tracker")
+    """Return the tracker in a run's config; the default if it has none, as a run of an external loop."""
+    tracker = config.get("tracker")
     known = TrackerConfig.__dataclass_fields__
-    return (
-        TrackerConfig(**{k: v for k, v in asked.items() if k in known}) if isinstance(asked, dict) else TrackerConfig()
-    )
+    if not isinstance(tracker, dict):
+        return TrackerConfig()
+    return TrackerConfig(**{key: value for key, value in tracker.items() if key in known})
 
 
-def hidden(value: Any) -> Any:
-    """The value with `***` for every secret of the environment, keys included."""
+def redacted(value: Any) -> Any:
+    """Return a value with `***` for every secret of the environment, keys included."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
-        return {redact(str(key)): hidden(item) for key, item in value.items()}
+        return {redact(str(key)): redacted(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [hidden(item) for item in value]
+        return [redacted(item) for item in value]
     return value
 
 
-def is_clean(path: Path) -> bool:
-    """Whether a file holds no secret of the environment."""
+def has_no_secret(path: Path) -> bool:
+    """Return whether a file contains no secret of the environment."""
     text = path.read_bytes().decode(errors="replace")
     return redact(text) == text
 
 
-def _moved(run: RunDir, config: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
-    """Every key that an arm of the study moves, with the value it has here: so each arm has all of them. Seed and arm too."""
+def value_at(config: Mapping[str, Any], key: str, default: Any) -> Any:
+    """Return the value of a dotted key."""
+    value: Any = config
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return default
+        value = value[part]
+    return value
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return {dotted key: value} of nested settings."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    items = (flatten(item, f"{prefix}.{name}".lstrip(".")) for name, item in value.items())
+    return {key: leaf for group in items for key, leaf in group.items()}
+
+
+def _varied(run: RunDir, config: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
+    """Return every key that an arm of the study changes, so that all arms have the same keys."""
     keys = list(manifest.overrides)
     plan = StudyDir(run.path.parent.parent).plan
     if plan.exists():
-        with suppress(OSError, ValueError, KeyError, TypeError):  # not ours to judge: the run's own changes will do
+        with suppress(OSError, ValueError, KeyError, TypeError):  # a malformed plan is reported elsewhere
             keys = [key for arm in read_json(plan)["arms"] for key in arm["changes"]]
-    found = {key: _leaf(config, key, manifest.overrides.get(key)) for key in dict.fromkeys(keys)}
-    return {"arm": manifest.arm, "seed": manifest.seed, **found}
+    values = {key: value_at(config, key, manifest.overrides.get(key)) for key in dict.fromkeys(keys)}
+    return {"arm": manifest.arm, "seed": manifest.seed, **values}
 
 
-def _leaf(config: Mapping[str, Any], key: str, otherwise: Any) -> Any:
-    here: Any = config
-    for part in key.split("."):
-        if not isinstance(here, Mapping) or part not in here:
-            return otherwise
-        here = here[part]
-    return here
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """{dotted key: leaf} of nested settings."""
-    if not isinstance(value, Mapping):
-        return {prefix: value}
-    return {
-        key: leaf for name, item in value.items() for key, leaf in flat(item, f"{prefix}.{name}".lstrip(".")).items()
-    }
-
-
-def with_asked(tracker: TrackerConfig, **asked: str | None) -> TrackerConfig:
-    """The tracker with what was typed in place of what the study was run with."""
-    return replace(tracker, **{key: value for key, value in asked.items() if value is not None})
-
-
-COLUMNS = (
-    "arm", "axis", "baseline_level", "level", "metric", "unit", "primary", "verdict", "effect", "low", "high", "p_value",
-    "baseline_mean", "arm_mean", "seeds", "labels", "sentence",
-)  # fmt: skip
-_FILES = ("report.html", "analysis.json", "report.md", "table.tex", "plan.json")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StudyTold:
-    """One study. rows: its contrasts under `COLUMNS`. numbers, words: of the primary metric, by arm. page: None without one."""
-
-    folder: Path
-    study: str
-    id: str
-    question: str
-    rows: tuple[tuple[Any, ...], ...]
-    conclusions: tuple[str, ...]
-    numbers: dict[str, float]
-    words: dict[str, str]
-    page: Path | None
-    files: tuple[Path, ...]
-    tracker: TrackerConfig
-    mode: Mode
-
-
-def tell_study(folder: Path, tracker: TrackerConfig, mode: Mode) -> StudyTold:
-    """Raises RecordError where there is no analysis that can be read."""
+def describe_study(folder: Path, tracker: TrackerConfig, mode: Mode) -> StudyInfo:
+    """Describe a study by its analysis.json. Raises RecordError if it cannot be read."""
     folder = folder.resolve()
-    path = StudyDir(folder).analysis
+    study = StudyDir(folder)
+    paths = [folder / name for name in _STUDY_FILES]
+    files = tuple(path for path in paths if path.is_file() and not path.is_symlink() and has_no_secret(path))
     try:
-        analysis = hidden(read_json(path))
+        analysis = redacted(read_json(study.analysis))
         contrasts = [dict(contrast) for contrast in analysis["contrasts"]]
         primary = [contrast for contrast in contrasts if contrast["primary"]]
-        plan = StudyDir(folder).plan
-        digest = read_json(plan)["digest"] if plan.exists() else ""
-        told = StudyTold(
-            folder=folder,
-            study=analysis["study"],
-            id=study_id(folder, digest),
-            question=analysis["question"],
+        numbers = {f"{name}/{one['arm']}": one[name] for one in primary for name in ("effect", "low", "high")}
+        return StudyInfo(
+            folder=folder, study=analysis["study"], id=study_id(folder), question=analysis["question"],
             rows=tuple(tuple(_cell(contrast.get(name)) for name in COLUMNS) for contrast in contrasts),
             conclusions=tuple(analysis["conclusions"]),
-            numbers=_numbers(primary),
+            numbers={name: float(value) for name, value in numbers.items() if isinstance(value, int | float)},
             words={f"verdict/{contrast['arm']}": contrast["verdict"] for contrast in primary},
-            page=next((file for file in _clean(folder) if file.name == "report.html"), None),
-            files=tuple(_clean(folder)),
-            tracker=tracker,
-            mode=mode,
-        )
+            page=next((file for file in files if file.name == "report.html"), None), files=files, tracker=tracker, mode=mode,
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"{path} cannot be read: {error!r}", f"ablate report {folder}") from None
-    return told
+        raise RecordError(f"{study.analysis} cannot be read: {error!r}", f"ablate report {folder}") from None
 
 
-def study_id(folder: Path, digest: str) -> str:
-    """Of the run that stands for the study."""
-    return digest_of([folder.name, "study", digest])[:16]
+def study_id(folder: Path) -> str:
+    """Return the id of the run that represents a study at a tracker."""
+    plan = StudyDir(folder).plan
+    digest = str(read_json(plan)["digest"]) if plan.exists() else ""
+    return digest_of([folder.name, "study", digest])[:_ID_LENGTH]
 
 
-def markdown(told: StudyTold) -> str:
-    """Conclusions and contrasts as a table, for trackers that show text."""
+def markdown(info: StudyInfo) -> str:
+    """Return conclusions and contrasts as text with a table."""
     head = ("arm", "metric", "effect", "low", "high", "seeds", "verdict", "labels")
-    lines = [f"- {sentence}" for sentence in told.conclusions]
+    lines = [f"- {sentence}" for sentence in info.conclusions]
     lines += ["", f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
-    for row in told.rows:
+    for row in info.rows:
         named = dict(zip(COLUMNS, row, strict=True))
         lines.append(f"| {' | '.join(_text(named[name]) for name in head)} |")
     return "\n".join(lines)
 
 
-def _clean(folder: Path) -> list[Path]:
-    """What can be sent: a file with a secret in it stays here."""
-    found = [folder / name for name in _FILES]
-    return [file for file in found if file.is_file() and not file.is_symlink() and is_clean(file)]
-
-
-def _numbers(contrasts: list[dict[str, Any]]) -> dict[str, float]:
-    found = {f"{name}/{one['arm']}": one[name] for one in contrasts for name in ("effect", "low", "high")}
-    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
-
-
 def _cell(value: Any) -> Any:
-    """As a table of any tracker holds it. "nan" of a JSON file is no number there."""
+    """Return a value that a table of any tracker can hold."""
     if isinstance(value, list):
         return ", ".join(map(str, value))
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What a tracker is sent of a run, by name and with its unit: one table for all of them."""
+"""Names and units of everything that a tracker gets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ AXES = {
     "epoch": ("epochs", "passes over the training set"),
     "seconds": ("seconds", "of training, evaluation apart"),
 }
-"""What a chart can have as its x-axis; every row has all that are known."""
+"""Possible x-axes of a chart; every row has all that are known."""
 
 TRAIN = {
     "train/loss": ("the loss's own", "mean of the steps since the row before"),
@@ -29,14 +29,14 @@ TRAIN = {
 EVAL = {
     "eval/<metric>": ("the metric's own", "mean over the held-out examples"),
     "eval/<split>/<metric>": ("the metric's own", "the same over another split"),
-    "eval/seconds": ("seconds", "wall time of the look"),
+    "eval/seconds": ("seconds", "wall time of the evaluation"),
 }
 
 STUDY = {
     "contrasts": ("table", "every contrast: effect, interval, p, seeds, verdict, sentence"),
     "conclusions": ("text", "the verdict sentences, most important first"),
-    "effect/<arm>": ("the metric's own", "of the primary metric, with `low/<arm>` and `high/<arm>`, its 95 % interval"),
-    "verdict/<arm>": ("word", "`helps`, `hurts`, `no effect`, `undecided`, ..."),
-    "report": ("page", "report.html as it is"),
+    "effect/<arm>": ("the metric's own", "of the primary metric, with `low/<arm>` and `high/<arm>`, its 95% interval"),
+    "verdict/<arm>": ("word", "`helps`, `hurts`, `equivalent`, `inconclusive`, ..."),
+    "report": ("page", "report.html"),
 }
-"""Of a study as a whole, in a run of its own."""
+"""Conclusions of a study, in a run of its own."""

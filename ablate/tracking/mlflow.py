@@ -1,4 +1,4 @@
-"""MLflow: a run for each run, under one parent run for their study. Without a server, in files beside the studies."""
+"""MLflow: a run for each run, under a parent run for the study. Without a server, in files next to the studies."""
 
 from __future__ import annotations
 
@@ -11,42 +11,34 @@ from pathlib import Path
 from typing import Any
 
 from ablate.config.schema import TrackerConfig
-from ablate.records.layout import StudyDir
-from ablate.serialization import read_json
-from ablate.tracking.describe import End, Mode, StudyTold, Told, flat, markdown, study_id
+from ablate.tracking.describe import Mode, RunEnd, RunInfo, StudyInfo, flatten, markdown, study_id
 from ablate.tracking.rows import Row
 
 ID = "ablate.id"
-"""Tag by which a run is found again."""
+"""Tag by which a run is found."""
 
 STORE = "mlruns"
-"""Of studies without a server, in `study.output_dir`."""
+"""Directory of runs without a server, in `study.output_dir`."""
 
-_METRICS_AT_ONCE, _PARAMS_AT_ONCE = 1000, 100
-_ENDED = {"finished": "FINISHED", "diverged": "FAILED", "failed": "FAILED"}
+_MAX_METRICS, _MAX_PARAMS = 1000, 100
+"""MLflow's limits of one request."""
+_STATUS = {"finished": "FINISHED", "diverged": "FAILED", "failed": "FAILED"}
 
 
 class MlflowRun:
-    """A metric's step is `tracker.x_axis`; its time is the start of the run and the training since."""
+    """One run. The step of a metric is `tracker.x_axis`, and its relative time is training time."""
 
-    def __init__(self, told: Told) -> None:
-        self._told = told
-        uri = store_uri(told.tracker, told.mode, told.study_folder.parent)
+    def __init__(self, info: RunInfo) -> None:
+        self._info = info
+        root = info.study_folder.parent
+        uri = store_uri(info.tracker, info.mode, root)
         self._client = _client(uri)
-        with _alone(told.study_folder.parent):
-            experiment = _experiment(self._client, told.tracker.project)
-            found = _find(self._client, experiment, told.id)
-            if found is None:
-                plan = StudyDir(told.study_folder).plan
-                digest = str(read_json(plan)["digest"]) if plan.exists() else ""
-                parent = _parent(
-                    self._client, experiment, told.study, study_id(told.study_folder, digest), told.started
-                )
-                found = self._create(experiment, parent)
-        self._id = found
+        with _lock(root):
+            experiment = _experiment(self._client, info.tracker.project)
+            self._id = _find(self._client, experiment, info.id) or self._create(experiment)
         self._client.update_run(self._id, status="RUNNING")
-        # A run that goes on in another process is sent what is not there yet.
-        self._sent = {"train/": self._last("train/skipped_steps"), "eval/": self._last("eval/seconds")}
+        # A resumed run sends all rows again: those up to the last step that MLflow has are left out.
+        self._last_x = {"train/": self._last("train/skipped_steps"), "eval/": self._last("eval/seconds")}
         print(f"MLflow: {uri}, run {self._id}", flush=True)
 
     def send(self, rows: Sequence[Row]) -> None:
@@ -54,76 +46,77 @@ class MlflowRun:
 
         metrics: list[Any] = []
         for row in rows:
-            x = int(row[self._told.tracker.x_axis if self._told.tracker.x_axis in row else "step"])
-            at = int(1000 * (self._told.started + row.get("seconds", 0.0)))
-            new = [part for part, last in self._sent.items() if x > last and any(name.startswith(part) for name in row)]
-            axes = {name: value for name, value in row.items() if "/" not in name} if new else {}
-            values = {name: value for name, value in row.items() if name.startswith(tuple(new))} if new else {}
-            metrics += [Metric(_name(name), float(value), at, x) for name, value in {**axes, **values}.items()]
-            self._sent |= dict.fromkeys(new, x)
-        for piece in _pieces(metrics, _METRICS_AT_ONCE):
-            self._client.log_batch(self._id, metrics=piece)
+            x, milliseconds = self._info.x(row), int(1000 * self._info.time(row))
+            parts = [
+                part for part, last in self._last_x.items() if x > last and any(name.startswith(part) for name in row)
+            ]
+            if parts:
+                new = {name: value for name, value in row.items() if "/" not in name or name.startswith(tuple(parts))}
+                metrics += [Metric(_name(name), float(value), milliseconds, x) for name, value in new.items()]
+                self._last_x |= dict.fromkeys(parts, x)
+        for start in range(0, len(metrics), _MAX_METRICS):
+            self._client.log_batch(self._id, metrics=metrics[start : start + _MAX_METRICS])
 
-    def end(self, end: End) -> None:
-        for name, value in {"outcome": end.status, "outcome_sentence": end.message}.items():
+    def end(self, end: RunEnd) -> None:
+        for name, value in {"status": end.status, "status_message": end.message}.items():
             self._client.set_tag(self._id, name, value)
         for name, number in end.numbers.items():
             self._client.log_metric(self._id, _name(f"throughput/{name}"), number)
-        self._client.set_terminated(self._id, _ENDED.get(end.status, "KILLED"))
+        self._client.set_terminated(self._id, _STATUS.get(end.status, "KILLED"))
 
-    def _create(self, experiment: str, parent: str) -> str:
+    def _create(self, experiment: str) -> str:
         from mlflow.entities import Param
 
-        told = self._told
+        info = self._info
+        parent = _parent(self._client, experiment, info.study, study_id(info.study_folder), info.started)
         tags = {
-            "mlflow.runName": told.name, "mlflow.parentRunId": parent, ID: told.id, "study": told.study, "arm": told.arm,
-            "axis": told.axis, "level": told.level, "seed": str(told.seed),
+            "mlflow.runName": info.name, "mlflow.parentRunId": parent, ID: info.id, "study": info.study, "arm": info.arm,
+            "axis": info.axis, "level": info.level, "seed": str(info.seed),
         }  # fmt: skip
-        run = self._client.create_run(experiment, start_time=int(1000 * told.started), tags=tags)
+        run = self._client.create_run(experiment, start_time=int(1000 * info.started), tags=tags)
         created: str = run.info.run_id
-        settings = {**flat(told.config), **{f"moved/{key}": value for key, value in told.hparams.items()}}
+        settings = {**flatten(info.config), **{f"varied/{key}": value for key, value in info.hparams.items()}}
         params = [Param(_name(key), str(value)) for key, value in settings.items()]
-        for piece in _pieces(params, _PARAMS_AT_ONCE):
-            self._client.log_batch(created, params=piece)
+        for start in range(0, len(params), _MAX_PARAMS):
+            self._client.log_batch(created, params=params[start : start + _MAX_PARAMS])
         return created
 
     def _last(self, metric: str) -> float:
-        return max((one.step for one in self._client.get_metric_history(self._id, metric)), default=-1)
+        return max((value.step for value in self._client.get_metric_history(self._id, metric)), default=-1)
 
 
-def begin(told: Told) -> MlflowRun:
-    """Find the run, or make it."""
-    return MlflowRun(told)
+def begin(info: RunInfo) -> MlflowRun:
+    """Create the run, or resume it if MLflow has it."""
+    return MlflowRun(info)
 
 
-def send_study(told: StudyTold) -> None:
-    """The parent run: effects and their intervals, sentences and table as its description, the page as an artifact."""
-    root = told.folder.parent
-    client = _client(store_uri(told.tracker, told.mode, root))
-    with _alone(root):
-        parent = _parent(
-            client, _experiment(client, told.tracker.project), told.study, told.id, told.folder.stat().st_mtime
-        )
-    for name, number in told.numbers.items():
+def send_study(info: StudyInfo) -> None:
+    """Send conclusions and contrasts as description of the parent run, effects as metrics, files as artifacts."""
+    root = info.folder.parent
+    client = _client(store_uri(info.tracker, info.mode, root))
+    with _lock(root):
+        experiment = _experiment(client, info.tracker.project)
+        parent = _parent(client, experiment, info.study, info.id, info.folder.stat().st_mtime)
+    for name, number in info.numbers.items():
         client.log_metric(parent, _name(name), number)
-    for name, word in told.words.items():
+    for name, word in info.words.items():
         client.set_tag(parent, _name(name), word)
-    client.set_tag(parent, "mlflow.note.content", markdown(told))
-    for file in told.files:
+    client.set_tag(parent, "mlflow.note.content", markdown(info))
+    for file in info.files:
         client.log_artifact(parent, str(file))
     client.set_terminated(parent)
 
 
 def store_uri(tracker: TrackerConfig, mode: Mode, root: Path) -> str:
-    """The server, or files in `<root>/mlruns`: those whatever else is set where nothing may be sent."""
-    asked = tracker.uri or os.environ.get("MLFLOW_TRACKING_URI")
-    return asked if asked and mode == "online" else (root.resolve() / STORE).as_uri()
+    """Return the server, or `<root>/mlruns` without one and in offline mode."""
+    server = tracker.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    return server if server and mode == "online" else (root.resolve() / STORE).as_uri()
 
 
 def _client(uri: str) -> Any:
-    # MLflow wants to be told that its files are meant: it calls them finished, and points to a database.
+    # MLflow discourages its file store, and refuses it without this variable.
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-    # It also reports its use to its makers, which nobody has asked for here.
+    # Its usage reports stay off unless the user turns them on.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow.tracking import MlflowClient
 
@@ -131,8 +124,8 @@ def _client(uri: str) -> Any:
 
 
 @contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """One process at a time makes experiments and parents there; MLflow would make two of a name."""
+def _lock(root: Path) -> Iterator[None]:
+    """Let one process at a time create experiments and parent runs: MLflow accepts two of the same name."""
     file = os.open(root / ".mlflow.lock", os.O_WRONLY | os.O_CREAT, 0o644)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -142,27 +135,21 @@ def _alone(root: Path) -> Iterator[None]:
 
 
 def _experiment(client: Any, name: str) -> str:
-    found = client.get_experiment_by_name(name)
-    return str(client.create_experiment(name) if found is None else found.experiment_id)
+    existing = client.get_experiment_by_name(name)
+    return str(client.create_experiment(name) if existing is None else existing.experiment_id)
 
 
 def _parent(client: Any, experiment: str, study: str, id: str, started: float) -> str:
-    found = _find(client, experiment, id)
-    if found is not None:
-        return found
     tags = {"mlflow.runName": study, ID: id, "study": study}
-    return str(client.create_run(experiment, start_time=int(1000 * started), tags=tags).info.run_id)
+    existing = _find(client, experiment, id)
+    return existing or str(client.create_run(experiment, start_time=int(1000 * started), tags=tags).info.run_id)
 
 
 def _find(client: Any, experiment: str, id: str) -> str | None:
-    found = client.search_runs([experiment], f"tags.`{ID}` = '{id}'", max_results=1)
-    return str(found[0].info.run_id) if found else None
+    runs = client.search_runs([experiment], f"tags.`{ID}` = '{id}'", max_results=1)
+    return str(runs[0].info.run_id) if runs else None
 
 
 def _name(name: str) -> str:
-    """What MLflow takes in a name: `effect/batch_size=64` is `effect/batch_size_64` there."""
+    """Replace characters that MLflow does not accept: `effect/batch_size=64` becomes `effect/batch_size_64`."""
     return re.sub(r"[^\w\-. /]", "_", name)
-
-
-def _pieces(items: Sequence[Any], length: int) -> Iterator[Sequence[Any]]:
-    return (items[start : start + length] for start in range(0, len(items), length))

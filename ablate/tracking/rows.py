@@ -1,4 +1,4 @@
-"""The rows that a tracker is sent: a run's steps and looks, each once, in the order of its steps."""
+"""Rows that a tracker gets: the steps and evaluations of a run, each once, in the order of the steps."""
 
 from __future__ import annotations
 
@@ -6,31 +6,69 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ablate.records.reader import Tail
+from ablate.tracking.describe import RunInfo, value_at
 from ablate.units import parse_interval
 
 Row = dict[str, Any]
 
+_MAX_ROWS = 1000
+"""Steps that are read before they are sent."""
+
+
+class RecordRows:
+    """Rows of a run's tables, from where they were read last."""
+
+    def __init__(self, info: RunInfo) -> None:
+        self._config = info.config
+        self._trace, self._evals, self._merge = Tail(info.run.trace), Tail(info.run.evals), MergeBySteps()
+        self._windows: LogWindows | None = None
+        self._newest = 0
+
+    def rows(self, *, ended: bool) -> Iterator[list[Row]]:
+        """Yield new rows in pieces of bounded size. ended: whether no more rows will follow."""
+        # Evaluations first: the steps of an evaluation that was read can then be read as well.
+        evaluations = eval_rows(self._evals.new_rows())
+        more = True
+        while more:
+            steps = self._trace.new_rows(_MAX_ROWS)
+            more = len(steps) >= _MAX_ROWS
+            if steps:
+                self._newest = steps[-1]["step"]
+                self._windows = self._windows or self._make_windows(steps[0])
+            last = ended and not more
+            trained = list(self._windows.rows(steps, last=last)) if self._windows else []
+            yield self._merge.rows(trained, evaluations, self._newest, ended=last)
+            evaluations = []
+
+    def _make_windows(self, first: Row) -> LogWindows:
+        """Every step is a row of a run whose loop has no such settings."""
+        log_every = value_at(self._config, "tracker.log_every", "1 steps")
+        batch = value_at(self._config, "data.batch_size", None)
+        accumulated = value_at(self._config, "train.grad_accum_steps", 1)
+        samples = batch * accumulated if isinstance(batch, int) else first["samples"] or 1
+        return LogWindows(log_every, max(int(samples), 1), self._trace.groups)
+
 
 @dataclass(slots=True)
-class Windows:
-    """Steps of the trace as the rows that `tracker.log_every` asks for.
-
-    log_every: as typed. samples_per_step: to turn an interval in samples or epochs into steps. groups: names of the norms.
-    """
+class LogWindows:
+    """Rows at the interval of `tracker.log_every`, each for the steps since the row before."""
 
     log_every: str
     samples_per_step: int
+    """Converts an interval in samples or epochs to steps."""
     groups: Sequence[str] = ()
-    waiting: list[Row] = field(default_factory=list)
+    """Names of the gradient norm groups."""
+    pending: list[Row] = field(default_factory=list)
     seconds: float = 0.0
 
     def rows(self, steps: Sequence[Row], *, last: bool = False) -> Iterator[Row]:
-        """One row for each window that is complete now; with `last`, also for the steps left over at the end."""
+        """Yield a row for each complete window; with `last`, also for the remaining steps."""
         for step in steps:
-            self.waiting.append(step)
+            self.pending.append(step)
             if step["step"] % self._length(step) == 0:
                 yield self._row()
-        if last and self.waiting:
+        if last and self.pending:
             yield self._row()
 
     def _length(self, step: Row) -> int:
@@ -41,76 +79,70 @@ class Windows:
         )
 
     def _row(self) -> Row:
-        """Mean loss of the window and the last step's other values; its largest norm too, so that no spike is lost."""
-        steps, self.waiting = self.waiting, []
-        end = steps[-1]
-        self.seconds += sum(_told(steps, "step_seconds"))
+        """Return the window's mean loss, its largest norm (so that no spike is lost) and the last step's other values."""
+        steps, self.pending = self.pending, []
+        last = steps[-1]
+        step_seconds = _values(steps, "step_seconds")
+        self.seconds += sum(step_seconds)
         row = {
-            "step": end["step"],
-            "samples": end["samples"],
-            "tokens": end["tokens"],
-            "epoch": end["epoch"],
+            "step": last["step"],
+            "samples": last["samples"],
+            "tokens": last["tokens"],
+            "epoch": last["epoch"],
             "seconds": self.seconds,
-            "train/loss": _mean(_told(steps, "loss")),
-            "train/grad_norm": end["grad_norm"],
-            "train/grad_norm_max": max(_told(steps, "grad_norm"), default=None) if len(steps) > 1 else None,
-            "train/clip_coefficient": end["clip_coefficient"],
-            "train/learning_rate": end["learning_rate"],
-            "train/loss_scale": end["loss_scale"],
+            "train/loss": _mean(_values(steps, "loss")),
+            "train/grad_norm": last["grad_norm"],
+            "train/grad_norm_max": max(_values(steps, "grad_norm"), default=None) if len(steps) > 1 else None,
+            "train/clip_coefficient": last["clip_coefficient"],
+            "train/learning_rate": last["learning_rate"],
+            "train/loss_scale": last["loss_scale"],
             "train/skipped_steps": sum(step["applied"] is False for step in steps),
-            "train/step_seconds": _mean(_told(steps, "step_seconds")),
-            **self._by_group("train/group_norm", end["group_norms"]),
-            **self._by_group("train/update_ratio", end["update_ratios"]),
-            "train/micro_samples": end["micro_samples"] or None,
-            "train/micro_grad_norm": end["micro_grad_norm"],
+            "train/step_seconds": _mean(step_seconds),
+            **self._by_group("train/group_norm", last["group_norms"]),
+            **self._by_group("train/update_ratio", last["update_ratios"]),
+            "train/micro_samples": last["micro_samples"] or None,
+            "train/micro_grad_norm": last["micro_grad_norm"],
         }
         return {name: value for name, value in row.items() if value is not None}
 
     def _by_group(self, name: str, values: Sequence[float] | None) -> Row:
-        """By the group's name; by its number in a trace that has named none, or another number of them."""
+        """Name values by group; by number if the trace does not name its groups."""
         values = values or []
         groups = self.groups if len(self.groups) == len(values) else range(len(values))
         return {f"{name}/{group}": value for group, value in zip(groups, values, strict=True)}
 
 
 def eval_rows(rows: Sequence[Row]) -> list[Row]:
-    """One row for each look, its metrics side by side: `eval/loss`, or `eval/<split>/loss` off the held-out examples."""
-    looks: dict[int, Row] = {}
+    """Return one row per evaluation: `eval/loss`, or `eval/<split>/loss` of another split than the held-out examples."""
+    evaluations: dict[int, Row] = {}
     for row in rows:
-        look = {
-            "step": row["step"],
-            "samples": row["samples"],
-            "tokens": row["tokens"],
-            "epoch": row["epoch"],
-            "seconds": row["train_seconds"],
-            "eval/seconds": row["eval_seconds"],
-        }
-        here = looks.setdefault(row["step"], {name: value for name, value in look.items() if value is not None})
+        position = {name: row[name] for name in ("step", "samples", "tokens", "epoch")}
+        position |= {"seconds": row["train_seconds"], "eval/seconds": row["eval_seconds"]}
+        known = {name: value for name, value in position.items() if value is not None}
         name = row["metric"] if row["split"] == "held_out" else f"{row['split']}/{row['metric']}"
-        here[f"eval/{name}"] = row["sum"] / max(row["count"], 1)
-    return list(looks.values())
+        evaluations.setdefault(row["step"], known)[f"eval/{name}"] = row["sum"] / max(row["count"], 1)
+    return list(evaluations.values())
 
 
 @dataclass(slots=True)
-class Ordered:
-    """Steps and looks in one sequence. A row of the trace and the look that follows it at once are one row.
+class MergeBySteps:
+    """Merge training rows and evaluations of the same step into one row.
 
-    What a run has written last waits for what comes after it: the look at that step may not have been written yet.
+    The newest row is held back until the next one is written, because the evaluation at its step may still follow.
     """
 
-    _waiting: dict[int, Row] = field(default_factory=dict)
+    _pending: dict[int, Row] = field(default_factory=dict)
 
-    def rows(self, trained: Sequence[Row], looked: Sequence[Row], newest: int, *, over: bool = False) -> list[Row]:
-        """Rows that nothing can come before any more. newest: step up to which the trace is on disk."""
-        for row in [*looked, *trained]:
-            here = self._waiting.setdefault(row["step"], {})
-            here.update(row)
-        ready = sorted(step for step in self._waiting if over or step < newest)
-        return [self._waiting.pop(step) for step in ready]
+    def rows(self, trained: Sequence[Row], evaluated: Sequence[Row], newest: int, *, ended: bool = False) -> list[Row]:
+        """Return rows before which no other row can come. newest: last step of the trace on disk."""
+        for row in [*evaluated, *trained]:
+            self._pending.setdefault(row["step"], {}).update(row)
+        ready = sorted(step for step in self._pending if ended or step < newest)
+        return [self._pending.pop(step) for step in ready]
 
 
-def _told(steps: Sequence[Row], column: str) -> list[float]:
-    """Without the nulls of an imported run."""
+def _values(steps: Sequence[Row], column: str) -> list[float]:
+    """Return a column without the nulls of an imported run."""
     return [step[column] for step in steps if step[column] is not None]
 
 

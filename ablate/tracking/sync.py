@@ -1,4 +1,4 @@
-"""Sending what is finished: every run of a study, several at a time, and the study itself. What was sent is not sent again."""
+"""`ablate sync`: send the finished runs of a study, several at a time, and then its conclusions; nothing is sent twice."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -18,24 +18,21 @@ from ablate.errors import AblateError, ConfigError, RecordError, StudyError, nea
 from ablate.records.layout import RunDir, StudyDir
 from ablate.redact import redact
 from ablate.runner.log_capture import captured
-from ablate.tracking.backends import KINDS
-from ablate.tracking.describe import Mode, read_config, tell_run, tell_study, tracker_of, with_asked
-from ablate.tracking.follower import LOG, logged_in
-from ablate.tracking.sent_marks import is_sent, mark_run, mark_study, state_of_run, state_of_study, where
+from ablate.tracking.backends import BACKENDS
+from ablate.tracking.describe import Mode, describe_run, describe_study, read_config, tracker_of
+from ablate.tracking.follower import LOG, send
+from ablate.tracking.mode import logged_in
+from ablate.tracking.sent import destination, is_sent, mark_run, mark_study, run_version, study_version
 from ablate.tracking.wandb import offline_runs
 
-# What has been sent where: `<tracker>.synced.json` in the folder of a run or of a study, so that nothing is
-# sent twice.
+_WANDB_SYNC_SECONDS = 1800  # for one run; W&B itself keeps trying a server that cannot be reached
 
-
-_SYNC_SECONDS = 1800  # for one run; W&B itself goes on trying a server that is not there
-
-How = Literal["sent", "there already", "not finished", "failed"]
+SyncStatus = Literal["sent", "already sent", "not finished", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
-    """What was typed. to, project, entity, uri: None takes what the study was run with. again: also what was sent before."""
+class SyncOptions:
+    """Options of `ablate sync`. None: as the study was run."""
 
     to: str | None = None
     mode: Mode = "online"
@@ -43,166 +40,176 @@ class Asked:
     project: str | None = None
     entity: str | None = None
     uri: str | None = None
-    again: bool = False
+    force: bool = False
+    """Also send what was sent before."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Synced:
-    """What became of one run, or of the study's own. to: the tracker."""
+class SyncResult:
+    """Result for one run, or for the conclusions of the study."""
 
     to: str
     name: str
-    how: How
-    sentence: str = ""
+    status: SyncStatus
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One run, or the study where `run` is None. ran: the tracker that it was run with."""
+    """One run to send; the conclusions of the study if `run` is None."""
 
     folder: Path
-    ran: TrackerConfig
+    recorded: TrackerConfig
+    """Tracker of the study's config."""
     tracker: TrackerConfig
-    mode: Mode
+    """The same with the options applied."""
+    options: SyncOptions
     to: str
-    typed: tuple[str, ...]
     run: RunDir | None = None
 
     @property
     def name(self) -> str:
-        return "the study itself" if self.run is None else f"{self.run.path.parent.name}/{self.run.path.name}"
+        return "study" if self.run is None else f"{self.run.path.parent.name}/{self.run.path.name}"
+
+    @property
+    def log_folder(self) -> Path:
+        return self.folder if self.run is None else self.run.path
+
+    def version(self) -> str:
+        return study_version(self.folder) if self.run is None else run_version(self.run)
+
+    def result(self, status: SyncStatus, message: str = "") -> SyncResult:
+        return SyncResult(to=self.to, name=self.name, status=status, message=message)
 
 
-def sync(folder: Path, asked: Asked) -> Iterator[Synced]:
-    """One value for each run as it is done, the study's own last.
+def sync(folder: Path, options: SyncOptions) -> Iterator[SyncResult]:
+    """Yield a result for each run as it is done, and for the study last.
 
-    Raises StudyError for a folder without runs, and ConfigError where it cannot be told where to, or nobody may send there.
+    Raises StudyError for a directory without runs, ConfigError if no tracker is known or it cannot be used.
     """
     runs = [run for run in StudyDir(folder).runs() if not run.leads_out()]
     if not runs:
-        raise StudyError(f"{folder} holds no runs", "ablate sync runs/STUDY")
-    ran = _ran_with(runs)
-    tracker = _tracker(folder, ran, asked)
-    typed = [("--project", asked.project), ("--entity", asked.entity)]
-    words = tuple(word for option, value in typed if value for word in (option, value))
+        raise StudyError(f"expected a study directory, got {folder} without runs", "ablate sync runs/STUDY")
+    recorded = _recorded_tracker(runs)
+    tracker = _tracker(folder, recorded, options)
     for to in tracker.names:
-        _check(to, asked)
-        tasks = [_Task(folder, ran, tracker, asked.mode, to, words, run) for run in runs]
-        yield from _send(tasks, asked)
+        _check_usable(to, options)
+        tasks = [_Task(folder, recorded, tracker, options, to, run) for run in runs]
+        yield from _send_all(tasks, options)
         if StudyDir(folder).analysis.exists():
-            yield from _send([_Task(folder, ran, tracker, asked.mode, to, words)], asked)
+            yield from _send_all([_Task(folder, recorded, tracker, options, to)], options)
 
 
-def _ran_with(runs: list[RunDir]) -> TrackerConfig:
-    """As the first run says whose config can be read; the others are reported one by one."""
+def _recorded_tracker(runs: list[RunDir]) -> TrackerConfig:
+    """Return the tracker of the first readable config; unreadable ones are reported with their runs."""
     for run in runs:
         with suppress(RecordError):
             return tracker_of(read_config(run))
     return TrackerConfig()
 
 
-def _tracker(folder: Path, ran: TrackerConfig, asked: Asked) -> TrackerConfig:
-    for name in (asked.to or "").split("+") if asked.to is not None else ():
-        if name not in KINDS:
-            raise ConfigError(f"--to {asked.to}: there is no tracker {name!r}; {nearest(name, KINDS)}", "--to wandb")
-    tracker = with_asked(ran, name=asked.to, project=asked.project, entity=asked.entity, uri=asked.uri)
+def _tracker(folder: Path, recorded: TrackerConfig, options: SyncOptions) -> TrackerConfig:
+    for name in (options.to or "").split("+") if options.to is not None else ():
+        if name not in BACKENDS:
+            problem = f"--to {options.to}: expected {', '.join(BACKENDS)}, got {name!r}; {nearest(name, BACKENDS)}"
+            raise ConfigError(problem, "--to wandb")
+    changes = {"name": options.to, "project": options.project, "entity": options.entity, "uri": options.uri}
+    tracker = replace(recorded, **{key: value for key, value in changes.items() if value is not None})
     if not tracker.names:
-        raise ConfigError(f"{folder} was run without a tracker: where to?", f"ablate sync {folder} --to wandb")
+        raise ConfigError(
+            f"{folder} was run without a tracker, so --to is required", f"ablate sync {folder} --to wandb"
+        )
     return tracker
 
 
-def _check(to: str, asked: Asked) -> None:
-    kind = KINDS[to]
-    if kind.missing:
-        raise ConfigError(f"the package {kind.package} is not installed, and {kind.title} needs it", kind.missing)
-    if to == "wandb" and asked.mode == "online" and not logged_in():
+def _check_usable(to: str, options: SyncOptions) -> None:
+    backend = BACKENDS[to]
+    if command := backend.install_command:
+        raise ConfigError(f"{backend.title} requires the package {backend.package}, which is not installed", command)
+    if to == "wandb" and options.mode == "online" and not logged_in():
         raise ConfigError(
             "not logged in to W&B", "wandb login, or WANDB_API_KEY=...; --mode offline writes what it would send"
         )
 
 
-def _send(tasks: list[_Task], asked: Asked) -> Iterator[Synced]:
-    due = []
+def _send_all(tasks: list[_Task], options: SyncOptions) -> Iterator[SyncResult]:
+    pending = []
     for task in tasks:
-        known = _known(task, asked)
-        if known is None:
-            due.append(task)
+        if task.run is not None and not task.run.status.exists():
+            yield task.result("not finished", "it has no status yet")
+        elif not options.force and is_sent(
+            task.log_folder, task.to, destination(task.to, task.tracker, options.mode), task.version()
+        ):
+            yield task.result("already sent")
         else:
-            yield known
-    if not due:
+            pending.append(task)
+    if not pending:
         return
-    # Fresh processes: a tracker's library has one run at a time, and what it breaks it breaks there.
-    with ProcessPoolExecutor(min(asked.workers, len(due)), mp_context=get_context("spawn")) as pool:
-        waiting: dict[Future[Synced], _Task] = {pool.submit(_one, task): task for task in due}
-        for future in as_completed(waiting):
+    # New processes: a tracker's library supports one run at a time, and its failures must not spread.
+    with ProcessPoolExecutor(min(options.workers, len(pending)), mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(_send_one, task): task for task in pending}
+        for future in as_completed(futures):
             try:
                 yield future.result()
-            except Exception as error:  # its process is gone
-                yield Synced(to=waiting[future].to, name=waiting[future].name, how="failed", sentence=_short(error))
+            except Exception as error:  # its process died
+                yield futures[future].result("failed", _short(error))
 
 
-def _known(task: _Task, asked: Asked) -> Synced | None:
-    """What can be said without sending anything."""
-    if task.run is not None and not task.run.status.exists():
-        return Synced(to=task.to, name=task.name, how="not finished", sentence="its outcome is not there yet")
-    folder = task.folder if task.run is None else task.run.path
-    state = state_of_study(task.folder) if task.run is None else state_of_run(task.run)
-    sent = is_sent(folder, task.to, where(task.to, task.tracker, task.mode), state)
-    return Synced(to=task.to, name=task.name, how="there already") if sent and not asked.again else None
-
-
-def _one(task: _Task) -> Synced:
-    """In a process of the pool. Its library's talk goes to tracker.log."""
-    folder = task.folder if task.run is None else task.run.path
+def _send_one(task: _Task) -> SyncResult:
+    """Send one task, in a process of the pool. The library's output goes to tracker.log."""
     try:
-        with captured(folder / LOG):
+        with captured(task.log_folder / LOG):
             try:
-                return Synced(to=task.to, name=task.name, how="sent", sentence=_do(task))
+                return task.result("sent", _send(task))
             except Exception as error:
                 traceback.print_exc()
-                return Synced(to=task.to, name=task.name, how="failed", sentence=_short(error))
+                return task.result("failed", _short(error))
     except OSError as error:
-        return Synced(to=task.to, name=task.name, how="failed", sentence=_short(error))
+        return task.result("failed", _short(error))
 
 
-def _do(task: _Task) -> str:
-    """Send one; what W&B has written in the meantime goes as it lies there."""
-    from ablate.tracking.follower import send
-
+def _send(task: _Task) -> str:
+    """Send one task and return what was sent."""
+    mode = task.options.mode
     if task.run is None:
-        told = tell_study(task.folder, task.tracker, task.mode)
-        if kept := _kept(task, told.folder, told.id, state_of_study(told.folder)):
-            wandb_sync(kept, task.typed)
+        study = describe_study(task.folder, task.tracker, mode)
+        if offline := _complete_offline_run(task, study.id):
+            wandb_sync(offline, task.options)
         else:
-            KINDS[task.to].load().send_study(told)
-        mark_study(task.to, told)
-        return f"{len(told.rows)} contrasts, {len(told.files)} files"
-    run = tell_run(task.run, task.mode, tracker=task.tracker)
-    kept = _kept(task, run.run.path, run.id, state_of_run(run.run))
-    if kept is None:
-        return f"{send(task.to, run)} rows"
-    wandb_sync(kept, task.typed)
-    mark_run(task.to, run)
-    return f"{kept.name}, as W&B had written it"
+            BACKENDS[task.to].load().send_study(study)
+        mark_study(task.to, study)
+        return f"{len(study.rows)} contrasts, {len(study.files)} files"
+    run = describe_run(task.run, mode, tracker=task.tracker)
+    if offline := _complete_offline_run(task, run.id):
+        wandb_sync(offline, task.options)
+        mark_run(task.to, run)
+        return f"{offline.name}, which W&B had written"
+    return f"{send(task.to, run)} rows"
 
 
-def _kept(task: _Task, folder: Path, id: str, state: str) -> Path | None:
-    """A run that W&B has kept whole, of the record as it is now: a follower that was killed has left no mark."""
-    if task.to != "wandb" or task.mode != "online":
+def _complete_offline_run(task: _Task, id: str) -> Path | None:
+    """Return W&B's offline run of the current record, if it is complete: a killed follower has not marked it as sent."""
+    if task.to != "wandb" or task.options.mode != "online":
         return None
-    whole = is_sent(folder, "wandb", where("wandb", task.ran, "offline"), state)
-    found = offline_runs(folder, id)
-    return found[-1] if whole and found else None
+    folder = task.log_folder.resolve()
+    complete = is_sent(folder, "wandb", destination("wandb", task.recorded, "offline"), task.version())
+    runs = offline_runs(folder, id)
+    return runs[-1] if complete and runs else None
 
 
-def wandb_sync(folder: Path, typed: tuple[str, ...]) -> None:
-    """W&B's own command. It exits with 0 also where nothing was sent; the mark it leaves beside the file says what was."""
-    command = [sys.executable, "-m", "wandb", "sync", *typed, str(folder)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SYNC_SECONDS)
-    print(redact(done.stdout + done.stderr))
+def wandb_sync(folder: Path, options: SyncOptions) -> None:
+    """Run `wandb sync`. It exits with 0 even if nothing was sent, so the `.synced` file that it writes is checked."""
+    chosen = {"--project": options.project, "--entity": options.entity}
+    arguments = [word for option, value in chosen.items() if value for word in (option, value)]
+    command = [sys.executable, "-m", "wandb", "sync", *arguments, str(folder)]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_WANDB_SYNC_SECONDS
+    )
+    output = redact(done.stdout + done.stderr)
+    print(output)
     if done.returncode or not any(folder.glob("*.wandb.synced")):
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise AblateError(redact(f"`wandb sync` has not sent {folder.name}: {said[-1] if said else 'it said nothing'}"))
+        lines = [line for line in output.splitlines() if line.strip()]
+        raise AblateError(f"`wandb sync` has not sent {folder.name}: {lines[-1] if lines else 'no output'}")
 
 
 def _short(error: BaseException) -> str:

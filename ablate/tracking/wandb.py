@@ -1,142 +1,127 @@
-"""W&B. A run is `<arm>/seed=<n>` in the group of its study; a row's number there is its optimizer step."""
+"""W&B. A run is `<arm>/seed=<n>` in the group of its study, and its steps are optimizer steps."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.tracking.describe import COLUMNS, End, Mode, StudyTold, Told, is_clean
+from ablate.config.schema import TrackerConfig
+from ablate.tracking.describe import COLUMNS, Mode, RunEnd, RunInfo, StudyInfo, has_no_secret
 from ablate.tracking.metric_names import AXES
 from ablate.tracking.rows import Row
 
 if TYPE_CHECKING:
     import wandb
 
-_LONGEST_JOB_TYPE = 64
+_MAX_JOB_TYPE_LENGTH = 64
 
 
 class WandbRun:
-    """Rows, the outcome as summary, and the whole trace as an artifact."""
+    """One run: rows as history, its end as summary, and the whole trace as an artifact."""
 
-    def __init__(self, told: Told) -> None:
-        self._told = told
-        folder = told.run.path
-        if told.mode == "offline":
-            remove_offline(folder, told.id)
+    def __init__(self, info: RunInfo) -> None:
+        self._info = info
         self._run = _init(
-            told.id,
-            told.mode,
-            dir=str(folder),
-            pid=told.pid or os.getpid(),
-            group=told.study,
-            job_type=told.arm[:_LONGEST_JOB_TYPE],
-            name=told.name,
-            tags=list(told.tags),
-            project=told.tracker.project,
-            entity=told.tracker.entity,
-            config=told.config,
-        )
+            info.run.path, info.id, info.tracker, info.mode, pid=info.pid or os.getpid(), group=info.study,
+            job_type=info.arm[:_MAX_JOB_TYPE_LENGTH], name=info.name, tags=list(info.tags), config=info.config,
+        )  # fmt: skip
         for axis in AXES:
             self._run.define_metric(axis, hidden=True)
         for part in ("train/*", "eval/*"):
-            self._run.define_metric(part, step_metric=told.tracker.x_axis)
-        print(f"W&B {told.mode}: {self._run.url if told.mode == 'online' else folder / 'wandb'}", flush=True)
+            self._run.define_metric(part, step_metric=info.tracker.x_axis)
+        shown = self._run.url if info.mode == "online" else info.run.path / "wandb"
+        print(f"W&B {info.mode}: {shown}", flush=True)
 
     def send(self, rows: Sequence[Row]) -> None:
-        # By number: a run that goes on in another process sends all again, and W&B leaves out what it has.
+        # A resumed run sends all rows again. W&B ignores steps that it has already.
         for row in rows:
             self._run.log(row, step=row["step"])
 
-    def end(self, end: End) -> None:
-        code = 1
-        try:
-            self._run.summary.update({"outcome": end.status, "outcome_sentence": end.message, **end.numbers})
+    def end(self, end: RunEnd) -> None:
+        with _finishing(self._run, success=end.status == "finished"):
+            self._run.summary.update({"status": end.status, "status_message": end.message, **end.numbers})
             if end.files:
-                _keep(self._run, f"trace-{self._told.id}", "trace", end.files)
-            code = 0 if end.status == "finished" else 1
-        finally:
-            self._run.finish(exit_code=code)
+                _log_artifact(self._run, f"trace-{self._info.id}", "trace", end.files)
 
 
-def begin(told: Told) -> WandbRun:
-    """Begin the run, or go on with it where W&B has it."""
-    return WandbRun(told)
+def begin(info: RunInfo) -> WandbRun:
+    """Create the run, or resume it if W&B has it."""
+    return WandbRun(info)
 
 
-def send_study(told: StudyTold) -> None:
-    """A run of job type `study`: its table, its sentences, its page, and the files that they come from."""
+def send_study(info: StudyInfo) -> None:
+    """Send a run of job type `study`: contrasts as a table, conclusions, page and files."""
+    run = _init(
+        info.folder, info.id, info.tracker, info.mode, pid=os.getpid(), group=info.study, job_type="study", name=info.study,
+        tags=["study"], config={"study": info.study, "question": info.question},
+    )  # fmt: skip
+    with _finishing(run, success=True):
+        import wandb
+
+        table = wandb.Table(columns=list(COLUMNS), data=[_typed(row) for row in info.rows], allow_mixed_types=True)
+        logged: dict[str, Any] = {"contrasts": table}
+        if info.page is not None:
+            logged["report"] = wandb.Html(info.page.read_text(encoding="utf-8"), inject=False)
+        run.log(logged)
+        run.summary.update({"conclusions": "\n".join(info.conclusions), **info.words, **info.numbers})
+        if info.files:
+            _log_artifact(run, f"report-{info.id}", "report", info.files)
+
+
+def _init(folder: Path, id: str, tracker: TrackerConfig, mode: Mode, *, pid: int, **named: Any) -> wandb.Run:
+    # W&B's error reports to its makers stay off unless the user turns them on.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
-    if told.mode == "offline":
-        remove_offline(told.folder, told.id)
-    run = _init(
-        told.id,
-        told.mode,
-        dir=str(told.folder),
-        pid=os.getpid(),
-        group=told.study,
-        job_type="study",
-        name=told.study,
-        tags=["study"],
-        project=told.tracker.project,
-        entity=told.tracker.entity,
-        config={"study": told.study, "question": told.question},
-    )
+    if mode == "offline":
+        remove_offline(folder, id)
+    settings = wandb.Settings(
+        console="off", silent=True, disable_git=True, disable_code=True,
+        x_stats_pid=pid,  # system metrics of the run, not of this process
+    )  # fmt: skip
+    return wandb.init(
+        id=id, dir=str(folder), project=tracker.project, entity=tracker.entity, mode=mode,
+        resume="allow" if mode == "online" else None, settings=settings, **named,
+    )  # fmt: skip
+
+
+@contextmanager
+def _finishing(run: wandb.Run, *, success: bool) -> Iterator[None]:
+    """Finish the run in any case: with exit code 0 if it succeeded and all was sent."""
     code = 1
     try:
-        table = wandb.Table(columns=list(COLUMNS), data=[_typed(row) for row in told.rows], allow_mixed_types=True)
-        logged: dict[str, Any] = {"contrasts": table}
-        if told.page is not None:
-            logged["report"] = wandb.Html(told.page.read_text(encoding="utf-8"), inject=False)
-        run.log(logged)
-        run.summary.update({"conclusions": "\n".join(told.conclusions), **told.words, **told.numbers})
-        if told.files:
-            _keep(run, f"report-{told.id}", "report", told.files)
-        code = 0
+        yield
+        code = 0 if success else 1
     finally:
         run.finish(exit_code=code)
 
 
-def _init(id: str, mode: Mode, *, pid: int, **named: Any) -> wandb.Run:
-    # What goes wrong in W&B's library is not reported to its makers from here, unless somebody has asked for it.
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    import wandb
-
-    settings = wandb.Settings(
-        console="off",
-        silent=True,
-        disable_git=True,
-        disable_code=True,
-        x_stats_pid=pid,  # the load of the run, not of this process
-    )
-    return wandb.init(id=id, mode=mode, resume="allow" if mode == "online" else None, settings=settings, **named)
-
-
 def offline_runs(folder: Path, id: str = "*") -> list[Path]:
-    """Folders in which W&B keeps runs that it has not sent, oldest first."""
+    """Return the directories of runs that W&B has stored and not sent, oldest first."""
     return sorted(folder.glob(f"wandb/offline-run-*-{id}"))
 
 
 def remove_offline(folder: Path, id: str) -> None:
-    """A run is written whole each time, so what an earlier process has written of the same one goes: no row is there twice."""
+    """Remove what an earlier process stored of the same run: each process stores it completely, so no row appears twice."""
     for old in offline_runs(folder, id):
         shutil.rmtree(old)
 
 
-def _keep(run: wandb.Run, name: str, kind: str, files: Sequence[Path]) -> None:
+def _log_artifact(run: wandb.Run, name: str, kind: str, files: Sequence[Path]) -> None:
     import wandb
 
     artifact = wandb.Artifact(name, type=kind)
     for file in files:
-        if is_clean(file):
-            # Where it lies: a record does not change any more, and a copy of every trace would fill the disk.
+        if has_no_secret(file):
+            # Without a copy, which would double the disk space of every trace: a record does not change any more.
             artifact.add_file(str(file), policy="immutable", skip_cache=True)
     run.log_artifact(artifact)
 
 
 def _typed(row: Sequence[Any]) -> list[Any]:
-    """A column of W&B's has one type: levels are texts."""
+    """Return a row whose values of an axis are text, because a column of W&B has one type."""
     return [str(cell) if name in ("level", "baseline_level") else cell for name, cell in zip(COLUMNS, row, strict=True)]

@@ -16,6 +16,7 @@ from ablate.analysis.design_results import Attribution
 from ablate.analysis.results import Floor, RunReading
 from ablate.controls.control import Control
 from ablate.design.attribution import Corners, draw_paths
+from ablate.design.designs import OneAtATime
 from ablate.design.plan import Plan
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import StudyDir
@@ -236,7 +237,7 @@ def test_on_paths_the_error_of_the_orders_is_told() -> None:
 
 def test_a_study_of_another_kind_has_no_shares() -> None:
     plan, readings = made(TWO, lambda on: 0.0)
-    assert attribution(replace(plan, bisect=None), (ROUGH,), readings, (), ()) is None
+    assert attribution(replace(plan, design=OneAtATime()), (ROUGH,), readings, (), ()) is None
 
 
 def test_from_runs_on_disk_to_the_answer(tmp_path: Path) -> None:
@@ -270,5 +271,5 @@ def test_a_plan_that_came_from_elsewhere_must_describe_its_own_arms(tmp_path: Pa
         {"strange": 1},
     ):
         with pytest.raises((ValueError, TypeError)):
-            Plan.from_json(plan | {"bisect": plan["bisect"] | wrong})
+            Plan.from_json(plan | {"design": plan["design"] | wrong})
     assert analyse(tmp_path / "b").attribution is not None

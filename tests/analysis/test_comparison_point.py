@@ -238,11 +238,11 @@ def rewrite(folder: Path, **columns: Callable[[Any], Any]) -> None:
 @pytest.mark.parametrize(
     ("typed", "said", "fix"),
     [
-        ("stpes", "'stpes' is no unit that runs can be compared at; did you mean 'steps'", "--compare-at=steps"),
-        ("16 sampels", "'sampels' is no unit", "--compare-at='16 samples'"),
+        ("stpes", "'stpes' is not a unit that runs can be compared at; did you mean 'steps'", "--compare-at=steps"),
+        ("16 sampels", "'sampels' is not a unit", "--compare-at='16 samples'"),
         (
             "3 hours",
-            "'hours' is no unit that runs can be compared at; known: epochs, samples",
+            "'hours' is not a unit that runs can be compared at; known: epochs, samples",
             "--compare-at='3 steps'",
         ),
         ("0 steps", "'0 steps' is not an interval: expected a number above 0", "--compare-at='20 steps'"),

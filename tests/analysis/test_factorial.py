@@ -16,6 +16,7 @@ from ablate.analysis.design_results import CellEffect, Effects
 from ablate.analysis.factorial import design_effects, effect_sentences
 from ablate.analysis.results import Floor, RunReading
 from ablate.controls.control import Control
+from ablate.design.designs import OneAtATime
 from ablate.design.factorial import Cells
 from ablate.design.plan import Plan
 from ablate.metrics.metric import MetricInfo
@@ -249,7 +250,7 @@ def test_few_seeds_are_labelled_and_what_is_open_says_how_many_would_do() -> Non
 
 def test_a_study_of_one_axis_at_a_time_has_no_effects() -> None:
     plan, readings = made(TWO, lambda on: 0.0)
-    assert design_effects(replace(plan, cells=None), (LOSS,), readings, (), (), ()) is None
+    assert design_effects(replace(plan, design=OneAtATime()), (LOSS,), readings, (), (), ()) is None
     assert effect_sentences(None) == ()
 
 

@@ -16,6 +16,7 @@ from ablate.analysis.interim import after, levels_of, look, next_at
 from ablate.analysis.load import Reader
 from ablate.analysis.results import Contrast, RunReading
 from ablate.controls.control import Control
+from ablate.design.designs import OneAtATime
 from ablate.design.plan import Plan
 from ablate.errors import RecordError
 from ablate.metrics.metric import MetricInfo
@@ -32,7 +33,7 @@ METRIC = MetricInfo(name="eval_loss", unit="nats", definition="", lower_is_bette
 
 def a_plan(looks: Sequence[int] = LOOKS, margin: float = 0.01, arms: Sequence[str] = ARMS) -> Plan:
     plan = make_plan("x", arms=arms, seeds=looks[-1], metric="eval_loss", smallest_effect=margin)
-    return replace(plan, until={"looks": list(looks), "spending": "obrien_fleming"})
+    return replace(plan, design=OneAtATime(interim_seeds=tuple(looks), alpha_spending="obrien_fleming"))
 
 
 def readings(plan: Plan, values: np.ndarray) -> list[RunReading]:
@@ -160,7 +161,7 @@ def study(tmp_path: Path) -> Path:
     arms = ("batch_size=64", "learning_rate=0.0001", "placebo")
     later = [(arm, seed) for arm in ("baseline", *arms) for seed in range(6, 12)]
     plan = write_study(folder, arms=arms, seeds=12, effects=effects, missing=later, smallest_effect=0.0001)
-    plan = replace(plan, until={"looks": list(LOOKS), "spending": "pocock"})
+    plan = replace(plan, design=OneAtATime(interim_seeds=LOOKS, alpha_spending="pocock"))
     write_json(StudyDir(folder).plan, plan.to_json() | {"digest": plan.digest})
     return folder
 

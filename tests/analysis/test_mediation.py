@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -274,7 +274,7 @@ def test_the_plan_keeps_what_was_held(tmp_path: Path) -> None:
     assert again.mediation == BOTH
     for broken in ({"treated": "x"}, {"held": []}, {"levels": [8]}, {"held": 3}):
         with pytest.raises(ValueError, match=r"mediation|Mediation"):
-            Plan.from_json({**plan.to_json(), "mediate": {**BOTH.to_json(), **broken}})
+            Plan.from_json({**plan.to_json(), "design": {**asdict(BOTH), **broken}})
 
 
 # ---- how often a claim is wrong, on arrays ---------------------------------------------------------------------------

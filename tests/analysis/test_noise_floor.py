@@ -95,7 +95,7 @@ def test_a_placebo_that_lies_to_one_side_is_said_aloud(tmp_path: Path) -> None:
     analysis = analyse(tmp_path / "s")
     found = contrast(analysis, "placebo")
     assert (found.verdict, found.labels) == ("inconclusive", (ONE_SIDED,))
-    assert any("always to one side" in sentence for sentence in analysis.conclusions)
+    assert any("always in one direction" in sentence for sentence in analysis.conclusions)
 
 
 def test_beyond_the_floor_but_not_beyond_the_placebo_is_still_undecided(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from ablate.design.plan import Plan
 from ablate.design.variance_components import Crossed
 from ablate.metrics.metric import MetricInfo
 from ablate.records.metadata import Fingerprint
+from ablate.serialization import built
 from ablate.stats.variance_components import detectable_share, share_intervals
 from tests.synthetic import make_plan
 
@@ -49,7 +52,7 @@ def test_what_is_said_to_be_seen_is_seen() -> None:
 
 def a_plan() -> Plan:
     plan = make_plan("x", arms=(), seeds=1, metric="eval_loss", smallest_effect=0.01)
-    return Plan(**{name: getattr(plan, name) for name in plan.__slots__} | {"variance": TABLE.to_json()})
+    return replace(plan, design=TABLE)
 
 
 def study(values: np.ndarray, checks: tuple[Control, ...] = ()) -> VarianceStudy:
@@ -101,11 +104,11 @@ def test_arms_are_cells_and_each_moves_its_streams_alone() -> None:
     assert len(cells) == 36
     assert cells["baseline"] == (0, 0)
     axes = {axis.name: axis for axis in TABLE.axes()}
-    assert axes["init2_order-dropout0"].levels[0] == {"random_streams.init": 2000}
-    assert "order" in axes["init2_order-dropout0"].holds
-    assert axes["init0_order-dropout1"].levels[0] == {"random_streams.order": 1000, "random_streams.dropout": 1000}
-    assert "init" in axes["init0_order-dropout1"].holds
-    assert Crossed.from_json(TABLE.to_json()) == TABLE
+    assert axes["init2_order-dropout0"].values[0] == {"random_streams.init": 2000}
+    assert "order" in axes["init2_order-dropout0"].must_match
+    assert axes["init0_order-dropout1"].values[0] == {"random_streams.order": 1000, "random_streams.dropout": 1000}
+    assert "init" in axes["init0_order-dropout1"].must_match
+    assert built(Crossed, json.loads(json.dumps(asdict(TABLE)))) == TABLE
 
 
 def prints(cells: dict[str, tuple[int, ...]], **odd: dict[str, Any]) -> dict[str, Fingerprint]:

@@ -15,7 +15,7 @@ import pytest
 
 from ablate import cli
 from ablate.archive.bundle import write_bundle
-from ablate.archive.manifest import hash_of
+from ablate.archive.files import hash_of
 from ablate.archive.verify import verify
 from ablate.errors import StudyError
 from tests.archive.tampering import Files, files_of
@@ -90,15 +90,17 @@ def test_checkpoints_stay_out_and_their_size_is_said(
 def test_a_study_that_is_not_at_its_end_is_refused_unless_asked(tmp_path: Path, ending: str) -> None:
     folder = tmp_path / "runs" / "study"
     write_study(folder, arms=("batch_size=64",), seeds=2, **{ending: [("baseline", 1)]})  # type: ignore[arg-type]
-    with pytest.raises(StudyError, match=rf"is not at its end: baseline/seed=1 \({ending}\)") as refused:
+    with pytest.raises(
+        StudyError, match=rf"expected a finished study, got .* with baseline/seed=1 \({ending}\)"
+    ) as refused:
         write_bundle(folder, tmp_path / "study.tar")
     assert "--allow-incomplete" in (refused.value.fix or "")
     assert not (tmp_path / "study.tar").exists()
-    made = write_bundle(folder, tmp_path / "study.tar", incomplete=True)
+    made = write_bundle(folder, tmp_path / "study.tar", allow_incomplete=True)
     assert not made.complete
     found = {check.name: check for check in verify(made.path).checks}
     assert found["report"].findings == ()
-    assert found["files"].status == "fits"
+    assert found["files"].status == "passed"
 
 
 def test_a_run_that_failed_is_evidence_too(tmp_path: Path) -> None:
@@ -113,9 +115,9 @@ def test_a_run_that_failed_is_evidence_too(tmp_path: Path) -> None:
 
 def test_a_broken_run_names_no_folder_of_this_machine(mine: Path, tmp_path: Path) -> None:
     (mine / "baseline/seed=0/trace.arrow").write_bytes(b"no table")
-    with pytest.raises(StudyError, match="not at its end"):
+    with pytest.raises(StudyError, match="expected a finished study"):
         write_bundle(mine, tmp_path / "a.tar")
-    write_bundle(mine, tmp_path / "a.tar", incomplete=True)
+    write_bundle(mine, tmp_path / "a.tar", allow_incomplete=True)
     sentence = next(run["sentence"] for run in json.loads(files_of(tmp_path / "a.tar")["analysis.json"])["runs"])
     assert sentence.startswith("study/baseline/seed=0/trace.arrow is not a readable table")
 
@@ -130,7 +132,7 @@ def test_runs_without_a_plan_are_bundled_with_what_was_asked_of_them(mine: Path,
         "report": (),
         "plan": (),
     }
-    assert any("there is no plan" in line for line in found.beyond)
+    assert any("without a plan" in line for line in found.limitations)
     assert json.loads(files_of(tmp_path / "a.tar")["analysis.json"])["metric"] == "eval_accuracy"
 
 
@@ -140,7 +142,7 @@ def test_another_file_in_its_place_is_not_replaced(mine: Path, capsys: pytest.Ca
     assert not write_bundle(mine, out).fresh
     out.write_bytes(b"something else")
     assert cli.main(["bundle", str(mine), "--out", str(out)]) == 2
-    assert "is there already, and is not this archive\n  fix: --out" in capsys.readouterr().err
+    assert "exists and is a different file\n  fix: --out" in capsys.readouterr().err
     assert out.read_bytes() == b"something else"
     assert sorted(path.name for path in out.parent.iterdir()) == ["study", "study.tar"]
 
@@ -170,22 +172,22 @@ def swap(path: Path, target: Path) -> None:
 @pytest.mark.parametrize("what", ["a run", "a file"])
 def test_a_link_is_not_followed_into_the_archive(mine: Path, what: str) -> None:
     dict(links(mine))[what]()
-    with pytest.raises(StudyError, match="is a link or no file"):
-        write_bundle(mine, mine.parent / "study.tar", incomplete=True)
+    with pytest.raises(StudyError, match="got a link or special file"):
+        write_bundle(mine, mine.parent / "study.tar", allow_incomplete=True)
 
 
 def test_a_secret_in_a_record_is_not_given_away(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (mine / "baseline/seed=1/log.txt").write_text("one line\nlogged in with hunter2hunter2\n")
     write_bundle(mine, mine.parent / "before.tar")
     monkeypatch.setenv("MY_API_TOKEN", "hunter2hunter2")
-    with pytest.raises(StudyError, match=r"line 2 of .*baseline/seed=1/log.txt holds the value") as refused:
+    with pytest.raises(StudyError, match=r"line 2 of .*baseline/seed=1/log.txt contains the value") as refused:
         write_bundle(mine, mine.parent / "study.tar")
     assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
     ("out", "says"),
-    [("no/such/folder.tar", "there is no folder for it"), (".", "is a folder")],
+    [("no/such/folder.tar", "does not exist"), (".", "expected a file name, got the directory")],
     ids=["nowhere", "folder"],
 )
 def test_a_place_that_cannot_be_written_is_said_before_anything_is_read(

@@ -24,10 +24,11 @@ from ablate.analysis import hydra_app as returned
 from ablate.analysis.analyse import analysis_of
 from ablate.analysis.load import RunFiles
 from ablate.analysis.results import Analysis, Contrast
+from ablate.config.schema import BASELINE
 from ablate.design.attribution import Corners
 from ablate.design.axis import Axis
 from ablate.design.mediation import Held, Mediation
-from ablate.design.plan import BASELINE, Plan, Run, run_digest
+from ablate.design.plan import Plan, Run, run_digest
 from ablate.hashing import digest_of
 from ablate.metrics.registry import METRICS
 from ablate.records.layout import RunDir
@@ -440,21 +441,27 @@ def past_the_noise(chance: Chance) -> Named:
 
 
 KINDS = (
-    Kind(name="one cause among five axes", planted="one of five variants moves the metric", draw=single),
-    Kind(name="one cause among two axes", planted="one of two variants moves the metric", draw=single_of_two),
-    Kind(name="a coarse look hides the fall", planted="only the cadence of looking", draw=hidden_fall),
-    Kind(name="coarse rows hide the spikes", planted="batch size calms the norm; the rows hide it", draw=hidden_spikes),
-    Kind(name="two changes, one of which helps", planted="bisect: one of two keys", draw=one_helps),
-    Kind(name="only together", planted="bisect: both keys, neither by itself", draw=interaction),
-    Kind(name="two that cancel", planted="bisect: both keys, against each other", draw=cancel),
-    Kind(name="a redundant pair", planted="bisect: either key, both no more", draw=redundant),
-    Kind(name="through the gradient", planted="the moved key, by way of another outcome", draw=mediated),
-    Kind(name="all through a mediator", planted="mediate: batch size, by its gradient's noise", draw=through_the_noise),
-    Kind(name="past a mediator", planted="mediate: batch size, not by its noise", draw=past_the_noise),
-    Kind(name="a lucky baseline", planted="nothing; the placebo lies away too", draw=lucky),
-    Kind(name="a noisy arm beside a cause", planted="one variant; another has three times the spread", draw=noisy),
-    Kind(name="an arm that diverges", planted="divergence, and no other outcome", draw=diverging),
-    Kind(name="another outcome alone", planted="one variant moves a secondary outcome", draw=secondary),
+    Kind(name="one cause among five axes", planted="one of five variants changes the metric", draw=single),
+    Kind(name="one cause among two axes", planted="one of two variants changes the metric", draw=single_of_two),
+    Kind(name="a coarse cadence hides the decrease", planted="only the evaluation cadence", draw=hidden_fall),
+    Kind(
+        name="coarse log rows hide the spikes",
+        planted="batch size reduces the gradient norm; the log rows hide it",
+        draw=hidden_spikes,
+    ),
+    Kind(name="two changes, one of which helps", planted="attribute: one of two keys", draw=one_helps),
+    Kind(name="only together", planted="attribute: both keys, neither alone", draw=interaction),
+    Kind(name="two that cancel", planted="attribute: both keys, against each other", draw=cancel),
+    Kind(name="a redundant pair", planted="attribute: either key, both no more than one", draw=redundant),
+    Kind(name="through the gradient", planted="the varied key, through another metric", draw=mediated),
+    Kind(
+        name="all through a mediator", planted="mediate: batch size, through its gradient noise", draw=through_the_noise
+    ),
+    Kind(name="past a mediator", planted="mediate: batch size, not through its gradient noise", draw=past_the_noise),
+    Kind(name="a lucky baseline", planted="nothing; the placebo differs too", draw=lucky),
+    Kind(name="a noisy arm and a cause", planted="one variant; another has three times the spread", draw=noisy),
+    Kind(name="an arm that diverges", planted="divergence, and no other metric", draw=diverging),
+    Kind(name="a secondary metric alone", planted="one variant changes a secondary metric", draw=secondary),
     Kind(name="a contaminated arm", planted="the arm whose control failed: nothing may be named", draw=contaminated),
     Kind(name="batch size at equal samples", planted="batch size, or its number of updates", draw=unequal),
 )

@@ -24,7 +24,7 @@ def main(draws: int = DRAWS) -> None:
     print(
         f"Made by `python -m tests.calibration.planted_table`, {datetime.date.today()}, {versions}; {draws} draws a kind.\n"
     )
-    heads = [f"{word}, rho {rho}" for rho in RHOS for word in ("named", "another beside", "wrong", "inconclusive")]
+    heads = [f"{word}, rho {rho}" for rho in RHOS for word in ("named", "others named too", "wrong", "inconclusive")]
     print("| study | planted | " + " | ".join(heads) + " |\n" + (2 + len(heads)) * "| --- " + "|")
     cells = list(product(range(len(KINDS)), RHOS))
     with ProcessPoolExecutor() as pool:

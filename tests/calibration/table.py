@@ -30,7 +30,9 @@ def main(draws: int = DRAWS) -> None:
         "Rates in percent of studies; seeds correlated by 0, .5 and .9 together in the first table, by .5 in the others.\n"
     )
     say(
-        "| seeds | variants | noise | false helps or hurts | intervals cover | false no effect |\n" + 6 * "| --- " + "|"
+        "| seeds | variants | noise | false helps or hurts | intervals cover | false equivalent |\n"
+        + 6 * "| --- "
+        + "|"
     )
     for seeds in (3, 5, 10):
         for variants in VARIANTS:
@@ -54,12 +56,14 @@ def main(draws: int = DRAWS) -> None:
                 name = "a variant" if noisy else "the baseline"
                 say(f"| {seeds} | {variants} | {name} | {own} | {percent(rates_.false_claim)} |", flush=True)
     say(
-        "\n| seeds | effect in sd | found | paired t, uncorrected | Holm on paired t |\n| --- | --- | --- | --- | --- |"
+        "\n| seeds | effect in sd | detected | paired t, uncorrected | Holm on paired t |\n| --- | --- | --- | --- | --- |"
     )
     for seeds, effect in ((3, 2.0), (5, 1.5), (10, 1.0)):
         said = " | ".join(percent(rate) for rate in power_rates(Cell(seeds=seeds, variants=5, effect=effect), draws))
         say(f"| {seeds} | {effect:g} | {said} |", flush=True)
-    say("\n| looks | variants | spending | false helps or hurts | false no effect |\n| --- | --- | --- | --- | --- |")
+    say(
+        "\n| interim seeds | variants | alpha spending | false helps or hurts | false equivalent |\n| --- | --- | --- | --- | --- |"
+    )
     for looks, variants in (((5, 8, 12), 1), ((5, 8, 12), 4)):
         for spending in ("obrien_fleming", "pocock"):
             rates_ = sequential_rates(variants, looks, spending, draws if variants > 1 else 5 * draws)

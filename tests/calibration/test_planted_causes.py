@@ -19,10 +19,10 @@ LEAST = {
     "one cause among five axes": 0.93,
     "one cause among two axes": 0.94,
     "through the gradient": 0.92,
-    "another outcome alone": 0.91,
+    "a secondary metric alone": 0.91,
     "batch size at equal samples": 0.93,
     # The noisy arm is set aside and keeps its place in the family, or is not and widens the pool.
-    "a noisy arm beside a cause": 0.78,
+    "a noisy arm and a cause": 0.78,
     # Two claims have to be made at once.
     "two that cancel": 0.85,
     "a redundant pair": 0.85,
@@ -38,7 +38,7 @@ CAPPED = {"only together": 0.93}
 """One of its two keys is named in its place in the 5 % that the test allows."""
 
 WRONG = 0.06
-BESIDE = {"another outcome alone": 0.11}
+BESIDE = {"a secondary metric alone": 0.11}
 """Two families of 5 % each; every other kind has one, and 6 %."""
 
 

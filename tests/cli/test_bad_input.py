@@ -57,7 +57,7 @@ def test_an_axis_file_that_moves_a_key_which_does_not_exist(refused, tmp_path):
     )
     (tmp_path / "custom" / "axis" / "two.yaml").write_text(text)
     said = refused("-m", "--config-dir", str(tmp_path / "custom"), "axis=two")
-    assert "axis/two.yaml moves 'data.batchsize', which is no key of the config" in said
+    assert "axis/two.yaml moves 'data.batchsize', which is not a config key" in said
     assert "'data.batch_size'" in said
 
 

@@ -167,7 +167,7 @@ def test_a_file_that_is_no_config(ablate, runs, here, content, words):
             "",
         ),
         (("", "eval.every='128 samples'"), "cannot change what a run computes", "ablate resample"),
-        (("this", "that"), "'this' is no file, no run folder and no list of overrides", "a.yaml"),
+        (("this", "that"), "'this' is not a file, a run directory or a list of overrides", "a.yaml"),
         (("", "x='"), "No closing quotation", "quotes come in pairs"),
         (("", "data.batchsize=3"), "there is no key 'data.batchsize'", "data.batch_size"),
         ((*TWO, "optim.lr=1e-4,1e-3"), "so it takes one value", "optim.lr=0.0001"),

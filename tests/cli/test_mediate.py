@@ -108,7 +108,7 @@ BAD: dict[str, tuple[tuple[str, ...], str, str]] = {
     "no level": ((*through("grad_noise"), "study.seeds=1"), "no key has two levels", "data.batch_size=8,64"),
     "three levels": (
         ("data.batch_size=8,16,64", *through("grad_noise")),
-        "data.batch_size=8,16,64: 3 levels, and a total effect lies between two", "data.batch_size=8,64",
+        "data.batch_size=8,16,64: 3 levels, and a total effect is the difference of two", "data.batch_size=8,64",
     ),
     "equal levels": (("data.batch_size=8,8", *through("grad_noise")), "1 level", "<another>,8"),
     "a bundle": (
@@ -116,7 +116,7 @@ BAD: dict[str, tuple[tuple[str, ...], str, str]] = {
     ),
     "no mediator": ((BATCH,), "needs a mediator", "--through grad_noise"),
     "a mediator that there is none": (
-        (BATCH, *through("grad_nois")), "'grad_nois' is no mediator that can be held; there are grad_noise",
+        (BATCH, *through("grad_nois")), "'grad_nois' is not a mediator that can be held; expected one of grad_noise",
         "did you mean 'grad_noise'",
     ),
     "clip without a level": ((BATCH, *through("max_grad_norm")), "a clip norm is held at a level", "--through max_grad_norm=0.5,0.25"),

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from ablate.design.plan_file import read_plan
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Manifest, Outcome, write_value
 from ablate.records.provenance import now
 from ablate.runner.locks import Claims
-from ablate.runner.run_study import read_plan
 from ablate.runner.stop import StudyStopped, stop_request
 from ablate.serialization import write_json
 

@@ -12,11 +12,11 @@ from torch import nn
 from ablate import Streams
 from ablate.analysis.controls import controls
 from ablate.analysis.load import read_runs
-from ablate.config.schema import Config, make_config
+from ablate.config.schema import BASELINE, Config, make_config
 from ablate.controls.control import Control
 from ablate.design.axis import Axis
 from ablate.design.derived import DERIVED
-from ablate.design.plan import BASELINE, Arm, Plan, Run
+from ablate.design.plan import Arm, Plan, Run
 from ablate.planning.compose import Request, opened
 from ablate.planning.planner import Prepared, make_plan
 from ablate.records.layout import RunDir, StudyDir

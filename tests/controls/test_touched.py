@@ -50,4 +50,4 @@ def test_what_lies_elsewhere_may_not_differ(
     found = verdict(components, init, dropout)
     assert found.status == "failed"
     assert named in found.sentence
-    assert "it lies in no module that was taken out or drawn anew" in found.sentence
+    assert "it belongs to no module that was removed or drawn again" in found.sentence

@@ -1,4 +1,4 @@
-"""The cells of a crossed design as values: what is stored is checked, and what can be combined is."""
+"""The cells of a factorial design as values: what is stored is checked, and what can be combined is."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ablate.design.axis import Axis
+from ablate.design.designs import OneAtATime
 from ablate.design.factorial import Cells, ClashError, joint_axis, merged
 from ablate.design.plan import Plan
 from tests.synthetic import AXES, TWO_LEVELS, crossed_cells, crossed_plan
@@ -27,7 +28,7 @@ def test_a_plan_comes_back_from_its_json_as_it_was(cells: Cells) -> None:
     again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
     assert again.crossed == cells
     assert again.digest == plan.digest
-    assert replace(plan, cells=None).digest != plan.digest
+    assert replace(plan, design=OneAtATime()).digest != plan.digest
 
 
 def test_an_arm_that_moves_several_is_called_by_its_parts() -> None:
@@ -45,9 +46,9 @@ def test_an_arm_that_moves_several_is_called_by_its_parts() -> None:
         {"kind": "fractional"},
         {"names": ["batch_size"]},
         {"names": ["batch_size", "batch_size", "learning_rate"]},
-        {"values": [["8"], ["1", "4"], ["a", "b"]]},
-        {"values": [["8", "64", "128"], ["1", "4"], ["a", "b"]]},
-        {"values": ["8", "64", "1"]},
+        {"levels": [["8"], ["1", "4"], ["a", "b"]]},
+        {"levels": [["8", "64", "128"], ["1", "4"], ["a", "b"]]},
+        {"levels": ["8", "64", "1"]},
         {"parts": [["batch_size=64"], ["train_test_ratio=4"], []]},
         {"places": [0]},
         {"places": [[0, 0, 0]] * 8},
@@ -62,23 +63,23 @@ def test_an_arm_that_moves_several_is_called_by_its_parts() -> None:
 def test_a_plan_that_came_from_elsewhere_must_describe_a_design(wrong: dict[str, Any]) -> None:
     plan = json.loads(json.dumps(crossed_plan("s", DESIGNS[0]).to_json()))
     with pytest.raises((ValueError, TypeError)):
-        Plan.from_json(plan | {"cells": plan["cells"] | wrong})
+        Plan.from_json(plan | {"design": plan["design"] | wrong})
 
 
 def test_cells_in_another_order_or_of_other_signs_are_refused() -> None:
     cells = DESIGNS[1]
     for places in (cells.places[::-1], [(1, *place[1:]) for place in cells.places[:1]] + list(cells.places[1:])):
-        with pytest.raises(ValueError, match="not those of a crossed design"):
-            Cells.from_json(cells.to_json() | {"places": list(places)})
+        with pytest.raises(ValueError, match="not those of a factorial design"):
+            replace(cells, places=tuple(places)).check()
     with pytest.raises(ValueError, match="it must name factors out of"):
-        Cells.from_json(cells.to_json() | {"generators": {"max_grad_norm": ["max_grad_norm"]}})
+        replace(cells, generators={"max_grad_norm": ("max_grad_norm",)}).check()
 
 
 def test_an_arm_that_is_not_there_is_named() -> None:
     plan = json.loads(json.dumps(crossed_plan("s", DESIGNS[2]).to_json()))
-    arms = ["baseline", "somebody=else", *plan["cells"]["arms"][2:]]
+    arms = ["baseline", "somebody=else", *plan["design"]["arms"][2:]]
     with pytest.raises(ValueError, match="there is no 'somebody=else' in it"):
-        Plan.from_json(plan | {"cells": plan["cells"] | {"arms": arms}})
+        Plan.from_json(plan | {"design": plan["design"] | {"arms": arms}})
 
 
 BASE = {"model": {"drop_layers": [5], "dropout": 0.1}, "data": {"batch_size": 8}}
@@ -95,7 +96,7 @@ def test_lists_of_what_is_taken_out_become_one_list() -> None:
         ({"data.batch_size": 32}, {"data.batch_size": 64}, "both set data.batch_size, which has one value"),
         ({"model.drop_layers": [5, 0]}, {"model.drop_layers": [5, 0, 1]}, "holds the other's"),
         ({"model.drop_layers": []}, {"model.drop_layers": [5, 1]}, "takes back what the baseline has"),
-        ({"model": {"dropout": 0.0}}, {"model.dropout": 0.2}, "are set in the same place"),
+        ({"model": {"dropout": 0.0}}, {"model.dropout": 0.2}, "set the same key"),
     ],
 )
 def test_what_no_config_can_have_at_once(one: dict[str, Any], other: dict[str, Any], words: str) -> None:

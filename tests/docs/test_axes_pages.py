@@ -1,4 +1,4 @@
-"""Every axis has a page, and it says what the file says."""
+"""Every axis has a page, generated from its file."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def test_every_axis_is_in_the_index_and_has_question_command_and_paper(made: dic
     assert {f"{name}.md" for name in names} | {"index.md"} == set(made)
     for name in names:
         assert f"]({name}.md)" in made["index.md"]
-        for part in (f"ablate -m axis={name}", "What is held", "Expected picture", "Paper", "?**"):
+        for part in (f"ablate -m axis={name}", "Must match", "Hypothesis", "Reference", "?**"):
             assert part in made[f"{name}.md"]

@@ -80,8 +80,8 @@ def test_a_command_that_names_what_does_not_exist_is_found(line: str) -> None:
 def test_every_command_of_readme_and_tutorial_is_run_or_it_is_said_why_not(script: Any) -> None:
     made = script("run_commands").commands()
     assert len([one for one in made if one.run and " --help" not in one.run]) > 25
-    assert [one.typed for one in made if not one.run and not one.why] == []
-    composed = [one.typed for one in made if "--cfg job" in one.run]
+    assert [one.text for one in made if not one.run and not one.why] == []
+    composed = [one.text for one in made if "--cfg job" in one.run]
     assert all(re.search(r"google-bert|reference_imdb", one) for one in composed), "only what needs a hub is not run"
     verbs = {shlex.split(one.run)[1] for one in made if one.run.startswith("ablate ")}
     assert {verb for verb in verbs if re.fullmatch(r"[a-z]+", verb)} <= set(VERBS)

@@ -1,4 +1,4 @@
-"""The site: every page can be found, no link leads nowhere, nothing comes from a network."""
+"""The site: every page is in the nav, no link is broken, nothing is loaded from a network."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def targets(nav: list[Any]) -> Iterator[str]:
             yield inside
 
 
-def test_every_page_stands_in_the_nav() -> None:
+def test_every_page_is_in_the_nav() -> None:
     named = set(targets(config()["nav"]))
     there = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} - set(NO_PAGE)
     missing = sorted(there - named)
     assert missing == [], "add to the nav of mkdocs.yml:\n" + "\n".join(f"      - {page}" for page in missing)
-    assert sorted(named - there) == [], "the nav of mkdocs.yml names what is not there"
+    assert sorted(named - there) == [], "the nav of mkdocs.yml names pages that do not exist"
 
 
 def test_every_page_begins_with_its_title() -> None:
@@ -48,7 +48,7 @@ def test_every_page_begins_with_its_title() -> None:
         assert (DOCS / page).read_text(encoding="utf-8").startswith("# "), page
 
 
-def test_nothing_is_asked_of_a_network() -> None:
+def test_nothing_is_loaded_from_a_network() -> None:
     made = config()
     assert made["theme"]["font"] is False
     assert made["plugins"] == ["search"]
@@ -75,7 +75,7 @@ def test_every_warning_is_an_error() -> None:
     ],
 )
 def test_links_that_leave_the_docs_become_words(hooks: Any, text: str, becomes: str) -> None:
-    assert hooks.inward(text, DOCS / "how-to") == becomes
+    assert hooks.resolve_links(text, DOCS / "how-to") == becomes
 
 
 def test_a_folder_in_the_nav_is_its_pages(hooks: Any, tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ def test_a_folder_in_the_nav_is_its_pages(hooks: Any, tmp_path: Path) -> None:
         (tmp_path / "folder" / name).touch()
     nav = [{"Up": [{"Folder": "folder/"}, {"One": "one.md"}]}, "two.md"]
     made = [{"Up": [{"Folder": ["folder/index.md", "folder/a.md", "folder/b.md"]}, {"One": "one.md"}]}, "two.md"]
-    assert hooks.unfolded(nav, tmp_path) == made
-    with pytest.raises(FileNotFoundError, match="docs/none/ holds no page"):
-        hooks.unfolded([{"None": "none/"}], tmp_path)
+    assert hooks.expand_folders(nav, tmp_path) == made
+    with pytest.raises(FileNotFoundError, match="docs/none/ contains no page"):
+        hooks.expand_folders([{"None": "none/"}], tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +109,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_site_builds_and_holds_every_page_and_the_gallery(site: Path) -> None:
     for page in targets(config()["nav"]):
-        place = page.replace("README.md", "index.md").removesuffix(".md")
-        assert (site / f"{place}.html").exists(), page
+        name = page.replace("README.md", "index.md").removesuffix(".md")
+        assert (site / f"{name}.html").exists(), page
     for study in DOCS.glob("gallery/*/plan.json"):
         assert (site / "gallery" / study.parent.name / "report.html").stat().st_size > 100_000
     assert not list(site.rglob("*.arrow"))

@@ -15,7 +15,7 @@ import ablate
 
 REPO = Path(__file__).resolve().parents[2]
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").rglob("*.md"))]
-RUN_WHOLE = ("explain/streams.md", "how-to/own_data.md")
+RUN_WHOLE = ("explain/random_streams.md", "how-to/custom_data.md")
 """Pages whose Python stands by itself, and needs no model."""
 
 
@@ -38,7 +38,7 @@ def test_python_that_stands_by_itself_runs(page: str, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["own_model", "own_data"])
+@pytest.mark.parametrize("page", ["custom_model", "custom_data"])
 def test_the_commands_of_a_page_work_on_what_its_python_made(script: Any, page: str, tmp_path: Path) -> None:
     text = (REPO / "docs" / "how-to" / f"{page}.md").read_text(encoding="utf-8")
     exec_all = "\n".join(blocks(REPO / "docs" / "how-to" / f"{page}.md"))

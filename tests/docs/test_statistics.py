@@ -1,4 +1,4 @@
-"""The statistics page carries the calibration table as the script made it, and speaks of every label."""
+"""The statistics page contains the calibration tables unchanged, and explains every label."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ def page(repo: Path) -> str:
     return (repo / "docs" / "explain" / "statistics.md").read_text(encoding="utf-8")
 
 
-def test_the_calibration_table_is_the_one_that_was_made(repo: Path) -> None:
+def test_the_calibration_table_is_current(repo: Path) -> None:
     made = (repo / "tests" / "calibration" / "table.md").read_text(encoding="utf-8").strip()
     found = re.search(r"<!-- calibration: begin -->\n(.*)\n<!-- calibration: end -->", page(repo), re.DOTALL)
     assert found
     assert found[1] == made, "python -m tests.calibration.table > tests/calibration/table.md, and copy it into the page"
 
 
-def test_the_table_of_planted_causes_is_the_one_that_was_made(repo: Path) -> None:
+def test_the_table_of_planted_causes_is_current(repo: Path) -> None:
     made = (repo / "tests" / "calibration" / "planted.md").read_text(encoding="utf-8").strip()
     found = re.search(r"<!-- planted: begin -->\n(.*)\n<!-- planted: end -->", page(repo), re.DOTALL)
     assert found
     assert found[1] == made, "python -m tests.calibration.planted_table > tests/calibration/planted.md, and copy it"
 
 
-def test_what_is_not_met_is_the_figure_of_the_table(repo: Path) -> None:
+def test_the_text_quotes_the_figures_of_the_table(repo: Path) -> None:
     row = re.search(r"^\| 5 \| 1\.5 \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", page(repo), re.MULTILINE)
     assert row
     flat = " ".join(page(repo).split())
-    assert f"it is found in {row[1]} %" in flat
-    assert f"finds {float(row[3]):.0f} %" in flat
+    assert f"it is detected in {row[1]}%" in flat
+    assert f"detects {float(row[3]):.0f}%" in flat
 
 
 @pytest.mark.parametrize(

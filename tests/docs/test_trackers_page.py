@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ablate.tracking.backends import KINDS
+from ablate.tracking.backends import BACKENDS
 from ablate.tracking.metric_names import AXES, EVAL, STUDY, TRAIN
 
 
@@ -14,5 +14,5 @@ def test_every_name_stands_there_with_its_unit(repo: Path) -> None:
         assert f"| `{name}` | {unit} | {what} |" in text
     for name in STUDY:
         assert f"`{name}`" in text
-    for name in KINDS:
+    for name in BACKENDS:
         assert f"tracker={name}" in text

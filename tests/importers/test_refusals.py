@@ -12,10 +12,10 @@ import pytest
 
 from ablate import cli
 from ablate.errors import AblateError, ConfigError
-from ablate.importers.arguments import numbered, read_arms, read_by_arm
+from ablate.importers.arguments import assign_seeds, parse_arms, parse_by_arm
 from ablate.importers.hyperparameters import settings_of
-from ablate.importers.import_runs import Import, bring
-from ablate.importers.metric_names import mapping, own_name, read_renames
+from ablate.importers.import_runs import ImportRequest, import_runs
+from ablate.importers.metric_names import column_name, map_columns, parse_renames
 from ablate.records.layout import RunDir
 from tests.importers import made
 
@@ -40,40 +40,42 @@ def test_the_same_command_again_leaves_every_byte_as_it_is(here: Path, capsys: p
     typed = ["import", "baseline=a", "--output", "runs/mine"]
     assert cli.main(typed) == 0
     before = bytes_of(here / "runs")
-    assert "was there already" not in capsys.readouterr().out
+    assert "already existed" not in capsys.readouterr().out
     assert cli.main(typed) == 0
     assert bytes_of(here / "runs") == before
-    assert "the same import was there already" in capsys.readouterr().out
+    assert "the same import already existed" in capsys.readouterr().out
     assert sorted(path.name for path in (here / "runs").iterdir()) == ["mine"]
 
 
 def test_another_import_is_not_overwritten(here: Path) -> None:
     made.state(here / "a")
-    bring(Import(arms=["baseline=a"], into=Path("runs/mine")))
+    import_runs(ImportRequest(arms=["baseline=a"], output=Path("runs/mine")))
     before = bytes_of(here / "runs")
     made.state(here / "b", seed=1)
     for arms, said in (
-        (["baseline=b"], "baseline/seed=0/evals.arrow holds other bytes"),
+        (["baseline=b"], "baseline/seed=0/evals.arrow has other contents"),
         (["baseline=a", "x=b"], "x/seed=0/config.yaml is missing"),
     ):
-        with pytest.raises(AblateError, match="runs/mine holds something else than this import: ") as caught:
-            bring(Import(arms=arms, into=Path("runs/mine")))
+        with pytest.raises(
+            AblateError, match="expected an empty directory or the same import, got runs/mine: "
+        ) as caught:
+            import_runs(ImportRequest(arms=arms, output=Path("runs/mine")))
         assert said in caught.value.problem
         assert "--output runs/mine-2" in (caught.value.fix or "")
     (here / "notes").mkdir()
     (here / "notes" / "mine.txt").write_text("mine")
-    with pytest.raises(AblateError, match="holds something else"):
-        bring(Import(arms=["baseline=a"], into=Path("notes")))
-    with pytest.raises(AblateError, match="is there, and is no folder"):
-        bring(Import(arms=["baseline=a"], into=Path("notes/mine.txt")))
+    with pytest.raises(AblateError, match="expected an empty directory or the same import, got notes"):
+        import_runs(ImportRequest(arms=["baseline=a"], output=Path("notes")))
+    with pytest.raises(AblateError, match="expected a directory, got another file"):
+        import_runs(ImportRequest(arms=["baseline=a"], output=Path("notes/mine.txt")))
     assert bytes_of(here / "runs") == before
 
 
 def test_a_source_that_fails_leaves_nothing_behind(here: Path) -> None:
     made.state(here / "a")
     (here / "bad.csv").write_text("step,what\n1,2\n")
-    with pytest.raises(AblateError, match=r"bad\.csv logs nothing that is known here: what") as caught:
-        bring(Import(arms=["baseline=a", "x=bad.csv"], into=Path("runs/mine")))
+    with pytest.raises(AblateError, match=r"bad\.csv: expected a known metric, got what") as caught:
+        import_runs(ImportRequest(arms=["baseline=a", "x=bad.csv"], output=Path("runs/mine")))
     assert "--rename" in (caught.value.fix or "")
     assert not list(here.glob("runs/*"))
     assert not list(here.glob("runs/.*"))
@@ -96,7 +98,7 @@ def test_an_outcome_that_cannot_be_read_is_refused_before_anything_is_written(
 def test_an_empty_folder_may_be_filled(here: Path) -> None:
     made.state(here / "a")
     (here / "runs" / "mine").mkdir(parents=True)
-    assert bring(Import(arms=["baseline=a"], into=Path("runs/mine"))).fresh
+    assert import_runs(ImportRequest(arms=["baseline=a"], output=Path("runs/mine"))).fresh
 
 
 # ---- what was typed ---------------------------------------------------------------------------------------------------
@@ -105,64 +107,66 @@ def test_an_empty_folder_may_be_filled(here: Path) -> None:
 def test_names_and_paths_may_hold_equals_and_commas(here: Path) -> None:
     for name in ("a", "b", "out/lr=0.1,wd=0", "out/lr=0.2"):
         (here / name).mkdir(parents=True)
-    assert read_arms(["baseline=a,b", "batch_size=64=out/lr=0.1,wd=0,out/lr=0.2"]) == {
+    assert parse_arms(["baseline=a,b", "batch_size=64=out/lr=0.1,wd=0,out/lr=0.2"]) == {
         "baseline": ["a", "b"], "batch_size=64": ["out/lr=0.1,wd=0", "out/lr=0.2"],
     }  # fmt: skip
-    assert read_arms(["x=a", "baseline=out/*"]) == {"baseline": ["out/lr=0.1,wd=0", "out/lr=0.2"], "x": ["a"]}
-    assert read_arms(["baseline=a", "baseline=b"]) == {"baseline": ["a", "b"]}
+    assert parse_arms(["x=a", "baseline=out/*"]) == {"baseline": ["out/lr=0.1,wd=0", "out/lr=0.2"], "x": ["a"]}
+    assert parse_arms(["baseline=a", "baseline=b"]) == {"baseline": ["a", "b"]}
     (here / "wd=0").mkdir()
     (here / "out/lr=0.1").mkdir()
-    with pytest.raises(ConfigError, match="can be read as"):
-        read_arms(["baseline=out/lr=0.1,wd=0"])
+    with pytest.raises(ConfigError, match="is ambiguous: arm"):
+        parse_arms(["baseline=out/lr=0.1,wd=0"])
 
 
 @pytest.mark.parametrize(
     ("typed", "said", "fix"),
     [
-        (["a"], "'a' names no arm: expected ARM=SOURCE,SOURCE", "ablate import baseline="),
-        (["x=a"], "no arm is called 'baseline', with which the others are compared; arms named: x", "ablate import"),
-        (["baseline=nowhere"], "'baseline=nowhere': there is no 'nowhere'", "baseline=FOLDER"),
-        (["baseline=a,nowhere"], "there is no 'nowhere'", "baseline=FOLDER"),
+        (["a"], "expected ARM=SOURCE,SOURCE, got 'a'", "ablate import baseline="),
+        (["x=a"], "expected an arm 'baseline' to compare with, got x", "ablate import"),
+        (["baseline=nowhere"], "'baseline=nowhere': 'nowhere' does not exist", "baseline=DIRECTORY"),
+        (["baseline=a,nowhere"], "'nowhere' does not exist", "baseline=DIRECTORY"),
         (["baseline=a", "x=a"], "'a' is named twice", "name each source once"),
-        (["baseline="], "there is no ''", "baseline=FOLDER"),
-        (["=a"], "there is no 'a'", "FOLDER"),
-        (["baseline=" + "x" * 5000], "there is no 'xxx", "FOLDER"),
+        (["baseline="], "'' does not exist", "baseline=DIRECTORY"),
+        (["=a"], "'a' does not exist", "DIRECTORY"),
+        (["baseline=" + "x" * 5000], "'baseline=xxx", "DIRECTORY"),
     ],
 )  # fmt: skip
 def test_arms_that_cannot_be_read(here: Path, typed: list[str], said: str, fix: str) -> None:
     (here / "a").mkdir()
     with pytest.raises(ConfigError) as caught:
-        read_arms(typed)
+        parse_arms(typed)
     assert said in caught.value.problem
     assert fix in (caught.value.fix or "")
 
 
 def test_seeds_are_the_sources_own_or_numbered_and_never_one_twice() -> None:
-    assert numbered({"baseline": [42, 7], "x": [7, 42]}, in_order=False) == {
+    assert assign_seeds({"baseline": [42, 7], "x": [7, 42]}, renumber=False) == {
         "baseline": ([42, 7], True),
         "x": ([7, 42], True),
     }
-    assert numbered({"baseline": [None, None]}, in_order=False) == {"baseline": ([0, 1], False)}
-    assert numbered({"baseline": [42, None]}, in_order=False) == {"baseline": ([0, 1], False)}
-    assert numbered({"baseline": [42, 42]}, in_order=True) == {"baseline": ([0, 1], False)}
+    assert assign_seeds({"baseline": [None, None]}, renumber=False) == {"baseline": ([0, 1], False)}
+    assert assign_seeds({"baseline": [42, None]}, renumber=False) == {"baseline": ([0, 1], False)}
+    assert assign_seeds({"baseline": [42, 42]}, renumber=True) == {"baseline": ([0, 1], False)}
     with pytest.raises(
-        ConfigError, match="two runs of baseline say that their seed is 42: the same seed twice is no repetition"
+        ConfigError, match="expected different seeds, got two runs of baseline with seed 42: confidence intervals need"
     ):
-        numbered({"baseline": [42, 42]}, in_order=False)
-    with pytest.raises(ConfigError, match="no seed in common: baseline 1; x 2"):
-        numbered({"baseline": [1], "x": [2]}, in_order=False)
+        assign_seeds({"baseline": [42, 42]}, renumber=False)
+    with pytest.raises(ConfigError, match="expected a common seed of all arms, got baseline 1; x 2"):
+        assign_seeds({"baseline": [1], "x": [2]}, renumber=False)
 
 
 def test_options_for_one_arm_or_for_all(here: Path) -> None:
     arms = ("baseline", "batch_size", "batch_size=64")
-    assert read_by_arm(["batch_size=64=8"], arms, "--samples-per-step") == {"batch_size=64": "8"}
-    assert read_by_arm(["8"], arms, "--samples-per-step") == dict.fromkeys(arms, "8")
-    with pytest.raises(ConfigError, match="--samples-per-step 'bach=8': 'bach' is no arm"):
-        read_by_arm(["bach=8"], arms, "--samples-per-step")
+    assert parse_by_arm(["batch_size=64=8"], arms, "--samples-per-step") == {"batch_size=64": "8"}
+    assert parse_by_arm(["8"], arms, "--samples-per-step") == dict.fromkeys(arms, "8")
+    with pytest.raises(ConfigError, match="--samples-per-step 'bach=8': expected an arm, got 'bach'"):
+        parse_by_arm(["bach=8"], arms, "--samples-per-step")
     made.state(here / "a")
     for size in ("0", "-1", "1.5", "x", "9" * 30):
-        with pytest.raises(ConfigError, match="is not a whole number of at least 1"):
-            bring(Import(arms=["baseline=a"], into=Path("runs/x"), samples_per_step=[f"baseline={size}"]))
+        with pytest.raises(ConfigError, match="expected a whole number of at least 1, got"):
+            import_runs(
+                ImportRequest(arms=["baseline=a"], output=Path("runs/x"), samples_per_step=[f"baseline={size}"])
+            )
 
 
 @pytest.mark.parametrize(
@@ -174,26 +178,28 @@ def test_options_for_one_arm_or_for_all(here: Path) -> None:
      ("train/epoch", "epoch"), ("test_loss", None), ("evaluation", None), ("eval_loss::far", "eval_loss::far")],
 )  # fmt: skip
 def test_names_of_loggers(logged: str, ours: str | None) -> None:
-    assert own_name(logged) == ours
+    assert column_name(logged) == ours
 
 
 def test_two_names_for_one_column_are_chosen_between() -> None:
-    with pytest.raises(ConfigError, match=r"x logs 'loss' and 'train/loss', and both would be loss") as caught:
-        mapping(["loss", "train/loss"], {}, "x")
+    with pytest.raises(
+        ConfigError, match=r"x: expected one name for the column loss, got 'loss' and 'train/loss'"
+    ) as caught:
+        map_columns(["loss", "train/loss"], {}, "x")
     assert caught.value.fix == "--rename loss=loss, or train/loss=loss"
-    assert mapping(["loss", "train/loss"], {"train/loss": "loss"}, "x") == {"train/loss": "loss"}
-    assert read_renames(["a=b=eval_nll"]) == {"a=b": "eval_nll"}
+    assert map_columns(["loss", "train/loss"], {"train/loss": "loss"}, "x") == {"train/loss": "loss"}
+    assert parse_renames(["a=b=eval_nll"]) == {"a=b": "eval_nll"}
     for typed in ("x", "x=los", "=loss", "x=eval_", "x=samples"):
-        with pytest.raises(ConfigError, match="is no name of a record"):
-            read_renames([typed])
-    with pytest.raises(ConfigError, match="loss is taken by another name"):
-        read_renames(["a=loss", "b=loss"])
+        with pytest.raises(ConfigError, match="expected NAME=COLUMN with a column of loss"):
+            parse_renames([typed])
+    with pytest.raises(ConfigError, match="loss is already the target of another name"):
+        parse_renames(["a=loss", "b=loss"])
 
 
 def test_a_rename_that_hits_nothing_is_said(here: Path) -> None:
     made.state(here / "a")
-    with pytest.raises(ConfigError, match=r"--rename val_nll=\.\.\.: no source logs that; logged: grad_norm"):
-        bring(Import(arms=["baseline=a"], into=Path("runs/x"), renames=["val_nll=eval_loss"]))
+    with pytest.raises(ConfigError, match=r"--rename val_nll=\.\.\.: expected a logged name, one of grad_norm"):
+        import_runs(ImportRequest(arms=["baseline=a"], output=Path("runs/x"), renames=["val_nll=eval_loss"]))
 
 
 def test_settings_are_taken_apart() -> None:
@@ -204,7 +210,7 @@ def test_settings_are_taken_apart() -> None:
     })  # fmt: skip
     assert found.config["trainer"] == {"per_device_train_batch_size": 8, "lr": 0.1, "gradient_accumulation_steps": 4}
     assert found.config["model"] == {"dropout": 0.1}
-    assert (found.looking, found.seed, found.seed_from, found.batch) == ({"eval_steps": 5}, 3, "trainer.seed", 32)
+    assert (found.cadence, found.seed, found.seed_from, found.batch) == ({"eval_steps": 5}, 3, "trainer.seed", 32)
     assert settings_of({"a": {"seed": 1}, "b": {"seed": 2}}).seed is None
     assert settings_of({"a": {"batch_size": 1}, "b": {"batch_size": 2}}).batch is None
 
@@ -216,10 +222,9 @@ def test_what_is_no_log_is_refused_and_what_was_looked_for_is_said(here: Path) -
     (here / "a").mkdir()
     (here / "a" / "weights.bin").write_bytes(b"0")
     with pytest.raises(AblateError) as caught:
-        bring(Import(arms=["baseline=a"], into=Path("runs/x")))
-    assert (
-        "a is no log that is known here; it holds weights.bin. Looked for: trainer_state.json" in caught.value.problem
-    )
+        import_runs(ImportRequest(arms=["baseline=a"], output=Path("runs/x")))
+    assert "expected one of: trainer_state.json" in caught.value.problem
+    assert "; got a with weights.bin" in caught.value.problem
     assert all(word in caught.value.problem for word in ("tfevents", ".wandb", "metrics.csv", ".jsonl"))
 
 
@@ -227,22 +232,22 @@ def test_two_kinds_of_log_in_one_folder_are_both_named(here: Path) -> None:
     made.state(here / "a")
     (here / "a" / "metrics.csv").write_text("epoch,step,train_loss\n0,1,0.5\n")
     with pytest.raises(
-        AblateError, match=r"holds the logs of 2 loggers: trainer_state\.json .*; metrics\.csv"
+        AblateError, match=r"expected the log of one logger, got 2: trainer_state\.json .*; metrics\.csv"
     ) as caught:
-        bring(Import(arms=["baseline=a"], into=Path("runs/x")))
+        import_runs(ImportRequest(arms=["baseline=a"], output=Path("runs/x")))
     assert caught.value.fix == "--format trainer_state, or --format lightning"
-    bring(Import(arms=["baseline=a"], into=Path("runs/x"), kind="lightning"))
-    with pytest.raises(AblateError, match="holds no a run-"):
-        bring(Import(arms=["baseline=a"], into=Path("runs/y"), kind="wandb"))
-    with pytest.raises(ConfigError, match="--format 'lightening' is no format; did you mean 'lightning'"):
-        bring(Import(arms=["baseline=a"], into=Path("runs/y"), kind="lightening"))
+    import_runs(ImportRequest(arms=["baseline=a"], output=Path("runs/x"), format="lightning"))
+    with pytest.raises(AblateError, match=r"expected run-\*\.wandb of W&B, got trainer_state"):
+        import_runs(ImportRequest(arms=["baseline=a"], output=Path("runs/y"), format="wandb"))
+    with pytest.raises(ConfigError, match=r"--format: expected one of .*, got 'lightening'; did you mean 'lightning'"):
+        import_runs(ImportRequest(arms=["baseline=a"], output=Path("runs/y"), format="lightening"))
 
 
 def test_a_trainers_folder_that_holds_two_runs_is_refused(here: Path) -> None:
     made.state(here / "a", steps=200)
     made.state(here / "a" / "checkpoint-100", steps=100, seed=5)
-    with pytest.raises(AblateError, match="holds two runs"):
-        bring(Import(arms=["baseline=a"], into=Path("runs/x")))
+    with pytest.raises(AblateError, match="expected one run, got two"):
+        import_runs(ImportRequest(arms=["baseline=a"], output=Path("runs/x")))
 
 
 def test_links_that_lead_out_are_not_followed(here: Path) -> None:
@@ -250,13 +255,13 @@ def test_links_that_lead_out_are_not_followed(here: Path) -> None:
     (here / "sent").mkdir()
     (here / "sent" / "trainer_state.json").symlink_to(here / "mine" / "trainer_state.json")
     with pytest.raises(AblateError, match="is a link that leads out of sent, and is not followed"):
-        bring(Import(arms=["baseline=sent"], into=Path("runs/x")))
+        import_runs(ImportRequest(arms=["baseline=sent"], output=Path("runs/x")))
     (here / "sent" / "trainer_state.json").unlink()
     made.state(here / "sent")
     (here / "mine" / "config.json").write_text('{"secret": "of mine"}')
     (here / "sent" / "config.json").symlink_to(here / "mine" / "config.json")
     with pytest.raises(AblateError, match="is a link that leads out"):
-        bring(Import(arms=["baseline=sent"], into=Path("runs/x")))
+        import_runs(ImportRequest(arms=["baseline=sent"], output=Path("runs/x")))
 
 
 def row(**values: Any) -> str:
@@ -326,8 +331,8 @@ def test_what_was_sent_is_read_or_refused_in_a_sentence(
 def test_a_table_whose_last_line_breaks_off_is_read_without_it(here: Path) -> None:
     (here / "a.csv").write_text("step,loss,val_loss\n1,0.5,\n2,0.4,0.3\n3,0.")
     (here / "b.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')
-    lines = bring(Import(arms=["baseline=a.csv,b.jsonl"], into=Path("runs/x"))).lines
-    assert all("the last line breaks off and is left out" in line for line in lines)
+    lines = import_runs(ImportRequest(arms=["baseline=a.csv,b.jsonl"], output=Path("runs/x"))).lines
+    assert all("the last line is truncated and left out" in line for line in lines)
 
 
 def test_numbers_that_are_none_are_kept_as_what_they_are(here: Path) -> None:
@@ -339,7 +344,7 @@ def test_numbers_that_are_none_are_kept_as_what_they_are(here: Path) -> None:
                              {"step": 3, "eval_loss": 1.0}]}  # fmt: skip
     (here / "a").mkdir()
     (here / "a" / "trainer_state.json").write_text(json.dumps(state))
-    bring(Import(arms=["baseline=a"], into=Path("runs/x")))
+    import_runs(ImportRequest(arms=["baseline=a"], output=Path("runs/x")))
     trace = read_trace(RunDir(here / "runs/x/baseline/seed=0").trace)
     assert trace["applied"].tolist()[0] == 0
     assert str(trace["loss"].tolist()) == "[nan, inf]"
@@ -351,7 +356,7 @@ def test_a_manifest_whose_origin_is_none_is_an_unreadable_run(here: Path) -> Non
 
     made.state(here / "a")
     made.state(here / "b", seed=1)
-    bring(Import(arms=["baseline=a,b"], into=Path("runs/x")))
+    import_runs(ImportRequest(arms=["baseline=a,b"], output=Path("runs/x")))
     for value in (
         {"format": 1},
         {"format": "x"},
@@ -381,7 +386,7 @@ def test_training_steps_that_are_counted_from_0_are_moved_and_said(here: Path) -
     from ablate.records.reader import read_evals, read_trace
 
     (here / "a.csv").write_text("step,loss,val_loss\n0,0.5,0.9\n10,0.4,0.3\n")
-    (line,) = bring(Import(arms=["baseline=a.csv"], into=Path("runs/x"))).lines
+    (line,) = import_runs(ImportRequest(arms=["baseline=a.csv"], output=Path("runs/x"))).lines
     assert "training steps are counted from 0, so one was added to them" in line
     run = RunDir(here / "runs/x/baseline/seed=0")
     assert read_trace(run.trace)["step"].tolist() == [1, 11]

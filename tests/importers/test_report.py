@@ -17,7 +17,7 @@ from ablate.analysis.imported_runs import gaps
 from ablate.analysis.infer_plan import Asked
 from ablate.analysis.results import Analysis, Imported, Looked
 from ablate.errors import ConfigError
-from ablate.importers.import_runs import Import, bring
+from ablate.importers.import_runs import ImportRequest, import_runs
 from ablate.report.build import build_report
 from ablate.serialization import read_json
 from tests.importers import made
@@ -25,7 +25,7 @@ from tests.importers import made
 
 def imported(tmp_path: Path, *arms: str, asked: Asked | None = None, **options: Any) -> Analysis:
     folder = tmp_path / "runs" / "mine"
-    bring(Import(arms=arms, into=folder, **options))
+    import_runs(ImportRequest(arms=arms, output=folder, **options))
     return analyse(folder, asked)
 
 
@@ -142,8 +142,8 @@ def test_no_control_is_proven_and_each_says_what_is_missing(tmp_path: Path) -> N
     analysis = imported(tmp_path, *study(tmp_path, baseline={}, large={"batch": 16}))
     assert {one.status for one in analysis.controls} == {"unverified"}
     assert [(one.arm, one.name) for one in analysis.controls] == [
-        ("baseline", "matched"), ("baseline", "seeds"), ("large", "one_variable"), ("large", "matched"), ("large", "took_effect"),
-        ("large", "seeds"),
+        ("baseline", "matched"), ("baseline", "seeds"), ("large", "one_variable"), ("large", "matched"),
+        ("large", "took_effect"), ("large", "seeds"),
     ]  # fmt: skip
     assert all(one.sentence.startswith("not verified: ") for one in analysis.controls)
     assert "only trainer.train_batch_size (8 -> 16) differs" in control(analysis, "large", "one_variable")[1]

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from ablate.errors import AblateError
-from ablate.importers.import_runs import Import, bring
+from ablate.importers.import_runs import ImportRequest, import_runs
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Origin, origin_of, read_manifest, read_outcome
 from ablate.records.reader import read_evals, read_trace
@@ -23,7 +23,7 @@ from tests.importers import made
 
 def brought(tmp_path: Path, *arms: str, **options: Any) -> RunDir:
     """Import into runs/mine; the first run of the baseline."""
-    bring(Import(arms=arms, into=tmp_path / "runs" / "mine", **options))
+    import_runs(ImportRequest(arms=arms, output=tmp_path / "runs" / "mine", **options))
     return RunDir(sorted((tmp_path / "runs" / "mine" / "baseline").iterdir())[0])
 
 
@@ -65,7 +65,7 @@ def test_a_trainer_state_is_what_the_trainer_logged(tmp_path: Path, trained: tup
     outcome = read_outcome(run)
     assert outcome is not None
     assert (outcome.status, outcome.step) == ("finished", 12)
-    assert origin(run).samples == "train_batch_size 4 x 1, as the speeds of the last row have it"
+    assert origin(run).samples == "train_batch_size 4 x 1, from the speeds in the last row"
     # The row at the end is the mean over the whole run: no step's loss.
     assert any("train_loss" in row for row in rows)
     assert read_trace(run.trace)["loss"][-1] == np.float32(train[-1]["loss"])
@@ -92,7 +92,10 @@ def test_a_checkpoint_is_read_as_far_as_it_goes_and_its_pickle_is_not_opened(
     run = brought(tmp_path, f"baseline={tmp_path / 'out'}")
     same_rows(run, [row for row in rows if "loss" in row], {"loss": "loss"})
     assert any("is a pickle and is not opened" in note for note in origin(run).notes)
-    assert origin(run).samples == "train_batch_size 4; that there was one process without accumulation is not on record"
+    assert (
+        origin(run).samples
+        == "trainer.train_batch_size 4; the number of processes and accumulation steps is not recorded"
+    )
     early = brought(tmp_path / "early", f"baseline={tmp_path / 'out' / 'checkpoint-4'}")
     outcome = read_outcome(early)
     assert outcome is not None
@@ -203,7 +206,7 @@ def test_a_file_of_wandb_that_breaks_off_is_read_as_far_as_it_is_whole(tmp_path:
         try:
             run = brought(folder, f"baseline={folder / 'run-x.wandb'}")
         except AblateError as error:
-            assert "holds no row of history" in error.problem  # noqa: PT017
+            assert "expected rows of history, got none" in error.problem  # noqa: PT017
             continue
         seen.add(len(read_trace(run.trace)))
         outcome = read_outcome(run)
@@ -220,7 +223,7 @@ def test_a_flipped_bit_in_a_file_of_wandb_ends_what_is_read(tmp_path: Path, offl
     (tmp_path / "x.wandb").write_bytes(bytes(data))
     run = brought(tmp_path, f"baseline={tmp_path / 'x.wandb'}")
     assert len(read_trace(run.trace)) < len(ROWS) or read_outcome(run).status == "interrupted"  # type: ignore[union-attr]
-    assert "the file breaks off; what is whole was read" in origin(run).notes
+    assert "the file is truncated; its complete part was read" in origin(run).notes
 
 
 SCALARS = [
@@ -249,7 +252,7 @@ def test_an_event_file_that_breaks_off_is_read_as_far_as_it_is_whole(tmp_path: P
     run = brought(tmp_path, f"baseline={tmp_path / 'tb'}")
     assert len(read_trace(run.trace)) == 5
     assert len(read_evals(run.evals).curve("loss")) == 5
-    assert any("breaks off; what is whole was read" in note for note in origin(run).notes)
+    assert any("is truncated; its complete part was read" in note for note in origin(run).notes)
 
 
 def test_two_runs_in_one_folder_are_not_put_together(tmp_path: Path) -> None:
@@ -259,7 +262,7 @@ def test_two_runs_in_one_folder_are_not_put_together(tmp_path: Path) -> None:
         brought(tmp_path, f"baseline={tmp_path / 'tb'}")
     made.tensorboard(tmp_path / "tb2" / "a", SCALARS)
     made.tensorboard(tmp_path / "tb2" / "b", SCALARS)
-    with pytest.raises(AblateError, match="holds 2 runs"):
+    with pytest.raises(AblateError, match="expected the log of one run, got 2 runs"):
         brought(tmp_path, f"baseline={tmp_path / 'tb2'}")
 
 
@@ -296,7 +299,7 @@ def test_wandbs_exports_hold_several_runs_and_a_run_lies_in_several_exports(tmp_
     assert read_trace(run.trace)["grad_norm"].tolist() == [3.0, 2.0, 1.0]
     other = RunDir(tmp_path / "runs" / "mine" / "x" / "seed=0")
     assert read_evals(other.evals).curve("loss").value.tolist() == [4.0, 3.0, 2.0]
-    with pytest.raises(AblateError, match="holds 2 runs: run - a, run, b=2") as caught:
+    with pytest.raises(AblateError, match="expected one run, got 2 runs: run - a, run, b=2") as caught:
         brought(tmp_path / "again", f"baseline={loss}")
     assert "--table" in (caught.value.fix or "")
 

@@ -66,6 +66,13 @@ def test_names_do_not_depend_on_where_the_folder_lies(tmp_path: Path, monkeypatc
     assert code_digest(found[0]) == code_digest(found[1])
 
 
+def test_moving_a_file_of_ablate_is_not_another_code_and_editing_it_is() -> None:
+    files = {"ablate/a.py": "1", "ablate/b.py": "2", "my_task.py": "3"}
+    assert code_digest({"ablate/c/a.py": "1", "ablate/b.py": "2", "my_task.py": "3"}) == code_digest(files)
+    assert code_digest({**files, "ablate/a.py": "4"}) != code_digest(files)
+    assert code_digest({"ablate/a.py": "1", "ablate/b.py": "2", "other.py": "3"}) != code_digest(files)
+
+
 def test_a_module_that_is_found_by_the_path_counts_as_the_users_and_an_installed_one_does_not(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

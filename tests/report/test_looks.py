@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from ablate.analysis.analyse import analyse, look_at
+from ablate.design.designs import OneAtATime
 from ablate.records.interim import write_look
 from ablate.records.layout import StudyDir
 from ablate.report.build import build_report
@@ -26,7 +27,7 @@ EFFECTS = {"batch_size=64": 0.5, "learning_rate=0.0001": 0.0}
 def study(tmp_path: Path) -> Path:
     folder = tmp_path / "top"
     plan = write_study(folder, arms=ARMS, seeds=4, effects=EFFECTS, smallest_effect=1e-4)
-    plan = replace(plan, until={"looks": [3, 4], "spending": "pocock"})
+    plan = replace(plan, design=OneAtATime(interim_seeds=(3, 4), alpha_spending="pocock"))
     write_json(StudyDir(folder).plan, plan.to_json() | {"digest": plan.digest})
     return folder
 

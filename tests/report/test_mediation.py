@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +16,11 @@ from ablate.report import build_report, print_report
 from ablate.report.attribution import print_shares_json
 from ablate.report.mediation import VERDICTS, rows, seen_lines
 from ablate.report.view import make_view
-from ablate.serialization import read_json
+from ablate.serialization import built, read_json
 from tests.analysis.test_mediation import BOTH, NOISE, NOISY, TREATED
 from tests.synthetic import write_mediation
 
-LOOSE = Mediation.from_json(json.loads(json.dumps(BOTH.to_json()).replace("0.25", "0.6")))
+LOOSE = built(Mediation, json.loads(json.dumps(asdict(BOTH)).replace("0.25", "0.6")))
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ def test_a_factorial_is_every_combination_with_the_baselines_own_levels(planned:
     assert plan.study == "factorial-batch_size+learning_rate"
     assert (
         plan.question
-        == "Does a larger batch calm the gradient and the eval loss? Is the learning rate too low or too high?"
+        == "Does a larger batch make gradient norm and loss more regular? Is the learning rate too low or too high?"
     )
 
 
@@ -162,7 +162,7 @@ def test_values_of_one_key_are_not_paired_and_that_is_said(planned: Planned) -> 
         ((BATCH, RATE, WARMUP, CLIP, "study.design=fractional", "study.resolution=5"), "of which a half has resolution 4",
          "study.resolution=4 takes 8 arms"),
         ((BATCH, "optim.lr=5e-5,1e-4,1e-3", WARMUP, "study.design=fractional"),
-         "takes one level of each axis beside the baseline's, and learning_rate has 2: 0.0001, 0.001",
+         "takes one level of each axis in addition to the baseline's, and learning_rate has 2: 0.0001, 0.001",
          "optim.lr=5e-05,0.0001 for one of them, or study.design=factorial, 12 arms"),
         (("axis=batch_size", "study.resolution=3"), "study.resolution=3 is of a fractional design", "study.design=fractional"),
         ((BATCH, RATE, "study.design=fractional", "study.resolution=6"), "study.resolution=6 is not one of 3, 4, 5", "=4"),

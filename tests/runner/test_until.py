@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ablate.analysis.analyse import analyse, look_at
+from ablate.design.designs import OneAtATime
 from ablate.design.plan import Plan
 from ablate.errors import StudyError
 from ablate.planning.planner import Prepared
@@ -34,7 +35,7 @@ def world(folder: Path) -> Plan:
     """Every run that could be made, in a place of its own: one variant is plainly worse, the other does nothing."""
     effects = {"batch_size=64": 0.5, "learning_rate=0.0001": 0.0}
     plan = write_study(folder / "world" / "top", arms=ARMS, seeds=8, effects=effects, smallest_effect=1e-4)
-    return replace(plan, until={"looks": list(LOOKS), "spending": "pocock"})
+    return replace(plan, design=OneAtATime(interim_seeds=LOOKS, alpha_spending="pocock"))
 
 
 class Copies:
@@ -149,11 +150,12 @@ def test_two_processes_agree(tmp_path: Path, plan: Plan) -> None:
 import sys
 from pathlib import Path
 from tests.runner.test_until import Copies, run, world
+from ablate.design.designs import OneAtATime
 from ablate.analysis.analyse import look_at
 from dataclasses import replace
 from tests.synthetic import make_plan
 plan = make_plan("top", arms={ARMS!r}, seeds=8, metric="eval_loss", smallest_effect=1e-4)
-plan = replace(plan, until={{"looks": {list(LOOKS)!r}, "spending": "pocock"}})
+plan = replace(plan, design=OneAtATime(interim_seeds={LOOKS!r}, alpha_spending="pocock"))
 run(Path({str(tmp_path)!r}), plan, Copies(Path({str(tmp_path)!r})))
 """
     both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -169,7 +171,7 @@ run(Path({str(tmp_path)!r}), plan, Copies(Path({str(tmp_path)!r})))
 
 
 def test_a_plain_study_has_no_looks_and_the_whole_plan(tmp_path: Path, plan: Plan) -> None:
-    plain = replace(plan, until=None)
+    plain = replace(plan, design=OneAtATime())
     assert course_in(tmp_path, plain) is None
     assert at_most(tmp_path, plain) is plain
     folder = run(tmp_path, plain, Copies(tmp_path))
@@ -179,15 +181,15 @@ def test_a_plain_study_has_no_looks_and_the_whole_plan(tmp_path: Path, plan: Pla
 
 def test_seeds_are_not_added_afterwards_and_looks_are_not_moved(tmp_path: Path, plan: Plan) -> None:
     folder = tmp_path / "runs" / "top"
-    few = replace(plan, until=None, seeds=plan.seeds[:5], runs=tuple(run for run in plan.runs if run.seed < 5))
+    few = replace(plan, design=OneAtATime(), seeds=plan.seeds[:5], runs=tuple(run for run in plan.runs if run.seed < 5))
     run(tmp_path, few, Copies(tmp_path))
     with pytest.raises(StudyError, match=r"study\.seeds is 5 there and 8 now") as caught:
-        freeze(replace(plan, until=None), folder)
+        freeze(replace(plan, design=OneAtATime()), folder)
     assert "study.stopping=sequential" in str(caught.value.fix)
     with pytest.raises(StudyError, match=r"looked at once, at the end, there and at 3, 5, 8 seeds \(pocock\) now"):
         freeze(plan, folder)
     shutil.rmtree(folder)
     run(tmp_path, plan, Copies(tmp_path))
-    moved = replace(plan, until={"looks": [3, 4, 8], "spending": "pocock"})
+    moved = replace(plan, design=OneAtATime(interim_seeds=(3, 4, 8), alpha_spending="pocock"))
     with pytest.raises(StudyError, match=r"at 3, 5, 8 seeds .pocock. there and at 3, 4, 8 seeds"):
         freeze(moved, folder)

@@ -17,8 +17,8 @@ from ablate.records.layout import RunDir
 from ablate.records.schema import EVALS, TRACE
 from ablate.records.writer import TableWriter
 from ablate.serialization import write_json
-from ablate.tracking.backends import KINDS
-from ablate.tracking.sync import Asked, sync, wandb_sync
+from ablate.tracking.backends import BACKENDS
+from ablate.tracking.sync import SyncOptions, sync, wandb_sync
 from tests.tracking.made_up import STEPS, begin, columns, config, finish, look, step, train
 from tests.tracking.read_back import OF, assert_same, expected, mlflow_runs
 from tests.tracking.wandb_file import read_offline
@@ -57,7 +57,7 @@ def test_offline_writes_a_run_that_can_be_synced(tmp_path: Path) -> None:
     assert sent.run.project == "reading"
     assert {"step", "samples", "tokens", "epoch", "seconds"} <= set(sent.metrics)
     assert sent.metrics["train/*"] == sent.metrics["eval/*"] == "epoch"
-    assert sent.summary["outcome"] == "finished"
+    assert sent.summary["status"] == "finished"
     assert sent.exit_code == 0
 
 
@@ -85,7 +85,7 @@ def test_two_trackers_follow_two_runs_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_a_run_that_goes_on_has_no_row_twice(tmp_path: Path, name: str) -> None:
     """Stopped after step 4 of which step 4 is lost; the follower is there before the new process cuts the trace off."""
     asked = config(name=name)
@@ -121,7 +121,7 @@ def test_a_run_that_goes_on_has_no_row_twice(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_a_follower_that_was_killed_is_made_good_by_sync(tmp_path: Path, name: str) -> None:
     asked = config(name=name)
     run = begin(tmp_path, asked)
@@ -137,8 +137,8 @@ def test_a_follower_that_was_killed_is_made_good_by_sync(tmp_path: Path, name: s
         evals.write(columns([look(6, "loss", 40.0)]))
     finish(run)
     write_json(run.manifest, {"arm": "batch_size=64", "seed": 2})
-    (became,) = sync(run.path.parents[1], Asked(mode="offline", workers=1))
-    assert became.how == "sent", became.sentence
+    (became,) = sync(run.path.parents[1], SyncOptions(mode="offline", workers=1))
+    assert became.status == "sent", became.message
     found, number = OF[name](run)
     assert number == STEPS + 1
     assert_same(found, expected(run), single=name == "tensorboard")
@@ -155,7 +155,7 @@ def test_a_killed_run_is_finished_with_the_rows_it_had_written(tmp_path: Path) -
     code = (
         "import sys, pathlib, time\n"
         "from ablate.records.layout import RunDir\n"
-        "from ablate.runner import track\n"
+        "from ablate import tracking as track\n"
         "from tests.tracking.made_up import config\n"
         "print(track.start(RunDir(pathlib.Path(sys.argv[1])), config()).processes[0].pid, flush=True)\n"
         "time.sleep(600)\n"
@@ -176,12 +176,12 @@ def test_a_killed_run_is_finished_with_the_rows_it_had_written(tmp_path: Path) -
     assert not list(run.path.glob("*.synced.json")), "it may go on"
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_a_broken_library_leaves_the_run_untouched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repo: Path, name: str
 ) -> None:
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / f"{KINDS[name].package}.py").write_text(f"raise ImportError('this {name} is broken')")
+    (tmp_path / "broken" / f"{BACKENDS[name].package}.py").write_text(f"raise ImportError('this {name} is broken')")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "broken"), str(repo)]))
     asked = config(name=name)
     run = begin(tmp_path, asked)
@@ -234,9 +234,9 @@ def test_wandbs_own_command_that_sends_nothing_is_a_failure(tmp_path: Path) -> N
     kept.mkdir()
     (kept / "run-abc.wandb").write_bytes(b":W&B\x00\x00\x00")
     with pytest.raises(AblateError, match="`wandb sync` has not sent offline-run-20260101_000000-abc: "):
-        wandb_sync(kept, ())
+        wandb_sync(kept, SyncOptions())
     (kept / "run-abc.wandb.synced").touch()
-    wandb_sync(kept, ())
+    wandb_sync(kept, SyncOptions())
 
 
 def _until(done: object) -> None:

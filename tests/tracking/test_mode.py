@@ -12,8 +12,8 @@ from ablate import tracking as track
 from ablate.config.schema import TrackerConfig
 from ablate.errors import ConfigError
 from ablate.planning.compose import with_open_key
-from ablate.tracking.follower import mode_of
 from ablate.tracking.mlflow import store_uri
+from ablate.tracking.mode import mode_of
 from tests.tracking.made_up import begin, config
 
 

@@ -10,8 +10,8 @@ from ablate import cli
 from ablate.config.schema import TrackerConfig
 from ablate.errors import ConfigError, RecordError, StudyError
 from ablate.serialization import write_json
-from ablate.tracking.describe import tell_study
-from ablate.tracking.sync import Asked, sync
+from ablate.tracking.describe import describe_study
+from ablate.tracking.sync import SyncOptions, sync
 from tests.tracking.made_up import begin, config, finish, train
 
 
@@ -26,50 +26,50 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="holds no runs"):
-        list(sync(tmp_path, Asked(to="wandb")))
+    with pytest.raises(StudyError, match=r"expected a study directory, got .* without runs"):
+        list(sync(tmp_path, SyncOptions(to="wandb")))
 
 
 @pytest.mark.parametrize(
     ("asked", "problem", "fix"),
     [
-        ({}, "was run without a tracker: where to?", "--to wandb"),
-        ({"to": "wnadb"}, "there is no tracker 'wnadb'; did you mean 'wandb'?", "--to wandb"),
-        ({"to": "wandb+"}, "there is no tracker ''", "--to wandb"),
+        ({}, "was run without a tracker, so --to is required", "--to wandb"),
+        ({"to": "wnadb"}, "expected wandb, tensorboard, mlflow, got 'wnadb'; did you mean 'wandb'?", "--to wandb"),
+        ({"to": "wandb+"}, "expected wandb, tensorboard, mlflow, got ''", "--to wandb"),
         ({"to": "wandb", "mode": "online"}, "not logged in to W&B", "wandb login"),
         ({"to": "mlflow", "uri": "https://me:secret@host"}, "holds a user and a password", "MLFLOW_TRACKING_PASSWORD"),
     ],
 )
 def test_what_cannot_be_sent_is_refused(folder: Path, asked: dict[str, str], problem: str, fix: str) -> None:
     with pytest.raises(ConfigError) as error:
-        list(sync(folder, Asked(**asked)))
+        list(sync(folder, SyncOptions(**asked)))
     assert problem in error.value.problem
     assert fix in (error.value.fix or "")
 
 
 def test_a_package_that_is_missing_is_refused_with_what_to_type(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ablate.tracking.backends.find_spec", lambda package: None)
-    with pytest.raises(ConfigError, match="the package mlflow is not installed") as error:
-        list(sync(folder, Asked(to="mlflow")))
+    with pytest.raises(ConfigError, match="MLflow requires the package mlflow, which is not installed") as error:
+        list(sync(folder, SyncOptions(to="mlflow")))
     assert error.value.fix == "pip install 'torch-ablate[mlflow]'"
 
 
 def test_an_analysis_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "analysis.json").write_text("{}")
     with pytest.raises(RecordError, match="cannot be read"):
-        tell_study(tmp_path, TrackerConfig(name="wandb"), "offline")
+        describe_study(tmp_path, TrackerConfig(name="wandb"), "offline")
 
 
 def test_lines_and_exit_code_say_what_became_of_each_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     typed = ["sync", str(folder), "--to", "tensorboard", "--workers", "2"]
     assert cli.main(typed) == 0
-    assert capsys.readouterr().out == "sent          tensorboard batch_size=64/seed=2: 7 rows\n1 sent\n"
+    assert capsys.readouterr().out == "sent         tensorboard batch_size=64/seed=2: 7 rows\n1 sent\n"
     assert cli.main(typed) == 0
-    assert capsys.readouterr().out == "there already tensorboard batch_size=64/seed=2\n1 there already\n"
+    assert capsys.readouterr().out == "already sent tensorboard batch_size=64/seed=2\n1 already sent\n"
     (folder / "batch_size=64" / "seed=2" / "config.yaml").write_text("nonsense")
     assert cli.main([*typed, "--force"]) == 1
     out = capsys.readouterr().out
-    assert out.startswith("failed        tensorboard batch_size=64/seed=2: ")
+    assert out.startswith("failed       tensorboard batch_size=64/seed=2: ")
     assert out.endswith("1 failed\n")
     assert cli.main(["sync", str(folder), "--to", "tensorborad"]) == 2
     assert "did you mean 'tensorboard'?" in capsys.readouterr().err

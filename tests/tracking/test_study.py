@@ -14,10 +14,10 @@ from ablate.config.schema import TrackerConfig
 from ablate.records.layout import RunDir, StudyDir
 from ablate.report import build_report
 from ablate.serialization import read_json
-from ablate.tracking.backends import KINDS
-from ablate.tracking.describe import COLUMNS, tell_run, tell_study
+from ablate.tracking.backends import BACKENDS
+from ablate.tracking.describe import COLUMNS, describe_run, describe_study
 from ablate.tracking.metric_names import AXES, EVAL, TRAIN
-from ablate.tracking.sync import Asked, Synced, sync
+from ablate.tracking.sync import SyncOptions, SyncResult, sync
 from tests.synthetic import write_study
 from tests.tracking.read_back import OF, assert_same, expected, mlflow_runs
 from tests.tracking.wandb_file import read_offline
@@ -30,15 +30,15 @@ SECRET = "hunter2-is-not-for-W&B"
 @dataclass
 class Sent:
     folder: Path
-    became: dict[str, list[Synced]]
+    became: dict[str, list[SyncResult]]
 
     @property
     def runs(self) -> list[RunDir]:
         return list(StudyDir(self.folder).runs())
 
 
-def go(folder: Path, **asked: object) -> list[Synced]:
-    return list(sync(folder, Asked(**{"mode": "offline", "workers": 1, **asked})))
+def go(folder: Path, **asked: object) -> list[SyncResult]:
+    return list(sync(folder, SyncOptions(**{"mode": "offline", "workers": 1, **asked})))
 
 
 @pytest.fixture(scope="module")
@@ -57,24 +57,24 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
             run.config.write_text(yaml.safe_dump(config | {"data": config["data"] | {"text": SECRET}}))
         study.run("batch_size=64", 1).config.write_text("[not a config")
         study.run("baseline", 1).status.unlink()
-        yield Sent(study.path, {to: go(study.path, to=to) for to in KINDS})
+        yield Sent(study.path, {to: go(study.path, to=to) for to in BACKENDS})
 
 
-@pytest.mark.parametrize("to", KINDS)
+@pytest.mark.parametrize("to", BACKENDS)
 def test_each_run_is_reported_and_one_failure_does_not_keep_the_others(sent: Sent, to: str) -> None:
     became = {one.name: one for one in sent.became[to]}
-    assert {name: one.how for name, one in became.items()} == {
+    assert {name: one.status for name, one in became.items()} == {
         "baseline/seed=0": "sent",
         "baseline/seed=1": "not finished",
         "batch_size=64/seed=0": "sent",
         "batch_size=64/seed=1": "failed",
-        "the study itself": "sent",
+        "study": "sent",
     }
-    assert "config.yaml cannot be read" in became["batch_size=64/seed=1"].sentence
+    assert "config.yaml cannot be read" in became["batch_size=64/seed=1"].message
 
 
 @pytest.mark.parametrize("name", ["baseline/seed=0", "batch_size=64/seed=0"])
-@pytest.mark.parametrize("to", KINDS)
+@pytest.mark.parametrize("to", BACKENDS)
 def test_what_was_sent_is_the_trace_row_by_row(sent: Sent, to: str, name: str) -> None:
     run = RunDir(sent.folder / name)
     wanted = expected(run)
@@ -150,12 +150,12 @@ def test_mlflow_has_one_parent_with_the_page_and_a_child_for_each_run(sent: Sent
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
     tags = {run.info.run_name: run.data.tags for run in children}
     assert sorted(tags) == ["baseline/seed=0", "batch_size=64/seed=0"]
-    told = {name: tags["batch_size=64/seed=0"][name] for name in ("study", "arm", "axis", "level", "seed", "outcome")}
+    told = {name: tags["batch_size=64/seed=0"][name] for name in ("study", "arm", "axis", "level", "seed", "status")}
     assert told == {
-        "study": "made", "arm": "batch_size=64", "axis": "batch_size", "level": "64", "seed": "0", "outcome": "finished",
+        "study": "made", "arm": "batch_size=64", "axis": "batch_size", "level": "64", "seed": "0", "status": "finished",
     }  # fmt: skip
     child = next(run for run in children if run.info.run_name == "batch_size=64/seed=0")
-    assert child.data.params["data.batch_size"] == child.data.params["moved/data.batch_size"] == "64"
+    assert child.data.params["data.batch_size"] == child.data.params["varied/data.batch_size"] == "64"
     assert child.info.status == parent.info.status == "FINISHED"
     assert "report.html" in {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert (
@@ -177,17 +177,17 @@ def test_a_page_with_a_secret_in_it_stays_here(sent: Sent, tmp_path: Path, monke
     monkeypatch.setenv("SOME_API_KEY", SECRET)
     with (tmp_path / "made" / "report.html").open("a") as page:
         page.write(SECRET)
-    told = tell_study(tmp_path / "made", TrackerConfig(name="wandb"), "offline")
+    told = describe_study(tmp_path / "made", TrackerConfig(name="wandb"), "offline")
     assert told.page is None
     assert [file.name for file in told.files] == ["analysis.json", "report.md", "table.tex", "plan.json"]
 
 
-@pytest.mark.parametrize("to", KINDS)
+@pytest.mark.parametrize("to", BACKENDS)
 def test_the_second_time_nothing_is_sent_but_what_failed(sent: Sent, to: str) -> None:
     before = {path: path.stat().st_mtime_ns for path in sent.folder.parent.rglob("*") if "wandb" in path.parts}
-    became = {one.name: one.how for one in go(sent.folder, to=to)}
-    there = {name for name, how in became.items() if how == "there already"}
-    assert there == {"baseline/seed=0", "batch_size=64/seed=0", "the study itself"}
+    became = {one.name: one.status for one in go(sent.folder, to=to)}
+    there = {name for name, status in became.items() if status == "already sent"}
+    assert there == {"baseline/seed=0", "batch_size=64/seed=0", "study"}
     assert became["batch_size=64/seed=1"] == "failed"
     assert {path: path.stat().st_mtime_ns for path in sent.folder.parent.rglob("*") if "wandb" in path.parts} == before
 
@@ -196,14 +196,14 @@ def test_a_run_that_was_made_anew_is_due_again(sent: Sent, tmp_path: Path) -> No
     shutil.copytree(sent.folder, tmp_path / "made", ignore=shutil.ignore_patterns("wandb", "seed=1"))
     run = RunDir(tmp_path / "made" / "batch_size=64" / "seed=0")
     run.status.write_text(run.status.read_text().replace("trained for", "trained again for"))
-    became = {one.name: one.how for one in go(tmp_path / "made", to="tensorboard", workers=2)}
+    became = {one.name: one.status for one in go(tmp_path / "made", to="tensorboard", workers=2)}
     assert became["batch_size=64/seed=0"] == "sent"
-    assert became["baseline/seed=0"] == "there already"
+    assert became["baseline/seed=0"] == "already sent"
 
 
 def test_ids_are_the_same_wherever_a_run_lies_and_differ_between_runs(sent: Sent, tmp_path: Path) -> None:
     shutil.copytree(sent.folder, tmp_path / "made", ignore=shutil.ignore_patterns("wandb"))
-    here = [tell_run(run, "offline").id for run in sent.runs if run.path.name == "seed=0"]
-    there = [tell_run(run, "offline").id for run in StudyDir(tmp_path / "made").runs() if run.path.name == "seed=0"]
+    here = [describe_run(run, "offline").id for run in sent.runs if run.path.name == "seed=0"]
+    there = [describe_run(run, "offline").id for run in StudyDir(tmp_path / "made").runs() if run.path.name == "seed=0"]
     assert here == there
     assert len(set(here)) == len(here) == 2

@@ -383,7 +383,7 @@ def test_two_processes_leave_the_record_of_one(folder: Path, tmp_path: Path) -> 
 def test_the_example_is_a_study_that_can_be_reported(
     repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [sys.executable, "-W", "error", str(repo / "docs" / "how-to" / "record_your_own_loop.py"), str(tmp_path)]
+    command = [sys.executable, "-W", "error", str(repo / "docs" / "how-to" / "record_external_loop.py"), str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=repo, env=environment)
     assert done.returncode == 0, done.stderr

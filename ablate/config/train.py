@@ -1,0 +1,98 @@
+"""`train.*`, `checkpoint.*`, `random_streams.*` and `task.*`: how a run trains."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from ablate.config.fields import check_fields, choice, number
+from ablate.errors import ConfigError
+from ablate.units import SECONDS, UNITS, parse_interval
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainConfig:
+    budget: str = "1024 samples"
+    """How long to train, in steps, samples or epochs; schedules are fractions of it."""
+    grad_accum_steps: int = number(1, at_least=1)
+    """Forward passes per optimizer step."""
+    max_grad_norm: float | None = number(1.0, above=0)
+    """Largest global gradient norm that is applied; None never clips."""
+    noise_batch_size: int | None = number(None, at_least=1)
+    """Give the gradient the noise of a batch of this size: of the samples of each step, this many are drawn at random, and only
+    their gradient updates the weights. All samples are run, counted and recorded. None uses the gradient of all of them."""
+    precision: str = choice("auto", "auto", "fp32", "tf32", "bf16", "fp16")
+    """`fp32`, `tf32` (matrix products of a CUDA GPU keep 10 bits of the mantissa), `bf16`, `fp16` (with a gradient scaler), or
+    `auto`: bf16 where the GPU has it, else fp16; fp32 on a CPU."""
+    device: str = "auto"
+    """`auto` takes a GPU when there is one."""
+    max_skipped_steps: int = number(10, at_least=1)
+    """Consecutive steps with non-finite gradients after which the run counts as diverged."""
+    unpad: bool = True
+    """Leave padding out of the model's layers, and out of a classifier's last layer what its head does not read: the same
+    result but for rounding and the dropout masks drawn, in less time."""
+    compile: bool = False
+    """`torch.compile` the model: other kernels, so other rounding. Batches stay padded then, because shapes must be regular."""
+    num_workers: int = number(0, at_least=0)
+    """Processes that make the batches; 0 makes them in the run's own process. The batches are the same."""
+
+    def __post_init__(self) -> None:
+        parse_interval(self.budget, key="train.budget")
+        check_fields(self, "train")
+
+
+@dataclass(kw_only=True, slots=True)
+class CheckpointConfig:
+    every: str | None = "5 minutes"
+    """How often a run is saved, in steps, samples, epochs, seconds, minutes or hours; it continues from there after a kill. A
+    run that is asked to stop is saved in any case; a finished run keeps no checkpoint. None saves only when asked to stop."""
+    keep: int = number(1, at_least=1)
+    """Number of checkpoints that are kept, the newest ones."""
+
+    def __post_init__(self) -> None:
+        if self.every is not None:
+            parse_interval(self.every, key="checkpoint.every", units=(*UNITS, *SECONDS))
+        check_fields(self, "checkpoint")
+
+
+@dataclass(kw_only=True, slots=True)
+class RandomStreamsConfig:
+    """Added to the run's seed, stream by stream: 0 everywhere pairs a run with the baseline of the same seed."""
+
+    init: int = 0
+    """Weights drawn at random before training."""
+    order: int = 0
+    """Order in which the training samples are fed."""
+    augment: int = 0
+    """Random changes to samples."""
+    dropout: int = 0
+    """Dropout masks."""
+    noise: int = 0
+    """Which samples of a step update the weights, under `train.noise_batch_size`."""
+    labels: int = 0
+    """Which training labels are wrong, under `data.label_noise`."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TaskConfig:
+    name: str = choice("text_classification", "text_classification", "causal_lm", "custom")
+    """Task to train: `text_classification`, `causal_lm` (the next token from those before it) or `custom`."""
+    entry_point: str | None = None
+    """With `name=custom`: `<module>:<function>`, called with the run's Config and RandomStreams; it returns an `ablate.Task`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """With `name=custom`: options of the function; an axis may change `task.options.<key>`."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "task")
+        if (self.name == "custom") != (self.entry_point is not None):
+            raise ConfigError(
+                f"task.name={self.name} and task.entry_point={self.entry_point}: expected an entry point with task.name=custom, "
+                "and only there",
+                "task.name=custom task.entry_point=my_module:my_task",
+            )
+        if self.entry_point is not None and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.entry_point):
+            raise ConfigError(
+                f"task.entry_point={self.entry_point!r} does not name a function of a module",
+                "task.entry_point=my_module:my_task",
+            )
