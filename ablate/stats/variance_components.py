@@ -29,8 +29,10 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decomposition:
-    """rest: what no stream alone explains: their interaction, and nondeterminism. noisiest: the significant stream that adds the
-    most variance, None where none is significant."""
+    """Components of the two streams and of the rest: their interaction, and nondeterminism.
+
+    noisiest: the significant stream that adds the most variance, None where none is significant.
+    """
 
     init: Component
     order: Component

@@ -208,7 +208,7 @@ def test_arms_looked_at_unequally_often_are_read_at_their_common_looks(tmp_path:
     with TableWriter(path, EVALS) as table:
         table.write({name: [row[name] for row in coarse] for name in EVALS.names})
     analysis = analyse(tmp_path / "s")
-    assert any("read at the 9 looks that all arms have in common" in note for note in analysis.notes)
+    assert any("use the 9 evaluations that all arms have in common" in note for note in analysis.notes)
     best = {(run.arm, run.seed): run.values["best_eval_loss"] for run in analysis.runs}
     assert all(value is not None for value in best.values())
 

@@ -42,7 +42,7 @@ def test_what_is_assumed_has_no_uncertainty_to_speak_of() -> None:
     text = " ".join(shown(Wanted(sd=0.02, rho=0.5, variants=4, effect=0.01)).split())
     assert "decides 50 seeds" in text
     assert "how sure" not in text
-    assert "none was said" in " ".join(shown(Wanted(sd=0.02)).split())
+    assert "by default: as if" in " ".join(shown(Wanted(sd=0.02)).split())
     assert "more than 1,000 seeds" in " ".join(shown(Wanted(sd=0.02, effect=1e-5)).split())
 
 
