@@ -111,7 +111,7 @@ AXES = {
             must_match=("init", "splits", "eval_set"),
         ),
         Axis(
-            name="rerun_identical",
+            name="rerun",
             question="How far do two runs lie apart that differ in nothing at all?",
             kind="rerun",
             keys=("rerun",),

@@ -9,7 +9,7 @@ import pytest
 
 from ablate.analysis.contrasts import NOT_BEYOND, BySeed, Question, contrast, judge_together
 from ablate.analysis.results import Contrast
-from ablate.metrics.registry import OUTCOMES
+from ablate.metrics.registry import METRICS
 from ablate.stats.verdicts import LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
 
 

@@ -308,7 +308,7 @@ def test_a_pair_whose_control_failed_costs_its_two_parts_their_word_and_no_other
     about = read(*made(PAIRS, lambda on: 0.0), checks=[alone])
     assert word_of(about)["max_grad_norm=10"] == "none"
     assert any(
-        "max_grad_norm=10: no word for it, because the control `matched` failed" in text for text in about.sentences
+        "max_grad_norm=10: no verdict, because the control `matched` failed" in text for text in about.sentences
     )
 
 

@@ -91,7 +91,7 @@ def test_nothing_is_divided_where_a_run_is_missing_a_control_failed_or_a_stream_
     broken = Control(arm="init1_order-dropout0", name="matched", status="failed", sentence="order differs")
     assert "the control `matched` of init1_order-dropout0 failed" in study(values, (broken,)).refused
     still = np.repeat(values[:1], 6, axis=0)
-    assert "init changes nothing in eval_loss" in study(still).refused
+    assert "init does not change eval_loss" in study(still).refused
     values[2, 3] = np.nan
     found = study(values)
     assert "35 of 36 runs have a value" in found.refused
