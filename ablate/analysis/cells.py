@@ -133,7 +133,7 @@ def _left_out(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class EffectSpec:
     """One effect of a family.
 
     kind, name, axes, levels, mixed_with: as in `CellEffect`. withheld: a label that takes its verdict away, or ''.
@@ -147,10 +147,10 @@ class Asked:
     withheld: str = ""
 
 
-def cell_effects(table: CellTable, found: Decisions, asked: Sequence[Asked]) -> list[CellEffect]:
+def cell_effects(table: CellTable, found: Decisions, specs: Sequence[EffectSpec]) -> list[CellEffect]:
     """Return the effects with their verdicts, in the order of the contrasts."""
     p_values = adjusted_p(found)
-    return [_cell_effect(table, found, number, float(p_values[number]), one) for number, one in enumerate(asked)]
+    return [_cell_effect(table, found, number, float(p_values[number]), one) for number, one in enumerate(specs)]
 
 
 def needed_arms(table: CellTable, weights: Values) -> list[str]:
@@ -158,7 +158,7 @@ def needed_arms(table: CellTable, weights: Values) -> list[str]:
     return [arm for arm, weight in zip(table.cells.arms, weights, strict=True) if abs(weight) > 1e-12]
 
 
-def _cell_effect(table: CellTable, found: Decisions, number: int, p_value: float, asked: Asked) -> CellEffect:
+def _cell_effect(table: CellTable, found: Decisions, number: int, p_value: float, spec: EffectSpec) -> CellEffect:
     effect, seeds = known(found.effects[number]), int(found.own.pairs[number])
     differs, within = bool(found.differs[number]), bool(found.within[number])
     labels = [f"{seeds} of {len(table.seeds)} seeds"] if seeds < len(table.seeds) else []
@@ -168,14 +168,14 @@ def _cell_effect(table: CellTable, found: Decisions, number: int, p_value: float
         verdict = "none"
     elif verdict in DECIDED:
         small = table.floor is not None and abs(effect or 0.0) <= table.floor
-        withheld = WITHIN_FLOOR if small else asked.withheld
+        withheld = WITHIN_FLOOR if small else spec.withheld
         labels += [withheld] if withheld else []
-        verdict = "inconclusive" if withheld else "interact" if asked.kind == "interaction" else verdict
+        verdict = "inconclusive" if withheld else "interact" if spec.kind == "interaction" else verdict
     return CellEffect(
-        kind=asked.kind,
-        name=asked.name,
-        axes=asked.axes,
-        levels=asked.levels,
+        kind=spec.kind,
+        name=spec.name,
+        axes=spec.axes,
+        levels=spec.levels,
         effect=effect,
         low=known(found.low[number]),
         high=known(found.high[number]),
@@ -187,7 +187,7 @@ def _cell_effect(table: CellTable, found: Decisions, number: int, p_value: float
         verdict=verdict,
         seeds_needed=_needed(table, found, number) if verdict == "inconclusive" and not differs else None,
         labels=tuple(labels),
-        mixed_with=asked.mixed_with,
+        mixed_with=spec.mixed_with,
     )
 
 

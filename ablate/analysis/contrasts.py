@@ -322,7 +322,7 @@ def _no_interval(question: Question, left: Values, right: Values) -> str:
 def contrasts_of(
     plan: Plan,
     metric: MetricInfo,
-    speaks: Mapping[str, str],
+    represented_by: Mapping[str, str],
     readings: Sequence[RunReading],
     checks: Sequence[Control],
     by_look: Reader | None = None,
@@ -331,12 +331,12 @@ def contrasts_of(
     if plan.variance is not None:
         return iter(())
     if by_look is None:
-        return _contrasts(plan, metric, speaks, readings, checks, floors(plan, readings, checks))
+        return _contrasts(plan, metric, represented_by, readings, checks, floors(plan, readings, checks))
 
     def read(
-        then: Plan, metric: MetricInfo, seen: Sequence[RunReading], level: float, early: Mapping[str, int]
+        then: Plan, metric: MetricInfo, known: Sequence[RunReading], level: float, early: Mapping[str, int]
     ) -> Iterator[Contrast]:
-        return _contrasts(then, metric, speaks, seen, checks, floors(then, seen, checks), level, early)
+        return _contrasts(then, metric, represented_by, known, checks, floors(then, known, checks), level, early)
 
     return by_look.contrasts(metric, readings, read)
 
@@ -344,7 +344,7 @@ def contrasts_of(
 def _contrasts(
     plan: Plan,
     metric: MetricInfo,
-    speaks: Mapping[str, str],
+    represented_by: Mapping[str, str],
     readings: Sequence[RunReading],
     checks: Sequence[Control],
     found: Sequence[Floor],
@@ -361,7 +361,7 @@ def _contrasts(
     for run in readings:
         values[run.arm][run.seed] = run.values[metric.name]
     baseline = values[plan.baseline.name]
-    variants = {name: values[name] for name in dict.fromkeys(speaks.values())}
+    variants = {name: values[name] for name in dict.fromkeys(represented_by.values())}
     together = judge_together(metric, baseline, variants, margin, interim_confidence)
     placebo = next((values[arm.name] for arm in plan.arms if arm.kind == "placebo"), None)
     against_placebo = judge_together(metric, placebo, variants, None, interim_confidence) if placebo is not None else {}
@@ -385,27 +385,29 @@ def _contrasts(
             interval_level=interim_confidence or CONFIDENCE,
             stopped=arm.name in early,
         )
-        if arm.name in speaks:
-            judged = together[speaks[arm.name]]
+        if arm.name in represented_by:
+            judged = together[represented_by[arm.name]]
         else:
             judged = judge_together(metric, baseline, {arm.name: values[arm.name]}, margin, interim_confidence)[
                 arm.name
             ]
-        yield contrast(question, judged, baseline, values[arm.name], against_placebo.get(speaks.get(arm.name, "")))
+        yield contrast(
+            question, judged, baseline, values[arm.name], against_placebo.get(represented_by.get(arm.name, ""))
+        )
 
 
 def verdicts(
     plan: Plan,
     metric: MetricInfo,
     values: Sequence[float | None],
-    speaks: Mapping[str, str],
+    represented_by: Mapping[str, str],
     readings: Sequence[RunReading],
     checks: Sequence[Control],
     by_look: Reader | None,
 ) -> dict[str, str]:
     """Return every variant's verdict if its runs had these values of a metric; floors are computed from them as well."""
     read = [replace(run, values={metric.name: value}) for run, value in zip(readings, values, strict=True)]
-    found = contrasts_of(plan, metric, speaks, read, checks, by_look)
+    found = contrasts_of(plan, metric, represented_by, read, checks, by_look)
     return {one.arm: one.verdict for one in found if plan.arm(one.arm).kind != "placebo"}
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from ablate.analysis.cells import (
     SIGNIFICANT,
-    Asked,
     CellTable,
+    EffectSpec,
     Values,
     cell_effects,
     cell_table,
@@ -86,7 +86,7 @@ def _read_effects(about: Effects, table: CellTable, decided: AbstractSet[str]) -
     terms = _terms(cells)
     design = effect_weights(cells.grid, cells.names, terms)
     found = table.decide(design.weights)
-    effects = cell_effects(table, found, _asked(cells, terms, design))
+    effects = cell_effects(table, found, _specs(cells, terms, design))
     means = np.concatenate([[0.0], blocked(table.values).effects])
     effects = [replace(one, average=_average(one, effects, table, means)) for one in effects]
     arm = next(iter(table.failed), None)
@@ -111,14 +111,14 @@ def _terms(cells: Cells) -> list[tuple[str, ...]]:
     return [tuple(name for name in cells.names if name in first) for first in firsts]
 
 
-def _asked(cells: Cells, terms: Sequence[tuple[str, ...]], design: EffectWeights) -> list[Asked]:
-    asked = []
+def _specs(cells: Cells, terms: Sequence[tuple[str, ...]], design: EffectWeights) -> list[EffectSpec]:
+    specs = []
     for owner, mark in zip(design.owners, design.levels, strict=True):
         term = terms[owner]
         factors = [cells.names.index(name) for name in term]
         aliases = fraction.mixed_with(cells.names, cells.generators, term)
-        asked.append(
-            Asked(
+        specs.append(
+            EffectSpec(
                 kind="main" if len(term) == 1 else "interaction",
                 name=_name(cells, factors, mark),
                 axes=term,
@@ -128,7 +128,7 @@ def _asked(cells: Cells, terms: Sequence[tuple[str, ...]], design: EffectWeights
                 ),
             )
         )
-    return asked
+    return specs
 
 
 def _name(cells: Cells, factors: Sequence[int], mark: Sequence[int]) -> str:

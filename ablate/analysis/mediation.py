@@ -54,37 +54,37 @@ def mediation(
     floors: Sequence[Floor],
 ) -> Mediated | None:
     """Divide the effect on the primary metric; None for a study that does not hold a mediator."""
-    asked = plan.mediation
-    if asked is None:
+    design = plan.mediation
+    if design is None:
         return None
     metric = next(info for info in metrics if info.name == plan.metric)
-    complete = complete_seeds(plan, (BASELINE, *asked.arms), metric.name, readings)
+    complete = complete_seeds(plan, (BASELINE, *design.arms), metric.name, readings)
     values, seeds = complete.values, complete.seeds
     about = Mediated(
         metric=metric.name,
         unit=metric.unit,
-        key=asked.key,
-        levels=(asked.levels[0], asked.levels[1]),
-        treated=asked.treated,
-        updates=(_updates(plan, BASELINE), _updates(plan, asked.treated)),
+        key=design.key,
+        levels=(design.levels[0], design.levels[1]),
+        treated=design.treated,
+        updates=(_updates(plan, BASELINE), _updates(plan, design.treated)),
         seeds=seeds,
         left_out=complete.left_out,
         labels=("LOW POWER",) if len(seeds) < ENOUGH_SEEDS else (),
     )
-    refused = failed_control((BASELINE, asked.treated), checks) or ("" if seeds else no_complete_seed(readings, "arm"))
+    refused = failed_control((BASELINE, design.treated), checks) or ("" if seeds else no_complete_seed(readings, "arm"))
     if refused:
         return _without(about, refused)
-    difference = values[asked.treated] - values[BASELINE]
+    difference = values[design.treated] - values[BASELINE]
     total = part("total", difference, difference, 0.95)
     about = replace(about, total=total)
     if refused := not_divisible(total, len(seeds), largest(floors, metric.name), "the total effect"):
         cancel = "; paths that cancel each other would look the same" if not_significant(total) else ""
         total = replace(total, share=None, share_low=None, share_high=None)
         return _without(replace(about, total=total), refused + cancel)
-    confidence = 1 - 0.05 / len(asked.held)
+    confidence = 1 - 0.05 / len(design.held)
     held = []
-    for one in asked.held:
-        failed, check = failed_control((one.first, one.second), checks), check_mediator(asked, one, readings, runs)
+    for one in design.held:
+        failed, check = failed_control((one.first, one.second), checks), check_mediator(design, one, readings, runs)
         held.append(_pair(about, one, values, confidence, plan, failed, check))
     about = replace(about, held=tuple(held), limits=_limits(about, held))
     return replace(about, sentence=_sentence(about, values, plan.smallest_effect))
@@ -140,7 +140,7 @@ def verdict(total: float, left: Contribution, through: Contribution, smallest_ef
 
 
 def _side(one: Contribution) -> float:
-    """1 or -1 where the interval lies on one side of 0."""
+    """1 or -1 where the interval is on one side of 0."""
     if one.low is None or one.high is None or one.low <= 0 <= one.high:
         return 0.0
     return 1.0 if one.low > 0 else -1.0

@@ -36,16 +36,16 @@ class MediatorCheck:
 
 
 def check_mediator(
-    asked: Mediation, one: Held, readings: Sequence[RunReading], runs: Sequence[RunFiles]
+    design: Mediation, one: Held, readings: Sequence[RunReading], runs: Sequence[RunFiles]
 ) -> MediatorCheck:
     """Check one pair of arms."""
-    return _clip(asked, one, readings) if one.mediator == "max_grad_norm" else _noise(asked, one, readings, runs)
+    return _clip(design, one, readings) if one.mediator == "max_grad_norm" else _noise(design, one, readings, runs)
 
 
-def _clip(asked: Mediation, one: Held, readings: Sequence[RunReading]) -> MediatorCheck:
+def _clip(design: Mediation, one: Held, readings: Sequence[RunReading]) -> MediatorCheck:
     """Where nearly every step is clipped, the applied norm is the limit, whatever the treatment."""
     clipped = by_arm(readings, "clip_fraction")
-    measure = _measure("clip fraction", clipped, asked, one)
+    measure = _measure("clip fraction", clipped, design, one)
     if measure.first is None or measure.second is None:
         return MediatorCheck(
             held=False, sentence="The record does not contain the fraction of clipped steps.", measures=(measure,)
@@ -63,15 +63,15 @@ def _clip(asked: Mediation, one: Held, readings: Sequence[RunReading]) -> Mediat
     return MediatorCheck(held=True, sentence=f"Held: {shares}.", measures=(measure,))
 
 
-def _noise(asked: Mediation, one: Held, readings: Sequence[RunReading], runs: Sequence[RunFiles]) -> MediatorCheck:
+def _noise(design: Mediation, one: Held, readings: Sequence[RunReading], runs: Sequence[RunFiles]) -> MediatorCheck:
     """Drawn in every run as declared, with other final weights than without, and measured in the grad norm at equal weights."""
     first_step = _first_steps(runs)
-    measures = [_measure("grad norm at the first step", first_step, asked, one)]
-    measures += [_measure(words, by_arm(readings, name), asked, one) for name, words in _RUN_WIDE.items()]
+    measures = [_measure("grad norm at the first step", first_step, design, one)]
+    measures += [_measure(words, by_arm(readings, name), design, one) for name, words in _RUN_WIDE.items()]
     measures = [each for each in measures if None not in (each.baseline, each.treated, each.first, each.second)]
-    if problem := _not_applied(asked, one, runs):
+    if problem := _not_applied(design, one, runs):
         return MediatorCheck(held=False, sentence=problem, measures=tuple(measures))
-    moved, left = (_log_ratio(first_step, *pair) for pair in ((BASELINE, asked.treated), (one.first, one.second)))
+    moved, left = (_log_ratio(first_step, *pair) for pair in ((BASELINE, design.treated), (one.first, one.second)))
     if moved is None or left is None or not measures:
         return MediatorCheck(
             held=True, sentence="Drawn as declared in every run; no grad norm was recorded.", measures=tuple(measures)
@@ -92,12 +92,12 @@ def _noise(asked: Mediation, one: Held, readings: Sequence[RunReading], runs: Se
     return MediatorCheck(held=True, sentence=f"Held: {figures}.", measures=tuple(measures))
 
 
-def _not_applied(asked: Mediation, one: Held, runs: Sequence[RunFiles]) -> str:
+def _not_applied(design: Mediation, one: Held, runs: Sequence[RunFiles]) -> str:
     """Why the noise cannot have been as the arms declare; '' where the record does not contradict them."""
     by_arm = {name: [run for run in runs if run.arm == name and run.finished] for name in (one.first, one.second)}
     setting = MEDIATORS[one.mediator]
     for name, mine in by_arm.items():
-        wanted = asked.arms.get(name, {}).get(setting)
+        wanted = design.arms.get(name, {}).get(setting)
         if wanted is None:
             continue
         for run in mine:
@@ -106,7 +106,7 @@ def _not_applied(asked: Mediation, one: Held, runs: Sequence[RunFiles]) -> str:
             if of != wanted:
                 what = "draws no noise" if of is None else f"draws {show(of)} samples of each step"
                 return f"the run {name}, seed {run.seed} {what}, where {show(wanted)} were declared."
-    plain = BASELINE if one.first != BASELINE else asked.treated
+    plain = BASELINE if one.first != BASELINE else design.treated
     noisy = one.first if one.first != BASELINE else one.second
     weights = {(run.arm, run.seed): run.weights for run in runs if run.finished and run.weights}
     pairs = [
@@ -147,12 +147,12 @@ def _first_steps(runs: Sequence[RunFiles]) -> ByArm:
     return norms
 
 
-def _measure(what: str, values: ByArm, asked: Mediation, one: Held) -> MediatorMeasure:
+def _measure(what: str, values: ByArm, design: Mediation, one: Held) -> MediatorMeasure:
     def mean(arm: str) -> float | None:
         return float(np.mean(list(values[arm].values()))) if values.get(arm) else None
 
     return MediatorMeasure(
-        what=what, baseline=mean(BASELINE), treated=mean(asked.treated), first=mean(one.first), second=mean(one.second)
+        what=what, baseline=mean(BASELINE), treated=mean(design.treated), first=mean(one.first), second=mean(one.second)
     )
 
 

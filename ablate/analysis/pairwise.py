@@ -15,8 +15,8 @@ import numpy as np
 
 from ablate.analysis.cells import (
     SIGNIFICANT,
-    Asked,
     CellTable,
+    EffectSpec,
     cell_effects,
     figures,
     margin_words,
@@ -49,13 +49,13 @@ def read_parts(
     # A false `dead` or `redundant` needs a false equivalence of the one effect that is not within the margin: one per part.
     found = table.decide(weights, equivalences=count)
     placebo = {one.arm: NOT_BEYOND if NOT_BEYOND in one.labels else "" for one in contrasts if one.primary}
-    asked = [_asked(table, pair, placebo) for pair in pairs]
+    specs = [_spec(table, pair, placebo) for pair in pairs]
     weights_sha256 = {(run.arm, run.seed): run.weights_sha256 for run in readings}
     effects = [
         replace(one, verdict="none", labels=(*one.labels, SAME_RUN), seeds_needed=None)
         if _identical(needed_arms(table, row), weights_sha256, table.seeds)
         else one
-        for one, row in zip(cell_effects(table, found, asked), weights, strict=True)
+        for one, row in zip(cell_effects(table, found, specs), weights, strict=True)
     ]
     about = replace(
         about,
@@ -68,9 +68,9 @@ def read_parts(
     return replace(about, sentences=tuple(_sentences(about)))
 
 
-def _asked(table: CellTable, pair: tuple[int, ...], placebo: Mapping[str, str]) -> Asked:
+def _spec(table: CellTable, pair: tuple[int, ...], placebo: Mapping[str, str]) -> EffectSpec:
     names = tuple(table.cells.names[number] for number in pair)
-    return Asked(
+    return EffectSpec(
         kind="alone" if len(pair) == 1 else "with_other",
         name=" with ".join(names),
         axes=names,

@@ -135,7 +135,10 @@ def _share(part: VariancePart) -> str:
 
 def _advice(one: VarianceOf, design: Crossed, threshold: float) -> str:
     *streams, rest = one.parts
-    limits = f"With {design.draws} draws of each, a stream that makes {plain_percent(threshold)} or more is detected with a power of 80%"
+    detected = plain_percent(threshold)
+    limits = (
+        f"With {design.draws} draws of each, a stream that makes {detected} or more is detected with a power of 80%"
+    )
     pairing = (
         "Arms that are paired by seed share their streams: the effect of a stream by itself cancels in their difference as far "
         f"as both arms react alike; that of {rest.name} does not ({plain_percent(rest.share)} here)."

@@ -59,7 +59,7 @@ _COMES_WITH: dict[str, tuple[str, ...]] = {
     "random_streams.init": ("init", *_STARTS),
     "random_streams.order": ("order", "first_step"),
     "random_streams.labels": ("data", "first_step"),
-    "streams.": ("first_step",),
+    "random_streams.": ("first_step",),
     "task.": ("data", "splits", "order", "eval_set", "parameters", "init", "dropout", "optimizer", *_STARTS),
 }
 """What a key brings with it when nobody wrote an axis file for it; the longest matching start of the key counts."""

@@ -63,7 +63,7 @@ class Crossed:
 
     def _axis(self, name: str, cell: tuple[int, ...]) -> Axis:
         pairs = [(stream, draw) for streams, draw in zip(self.streams, cell, strict=True) for stream in streams]
-        moved = {f"streams.{stream}": OFFSET * draw for stream, draw in pairs if draw}
+        moved = {f"random_streams.{stream}": OFFSET * draw for stream, draw in pairs if draw}
         brought = [item for stream, draw in pairs if draw for item in _BRINGS.get(stream, ())]
         return Axis(
             name=name,

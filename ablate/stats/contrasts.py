@@ -158,7 +158,7 @@ def estimate(values: Values, weights: Values | None = None, rule: Rule = VARIANT
 class Decisions(Contrasts):
     """Decided contrasts; all of shape [..., contrasts] unless said. Unit of the values.
 
-    low, high: interval at the asked confidence, simultaneous over the family. inner_low, inner_high: the interval that has
+    low, high: interval at the chosen confidence, simultaneous over the family. inner_low, inner_high: the interval that has
         to be inside the margin for equivalence.
     differs: both analyses exclude 0. within: both are inside the margin.
     by_steps: differs, though the simultaneous interval holds 0: other contrasts were decided before, and fewer are left.

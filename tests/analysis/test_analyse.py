@@ -23,7 +23,7 @@ from tests.synthetic import write_study
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     folder = tmp_path_factory.mktemp("runs") / "reference"
-    write_study(folder)
+    write_study(folder, seed=2)
     return analyse(folder)
 
 
