@@ -33,9 +33,9 @@ study: $(RUN) ## install what is needed, run the reference study, end with its t
 
 reference: study ## the same as make study
 
-# What belongs beside an axis stands in its file, one override a line; what ARGS says comes later and wins.
+# The overrides that an axis requires come from its file, one per line; ARGS come later and take precedence.
 ablate-%: $(RUN) ## one standard ablation: make ablate-batch_size ARGS="study.seeds=3"
-	@beside=$$($(BIN)/ablate axes $* --with-overrides) || exit; IFS=$$(printf '\n_'); IFS=$${IFS%_}; set -f; set -- $$beside; \
+	@overrides=$$($(BIN)/ablate axes $* --with-overrides) || exit; IFS=$$(printf '\n_'); IFS=$${IFS%_}; set -f; set -- $$overrides; \
 		unset IFS; set -x; $(BIN)/ablate -m axis=$* "$$@" $(ARGS)
 
 ablate-all: $(DEV) ## every standard ablation at debug size: are all its controls proven?
@@ -70,7 +70,7 @@ lint: $(DEV) ## style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-docs: $(SITE) ## the site into site/, every warning an error; the gallery's pages are made anew
+docs: $(SITE) ## the site into site/, every warning an error; the gallery's reports are rebuilt
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 docs-serve: $(SITE) ## the same while you write, at http://127.0.0.1:8000

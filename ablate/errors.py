@@ -6,10 +6,10 @@
     ├── AxisError               an axis that does not exist, or does not vary exactly one thing
     ├── DataError               a data set that is missing, empty or cannot be split
     ├── ModelError              a model that is missing or cannot be loaded
-    ├── StudyError              a study directory that holds another study
-    ├── RecordError             a run folder that cannot be read or written
-    │   └── DiskFullError       no room left where the runs lie
-    └── LoopError               a training set-up that cannot take a step
+    ├── StudyError              a study directory with another plan, or with runs of other code
+    ├── RecordError             a run directory that cannot be read or written
+    │   └── DiskFullError       no space left on the disk of the runs
+    └── LoopError               a training setup that cannot take a step
 
 All of them mean "the request cannot be met": the command line prints the message and exits with 2.
 A run that fails while it trains is not an exception for the study: it is an `Outcome`.
@@ -67,10 +67,10 @@ class DiskFullError(RecordError):
 class LoopError(AblateError): ...
 
 
-def nearest(typed: str, known: Iterable[str]) -> str:
+def nearest(text: str, known: Iterable[str]) -> str:
     """The end of an error message: the nearest known names, or all of them if none is near."""
     names = sorted(known)
-    near = get_close_matches(typed, names, n=3, cutoff=0.5)
+    near = get_close_matches(text, names, n=3, cutoff=0.5)
     if near:
         return "did you mean " + " or ".join(repr(name) for name in near) + "?"
     return "known: " + ", ".join(names)

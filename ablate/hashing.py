@@ -1,4 +1,4 @@
-"""Hashes of values: equal digests mean equal content."""
+"""Digests of values, of data sets and of the local files of a model: equal digests mean equal content."""
 
 from __future__ import annotations
 
@@ -34,22 +34,16 @@ def digest_of(value: Any) -> str:
     return sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=True).encode()).hexdigest()
 
 
-# The digest of a user's data set, where it lies in memory as numbers or texts.
-
-
-# The digest of the local files that a model is made from: weights that were trained again under the same name
-# are others.
-
 _SETTINGS = ("*.json", "*.txt", "*.model")
 _WEIGHTS = ("*.safetensors",)
 
 
-def model_digest(config: ModelConfig, place: str) -> str:
+def model_digest(config: ModelConfig, location: str) -> str:
     """sha256 over names and contents of the settings, the vocabulary and, unless they are drawn, the weights.
 
-    place: of `locate_model`. '' for what does not lie here: of a hub model the manifest has the commit.
+    location: path of `locate_model`. '' for a model that is not local: the manifest has the commit of a hub model.
     """
-    folder = Path(place)
+    folder = Path(location)
     if not folder.is_dir():
         return ""
     kinds = (*_SETTINGS, *(_WEIGHTS if config.init == "pretrained" else ()))
@@ -67,9 +61,6 @@ def _contents(path: str, size: int, changed_ns: int) -> str:  # noqa: ARG001
     """sha256 of a file, read once for each state that it is in."""
     with Path(path).open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
-
-
-# The digest of a data set as it lies there: every part, column and row, whatever a run makes of them.
 
 
 def pool_digest(parts: Mapping[str, pa.Table]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 HIDDEN = "***"
 
 _SHORTEST = 8
-"""A shorter value stands in too many innocent words."""
+"""Minimum length of a secret: shorter values occur in ordinary words."""
 
 _NAME = re.compile(r"KEYS?(_|$)|TOKEN(?!IZER)|SECRET|PASSW|PASSPHRASE|CREDENTIAL|(^|_)(PWD|PASS|AUTH)$", re.IGNORECASE)
 _PLACE = re.compile(r"_(PATH|FILE|DIR|SOCK)$|^(OLD)?PWD$", re.IGNORECASE)

@@ -1,22 +1,20 @@
-"""Reading YAML that may come from anywhere: plain values, and nothing that grows, or overflows a stack, while it is read."""
+"""Read YAML and JSON that may come from anywhere, build dataclasses from it, and write files atomically."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import types
 from collections.abc import Hashable
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from yaml.events import AliasEvent
-
-pass
-import json
-import os
-from secrets import token_hex
 
 from ablate.redact import redact
 
@@ -45,9 +43,6 @@ def read_yaml(path: Path) -> Any:
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
 
-
-# Whether a value that was read has the type that a field of ours declares: what lies on disk may come from
-# anywhere.
 
 NOT_FINITE = ("nan", "inf", "-inf")
 """How a number that JSON has no word for is written."""

@@ -44,13 +44,13 @@ class Interval:
         return -(-samples // samples_per_step)
 
 
-def parse_interval(typed: str | int | float, *, key: str, units: Sequence[str] = UNITS) -> Interval:
+def parse_interval(value: str | int | float, *, key: str, units: Sequence[str] = UNITS) -> Interval:
     """Read `20`, `20 steps`, `64 samples` or `0.1 epochs`.
 
-    key: the config key it was typed for, quoted in the error. units: those that are allowed here.
+    key: the config key that it belongs to, quoted in the error. units: those that are allowed here.
     Raises IntervalError for anything else, for 0, for a fraction of a step or sample.
     """
-    match = _PATTERN.match(str(typed))
+    match = _PATTERN.match(str(value))
     unit = (match[2] or "steps") if match else ""
     if match and unit.rstrip("s") + "s" in units:
         interval = Interval(float(match[1]), unit.rstrip("s") + "s")
@@ -68,13 +68,10 @@ def parse_interval(typed: str | int | float, *, key: str, units: Sequence[str] =
     }
     typable = [f"{key}='{examples[one]} {one}'" for one in units]
     raise IntervalError(
-        f"{key}={str(typed)!r} is not an interval: expected a number above 0 and one of {', '.join(units)}",
+        f"{key}={str(value)!r} is not an interval: expected a number above 0 and one of {', '.join(units)}",
         f"{', '.join(typable[:-1])} or {typable[-1]} (a bare number means steps)",
     )
 
-
-# At which amount of training runs are compared: `steps`, as many as all had, `512 samples`, or `end`, as they
-# ended.
 
 UNITS_AMOUNT = ("steps", "samples", "tokens", "epochs", "seconds")
 END = "end"
@@ -91,9 +88,9 @@ class Amount:
         return self.unit if self.count is None else f"{self.count:g} {self.unit}"
 
 
-def parse_amount(typed: object, *, key: str) -> Amount:
-    """key: what it was typed for, quoted in the error. Raises IntervalError for anything else."""
-    text = str(typed).strip()
+def parse_amount(value: object, *, key: str) -> Amount:
+    """Read `steps`, `512 samples` or `end`. key: quoted in the error. Raises IntervalError for anything else."""
+    text = str(value).strip()
     if text == END:
         return Amount(END)
     found = re.fullmatch(r"([-+]?[\d.]+(?:[eE][+-]?\d+)?)?\s*([A-Za-z_]+)?", text)
@@ -102,10 +99,10 @@ def parse_amount(typed: object, *, key: str) -> Amount:
     if word and unit not in UNITS_AMOUNT:
         meant = nearest(word, (*UNITS_AMOUNT, END) if number is None else UNITS_AMOUNT)
         example = re.search(r"mean '(\w+)'", meant)
-        value = example[1] if example else UNITS_AMOUNT[0]
+        suggested = example[1] if example else UNITS_AMOUNT[0]
         raise IntervalError(
             f"{key}={text!r}: {word!r} is not a unit that runs can be compared at; {meant}",
-            f"{key}={value}" if number is None else f"{key}='{number} {value}'",
+            f"{key}={suggested}" if number is None else f"{key}='{number} {suggested}'",
         )
     if word and number is None:
         return Amount(unit)

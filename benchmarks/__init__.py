@@ -1,1 +1,1 @@
-"""What the loop, its looks and its record cost, measured: `python -m benchmarks.run` measures all of it."""
+"""Benchmarks of the training loop, evaluation, recording and launcher: `python -m benchmarks.run` runs all of them."""

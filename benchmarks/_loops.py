@@ -29,7 +29,7 @@ from benchmarks import _shared as shared
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """What every loop is to do; lies as `work.json` beside the samples and the model."""
+    """The work of every loop; stored as `work.json` next to the samples and the model."""
 
     batch_size: int
     num_steps: int

@@ -10,17 +10,17 @@ import numpy as np
 
 from ablate.hashing import digest_of
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Fingerprint, Manifest, Outcome, write_value
+from ablate.records.metadata import Fingerprint, Manifest, RunStatus, write_value
 from ablate.records.schema import EVALS, TRACE
 from ablate.records.writer import TableWriter
 from ablate.serialization import write_text
 
-BATCH, LOOKS = 8, 50
+BATCH, NUM_EVALUATIONS = 8, 50
 _BLOCK = 1024
 
 
 def write_records(folder: Path, *, arms: int, seeds: int, steps: int) -> None:
-    """`arms` arms that differ in one setting, `seeds` runs of `steps` steps each; every run is 50 looks and has rare spikes."""
+    """`arms` arms that differ in one setting, `seeds` runs of `steps` steps; each run has 50 evaluations and rare spikes."""
     study = StudyDir(folder)
     for place in range(arms):
         name = "baseline" if place == 0 else f"lr={place}e-05"
@@ -74,9 +74,9 @@ def _write_run(folder: RunDir, arm: str, place: int, seed: int, steps: int) -> N
         for start in range(0, steps, _BLOCK):
             block: dict[str, Any] = {name: values[start : start + _BLOCK].tolist() for name, values in columns.items()}
             table.write(block | {name: value * len(block["step"]) for name, value in empty.items()})
-    looks = np.unique(np.linspace(0, steps, LOOKS + 1).astype(int))
+    evaluations = np.unique(np.linspace(0, steps, NUM_EVALUATIONS + 1).astype(int))
     with TableWriter(folder.evals, EVALS) as table:
-        for step in looks.tolist():
+        for step in evaluations.tolist():
             value = 0.3 + 0.4 * np.exp(-5 * step / steps) + 0.004 * rng.standard_normal() + 0.002 * place
             table.write(
                 {
@@ -96,7 +96,7 @@ def _write_run(folder: RunDir, arm: str, place: int, seed: int, steps: int) -> N
     seconds = float(np.sum(columns["step_seconds"]))
     write_value(
         folder,
-        Outcome(
+        RunStatus(
             status="finished",
             step=steps,
             reason="budget",

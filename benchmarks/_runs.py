@@ -12,13 +12,13 @@ from ablate.hashing import digest_of
 from ablate.runner.subprocess_run import Job
 
 
-def make_jobs(root: Path, count: int, *, budget: str, looks_at: int, device: str) -> list[Job]:
-    """`count` runs of MiniLM on film snippets that differ in their seed; each looks before training and after it."""
+def make_jobs(root: Path, count: int, *, budget: str, num_examples: int, device: str) -> list[Job]:
+    """`count` runs of MiniLM on film snippets that differ in their seed; each is evaluated before and after training."""
     jobs = []
     for seed in range(count):
         config = Config(arm="baseline", seed=seed)
         config.train.budget, config.train.device = budget, device
-        config.eval.every, config.eval.max_examples = budget, looks_at
+        config.eval.every, config.eval.max_examples = budget, num_examples
         config.study.output_dir = str(root)
         jobs.append(
             Job(

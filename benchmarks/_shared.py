@@ -190,7 +190,7 @@ def text_objective(model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[to
 class StepClock:
     """Stamps the moment at which each forward pass begins, in the same way whatever loop drives the model.
 
-    From stamp k to stamp k + 1 lies a whole step: forward, backward, clipping, update, logging, and the loading of the next
+    From stamp k to stamp k + 1 is a whole step: forward, backward, clipping, update, logging, and the loading of the next
     batch. On a GPU the host runs ahead, so the device is waited for at the stamps named in `wait_at` and at no others.
     """
 
@@ -245,7 +245,7 @@ class TimedCall(AbstractContextManager["TimedCall"]):
 
 @dataclass(frozen=True, slots=True)
 class Median:
-    """A median with the bootstrap interval (percentile, 95 %) of it."""
+    """A median with the bootstrap interval (percentile, 95%) of it."""
 
     value: float
     low: float

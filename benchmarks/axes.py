@@ -33,7 +33,7 @@ from benchmarks import _shared
 
 EXAMPLES = """\
   python -m benchmarks.axes
-  python -m benchmarks.axes --only accumulation,compile --folder /tmp/axes     # looked at afterwards
+  python -m benchmarks.axes --only accumulation,compile --folder /tmp/axes     # and inspect it afterwards
   python -m benchmarks.axes --quick                                            # two axes
 """
 BASE = ("debug=quick", "optim.lr=1e-3")
@@ -48,8 +48,8 @@ INSTEAD: dict[str, tuple[str, ...]] = {
     "attention": ("model.dropout=0.0", "train.budget='1024 samples'"),
     "column": ("data.path={folder}/reviews.csv", "data.text_column=review", "data.extra_text_columns=[title]"),
 }
-"""What an axis needs at this size in place of its own `beside`: pretrained layers, more steps than it looks apart, a
-longer run in which rounding can be seen at all, a file."""
+"""What an axis requires at this size instead of its own `requires`: pretrained layers, more steps than its evaluation interval,
+a run that is long enough to show rounding, a file."""
 
 
 def main(argv: list[str] | None = None) -> int:

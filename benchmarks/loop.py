@@ -42,7 +42,7 @@ class Summary:
     step_ratio: float | None
     """Median over the steps of (its time for a step / our time for that step), median over rounds; None on a GPU."""
     once_seconds: float
-    """Of the call that trains, what lies outside its steps: set-up and end."""
+    """Of the call that trains, the part outside its steps: set-up and end."""
     loss_difference: float
     norm_difference: float
 
@@ -179,7 +179,7 @@ def _report(
         ]
     )
     figures = {
-        "benchmark": "train",
+        "benchmark": "loop",
         "device": device,
         "versions": versions,
         "arguments": {k: v for k, v in vars(arguments).items() if k != "json"},
@@ -204,7 +204,7 @@ def _rows(found: dict[str, Summary], batch_size: int) -> tuple[list[str], list[l
         [
             loop,
             f"{statistics.median(one.seconds):.4f}",
-            f"{min(one.seconds):.4f} … {max(one.seconds):.4f}",
+            f"{min(one.seconds):.4f} to {max(one.seconds):.4f}",
             f"{one.ratio:.3f}" + (f" ({one.step_ratio:.3f})" if one.step_ratio is not None else ""),
             f"{batch_size / statistics.median(one.seconds):.1f}",
             _short(one.loss_difference),

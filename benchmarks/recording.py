@@ -4,7 +4,7 @@ Four measurements. *Every other step*: one training records its odd steps and ta
 measured for clipping in both. The mean of the differences between neighbours, with its t interval, is what recording costs:
 neighbours meet the same machine. *Whole steps*: short rounds of `train` and of a loop by hand, which clips with
 `torch.nn.utils.clip_grad_norm_` and steps the same fused AdamW, take turns in one process. *Single calls*: the time inside the
-calls that record, in a training that goes on around them; on a GPU it is the host's time. 1 % of a 5 ms step is 50 µs.
+calls that record, in a training that goes on around them; on a GPU it is the host's time. 1% of a 5 ms step is 50 µs.
 *The norm*: bytes of gradients that `GradNorms` gets through per second, against a plain sum over the same bytes.
 """
 
@@ -186,7 +186,7 @@ def whole_steps(case: Case, *, rounds: int, round_seconds: float) -> dict[str, A
 
 
 def every_other_step(case: Case, num_steps: int) -> tuple[float, float, float]:
-    """(extra µs of a recorded step, half width of its 95 % t interval, seconds of a step that is not recorded)."""
+    """(extra µs of a recorded step, half width of its 95% t interval, seconds of a step that is not recorded)."""
     from scipy import stats
 
     from ablate.training.run_recorder import Observer
@@ -350,8 +350,8 @@ def _report(
             "",
             f"On {_shared.setting(device)}; fp32; {arguments.rounds} pairs of rounds per case; torch {torch.__version__}.",
             "",
-            "A step that is recorded against its neighbour that only clips: mean difference, 95 % t interval, and as a share "
-            "of the step. Whole steps against a loop by hand: median over pairs of rounds, 95 % bootstrap interval.",
+            "A step that is recorded against its neighbour that only clips: mean difference, 95% t interval, and as a share "
+            "of the step. Whole steps against a loop by hand: median over pairs of rounds, 95% bootstrap interval.",
             "",
             _shared.table(
                 ["case", "step, ms", "recording, µs", "share of the step", "against by hand", "losses differ by"],
@@ -380,9 +380,9 @@ def _step_row(one: dict[str, Any]) -> list[str]:
     return [
         one["case"],
         f"{step / 1e3:.1f}",
-        f"{extra['value']:.0f} ({extra['low']:.0f} … {extra['high']:.0f})",
-        f"{extra['value'] / step:.2%} ({extra['low'] / step:.2%} … {extra['high'] / step:.2%})",
-        f"{hand['value']:.3f} ({hand['low']:.3f} … {hand['high']:.3f})",
+        f"{extra['value']:.0f} ({extra['low']:.0f} to {extra['high']:.0f})",
+        f"{extra['value'] / step:.2%} ({extra['low'] / step:.2%} to {extra['high'] / step:.2%})",
+        f"{hand['value']:.3f} ({hand['low']:.3f} to {hand['high']:.3f})",
         "0" if one["loss_difference"] == 0 else f"{one['loss_difference']:.1e}",
     ]
 

@@ -20,7 +20,7 @@ from benchmarks import _shared
 
 EXAMPLES = """\
   python -m benchmarks.run                     # everything, on the GPU when there is one
-  python -m benchmarks.run --device cpu --only loop,looks
+  python -m benchmarks.run --device cpu --only loop,evaluations
   python -m benchmarks.run --quick             # smoke test; writes to a temporary folder
 """
 ON_CPU = (
@@ -29,7 +29,7 @@ ON_CPU = (
     "loop --length 512 --steps 8 --rounds 3 --full-length",
     "loop --length 256 --steps 20 --rounds 3 --no-unpad --loops raw",
     "recording",
-    "looks --steps 2400 --layers 1 --length 32",
+    "evaluations --steps 2400 --layers 1 --length 32",
     "trace",
     "plan",
     "page",
@@ -46,13 +46,13 @@ ON_GPU = (
     "--full-length",
     "loop --length 512 --steps 60 --warmup 10 --rounds 3 --model bert-base-shape --batch-size 8",
     "recording --cases mlp-1024x8x256,mlp-4096x8x1024,mlp-8192x8x8192,minilm",
-    "looks --steps 2400",
+    "evaluations --steps 2400",
     "trace",
     "slots",
     "overhead",
     "axes",
 )
-QUICK = ("train", "recording", "looks", "trace", "plan", "page", "slots", "overhead", "trackers", "axes")
+QUICK = ("loop", "recording", "evaluations", "trace", "plan", "page", "slots", "overhead", "trackers", "axes")
 
 
 def main(argv: list[str] | None = None) -> int:

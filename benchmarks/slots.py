@@ -60,7 +60,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _measure(arguments: argparse.Namespace, root: Path, device: str, *, count: int, slots: int) -> float:
-    jobs = _runs.make_jobs(root, count, budget=arguments.budget, looks_at=32, device=device)
+    jobs = _runs.make_jobs(root, count, budget=arguments.budget, num_examples=32, device=device)
     with contextlib.redirect_stdout(io.StringIO()):
         return _runs.run_them(jobs, slots)
 

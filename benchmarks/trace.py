@@ -297,7 +297,7 @@ def _training_rows(trainings: dict[str, list[dict[str, Any]]]) -> list[list[str]
         rows.append(
             [
                 label,
-                f"{middle:.0f} ({min(peaks):.0f} … {max(peaks):.0f})",
+                f"{middle:.0f} ({min(peaks):.0f} to {max(peaks):.0f})",
                 f"{middle - bare / 1e6:+.1f}",
                 f"{on_gpu / 1e6:.1f}" if on_gpu else "",
             ]

@@ -1,7 +1,8 @@
 """What a tracker costs a run that it follows, and how long `ablate sync` takes.
 
 One small model is trained in a process of its own, with each tracker following it (offline) and with none, in turn; ratios
-are within a round. The follower's own processor time is told apart. Then a made-up study is synced by one worker and by four.
+are within a round. The follower's own processor time is reported separately. Then a simulated study is synced
+by one worker and by four.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import yaml
 from ablate import train
 from ablate.config.schema import Config, TrackerConfig
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, Outcome, write_value
+from ablate.records.metadata import Manifest, RunStatus, write_value
 from ablate.records.schema import EVALS, TRACE
 from ablate.records.writer import TableWriter
 from ablate.tracking import start
@@ -155,7 +156,7 @@ def _make_study(folder: Path, runs: int, steps: int) -> None:
         with TableWriter(run.evals, EVALS):
             pass
         write_value(run, Manifest(arm="baseline", seed=seed, started="2026-01-01T00:00:00+00:00"))
-        write_value(run, Outcome(status="finished", step=steps))
+        write_value(run, RunStatus(status="finished", step=steps))
 
 
 def _sync(root: Path, to: str, workers: int) -> float:

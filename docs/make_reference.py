@@ -1,11 +1,12 @@
-"""Writes the reference pages whose facts stand in the source: `python docs/make_reference.py`.
+"""Generate the reference pages from the source: `python docs/make_reference.py`.
 
-`docs/reference/config.md` comes from the dataclasses of `ablate.config.schema` and the string under each field;
-`docs/reference/frames.md` from the columns in `ablate.notebook.frames`;
-`docs/reference/outcomes.md` from the registry in `ablate.metrics.registry`;
-`docs/reference/record.md` has its tables of columns from `ablate.records.schema` between its marks, the rest of it is
-written by hand; `docs/reference/cli.md` from the help of every verb, `docs/reference/api.md` from the docstrings of
-`ablate.__all__`. A test runs this and compares.
+`docs/reference/config.md`: from the dataclasses of `ablate.config.schema` and the string under each field.
+`docs/reference/frames.md`: from the columns in `ablate.notebook`.
+`docs/reference/metrics.md`: from the registry in `ablate.metrics.registry`.
+`docs/reference/record.md`: its tables of columns, from `ablate.records.schema`; the rest is written by hand.
+`docs/reference/cli.md`: from the help of every verb.
+`docs/reference/api.md`: from the docstrings of `ablate.__all__`.
+A test runs this script and compares.
 """
 
 from __future__ import annotations
@@ -39,30 +40,30 @@ REFERENCE = Path(__file__).parent / "reference"
 _HEAD = """\
 # Configuration
 
-Every key, its default and its meaning. A key is typed as `group.key=value` on the command line; the groups are the
-folders of `conf/`, and a group's file is chosen with `group=file` (`model=bert`). `ablate axes` lists the axes.
+Every key with its default and meaning. Set a key with `group.key=value` on the command line; choose a group's file in `conf/`
+with `group=file` (`model=bert`). `ablate axes` lists the standard axes.
 
-The defaults here are those of the typed schema in `ablate/config/schema.py`, which checks every value before anything runs; the
-files of `conf/` set some of them again. This page is made from that source by `docs/make_reference.py`.
+The defaults below are those of the typed schema in `ablate/config/`, which checks every value before anything runs. The files
+in `conf/` override some of them. `docs/make_reference.py` generates this page.
 
 Intervals (`train.budget`, `eval.every`, `tracker.log_every`) have a unit: `20 steps`, `64 samples`, `0.1 epochs`.
-A bare number means optimizer steps. None is typed `null`.
+A number without a unit means optimizer steps. Write None as `null`.
 """
 
 
 def field_meanings(cls: type) -> dict[str, str]:
-    """{field: the string that stands under it in the source}, in one line each."""
+    """Return {field: the string under it in the source}, each on one line."""
     (body,) = (node for node in ast.parse(inspect.getsource(cls)).body if isinstance(node, ast.ClassDef))
     meanings = {}
     for field, below in zip_longest(body.body, body.body[1:]):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            told = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-            meanings[field.target.id] = " ".join(str(below.value.value).split()) if told else ""
+            documented = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            meanings[field.target.id] = " ".join(str(below.value.value).split()) if documented else ""
     return meanings
 
 
 def config_page() -> str:
-    """The text of config.md."""
+    """Return the text of config.md."""
     lines = [_HEAD]
     own = []
     for field in dataclasses.fields(Config):
@@ -71,7 +72,7 @@ def config_page() -> str:
             lines += _group(field.name, type(default), default)
         else:
             own.append((field.name, default, field_meanings(Config)[field.name]))
-    lines += ["## The run itself", "", *_table(own)]
+    lines += ["## Top-level keys", "", *_table(own)]
     return "\n".join(lines)
 
 
@@ -79,16 +80,16 @@ def _group(name: str, cls: type, default: object) -> list[str]:
     meanings = field_meanings(cls)
     rows = [(f"{name}.{f.name}", getattr(default, f.name), meanings[f.name]) for f in dataclasses.fields(default)]
     about = inspect.getdoc(cls) or ""
-    generated = about.startswith(f"{cls.__name__}(")  # the signature that dataclass writes where nobody wrote anything
+    generated = about.startswith(f"{cls.__name__}(")  # the signature that dataclass writes by default
     return [f"## {name}", "", *([] if generated else [" ".join(about.split()), ""]), *_table(rows)]
 
 
 def _table(rows: list[tuple[str, object, str]]) -> list[str]:
-    cells = [f"| `{key}` | `{_typed(default)}` | {_cell(text)} |" for key, default, text in rows]
+    cells = [f"| `{key}` | `{_default_text(default)}` | {_cell(text)} |" for key, default, text in rows]
     return ["| key | default | meaning |", "| --- | --- | --- |", *cells, ""]
 
 
-def _typed(value: object) -> str:
+def _default_text(value: object) -> str:
     return str(value) if isinstance(value, list | dict) else show(value)
 
 
@@ -97,13 +98,13 @@ def _cell(text: str) -> str:
 
 
 def columns_table(schema: pa.Schema) -> str:
-    """One row per column: name, type, meaning with its unit."""
+    """Return a table with one row per column: name, type, meaning with its unit."""
     rows = [f"| `{field.name}` | {field.type} | {_cell(meaning(field))} |" for field in schema]
     return "\n".join(["| column | type | meaning |", "| --- | --- | --- |", *rows])
 
 
 def record_page(text: str) -> str:
-    """record.md with its tables of columns made anew."""
+    """Return record.md with its tables of columns replaced."""
     tables = {"trace": TRACE, "evals": EVALS, "predictions": PREDICTIONS}
     for name, table in ((name, columns_table(schema)) for name, schema in tables.items()):
         marks = f"<!-- {name} columns -->", f"<!-- end of {name} columns -->"
@@ -113,77 +114,77 @@ def record_page(text: str) -> str:
     return text
 
 
-_OUTCOMES = """\
-# Outcomes
+_METRICS = """\
+# Metrics
 
-A metric is one number that is read from one run. `study.metric` names the primary one, which the verdicts are about; the
-others are shown next to it. The table gives the cadence at which runs are compared: a run that was evaluated more often has no
-advantage from it, and quantiles are corrected for the number of steps. [Sampling](../explain/sampling.md) explains what a
-coarser record would have shown, and whether a verdict would flip.
+A metric is one number per run. `study.metric` names the primary metric, which the verdicts are about; the report shows the
+others as well. All runs are compared at the cadence in the table, so a run that was evaluated more often has no advantage, and
+quantiles are corrected for the number of steps. [Evaluation cadence](../explain/evaluation_cadence.md) explains what a coarser
+record would have shown, and whether the verdict would change.
 
-This page is made from `ablate/metrics/registry.py` by `docs/make_reference.py`.
+`docs/make_reference.py` generates this page from `ablate/metrics/registry.py`.
 
-## Reported in every study
+## Standard metrics
 
 {standard}
 
-How often an arm diverged is not in the table, because it is not a number of one run. An exact test compares it over all runs
-that finished or diverged, as soon as one has diverged. A run that diverged has no other metric.
+The divergence rate is not in the table because it is not a number per run. It is compared by an exact test over all runs that
+finished or diverged, if at least one diverged. A diverged run has no other metric.
 
-## Of any metric that your runs evaluate
+## Metrics from evaluations
 
-`eval_<metric>` is reported in every study, for every metric that was evaluated; the others where `study.metric` names them. A
-metric has a better side where a word of its name says so: {lower} are better when lower, {higher} when higher.
-`eval_<metric>_auc` needs such a word, because `eval_roc_auc` is the final value of `roc_auc`. A name that is one typing slip away from a standard
-metric is refused.
+`eval_<metric>` is computed in every study for every evaluated metric; the others when `study.metric` names them. A word in the
+name decides which side is better: lower for {lower}; higher for {higher}. `eval_<metric>_auc` requires such a
+word, because `eval_roc_auc` is the final value of `roc_auc`. A name that is one typing error away from a standard metric is
+refused.
 
 {patterns}
 
-## Amount of training until a target is reached
+## Time to a target
 
-`samples_to:`, `steps_to:` and `seconds_to:`, a curve and a value: `study.metric=samples_to:eval_loss:0.6`.
+`samples_to:`, `steps_to:` or `seconds_to:`, then a curve and a value: `study.metric=samples_to:eval_loss:0.6`.
 
 {targets}
 
-Runs that never reach the target have no value, and the contrast states how many seeds it is based on.
+Runs that never reach the target have no value, and the contrast states its number of seeds.
 
 ## Custom metrics
 
-`study.metric=my_module:my_metric` is a function in `my_module.py` of the directory in which ablate was started. It gets a
-`Record` of one run and returns a number, or None where the run has none:
+`study.metric=my_module:my_metric` is a function in `my_module.py` of the current directory. It receives the `Record` of one run
+and returns a number, or None if the run has none:
 
 ```python
 {own}
 ```
 
-`record.trace["loss"]` is a column of `trace.arrow` as an array, `record.curves["loss"]` an eval curve with `step`, `samples`,
-`train_seconds` and `value`, and `record.common_curve("loss")` the same at the evaluations that all runs have in common, which
-are the ones to compare. Without `register` the metric has no unit and no better side, and is defined by the first line of the
-docstring. The module is imported from the working directory and from nowhere else, and never from a study folder: a study from
-another source executes nothing of its own.
+`record.trace["loss"]` is a column of `trace.arrow` as an array. `record.curves["loss"]` is an evaluation curve with `step`,
+`samples`, `train_seconds` and `value`. `record.common_curve("loss")` is the same at the evaluations that all runs
+have in common; use it to compare curves. Without `register` the metric has no unit and no better side, and its definition is
+the first line of the docstring. The module is imported from the current directory only, never from a study directory, so a
+study from another person cannot run code.
 """
 
 
-def outcomes_page() -> str:
-    """The text of outcomes.md."""
-    example = (inspect.getdoc(custom) or "").partition("\n")[2]  # the lines below the module's first one
-    return _OUTCOMES.format(
-        standard=_outcomes_table(METRICS),
+def metrics_page() -> str:
+    """Return the text of metrics.md."""
+    example = (inspect.getdoc(custom) or "").partition("\n")[2]  # without the first line of the docstring
+    return _METRICS.format(
+        standard=_metrics_table(METRICS),
         lower=", ".join(f"`{word}`" for word in metric_direction.LOWER),
         higher=", ".join(f"`{word}`" for word in metric_direction.HIGHER),
-        patterns=_outcomes_table([form.format("f1") for form in eval_metrics.FORMS]),
-        targets=_outcomes_table(["samples_to:eval_loss:0.6", "steps_to:eval_f1:0.9", "seconds_to:eval_loss:0.6"]),
+        patterns=_metrics_table([form.format("f1") for form in eval_metrics.FORMS]),
+        targets=_metrics_table(["samples_to:eval_loss:0.6", "steps_to:eval_f1:0.9", "seconds_to:eval_loss:0.6"]),
         own=textwrap.dedent(example).strip(),
     )
 
 
-def _outcomes_table(names: Iterable[str]) -> str:
+def _metrics_table(names: Iterable[str]) -> str:
     sides = {True: "lower", False: "higher", None: "none"}
     rows = [
         f"| `{info.name}` | {info.unit} | {sides[info.lower_is_better]} | {_cell(info.cadence)} | {_cell(info.definition)} |"
         for info in (get_metric(name).info for name in names)
     ]
-    head = ["| outcome | unit | better | compared at | definition |", "| --- | --- | --- | --- | --- |"]
+    head = ["| metric | unit | better | compared at | definition |", "| --- | --- | --- | --- | --- |"]
     return "\n".join([*head, *rows])
 
 
@@ -193,12 +194,12 @@ _CLI = """\
 ```text
 {help}```
 
-Exit codes are in [errors](errors.md). This page is made from the help of every verb by `docs/make_reference.py`.
+Exit codes are listed in [errors](errors.md). `docs/make_reference.py` generates this page from the help of every verb.
 """
 
 
 def cli_page() -> str:
-    """The text of cli.md."""
+    """Return the text of cli.md."""
     parts = [_CLI.format(help=printed(lambda: cli.main(["--help"])))]
     for verb in cli.VERBS:
         parts.append(f"## ablate {verb}\n\n```text\n{printed(lambda verb=verb: cli.run_verb(verb, ['--help']))}```\n")
@@ -206,7 +207,7 @@ def cli_page() -> str:
 
 
 def printed(call: Callable[[], object]) -> str:
-    """What a call prints, as on a terminal of 100 columns."""
+    """Return what a call prints on a terminal of 100 columns."""
     out, before = io.StringIO(), os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "100"
     try:
@@ -221,16 +222,15 @@ def printed(call: Callable[[], object]) -> str:
 _API = """\
 # Python
 
-What `from ablate import ...` gives. `import ablate` costs the standard library; a name is loaded when it is first used, and
-`train` brings torch with it.
-Whatever is not on this page may change between releases without a word.
+The public names of `ablate`. `import ablate` loads the standard library only; a name is loaded on first use, and `train` loads
+torch. Everything that is not on this page may change between releases without notice.
 
-This page is made from the docstrings by `docs/make_reference.py`.
+`docs/make_reference.py` generates this page from the docstrings.
 """
 
 
 def api_page() -> str:
-    """The text of api.md."""
+    """Return the text of api.md."""
     return "\n".join([_API, *(part for name in sorted(ablate.__all__, key=str.lower) for part in _described(name))])
 
 
@@ -260,18 +260,18 @@ def _signature(name: str, value: Any) -> str:
         signature = inspect.signature(value)
     except (TypeError, ValueError):
         return ""
-    kept = [one for one in signature.parameters.values() if one.name != "self" and not one.name.startswith("_")]
-    given = signature.return_annotation
-    end = "" if given is inspect.Signature.empty or inspect.isclass(value) else f" -> {_annotation(given)}"
-    one_line = f"{name}({', '.join(_parameters(kept))}){end}"
+    shown = [one for one in signature.parameters.values() if one.name != "self" and not one.name.startswith("_")]
+    returned = signature.return_annotation
+    end = "" if returned is inspect.Signature.empty or inspect.isclass(value) else f" -> {_annotation(returned)}"
+    one_line = f"{name}({', '.join(_parameters(shown))}){end}"
     if len(one_line) > 100:
-        one_line = f"{name}(\n" + "".join(f"    {part},\n" for part in _parameters(kept)) + f"){end}"
+        one_line = f"{name}(\n" + "".join(f"    {part},\n" for part in _parameters(shown)) + f"){end}"
     return f"```python\n{one_line}\n```\n"
 
 
-def _parameters(kept: Iterable[inspect.Parameter]) -> list[str]:
+def _parameters(parameters: Iterable[inspect.Parameter]) -> list[str]:
     parts, starred = [], False
-    for one in kept:
+    for one in parameters:
         if one.kind is one.KEYWORD_ONLY and not starred:
             parts.append("*")
         starred = starred or one.kind in (one.KEYWORD_ONLY, one.VAR_POSITIONAL)
@@ -287,7 +287,7 @@ def _annotation(value: Any) -> str:
 
 
 def _default(value: object) -> str:
-    """Without the address of an object, which is another one each time."""
+    """Return the text of a default without an address, which differs from run to run."""
     shown = getattr(value, "__name__", repr(value))
     return "..." if " at 0x" in shown or "<" in shown else shown
 
@@ -299,11 +299,11 @@ def _prose(value: Any) -> str:
 
 
 _NAMED = re.compile(r"[a-z_]+((, [a-z_]+)*|\([\w, ]*\)): |[a-z_]+\([\w, ]*\) -> ")
-"""How a line begins that says what an argument is."""
+"""The beginning of a line that documents an argument."""
 
 
 def _paragraph(text: str) -> str:
-    """A line for each argument becomes an item of a list; `<` is one also where it looks like a tag."""
+    """Format a paragraph: a line per argument becomes a list item, and `<` is escaped."""
     if text.startswith("    "):
         return text
     lines, listed = [], False
@@ -314,16 +314,16 @@ def _paragraph(text: str) -> str:
             listed = named
         lines.append(f"- {line}" if named else line)
     spans = "\n".join(lines).split("`")
-    return "`".join(span if place % 2 else span.replace("<", "&lt;") for place, span in enumerate(spans))
+    return "`".join(span if index % 2 else span.replace("<", "&lt;") for index, span in enumerate(spans))
 
 
 def pages() -> Mapping[Path, str]:
-    """{file: its text} of every page that is made."""
+    """Return {file: its text} of every generated page."""
     record = REFERENCE / "record.md"
     return {
         REFERENCE / "config.md": config_page(),
         REFERENCE / "frames.md": frames_page(),
-        REFERENCE / "outcomes.md": outcomes_page(),
+        REFERENCE / "metrics.md": metrics_page(),
         REFERENCE / "cli.md": cli_page(),
         REFERENCE / "api.md": api_page(),
         record: record_page(record.read_text(encoding="utf-8")),

@@ -25,7 +25,7 @@ from ablate.design.mediation import Mediation
 from ablate.design.plan import Arm, Plan, Run, run_digest
 from ablate.hashing import digest_of
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Fingerprint, Manifest, Outcome, Status, write_value
+from ablate.records.metadata import Fingerprint, Manifest, RunStatus, Status, write_value
 from ablate.records.schema import EVALS, TRACE
 from ablate.records.writer import TableWriter
 from ablate.serialization import write_json, write_text
@@ -412,7 +412,7 @@ def _write_evals(folder: RunDir, made: _Made, looks: Sequence[int], batch: int, 
             )
 
 
-def _outcome(status: Status, made: _Made, steps: int, batch: int, looks: Sequence[int]) -> Outcome:
+def _outcome(status: Status, made: _Made, steps: int, batch: int, looks: Sequence[int]) -> RunStatus:
     reason, sentence = {
         "finished": ("budget", f"trained for {steps} steps"),
         "diverged": (
@@ -424,7 +424,7 @@ def _outcome(status: Status, made: _Made, steps: int, batch: int, looks: Sequenc
     }[status]
     seconds = steps * _step_seconds(batch)
     best = int(np.argmin(made.eval_losses[looks]))
-    return Outcome(
+    return RunStatus(
         status=status,
         step=steps,
         reason=reason,
@@ -531,7 +531,7 @@ def crossed_cells(kind: str, names: Sequence[str], generators: Mapping[str, tupl
         names=tuple(parts if kind == "pairwise" else names),
         levels=tuple(("off", str(axis.values[0])) for axis in axes),
         parts=tuple((part,) for part in parts),
-        places=tuple(places),
+        indices=tuple(places),
         arms=tuple(arms),
         generators=dict(generators or {}),
     )

@@ -22,8 +22,8 @@ from ablate.analysis.factorial import design_effects, effect_sentences
 from ablate.analysis.hydra_app import metrics_of, settled
 from ablate.analysis.imported_runs import check_readable, imported, in_brief, labelled, said_here
 from ablate.analysis.infer_plan import Asked
-from ablate.analysis.interim import look, looks, next_at, reader
-from ablate.analysis.load import Reader, RunFiles, common_looks, common_rows, read_plan, read_runs, reading
+from ablate.analysis.interim import interim_reader, interim_report, interim_result, next_interim
+from ablate.analysis.load import InterimReader, RunFiles, common_evaluations, common_rows, read_plan, read_runs, reading
 from ablate.analysis.mediation import mediation, mediation_sentences
 from ablate.analysis.noise_floor import floors
 from ablate.analysis.resample import finished_baseline, recorded_share, resample_value
@@ -51,13 +51,13 @@ def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> 
     runs nor a readable plan.json; runs that are missing, going on or broken are readings with a status.
     """
     plan = read_plan(folder, asked)
-    by_look = reader(folder, plan)
+    by_look = interim_reader(folder, plan)
     plan = plan if by_look is None else by_look.due
     return analysis_of(plan, read_runs(folder, plan), folder, at, by_look)
 
 
 def analysis_of(
-    plan: Plan, runs: list[RunFiles], folder: Path, at: str | None = None, by_look: Reader | None = None
+    plan: Plan, runs: list[RunFiles], folder: Path, at: str | None = None, by_look: InterimReader | None = None
 ) -> Analysis:
     """Analyse runs that have been read.
 
@@ -67,7 +67,7 @@ def analysis_of(
     plan = settled(plan, runs)
     check_readable(plan, runs)
     metrics = metrics_of(plan, runs)
-    common, read, logged = common_looks(runs), read_at(plan, runs, at), common_rows(runs)
+    common, read, logged = common_evaluations(runs), read_at(plan, runs, at), common_rows(runs)
     readings = _readings(read, folder, metrics, logged)
     checks = (*controls(plan, runs), *crossed_controls(plan, runs))
     variance = variance_study(plan, metrics, readings, checks)
@@ -88,7 +88,7 @@ def analysis_of(
     attributed = attribution(plan, metrics, readings, checks, measured_floors)
     mediated = mediation(plan, metrics, readings, runs, checks, measured_floors)
     effects = design_effects(plan, metrics, readings, checks, measured_floors, contrasts)
-    interim = None if by_look is None else looks(by_look, runs, readings, contrasts)
+    interim = None if by_look is None else interim_report(by_look, runs, readings, contrasts)
     return Analysis(
         study=plan.study,
         question=plan.question,
@@ -147,16 +147,16 @@ def analysis_of(
 def look_at(folder: Path) -> dict[str, Any]:
     """Return the result of the next interim analysis, whose runs have all ended; the study records it once."""
     plan = read_plan(folder)
-    before = reader(folder, plan)
+    before = interim_reader(folder, plan)
     assert before is not None
-    coming, due = next_at(before), before.due
+    coming, due = next_interim(before), before.due
     runs = read_runs(folder, due)
     due = settled(due, runs)
     metric = next(info for info in metrics_of(due, runs) if info.name == plan.metric)
     readings = _readings(read_at(due, runs, None), folder, [metric], common_rows(runs))
     checks = controls(due, runs)
     found = contrasts_of(due, metric, family(due, readings, checks), readings, checks, coming)
-    return look(plan, tuple(found), before.made)
+    return interim_result(plan, tuple(found), before.made)
 
 
 def write_analysis(folder: Path, asked: Asked | None = None, at: str | None = None) -> Analysis:

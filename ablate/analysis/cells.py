@@ -62,7 +62,7 @@ class CellTable:
     def described(self) -> tuple[dict[str, Any], ...]:
         """Return the levels of every cell and its mean over seeds."""
         cells, described = self.cells, []
-        for arm, place, row in zip(cells.arms, cells.places, self.values, strict=True):
+        for arm, place, row in zip(cells.arms, cells.indices, self.values, strict=True):
             levels = {name: words[number] for name, words, number in zip(cells.names, cells.levels, place, strict=True)}
             mean = float(np.mean(row[np.isfinite(row)])) if np.any(np.isfinite(row)) else None
             described.append({"arm": arm, "levels": levels, "mean": mean})

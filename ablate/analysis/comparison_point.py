@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.load import RunFiles, common_looks
+from ablate.analysis.load import RunFiles, common_evaluations
 from ablate.analysis.results import ArmAmount, Budgets
 from ablate.design.plan import Plan
 from ablate.errors import ConfigError
@@ -45,32 +45,32 @@ def read_at(plan: Plan, runs: list[RunFiles], at: str | None = None) -> ReadAt:
     Raises IntervalError for an invalid amount, ConfigError for one that was not recorded or that a run did not reach.
     """
     key = "study.compare_at" if at is None else "--compare-at"
-    asked = parse_amount((plan.compare_at or END) if at is None else at, key=key)
-    reread = at is not None and asked != parse_amount(plan.compare_at or END, key="study.compare_at")
+    requested = parse_amount((plan.compare_at or END) if at is None else at, key=key)
+    reread = at is not None and requested != parse_amount(plan.compare_at or END, key="study.compare_at")
     recorded = [run for run in runs if run.finished and run.trace is not None and len(run.trace)]
-    if asked.unit == END or not recorded:
-        common = common_looks(runs)
+    if requested.unit == END or not recorded:
+        common = common_evaluations(runs)
         budgets = replace(_as_ended(plan, recorded), reread=reread)
         return ReadAt(runs, [common] * len(runs), _with_plan(budgets, plan))
     if any(plan.metric in (run.returned or {}) for run in runs):
         raise ConfigError(
-            f"{key}={str(asked)!r}: {plan.metric} is a value that the app returned at its end, and has no earlier value",
+            f"{key}={str(requested)!r}: {plan.metric} is a value that the app returned at its end, and has no earlier value",
             f"{key}={END}",
         )
-    amounts = {_key(run): _amounts(run, asked, key) for run in recorded}
-    amount = _common_amount(recorded, amounts, asked, key)
+    amounts = {_key(run): _amounts(run, requested, key) for run in recorded}
+    amount = _common_amount(recorded, amounts, requested, key)
     evaluations = _Evaluations(recorded, amounts, amount)
-    _check_evaluated(plan, evaluations, asked, amount, key)
+    _check_evaluated(plan, evaluations, requested, amount, key)
     cut = [_cut(run, amounts[_key(run)], amount, evaluations) if _key(run) in amounts else run for run in runs]
     nothing = np.empty(0, dtype=np.int64)
     common_samples = [evaluations.common_samples(run) if _key(run) in amounts else nothing for run in runs]
     arms = tuple(_arms(plan, recorded, cut, evaluations))
     budgets = Budgets(
-        unit=asked.unit,
+        unit=requested.unit,
         amount=amount,
         reread=reread,
-        question=_question(asked.unit, amount, arms, evaluations),
-        cautions=(*_schedules(plan, recorded, cut), *_clock(asked.unit, recorded)),
+        question=_question(requested.unit, amount, arms, evaluations),
+        cautions=(*_schedules(plan, recorded, cut), *_clock(requested.unit, recorded)),
         arms=arms,
     )
     return ReadAt(cut, common_samples, _with_plan(budgets, plan))
@@ -87,41 +87,43 @@ def _cut(run: RunFiles, amounts: Values, amount: float, evaluations: _Evaluation
     return replace(run, trace=trace, curves=curves, returned=None)
 
 
-def _amounts(run: RunFiles, asked: Amount, key: str) -> Values:
+def _amounts(run: RunFiles, requested: Amount, key: str) -> Values:
     """Amount of the unit after each step [steps]. Raises ConfigError where the run has not recorded it."""
     assert run.trace is not None
     trace = run.trace
     columns = {"steps": "step", "samples": "samples", "tokens": "tokens", "epochs": "epoch"}
-    values = np.cumsum(trace["step_seconds"]) if asked.unit == "seconds" else trace[columns[asked.unit]]
+    values = np.cumsum(trace["step_seconds"]) if requested.unit == "seconds" else trace[columns[requested.unit]]
     if not np.all(np.isfinite(values)) or not values[-1] > 0:
         raise ConfigError(
-            f"{key}={str(asked)!r}: seed {run.seed} of {run.arm} has recorded no {asked.unit}", f"{key}=samples"
+            f"{key}={str(requested)!r}: seed {run.seed} of {run.arm} has recorded no {requested.unit}", f"{key}=samples"
         )
     return np.asarray(values, dtype=np.float64)
 
 
-def _common_amount(runs: Sequence[RunFiles], amounts: Mapping[Key, Values], asked: Amount, key: str) -> float:
+def _common_amount(runs: Sequence[RunFiles], amounts: Mapping[Key, Values], requested: Amount, key: str) -> float:
     """The requested amount, or the largest that every run has reached. Raises ConfigError where a run ends before it."""
     ends = [float(amounts[_key(run)][-1]) for run in runs]
     reached = min(ends)
-    if asked.count is None:
+    if requested.count is None:
         return reached
-    num_short = sum(not _within(np.asarray(asked.count), end) for end in ends)
+    num_short = sum(not _within(np.asarray(requested.count), end) for end in ends)
     if num_short:
         first = runs[int(np.argmin(ends))]
         who = "no run has" if num_short == len(runs) else f"{num_short} of {counted(len(runs), 'run')} have not"
         raise ConfigError(
-            f"{key}={str(asked)!r}: {who} reached that; seed {first.seed} of {first.arm} ended first, at "
-            f"{_shown(reached, asked.unit)}",
-            f"{key}='{_exact(reached, asked.unit)}', or {key}={asked.unit} for the largest amount that every run has reached",
+            f"{key}={str(requested)!r}: {who} reached that; seed {first.seed} of {first.arm} ended first, at "
+            f"{_shown(reached, requested.unit)}",
+            f"{key}='{_exact(reached, requested.unit)}', or {key}={requested.unit} for the largest amount that every run has "
+            "reached",
         )
     least = min(float(values[0]) for values in amounts.values())
-    if not _within(np.asarray(least), asked.count):
+    if not _within(np.asarray(least), requested.count):
         raise ConfigError(
-            f"{key}={str(asked)!r}: the first step of every run ends later, at {_shown(least, asked.unit)} at the earliest",
-            f"{key}={asked.unit}",
+            f"{key}={str(requested)!r}: the first step of every run ends later, at {_shown(least, requested.unit)} at the "
+            "earliest",
+            f"{key}={requested.unit}",
         )
-    return float(asked.count)
+    return float(requested.count)
 
 
 class _Evaluations:
@@ -171,16 +173,16 @@ class _Evaluations:
         return max((float(np.min(one[one > 0], initial=np.inf)) for one in positions), default=np.inf)
 
 
-def _check_evaluated(plan: Plan, evaluations: _Evaluations, asked: Amount, amount: float, key: str) -> None:
+def _check_evaluated(plan: Plan, evaluations: _Evaluations, requested: Amount, amount: float, key: str) -> None:
     metric = find(plan.metric)
     missing = [run for run in evaluations.runs if not evaluations.ends(run)]
     if metric is None or metric.curve != "eval" or not missing:
         return
     first = evaluations.first()
     raise ConfigError(
-        f"{key}={str(asked)!r}: {plan.metric} is read from evaluations, and seed {missing[0].seed} of {missing[0].arm} has "
-        f"none between the start and {_shown(amount, asked.unit)}",
-        f"{key}='{_exact(first, asked.unit)}'" if np.isfinite(first) else f"{key}={END}",
+        f"{key}={str(requested)!r}: {plan.metric} is read from evaluations, and seed {missing[0].seed} of {missing[0].arm} has "
+        f"none between the start and {_shown(amount, requested.unit)}",
+        f"{key}='{_exact(first, requested.unit)}'" if np.isfinite(first) else f"{key}={END}",
     )
 
 

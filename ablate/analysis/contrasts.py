@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.load import Reader
+from ablate.analysis.load import InterimReader
 from ablate.analysis.noise_floor import floors, largest
 from ablate.analysis.results import Contrast, Floor, RunReading
 from ablate.config.flatten import leaf_or_absent
@@ -325,7 +325,7 @@ def contrasts_of(
     represented_by: Mapping[str, str],
     readings: Sequence[RunReading],
     checks: Sequence[Control],
-    by_look: Reader | None = None,
+    by_look: InterimReader | None = None,
 ) -> Iterator[Contrast]:
     """Return the contrasts on one metric. by_look: of a sequential study, whose arms are each read at an interim analysis."""
     if plan.variance is not None:
@@ -403,7 +403,7 @@ def verdicts(
     represented_by: Mapping[str, str],
     readings: Sequence[RunReading],
     checks: Sequence[Control],
-    by_look: Reader | None,
+    by_look: InterimReader | None,
 ) -> dict[str, str]:
     """Return every variant's verdict if its runs had these values of a metric; floors are computed from them as well."""
     read = [replace(run, values={metric.name: value}) for run, value in zip(readings, values, strict=True)]

@@ -1,4 +1,4 @@
-"""The controls of every arm, from the plan and from what the finished runs left."""
+"""The controls of every arm, from the plan and from the records of the finished runs."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def controls(plan: Plan, runs: Sequence[RunFiles]) -> tuple[Control, ...]:
         *_alone(plan, plan.baseline, runs),
     ]
     for arm in plan.arms[1:]:
-        if not arm.replayed and (unseen := imported_controls(plan, arm, runs)) is not None:
-            found += unseen
+        if not arm.replayed and (unverified := imported_controls(plan, arm, runs)) is not None:
+            found += unverified
             continue
         axis = plan.axis(arm.axis or "")
         found.append(_isolate(plan, arm, axis))
@@ -40,7 +40,7 @@ def controls(plan: Plan, runs: Sequence[RunFiles]) -> tuple[Control, ...]:
 
 
 def _isolate(plan: Plan, arm: Arm, axis: Axis) -> Control:
-    """On paper it was proven before the first run; a plan that says otherwise now was edited, or made by other code."""
+    """Verified before the first run; a plan that fails now was edited, or made by other code."""
     if not axis.keys:
         return isolate_adopted(plan.baseline, arm)
     try:
@@ -59,16 +59,16 @@ def _trained(plan: Plan, arm: Arm, axis: Axis, runs: Sequence[RunFiles]) -> list
 
 
 def _alone(plan: Plan, arm: Arm, runs: Sequence[RunFiles]) -> list[Control]:
-    """What was declared was done, in one piece, and by every seed anew; as far as the runs tell."""
-    mine = [run for run in runs if run.arm == arm.name and run.finished]
-    made = {run.seed: made for run in mine if (made := _made(run)) is not None}
-    sessions = {run.seed: _sessions(run) for run in mine}
-    found = [
+    """Controls of an arm by itself: settings applied, consistent resume, seeds that differ; as far as they were recorded."""
+    own = [run for run in runs if run.arm == arm.name and run.finished]
+    made = {run.seed: made for run in own if (made := _made(run)) is not None}
+    sessions = {run.seed: _sessions(run) for run in own}
+    controls = [
         seeds_differ(arm.name, fingerprints=_fingerprints(runs, arm), weights=_weights(runs, arm)),
         applied(arm.name, made),
         sessions_alike(arm.name, sessions, accepted=(plan.code_digest, *plan.accepted) if plan.accepted else ()),
     ]
-    return [control for control in found if control is not None]
+    return [control for control in controls if control is not None]
 
 
 def _made(run: RunFiles) -> Made | None:
@@ -83,7 +83,7 @@ def _sessions(run: RunFiles) -> Sessions:
 
 
 def _replayed(plan: Plan, arm: Arm, runs: Sequence[RunFiles]) -> list[Control]:
-    """An observation axis is the baseline's own run, read again: nothing can differ but what is looked at."""
+    """An observation axis is the baseline's own run at another cadence: nothing else can differ."""
     weights = [digest for digest in _weights(runs, plan.baseline).values() if digest is not None]
     if not weights:
         sentence = "not verified: no run of the baseline has finished"
@@ -95,7 +95,7 @@ def _replayed(plan: Plan, arm: Arm, runs: Sequence[RunFiles]) -> list[Control]:
     same = f"the baseline's own runs, read at another cadence: the same trajectory bit for bit (final weights {shown})"
     before, after = (int(each.derived["evaluations"]) for each in (plan.baseline, arm))
     read = (
-        f"{before} looks -> {after} looks"
+        f"{before} evaluations -> {after} evaluations"
         if before != after
         else "log rows at another cadence; nothing else can differ"
     )

@@ -1,4 +1,4 @@
-"""A study on an app that is not ours, read from what its main returned; the record that it may have kept is read as well."""
+"""A study on an external Hydra app: metrics and controls from the values that its main function returned and its record."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ablate.records.returned_values import BARE, choose_metric
 
 NOTHING_RECORDED = (
     "not verified: the app records nothing of its loop, so initial weights, data or order may differ from the baseline's "
-    "unseen; ablate.Recorder would show it"
+    "unnoticed; ablate.Recorder records them"
 )
 
 
 def settled(plan: Plan, runs: Sequence[RunFiles]) -> Plan:
-    """The plan with its metric by name: `hydra.sweeper.metric` may be left out where main returns one value.
+    """Return the plan with the name of its metric: `hydra.sweeper.metric` may be left out where main returns one value.
 
-    Raises ConfigError for a metric that does not exist, and where it must be chosen.
+    Raises ConfigError for an unknown metric, and where one of several values must be chosen.
     """
     if plan.app is None:
         check_recorded(plan.metric, [list(run.curves) for run in runs if run.curves])
@@ -39,8 +39,10 @@ def settled(plan: Plan, runs: Sequence[RunFiles]) -> Plan:
 
 
 def metrics_of(plan: Plan, runs: Sequence[RunFiles]) -> tuple[MetricInfo, ...]:
-    """The primary metric first, then the standard ones and the final value of whatever else was evaluated. Of an app that is
-    not ours: what it returned, then what can be read from its record."""
+    """Return the metrics of a report: the primary one, the standard ones, the final value of any other that was evaluated.
+
+    For an external app: the values that it returned, then the metrics of its record.
+    """
     if plan.app is None:
         measured = recorded(metric for run in runs for metric in run.curves or {})
         return tuple(get_metric(name).info for name in dict.fromkeys((plan.metric, *METRICS, *measured)))
@@ -52,7 +54,7 @@ def metrics_of(plan: Plan, runs: Sequence[RunFiles]) -> tuple[MetricInfo, ...]:
 
 
 def app_controls(plan: Plan, arm: Arm, runs: Sequence[RunFiles]) -> list[Control]:
-    """`match` and `took effect` of an arm, or `match` of the baseline, as far as the app lets anybody look."""
+    """Return the controls of an arm, or of the baseline, as far as the app recorded them."""
     baseline, own = (
         [run for run in runs if run.arm == name and run.finished] for name in (plan.baseline.name, arm.name)
     )
@@ -63,7 +65,7 @@ def app_controls(plan: Plan, arm: Arm, runs: Sequence[RunFiles]) -> list[Control
         return [match_baseline(arm.name, prints[1])] * recorded + ([same] if same else [])
     axis = _with_items(plan.axis(arm.axis), prints) if recorded else None
     return [
-        _unseen(arm) if axis is None else match(arm.name, axis, baseline=prints[0], fingerprints=prints[1]),
+        _not_recorded(arm) if axis is None else match(arm.name, axis, baseline=prints[0], fingerprints=prints[1]),
         _effect(arm, plan.axis(arm.axis), baseline, own),
     ]
 
@@ -73,29 +75,29 @@ def _names(runs: Sequence[RunFiles]) -> list[str]:
 
 
 def _info(name: str, lower_is_better: bool | None) -> MetricInfo:
-    return MetricInfo(name=name, unit="", definition="As the app returned it.", lower_is_better=lower_is_better)
+    return MetricInfo(name=name, unit="", definition="As returned by the app.", lower_is_better=lower_is_better)
 
 
-def _unseen(arm: Arm) -> Control:
+def _not_recorded(arm: Arm) -> Control:
     return Control(arm=arm.name, name="matched", status="unverified", sentence=NOTHING_RECORDED)
 
 
 def _seeds_differ(plan: Plan, baseline: Sequence[RunFiles]) -> Control | None:
-    """Equal values in every seed: the seed does nothing, and then seeds are no repetition."""
+    """A failed control where every seed has equal values: the seed has no effect, so that seeds are not repetitions."""
     values = [run.returned for run in baseline]
     if len(values) < 2 or any(value != values[0] for value in values):
         return None
     assert plan.app is not None
     sentence = (
-        f"{plan.baseline.name} returned the very same values in {counted(len(values), 'seed')}: {plan.app.seed_key} does "
-        "not reach what is random, or nothing is; the intervals then say nothing about chance"
+        f"{plan.baseline.name} returned exactly the same values in {counted(len(values), 'seed')}: {plan.app.seed_key} does "
+        "not reach any source of randomness, or there is none; the intervals then do not cover chance"
     )
     return Control(arm=plan.baseline.name, name="matched", status="failed", sentence=sentence)
 
 
 def _with_items(axis: Axis, prints: Sequence[Mapping[int, object]]) -> Axis:
-    """What may come with a change of an app's setting: anything of its loop, but never another environment; and other initial
-    weights only where the model has other parameters."""
+    """An app's setting may change anything of its loop, but not the environment; and the initial weights only together with the
+    shapes of the parameters."""
     shapes = [{str(getattr(value, "items", {}).get("parameters")) for value in mine.values()} for mine in prints]
     held = ("environment",) if shapes[0] != shapes[1] else ("environment", "init")
     known = {name for mine in prints for value in mine.values() for name in getattr(value, "items", {})}
@@ -120,7 +122,7 @@ def _effect(arm: Arm, axis: Axis, baseline: Sequence[RunFiles], own: Sequence[Ru
     where = f"seed {common[0]}" if len(common) == 1 else counted(len(common), "seed")
     if len(equal) == len(common):
         sentence = (
-            f"no-op: {arm.name} returned the baseline's very values in {where}: {joined(list(axis.keys))} never reached the "
+            f"no-op: {arm.name} returned exactly the baseline's values in {where}: {joined(list(axis.keys))} never reached the "
             "run, or changed nothing in it that the values show"
         )
         return Control(arm=arm.name, name="took_effect", status="failed", sentence=sentence)

@@ -420,7 +420,7 @@ def _rows(arm: str, column: str, steps: NDArray[np.int64], origin: Origin | None
         text = f"{arm}: {curve}, logged at every step"
     elif column == "grad_norm":
         text = (
-            f"{head}: {plain_figure(100 * len(steps) / last, 2)} % of the steps; a spike between two rows is not visible, so "
+            f"{head}: {plain_figure(100 * len(steps) / last, 2)}% of the steps; a spike between two rows is not visible, so "
             "spread, quantiles, maximum and spikes are not read from it"
         )
     else:

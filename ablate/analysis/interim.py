@@ -8,37 +8,37 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from ablate.analysis.load import Reader, RunFiles
+from ablate.stats.verdicts import DECIDED
+from ablate.analysis.load import InterimReader, RunFiles
 from ablate.analysis.results import Contrast, LookMade, Looks, RunReading
 from ablate.design.interim import course
 from ablate.design.plan import Plan
 from ablate.formatting import counted, joined, per_cent
-from ablate.records.interim import Look, read_looks
+from ablate.records.interim import InterimResult, read_interims
 from ablate.stats.sequential import ALPHA, Spending, interim_confidences
-from ablate.stats.verdicts import DECIDED
 
 _NAMES = {"obrien_fleming": "O'Brien-Fleming", "pocock": "Pocock"}
 
 
-def reader(folder: Path, plan: Plan) -> Reader | None:
+def interim_reader(folder: Path, plan: Plan) -> InterimReader | None:
     """Return the reader of a study; None where the number of seeds is fixed. Raises RecordError for an unreadable file."""
-    return after(plan, read_looks(folder, plan.looks, plan.digest)) if plan.looks else None
+    return after(plan, read_interims(folder, plan.interim_seeds, plan.digest)) if plan.interim_seeds else None
 
 
-def after(plan: Plan, made: Sequence[Look]) -> Reader:
+def after(plan: Plan, made: Sequence[InterimResult]) -> InterimReader:
     """Return the reader after these interim analyses, which keep the levels that they were made with."""
     levels = [*(float(interim["level"]) for interim in made), *levels_of(plan)[len(made) :]]
-    return Reader(plan=plan, made=tuple(made), course=course(plan, made), levels=tuple(levels))
+    return InterimReader(plan=plan, made=tuple(made), course=course(plan, made), levels=tuple(levels))
 
 
 def levels_of(plan: Plan) -> tuple[float, ...]:
     """Return the level of every declared interim analysis."""
-    spending: Spending = "pocock" if plan.spending == "pocock" else "obrien_fleming"
-    assert plan.spending in get_args(Spending)
-    return interim_confidences(plan.looks, spending)
+    spending: Spending = "pocock" if plan.alpha_spending == "pocock" else "obrien_fleming"
+    assert plan.alpha_spending in get_args(Spending)
+    return interim_confidences(plan.interim_seeds, spending)
 
 
-def look(plan: Plan, contrasts: Sequence[Contrast], made: Sequence[Look]) -> dict[str, Any]:
+def interim_result(plan: Plan, contrasts: Sequence[Contrast], made: Sequence[InterimResult]) -> dict[str, Any]:
     """Return the result of the next interim analysis, from the contrasts on the primary metric at its level.
 
     A variant stops where it is decided, or where its control failed: such a variant gets no verdict with any number of seeds.
@@ -58,20 +58,20 @@ def look(plan: Plan, contrasts: Sequence[Contrast], made: Sequence[Look]) -> dic
     }
 
 
-def next_at(before: Reader) -> Reader:
+def next_interim(before: InterimReader) -> InterimReader:
     """Return the reader of the next interim analysis, before it is known which variants it stops."""
-    blank: Look = {"seeds": before.course.next, "level": before.levels[before.course.made], "stops": {}}
+    blank: InterimResult = {"seeds": before.course.next, "level": before.levels[before.course.made], "stops": {}}
     return after(before.plan, [*before.made, blank])
 
 
-def looks(
-    found: Reader, runs: Sequence[RunFiles], readings: Sequence[RunReading], contrasts: Sequence[Contrast]
+def interim_report(
+    reader: InterimReader, runs: Sequence[RunFiles], readings: Sequence[RunReading], contrasts: Sequence[Contrast]
 ) -> Looks:
     """Return what a report says of the interim analyses."""
-    course = found.course
+    course = reader.course
     each = []
-    for number, (seeds, level) in enumerate(zip(course.looks, found.levels, strict=True)):
-        interim: Look = found.made[number] if number < course.made else {"stops": {}, "goes_on": ()}
+    for number, (seeds, level) in enumerate(zip(course.interim_seeds, reader.levels, strict=True)):
+        interim: InterimResult = reader.made[number] if number < course.made else {"stops": {}, "goes_on": ()}
         each.append(
             LookMade(
                 seeds=seeds,
@@ -81,43 +81,43 @@ def looks(
                 going=tuple(interim["goes_on"]),
             )
         )
-    due = {(run.arm, run.seed) for run in found.due.runs}
+    due = {(run.arm, run.seed) for run in reader.due.runs}
     done = sum(run.status in ("finished", "diverged") and (run.arm, run.seed) in due for run in readings)
     return Looks(
-        spending=found.plan.spending,
+        spending=reader.plan.alpha_spending,
         alpha=ALPHA,
         looks=tuple(each),
         seeds=course.seeds,
         runs=len(due),
         done=done,
-        most_runs=len(course.at_most(found.plan).runs),
+        most_runs=len(course.at_most(reader.plan).runs),
         over=course.over,
-        sentences=tuple(_sentences(found, [one for one in each if one.made], len(due), done, runs, contrasts)),
+        sentences=tuple(_sentences(reader, [one for one in each if one.made], len(due), done, runs, contrasts)),
     )
 
 
 def declared(looks: Sequence[int], spending: str, levels: Sequence[float]) -> str:
     """Return the declared plan in words.
 
-    `at most 12 seeds; interim analyses at 5, 8 and 12 (O'Brien-Fleming), with intervals of 99.9, 98.3 and 95.9 %`.
+    `at most 12 seeds; interim analyses at 5, 8 and 12 (O'Brien-Fleming), with intervals of 99.9, 98.3 and 95.9%`.
     """
     percentages = joined([per_cent(level).removesuffix(" %") for level in levels])
     kind = "interim analyses" if len(looks) > 1 else "one analysis,"
     seeds = joined([str(number) for number in looks])
-    return f"at most {looks[-1]} seeds; {kind} at {seeds} ({_NAMES[spending]}), with intervals of {percentages} %"
+    return f"at most {looks[-1]} seeds; {kind} at {seeds} ({_NAMES[spending]}), with intervals of {percentages}%"
 
 
 def _sentences(
-    found: Reader,
+    reader: InterimReader,
     made: Sequence[LookMade],
     num_due: int,
     done: int,
     runs: Sequence[RunFiles],
     contrasts: Sequence[Contrast],
 ) -> Iterator[str]:
-    course, last = found.course, found.course.looks[-1]
+    course, last = reader.course, reader.course.interim_seeds[-1]
     if not course.over:
-        yield _next(found, num_due - done, num_due)
+        yield _next(reader, num_due - done, num_due)
     for one in made:
         parts = [f"{arm} stopped ({_words(verdict)})" for arm, verdict in one.stopped.items()]
         if one.going:
@@ -146,10 +146,10 @@ def _sentences(
             f"An interim decision is final, but its runs or controls now say otherwise: {joined(changed)}. "
             "Runs were repeated since."
         )
-    saved = len(found.plan.runs) - len(found.due.runs)
+    saved = len(reader.plan.runs) - len(reader.due.runs)
     if course.over and saved:
         yield (
-            f"Over after {num_due} of at most {len(found.plan.runs)} runs: {counted(saved, 'run')} that would have decided "
+            f"Over after {num_due} of at most {len(reader.plan.runs)} runs: {counted(saved, 'run')} that would have decided "
             "nothing were not needed."
         )
     origins = {run.manifest.shared_from for run in runs if run.manifest is not None and run.manifest.shared_from}
@@ -160,14 +160,14 @@ def _sentences(
             "as well, and the levels do not account for it."
         )
     yield (
-        f"Declared before the first run: {declared(course.looks, found.plan.spending, found.levels)}. "
-        "The analyses share the error rate, so that all together give a false positive in about 5 % of studies; p is of one "
+        f"Declared before the first run: {declared(course.interim_seeds, reader.plan.alpha_spending, reader.levels)}. "
+        "The analyses share the error rate, so that all together give a false positive in about 5% of studies; p is of one "
         "analysis alone."
     )
 
 
-def _next(found: Reader, missing: int, num_due: int) -> str:
-    course = found.course
+def _next(reader: InterimReader, missing: int, num_due: int) -> str:
+    course = reader.course
     rest = f"{missing} of its {num_due} runs are still to do"
     rest = rest if missing else "all its runs have ended; run the study's own command to make it"
     if not course.made:
@@ -177,7 +177,7 @@ def _next(found: Reader, missing: int, num_due: int) -> str:
         )
     return (
         f"Not over: the analysis at {course.next} seeds comes next, for {joined(course.going)}, and {rest}. The results shown "
-        f"are those of {course.looks[course.made - 1]} seeds; later runs are not read before."
+        f"are those of {course.interim_seeds[course.made - 1]} seeds; later runs are not read before."
     )
 
 

@@ -18,7 +18,7 @@ from ablate.design.plan import Arm, Plan, Run, run_digest
 from ablate.errors import ConfigError, StudyError
 from ablate.metrics.metric import MetricInfo, Record
 from ablate.metrics.registry import METRICS, find
-from ablate.records.interim import Look
+from ablate.records.interim import InterimResult
 from ablate.records.layout import StudyDir
 from ablate.records.metadata import Manifest
 from ablate.records.run_files import RunFiles as RunFiles
@@ -73,7 +73,7 @@ def read_runs(folder: Path, plan: Plan) -> list[RunFiles]:
     return runs
 
 
-def common_looks(runs: list[RunFiles]) -> NDArray[np.int64]:
+def common_evaluations(runs: list[RunFiles]) -> NDArray[np.int64]:
     """Return the sample counts at which every finished run was evaluated, ascending."""
     counts = [set(curve.samples.tolist()) for run in runs for curve in (run.curves or {}).values()]
     return np.asarray(sorted(set.intersection(*counts)) if counts else [], dtype=np.int64)
@@ -132,41 +132,44 @@ def _throughput(run: RunFiles) -> dict[str, float]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reader:
-    """A study's looks, as far as they have been made. plan: the whole one, as it was frozen."""
+class InterimReader:
+    """A sequential study as far as its interim analyses have been made.
+
+    plan: the whole plan, as it was frozen. made: results of the interim analyses. levels: of every declared one.
+    """
 
     plan: Plan
-    made: tuple[Look, ...]
+    made: tuple[InterimResult, ...]
     course: Course
     levels: tuple[float, ...]
 
     @property
     def due(self) -> Plan:
-        """What is read: the runs up to the next look, or up to the last one."""
+        """The plan up to the next interim analysis, or up to the last one."""
         return self.course.due(self.plan)
 
     def contrasts(self, metric: MetricInfo, readings: Sequence[RunReading], read: ReadAt) -> Iterator[Contrast]:
-        """In plan order, each arm at the last look that counts for it; none before the first look, whatever has run."""
-        found: dict[str, Contrast] = {}
+        """Return each arm at the last interim analysis that counts for it, in plan order; none before the first one."""
+        by_arm: dict[str, Contrast] = {}
         for number in range(self.course.made):
-            seeds = self.course.looks[number]
-            then = self.course.at(self.plan, seeds)
-            counted_runs = {(run.arm, run.seed) for run in then.runs}
-            seen = [run for run in readings if (run.arm, run.seed) in counted_runs]
-            early = {arm: last for arm, last in self.course.stops.items() if last <= seeds < self.course.looks[-1]}
-            for one in read(then, metric, seen, self.levels[number], early):
-                if self.course.stop_of(one.arm) == seeds:
-                    found[one.arm] = one
-        return iter([found[arm.name] for arm in self.plan.arms if arm.name in found])
+            seeds = self.course.interim_seeds[number]
+            plan = self.course.at(self.plan, seeds)
+            planned = {(run.arm, run.seed) for run in plan.runs}
+            read_runs = [run for run in readings if (run.arm, run.seed) in planned]
+            early = {arm: last for arm, last in self.course.stops.items() if last <= seeds < self.course.interim_seeds[-1]}
+            for contrast in read(plan, metric, read_runs, self.levels[number], early):
+                if self.course.stop_of(contrast.arm) == seeds:
+                    by_arm[contrast.arm] = contrast
+        return iter([by_arm[arm.name] for arm in self.plan.arms if arm.name in by_arm])
 
     def at_last(self, readings: Sequence[RunReading]) -> list[RunReading]:
-        """What the last look has read; nothing before the first."""
+        """Return the runs of the last interim analysis; none before the first."""
         if not self.course.made:
             return []
-        planned = self.course.at(self.plan, self.course.looks[self.course.made - 1]).runs
-        known = {(run.arm, run.seed) for run in planned}
-        return [run for run in readings if (run.arm, run.seed) in known]
+        planned = self.course.at(self.plan, self.course.interim_seeds[self.course.made - 1]).runs
+        keys = {(run.arm, run.seed) for run in planned}
+        return [run for run in readings if (run.arm, run.seed) in keys]
 
 
 ReadAt = Callable[[Plan, MetricInfo, Sequence[RunReading], float, Mapping[str, int]], Iterator[Contrast]]
-"""The contrasts of a plan on one outcome at a level; variants that have stopped by then, with their number of seeds."""
+"""Contrasts of a plan on one metric at a level; the last argument: variants that have stopped, with their number of seeds."""

@@ -205,10 +205,10 @@ def _answer(
     low, high = (
         None if value is None else f"{fixed(100 * value, 0)}%" for value in (through.share_low, through.share_high)
     )
-    ends = f"{fixed(left.low or 0, _decimals(left))} .. {fixed(left.high or 0, _decimals(left))}"
+    ends = f"[{fixed(left.low or 0, _decimals(left))}, {fixed(left.high or 0, _decimals(left))}]"
     pairs = len(plan.mediation.held) if plan.mediation else 1
     over = f", simultaneous over {pairs} levels held," if pairs > 1 else ""
-    figures = f"{where}, {what} {plain_figure(abs(left.effect))} (95 % interval{over} of the effect left {ends})"
+    figures = f"{where}, {what} {plain_figure(abs(left.effect))} (95% interval{over} of the effect left {ends})"
     if found == "inconclusive":
         head = (
             f"Inconclusive: {share(through)} of it would go through {through_it}, but neither this nor what is left is "

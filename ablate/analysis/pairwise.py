@@ -38,7 +38,7 @@ def read_parts(
 ) -> Effects:
     """Return every part's effect alone and together with every part that it was combined with, and a word for each."""
     cells = table.cells
-    where = {frozenset(np.flatnonzero(place).tolist()): number for number, place in enumerate(cells.places)}
+    where = {frozenset(np.flatnonzero(place).tolist()): number for number, place in enumerate(cells.indices)}
     count = len(cells.names)
     pairs: list[tuple[int, ...]] = [(k,) for k in range(count)]
     pairs += [(k, i) for k in range(count) for i in range(count) if i != k and frozenset((i, k)) in where]

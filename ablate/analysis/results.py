@@ -47,7 +47,7 @@ Holds = Literal["new examples too", "this evaluation set only", ""]
 class OverExamples:
     """One contrast of the primary metric over seeds and examples. seeds: with kept examples in both arms.
 
-    low, high: the 95 % interval for new seeds and new examples, simultaneous over as many variants as the contrast's own. None
+    low, high: the 95% interval for new seeds and new examples, simultaneous over as many variants as the contrast's own. None
     where `refused` says why. example_share: of its squared error, what the choice of examples adds.
     holds: whether the contrast's verdict, where it has one, holds for new examples as well; '' where it has none.
     """

@@ -1,4 +1,4 @@
-"""Two single runs side by side: what differs between them, what came out, and how little that proves."""
+"""Compare two single runs: their differences in settings and in results, and what may be concluded from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.load import RunFiles, common_looks, common_rows, reading
+from ablate.analysis.load import RunFiles, common_evaluations, common_rows, reading
 from ablate.analysis.power import Wanted, power
 from ablate.config.flatten import changed
 from ablate.controls.fingerprint_diff import differences
@@ -33,7 +33,7 @@ _VERSIONED = ("python", "torch", "transformers", "datasets", "numpy")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Differing:
-    """One thing in which the two differ. key: dotted. counts: whether it can change what a run computes, or is the result."""
+    """One difference. key: dotted. counts: True where it can change the result of a run, or is a result."""
 
     key: str
     first: Any
@@ -43,7 +43,7 @@ class Differing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OneRun:
-    """named: as it was typed. steps: rows of its trace."""
+    """One of the two runs. named: by the user. steps: rows of its trace."""
 
     named: str
     arm: str
@@ -58,11 +58,11 @@ class OneRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunDiff:
-    """What two runs differ in.
+    """Differences between two runs.
 
     config: leaves by type and value, the seed among them. environment: device, threads, versions. code: files by their hash.
-    fingerprint: leaves of what the live objects were. data: of the pool and of what came from a hub. equal: items of the
-    fingerprint that are equal. unknown: what cannot be compared, because one of the two does not say it.
+    fingerprint: leaves of its items. data: of the pool and of what came from a hub. equal: items of the
+    fingerprint that are equal. unknown: what one of the two has not recorded.
     """
 
     first: OneRun
@@ -77,18 +77,18 @@ class RunDiff:
 
     @property
     def counting(self) -> tuple[Differing, ...]:
-        """All that can change a result, or is one."""
+        """Differences that can change a result, or are one."""
         every = (*self.config, *self.data, *self.environment, *self.code, *self.fingerprint)
         return tuple(one for one in every if one.counts)
 
     @property
     def same(self) -> bool:
-        """Whether the two are equal in all that counts."""
+        """True where the two are equal in everything that counts."""
         return not self.counting
 
     @property
     def moved(self) -> tuple[Differing, ...]:
-        """Keys of the config that count, less the seed."""
+        """Differing keys of the config that count, without the seed."""
         return tuple(one for one in self.config if one.counts and one.key != "seed")
 
     @property
@@ -97,7 +97,7 @@ class RunDiff:
 
     @property
     def same_weights(self) -> bool | None:
-        """None where one of the two has none."""
+        """True where the final weights are equal; None where one of the two has none."""
         hashes = (self.first.weights_sha256, self.second.weights_sha256)
         return None if None in hashes else hashes[0] == hashes[1]
 
@@ -107,7 +107,7 @@ class RunDiff:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """One outcome of both. difference: second minus first; None where one of them has no value."""
+    """One metric of both. difference: second minus first; None where one of them has no value."""
 
     info: MetricInfo
     first: float | None
@@ -126,7 +126,7 @@ class TwinCurve:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """diff: in what the two differ. says: what may be concluded, most important first."""
+    """diff: differences of the two. says: conclusions, most important first."""
 
     diff: RunDiff
     outcomes: tuple[Pair, ...]
@@ -144,21 +144,20 @@ class Comparison:
 
 
 def diff_runs(first: RunDir, second: RunDir, named: tuple[str, str]) -> RunDiff:
-    """Raises RecordError for a run whose files cannot be read."""
+    """Return the differences between two runs. Raises RecordError for a run whose files cannot be read."""
     return _diff(read_single_run(first), read_single_run(second), named)
 
 
 def compare_runs(first: RunDir, second: RunDir, named: tuple[str, str]) -> Comparison:
-    """The same with outcomes and curves. Raises RecordError as well."""
+    """Return the differences with metrics and curves. Raises as `diff_runs` does."""
     one, other = read_single_run(first), read_single_run(second)
-    found = _diff(one, other, named)
-    outcomes = _outcomes(one, other)
-    study = _study(one, other, named[0]) if found.moved else None
+    diff = _diff(one, other, named)
+    study = _study(one, other, named[0]) if diff.moved else None
     return Comparison(
-        diff=found,
-        outcomes=outcomes,
+        diff=diff,
+        outcomes=_metrics(one, other),
         curves=tuple(_curves(one, other)),
-        says=tuple(_says(found, study)),
+        says=tuple(_conclusions(diff, study)),
         seeds_needed=study.needed if study else None,
     )
 
@@ -181,7 +180,6 @@ def _diff(first: RunFiles, second: RunFiles, named: tuple[str, str]) -> RunDiff:
 
 def _one(run: RunFiles, named: str) -> OneRun:
     trace = run.recorded_trace()
-    long = trace is not None and len(trace) > 0
     return OneRun(
         named=named,
         arm=run.arm,
@@ -189,7 +187,7 @@ def _one(run: RunFiles, named: str) -> OneRun:
         status=run.status,
         sentence=run.sentence,
         steps=len(trace) if trace is not None else None,
-        samples=float(trace["samples"][-1]) if trace is not None and long else None,
+        samples=float(trace["samples"][-1]) if trace is not None and len(trace) else None,
         device=run.manifest.device if run.manifest else "",
         weights_sha256=run.weights,
     )
@@ -199,17 +197,22 @@ def _configs(first: RunFiles, second: RunFiles, unknown: list[str]) -> tuple[Dif
     left, right = (_config(run, unknown) for run in (first, second))
     if left is None or right is None:
         return _differing(changed({"seed": first.seed}, {"seed": second.seed}))
-    counted_in = [what_counts(one) if {"eval", "train"} <= one.keys() else one for one in (left, right)]
-    counting = (set(changed(*counted_in)) | {"seed"}) - {"rerun"}  # which only tells a repeat from its baseline
-    found = changed({"seed": first.seed, **_less_names(left)}, {"seed": second.seed, **_less_names(right)})
+    compared = [what_counts(one) if {"eval", "train"} <= one.keys() else one for one in (left, right)]
+    counting = (set(changed(*compared)) | {"seed"}) - {"rerun"}  # which only tells a repeat from its baseline
+    differences = changed({"seed": first.seed, **_without_names(left)}, {"seed": second.seed, **_without_names(right)})
     return tuple(
         Differing(key=key, first=before, second=after, counts=key in counting)
-        for key, (before, after) in sorted(found.items(), key=lambda item: (item[0] not in counting, item[0]))
+        for key, (before, after) in sorted(differences.items(), key=lambda item: (item[0] not in counting, item[0]))
     )
 
 
-def _less_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in _NAMES}
+def _without_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without names and tracker settings, of which only the cadence of the log rows is compared."""
+    tracker = config.get("tracker")
+    cadence = {"log_every": tracker["log_every"]} if isinstance(tracker, Mapping) and "log_every" in tracker else {}
+    return {key: value for key, value in config.items() if key not in _NAMES} | (
+        {"tracker": cadence} if cadence else {}
+    )
 
 
 def _config(run: RunFiles, unknown: list[str]) -> dict[str, Any] | None:
@@ -225,24 +228,24 @@ def _data(first: RunFiles, second: RunFiles) -> tuple[Differing, ...]:
     assert first.manifest is not None
     assert second.manifest is not None
     pairs = {"pool": (first.manifest.data, second.manifest.data)}
-    found = {key: pair for key, pair in pairs.items() if all(pair) and pair[0] != pair[1]}
-    return (*_differing(found), *_differing(changed(first.manifest.hub, second.manifest.hub), "hub."))
+    pool = {key: pair for key, pair in pairs.items() if all(pair) and pair[0] != pair[1]}
+    return (*_differing(pool), *_differing(changed(first.manifest.hub, second.manifest.hub), "hub."))
 
 
 def _environment(first: RunFiles, second: RunFiles) -> Iterable[Differing]:
     left, right = first.manifest, second.manifest
     assert left is not None
     assert right is not None
-    told = {"device": (left.device, right.device), "num_threads": (left.num_threads, right.num_threads)}
-    told |= {"padding": (left.padding, right.padding), "git": (left.git, right.git)}
-    for key, (before, after) in told.items():
+    pairs = {"device": (left.device, right.device), "num_threads": (left.num_threads, right.num_threads)}
+    pairs |= {"padding": (left.padding, right.padding), "git": (left.git, right.git)}
+    for key, (before, after) in pairs.items():
         if before != after:
             yield Differing(key=key, first=before, second=after, counts=key != "git")
     yield from _differing(changed(left.versions, right.versions), "versions.")
     items = [_items(run).get("environment", {}) for run in (first, second)]
-    seen = {"device", "num_threads", *_VERSIONED}
+    compared = {"device", "num_threads", *_VERSIONED}
     for one in differences({"environment": items[0]}, {"environment": items[1]}) if all(items) else ():
-        if one.path.partition(".")[2] not in seen:
+        if one.path.partition(".")[2] not in compared:
             yield Differing(key=one.path.partition(".")[2], first=one.baseline, second=one.arm)
 
 
@@ -254,13 +257,13 @@ def _code(first: RunFiles, second: RunFiles, unknown: list[str]) -> tuple[Differ
         if left.code_digest != right.code_digest:
             return _differing({"code_digest": (left.code_digest, right.code_digest)})
         if not left.code_digest:
-            unknown.append("code: a run does not say which it was")
+            unknown.append("code: a run has not recorded its own")
         return ()
     return (*_differing(_whole(left.code, right.code)), *_differing(_whole(left.imported, right.imported), "imported "))
 
 
 def _whole(left: Mapping[str, str], right: Mapping[str, str]) -> dict[str, tuple[Any, Any]]:
-    """Files by name; a dot in one is no level."""
+    """Files by name; a dot in a name does not separate levels."""
     return {
         name: (left.get(name, "absent"), right.get(name, "absent"))
         for name in sorted(left.keys() | right.keys())
@@ -277,25 +280,25 @@ def _fingerprints(
     if not left or not right:
         unknown.append("fingerprint: a run has none")
         return (), ()
-    found = differences(left, right)
-    unequal = {one.item for one in found}
+    unequal_leaves = differences(left, right)
+    unequal = {leaf.item for leaf in unequal_leaves}
     both = [item for item in left if item in right and item not in unequal and item != "rates"]
-    return tuple(both), tuple(Differing(key=one.path, first=one.baseline, second=one.arm) for one in found)
+    return tuple(both), tuple(Differing(key=leaf.path, first=leaf.baseline, second=leaf.arm) for leaf in unequal_leaves)
 
 
 def _items(run: RunFiles) -> Mapping[str, Any]:
     return run.fingerprint.items if run.fingerprint is not None else {}
 
 
-def _differing(found: Mapping[str, tuple[Any, Any]], prefix: str = "") -> tuple[Differing, ...]:
-    return tuple(Differing(key=f"{prefix}{key}", first=pair[0], second=pair[1]) for key, pair in found.items())
+def _differing(pairs: Mapping[str, tuple[Any, Any]], prefix: str = "") -> tuple[Differing, ...]:
+    return tuple(Differing(key=f"{prefix}{key}", first=pair[0], second=pair[1]) for key, pair in pairs.items())
 
 
-def _outcomes(first: RunFiles, second: RunFiles) -> tuple[Pair, ...]:
+def _metrics(first: RunFiles, second: RunFiles) -> tuple[Pair, ...]:
     runs = [first, second]
     names = dict.fromkeys(name for run in runs for name in _names(run))
-    looks, rows = common_looks(runs), common_rows(runs)
-    values = [reading(run, run.folder.path.parents[1], looks, names, rows).values for run in runs]
+    common, rows = common_evaluations(runs), common_rows(runs)
+    values = [reading(run, run.folder.path.parents[1], common, names, rows).values for run in runs]
     pairs = []
     for name in names:
         left, right = (one.get(name) for one in values)
@@ -313,27 +316,27 @@ def _names(run: RunFiles) -> list[str]:
 
 
 def _curves(first: RunFiles, second: RunFiles) -> Iterable[TwinCurve]:
-    """Those that both have: the first metric evaluated, the training loss, the gradient norm."""
+    """The curves of both: the first metric evaluated, the training loss, the gradient norm."""
     evals = [{name: (curve.samples.astype(np.float64), curve.value) for name, curve in (run.curves or {}).items()}
              for run in (first, second)]  # fmt: skip
     for name in sorted(evals[0].keys() & evals[1].keys(), key=lambda name: (name != "loss", name))[:1]:
         yield TwinCurve(name=f"eval {name}", first=evals[0][name], second=evals[1][name])
     for name, column in (("train loss", "loss"), ("grad norm", "grad_norm")):
-        found = [_told(run, column) for run in (first, second)]
-        if all(len(one[0]) for one in found):
-            yield TwinCurve(name=name, first=found[0], second=found[1])
+        curves = [_recorded(run, column) for run in (first, second)]
+        if all(len(samples) for samples, _ in curves):
+            yield TwinCurve(name=name, first=curves[0], second=curves[1])
 
 
-def _told(run: RunFiles, column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _recorded(run: RunFiles, column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if run.trace is None:
         return np.empty(0), np.empty(0)
-    told = run.trace.recorded(column)
-    return run.trace["samples"][told], run.trace[column][told]
+    rows = run.trace.recorded(column)
+    return run.trace["samples"][rows], run.trace[column][rows]
 
 
 @dataclass(frozen=True, slots=True)
 class _Study:
-    """The study in which both runs lie. seeds: that decide, by its spread; sd: that spread, in words."""
+    """The study of both runs. needed: seeds that decide, by its spread. sd: that spread, in words."""
 
     folder: str
     needed: int | None = None
@@ -341,76 +344,76 @@ class _Study:
 
 
 def _study(first: RunFiles, second: RunFiles, named: str) -> _Study | None:
-    """None where they lie in two, in none, or in an archive."""
+    """None where the runs belong to two studies, to none, or are in an archive."""
     folders = {run.folder.path.parents[1].resolve() for run in (first, second)}
     folder = first.folder.path.parents[1]
     if len(folders) > 1 or not StudyDir(folder).plan.exists():
         return None
-    typed = Path(named).parent.parent
-    shown = str(typed) if typed.resolve() == folder.resolve() else str(folder)
+    parent = Path(named).parent.parent
+    shown = str(parent) if parent.resolve() == folder.resolve() else str(folder)
     try:
         known = power(folder, Wanted(variants=1))
     except AblateError:
         return _Study(shown)
     unit = f" {known.unit}" if known.unit else ""
-    said = f"residual sd {plain_figure(known.spread.sd, 2)}{unit}"
-    matters = f"whether {known.metric} differs by {known.effect:g}" if known.effect else f"about {known.metric}"
-    return _Study(shown, known.needed, f"{matters}, by the spread of {shown} ({said})")
+    spread = f"residual sd {plain_figure(known.spread.sd, 2)}{unit}"
+    question = f"whether {known.metric} differs by {known.effect:g}" if known.effect else f"about {known.metric}"
+    return _Study(shown, known.needed, f"{question}, by the spread of {shown} ({spread})")
 
 
-def _says(found: RunDiff, study: _Study | None) -> Iterable[str]:
-    keys = [one.key for one in found.moved]
-    groups = (("data", found.data), ("environment", found.environment), ("code", found.code))
-    beside = [word for word, some in groups if any(one.counts for one in some)]
-    if found.same_weights:
-        yield "The same weights, bit for bit: whatever differs between the two did not touch the training."
+def _conclusions(diff: RunDiff, study: _Study | None) -> Iterable[str]:
+    keys = [one.key for one in diff.moved]
+    groups = (("data", diff.data), ("environment", diff.environment), ("code", diff.code))
+    others = [name for name, differing in groups if any(one.counts for one in differing)]
+    if diff.same_weights:
+        yield "The same weights, bit for bit: none of the differences changed the training."
         return
-    if not found.one_seed:
+    if not diff.one_seed:
         yield (
-            f"The seeds are unequal ({found.first.seed} and {found.second.seed}): two single runs prove nothing about a cause. "
-            "What they differ by is the change and chance together, and nothing here tells the two apart."
+            f"The seeds are unequal ({diff.first.seed} and {diff.second.seed}): two single runs prove nothing about a cause. "
+            "Their difference is that of the change and of chance together."
         )
     elif len(keys) == 1:
-        moved = found.moved[0]
+        moved = diff.moved[0]
         yield (
-            f"One seed, and {keys[0]} ({show(moved.first)} -> {show(moved.second)}) differs: the difference is what that made "
-            "of this one seed. Another seed may say the opposite; a claim about the cause in general needs several."
+            f"One seed, and {keys[0]} ({show(moved.first)} -> {show(moved.second)}) differs: the difference is its effect for "
+            "this one seed. Another seed may show the opposite; a general claim about the cause needs several."
         )
     elif keys:
         yield (
-            f"One seed, and {len(keys)} keys differ ({joined(keys)}): the difference is what they made of this one seed "
-            "together, and nothing here tells which of them it was."
+            f"One seed, and {len(keys)} keys differ ({joined(keys)}): the difference is their joint effect for this one "
+            "seed, and does not show which of them is the cause."
         )
-    elif not beside:
+    elif not others:
         yield "Equal in config, seed, data, environment and code." + (
-            " Yet they ended with other weights: this is nondeterminism, and no difference of this size between other runs "
-            "means anything."
-            if found.same_weights is False
+            " But their final weights differ: this is nondeterminism, and a difference of this size between other runs has "
+            "no meaning."
+            if diff.same_weights is False
             else ""
         )
-    if keys and beside:
-        yield f"Not only the config differs: {joined(beside)} too, so no key is the only cause."
-    bad = [f"{run.named} ({run.status})" for run in (found.first, found.second) if run.status != "finished"]
+    if keys and others:
+        yield f"Not only the config differs, but {joined(others)} as well, so no key is the only cause."
+    bad = [f"{run.named} ({run.status})" for run in (diff.first, diff.second) if run.status != "finished"]
     if bad:
-        yield f"Only runs that finished have outcomes: {joined(bad)}."
+        yield f"Only finished runs have metrics: {joined(bad)}."
     if keys:
         yield _seeds(study)
-        yield _way_on(found, study)
+        yield _next_step(diff, study)
 
 
 def _seeds(study: _Study | None) -> str:
     if study is not None and study.needed is not None:
         return f"About {counted(max(study.needed, 2), 'seed')} would decide {study.sd}."
     return (
-        f"How many seeds would decide it, two runs cannot show, because they have no spread: {ENOUGH} at least (fewer are LOW "
-        "POWER); `ablate power` says it from a pilot of three."
+        f"Two runs have no spread, so the number of seeds that would decide is unknown: at least {ENOUGH} (fewer are LOW "
+        "POWER); `ablate power` computes it from a pilot of three."
     )
 
 
-def _way_on(found: RunDiff, study: _Study | None) -> str:
+def _next_step(diff: RunDiff, study: _Study | None) -> str:
     if study is not None:
-        return f"What all seeds of their study say: ablate report {study.folder}"
-    named = (found.first.named, found.second.named)
+        return f"Result of all seeds of their study: ablate report {study.folder}"
+    named = (diff.first.named, diff.second.named)
     if all(Path(one).is_dir() for one in named):
-        return f"To find out, both of them at every seed: ablate attribute {' '.join(named)} study.seeds={ENOUGH}"
-    return f"To find out, both of them at every seed, from their unpacked folders: ablate attribute A B study.seeds={ENOUGH}"
+        return f"To decide, run both at every seed: ablate attribute {' '.join(named)} study.seeds={ENOUGH}"
+    return f"To decide, run both at every seed, from their unpacked folders: ablate attribute A B study.seeds={ENOUGH}"

@@ -189,7 +189,7 @@ def method(contrasts: Sequence[Contrast]) -> str:
     """Return what an interval is: `95 % simultaneous intervals over 5 variants (Dunnett), seed-blocked`."""
     primary = [one for one in contrasts if one.primary]
     family = max((one.family for one in primary), default=1)
-    levels = sorted({per_cent(one.interval_level) for one in primary if one.family == family}) or ["95 %"]
+    levels = sorted({per_cent(one.interval_level) for one in primary if one.family == family}) or ["95%"]
     level = levels[0] if len(levels) == 1 else f"{levels[0]} to {levels[-1]}"
     if family == 1:
         return f"{level} t intervals, paired by seed"

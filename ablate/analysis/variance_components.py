@@ -129,7 +129,7 @@ def _sentence(one: VarianceOf, held: Sequence[str]) -> str:
 
 
 def _share(part: VariancePart) -> str:
-    """`60 % (20 to 85)`."""
+    """`60% (20 to 85)`."""
     return f"{plain_percent(part.share)} ({100 * part.share_low:.0f} to {100 * part.share_high:.0f})"
 
 

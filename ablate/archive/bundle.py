@@ -53,7 +53,7 @@ def write_bundle(
     Raises StudyError for a folder without a study and for an unfinished study, RecordError for unreadable records.
     """
     options = options or Asked()
-    name = safe_name(folder.resolve().name, longest=60)
+    name = safe_name(folder.resolve().name, max_length=60)
     path = Path(f"{name}.tar") if out is None else out
     if path.is_dir() or not path.parent.is_dir():
         problem = f"got the directory {path}" if path.is_dir() else f"the directory {path.parent} does not exist"

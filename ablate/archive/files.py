@@ -28,7 +28,7 @@ MAX_TEXT_BYTES, MAX_TABLE_BYTES = 256 * 2**20, 4 * 2**30
 """Limits of one file: a text file is read whole, a table is not."""
 
 _RUN_FILE = re.compile(r"[^/]+/seed=\d+/([a-z.]+)")
-_INTERIM_FILE = re.compile(r"look-\d+\.json")
+_INTERIM_FILE = re.compile(r"interim-\d+\.json")
 _PART = re.compile(r"[A-Za-z0-9=,+_-][A-Za-z0-9=,+._-]{0,99}")
 
 
@@ -44,7 +44,7 @@ def record_files(folder: Path, runs: Sequence[RunDir]) -> Iterator[str]:
     Raises StudyError for a symbolic link or anything else than a regular file.
     """
     study = StudyDir(folder)
-    paths = [study.plan, *folder.glob("look-*.json"), *(run.path / name for run in runs for name in RUN_FILES)]
+    paths = [study.plan, *folder.glob("interim-*.json"), *(run.path / name for run in runs for name in RUN_FILES)]
     for path in sorted(path for path in paths if path.exists() or path.is_symlink()):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):

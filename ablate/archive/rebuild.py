@@ -39,7 +39,7 @@ def interim_problems(folder: Path, plan: Plan) -> Iterator[str]:
     """Rebuild each interim analysis from the runs before it, and yield those that differ. folder: a copy of the study."""
     study, archived = StudyDir(folder), folder.parent / "interim"
     archived.mkdir()
-    files = [study.look(seeds) for seeds in plan.looks if study.look(seeds).exists()]
+    files = [study.interim(seeds) for seeds in plan.interim_seeds if study.interim(seeds).exists()]
     for file in files:
         file.rename(archived / file.name)
     for file in files:

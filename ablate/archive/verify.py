@@ -96,7 +96,7 @@ def _verify(path: Path, archive: ExtractedArchive, published: str, run_custom_me
     records = {name: file for name, file in archive.files.items() if is_record(name)}
     runs = [run for run in StudyDir(folder).runs() if run.manifest.relative_to(folder).as_posix() in records]
     plan, problems = _plan(folder, manifest)
-    checks.append(_check("plan", "digests of the plan, its code and its runs", problems))
+    checks.append(_check("plan", "digest of the plan", problems))
     tables = [
         f"{name}: {problem}"
         for name, file in records.items()
@@ -113,7 +113,7 @@ def _verify(path: Path, archive: ExtractedArchive, published: str, run_custom_me
         why = f"the metric {metric} is a function of the user and would be executed: --run-custom-metric, in its directory"
         checks.append(_not_checked("report", rebuilt, why))
     else:
-        if plan is not None and plan.looks:
+        if plan is not None and plan.interim_seeds:
             checks.append(
                 _check("interim", "interim analyses, rebuilt from the runs before them", interim_problems(folder, plan))
             )

@@ -24,10 +24,10 @@ def run_compare(typed: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="the same for a program to read")
     asked = parser.parse_args(typed)
     from ablate.analysis.run_comparison import compare_runs
-    from ablate.records.open_run import laid_open
+    from ablate.records.open_run import open_run
     from ablate.report.run_comparison import print_comparison, print_comparison_json
 
-    with laid_open(asked.first) as first, laid_open(asked.second) as second:
+    with open_run(asked.first) as first, open_run(asked.second) as second:
         found = compare_runs(first, second, (asked.first, asked.second))
     if asked.json:
         print_comparison_json(found)
@@ -52,10 +52,10 @@ def run_diff(typed: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="the same for a program to read")
     asked = parser.parse_args(typed)
     from ablate.analysis.run_comparison import diff_runs
-    from ablate.records.open_run import laid_open
+    from ablate.records.open_run import open_run
     from ablate.report.run_comparison import print_diff, print_diff_json
 
-    with laid_open(asked.first) as first, laid_open(asked.second) as second:
+    with open_run(asked.first) as first, open_run(asked.second) as second:
         found = diff_runs(first, second, (asked.first, asked.second))
     if asked.json:
         print_diff_json(found)

@@ -87,11 +87,11 @@ def run_power(typed: list[str]) -> int:
     parser.add_argument("--rho", type=float, help="their correlation between arms over seeds; 0")
     parser.add_argument("--variants", type=int, help="in the new study, the baseline not counted; the pilot's, or 1")
     parser.add_argument(
-        "--smallest-effect", type=float, help="smallest effect that matters; the pilot's study.smallest_effect"
+        "--smallest-effect", dest="effect", type=float, help="smallest effect that matters; the pilot's study.smallest_effect"
     )
     parser.add_argument("--seeds", type=_counts, help="numbers of seeds to tell about; 3,5,8,10,15,20")
-    parser.add_argument("--power", type=float, default=0.8, help="with which an effect is to be found; 0.8")
-    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals; 0.95")
+    parser.add_argument("--power", dest="chance", type=float, default=0.8, help="with which an effect is to be found; 0.8")
+    parser.add_argument("--confidence", dest="level", type=float, default=0.95, help="of the intervals; 0.95")
     parser.add_argument("--json", action="store_true", help="the same for a program to read")
     asked = vars(parser.parse_args(typed))
     from ablate.analysis.power import Wanted, power

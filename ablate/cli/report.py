@@ -59,11 +59,11 @@ def run_figures(typed: list[str]) -> int:
     asked = parser.parse_args(typed)
     from ablate.analysis.analyse import analyse
     from ablate.errors import ConfigError, nearest
-    from ablate.report.figures import FORMATS, look_of, write_figures
-    from ablate.report.view import make_view
+    from ablate.report.figures import FORMATS, figure_style, write_figures
+    from ablate.report.view_model import make_view
 
     names = [name for name in asked.only.split(",") if name]
-    look = look_of(asked.style, asked.width, asked.x, names)
+    style = figure_style(asked.style, asked.width, asked.x, names)
     formats = [name.strip() for name in asked.format.split(",") if name.strip()]
     strange = [name for name in formats if name not in FORMATS]
     if strange or not formats:
@@ -71,7 +71,7 @@ def run_figures(typed: list[str]) -> int:
             f"--format {asked.format!r}: {''.join(strange[:1])!r} is no format", nearest("".join(strange[:1]), FORMATS)
         )
     for path in write_figures(
-        make_view(analyse(asked.folder, at=asked.compare_at)), asked.folder, look, [f for f in FORMATS if f in formats]
+        make_view(analyse(asked.folder, at=asked.compare_at)), asked.folder, style, [f for f in FORMATS if f in formats]
     ):
         print(path)
     return 0
@@ -100,7 +100,7 @@ def run_methods(typed: list[str]) -> int:
     from ablate.analysis.analyse import analyse, named
     from ablate.redact import redact
     from ablate.report.methods import BIB, methods
-    from ablate.report.view import make_view
+    from ablate.report.view_model import make_view
     from ablate.serialization import write_text
 
     analysis = analyse(asked.folder, at=asked.compare_at)
@@ -165,9 +165,13 @@ def run_table(typed: list[str]) -> int:
     from ablate.analysis.analyse import analyse
     from ablate.redact import redact
     from ablate.report.latex import latex, table_csv
-    from ablate.report.markdown import contrasts
-    from ablate.report.view import make_view
+    from ablate.report.markdown import result_table
+    from ablate.report.sections import build
+    from ablate.report.view_model import make_view
 
-    made = {"markdown": contrasts, "latex": latex, "csv": table_csv}[asked.format]
-    print(redact(made(make_view(analyse(asked.folder, at=asked.compare_at)))), end="")
+    view = make_view(analyse(asked.folder, at=asked.compare_at))
+    answers = build(view, asked.folder, "answer")
+    document = {"markdown": result_table, "latex": latex}
+    text = table_csv(view) if asked.format == "csv" else document[asked.format](view, answers)
+    print(redact(text), end="")
     return 0

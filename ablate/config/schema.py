@@ -21,9 +21,9 @@ from ablate.errors import ConfigError, nearest
 from ablate.units import Interval, parse_interval
 
 __all__ = [
-    "ACTIONS", "BASELINE", "DESIGNS", "FEATURES", "MOST_DRAWS", "OPTIMIZERS", "SCHEDULES", "SPENDING", "TRACKERS", "CheckpointConfig",
-    "Config", "DataConfig", "EvalConfig", "ModelConfig", "OptimConfig", "RandomStreamsConfig", "RecordConfig", "StudyConfig",
-    "TaskConfig", "TrackerConfig", "TrainConfig", "make_config",
+    "ACTIONS", "BASELINE", "DESIGNS", "FEATURES", "MOST_DRAWS", "OPTIMIZERS", "SCHEDULES", "SPENDING", "TRACKERS",
+    "CheckpointConfig", "Config", "DataConfig", "EvalConfig", "ModelConfig", "OptimConfig", "RandomStreamsConfig",
+    "RecordConfig", "StudyConfig", "TaskConfig", "TrackerConfig", "TrainConfig", "make_config",
 ]  # fmt: skip
 
 BASELINE = "baseline"
@@ -88,8 +88,8 @@ class Config:
             )
         if size is not None and self.record.grad_noise_scale:
             raise ConfigError(
-                f"train.noise_batch_size={size} and record.grad_noise_scale=true: the first forward pass of a step may hold none "
-                "of the samples that are drawn, and then its gradient has no norm to compare",
+                f"train.noise_batch_size={size} and record.grad_noise_scale=true: the first forward pass of a step may hold "
+                "none of the samples that are drawn, and then its gradient has no norm to compare",
                 "record.grad_noise_scale=false, or train.noise_batch_size=null",
             )
 

@@ -38,7 +38,7 @@ class StudyConfig:
     """How the interim analyses share the error rate of 5%: `obrien_fleming` (the last one is almost the plain test) or `pocock`
     (about evenly)."""
     metric: str = "eval_loss"
-    """The one primary metric: a name out of `docs/reference/outcomes.md`, a target such as `samples_to:eval_loss:0.6`, or a
+    """The one primary metric: a name out of `docs/reference/metrics.md`, a target such as `samples_to:eval_loss:0.6`, or a
     custom metric, `my_module:my_metric`."""
     smallest_effect: float = number(0.01, above=0)
     """Smallest difference in `metric` that would matter; `equivalent` means inside plus or minus this."""
@@ -51,8 +51,8 @@ class StudyConfig:
     some of them, see `resolution`. `pairwise`: each value alone, and each two together. `variance_components`: one config under
     every pair of draws of two `streams`, with one seed."""
     resolution: int | None = None
-    """Resolution of a fractional design; None takes 4. 3: the effect of an axis is mixed with interactions of two; 4: those with
-    each other; 5: neither."""
+    """Resolution of a fractional design; None takes 4. 3: the effect of an axis is mixed with interactions of two; 4: those
+    with each other; 5: neither."""
     max_arms: int | None = number(64, at_least=2)
     """Arms above which a design that combines values is refused; None never refuses."""
     streams: list[str] = field(default_factory=lambda: ["init", "order"])
@@ -164,7 +164,7 @@ class StudyConfig:
             )
 
     @property
-    def planned_looks(self) -> tuple[int, ...]:
+    def planned_interim_seeds(self) -> tuple[int, ...]:
         """Numbers of seeds at the interim analyses, ascending; empty for a study whose number of seeds is fixed."""
         if self.stopping == "fixed":
             return ()
@@ -175,4 +175,4 @@ class StudyConfig:
         """Largest number of seeds of an arm."""
         if self.design == "variance_components":
             return 1
-        return self.planned_looks[-1] if self.planned_looks else self.seeds
+        return self.planned_interim_seeds[-1] if self.planned_interim_seeds else self.seeds

@@ -46,7 +46,7 @@ class TrainConfig:
 class CheckpointConfig:
     every: str | None = "5 minutes"
     """How often a run is saved, in steps, samples, epochs, seconds, minutes or hours; it continues from there after a kill. A
-    run that is asked to stop is saved in any case; a finished run keeps no checkpoint. None saves only when asked to stop."""
+    run is saved on a request to stop in any case; a finished run keeps no checkpoint. None saves only on a request to stop."""
     keep: int = number(1, at_least=1)
     """Number of checkpoints that are kept, the newest ones."""
 
@@ -79,7 +79,8 @@ class TaskConfig:
     name: str = choice("text_classification", "text_classification", "causal_lm", "custom")
     """Task to train: `text_classification`, `causal_lm` (the next token from those before it) or `custom`."""
     entry_point: str | None = None
-    """With `name=custom`: `<module>:<function>`, called with the run's Config and RandomStreams; it returns an `ablate.Task`."""
+    """With `name=custom`: `<module>:<function>`, called with the run's Config and RandomStreams. Returns an
+    `ablate.Task`."""
     options: dict[str, Any] = field(default_factory=dict)
     """With `name=custom`: options of the function; an axis may change `task.options.<key>`."""
 
@@ -87,8 +88,8 @@ class TaskConfig:
         check_fields(self, "task")
         if (self.name == "custom") != (self.entry_point is not None):
             raise ConfigError(
-                f"task.name={self.name} and task.entry_point={self.entry_point}: expected an entry point with task.name=custom, "
-                "and only there",
+                f"task.name={self.name} and task.entry_point={self.entry_point}: expected an entry point with "
+                "task.name=custom, and only there",
                 "task.name=custom task.entry_point=my_module:my_task",
             )
         if self.entry_point is not None and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.entry_point):

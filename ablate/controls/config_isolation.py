@@ -18,8 +18,8 @@ Pairs = Mapping[str, tuple[Any, Any]]
 def isolate(baseline: Arm, arm: Arm, axis: Axis) -> Control:
     """Prove that `arm` varies one thing, comparing every leaf by type and by value.
 
-    Raises AxisError when nothing differs, when a leaf differs that the axis does not move or not as its `scale_with` says, when a
-    derived quantity differs that it does not accept, and when one differs that it holds.
+    Raises AxisError when nothing differs, when a leaf differs that the axis does not change or not as its `scale_with` says,
+    when a derived quantity differs that is not in `may_change`, and when one differs that is in `must_match`.
     """
     moved = changed(baseline.config, arm.config)
     file = f"axis/{axis.name}.yaml"
@@ -39,7 +39,8 @@ def isolate(baseline: Arm, arm: Arm, axis: Axis) -> Control:
     broken = {key: pair for key, pair in derived.items() if covered(key, axis.must_match)}
     if broken:
         raise AxisError(
-            f"axis {axis.name!r}: the level {_level(arm)} changes {_pairs(broken)}, which its `must_match` promises to be equal",
+            f"axis {axis.name!r}: the level {_level(arm)} changes {_pairs(broken)}, which its `must_match` "
+            "promises to be equal",
             f"move it from `must_match` to `may_change` in {file} if it belongs to the change, or keep it equal",
         )
     silent = {key: pair for key, pair in derived.items() if not covered(key, axis.may_change)}

@@ -1,10 +1,12 @@
 """What must be equal is equal: an arm's fingerprints against the baseline's, seed by seed, item by item.
 
-The rule. A fingerprint item may differ from the baseline's only if the axis lists it in `accepts` (`order`, or one leaf
-of it as `optimizer.lr`) and not in `holds`. This holds for the setting that the axis changes as well: an axis on `optim.lr`
-accepts `optimizer.lr`. An axis that accepts `components` may differ in them, and in the weights and dropouts of those
+The rule. A fingerprint item may differ from the baseline's only if the axis lists it in `may_change` (`order`, or one leaf
+of it as `optimizer.lr`) and not in `must_match`. This includes the setting that the axis changes: an axis on `optim.lr`
+lists `optimizer.lr`. An axis that lists `components` may differ in them, and in the weights and dropouts of those
 alone. Anything else that differs is a contamination: the arm varies more than one thing, and gets no verdict. The
 environment is held between the seeds of one arm, too.
+
+An interrupted run is one run only if every process that worked on it had the same code and the same environment.
 """
 
 from __future__ import annotations
@@ -20,9 +22,6 @@ from ablate.design.axis import Axis
 from ablate.design.axis_files import FINGERPRINT
 from ablate.design.derived import SPENT
 from ablate.records.metadata import Fingerprint
-
-# A run that was interrupted is one run only if every process that worked on it had the same code and the same
-# environment.
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +76,6 @@ def _failed(arm: str, seed: int, said: str) -> Control:
         arm=arm, name="consistent_resume", status="failed", sentence=f"contaminated: {arm}, seed {seed}: {said}"
     )
 
-
-# A component ablation changes the modules that it names, and nothing of any other.
 
 _BY_MODULE = ("init.", "dropout.", "parameters.shapes.")
 """Items whose leaves are named by the module that they belong to."""
@@ -187,8 +184,8 @@ def _ways_out(leaf: Difference, axis: Axis) -> str:
     if leaf.item not in SPENT:
         return ""
     return (
-        f": add {leaf.item} to `may_change` of axis/{axis.name}.yaml if it belongs to the change, or keep it equal and add it to "
-        "`must_match`"
+        f": add {leaf.item} to `may_change` of axis/{axis.name}.yaml if it belongs to the change, or keep it equal and add "
+        "it to `must_match`"
     )
 
 

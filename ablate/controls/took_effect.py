@@ -1,4 +1,4 @@
-"""The same seed twice: here equal weights are the proof, where elsewhere they mean that nothing took effect."""
+"""Check that an arm took effect, that a rerun is identical and that seeds differ, by the final weights of the runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from ablate.controls.fingerprint_diff import differences
 from ablate.controls.fingerprint_match import Fingerprints
 from ablate.design.axis import Axis
 from ablate.records.metadata import Fingerprint
-
-# No silent no-op: an arm that trained to the very weights of the baseline shows nothing about its axis.
 
 Weights = Mapping[int, str | None]
 """By seed: sha256 of the final weights; None where the run has not finished."""
@@ -90,8 +88,8 @@ def _seeds(seeds: list[int]) -> str:
 def repeats(arm: str, *, weights: tuple[Weights, Weights]) -> Control:
     """Whether the baseline's runs, made once more, ended with the same weights.
 
-    weights: the baseline's and the arm's. Other weights are not a failure (kernels of a GPU may add in another order each time):
-    they are `unverified`, and the difference between such runs is the nondeterminism floor.
+    weights: the baseline's and the arm's. Other weights are not a failure (kernels of a GPU may add in another order each
+    time): they are `unverified`, and the difference between such runs is the nondeterminism floor.
     """
     left, right = weights
     common = [seed for seed in sorted(left.keys() & right.keys()) if left[seed] is not None and right[seed] is not None]
@@ -110,8 +108,6 @@ def repeats(arm: str, *, weights: tuple[Weights, Weights]) -> Control:
         arm=arm, name="rerun_identical", status="proven", sentence=f"{seeds} twice: same weights bit for bit"
     )
 
-
-# Seeds are repeats with other chance: two of one arm that end alike are one run, counted twice.
 
 _DRAWN = ("init", "order")
 """What a seed decides before the first step."""

@@ -20,7 +20,7 @@ class _UnknownError(Exception):
 def content_digest(data_sets: Iterable[Any]) -> str:
     """sha256 over all of them; '' where one is neither of tensors, arrays, numbers and texts nor made of such.
 
-    A data set that reads or draws its examples when it is asked for them is not asked: its task says itself what it reads.
+    A data set that reads or draws its examples on demand is not hashed: its task states what it reads.
     """
     total = sha256()
     try:

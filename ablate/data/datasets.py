@@ -58,7 +58,7 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Ids into the pool. evaluated: the part of `held_out` that evaluation looks at, in nested order."""
+    """Ids into the pool. evaluated: the part of `held_out` that is evaluated, in nested order."""
 
     train: Ids
     held_out: Ids
@@ -93,8 +93,8 @@ def split(pool: Examples, config: DataConfig, *, eval_examples: int | None = Non
     """Cut the pool at `train_test_ratio`.
 
     The pool is put into one order that does not depend on the ratio, and the held-out part is the beginning of that order:
-    a smaller held-out part lies inside every larger one, and so do the evaluated examples. A share of the training part is the
-    end of the order, so that it is the same examples at every ratio that has as many.
+    a smaller held-out part is a subset of every larger one, and so are the evaluated examples. A fraction of the training part
+    is the end of the order, so that it has the same examples at every ratio with as many.
     """
     order = _ORDERS[config.split](pool, np.random.Generator(np.random.Philox(key=config.split_seed)))
     held_out = order[: _num_held_out(len(pool), config.train_test_ratio)]
@@ -388,7 +388,7 @@ def _read_parquet(path: Path) -> pa.Table:
 
 
 def _read_txt(path: Path) -> pa.Table:
-    """Documents are what stands between blank lines."""
+    """Return documents, separated by blank lines."""
     documents = (part.strip() for part in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")))
     return pa.table({"text": pa.array([part for part in documents if part], pa.string())})
 
@@ -417,8 +417,8 @@ def _read_file(path: Path) -> pa.Table:
 class DataFacts:
     """Numbers of samples: texts, or pieces of documents. num_eval: of one evaluation. num_classes: 0 without labels.
 
-    data: digest of the pool as it lies on disk, whatever part of it is used; '' where nobody can say.
-    model: digest of the local files that the model is made from; '' where there are none.
+    data: digest of the complete pool on disk; '' if unknown.
+    model: digest of the local files of the model; '' if there are none.
     """
 
     num_train: int

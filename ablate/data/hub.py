@@ -1,4 +1,4 @@
-"""Which commit of a hub a data set came from, told by what was loaded."""
+"""Commit of a model or data set from a hub, read from the loaded files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 def data_commit(parts: Mapping[str, Any]) -> str:
     """The commit that the parts of a hub data set were read from; '' where they do not say. parts: datasets by name.
 
-    It stands in the addresses of the files that were loaded, and in the path of the table that was made of them.
+    The commit is part of the URLs of the loaded files, and of the path of the table made from them.
     """
     for rows in parts.values():
         addresses = list((rows.info.download_checksums or {}).keys())
@@ -34,8 +34,8 @@ def data_commit(parts: Mapping[str, Any]) -> str:
 def hub_revisions(config: Config, data_commit: str) -> dict[str, dict[str, str]]:
     """{"model", "tokenizer" or "data": {"name", "revision"}}; what comes from a folder or a package is missing.
 
-    Ask when all of it has been loaded: a commit is known by the folder of the hub's cache that it lies in. data_commit: of
-    `data_commit`.
+    Call it after loading: a commit is identified by its directory in the hub's cache.
+    data_commit: the result of `data_commit`.
     """
     found = {}
     model = config.model
@@ -49,7 +49,7 @@ def hub_revisions(config: Config, data_commit: str) -> dict[str, dict[str, str]]
 
 
 def _cached_commit(name: str, file: str, asked: str) -> str:
-    """The commit of `name` that the cache holds under the revision that was asked for; '' for what is no hub id."""
+    """Return the cached commit of `name` at this revision; '' for a name that is not a hub id."""
     if name.startswith((ARCHITECTURE, "package:")) or Path(name).expanduser().exists() or name.count("/") > 1:
         return ""
     from huggingface_hub import try_to_load_from_cache

@@ -11,8 +11,8 @@ from ablate.training.random_streams import Streams
 def with_wrong_labels(label: NDArray[np.int64], num_classes: int, share: float, streams: Streams) -> NDArray[np.int64]:
     """The labels of a pool, about `share` of them replaced by another class. label: class numbers [pool].
 
-    Each example has a number of its own, drawn by the `labels` stream at its place in the pool, and its label is wrong where
-    that number is below the share: the wrong labels of 10 % are among those of 20 %, and are wrong in the same way.
+    Each example has its own number, drawn from the `labels` stream at its index in the pool, and its label is wrong if the
+    number is below the fraction: the wrong labels at 10% are a subset of those at 20%, with the same wrong values.
     """
     if not share or num_classes < 2:
         return label

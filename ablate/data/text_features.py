@@ -35,7 +35,7 @@ def present(texts: Sequence[str]) -> list[str]:
 
 
 def changed(texts: Sequence[str], feature: str) -> Iterator[tuple[str, str]]:
-    """The texts that have a feature: (as it is, without it)."""
+    """Return (unchanged text, text without the feature) for each text that has the feature."""
     return ((text, less) for text in texts if (less := _WITHOUT[feature](text)) != text)
 
 

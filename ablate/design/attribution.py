@@ -10,7 +10,7 @@ import numpy as np
 
 from ablate.config.schema import BASELINE
 from ablate.design.axis import Axis
-from ablate.design.axis_files import ad_hoc_axis
+from ablate.design.axis_files import bundle_axis
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,19 +61,7 @@ class Corners:
 
     def axes(self) -> tuple[Axis, ...]:
         """One per corner but the first: its keys are one declared change, and what each key brings along may come with it."""
-        return tuple(self._axis(corner) for corner in self.numbers if corner)
-
-    def _axis(self, corner: int) -> Axis:
-        changes = self.changes(corner)
-        brought = [word for key, value in changes.items() for word in ad_hoc_axis(key, [value], ()).may_change]
-        return Axis(
-            name=self.arm(corner),
-            question="",
-            kind="training",
-            keys=tuple(changes),
-            values=(changes,),
-            may_change=tuple(dict.fromkeys(brought)),
-        )
+        return tuple(bundle_axis(self.arm(corner), self.changes(corner)) for corner in self.numbers if corner)
 
     def _keys(self, corner: int) -> Iterator[int]:
         return (key for key in range(len(self.names)) if corner >> key & 1)

@@ -12,6 +12,9 @@ from ablate.errors import AxisError
 
 Kind = Literal["training", "observation", "data", "model", "systems", "placebo", "rerun"]
 
+NOISE_FLOOR: tuple[Kind, ...] = ("placebo", "rerun")
+"""Kinds whose arms change nothing but randomness: they measure the noise floor."""
+
 RULES: dict[str, Callable[[float], float]] = {
     "linear": lambda ratio: ratio,
     "sqrt": math.sqrt,
@@ -29,8 +32,8 @@ class Axis:
         declared to be one change.
     may_change: derived quantities and fingerprint items that come with the change and may differ.
     must_match: those that are promised to be equal; they are proven from the record, and shown.
-    scale_with: {key: rule} of keys that move with the level by a rule of `RULES`: a bundle, such as a learning rate that follows
-        the batch size.
+    scale_with: {key: rule} of keys that move with the level by a rule of `RULES`: a bundle, such as a learning rate that
+        follows the batch size.
     seeds: only so many of the study's seeds, the first ones; None takes all.
     hypothesis: expected result; shown next to the result, never used by it.
     requires: overrides of the baseline that the axis needs, because it shows nothing, or something else, without them.

@@ -174,6 +174,25 @@ def ad_hoc_axis(key: str, levels: Sequence[Any], known: Iterable[Axis]) -> Axis:
     )
 
 
+def bundle_axis(name: str, changes: Mapping[str, Any], known: Iterable[Axis] = ()) -> Axis:
+    """Return the axis of one declared change of several keys, with what each of them may change. known: the axis files."""
+    known = tuple(known)
+    each = [ad_hoc_axis(key, [value], known) for key, value in changes.items()]
+    accepts = tuple(dict.fromkeys(word for axis in each for word in axis.may_change))
+    shared = [word for word in each[0].must_match if all(word in axis.must_match for axis in each)]
+    return Axis(
+        name=name,
+        question="",
+        kind=each[0].kind,
+        keys=tuple(changes),
+        values=(dict(changes),),
+        may_change=accepts,
+        must_match=tuple(word for word in shared if word not in accepts),
+        hypothesis=each[0].hypothesis if len(each) == 1 else "",
+        reference=each[0].reference if len(each) == 1 else "",
+    )
+
+
 _OF_A_STEP = ("data.batch_size", "train.grad_accum_steps")
 _OF_A_PASS = ("data.train_test_ratio", "data.train_fraction")
 _STEPS = ("total_steps", "warmup_steps", "schedule_steps")

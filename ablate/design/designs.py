@@ -45,7 +45,7 @@ class OneAtATime:
 
 def one_at_a_time(study: StudyConfig) -> OneAtATime:
     """The design of a study that moves its axes one by one, with its interim analyses if it is sequential."""
-    seeds = study.planned_looks
+    seeds = study.planned_interim_seeds
     return OneAtATime(interim_seeds=seeds, alpha_spending=study.alpha_spending if seeds else "")
 
 

@@ -1,4 +1,7 @@
-"""Factorial designs: every cell is an arm that has some axes at other levels than the baseline."""
+"""Factorial designs: every cell is an arm that has some axes at other levels than the baseline.
+
+A fractional design of two-level factors runs some of the cells; its generators say which effects it confounds.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ class Cells:
 
     levels: per name the words of its levels, the baseline's own first. parts: per name what an arm with one of its other levels
     is called, `batch_size=64`.
-    places: per cell the number of each name's level, the baseline's first, all 0. arms: per cell the arm that it is.
+    indices: per cell the number of each name's level, the baseline's first, all 0. arms: per cell the arm that it is.
     generators: of a fractional design, `design.fraction`.
     """
 
@@ -30,7 +33,7 @@ class Cells:
     names: tuple[str, ...]
     levels: tuple[tuple[str, ...], ...]
     parts: tuple[tuple[str, ...], ...]
-    places: tuple[tuple[int, ...], ...]
+    indices: tuple[tuple[int, ...], ...]
     arms: tuple[str, ...]
     generators: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -59,14 +62,14 @@ class Cells:
 
     @property
     def grid(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """The places as an array [cells, names]."""
-        return np.asarray(self.places, dtype=np.int64).reshape(len(self.places), len(self.names))
+        """The indices as an array [cells, names]."""
+        return np.asarray(self.indices, dtype=np.int64).reshape(len(self.indices), len(self.names))
 
     def moved(self, arm: str) -> tuple[str, ...]:
         """The parts of an arm's name: of what has another level than the baseline's; none for an arm outside of the cells."""
         if arm not in self.arms:
             return ()
-        place = self.places[self.arms.index(arm)]
+        place = self.indices[self.arms.index(arm)]
         return tuple(self.parts[name][number - 1] for name, number in enumerate(place) if number)
 
     def change(self, name: int, number: int = 1) -> str:
@@ -79,28 +82,28 @@ class Cells:
         sizes = [len(words) for words in self.levels]
         whole = (
             len(self.names) == len(self.levels) == len(self.parts) == len(set(self.names)) > 1
-            and len(self.arms) == len(self.places) == len(set(self.places)) == len(set(self.arms)) > 1
+            and len(self.arms) == len(self.indices) == len(set(self.indices)) == len(set(self.arms)) > 1
             and all(len(parts) + 1 == size > 1 for parts, size in zip(self.parts, sizes, strict=True))
-            and all(len(place) == len(sizes) for place in self.places)
-            and all(0 <= number < size for place in self.places for number, size in zip(place, sizes, strict=True))
+            and all(len(place) == len(sizes) for place in self.indices)
+            and all(0 <= number < size for place in self.indices for number, size in zip(place, sizes, strict=True))
         )
-        if not whole or any(self.places[0]) or self.arms[0] != BASELINE:
+        if not whole or any(self.indices[0]) or self.arms[0] != BASELINE:
             return False
         return {"factorial": self._is_full, "fractional": self._is_fraction, "pairwise": self._is_pairs}[self.kind]()
 
     def _is_full(self) -> bool:
-        return not self.generators and len(self.places) == self.full
+        return not self.generators and len(self.indices) == self.full
 
     def _is_fraction(self) -> bool:
         count = len(self.names) - len(self.generators)
-        if any(len(words) != 2 for words in self.levels) or count < 1 or len(self.places) != 2**count:
+        if any(len(words) != 2 for words in self.levels) or count < 1 or len(self.indices) != 2**count:
             return False
         expected = fraction_cells(self.names, self.generators)  # ValueError for generators that are none
         least = self.resolution
-        return least is not None and least > 2 and {*map(tuple, expected.tolist())} == {*self.places}
+        return least is not None and least > 2 and {*map(tuple, expected.tolist())} == {*self.indices}
 
     def _is_pairs(self) -> bool:
-        moved = [sum(place) for place in self.places]
+        moved = [sum(place) for place in self.indices]
         alone = moved.count(1) == len(self.names)
         return not self.generators and all(len(words) == 2 for words in self.levels) and alone and max(moved) == 2
 
@@ -156,8 +159,6 @@ def joint_axis(name: str, parts: Sequence[Axis], changes: Mapping[str, Any]) -> 
 def _in(word: str, other: str) -> bool:
     return covered(word, [other])
 
-
-# Two-level fractional designs: fewer runs than all corners, and the effects that they confound.
 
 Word = frozenset[str]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ablate.config.schema import BASELINE
 from ablate.design.axis import Axis, show
-from ablate.design.axis_files import ad_hoc_axis
+from ablate.design.axis_files import bundle_axis
 
 MEDIATORS: dict[str, str] = {"grad_noise": "train.noise_batch_size", "max_grad_norm": "train.max_grad_norm"}
 """{what `--through` takes: the key that holds it}."""
@@ -73,21 +73,4 @@ class Mediation:
     def axes(self, known: Iterable[Axis]) -> tuple[Axis, ...]:
         """One per arm: its keys are one declared change, with what each of them may bring along. known: the axis files."""
         known = tuple(known)
-        return tuple(_axis(name, changes, known) for name, changes in self.arms.items())
-
-
-def _axis(name: str, changes: Mapping[str, Any], known: tuple[Axis, ...]) -> Axis:
-    each = [ad_hoc_axis(key, [value], known) for key, value in changes.items()]
-    accepts = tuple(dict.fromkeys(word for axis in each for word in axis.may_change))
-    shared = [word for word in each[0].must_match if all(word in axis.must_match for axis in each)]
-    return Axis(
-        name=name,
-        question="",
-        kind=each[0].kind,
-        keys=tuple(changes),
-        values=(dict(changes),),
-        may_change=accepts,
-        must_match=tuple(word for word in shared if word not in accepts),
-        hypothesis=each[0].hypothesis if len(each) == 1 else "",
-        reference=each[0].reference if len(each) == 1 else "",
-    )
+        return tuple(bundle_axis(name, changes, known) for name, changes in self.arms.items())

@@ -28,7 +28,8 @@ def what_counts(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config less what cannot change a run's result."""
     kept = {key: value for key, value in config.items() if key not in ("tracker", "checkpoint", "study", "arm", "seed")}
     for group, keys in _NO_RESULT.items():
-        kept[group] = {key: value for key, value in config[group].items() if key not in keys}
+        if isinstance(config.get(group), Mapping):  # a received plan may hold anything
+            kept[group] = {key: value for key, value in config[group].items() if key not in keys}
     return kept
 
 
@@ -100,7 +101,7 @@ def counted_of(plan: Mapping[str, Any]) -> dict[str, Any]:
         return value
     if design.get("kind") == "attribution":  # not how the two configs were typed
         value["design"] = {key: item for key, item in design.items() if key not in ("first", "second")}
-    axes = [{key: item for key, item in axis.items() if key not in ("about", "beside")} for axis in value["axes"]]
+    axes = [{key: item for key, item in axis.items() if key not in ("notes", "requires")} for axis in value["axes"]]
     return value | {"axes": axes, "arms": [arm | {"config": what_counts(arm["config"])} for arm in value["arms"]]}
 
 
@@ -134,12 +135,12 @@ class Plan:
     """How the arms follow from the command."""
 
     @property
-    def looks(self) -> tuple[int, ...]:
+    def interim_seeds(self) -> tuple[int, ...]:
         """Numbers of seeds at which a sequential study is analysed, the last of them all of `seeds`; empty for any other."""
         return self.design.interim_seeds if isinstance(self.design, OneAtATime) else ()
 
     @property
-    def spending(self) -> str:
+    def alpha_spending(self) -> str:
         """How the interim analyses share the error rate."""
         return self.design.alpha_spending if isinstance(self.design, OneAtATime) else ""
 
@@ -236,8 +237,10 @@ def _check(plan: Plan) -> None:
     numbers = [plan.smallest_effect, *(number for arm in plan.arms for number in arm.derived.values())]
     if not all(abs(number) < _LARGEST for number in numbers):
         raise ValueError("a quantity in it is larger than any that training has")
-    if plan.looks and plan.looks[-1] != len(plan.seeds):
-        raise ValueError(f"interim analyses at {list(plan.looks)} seeds do not fit a study of {len(plan.seeds)}")
+    if plan.interim_seeds and plan.interim_seeds[-1] != len(plan.seeds):
+        raise ValueError(
+            f"interim analyses at {list(plan.interim_seeds)} seeds do not fit a study of {len(plan.seeds)}"
+        )
     for axis in plan.axes:
         unknown = [rule for rule in axis.scale_with.values() if rule not in RULES]
         if unknown:

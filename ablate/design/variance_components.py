@@ -78,7 +78,7 @@ class Crossed:
 
 def crossed(study: StudyConfig) -> Crossed | None:
     """What `study.design=variance_components` asks for; None for any other design."""
-    if study.design != "variance":
+    if study.design != "variance_components":
         return None
     return Crossed(streams=tuple(tuple(one.split("+")) for one in study.streams), draws=study.draws)
 

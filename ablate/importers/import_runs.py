@@ -24,7 +24,7 @@ from ablate.importers.source import MAX_STEP, Source
 from ablate.importers.transformers import drop_redundant_epochs
 from ablate.importers.wandb import exported_runs, read_exported_run
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Manifest, Origin, Outcome, Status, write_value
+from ablate.records.metadata import Manifest, Origin, RunStatus, Status, write_value
 from ablate.records.schema import EVALS, TRACE
 from ablate.records.writer import TableWriter
 from ablate.serialization import write_text
@@ -205,7 +205,7 @@ def _write_run(
     last = max(row["step"] for row in (*trace, *evals))
     message = source.end_message or f"the log ends at step {last}, and does not say whether the run did"
     ended: Status = "interrupted" if source.ended is False else "finished"
-    write_value(run, Outcome(status=ended, step=last, reason="source", message=message))
+    write_value(run, RunStatus(status=ended, step=last, reason="source", message=message))
     return origin
 
 

@@ -45,7 +45,7 @@ class Source:
 
     format: str
     path: str
-    """Path or run name as typed."""
+    """Path or run name, as on the command line."""
     files: tuple[Path, ...]
     rows: Rows
     step: str = "step"
@@ -89,7 +89,7 @@ class Source:
 def number(value: Any) -> float | None:
     """Return a logged value as a number, or None. Some loggers write NaN and Infinity as text."""
     if isinstance(value, str):
-        return float(value) if value.strip().lower().lstrip("-") in ("nan", "inf", "infinity") else None
+        return float(value) if value.strip().lower().removeprefix("-") in ("nan", "inf", "infinity") else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -23,7 +23,7 @@ from torch import nn
 from ablate.errors import AblateError, LoopError, RecordError
 from ablate.records.gradient_health import COLUMNS, flags_of_trace
 from ablate.records.layout import RunDir, StudyDir, safe_name
-from ablate.records.metadata import Fingerprint, Manifest, Outcome, Status, write_value
+from ablate.records.metadata import Fingerprint, Manifest, RunStatus, Status, write_value
 from ablate.records.provenance import git_state, now, versions
 from ablate.records.schema import EVALS, TRACE
 from ablate.records.source_code import code_digest
@@ -94,7 +94,7 @@ class SmallFiles:
         }  # fmt: skip
         write_json(self.run.progress, value, durable=False)
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: RunStatus) -> None:
         """The last word."""
         self.manifest.ended = now()
         if self.writes:
@@ -404,7 +404,7 @@ class Recorder:
         if self._order.rungs:
             self._files.add_item("order", self._order.rungs)
         flops = model_flops(self.ranks.bare)
-        self._files.end(Outcome(
+        self._files.end(RunStatus(
             status=status, step=self.at.step, reason=reason, message=sentence, weights_sha256=weights,
             best=self._best.values, gradient=gradient, sessions=[self.session.to_json()],
             throughput=throughput([self.session], flops_per_token=flops, assumed_peak=None),

@@ -64,8 +64,9 @@ def _metric(form: str, name: str, recorded: str) -> Metric | None:
         return metric(_common(recorded, _area), side, text)
     if form == "eval_{}_roughness":
         text = (
-            f"Root mean square distance of the eval {recorded} from the nearest curve that {down}s and then {up}s, at "
-            f"{COMMON_EVALUATIONS}. A smooth {down} is 0 however steep, and so is the smooth {up} of an overfit, unlike a zigzag."
+            f"Root mean square distance of the eval {recorded} from the nearest curve that {down}s and then {up}s, "
+            f"at {COMMON_EVALUATIONS}. A smooth {down} is 0 however steep, and so is the smooth {up} of an overfit; "
+            "a zigzag is not."
         )
         return metric(_common(recorded, lambda curve: _roughness(orientation(recorded) * curve.value)), True, text)
     if form == "eval_{}_decrease_before_first_eval":

@@ -18,7 +18,7 @@ from ablate.training.random_streams import Streams
 def build(kind: Any, settings: Any, config: ModelConfig, streams: Streams) -> nn.Module:
     """kind: one of transformers' AutoModelFor... classes. settings: of `load_settings`. Weights are fp32, on the CPU.
 
-    Components are taken out, frozen or drawn anew when all of the model is there, so that every other weight is as without it.
+    Edits are applied to the complete model, so that all other weights are unchanged.
     """
     with streams.scope("init"):
         if config.init == "random":

@@ -1,7 +1,7 @@
-"""Component ablations: layers dropped, modules removed, zeroed, frozen or drawn anew, in a model that is built already.
+"""Component ablations on a built model: drop layers; remove, zero, freeze or reinitialise modules.
 
-The weights are loaded or drawn before, each under its module's name, and what is taken out leaves a stand-in at its place: no
-other module is renamed, and none of its weights differs by a bit.
+The weights were loaded or drawn before, keyed by module name, and a placeholder replaces each removed module: no other module
+is renamed, and its weights are unchanged, bit for bit.
 """
 
 from __future__ import annotations
@@ -20,27 +20,23 @@ from ablate.models.module_paths import Paths, evaluating, first_line, inside
 from ablate.models.placeholder import Call, StandIn, subject
 from ablate.training.fingerprint import weights_hash
 
-# What stands in the place of a module that was taken out: its input, or zeros, in the form that the caller
-# expects.
-
-
 REPLACING = ("remove", "zero")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one entry of the config asks for. typed: as the user would type it. paths: the modules that it is done to."""
+    """One edit: its action, its text as in the config (for messages), and the paths of its modules."""
 
     action: str
-    typed: str
+    text: str
     paths: tuple[str, ...]
 
 
 def operate(model: nn.Module, config: ModelConfig, draw: Callable[[Sequence[str]], object] | None = None) -> None:
-    """Do to a built model what its config asks for, in place.
+    """Apply the edits of a config to a built model, in place.
 
-    draw: draws the own weights of the modules of these names; None where the model has shapes alone.
-    Raises ModelError for a path or number that names nothing, and for what cannot be done or would change nothing.
+    draw: draws the weights of the modules with these names; None for a model without memory for weights.
+    Raises ModelError for a path or number without a match, and for an edit that is impossible or has no effect.
     """
     changes = planned(model, config)
     if not changes:
@@ -51,7 +47,7 @@ def operate(model: nn.Module, config: ModelConfig, draw: Callable[[Sequence[str]
     _replace(model, [change for change in changes if change.action in REPLACING], probes)
     for change in changes:
         if change.action == "reinit":
-            _draw_anew(model, change, draw)
+            _reinitialise(model, change, draw)
         elif change.action == "freeze":
             _freeze(model, change)
     if probes:
@@ -59,9 +55,9 @@ def operate(model: nn.Module, config: ModelConfig, draw: Callable[[Sequence[str]
 
 
 def planned(model: nn.Module, config: ModelConfig) -> list[Change]:
-    """The changes that the config asks for, each with at least one module to be done to. Touches nothing.
+    """Return the edits of a config, each with at least one module. The model is not changed.
 
-    A module inside one that is taken out is left alone, so that layers can be dropped from a base that freezes some.
+    A module inside a removed one is skipped, so that layers can be dropped from a config that freezes some.
     """
     if not (config.drop_layers or config.reinit_top_layers or config.freeze or config.module_edits):
         return []
@@ -77,23 +73,23 @@ def planned(model: nn.Module, config: ModelConfig) -> list[Change]:
     kept = [layer for number, layer in enumerate(layers) if number not in config.drop_layers]
     dropped = tuple(layer for layer in layers if layer not in kept)
     top = tuple(kept[len(kept) - config.reinit_top_layers :])
-    named = [(*typed.partition(":")[::2], f"model.module_edits=[{typed}]") for typed in config.module_edits]
+    named = [(*text.partition(":")[::2], f"model.module_edits=[{text}]") for text in config.module_edits]
     named += [("freeze", path, f"model.freeze=[{path}]") for path in config.freeze]
     found = [
         Change("remove", f"model.drop_layers={config.drop_layers}", dropped),
-        *(Change(action, typed, tuple(paths.find(path, key=typed))) for action, path, typed in named),
+        *(Change(action, text, tuple(paths.find(path, key=text))) for action, path, text in named),
         Change("reinit", f"model.reinit_top_layers={config.reinit_top_layers}", top),
     ]
     return _without_overlap([change for change in found if change.paths])
 
 
 def components_of(model: nn.Module) -> dict[str, str]:
-    """{outermost path: what was done to it}, read from the model: `removed`, `zeroed`, `frozen`, `drawn anew`."""
+    """Return {outermost path: edit}, read from the model: `removed`, `zeroed`, `frozen`, `reinitialised`."""
     found: dict[str, str] = {}
     for path, module in list(model.named_modules())[1:]:
         words = [module.kind] if isinstance(module, StandIn) else []
-        if hasattr(module, "_drawn_anew"):
-            words.append("drawn anew")
+        if hasattr(module, "_reinitialised"):
+            words.append("reinitialised")
         if hasattr(module, "_pooling"):
             words.append(f"given the {module._pooling} of the tokens")
         weights = list(module.parameters())
@@ -106,13 +102,13 @@ def components_of(model: nn.Module) -> dict[str, str]:
 
 
 def _without_overlap(changes: Sequence[Change]) -> list[Change]:
-    """Less what lies in a module that is taken out. Raises ModelError where nothing is left of an entry."""
+    """Return the edits without modules inside a removed one. Raises ModelError if an edit has no module left."""
     taken: dict[str, Change] = {}
     for change in changes:
         for path in change.paths if change.action in REPLACING else ():
             other = taken.setdefault(path, change)
             if other.action != change.action:
-                raise ModelError(f"{other.typed} and {change.typed} both take out {path}", "leave out one of the two")
+                raise ModelError(f"{other.text} and {change.text} both remove {path}", "use only one of the two")
     gone = [path for path in taken if not any(path != outer and inside(path, outer) for outer in taken)]
     made = []
     for change in changes:
@@ -121,8 +117,8 @@ def _without_overlap(changes: Sequence[Change]) -> list[Change]:
         if not left:
             outer = next(outer for outer in gone if inside(change.paths[0], outer))
             raise ModelError(
-                f"{change.typed}: all that it names lies in {outer}, which {taken[outer].typed} takes out",
-                "leave out one of the two",
+                f"{change.text}: all of its modules are inside {outer}, which {taken[outer].text} removes",
+                "use only one of the two",
             )
         made.append(replace(change, paths=left))
     return made
@@ -144,12 +140,10 @@ def _replace(model: nn.Module, changes: Sequence[Change], probes: Sequence[torch
         calls = [found[path] for found in seen if path in found]
         if len(calls) < len(seen):
             raise ModelError(
-                f"{change.typed}: {path} is never called in a forward pass, so taking it out would change nothing",
+                f"{change.text}: {path} is never called in a forward pass, so taking it out would change nothing",
                 "name the modules inside it" if next(model.get_submodule(path).children(), None) else "leave it out",
             )
-        stand_in = StandIn(
-            model.get_submodule(path), passing=change.action == "remove", calls=calls, typed=change.typed
-        )
+        stand_in = StandIn(model.get_submodule(path), passing=change.action == "remove", calls=calls, text=change.text)
         model.set_submodule(path, stand_in)
 
 
@@ -172,36 +166,36 @@ def _calls(model: nn.Module, paths: Sequence[str], probe: torch.Tensor) -> dict[
     return found
 
 
-def _draw_anew(model: nn.Module, change: Change, draw: Callable[[Sequence[str]], object] | None) -> None:
+def _reinitialise(model: nn.Module, change: Change, draw: Callable[[Sequence[str]], object] | None) -> None:
     """From the `init` stream, each module under its own name: the very weights that `model.init=random` gives it."""
     names = [name for name, _ in model.named_modules() if any(inside(name, path) for path in change.paths)]
     every = model.named_parameters(remove_duplicate=False)
     weights = {name: weight for name, weight in every if name.rpartition(".")[0] in names}
     if not weights:
-        raise ModelError(f"{change.typed}: {', '.join(change.paths)} has no weights to draw", "leave it out")
+        raise ModelError(f"{change.text}: {', '.join(change.paths)} has no weights to draw", "leave it out")
     _check_not_shared(model, change, names)
     if draw is not None:
         before = weights_hash(weights.items())
         draw(names)
         if weights_hash(weights.items()) == before:
             raise ModelError(
-                f"{change.typed} changes nothing: these weights come from the `init` stream already, under the same names",
+                f"{change.text} changes nothing: these weights come from the `init` stream already, under the same names",
                 "leave it out; a model of pretrained weights has something to forget",
             )
     for path in change.paths:
-        model.get_submodule(path)._drawn_anew = True  # type: ignore[assignment]
+        model.get_submodule(path)._reinitialised = True  # type: ignore[assignment]
 
 
 def _freeze(model: nn.Module, change: Change) -> None:
     weights = [weight for path in change.paths for weight in model.get_submodule(path).parameters()]
     if not weights:
-        raise ModelError(f"{change.typed}: {', '.join(change.paths)} has no weights to freeze", "leave it out")
+        raise ModelError(f"{change.text}: {', '.join(change.paths)} has no weights to freeze", "leave it out")
     for weight in weights:
         weight.requires_grad_(False)
 
 
 def _check_not_shared(model: nn.Module, change: Change, names: Sequence[str]) -> None:
-    """A tensor of two modules (an embedding that is the head as well) is drawn anew in both or in neither."""
+    """Check that a tied tensor (an embedding that is also the head) is reinitialised in both modules or in neither."""
     owners: dict[nn.Parameter, list[str]] = {}
     for name, weight in model.named_parameters(remove_duplicate=False):
         owners.setdefault(weight, []).append(name.rpartition(".")[0])
@@ -210,7 +204,7 @@ def _check_not_shared(model: nn.Module, change: Change, names: Sequence[str]) ->
         if outside and len(outside) < len(of):
             own = next(owner for owner in of if owner in names)
             raise ModelError(
-                f"{change.typed} would change {outside[0]} as well: its weights are those of {own}",
+                f"{change.text} would change {outside[0]} as well: its weights are those of {own}",
                 f"model.module_edits=[{','.join(f'reinit:{owner}' for owner in of)}] says so"
                 if len(change.paths) == 1 and change.paths[0] in of
                 else f"leave {own} out",
@@ -219,11 +213,11 @@ def _check_not_shared(model: nn.Module, change: Change, names: Sequence[str]) ->
 
 def _check_trains(model: nn.Module, changes: Sequence[Change], probe: torch.Tensor) -> None:
     """The model still runs, and something of what is trained still reaches its output."""
-    typed = " ".join(dict.fromkeys(change.typed for change in changes))
-    logits = _run(model, probe, typed)
+    text = " ".join(dict.fromkeys(change.text for change in changes))
+    logits = _run(model, probe, text)
     if not logits.requires_grad:
         raise ModelError(
-            f"{typed}: nothing is left that training could change", "leave a part of the model to be trained"
+            f"{text}: nothing is left that training could change", "leave a part of the model to be trained"
         )
 
 
@@ -239,7 +233,7 @@ def _probe(model: Any, rows: int, columns: int) -> torch.Tensor:
 
 
 def _runs(model: nn.Module, probe: torch.Tensor) -> bool:
-    """Whether a model of shapes alone can be called: some look at values on their way."""
+    """Return whether a model without memory for weights can be called: some models read values in forward."""
     try:
         _run(model, probe)
     except ModelError:
@@ -247,18 +241,18 @@ def _runs(model: nn.Module, probe: torch.Tensor) -> bool:
     return True
 
 
-def _run(model: Any, probe: torch.Tensor, typed: str = "") -> torch.Tensor:
+def _run(model: Any, probe: torch.Tensor, text: str = "") -> torch.Tensor:
     """The logits of a forward pass that draws no random number."""
     # On shapes alone: a mask of four dimensions is handed on as it is, where another one would be looked into.
     mask = {"attention_mask": torch.ones(1, 1, 1, 1, dtype=torch.bool, device=probe.device)} if probe.is_meta else {}
-    with evaluating(model), torch.set_grad_enabled(bool(typed)):
+    with evaluating(model), torch.set_grad_enabled(bool(text)):
         try:
             logits = model(input_ids=probe, **mask).logits
         except ModelError:
             raise
         except Exception as error:  # whatever somebody else's model raises
             name = type(model).__name__
-            problem = f"{typed}: {name} cannot run like that" if typed else f"{name} cannot be tried on made-up tokens"
+            problem = f"{text}: {name} cannot run like that" if text else f"{name} cannot be tried on made-up tokens"
             raise ModelError(f"{problem}: {first_line(error)}", "name another module") from error
     assert isinstance(logits, torch.Tensor)
     return logits

@@ -1,4 +1,4 @@
-"""A model's own config: from a hub, a folder or an architecture's name, with `model.config_overrides` and `model.dropout` set in it."""
+"""Config of a transformers model: from a hub, a directory or an architecture, with overrides and dropout applied."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def load_settings(config: ModelConfig, tokenizer: Any, **settings: Any) -> Any:
     """The transformers config object. settings: further attributes to set before shape and dropout.
 
     An architecture's default (`config:gpt2`) takes vocabulary and special tokens from the tokenizer.
-    Raises ModelError for a model that cannot be loaded and for a name in `model.config_overrides` that its config does not have.
+    Raises ModelError for a model that cannot be loaded and for an unknown name in `model.config_overrides`.
     """
     from transformers import AutoConfig
 
@@ -44,7 +44,7 @@ def load_settings(config: ModelConfig, tokenizer: Any, **settings: Any) -> Any:
 
 
 def check_fits(settings: Any, tokens: Tokens, config: Config) -> None:
-    """Raise where the texts hold tokens, or may hold places, that the model has no embedding for."""
+    """Raise if the texts contain tokens, or may have positions, without an embedding in the model."""
     text = settings.get_text_config()
     positions = getattr(text, "max_position_embeddings", None)
     if isinstance(positions, int) and 0 < positions < config.data.max_length:

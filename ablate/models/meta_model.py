@@ -1,4 +1,4 @@
-"""A config's model as names and shapes alone: what can be said of it before it is loaded, without any memory for weights."""
+"""Names and shapes of a config's model, without memory for weights and before it is loaded."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def parameter_counts(config: Config, *, num_classes: int) -> dict[str, int] | No
 
 
 def modules_changed(config: Config, *, num_classes: int) -> frozenset[tuple[str, str]] | None:
-    """(action, path) of every module that `model.*` takes out, freezes or draws anew; None for a task of one's own.
+    """Return (action, path) of every module that `model.*` edits; None for a custom task.
 
-    Raises ModelError for a component that the model does not have.
+    Raises ModelError for a module that the model does not have.
     """
     if config.task.name == "custom":
         return None

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from torch import nn
 
 from ablate.errors import ModelError, nearest
 
-pass
-from contextlib import contextmanager
-
-import torch
-
 
 class Paths:
-    """Finds modules by what was typed.
+    """Find modules by path, glob or layer number.
 
         bert.encoder.layer.0.attention, encoder.layer.0.attention     a module's own path, whole or from the base model on
         encoder.layer.*.attention                                     a glob: `*` is one part of a path, `**` any number
         layers.0, layers.-1, layers.0-2, layers.lower, layers.upper   layers, counted from the embeddings; of an odd number
                                                                       the middle one belongs to `upper`
         layers.0.attention                                            a module inside a layer
-        embeddings, head                                              what stands before the layers; outside of the base model
+        embeddings, head                                              everything before the layers; outside the base model
 
     layers: the paths of the model's layers, in their order; empty where it has no such list.
     """
@@ -47,21 +44,21 @@ class Paths:
         groups = {"embeddings": _embeddings(base, found), "head": _head(top, base)}
         self._by_spelling |= {name: [real[m] for m in modules] for name, modules in groups.items() if modules}
 
-    def find(self, typed: str, *, key: str) -> list[str]:
-        """The paths that `typed` stands for, in the model's order. Raises ModelError where it stands for none.
+    def find(self, pattern: str, *, key: str) -> list[str]:
+        """Return the paths that match, in the model's order. Raises ModelError without a match.
 
-        key: what holds it, for the message.
+        key: config key of the pattern, for the message.
         """
-        patterns = [pattern.split(".") for pattern in self._expand(typed, key)]
+        patterns = [expanded.split(".") for expanded in self._expand(pattern, key)]
         wanted = {
             path
             for spelling, paths in self._by_spelling.items()
-            if any(_matches(spelling.split("."), pattern) for pattern in patterns)
+            if any(_matches(spelling.split("."), parts) for parts in patterns)
             for path in paths
         }
         if not wanted:
             raise ModelError(
-                f"{key}: {typed!r} matches no module of {self.model_name}{self._which()}", self._near(typed)
+                f"{key}: {pattern!r} matches no module of {self.model_name}{self._which()}", self._near(pattern)
             )
         return [path for path in self._real if path in wanted]
 
@@ -116,7 +113,7 @@ def inside(path: str, outer: str) -> bool:
 
 
 def _embeddings(base: nn.Module, layers: Any) -> list[nn.Module]:
-    """The parts of the base model that turn numbers of tokens and places into vectors."""
+    """Return the parts of the base model that embed tokens and positions."""
     return [
         child
         for name, child in base.named_children()
@@ -127,7 +124,7 @@ def _embeddings(base: nn.Module, layers: Any) -> list[nn.Module]:
 
 
 def _head(top: nn.Module, base: nn.Module) -> list[nn.Module]:
-    """What has weights and stands beside the base model."""
+    """Return the modules with weights outside the base model."""
     if base is top:
         return []
     return [child for child in top.children() if child is not base and next(child.parameters(), None) is not None]

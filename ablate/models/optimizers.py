@@ -42,7 +42,7 @@ _MAKERS: dict[str, Callable[[Groups, OptimConfig], torch.optim.Optimizer]] = {
 
 
 def _muon(config: OptimConfig, trainable: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
-    """Embeddings, head and vectors are no maps between hidden layers: they stay with AdamW."""
+    """Return Muon for the matrices of the layers, with AdamW for embeddings, head and vectors."""
     if not hasattr(torch.optim, "Muon"):
         raise ConfigError(
             f"optim.name=muon needs torch 2.9 or later, and this is {torch.__version__}", "optim.name=adamw"

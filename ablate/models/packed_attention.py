@@ -24,7 +24,7 @@ NAME = "ablate_unpadded"
 def row_spans(attention_mask: torch.Tensor) -> Spans | None:
     """(first token, number of tokens) of each row of a mask [batch, length]; None if a row is empty or has a hole.
 
-    Waits for the device if the mask lies on one.
+    Waits for the device if the mask is on a device.
     """
     mask = attention_mask.to("cpu") != 0
     counts, first = mask.sum(dim=1), mask.int().argmax(dim=1)
@@ -101,7 +101,7 @@ class Layout:
         return places.index_copy(0, index, hidden[0]).view(*self.shape, *rest)
 
     def drop_all(self, value: Any) -> Any:
-        """`drop` for every tensor in `value` that has an entry per place, for each row or once for all."""
+        """`drop` for every tensor in `value` with an entry per position, for each row or shared."""
         if isinstance(value, tuple | list):
             return type(value)(self.drop_all(part) for part in value)
         if isinstance(value, dict):
@@ -126,9 +126,9 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Attending:
-    """window: places that see each other are nearer than this; None is no limit. scaling: None is head_dim ** -0.5.
+    """window: positions attend to each other below this distance; None: unlimited. scaling: None: head_dim ** -0.5.
 
-    first_only: only each sequence's first token is a query; what stands at the others is not read, and need not be computed.
+    first_only: only the first token of each sequence is a query; the output at other tokens is not read.
     """
 
     dropout: float
@@ -245,7 +245,7 @@ def _dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: 
 def _varlen(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, how: Attending
 ) -> torch.Tensor:
-    """torch.nn.attention.varlen. Its window (left, right) counts the places besides one's own; -1 is no limit."""
+    """torch.nn.attention.varlen. Its window (left, right) excludes the position itself; -1: unlimited."""
     from torch.nn.attention import varlen
 
     left = -1 if how.window is None else how.window - 1

@@ -14,7 +14,7 @@ from ablate.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a module, as it was seen: the tensor that went in, and what came out."""
+    """One recorded call of a module: its input tensor and its output."""
 
     given: torch.Tensor
     output: Any
@@ -44,14 +44,15 @@ class _Record:
 
 
 class StandIn(nn.Module):
-    """Has no weights and computes nothing.
+    """Module without weights that returns its input or zeros.
 
-    passing: its input goes through, in the place of the output's first tensor; otherwise that is zeros, as all others are.
-    calls: of the module that it replaces, on inputs of two different shapes. Raises ModelError where the output's form cannot
-    be told from them. typed: what asked for it, for the message.
+    passing: the first tensor of the output is the input; otherwise it is zeros, as all other tensors are.
+    calls: two calls of the original module on inputs of different shapes. Raises ModelError if they do not determine the form
+    of the output.
+    text: the edit as in the config, for messages.
     """
 
-    def __init__(self, original: nn.Module, *, passing: bool, calls: Sequence[Call], typed: str) -> None:
+    def __init__(self, original: nn.Module, *, passing: bool, calls: Sequence[Call], text: str) -> None:
         super().__init__()
         self.kind = "removed" if passing else "zeroed"
         for name, value in vars(original).items():  # callers read plain attributes of a layer, such as `attention_type`
@@ -59,12 +60,12 @@ class StandIn(nn.Module):
                 setattr(self, name, value)
         first, second = calls
         self._passing = passing
-        self._form = _form(first.output, second.output, (first.given, second.given), typed)
+        self._form = _form(first.output, second.output, (first.given, second.given), text)
         made = _tensors(first.output)
         if not made:
-            raise ModelError(f"{typed}: it gives no tensor", "name a module inside or around it")
+            raise ModelError(f"{text}: its output has no tensor", "name a module inside or around it")
         if passing:
-            _check_passes(first.given, made[0], typed)
+            _check_passes(first.given, made[0], text)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         given = subject(args, kwargs)
@@ -83,14 +84,14 @@ def subject(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     return found
 
 
-def _form(output: Any, again: Any, given: tuple[torch.Tensor, torch.Tensor], typed: str) -> Any:
+def _form(output: Any, again: Any, given: tuple[torch.Tensor, torch.Tensor], text: str) -> Any:
     """The output with a `_Tensor` for every tensor. again, given: the second output, and the inputs of both."""
     if isinstance(output, torch.Tensor):
-        return _tensor(output, again, given, typed)
+        return _tensor(output, again, given, text)
     if isinstance(output, Mapping):
-        return _Record(type(output), {key: _form(output[key], again[key], given, typed) for key in output})
+        return _Record(type(output), {key: _form(output[key], again[key], given, text) for key in output})
     if isinstance(output, tuple | list):
-        return type(output)(_form(*pair, given, typed) for pair in zip(output, again, strict=True))
+        return type(output)(_form(*pair, given, text) for pair in zip(output, again, strict=True))
     return output
 
 
@@ -112,7 +113,7 @@ def _tensors(output: Any) -> list[torch.Tensor]:
     return [tensor for part in parts for tensor in _tensors(part)]
 
 
-def _tensor(made: torch.Tensor, again: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor], typed: str) -> _Tensor:
+def _tensor(made: torch.Tensor, again: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor], text: str) -> _Tensor:
     """How the shape of an output follows from the input's, from two pairs of them."""
     first, second = given
     dims = []
@@ -124,17 +125,17 @@ def _tensor(made: torch.Tensor, again: torch.Tensor, given: tuple[torch.Tensor, 
             dims.append(pairs.index((size, other)))
         else:
             raise ModelError(
-                f"{typed}: the shape of its output, {shape(made)}, does not follow from its input's, {shape(first)}",
+                f"{text}: the shape of its output, {shape(made)}, does not follow from its input's, {shape(first)}",
                 "name a module inside or around it",
             )
     return _Tensor(tuple(dims), None if made.dtype == first.dtype else made.dtype)
 
 
-def _check_passes(given: torch.Tensor, made: torch.Tensor, typed: str) -> None:
+def _check_passes(given: torch.Tensor, made: torch.Tensor, text: str) -> None:
     if given.shape != made.shape or given.is_floating_point() != made.is_floating_point():
         raise ModelError(
-            f"{typed}: its input, {shape(given)}, cannot go through in the place of its output, {shape(made)}",
-            f"{typed.replace('remove:', 'zero:')}, or remove a module inside it",
+            f"{text}: its input, {shape(given)}, has another shape than its output, {shape(made)}",
+            f"{text.replace('remove:', 'zero:')}, or remove a module inside it",
         )
 
 

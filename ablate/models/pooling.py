@@ -1,7 +1,7 @@
 """What a classifier's head is given of each text: its first token, or the mean or the maximum over its tokens.
 
-The head reads the first place of the last layer's output, as in BERT, RoBERTa, DistilBERT or ELECTRA. The mean or the maximum
-is put there before the head looks: it is the same head, with the same weights, and only what it reads is another thing.
+The head reads the first position of the last layer's output, as in BERT, RoBERTa, DistilBERT or ELECTRA. The mean or the
+maximum replaces that position: the head and its weights are unchanged.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def pool_tokens(model: nn.Module, pooling: str) -> None:
 
 
 def pooled(hidden: torch.Tensor, mask: torch.Tensor | None, pooling: str) -> torch.Tensor:
-    """hidden: [texts, places, features]. mask: [texts, places], 0 where padding stands. Returns [texts, features]."""
+    """Pool over tokens: hidden [texts, positions, features], mask [texts, positions], 0 for padding -> [texts, features]."""
     if mask is None:
         return hidden.mean(dim=1) if pooling == "mean" else hidden.amax(dim=1)
     real = (mask != 0)[..., None]

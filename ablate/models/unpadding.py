@@ -5,9 +5,9 @@
 The model's code is not touched. Four things happen in a forward call, by hooks, and from its arguments alone:
 
     base model    makes a `Layout` of the attention mask and hands it down as the keyword `unpadded`
-    each layer    what has one entry per place gets one entry per token: hidden states, rotary tables, position ids
+    each layer    tensors with one entry per position get one per token: hidden states, rotary tables, position ids
     attention     each sequence attends within itself
-    last layer    tokens go back to their places, [batch, length, hidden], zeros at the padding
+    last layer    tokens return to their positions, [batch, length, hidden], zeros at the padding
 
 No state outlives the call, so that models, threads, recomputation and copies cannot disturb each other.
 A call that cannot do without padding (a cache, a mask with holes, recorded hidden states) runs padded.
@@ -230,7 +230,7 @@ def leave_unread(model: nn.Module) -> str | None:
     base = getattr(top, "base_model", None)
     name = type(model).__name__
     if base is None or base is top or not hasattr(base, "_unpadding"):
-        return f"{name} is no classifier whose padding is left out."
+        return f"{name} is not an unpadded classifier."
     # The last one that computes: what stands in for a layer that was taken out passes first tokens on as they are.
     last_layer: Any = next((layer for layer in reversed(layers_of(base)) if not isinstance(layer, StandIn)), None)
     attention = getattr(last_layer, "attention", None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """dtype: pandas' own word. unit: '' for what has none."""
+    """One column of a frame. dtype: as pandas names it. unit: '' without one."""
 
     name: str
     dtype: str
@@ -24,37 +24,37 @@ _SEED = Column("seed", "int64", "", "the run's seed")
 RUNS = (
     _ARM,
     _SEED,
-    Column("axis", "object", "", "what the arm varies; None for the baseline"),
+    Column("axis", "object", "", "the axis; None for the baseline"),
     Column("level", "object", "", "the axis's value in this arm, as its config has it; None for the baseline"),
     Column("status", "category", "", "finished, diverged, failed, interrupted, running, missing or unreadable"),
-    Column("sentence", "str", "", "how it ended, in words"),
-    Column("steps", "Int64", "optimizer steps", "taken, by its outcome; missing where it has none yet"),
+    Column("sentence", "str", "", "status in words"),
+    Column("steps", "Int64", "optimizer steps", "taken; missing before the run has ended"),
     Column("train_seconds", "float64", "s", "of training alone, evaluation excluded"),
     Column("eval_seconds", "float64", "s", "of evaluation"),
     Column("train_samples_per_second", "float64", "samples/s", "while training"),
     Column("train_tokens_per_second", "float64", "tokens/s", "while training, padding excluded"),
     Column("peak_memory_bytes", "float64", "bytes", "at most in use"),
-    Column("device", "str", "", "where it ran; '' where it was not recorded"),
+    Column("device", "str", "", "device; '' if not recorded"),
     Column("started", "datetime64[us, UTC]", "", "when its first process began"),
     Column("ended", "datetime64[us, UTC]", "", "when its last process ended"),
-    Column("weights_sha256", "object", "", "hash of the final weights: equal ones are one trajectory, bit for bit"),
+    Column("weights_sha256", "object", "", "hash of the final weights: equal hashes are one trajectory, bit for bit"),
     Column("digest", "str", "", "hash of config, data, code and seed"),
-    Column("folder", "str", "", "of the run, named from the study's"),
+    Column("folder", "str", "", "run directory, relative to the study"),
 )
-"""And one column for each outcome, under its name: a float64 in the unit that `frame.attrs["units"]` has for it."""
+"""And one column per metric, under its name: a float64 in the unit that `frame.attrs["units"]` has for it."""
 
 
 STEPS = (
     _ARM,
     _SEED,
-    Column("step", "int64", "optimizer steps", "taken, this one included"),
+    Column("step", "int64", "optimizer steps", "including this one"),
     Column("epoch", "float64", "epochs", "passes over the training set, this step included"),
-    Column("samples", "Int64", "samples", "seen, this step included; missing where an import cannot tell"),
+    Column("samples", "Int64", "samples", "processed, including this step; missing if an import has none"),
     Column("tokens", "Int64", "tokens", "seen, padding excluded"),
     Column("loss", "float32", "nats", "mean over this step's batch, before the update"),
     Column("grad_norm", "float32", "L2 norm", "of the whole gradient: fp32, unscaled, before clipping"),
-    Column("clip_coefficient", "float32", "", "factor by which clipping multiplied it; 1 where it did not bind"),
-    Column("applied", "boolean", "", "False where a non-finite gradient made the step be skipped"),
+    Column("clip_coefficient", "float32", "", "factor of gradient clipping; 1 without clipping"),
+    Column("applied", "boolean", "", "False if the step was skipped for a non-finite gradient"),
     Column("learning_rate", "float64", "", "of this step, first parameter group"),
     Column("loss_scale", "float32", "", "gradient scaler's; 1 without one"),
     Column("step_seconds", "float64", "s", "since the end of the step before, evaluation excluded"),
@@ -69,49 +69,47 @@ EVALS = (
     _SEED,
     Column("split", "category", "", "of the examples: `held_out`"),
     Column("metric", "category", "", "`loss`, `accuracy`, or the name that an evaluation gave"),
-    Column("step", "int64", "optimizer steps", "taken before this look; 0 is before training"),
+    Column("step", "int64", "optimizer steps", "taken before this evaluation; 0 is before training"),
     Column("epoch", "float64", "epochs", "passes over the training set before it"),
-    Column("samples", "Int64", "samples", "seen before it; missing where an import cannot tell"),
+    Column("samples", "Int64", "samples", "seen before it; missing if an import has none"),
     Column("tokens", "Int64", "tokens", "seen before it"),
     Column("train_seconds", "float64", "s", "of training before it"),
-    Column("eval_seconds", "float64", "s", "that this look took"),
+    Column("eval_seconds", "float64", "s", "of this evaluation"),
     Column("value", "float64", "the metric's", "sum over the examples by their number"),
-    Column("count", "int64", "examples", "evaluated; 1 where only the mean is known"),
+    Column("count", "int64", "examples", "evaluated; 1 if only the mean is known"),
     Column(
         "standard_error",
         "float64",
         "the metric's",
-        "of `value` as the mean of a sample of examples; nan for fewer than 2",
+        "of `value` over examples; nan for fewer than 2",
     ),
 )
 
 
 CONTRASTS = (
     _ARM,
-    Column("axis", "str", "", "what the arm varies"),
-    Column("metric", "str", "", "the outcome"),
-    Column("unit", "str", "", "of the outcome, and of effect, low, high and the means"),
-    Column("primary", "bool", "", "whether it is the outcome that the study is about"),
+    Column("axis", "str", "", "the axis"),
+    Column("metric", "str", "", "the metric"),
+    Column("unit", "str", "", "of the metric, and of effect, low, high and the means"),
+    Column("primary", "bool", "", "whether it is the primary metric"),
     Column(
-        "verdict", "category", "", "helps, hurts, raises, lowers, no effect, undecided, or none where a control failed"
+        "verdict", "category", "", "helps, hurts, raises, lowers, no effect, undecided, or none after a failed control"
     ),
     Column("labels", "str", "", "`LOW POWER` and such, with commas"),
-    Column("baseline_mean", "float64", "the outcome's", "over the seeds that both arms have"),
-    Column("arm_mean", "float64", "the outcome's", "over the same seeds"),
-    Column("effect", "float64", "the outcome's", "variant minus baseline"),
-    Column("low", "float64", "the outcome's", "lower end of its interval, simultaneous over the family"),
-    Column("high", "float64", "the outcome's", "upper end"),
-    Column("interval_level", "float64", "", "of the interval: 0.95, or that of a look"),
+    Column("baseline_mean", "float64", "the metric's", "over the seeds that both arms have"),
+    Column("arm_mean", "float64", "the metric's", "over the same seeds"),
+    Column("effect", "float64", "the metric's", "variant minus baseline"),
+    Column("low", "float64", "the metric's", "lower end of its interval, simultaneous over the family"),
+    Column("high", "float64", "the metric's", "upper end"),
+    Column("interval_level", "float64", "", "confidence of the interval: 0.95, or that of an interim analysis"),
     Column("p_value", "float64", "", "adjusted for the family, as the interval is"),
     Column("hedges_g", "float64", "sd of runs", "the effect over the sd of single runs, corrected for their number"),
-    Column(
-        "beats", "float64", "", "share of seeds in which the arm is better, or higher where there is no better side"
-    ),
-    Column("residual_sd", "float64", "the outcome's", "of a run after arm and seed are taken out"),
+    Column("beats", "float64", "", "share of seeds in which the arm is better, or higher without a better side"),
+    Column("residual_sd", "float64", "the metric's", "of a run after removing arm and seed"),
     Column("df", "int64", "", "of the error"),
     Column("num_seeds", "int64", "seeds", "in which both arms have a value"),
-    Column("seeds_needed", "Int64", "seeds", "about how many would decide what is undecided"),
-    Column("floor", "float64", "the outcome's", "the larger of the noise and the nondeterminism floor"),
+    Column("seeds_needed", "Int64", "seeds", "about how many would decide an inconclusive effect"),
+    Column("floor", "float64", "the metric's", "the larger of the noise and the nondeterminism floor"),
     Column("method", "str", "", "`seed-blocked` or `own pairs`"),
     Column("family", "int64", "variants", "judged together"),
     Column("sentence", "str", "", "the finding in words"),
@@ -121,17 +119,17 @@ CONTRASTS = (
 DIFFERENCES = (
     _ARM,
     _SEED,
-    Column("metric", "str", "", "the outcome"),
-    Column("difference", "float64", "the outcome's", "variant minus baseline in this seed: the dots of a forest plot"),
+    Column("metric", "str", "", "the metric"),
+    Column("difference", "float64", "the metric's", "variant minus baseline in this seed: the dots of a forest plot"),
 )
 
 
 FRAMES = {
-    "runs": ("One row per run of the plan, whatever became of it.", RUNS),
-    "steps": ("One row per optimizer step of every run that has begun, in order.", STEPS),
-    "evals": ("One row per look, split and metric.", EVALS),
-    "contrasts": ("One row per variant and outcome, the primary outcome first. Empty for a single run.", CONTRASTS),
-    "differences": ("One row per variant, outcome and seed.", DIFFERENCES),
+    "runs": ("One row per run of the plan, whatever its status.", RUNS),
+    "steps": ("One row per optimizer step of every run that has started, in order.", STEPS),
+    "evals": ("One row per evaluation, split and metric.", EVALS),
+    "contrasts": ("One row per variant and metric, the primary metric first. Empty for a single run.", CONTRASTS),
+    "differences": ("One row per variant, metric and seed.", DIFFERENCES),
 }
 
 
@@ -147,7 +145,7 @@ def frames_page() -> str:
 
 
 _OUTCOMES = (
-    "One column follows for each outcome that the study was read by, under its name (`eval_loss`, `grad_norm_p95_p5`, ...): a\n"
+    "One column per metric follows, under its name (`eval_loss`, `grad_norm_p95_p5`, ...): a\n"
     'float64, missing where the run has no value. `runs.attrs["units"]` has the unit of each, and [metrics](metrics.md) the\n'
     "definitions."
 )
@@ -156,7 +154,7 @@ _OUTCOMES = (
 _HEAD = """\
 # The frames of a study
 
-`ablate.load("runs/imdb")` gives a `Study`; each frame is made when it is first asked for ([how](../how-to/notebook.md)).
+`ablate.load("runs/imdb")` gives a `Study`; each frame is made when it is first used ([how](../how-to/notebook.md)).
 Arms are categories in plan order, so that groups and legends come in that order; a missing number is nan, or `<NA>` in a column
 of whole numbers. This page is made from `ablate/notebook/frames.py` by `docs/make_reference.py`.
 """

@@ -1,14 +1,12 @@
-"""The columns of a study's frames, each with its dtype, its unit and its meaning. `docs/reference/frames.md` is tested against
-these."""
+"""Records and analysis of a study as tidy data frames: one row is one run, step, evaluation, contrast or difference."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,99 +16,95 @@ from ablate.errors import ConfigError, RecordError, nearest
 from ablate.metrics.metric import MetricInfo
 from ablate.notebook.columns import CONTRASTS, DIFFERENCES, EVALS, RUNS, STEPS, Column
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Manifest, Outcome, read_manifest, read_outcome
+from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status
 from ablate.records.reader import read_evals, read_trace
 
-# Where the runs of a folder lie, without reading what they recorded.
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One run of an arm. Arms of equal digest have one folder."""
+class RecordedRun:
+    """A run on disk. Arms with equal digests share a run directory."""
 
     arm: str
     seed: int
-    run: RunDir
+    run_dir: RunDir
 
 
-def places(folder: Path, plan: Plan) -> Iterator[Place]:
-    """Every run of the plan that has begun, arm by arm; not what another plan has left in its folder."""
+def recorded_runs(folder: Path, plan: Plan) -> Iterator[RecordedRun]:
+    """Yield every run of the plan that has started, arm by arm; runs of another plan in the same directory are skipped."""
     study = StudyDir(folder)
     planned = {(run.arm, run.seed): run for run in plan.runs}
     shared = {run.digest: run for run in reversed(plan.runs)}
     for arm in (arm for arm in plan.arms if not arm.replayed):
         for seed in plan.seeds_of(arm):
             run = planned.get((arm.name, seed)) or shared.get(_digest(plan, arm, seed))
-            if run is not None and _is_of(plan, run, place := study.run(run.arm, run.seed)):
-                yield Place(arm.name, seed, place)
+            if run is not None and _is_of(plan, run, run_dir := study.run(run.arm, run.seed)):
+                yield RecordedRun(arm.name, seed, run_dir)
 
 
 def _digest(plan: Plan, arm: Arm, seed: int) -> str:
-    """Of a run that shares another's, '' where none does."""
+    """Digest that a shared run would have; empty for external apps."""
     if plan.app is not None or not plan.code_digest:
         return ""
     return run_digest(arm.config, seed=seed, code_digest=plan.code_digest, data=arm.data, model=arm.model)
 
 
-def _is_of(plan: Plan, run: Run, place: RunDir) -> bool:
-    if not place.manifest.exists() or place.leads_out():
+def _is_of(plan: Plan, run: Run, run_dir: RunDir) -> bool:
+    if not run_dir.manifest.exists() or run_dir.leads_out():
         return False
     try:
-        manifest = read_manifest(place)
+        manifest = read_manifest(run_dir)
     except RecordError:
         return False
     asked = {"digest": manifest.digest, "request": manifest.request, "code_digest": manifest.code_digest}
     return not manifest.digest or plan.keeps(run, **asked)
 
 
-# A study's records and its analysis as tidy frames: one row is one run, step, look, contrast or pair.
+def steps_frame(runs: Sequence[RecordedRun], arms: Sequence[str], columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return every step of these runs. columns: to read in addition to arm, seed and step; None reads all of them.
 
-_WHOLE = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
-
-
-def steps_frame(places: Sequence[Place], arms: Sequence[str], columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Every step of these runs. columns: those to read, beside arm, seed and step; None reads all of them.
-
-    Raises ConfigError for a column that there is not.
+    Raises ConfigError for an unknown column.
     """
     known = [column.name for column in STEPS[2:]]
     wanted = known if columns is None else ["step", *(name for name in columns if name not in ("arm", "seed", "step"))]
     for name in wanted:
         if name not in known:
-            raise ConfigError(f"{name!r} is no column of the steps", nearest(name, known))
+            raise ConfigError(f"unknown column {name!r} of the steps", nearest(name, known))
     tables = []
-    for place in places:
+    for recorded in runs:
         try:
-            table = read_trace(place.run.trace, wanted).table
+            table = read_trace(recorded.run_dir.trace, wanted).table
         except RecordError:
-            continue  # it has not begun, or cannot be read: `runs` says so
-        tables.append(_named(table, place, arms))
-    kept = [column for column in STEPS if column.name in ("arm", "seed", *wanted)]
-    return _together(tables, kept, arms)
+            continue  # not started, or unreadable: see `runs`
+        tables.append(_named(table, recorded, arms))
+    selected = [column for column in STEPS if column.name in ("arm", "seed", *wanted)]
+    return _together(tables, selected, arms)
 
 
-def evals_frame(places: Sequence[Place], arms: Sequence[str]) -> pd.DataFrame:
-    """Every look of these runs."""
+def evals_frame(runs: Sequence[RecordedRun], arms: Sequence[str]) -> pd.DataFrame:
+    """Return every evaluation of these runs."""
     tables = []
-    for place in places:
+    for recorded in runs:
         try:
-            table = read_evals(place.run.evals).table
+            table = read_evals(recorded.run_dir.evals).table
         except RecordError:
             continue
-        tables.append(_named(_with_values(table), place, arms))
+        tables.append(_named(_with_values(table), recorded, arms))
     return _together(tables, EVALS, arms)
 
 
 def runs_frame(
     readings: Sequence[RunReading],
-    places: Sequence[Place],
+    runs: Sequence[RecordedRun],
     arms: Sequence[Mapping[str, Any]],
     metrics: Sequence[MetricInfo],
 ) -> pd.DataFrame:
-    """readings: one per row. arms: [{name, axis, level}], in plan order. metrics: outcomes, each a column."""
+    """readings: one per row. arms: [{name, axis, level}], in plan order. metrics: each a column."""
     by_name = {arm["name"]: arm for arm in arms}
-    there = {(place.arm, place.seed): place for place in places}
-    rows = [_run(one, by_name[one.arm], there.get((one.arm, one.seed)), metrics) for one in readings]
+    by_run = {(recorded.arm, recorded.seed): recorded for recorded in runs}
+    rows = [_run(one, by_name[one.arm], by_run.get((one.arm, one.seed)), metrics) for one in readings]
     columns = [*RUNS, *(Column(info.name, "float64", info.unit, info.definition) for info in metrics)]
     frame = framed(rows, columns, list(by_name))
     frame.attrs["units"] = {info.name: info.unit for info in metrics}
@@ -127,7 +121,7 @@ def contrasts_frame(analysis: Analysis) -> pd.DataFrame:
 
 
 def differences_frame(analysis: Analysis) -> pd.DataFrame:
-    """Every pair that a contrast rests on."""
+    """Return every pair behind the contrasts."""
     rows = [
         {"arm": one.arm, "metric": one.metric, "seed": seed, "difference": difference}
         for one in analysis.contrasts
@@ -137,9 +131,9 @@ def differences_frame(analysis: Analysis) -> pd.DataFrame:
 
 
 def _run(
-    reading: RunReading, arm: Mapping[str, Any], place: Place | None, metrics: Iterable[MetricInfo]
+    reading: RunReading, arm: Mapping[str, Any], recorded: RecordedRun | None, metrics: Iterable[MetricInfo]
 ) -> dict[str, Any]:
-    manifest, outcome = _small_files(place)
+    manifest, outcome = _small_files(recorded)
     speed = reading.throughput
     return {
         **{name: getattr(reading, name) for name in ("arm", "seed", "status", "sentence", "folder", "weights_sha256")},
@@ -159,11 +153,11 @@ def _run(
     }
 
 
-def _small_files(place: Place | None) -> tuple[Manifest | None, Outcome | None]:
-    if place is None:
+def _small_files(recorded: RecordedRun | None) -> tuple[Manifest | None, RunStatus | None]:
+    if recorded is None:
         return None, None
     try:
-        return read_manifest(place.run), read_outcome(place.run)
+        return read_manifest(recorded.run_dir), read_status(recorded.run_dir)
     except RecordError:
         return None, None
 
@@ -179,11 +173,11 @@ def _with_values(table: pa.Table) -> pa.Table:
     return table.append_column("value", value).append_column("standard_error", error)
 
 
-def _named(table: pa.Table, place: Place, arms: Sequence[str]) -> pa.Table:
-    """With the run in front, and no columns of lists."""
-    index = pa.array([list(arms).index(place.arm)] * len(table), pa.int32())
+def _named(table: pa.Table, recorded: RecordedRun, arms: Sequence[str]) -> pa.Table:
+    """Add arm and seed as first columns, and drop columns of lists."""
+    index = pa.array([list(arms).index(recorded.arm)] * len(table), pa.int32())
     plain = table.select([field.name for field in table.schema if not pa.types.is_list(field.type)])
-    plain = plain.add_column(0, "seed", pa.array([place.seed] * len(table), pa.int64()))
+    plain = plain.add_column(0, "seed", pa.array([recorded.seed] * len(table), pa.int64()))
     return plain.add_column(
         0, "arm", pa.DictionaryArray.from_arrays(index, pa.array(list(arms)))
     ).replace_schema_metadata()
@@ -193,19 +187,26 @@ def _together(tables: Sequence[pa.Table], columns: Sequence[Column], arms: Seque
     names = [column.name for column in columns]
     if not tables:
         return framed([], columns, arms)
+    import pandas as pd
+
+    nullable = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     whole = pa.concat_tables([table.select(names) for table in tables])
-    frame: pd.DataFrame = whole.to_pandas(types_mapper=_WHOLE.get)
+    frame: pd.DataFrame = whole.to_pandas(types_mapper=nullable.get)
     return _typed(frame, columns, arms)
 
 
 def framed(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], arms: Sequence[str]) -> pd.DataFrame:
-    """Rows as a frame; no rows are a frame as well."""
+    """Return rows as a frame, also without any row."""
+    import pandas as pd
+
     frame = pd.DataFrame({column.name: [row[column.name] for row in rows] for column in columns}, dtype=object)
     return _typed(frame, columns, arms)
 
 
 def _typed(frame: pd.DataFrame, columns: Sequence[Column], arms: Sequence[str]) -> pd.DataFrame:
-    """Every column in its documented dtype."""
+    """Cast every column to its documented dtype."""
+    import pandas as pd
+
     for column in columns:
         given = frame[column.name]
         if column.name == "arm":

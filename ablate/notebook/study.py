@@ -1,4 +1,4 @@
-"""`ablate.load`: a folder of runs as a value to look at. Nothing is read before it is asked for, and nothing is trained."""
+"""`ablate.load`: a directory of runs as data frames, an analysis and figures. Everything is read when first used."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from ablate.design.plan import Plan
 from ablate.errors import ConfigError, RecordError, StudyError
 from ablate.metrics.metric import MetricInfo
 from ablate.metrics.registry import METRICS
-from ablate.notebook.frames import Place, places
+from ablate.notebook.frames import RecordedRun, recorded_runs
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, read_manifest, read_outcome
+from ablate.records.metadata import Manifest, read_manifest, read_status
 from ablate.records.reader import read_evals, read_trace
 from ablate.records.returned_values import read_returned
 
@@ -32,31 +32,33 @@ if TYPE_CHECKING:
 def load(
     folder: str | Path, *, metric: str | None = None, smallest_effect: float | None = None, accepts: Sequence[str] = ()
 ) -> Study:
-    """A study folder, a folder of runs that other loops recorded or `ablate import` wrote, or the folder of one run.
+    """Load a study directory, a directory of recorded or imported runs, or one run directory.
 
     metric, smallest_effect, accepts: of a folder without a plan, as for `ablate report`. Runs may be missing, going on or
     broken. Raises StudyError for a folder that holds neither a study nor a run.
     """
-    place = Path(folder)
+    path = Path(folder)
     asked = Asked(metric=metric, smallest_effect=smallest_effect, accepts=tuple(accepts))
-    if place.is_file():
-        what = f"tar xf {place}, and load the folder" if place.suffix == ".tar" else "name the folder of the study"
-        raise StudyError(f"{str(folder)!r} is a file, and not the folder of a study", what)
-    if not place.is_dir():
-        beside = sorted(found.parent.name for found in place.parent.glob("*/plan.json"))
-        known = f"studies in {place.parent}: {', '.join(beside)}" if beside else f"the working folder is {Path.cwd()}"
-        raise StudyError(f"there is no folder {str(folder)!r}", known)
-    if (place / "manifest.json").exists():
-        return Study(place, asked, single=read_manifest(RunDir(place)))
-    study = Study(place, asked)
-    study.plan  # noqa: B018 - a folder of something else is told at once
+    if path.is_file():
+        what = f"tar xf {path}, and load the directory" if path.suffix == ".tar" else "pass the study directory"
+        raise StudyError(f"expected a study directory, got the file {str(folder)!r}", what)
+    if not path.is_dir():
+        studies = sorted(found.parent.name for found in path.parent.glob("*/plan.json"))
+        known = (
+            f"studies in {path.parent}: {', '.join(studies)}" if studies else f"the working directory is {Path.cwd()}"
+        )
+        raise StudyError(f"directory {str(folder)!r} does not exist", known)
+    if (path / "manifest.json").exists():
+        return Study(path, asked, single=read_manifest(RunDir(path)))
+    study = Study(path, asked)
+    study.plan  # noqa: B018 - raise immediately for any other directory
     return study
 
 
 class Study:
-    """What a study recorded, as frames, and what it concluded, as values. `repr` and a notebook show the answer.
+    """Records of a study as data frames, and its analysis as values. `repr` and a notebook show the answer.
 
-    Everything is read when it is first used and then kept: `reload()` forgets it, as for a study that is still running.
+    Everything is read when first used, and cached; `reload()` clears the cache, for a study that is still running.
     """
 
     def __init__(self, folder: Path, asked: Asked | None = None, *, single: Manifest | None = None) -> None:
@@ -66,13 +68,13 @@ class Study:
 
     @cached_property
     def plan(self) -> Plan:
-        """The frozen plan; of a folder without one, the plan that its runs could have had."""
+        """The frozen plan; inferred from the runs for a directory without one."""
         self._check_whole("plan")
         return read_plan(self.folder, self._asked)
 
     @cached_property
     def analysis(self) -> Analysis:
-        """All that the report shows, as typed values: controls, contrasts, floors, conclusions."""
+        """Everything that the report shows, as typed values: controls, contrasts, noise floor, conclusions."""
         self._check_whole("analysis")
         return analyse(self.folder, self._asked)
 
@@ -82,7 +84,7 @@ class Study:
 
     @property
     def metric(self) -> str:
-        """The primary outcome."""
+        """The primary metric."""
         return self.plan.metric
 
     @property
@@ -96,7 +98,7 @@ class Study:
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """One row per run: how it ended, where and how fast it ran, and its value of every outcome."""
+        """One row per run: status, device, speed, and its value of every metric."""
         from ablate.notebook.frames import runs_frame
 
         if self._single is not None:
@@ -104,25 +106,27 @@ class Study:
                 MetricInfo(name=name, unit="", definition="returned", lower_is_better=None) for name in self._returned()
             ]
             infos = [*(outcome.info for outcome in METRICS.values()), *returned]
-            one = reading(_files(RunDir(self.folder), self._single), self.folder.parents[1], _looks(self.folder))
-            return runs_frame([one], self._places, [{"name": self._single.arm}], infos)
-        return runs_frame(self.analysis.runs, self._places, self.analysis.arms, self.analysis.metrics)
+            one = reading(
+                _files(RunDir(self.folder), self._single), self.folder.parents[1], _evaluation_samples(self.folder)
+            )
+            return runs_frame([one], self._recorded, [{"name": self._single.arm}], infos)
+        return runs_frame(self.analysis.runs, self._recorded, self.analysis.arms, self.analysis.metrics)
 
     @cached_property
     def steps(self) -> pd.DataFrame:
-        """One row per optimizer step of every run: loss, gradient norm, rate, time. `read_steps` reads less of it."""
+        """One row per optimizer step of every run: loss, gradient norm, learning rate, time. See also `read_steps`."""
         return self.read_steps()
 
     @cached_property
     def evals(self) -> pd.DataFrame:
-        """One row per look, split and metric of every run."""
+        """One row per evaluation, split and metric of every run."""
         from ablate.notebook.frames import evals_frame
 
-        return evals_frame(self._places, self.arms)
+        return evals_frame(self._recorded, self.arms)
 
     @cached_property
     def contrasts(self) -> pd.DataFrame:
-        """One row per variant and outcome: effect, interval, verdict. Empty for a single run."""
+        """One row per variant and metric: effect, interval, verdict. Empty for a single run."""
         from ablate.notebook.columns import CONTRASTS
         from ablate.notebook.frames import contrasts_frame, framed
 
@@ -130,7 +134,7 @@ class Study:
 
     @cached_property
     def differences(self) -> pd.DataFrame:
-        """One row per variant, outcome and seed: what the contrasts rest on. Empty for a single run."""
+        """One row per variant, metric and seed: the differences behind the contrasts. Empty for a single run."""
         from ablate.notebook.columns import DIFFERENCES
         from ablate.notebook.frames import differences_frame, framed
 
@@ -138,7 +142,7 @@ class Study:
 
     @property
     def plot(self) -> Plots:
-        """Figures of Plotly: `forest()`, `curves()`, `grad_norm()`, `cadence()`."""
+        """Plotly figures: `forest()`, `curves()`, `grad_norm()`, `cadence()`."""
         from ablate.report.plotly_figures import Plots
 
         return Plots(self)
@@ -150,28 +154,28 @@ class Study:
         arms: Sequence[str] | None = None,
         seeds: Sequence[int] | None = None,
     ) -> pd.DataFrame:
-        """`steps` of some columns, arms and seeds alone, which costs as much less as they are fewer.
+        """Return `steps` of some columns, arms and seeds alone.
 
-        Raises ConfigError for a column or an arm that there is not.
+        Raises ConfigError for an unknown column or arm.
         """
         from ablate.notebook.frames import steps_frame
 
         self.check_arms(arms)
         wanted = [
-            place
-            for place in self._places
-            if (arms is None or place.arm in arms) and (seeds is None or place.seed in seeds)
+            recorded
+            for recorded in self._recorded
+            if (arms is None or recorded.arm in arms) and (seeds is None or recorded.seed in seeds)
         ]
         return steps_frame(wanted, self.arms, columns)
 
     def check_arms(self, arms: Sequence[str] | None) -> None:
-        """Raise ConfigError for an arm that there is not."""
+        """Raise ConfigError for an unknown arm."""
         for arm in arms or ():
             if arm not in self.arms:
-                raise ConfigError(f"there is no arm {arm!r} in {self.folder}", f"arms: {', '.join(self.arms)}")
+                raise ConfigError(f"unknown arm {arm!r} in {self.folder}", f"arms: {', '.join(self.arms)}")
 
     def report(self) -> Path:
-        """Make tables and page anew, as `ablate report` does, and return where the page is."""
+        """Rebuild tables and page, as `ablate report` does, and return the path of the page."""
         from ablate.report import build_report
 
         self._check_whole("report")
@@ -179,32 +183,32 @@ class Study:
         return self.folder / "report.html"
 
     def reload(self) -> Study:
-        """Forget what was read, so that it is read again as it is now."""
-        for name in ("plan", "analysis", "runs", "steps", "evals", "contrasts", "differences", "_places"):
+        """Clear the cache, so that everything is read again."""
+        for name in ("plan", "analysis", "runs", "steps", "evals", "contrasts", "differences", "_recorded"):
             self.__dict__.pop(name, None)
         return self
 
     @cached_property
-    def _places(self) -> list[Place]:
+    def _recorded(self) -> list[RecordedRun]:
         if self._single is not None:
-            return [Place(self._single.arm, self._single.seed, RunDir(self.folder))]
-        return list(places(self.folder, self.plan))
+            return [RecordedRun(self._single.arm, self._single.seed, RunDir(self.folder))]
+        return list(recorded_runs(self.folder, self.plan))
 
     def _returned(self) -> dict[str, float]:
-        """What the one run's app returned; nothing where it is a run of ours."""
+        """Values returned by an external app; empty for any other run."""
         return read_returned(RunDir(self.folder)) or {}
 
     def _check_whole(self, what: str) -> None:
         if self._single is not None:
             raise StudyError(
-                f"{str(self.folder)!r} is the folder of one run, and one run has no {what}",
-                f"ablate.load({str(self.folder.parents[1])!r}) is the study that it lies in",
+                f"{str(self.folder)!r} is a single run, which has no {what}",
+                f"ablate.load({str(self.folder.parents[1])!r}) is its study",
             )
 
     def __repr__(self) -> str:
         if self._single is not None:
             return f"<ablate run {self.name} in {self.folder}>"
-        from ablate.report.view import make_view
+        from ablate.report.view_model import make_view
 
         view = make_view(self.analysis)
         return "\n".join([f"<ablate study {self.name}: {view.heading}>", *([view.headline] if view.headline else [])])
@@ -216,8 +220,8 @@ class Study:
 
 
 def _files(run: RunDir, manifest: Manifest) -> RunFiles:
-    """A run by itself, as a study reads one of its own."""
-    outcome = read_outcome(run)
+    """Files of a single run, as a study reads them."""
+    outcome = read_status(run)
 
     def files(status: str, sentence: str, **more: Any) -> RunFiles:
         return RunFiles(
@@ -226,7 +230,7 @@ def _files(run: RunDir, manifest: Manifest) -> RunFiles:
         )  # fmt: skip
 
     if outcome is None:
-        return files("running", "no outcome yet: still going, or killed")
+        return files("running", "no result yet: still running, or killed")
     if outcome.status != "finished":
         return files(outcome.status, outcome.message)
     returned = read_returned(run)
@@ -241,8 +245,8 @@ def _files(run: RunDir, manifest: Manifest) -> RunFiles:
     )
 
 
-def _looks(folder: Path) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Sample counts of all looks of one run."""
+def _evaluation_samples(folder: Path) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Sample counts of all evaluations of one run."""
     try:
         evals = read_evals(RunDir(folder).evals)
     except RecordError:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ablate.config.flatten import ABSENT, changed, leaf_or_absent, leaves
 from ablate.design.attribution import MOST_KEYS, Corners, draw_paths, short_names
-from ablate.design.axis import show
+from ablate.design.axis import NOISE_FLOOR, show
 from ablate.design.plan import what_counts
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.planning.compose import Composer, Request, override_text, with_open_key
@@ -28,7 +28,6 @@ ALL_CORNERS_UP_TO = 4
 PAIRS = 3
 """Of orders, each with its reverse, where not every corner is run."""
 
-_FLOORS = ("placebo", "rerun")
 _SETTINGS = ("seed", "arm", "study", "tracker")
 _NAMES = ("arm", "study.name", "study.output_dir")
 _LOOKS = ("eval.every", "eval.spacing", "eval.num_evaluations")
@@ -38,7 +37,7 @@ _LOOKS = ("eval.every", "eval.spacing", "eval.num_evaluations")
 class Source:
     """One of the two configs as overrides of the base config. settings: what it says of its study, which does not count."""
 
-    typed: str
+    text: str
     overrides: tuple[str, ...]
     settings: dict[str, Any]
 
@@ -104,42 +103,42 @@ def ask(
     """Return the arguments of the study's baseline, and the comparison. common: arguments that hold for both configs."""
     ours = [with_open_key(text) for text in common if not text.startswith(("hydra.", "hydra/"))]
     held = _checked(composer.parse(ours)).fixed
-    one, other = (read_source(composer, typed, held) for typed in (first, second))
-    asked = Bisect(
+    one, other = (read_source(composer, source, held) for source in (first, second))
+    options = Bisect(
         second=(*other.overrides, *held),
-        names=(one.typed, other.typed),
+        names=(one.text, other.text),
         together=tuple(tuple(text.split(",")) for text in together),
         all_up_to=all_up_to or ALL_CORNERS_UP_TO,
         pairs=pairs or PAIRS,
         notes=tuple(settings_note(one, other)),
         command=command,
     )
-    return [*one.overrides, *common], asked
+    return [*one.overrides, *common], options
 
 
-def read_source(composer: Composer, typed: str, common: Sequence[str]) -> Source:
+def read_source(composer: Composer, source: str, common: Sequence[str]) -> Source:
     """A .yaml file, a run folder, or a list of overrides. common: overrides that hold for both configs.
 
     Raises ConfigError for what is none of them, and for a file that cannot be read.
     """
-    path = Path(typed.strip() or "-")
+    path = Path(source.strip() or "-")
     if path.is_dir():
-        return _from_file(composer, typed, _config_in(path), common)
-    if path.suffix in (".yaml", ".yml") and "=" not in typed:
-        return _from_file(composer, typed, path, common)
+        return _from_file(composer, source, _config_in(path), common)
+    if path.suffix in (".yaml", ".yml") and "=" not in source:
+        return _from_file(composer, source, path, common)
     try:
-        words = shlex.split(typed)
+        words = shlex.split(source)
     except ValueError as error:
-        raise ConfigError(f"{typed!r}: {error}", "quotes come in pairs: 'data.batch_size=64 optim.lr=1e-4'") from None
+        raise ConfigError(f"{source!r}: {error}", "quotes come in pairs: 'data.batch_size=64 optim.lr=1e-4'") from None
     strange = [word for word in words if "=" not in word and not word.startswith("~")]
     if strange:
         raise ConfigError(
-            f"{typed!r} is not a file, a run directory or a list of overrides",
+            f"{source!r} is not a file, a run directory or a list of overrides",
             "a.yaml, runs/<study>/<arm>/seed=0, or 'data.batch_size=64 optim.lr=1e-4'",
         )
     settings = {word.partition("=")[0].lstrip("+~"): word.partition("=")[2] for word in words if _is_setting(word)}
     kept = tuple(with_open_key(word) for word in words if not _is_setting(word))
-    return Source(typed=typed.strip() or "the base config", overrides=kept, settings=settings)
+    return Source(text=source.strip() or "the base config", overrides=kept, settings=settings)
 
 
 def settings_note(first: Source, second: Source) -> list[str]:
@@ -159,7 +158,7 @@ def settings_note(first: Source, second: Source) -> list[str]:
 
 
 def prepare(
-    composer: Composer, arguments: Sequence[str], asked: Bisect, facts: Facts | None = None
+    composer: Composer, arguments: Sequence[str], options: Bisect, facts: Facts | None = None
 ) -> Prepared | OneKey:
     """The plan of the corners between two configs. arguments: overrides of the first one, then those that hold for both.
 
@@ -167,30 +166,30 @@ def prepare(
     between two configs does not take.
     """
     request = _checked(composer.parse(arguments))
-    first, second = composer.compose(request.fixed), composer.compose(asked.second)
+    first, second = composer.compose(request.fixed), composer.compose(options.second)
     evaluated, note = _one_evaluation_set(first, second)
     if evaluated:
         request = replace(request, fixed=(*request.fixed, *evaluated))
-        first, second = composer.compose(request.fixed), composer.compose([*asked.second, *evaluated])
+        first, second = composer.compose(request.fixed), composer.compose([*options.second, *evaluated])
     found, notes = _differences(first, second)
     notes += note
-    factors = _factors(found, asked.together)
+    factors = _factors(found, options.together)
     if len(factors) == 1:
-        return _one(factors, found, arguments, (*asked.notes, *notes))
+        return _one(factors, found, arguments, (*options.notes, *notes))
     names = short_names(key for keys in factors for key in keys)
     corners = Corners(
         names=tuple("&".join(names[key] for key in keys) for keys in factors),
         moves=tuple({key: found[key][1] for key in keys} for keys in factors),
-        paths=_paths(len(factors), asked),
-        first=asked.names[0],
-        second=asked.names[1],
+        paths=_paths(len(factors), options),
+        first=options.names[0],
+        second=options.names[1],
     )
     _check_corners(composer, request.fixed, corners)
     title = [] if first["study"]["name"] else [override_text("study.name", f"bisect-{'+'.join(corners.names)}")]
     fixed = (*request.fixed, *title)
     made = replace(request, fixed=fixed, made=corners.axes())
-    prepared = make_plan(composer, made, command=asked.command, facts=facts)
-    if prepared.plan.looks:
+    prepared = make_plan(composer, made, command=options.command, facts=facts)
+    if prepared.plan.interim_seeds:
         raise ConfigError(
             "study.stopping=sequential: shares add up only where every corner has every seed", "study.stopping=fixed"
         )
@@ -199,16 +198,16 @@ def prepare(
         first["study"]["question"]
         or f"How much of the difference in {prepared.plan.metric} does each of {differ} make?"
     )
-    every = (*asked.notes, *notes, *prepared.plan.notes)
+    every = (*options.notes, *notes, *prepared.plan.notes)
     plan = replace(prepared.plan, question=question, design=corners, notes=every)
     return replace(prepared, plan=plan)
 
 
-def _from_file(composer: Composer, typed: str, path: Path, common: Sequence[str]) -> Source:
+def _from_file(composer: Composer, source: str, path: Path, common: Sequence[str]) -> Source:
     try:
         values = read_yaml(path)
     except FileNotFoundError:
-        raise ConfigError(f"{typed}: there is no file {path}", _beside(path)) from None
+        raise ConfigError(f"{source}: there is no file {path}", _beside(path)) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
@@ -226,7 +225,7 @@ def _from_file(composer: Composer, typed: str, path: Path, common: Sequence[str]
     kept = {key: value for key, value in flat.items() if not _is_setting(key)}
     different = {key: value for key, value in kept.items() if not _same(leaf_or_absent(base, key), value)}
     return Source(
-        typed=typed,
+        text=source,
         overrides=tuple(override_text(key, value) for key, value in different.items()),
         settings={key: value for key, value in flat.items() if _is_setting(key)},
     )
@@ -272,7 +271,7 @@ def _checked(request: Request) -> Request:
             f"{key}={show(values[0])}, or one value in each of the two configs",
         )
     for name in request.axes or ():
-        if name not in _FLOORS:
+        if name not in NOISE_FLOOR:
             raise AxisError(
                 f"axis={name}: the arms are the corners between the two configs", "axis=placebo or axis=rerun, or none"
             )
@@ -286,8 +285,8 @@ def _one_evaluation_set(first: Mapping[str, Any], second: Mapping[str, Any]) -> 
         return [], []  # of unequal train_test_ratio, the planner sees to it
     largest = max(one["data"]["eval_test_ratio"] or one["data"]["train_test_ratio"] for one in (first, second))
     note = (
-        f"data.eval_test_ratio differs as well ({show(ratios[0])} and {show(ratios[1])}): every corner is evaluated on the part "
-        f"that is held out at {largest:g}:1, which both hold out"
+        f"data.eval_test_ratio differs as well ({show(ratios[0])} and {show(ratios[1])}): every corner is evaluated on the "
+        f"part that is held out at {largest:g}:1, which both hold out"
     )
     return [f"data.eval_test_ratio={largest}"], [note]
 
@@ -362,16 +361,16 @@ def _level(value: Any) -> str:
     return plain if re.fullmatch(r"[\w.:/+-]+", plain) else override_text("", value)[1:]
 
 
-def _paths(keys: int, asked: Bisect) -> tuple[tuple[int, ...], ...]:
+def _paths(keys: int, options: Bisect) -> tuple[tuple[int, ...], ...]:
     """None where all corners are run, or where the paths would go through as many."""
-    if keys <= asked.all_up_to:
+    if keys <= options.all_up_to:
         if keys > MOST_KEYS:
-            typed = f"--full-factorial-up-to {asked.all_up_to}"
+            source = f"--full-factorial-up-to {options.all_up_to}"
             raise ConfigError(
-                f"{typed}: {keys} keys have {2**keys:,} corners", f"--full-factorial-up-to {MOST_KEYS} at most"
+                f"{source}: {keys} keys have {2**keys:,} corners", f"--full-factorial-up-to {MOST_KEYS} at most"
             )
         return ()
-    paths = draw_paths(keys, asked.pairs, np.random.default_rng([keys, asked.pairs]))
+    paths = draw_paths(keys, options.pairs, np.random.default_rng([keys, options.pairs]))
     some = Corners(names=("",) * keys, moves=({},) * keys, paths=paths)
     return paths if len(some.numbers) < 2**keys else ()
 

@@ -177,7 +177,7 @@ class Composer:
             elif key in _loader().list_groups(""):
                 raise AxisError(
                     f"{text}: a choice of {key!r} sets many keys, so a sweep over it would not vary one variable",
-                    f"sweep one key, such as {key}.name=..., or write conf/axis/<name>.yaml that declares what `moves`",
+                    f"sweep one key, such as {key}.name=..., or write conf/axis/<name>.yaml that declares its `keys`",
                 )
             else:
                 swept[key] = values

@@ -13,7 +13,7 @@ import numpy as np
 from ablate.config.flatten import leaf_or_absent
 from ablate.config.schema import BASELINE, StudyConfig, make_config
 from ablate.design import factorial as fraction
-from ablate.design.axis import Axis, show
+from ablate.design.axis import NOISE_FLOOR, Axis, show
 from ablate.design.factorial import Cells, ClashError, joint_axis, merged
 from ablate.errors import AblateError, AxisError
 from ablate.hashing import digest_of
@@ -25,7 +25,7 @@ Composed = Callable[[Axis, Any, Values], Values]
 Touched = Callable[[Values], object]
 """The modules that a config removes, freezes or draws again, and how; None where it is unknown. Raises ModelError."""
 
-NOT_COMBINED = ("placebo", "rerun", "observation")
+NOT_COMBINED = (*NOISE_FLOOR, "observation")
 """Kinds of axis that are never combined with others: their arms are added to the cells, as in any study."""
 
 RESOLUTION = 4
@@ -131,8 +131,8 @@ def _fractional(
     for found in crossed:
         if len(found) > 1:
             raise AxisError(
-                f"study.design=fractional takes one level of each axis in addition to the baseline's, and {found[0].axis.name} has "
-                f"{len(found)}: {', '.join(part.words(base)[1] for part in found)}",
+                f"study.design=fractional takes one level of each axis in addition to the baseline's, and "
+                f"{found[0].axis.name} has {len(found)}: {', '.join(part.words(base)[1] for part in found)}",
                 f"{_one_level(found, base)}, or study.design=factorial, {prod(len(one) + 1 for one in crossed)} arms",
             )
     names, least = [found[0].axis.name for found in crossed], settings.resolution or RESOLUTION
@@ -197,7 +197,7 @@ def _grid(
         names=tuple(found[0].axis.name for found in crossed),
         levels=tuple((found[0].words(base)[0], *(part.words(base)[1] for part in found)) for found in crossed),
         parts=tuple(tuple(part.name for part in found) for found in crossed),
-        places=tuple(places),
+        indices=tuple(places),
         arms=tuple(arms),
         generators=dict(generators),
     )
@@ -244,7 +244,7 @@ def _pairs(
         names=tuple(part.name for part in parts),
         levels=tuple(part.words(base) for part in parts),
         parts=tuple((part.name,) for part in parts),
-        places=tuple(places),
+        indices=tuple(places),
         arms=tuple(arms),
     )
     return cells, tuple(joint), tuple(_apart_notes(apart))

@@ -9,13 +9,12 @@ from typing import Any
 from ablate.config.flatten import leaf
 from ablate.config.schema import BASELINE, Config, make_config
 from ablate.design.attribution import short_names
-from ablate.design.axis import Axis, show
+from ablate.design.axis import NOISE_FLOOR, Axis, show
 from ablate.design.mediation import MEDIATORS, Held, Mediation
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.planning.compose import Composer, Request, override_text
 from ablate.planning.planner import Facts, Prepared, make_plan
 
-_FLOORS = ("placebo", "rerun")
 _EXAMPLE = "ablate mediate data.batch_size=8,64 --through grad_noise"
 
 
@@ -25,7 +24,7 @@ class Through:
 
     mediator: str
     level: float | None
-    typed: str
+    text: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,18 +42,18 @@ class Mediate:
 
 def read_through(texts: Iterable[str]) -> tuple[Through, ...]:
     """Raises ConfigError for a mediator that there is none, and for a level that is none."""
-    found = [one for typed in texts for one in _levels(typed)]
+    found = [one for option in texts for one in _levels(option)]
     if not found:
         raise ConfigError("ablate mediate needs a mediator: what the treatment may act through", _EXAMPLE)
     return tuple({(one.mediator, one.level): one for one in found}.values())
 
 
-def prepare(composer: Composer, arguments: Sequence[str], asked: Mediate, facts: Facts | None = None) -> Prepared:
+def prepare(composer: Composer, arguments: Sequence[str], options: Mediate, facts: Facts | None = None) -> Prepared:
     """The plan of the arms. arguments: as for a study, with one key that has two levels.
 
     Raises ConfigError or AxisError: for another number of keys or levels, and for a mediator that cannot be held.
     """
-    through = read_through(asked.through)
+    through = read_through(options.through)
     request = composer.parse(arguments)
     key, levels = _treatment(request, through)
     fixed = (*request.fixed, override_text(key, levels[0]))
@@ -70,7 +69,7 @@ def prepare(composer: Composer, arguments: Sequence[str], asked: Mediate, facts:
     named = [] if own["study"]["name"] else [override_text("study.name", title)]
     known = sorted(composer.axes(), key=lambda axis: (len(axis.name), axis.name))
     made = Request(axes=request.axes or (), fixed=(*fixed, *named), made=_checked(mediation.axes(known), key))
-    prepared = make_plan(composer, made, command=asked.command, facts=facts)
+    prepared = make_plan(composer, made, command=options.command, facts=facts)
     mediation = _as_composed(mediation, prepared)
     question = own["study"]["question"] or (
         f"How much of what {key} {show(levels[0])} -> {show(levels[1])} does to {prepared.plan.metric} goes through "
@@ -80,27 +79,27 @@ def prepare(composer: Composer, arguments: Sequence[str], asked: Mediate, facts:
     return replace(prepared, plan=replace(prepared.plan, question=question, design=mediation, notes=every))
 
 
-def _levels(typed: str) -> Iterator[Through]:
-    name, equals, rest = typed.partition("=")
+def _levels(option: str) -> Iterator[Through]:
+    name, equals, rest = option.partition("=")
     name = next((short for short, key in MEDIATORS.items() if name.strip() in (short, key)), name.strip())
     if name not in MEDIATORS:
         raise ConfigError(
-            f"--through {typed}: {name!r} is not a mediator that can be held; expected one of {', '.join(MEDIATORS)}",
+            f"--through {option}: {name!r} is not a mediator that can be held; expected one of {', '.join(MEDIATORS)}",
             nearest(name, MEDIATORS),
         )
     if not equals:
         if name == "max_grad_norm":
             raise ConfigError(
-                f"--through {typed}: a clip norm is held at a level, small enough to clip nearly every step of both arms",
+                f"--through {option}: a clip norm is held at a level, small enough to clip nearly every step of both arms",
                 "--through max_grad_norm=0.5,0.25",
             )
-        yield Through(mediator=name, level=None, typed=typed)
+        yield Through(mediator=name, level=None, text=option)
         return
     for text in rest.split(","):
-        yield Through(mediator=name, level=_number(name, text.strip(), typed), typed=typed)
+        yield Through(mediator=name, level=_number(name, text.strip(), option), text=option)
 
 
-def _number(name: str, text: str, typed: str) -> float:
+def _number(name: str, text: str, option: str) -> float:
     whole = name == "grad_noise"
     try:
         value: float = int(text) if whole else float(text)
@@ -109,7 +108,7 @@ def _number(name: str, text: str, typed: str) -> float:
     if not 0 < value < float("inf"):
         what = "a whole number of samples, at least 1" if whole else "a norm above 0"
         raise ConfigError(
-            f"--through {typed}: {text!r} is not {what}", f"--through {name}={'8' if whole else '1.0,0.5'}"
+            f"--through {option}: {text!r} is not {what}", f"--through {name}={'8' if whole else '1.0,0.5'}"
         )
     return value
 
@@ -117,12 +116,12 @@ def _number(name: str, text: str, typed: str) -> float:
 def _treatment(request: Request, through: Sequence[Through]) -> tuple[str, tuple[Any, Any]]:
     """The key that moves and its two levels."""
     for name in request.axes or ():
-        if name not in _FLOORS:
+        if name not in NOISE_FLOOR:
             raise AxisError(
                 f"axis={name}: the treatment is a key with two levels, and the arms follow from it",
                 "data.batch_size=8,64; of axes, axis=placebo or axis=rerun or none",
             )
-    typed = ", ".join(f"{key}={','.join(map(show, values))}" for key, values in request.swept.items())
+    option = ", ".join(f"{key}={','.join(map(show, values))}" for key, values in request.swept.items())
     if not request.swept:
         one = next((text for text in request.fixed if not text.startswith(("study.", "tracker."))), "")
         key, _, value = one.partition("=")
@@ -131,7 +130,7 @@ def _treatment(request: Request, through: Sequence[Through]) -> tuple[str, tuple
         raise ConfigError(f"ablate mediate compares two levels of one key, and {what}", fix)
     if len(request.swept) > 1:
         raise ConfigError(
-            f"{typed}: {len(request.swept)} keys move, and what goes through a mediator could not be separated from what goes "
+            f"{option}: {len(request.swept)} keys move, and what goes through a mediator could not be separated from what goes "
             "through the others",
             f"one of them: {_EXAMPLE}; `ablate attribute` divides a difference among keys",
         )
@@ -140,11 +139,11 @@ def _treatment(request: Request, through: Sequence[Through]) -> tuple[str, tuple
         few = list(dict.fromkeys(values))
         what = f"{len(few)} level{'s' * (len(few) != 1)}"
         fix = f"{key}={show(few[0])},{show(few[-1])}" if len(few) > 1 else f"{key}=<another>,{show(few[0])}"
-        raise ConfigError(f"{typed}: {what}, and a total effect is the difference of two", fix)
+        raise ConfigError(f"{option}: {what}, and a total effect is the difference of two", fix)
     for asked in through:
         if MEDIATORS[asked.mediator] == key:
             raise ConfigError(
-                f"--through {asked.typed}: {key} is the treatment itself, and cannot be held while it moves",
+                f"--through {asked.text}: {key} is the treatment itself, and cannot be held while it moves",
                 f"--through {next(name for name in MEDIATORS if name != asked.mediator)}..., or another treatment",
             )
     return key, (values[0], values[1])
@@ -184,7 +183,7 @@ def _mediation(
             else f"max_grad_norm={show((configs[0].train.max_grad_norm or 1) / 4)}"
         )
         raise ConfigError(
-            f"--through {one.typed}: that is what both levels of {key} have by themselves, so that nothing would be held",
+            f"--through {one.text}: that is what both levels of {key} have by themselves, so that nothing would be held",
             f"--through {lower}",
         )
     return Mediation(key=key, levels=levels, treated=treated, held=tuple(held), arms=arms), notes
@@ -200,7 +199,7 @@ def _lowest_noise(key: str, configs: Sequence[Config], one: Through) -> float:
     sizes = [_noise_of(config) for config in configs]
     if sizes[0] == sizes[1]:
         raise ConfigError(
-            f"--through {one.typed}: {key} does not change how many samples a step's gradient is the mean of ({sizes[0]}), so "
+            f"--through {one.text}: {key} does not change how many samples a step's gradient is the mean of ({sizes[0]}), so "
             "no level of the one is to be put into the other",
             f"--through grad_noise={max(1, sizes[0] // 2)} gives both levels of {key} the noise of so many samples",
         )
@@ -214,7 +213,7 @@ def _acts(config: Config, one: Through, level: float) -> bool:
     size = _noise_of(config)
     if level > size:
         raise ConfigError(
-            f"--through {one.typed}: a gradient of {size} samples has more noise than one of {show(level)}, and noise can "
+            f"--through {one.text}: a gradient of {size} samples has more noise than one of {show(level)}, and noise can "
             "only be added",
             f"--through grad_noise={size}, or less",
         )

@@ -76,7 +76,7 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
     )
     axes = [*named, *_with_arms(axes[len(named) :], arms)]
     settings = make_config(base).study
-    seeds, looks = tuple(range(settings.most_seeds)), settings.planned_looks
+    seeds, looks = tuple(range(settings.most_seeds)), settings.planned_interim_seeds
     if looks and not any(arm.kind not in ("placebo", "rerun", "observation") for arm in arms[1:]):
         what = ", ".join(axis.name for axis in axes) or "the baseline alone"
         raise ConfigError(

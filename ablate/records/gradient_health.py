@@ -17,30 +17,30 @@ VANISHED, EXPLODED = 1e-4, 1e3
 """A norm has vanished, or exploded, at this share of its own median over the first `WINDOW` applied steps."""
 
 COLUMNS = ("applied", "grad_norm", "group_norms")
-"""Of the trace, what the flags are told by."""
+"""Columns of the trace from which the flags are computed."""
 
 _FEWEST = 10
 _CHUNK = 8192
 
 
 def spikes(norms: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-    """Which steps are spikes, [steps]. norms: of the applied steps, in order. The first ten have too little to compare with."""
-    found = np.zeros(len(norms), dtype=bool)
+    """Return a mask of the spikes, [steps]. norms: of the applied steps, in order. The first ten steps are none."""
+    mask = np.zeros(len(norms), dtype=bool)
     if len(norms) <= _FEWEST:
-        return found
+        return mask
     for start in range(_FEWEST, min(WINDOW, len(norms))):
-        found[start] = norms[start] > SPIKE * np.median(norms[:start])
+        mask[start] = norms[start] > SPIKE * np.median(norms[:start])
     windows = np.lib.stride_tricks.sliding_window_view(norms, min(WINDOW, len(norms)))[:-1]
     # In pieces: the medians of a million windows at once would need a copy of all of them.
     for start in range(0, len(windows), _CHUNK):
         chunk = windows[start : start + _CHUNK]
         steps = slice(start + WINDOW, start + WINDOW + len(chunk))
-        found[steps] = norms[steps] > SPIKE * np.median(chunk, axis=1)
-    return found
+        mask[steps] = norms[steps] > SPIKE * np.median(chunk, axis=1)
+    return mask
 
 
 class Ends:
-    """The first and the last `WINDOW` rows of something long, [rows, groups], block by block."""
+    """The first and the last `WINDOW` rows of a long array, [rows, groups], collected block by block."""
 
     def __init__(self) -> None:
         self._first: list[NDArray[np.floating[Any]]] = []
@@ -48,14 +48,14 @@ class Ends:
         self._count = 0
 
     def add(self, rows: NDArray[np.floating[Any]]) -> None:
-        """rows: [rows, groups], those that come next."""
+        """Add the next rows, [rows, groups]."""
         if self._count < WINDOW:
             self._first.append(rows[: WINDOW - self._count])
         self._last = np.concatenate([self._last.reshape(-1, rows.shape[1]), rows])[-WINDOW:]
         self._count += len(rows)
 
     def share(self) -> NDArray[np.floating[Any]]:
-        """Median over the last rows as a share of the median over the first ones, [groups]; 1 where too few can tell."""
+        """Return the median over the last rows divided by that over the first ones, [groups]; 1 for too few rows."""
         if self._count < 2 * _FEWEST:
             return np.ones(self._last.shape[1])
         size = min(WINDOW, self._count // 2)
@@ -66,11 +66,11 @@ class Ends:
 def gradient_flags(
     blocks: Iterable[tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]], groups: Sequence[str]
 ) -> dict[str, Any]:
-    """`spikes` (how many), `vanished` (names of groups), `exploded` (bool).
+    """Return `spikes` (number of steps), `vanished` (names of groups) and `exploded` (bool).
 
-    blocks: (global norms [steps], group norms [steps, groups]) of the applied steps, in order, in pieces: a long run is not
-    held in memory whole. Failed fine-tunes of BERT are gradients that vanish early in all layers but the top ones (Mosbach et
-    al. 2021, 2006.04884), so vanishing is told group by group.
+    blocks: (global norms [steps], group norms [steps, groups]) of the applied steps, in order, block by block to bound the
+    memory. Failed fine-tunes of BERT are gradients that vanish early in all layers but the top ones (Mosbach et
+    al. 2021, 2006.04884), so vanishing is checked for each group.
     """
     norms: list[NDArray[np.floating[Any]]] = []
     ends = Ends()
@@ -88,7 +88,7 @@ def gradient_flags(
 
 
 def flags_of_trace(blocks: Iterable[pa.RecordBatch], groups: Sequence[str]) -> dict[str, Any]:
-    """`gradient_flags` of a trace. blocks: with the columns `COLUMNS`."""
+    """Return `gradient_flags` of a trace. blocks: with the columns `COLUMNS`."""
     return gradient_flags((_applied(block, len(groups)) for block in blocks if block.num_rows), groups)
 
 

@@ -1,4 +1,4 @@
-"""What the looks of a study have found: a file each, written once and never again."""
+"""Results of the interim analyses of a sequential study: one file each, written once."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ablate.errors import RecordError
 from ablate.records.layout import StudyDir
 from ablate.serialization import read_json, write_json
 
-Look = Mapping[str, Any]
-"""seeds, level: of this look. plan: the digest that it belongs to. stops: {variant: verdict} of those that it decided.
-contrasts: the figures on the primary metric that decided."""
+InterimResult = Mapping[str, Any]
+"""Result of an interim analysis. seeds, level: of this one. plan: digest of the plan. stops: {variant: verdict} of those that
+it decided. contrasts: on the primary metric."""
 
 
-def read_looks(folder: Path, looks: Sequence[int], plan_digest: str) -> list[Look]:
-    """The looks that have been made, in order. Raises RecordError for a file that is none, or another plan's."""
-    found: list[Look] = []
+def read_interims(folder: Path, looks: Sequence[int], plan_digest: str) -> list[InterimResult]:
+    """Return the results of the interim analyses so far, in order. Raises RecordError for an invalid file, or another plan."""
+    results: list[InterimResult] = []
     for seeds in looks:
-        path = StudyDir(folder).look(seeds)
+        path = StudyDir(folder).interim(seeds)
         if not path.exists():
             break
         try:
@@ -35,23 +35,23 @@ def read_looks(folder: Path, looks: Sequence[int], plan_digest: str) -> list[Loo
             ) from None
         if not (ours and whole):
             raise RecordError(
-                f"{path} is a look of another plan than the one that lies beside it",
+                f"{path} is an interim analysis of another plan than plan.json",
                 f"study.name=<another>, or remove {path} if you removed the study's runs",
             )
-        found.append(value)
-    return found
+        results.append(value)
+    return results
 
 
-def write_look(folder: Path, look: Look) -> bool:
-    """Write it whole, unless one lies there: a look is made once. Returns whether this one was written."""
-    path = StudyDir(folder).look(look["seeds"])
+def write_interim(folder: Path, look: InterimResult) -> bool:
+    """Write the result of an interim analysis unless there is one already. Returns True where this one was written."""
+    path = StudyDir(folder).interim(look["seeds"])
     part = path.with_name(f".{path.name}.{token_hex(4)}.part")
     write_json(part, dict(look), hide=True)
     try:
         os.link(part, path)
     except FileExistsError:
         return False
-    except OSError:  # a file system without hard links; whoever asks holds the claim to look
+    except OSError:  # a file system without hard links; the caller holds the lock
         if path.exists():
             return False
         part.replace(path)

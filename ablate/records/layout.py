@@ -1,4 +1,4 @@
-"""Where things lie in a study folder and in a run folder, and how files in them are replaced: whole or not at all."""
+"""Paths in a study folder and in a run folder."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class RunDir:
-    """`<study>/<arm>/seed=<n>`: one run on disk."""
+    """Paths of one run, `<study>/<arm>/seed=<n>`."""
 
     path: Path
 
     def leads_out(self) -> bool:
-        """Whether the folder, or what lies in it, is a link to somewhere else than its study: it may be anybody's file."""
+        """Return True where the folder, or a file in it, is a link to a file outside of its study."""
         study = self.path.parents[1].resolve()
         return not all(path.resolve().is_relative_to(study) for path in (self.path, *self.path.iterdir()))
 
@@ -42,7 +42,7 @@ class RunDir:
 
     @property
     def predictions(self) -> Path:
-        """What the final evaluation gave of each example, where that was kept."""
+        """Results of the final evaluation by example, where they were saved."""
         return self.path / "predictions.arrow"
 
     @property
@@ -64,7 +64,7 @@ class RunDir:
 
     @property
     def returned(self) -> Path:
-        """Of an app that is not ours: what its main returned."""
+        """Values that the main function of an external app returned."""
         return self.path / "returned.json"
 
     @property
@@ -74,7 +74,7 @@ class RunDir:
 
 @dataclass(frozen=True, slots=True)
 class StudyDir:
-    """`runs/<study>`: plan, runs, analysis and report."""
+    """Paths of a study, `runs/<study>`: plan, runs, analysis and report."""
 
     path: Path
 
@@ -86,30 +86,32 @@ class StudyDir:
     def analysis(self) -> Path:
         return self.path / "analysis.json"
 
-    def look(self, seeds: int) -> Path:
-        """What was found at a look at so many seeds, of a study that has looks."""
-        return self.path / f"look-{seeds}.json"
+    def interim(self, seeds: int) -> Path:
+        """Result of the interim analysis at so many seeds, in a sequential study."""
+        return self.path / f"interim-{seeds}.json"
 
     def run(self, arm: str, seed: int) -> RunDir:
         return RunDir(self.path / safe_name(arm) / f"seed={seed}")
 
     def runs(self) -> Iterator[RunDir]:
-        """Every run folder that holds a manifest, in name order."""
+        """Yield every run folder that holds a manifest, in name order."""
         for manifest in sorted(self.path.glob("*/seed=*/manifest.json")):
             yield RunDir(manifest.parent)
 
 
-_OURS = (
+_RESERVED = (
     "plan.json", "analysis.json", "report.html", "report.md", "table.tex", "table.csv", "methods.tex", "references.bib",
     "figures", "contrasts",
 )  # fmt: skip
-"""What lies beside the arms in a study folder."""
+"""Names in a study folder that are not arms."""
 
 
-def safe_name(typed: str, *, longest: int = 80) -> str:
-    """A folder name for any text: no separators, no leading dot, bounded in length. Distinct texts stay distinct, unless one is
-    the name that was made of another; a name that was made is its own."""
-    kept = re.sub(r"[^A-Za-z0-9=,+._-]+", "_", typed).lstrip(".") or "_"
-    if kept == typed and len(kept) <= longest and kept not in _OURS:
-        return kept
-    return f"{kept[: longest - 13]}-{sha256(typed.encode(errors='surrogatepass')).hexdigest()[:12]}"
+def safe_name(text: str, *, max_length: int = 80) -> str:
+    """Return a folder name for any text: no separators, no leading dot, bounded in length.
+
+    Distinct texts get distinct names, unless one is the name of the other; a safe name is its own name.
+    """
+    name = re.sub(r"[^A-Za-z0-9=,+._-]+", "_", text).lstrip(".") or "_"
+    if name == text and len(name) <= max_length and name not in _RESERVED:
+        return name
+    return f"{name[: max_length - 13]}-{sha256(text.encode(errors='surrogatepass')).hexdigest()[:12]}"

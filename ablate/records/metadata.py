@@ -1,4 +1,4 @@
-"""Where the numbers of an imported run come from, and what its source did not say."""
+"""The small files of a run folder as values: manifest, fingerprint, status; and the origin of an imported run."""
 
 from __future__ import annotations
 
@@ -45,21 +45,19 @@ class Origin:
 
 
 def origin_of(value: Mapping[str, Any]) -> Origin | None:
-    """The origin that a manifest holds; None for a run that was recorded. Raises ValueError for one of another form."""
+    """Return the origin in a manifest; None for a run that was recorded. Raises ValueError for an invalid one."""
     if not value:
         return None
-    found: Origin = built(Origin, value)
-    return found
+    origin: Origin = built(Origin, value)
+    return origin
 
-
-# The three small files of a run folder as values: manifest, fingerprint, outcome.
 
 Status = Literal["finished", "diverged", "failed", "interrupted"]
 
 
 @dataclass(kw_only=True, slots=True)
 class Manifest:
-    """What was asked for and where it ran; written before the first step, `ended` after the last."""
+    """Settings of a run and where it ran; written before the first step, `ended` after the last."""
 
     arm: str
     seed: int
@@ -69,24 +67,24 @@ class Manifest:
     request: str = ""
     """The digest less the code."""
     data: str = ""
-    """Digest of the pool that the run read; empty where nobody could say."""
+    """Digest of the pool that the run read; empty where it is unknown."""
     code_digest: str = ""
     code: dict[str, str] = field(default_factory=dict)
     """{file: sha256} of the source that the code digest is made of, the user's own modules included."""
     imported: dict[str, str] = field(default_factory=dict)
     """{file: sha256} of the user's modules that the run had really imported when it ended."""
     hub: dict[str, dict[str, str]] = field(default_factory=dict)
-    """{"model" or "data": {"name", "revision"}} of what came from a hub: the commit that was loaded, whatever was asked for."""
+    """{"model" or "data": {"name", "revision"}} of what came from a hub: the commit that was loaded."""
     sessions: list[dict[str, str]] = field(default_factory=list)
     """One entry for each process that worked on the run: `started`, and the `code_digest` of the code that it ran."""
     attempts: list[dict[str, str]] = field(default_factory=list)
-    """One entry for each earlier try that came to no result: its `started`, and the `reason` and `message` of its end."""
+    """One entry for each earlier attempt without a result: its `started`, and the `reason` and `message` of its end."""
     origin: dict[str, Any] = field(default_factory=dict)
-    """Of an imported run: where its numbers come from, as in `record.origin`. Empty for a run that was recorded."""
+    """Of an imported run: `Origin` as JSON. Empty for a run that was recorded."""
     shared_from: str | None = None
-    """`<study>/<arm>/seed=<n>` of the run that this one was taken from, because their digests are equal."""
+    """`<study>/<arm>/seed=<n>` of the run whose result was reused, because their digests are equal."""
     git: str | None = None
-    """Commit of the working folder, with `+dirty` when it had changes; None outside a repository."""
+    """Commit of the working directory, with `+dirty` when it had changes; None outside a repository."""
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
     num_threads: int = 0
@@ -99,14 +97,14 @@ class Manifest:
 
 @dataclass(kw_only=True, slots=True)
 class Fingerprint:
-    """What must be equal between arms, read from the live objects.
+    """Properties that must be equal between arms, read from the live objects.
 
     `items` keys, the vocabulary of an axis's `may_change` and `must_match`:
     data         {"source": digest of the pool as it lies on disk, whatever part of it is used}; under `data.label_noise` also
                  {"label_noise": its share, "wrong_labels": hash of the ids in the pool that it is wrong for}
     parameters   {"count": int, "trainable": int, "shapes": {name: "384x384"}}
     init         {module name: hash of its initial weights and buffers}
-    hooks        {module, parameter or "optimizer": kinds of the hooks that somebody has hung on it}
+    hooks        {module, parameter or "optimizer": kinds of its hooks}
     order        {"8": hash of the first 8 sample ids fed, "16": ..., doubling}
     splits       {"train": hash of ids, "held_out": hash of ids}
     eval_set     {"ids": hash, "count": int}
@@ -114,7 +112,7 @@ class Fingerprint:
     schedule     {"shape", "warmup", "0.00": factor, "0.25", "0.50", "0.75", "1.00"}: of the rate, at parts of the budget
     precision    {"autocast": dtype name or "off", "scaler": bool, "matmul": dtype that a product gives, "weights": dtypes, ...}
     max_grad_norm    {"max": float or None}
-    grad_noise   {"of": samples of each step that update, "drawn": hash of their places in the first step}; only under
+    grad_noise   {"of": samples of each step that update, "drawn": hash of their positions in the first step}; only under
                  `train.noise_batch_size`
     dropout      {module, or attribute of one: probability}
     loss_at_start {"<metric>": value of the evaluation before training}
@@ -129,7 +127,7 @@ class Fingerprint:
 
 
 @dataclass(kw_only=True, slots=True)
-class Outcome:
+class RunStatus:
     """How a run ended. Failure is a value with a message."""
 
     status: Status
@@ -153,32 +151,32 @@ class Outcome:
     """One entry for each process that worked on the run, with its counts: a run that was interrupted has several."""
 
 
-def write_value(run: RunDir, value: Manifest | Fingerprint | Outcome) -> None:
+def write_value(run: RunDir, value: Manifest | Fingerprint | RunStatus) -> None:
     """Write `manifest.json`, `fingerprint.json` or `status.json`, whole or not at all."""
-    name = "status" if isinstance(value, Outcome) else type(value).__name__.lower()
+    name = "status" if isinstance(value, RunStatus) else type(value).__name__.lower()
     write_json(getattr(run, name), asdict(value), hide=True)
 
 
 def read_manifest(run: RunDir) -> Manifest:
-    """Raises RecordError when it is missing or unreadable."""
+    """Read `manifest.json`. Raises RecordError when it is missing or unreadable."""
     return _read(run.manifest, Manifest)
 
 
 def read_fingerprint(run: RunDir) -> Fingerprint | None:
-    """None while the run has not come as far as its first step. Raises RecordError when it is unreadable."""
+    """Read `fingerprint.json`; None before the first step. Raises RecordError when it is unreadable."""
     return _read(run.fingerprint, Fingerprint) if run.fingerprint.exists() else None
 
 
-def read_outcome(run: RunDir) -> Outcome | None:
-    """None while the run is going, or when it was killed. Raises RecordError when it is unreadable."""
-    return _read(run.status, Outcome) if run.status.exists() else None
+def read_status(run: RunDir) -> RunStatus | None:
+    """Read `status.json`; None while the run is going, or after it was killed. Raises RecordError when it is unreadable."""
+    return _read(run.status, RunStatus) if run.status.exists() else None
 
 
-Value = TypeVar("Value", Manifest, Fingerprint, Outcome)
+Value = TypeVar("Value", Manifest, Fingerprint, RunStatus)
 
 
 def _read(path: Path, kind: type[Value]) -> Value:
-    """The file may come from anywhere: whatever reads the value can rely on its types."""
+    """Read and check the types of a file of unknown origin."""
     try:
         value: Value = built(kind, read_json(path))
         if isinstance(value, Manifest):

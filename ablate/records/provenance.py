@@ -1,4 +1,4 @@
-"""Where a run comes from: commit, versions, time."""
+"""Provenance of a run: commit, versions, time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 PACKAGES = ("torch", "transformers", "datasets", "numpy", "pyarrow", "torch-ablate")
-"""Whose version can change a number of a run, or how it is read."""
+"""Packages whose version can change a number of a run, or how it is read."""
 
 
 def git_state() -> str | None:
-    """Commit of the current folder, with +dirty; None outside a repository or without git."""
+    """Return the commit of the working directory, with +dirty; None outside a repository or without git."""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty=+dirty", "--abbrev=40", "--exclude=*"],
@@ -26,16 +26,16 @@ def git_state() -> str | None:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """Of Python, and of those packages that are installed."""
-    found = {"python": sys.version.split()[0]}
+    """Return the versions of Python and of the installed ones of these packages."""
+    installed = {"python": sys.version.split()[0]}
     for package in packages:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def now() -> str:
-    """UTC, ISO 8601, to the millisecond: what short runs cost is read from it."""
+    """Return the time in UTC, ISO 8601, to the millisecond: the cost of short runs is computed from it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

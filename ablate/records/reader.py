@@ -1,4 +1,4 @@
-"""Reading a run's tables, also while the run is going and after it was killed in the middle of a block."""
+"""Read a run's tables, also while the run is going and after it was killed in the middle of a block."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from ablate.errors import RecordError
 from ablate.records.schema import EVALS, PREDICTIONS, TRACE
 
-_TOGETHER = 1024
-"""Blocks that are put together at a time."""
+_BLOCKS_PER_PART = 1024
+"""Blocks that are combined at a time."""
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Every whole block of an Arrow IPC stream; a torn tail is left out.
+    """Return every whole block of an Arrow IPC stream; a torn tail is left out.
 
-    columns: those to keep, so that a trace of a million steps need not be in memory whole; None keeps all.
-    Raises RecordError when there is no such file or it does not begin like a stream.
+    columns: names of the columns to read, to save memory; None reads all.
+    Raises RecordError for a missing file, or one that does not begin like a stream.
     """
     parts: list[pa.Table] = []
     waiting: list[pa.RecordBatch] = []
@@ -32,16 +32,16 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         for schema, block in _blocks(path, columns):
             if block is not None:
                 waiting.append(block)
-            if len(waiting) >= _TOGETHER:
-                parts.append(_together(waiting, schema))
+            if len(waiting) >= _BLOCKS_PER_PART:
+                parts.append(_combined(waiting, schema))
                 waiting = []
-        return pa.concat_tables([*parts, _together(waiting, schema)])
+        return pa.concat_tables([*parts, _combined(waiting, schema)])
     except (ValueError, pa.ArrowException) as error:
         raise RecordError(f"{path} is not a readable table: {error}") from None
 
 
 def read_blocks(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The blocks of a table one by one, for what is too long to be in memory whole. Raises as `read_table` does."""
+    """Yield the blocks of a table one by one, for a table that does not fit in memory. Raises as `read_table` does."""
     return (block for _, block in _blocks(path, columns) if block is not None)
 
 
@@ -49,7 +49,7 @@ def _blocks(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[pa.Sche
     """(schema, block), the schema alone first."""
     try:
         if path.exists() and not path.is_file():
-            raise OSError(f"{path} is no file")
+            raise OSError(f"{path} is not a file")
         with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
             schema = stream.schema
             if columns is not None:
@@ -58,7 +58,7 @@ def _blocks(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[pa.Sche
             while True:
                 try:
                     block = stream.read_next_batch()
-                    block.validate(full=True)  # an offset must not lead out of the file, whoever wrote it
+                    block.validate(full=True)  # an offset must not lead out of the file
                 except (StopIteration, pa.ArrowException, OSError):
                     return
                 yield schema, block if columns is None else block.select(columns)
@@ -66,14 +66,14 @@ def _blocks(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[pa.Sche
         raise RecordError(f"{path} is not a readable table: {error}") from None
 
 
-def _together(blocks: list[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
-    """One copy of many small blocks: each alone weighs more than its rows, and holds on to the columns that were left out."""
+def _combined(blocks: list[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """One copy of many small blocks: each alone takes more memory than its rows, and keeps the columns that were left out."""
     return pa.Table.from_batches(blocks, schema=schema).combine_chunks()
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A run's steps as columns. Every array has one entry per optimizer step; an imported run may lack some."""
+    """The steps of a run as columns, one entry per optimizer step; an imported run may lack some."""
 
     table: pa.Table
 
@@ -81,18 +81,18 @@ class Trace:
         return int(self.table.num_rows)
 
     def __getitem__(self, column: str) -> NDArray[np.float64]:
-        """One column, shape [rows]; booleans come as 0 and 1, what an import could not tell as nan."""
+        """Return one column, shape [rows]; booleans as 0 and 1, values that an import lacks as nan."""
         if column == "samples" and self.table[column].null_count:
-            return self["step"]  # nobody said how many samples a step has: positions are steps
+            return self["step"]  # the number of samples of a step is unknown: positions are steps
         return np.asarray(self.table[column].to_numpy(), dtype=np.float64)
 
     def recorded(self, column: str) -> NDArray[np.bool_]:
-        """Which rows hold a value of a column, shape [rows]. All of them in a run that was recorded step by step."""
+        """Return a mask of the rows that hold a value of a column, shape [rows]; all of them unless the run was imported."""
         return np.asarray(self.table[column].is_valid().to_numpy(), dtype=np.bool_)
 
     @property
     def every_step(self) -> bool:
-        """Whether there is a row for every step from the first one on; an imported run may have logged a few."""
+        """True where there is a row for every step from the first one on; an imported run may have logged a few."""
         return bool(np.array_equal(self["step"], np.arange(1, len(self) + 1)))
 
     @property
@@ -122,7 +122,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class EvalCurve:
-    """One metric on one split, look by look. Every array has shape [looks]; the first look is before training.
+    """One metric on one split. Every array has shape [evaluations]; the first evaluation is before training.
 
     standard_error: of `value` as the mean of a sample of `count` examples; nan for fewer than two.
     """
@@ -138,9 +138,9 @@ class EvalCurve:
     def __len__(self) -> int:
         return len(self.step)
 
-    def at(self, looks: NDArray[np.int64]) -> EvalCurve:
-        """The same curve at some of its looks. looks: their indices."""
-        return EvalCurve(*(getattr(self, field.name)[looks] for field in fields(self)))
+    def at(self, indices: NDArray[np.int64]) -> EvalCurve:
+        """Return the curve at some of its evaluations."""
+        return EvalCurve(*(getattr(self, field.name)[indices] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class Evals:
         return sorted(pc.unique(self.table.filter(pc.equal(self.table["split"], split))["metric"]).to_pylist())
 
     def curve(self, metric: str, split: str = "held_out") -> EvalCurve:
-        """sum / count at every look; empty where the metric was not evaluated."""
+        """Return sum / count at every evaluation; empty where the metric was not evaluated."""
         rows = self.table.filter(pc.and_(pc.equal(self.table["metric"], metric), pc.equal(self.table["split"], split)))
 
         def column(name: str) -> NDArray[np.float64]:
@@ -183,14 +183,14 @@ def _standard_error(
 
 
 def read_trace(path: str | Path, columns: Sequence[str] | None = None) -> Trace:
-    """`trace.arrow` of a run folder. columns: those to read; None reads all."""
+    """Read `trace.arrow` of a run folder. columns: those to read; None reads all."""
     table = read_table(Path(path), columns)
     _check_columns(path, table, TRACE if columns is None else pa.schema([TRACE.field(name) for name in columns]))
     return Trace(table)
 
 
 def read_evals(path: str | Path) -> Evals:
-    """`evals.arrow` of a run folder."""
+    """Read `evals.arrow` of a run folder."""
     table = read_table(Path(path))
     _check_columns(path, table, EVALS)
     return Evals(table)
@@ -198,7 +198,7 @@ def read_evals(path: str | Path) -> Evals:
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What the final evaluation gave of each example. Every array has one entry per example, in the order of the data set.
+    """Results of the final evaluation, one entry per example, in the order of the data set.
 
     id, group, items: as in the columns of that name. step: after which the evaluation took place.
     """
@@ -219,7 +219,7 @@ class Predictions:
 
 
 def read_predictions(path: str | Path) -> Predictions:
-    """`predictions.arrow` of a run folder. Raises RecordError for one that is missing or none, with what is wrong with it."""
+    """Read `predictions.arrow` of a run folder. Raises RecordError, with the reason, for a missing or invalid file."""
     table = read_table(Path(path))
     _check_columns(path, table, PREDICTIONS)
     metrics = pa.schema([(name, pa.float64()) for name in table.column_names if name not in PREDICTIONS.names])
@@ -228,7 +228,7 @@ def read_predictions(path: str | Path) -> Predictions:
     holes = [name for name in table.column_names if table[name].null_count]
     if not step.isdecimal() or holes or len(set(table.column_names)) < table.num_columns:
         raise RecordError(
-            f"{path} is no table of a run: {f'{holes[0]} has holes' if holes else 'its step is not told'}"
+            f"{path} is not a table of a run: {f'{holes[0]} has missing values' if holes else 'its step is missing'}"
         )
     return Predictions(table, int(step))
 
@@ -236,20 +236,17 @@ def read_predictions(path: str | Path) -> Predictions:
 def _check_columns(path: str | Path, table: pa.Table, wanted: pa.Schema) -> None:
     """Raise RecordError unless every column is there, with its type."""
     for field in wanted:
-        place = table.schema.get_field_index(field.name)
-        if place < 0 or table.schema.field(place).type != field.type:
-            found = "it has none" if place < 0 else f"it holds {table.schema.field(place).type}"
-            raise RecordError(f"{path} is no table of a run: {field.name} should be {field.type}, and {found}")
-
-
-# The new rows of a table that another process is still writing.
+        index = table.schema.get_field_index(field.name)
+        kind = table.schema.field(index).type if index >= 0 else "no such column"
+        if kind != field.type:
+            raise RecordError(f"{path} is not a table of a run: {field.name}: expected {field.type}, got {kind}")
 
 
 @dataclass(slots=True)
 class Tail:
-    """Reads an Arrow IPC stream block by block and remembers where it stopped.
+    """Reads the new rows of a table that another process is still writing.
 
-    offset: bytes read so far; a block that is not whole yet is left for the next call.
+    offset: bytes read so far; an incomplete block is left for the next call.
     """
 
     path: Path
@@ -262,17 +259,17 @@ class Tail:
         names = ((self.schema.metadata if self.schema else None) or {}).get(b"groups", b"").decode(errors="replace")
         return names.split("\n") if names else []
 
-    def new_rows(self, most: int | None = None) -> list[dict[str, Any]]:
-        """Rows of the blocks that became whole since the last call; none where there is no file yet.
+    def new_rows(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the rows of the blocks that were completed since the last call; none where there is no file yet.
 
-        most: stop after the block in which so many are reached, so that a long trace need not be in memory whole.
+        limit: stop after the block in which so many rows are reached, to bound the memory.
         """
         if not self.path.exists():
             return []
         rows: list[dict[str, Any]] = []
         with pa.OSFile(str(self.path)) as file:
             file.seek(self.offset)
-            while (most is None or len(rows) < most) and (message := _next_message(file)) is not None:
+            while (limit is None or len(rows) < limit) and (message := _next_message(file)) is not None:
                 if self.schema is None:
                     self.schema = pa.ipc.read_schema(message)
                 else:
@@ -282,7 +279,7 @@ class Tail:
 
 
 def _next_message(file: pa.NativeFile) -> pa.Message | None:
-    """None at the end of the stream and where the next block is not whole yet."""
+    """None at the end of the stream and where the next block is incomplete."""
     try:
         return pa.ipc.read_message(file)
     except (EOFError, OSError, pa.ArrowInvalid):

@@ -1,4 +1,4 @@
-"""What an app's main returned: one number, or several by name, in `returned.json` of the run's folder."""
+"""Values that the main function of an external app returned: one number, or several by name, in `returned.json`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ablate.records.layout import RunDir
 from ablate.serialization import read_json, write_json
 
 BARE = "returned"
-"""Name of the value where main returned a number and no dict."""
+"""Name of the value where main returned a number instead of a dict."""
 
 FIX = "return a number, or a dict of numbers, from the function under @hydra.main"
 
 
 def numbers_of(returned: Any) -> dict[str, float]:
-    """{name: value} of a number or a dict; what is no number in a dict is left out. Raises StudyError where none is left."""
+    """Return {name: value} of a number or a dict, without its other values. Raises StudyError where no number is left."""
     if isinstance(returned, Mapping):
-        found = {str(name): _number(value) for name, value in returned.items()}
-        numbers = {name: value for name, value in found.items() if value is not None}
+        values = {str(name): _number(value) for name, value in returned.items()}
+        numbers = {name: value for name, value in values.items() if value is not None}
         if numbers:
             return numbers
-        what = f"a dict without a number ({', '.join(found)})" if found else "an empty dict"
+        what = f"a dict without a number ({', '.join(values)})" if values else "an empty dict"
         raise StudyError(f"main returned {what}, and a study compares numbers", FIX)
     value = _number(returned)
     if value is None:
@@ -33,7 +33,7 @@ def numbers_of(returned: Any) -> dict[str, float]:
 
 
 def _number(value: Any) -> float | None:
-    """Python's numbers, and NumPy's and PyTorch's scalars; a truth value is none."""
+    """Python's numbers, and scalars of NumPy and PyTorch; None for anything else, booleans included."""
     if not isinstance(value, int | float) and getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
@@ -45,7 +45,7 @@ def _short(value: Any) -> str:
 
 
 def all_finite(values: Mapping[str, float]) -> bool:
-    """Whether every value is a finite number."""
+    """Return True where every value is a finite number."""
     return all(math.isfinite(value) for value in values.values())
 
 
@@ -55,7 +55,7 @@ def write_returned(run: RunDir, values: Mapping[str, float]) -> None:
 
 
 def read_returned(run: RunDir) -> dict[str, float] | None:
-    """None where the run has returned nothing. Raises RecordError for a file that cannot be read."""
+    """Read `returned.json`; None where the run has returned nothing. Raises RecordError for an unreadable file."""
     if not run.returned.exists():
         return None
     try:
@@ -64,16 +64,16 @@ def read_returned(run: RunDir) -> dict[str, float] | None:
         raise RecordError(f"{run.returned} cannot be read: {error}", "remove that run's folder") from None
 
 
-def choose_metric(typed: str, names: Sequence[str]) -> str:
-    """The value to compare, of those that main returned. Raises ConfigError where it must be chosen."""
-    if typed in names or (not typed and len(names) == 1):
-        return typed or names[0]
-    if not typed:
+def choose_metric(name: str, names: Sequence[str]) -> str:
+    """Return the name of the value to compare, of those that main returned. Raises ConfigError where it must be chosen."""
+    if name in names or (not name and len(names) == 1):
+        return name or names[0]
+    if not name:
         raise ConfigError(
             f"main returned {len(names)} values ({', '.join(names)}), and a study compares one",
             f"hydra.sweeper.metric={names[0]}; the runs that are done are kept",
         )
     raise ConfigError(
-        f"hydra.sweeper.metric={typed}: main returned no value of that name; {nearest(typed, names)}",
+        f"hydra.sweeper.metric={name}: main returned no value of that name; {nearest(name, names)}",
         f"hydra.sweeper.metric={names[0]}; the runs that are done are kept",
     )

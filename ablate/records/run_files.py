@@ -11,11 +11,11 @@ from ablate.records.metadata import (
     Fingerprint,
     Manifest,
     Origin,
-    Outcome,
+    RunStatus,
     origin_of,
     read_fingerprint,
     read_manifest,
-    read_outcome,
+    read_status,
 )
 from ablate.records.reader import EvalCurve, Trace, read_evals, read_trace
 from ablate.records.returned_values import read_returned
@@ -37,7 +37,7 @@ class RunFiles:
     status: str
     sentence: str
     manifest: Manifest | None = None
-    outcome: Outcome | None = None
+    outcome: RunStatus | None = None
     fingerprint: Fingerprint | None = None
     trace: Trace | None = None
     curves: dict[str, EvalCurve] | None = None
@@ -88,7 +88,7 @@ def read_run(folder: RunDir, *, arm: str, seed: int, accept: Callable[[Manifest]
         reason = f"{folder.path} or a file in it is a link that leads out of the study, and is not followed"
         return replace(run, status="unreadable", sentence=reason)
     try:
-        manifest, outcome, fingerprint = read_manifest(folder), read_outcome(folder), read_fingerprint(folder)
+        manifest, outcome, fingerprint = read_manifest(folder), read_status(folder), read_fingerprint(folder)
         if accept is not None and not accept(manifest):
             return replace(run, sentence="the folder holds a run of other settings or other code than the plan's")
         run = replace(run, manifest=manifest, outcome=outcome, fingerprint=fingerprint)

@@ -13,7 +13,7 @@ _TRACE = [
     (
         "samples",
         pa.int64(),
-        "training samples seen, this step included; null where an import cannot tell, and read as one per step",
+        "training samples seen, this step included; null where an import does not know them, and read as one per step",
     ),
     ("tokens", pa.int64(), "real (unpadded) tokens seen, this step included; 0 where samples have no tokens"),
     ("loss", pa.float32(), "mean over the items of this step's batch, before the update, in nats for classification"),
@@ -66,15 +66,15 @@ def _schema(rows: list[tuple[str, pa.DataType, str]]) -> pa.Schema:
 TRACE = _schema(_TRACE)
 EVALS = _schema(_EVALS)
 PREDICTIONS = _schema(_PREDICTIONS)
-"""What `predictions.arrow` always has; a column of its own for every metric follows."""
+"""Columns of every `predictions.arrow`; one column for every metric follows."""
 
 
 def with_metrics(metrics: Iterable[str]) -> pa.Schema:
-    """The columns of a `predictions.arrow` that has these metrics."""
+    """Return the columns of a `predictions.arrow` that has these metrics."""
     more = [(name, pa.float64(), f"sum of `{name}` over the items of the example") for name in metrics]
     return pa.schema([*PREDICTIONS, *_schema(more)])
 
 
 def meaning(field: pa.Field) -> str:
-    """The sentence that documents a column."""
+    """Return the sentence that documents a column."""
     return str((field.metadata or {})[b"meaning"], "utf-8")

@@ -21,42 +21,42 @@ from ablate.hashing import digest_of
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COUNTS = (
-    "config", "data", "hashing.py", "models", "planning/shared_prefix.py", "records", "runner/worker.py", "serialization.py", "tasks",
-    "training", "units.py",
+    "config", "data", "hashing.py", "metric_direction.py", "models", "planning/shared_prefix.py", "records", "runner/worker.py",
+    "serialization.py", "tasks", "training", "units.py",
 )  # fmt: skip
-"""What can change what a run computes or records: the loop, the tasks, the tables, how intervals are read, the optimizer that
-the worker builds, where a run starts. Not what plans, launches, reads and reports: none of it is there while a run trains."""
+"""Code that can change the numbers of a run: the loop, tasks, tables, intervals, the optimizer that the worker builds, the
+start of a run. Planning, launching, reading and reporting are left out: they do not run during training."""
 
 
 def code_files(targets: Iterable[str | None] = ()) -> dict[str, str]:
-    """{name: sha256} of ablate's files that count, and of the user's that the modules of `targets` import, at any depth.
+    """Return {name: sha256} of ablate's files that count, and of the user's files that `targets` import, at any depth.
 
-    targets: values of `task.entry_point`. Imports are read in the source, so no code of the user runs here; one that is spelled
-    in a string is not seen. Installed packages do not count, except the one that a target itself lies in.
+    targets: values of `task.entry_point`. Imports are read in the source, so no code of the user runs here; imports by
+    name in a string are not detected. Installed packages do not count, except the one that contains a target.
     """
     return {**_own_files(), **{name: sha for target in targets if target for name, sha in _walk(target)}}
 
 
 def hashed_again(names: Iterable[str]) -> dict[str, str]:
-    """The same files as they are now; one that is gone has the hash ''."""
+    """Return the present hashes of the same files; that of a removed file is ''."""
     own = _own_files()
     return {name: own.get(name, "") if name.startswith("ablate/") else _hash(_located(name)) for name in names}
 
 
 def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Every file that is not the same in both, in words: `my_task.py changed`, `... is gone`, `... is new`."""
-    found = []
+    """Return every file that differs, in words: `my_task.py changed`, `... is gone`, `... is new`."""
+    changes = []
     for name in sorted(before.keys() | now.keys()):
         left, right = before.get(name, ""), now.get(name, "")
         if left != right:
-            found.append(f"{name} {'changed' if left and right else 'is gone' if left else 'is new'}")
-    return found
+            changes.append(f"{name} {'changed' if left and right else 'is gone' if left else 'is new'}")
+    return changes
 
 
 def code_digest(files: Mapping[str, str] | None = None) -> str:
-    """sha256 over source files; None takes ablate's own.
+    """Return the digest of source files; None takes ablate's own.
 
-    A user's file counts by name and content. Of ablate's own files only the contents count: a module that moves is the same code.
+    A user's file counts by name and content, ablate's own files by content alone: a module that moves is the same code.
     """
     files = _own_files() if files is None else files
     own = sorted(sha for name, sha in files.items() if name.startswith("ablate/"))
@@ -65,13 +65,13 @@ def code_digest(files: Mapping[str, str] | None = None) -> str:
 
 
 def imported_files() -> dict[str, str]:
-    """{name: sha256} of the user's files that this process has imported."""
-    found = {}
+    """Return {name: sha256} of the user's files that this process has imported."""
+    files = {}
     for module in list(sys.modules.values()):
         spec = getattr(module, "__spec__", None)
-        if spec is not None and (place := _file_of(spec)) is not None and _is_users(place):
-            found[_named(spec, place)] = _hash(place)
-    return found
+        if spec is not None and (file := _file_of(spec)) is not None and _is_users(file):
+            files[_named(spec, file)] = _hash(file)
+    return files
 
 
 @cache
@@ -86,25 +86,25 @@ def _walk(target: str) -> Iterator[tuple[str, str]]:
     """(name, sha256) of the target's module and of every local module that is imported from there."""
     importlib.invalidate_caches()
     first = target.partition(":")[0]
-    waiting, seen = [first], set[str]()
+    waiting, visited = [first], set[str]()
     while waiting:
         module = waiting.pop()
-        if module in seen:
+        if module in visited:
             continue
-        seen.add(module)
+        visited.add(module)
         spec = find_module(module)
-        place = _file_of(spec) if spec else None
-        if spec is None or place is None:
+        file = _file_of(spec) if spec else None
+        if spec is None or file is None:
             continue
-        if _is_users(place) or module.partition(".")[0] == first.partition(".")[0]:
-            yield _named(spec, place), _hash(place)
-            waiting += _imports(place, module, is_package=spec.submodule_search_locations is not None)
+        if _is_users(file) or module.partition(".")[0] == first.partition(".")[0]:
+            yield _named(spec, file), _hash(file)
+            waiting += _imports(file, module, is_package=spec.submodule_search_locations is not None)
 
 
 def find_module(name: str) -> ModuleSpec | None:
-    """Where an import would find a module, the working folder first; nothing is imported."""
+    """Return the spec of a module, the working directory first, without importing it."""
     top, *rest = name.split(".")
-    spec = PathFinder.find_spec(top, [str(Path.cwd()), *(place for place in sys.path if place)])
+    spec = PathFinder.find_spec(top, [str(Path.cwd()), *(path for path in sys.path if path)])
     if spec is None:
         try:
             spec = find_spec(top)
@@ -122,7 +122,7 @@ def _imports(file: Path, module: str, *, is_package: bool) -> Iterator[str]:
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
-        return  # importing it says so, in the words of Python
+        return  # importing it raises the error
     package = module if is_package else module.rpartition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -154,10 +154,10 @@ def _not_users() -> tuple[Path, ...]:
 
 @lru_cache(maxsize=4096)
 def _is_users(file: Path) -> bool:
-    place = file.resolve()
-    if {"site-packages", "dist-packages"} & set(place.parts):
+    file = file.resolve()
+    if {"site-packages", "dist-packages"} & set(file.parts):
         return False
-    return not any(place.is_relative_to(folder) for folder in _not_users())
+    return not any(file.is_relative_to(folder) for folder in _not_users())
 
 
 def _named(spec: ModuleSpec, file: Path) -> str:
@@ -170,10 +170,10 @@ def _located(name: str) -> Path:
     """The file of that name as an import would find it now."""
     top = Path(name).parts[0]
     spec = find_module(top.removesuffix(".py"))
-    places = [Path.cwd(), *map(Path, filter(None, sys.path))]
+    folders = [Path.cwd(), *map(Path, filter(None, sys.path))]
     if spec is not None and spec.submodule_search_locations:
-        places = [Path(place).parent for place in spec.submodule_search_locations] + places
-    return next((place / name for place in places if (place / name).is_file()), Path.cwd() / name)
+        folders = [Path(path).parent for path in spec.submodule_search_locations] + folders
+    return next((folder / name for folder in folders if (folder / name).is_file()), Path.cwd() / name)
 
 
 def _hash(file: Path) -> str:

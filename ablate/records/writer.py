@@ -1,4 +1,4 @@
-"""Writing a run's tables: Arrow IPC streams that grow by whole blocks and can be read at any moment."""
+"""Write a run's tables: Arrow IPC streams that grow by whole blocks and can be read at any moment."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ablate.errors import RecordError
 
 
 def block_of(columns: Mapping[str, Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
-    """Rows as a block. columns: by name, sequences, numpy or Arrow arrays of one length."""
+    """Return rows as a block. columns: by name, sequences, numpy or Arrow arrays of one length."""
 
     def array(field: pa.Field) -> pa.Array:
-        given = columns[field.name]
-        return given if isinstance(given, pa.Array) else pa.array(given, type=field.type)
+        values = columns[field.name]
+        return values if isinstance(values, pa.Array) else pa.array(values, type=field.type)
 
     return pa.record_batch([array(field) for field in schema], schema=schema)
 
 
 def write_table(path: Path, columns: Mapping[str, Any], schema: pa.Schema) -> None:
-    """A whole table, replaced atomically: a reader, or a kill, sees the old file or the new one; so does a full disk."""
+    """Write a whole table atomically: after a kill or on a full disk, the old file is intact."""
     part = path.with_name(f".{path.name}.{os.getpid()}.{token_hex(4)}.part")
     try:
         with part.open("xb") as file:
@@ -41,12 +41,12 @@ def write_table(path: Path, columns: Mapping[str, Any], schema: pa.Schema) -> No
 
 
 class TableWriter:
-    """One Arrow IPC stream. Each `write` reaches the file in one system call: a kill loses at most what was not yet
-    written, and a reader that comes in between sees whole blocks.
+    """Writes one Arrow IPC stream. Each `write` reaches the file in one system call: a kill loses at most the rows that were
+    not yet written, and a concurrent reader sees whole blocks.
 
-    metadata: kept in the schema, such as the names of the gradient norm groups.
-    resume_at: an `extent` of an earlier writer of this file: what lies beyond it is cut off, and the table goes on there.
-    Raises RecordError when the file is shorter than that.
+    metadata: of the schema, such as the names of the gradient norm groups.
+    resume_at: an `extent` of an earlier writer of this file; later bytes are cut off, and the table continues there.
+    Raises RecordError where the file is shorter.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TableWriter:
         self._stream = pa.ipc.new_stream(self._block, self.schema)
         if resume_at is None:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-            # Sent at once, so that a run which has not finished its first block is already a readable, empty table.
+            # Sent immediately, so that a run which has not finished its first block is already a readable, empty table.
             self.write({name: [] for name in self.schema.names})
             return
         if not path.exists() or path.stat().st_size < resume_at:
@@ -72,7 +72,7 @@ class TableWriter:
         self._stream.write_batch(
             pa.record_batch([pa.array([], field.type) for field in self.schema], schema=self.schema)
         )
-        self._forget()  # the schema stands at the beginning of the file already
+        self._clear()  # the file already begins with the schema
 
     def write(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Append rows. columns: one sequence per column of the schema, all of one length."""
@@ -85,7 +85,7 @@ class TableWriter:
         os.close(self._file)
 
     def extent(self) -> int:
-        """Bytes of the file that are whole blocks, on disk when this returns."""
+        """Return the bytes of the file that are whole blocks, on disk when this returns."""
         os.fsync(self._file)
         return os.lseek(self._file, 0, os.SEEK_CUR)
 
@@ -93,9 +93,9 @@ class TableWriter:
         left = memoryview(self._block.getvalue())
         while left:  # one call takes all of it, but for a full disk or a signal
             left = left[os.write(self._file, left) :]
-        self._forget()
+        self._clear()
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self._block.seek(0)
         self._block.truncate()
 

@@ -1,5 +1,7 @@
-"""What people read: the terminal, the HTML page, the Markdown and LaTeX tables. All of it is made from an `Analysis` and
-the traces; nothing is computed here that a claim rests on."""
+"""Reports of an `Analysis`: terminal, HTML page, Markdown, LaTeX, figures. No statistic is computed here.
+
+A section (`sections/`) is built once from the analysis; the renderers know `section.Section` and nothing of analyses.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +9,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ablate.report.adequacy import print_adequacy as print_adequacy
-    from ablate.report.attribution import print_shares_json as print_shares_json
     from ablate.report.axes import print_axes as print_axes
     from ablate.report.axes import print_axis as print_axis
-    from ablate.report.budgets import print_json as print_json
     from ablate.report.build import build_report as build_report
+    from ablate.report.json import print_json as print_json
+    from ablate.report.json import print_power_json as print_power_json
+    from ablate.report.json import print_shares_json as print_shares_json
     from ablate.report.plan import print_plan as print_plan
     from ablate.report.power import print_power as print_power
-    from ablate.report.power import print_power_json as print_power_json
     from ablate.report.status import print_state as print_state
+    from ablate.report.terminal import print_adequacy as print_adequacy
     from ablate.report.terminal import print_replay as print_replay
     from ablate.report.terminal import print_report as print_report
 
 _HOMES = {
     "build_report": "build",
-    "print_json": "budgets",
-    "print_shares_json": "attribution",
+    "print_json": "json",
+    "print_shares_json": "json",
     "print_report": "terminal",
-    "print_adequacy": "adequacy",
+    "print_adequacy": "terminal",
     "print_replay": "terminal",
     "print_plan": "plan",
     "print_axes": "axes",
     "print_axis": "axes",
     "print_state": "status",
     "print_power": "power",
-    "print_power_json": "power",
+    "print_power_json": "json",
 }
 __all__ = [
     "build_report",

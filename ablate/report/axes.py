@@ -1,4 +1,4 @@
-"""The standard ablations: `ablate axes` lists them by kind, `ablate axes NAME` shows one whole, as its page in the docs."""
+"""Output of `ablate axes`: the standard ablations by kind, or all of one."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ KINDS: dict[str, str] = {
     "training": "how it is trained",
     "model": "what is trained",
     "data": "what it is trained on",
-    "systems": "how it is computed, which must make no difference",
-    "observation": "only how it is looked at; nothing is trained",
-    "placebo": "chance alone, for the noise floor",
-    "rerun": "nothing at all, for the nondeterminism floor",
+    "systems": "how it is computed, which must not change the result",
+    "observation": "how often the runs are evaluated or logged; nothing is trained",
+    "placebo": "other random streams alone, for the noise floor",
+    "rerun": "no change at all, for the nondeterminism floor",
 }
 
 
 def grouped(axes: Sequence[Axis]) -> Iterator[tuple[str, list[Axis]]]:
-    """(kind, its axes by name), kinds in the order of `KINDS`."""
+    """Yield (kind, its axes by name), kinds in the order of `KINDS`."""
     for kind in KINDS:
         if mine := sorted((axis for axis in axes if axis.kind == kind), key=lambda axis: axis.name):
             yield kind, mine
 
 
 def facts_of(axis: Axis) -> list[tuple[str, str]]:
-    """(label, text) of all that the file declares, in the order in which one reads it. Keys and values stand in backticks."""
+    """Return (label, text) of everything that the file declares. Keys and values are in backticks."""
     rule = {key: f"`{key}` follows it ({how})" for key, how in axis.scale_with.items()}
     moved = [rule.get(key, f"`{key}`") for key in axis.keys]
     said = [
@@ -44,10 +44,10 @@ def facts_of(axis: Axis) -> list[tuple[str, str]]:
 
 
 def print_axes(axes: Sequence[Axis], console: Console) -> None:
-    """A line each, by kind: name and question."""
+    """Print name and question of every axis, by kind."""
     width = max((len(axis.name) for axis in axes), default=0)
-    for place, (kind, mine) in enumerate(grouped(axes)):
-        if place:
+    for index, (kind, mine) in enumerate(grouped(axes)):
+        if index:
             console.print()
         title = words(kind, console, "bold")
         title.append_text(words(f"  {KINDS[kind]}", console, "dim"))
@@ -59,11 +59,11 @@ def print_axes(axes: Sequence[Axis], console: Console) -> None:
             table.add_row(words(axis.name, console), words(axis.question, console))
         console.print(table)
     console.print()
-    say(console, "`ablate axes NAME` shows one whole; `ablate -m axis=NAME,...` runs a study.", "dim")
+    say(console, "`ablate axes NAME` shows one; `ablate -m axis=NAME,...` runs a study.", "dim")
 
 
 def print_axis(axis: Axis, console: Console) -> None:
-    """All of one axis."""
+    """Print everything about one axis."""
     title = words(axis.name, console, "bold")
     title.append_text(words(f"  {axis.kind}: {KINDS.get(axis.kind, '')}", console, "dim"))
     console.print(title, highlight=False)
@@ -79,7 +79,7 @@ def print_axis(axis: Axis, console: Console) -> None:
 
 
 def plain(text: str) -> str:
-    """Markdown as a terminal shows it: without backticks round keys, and without stars."""
+    """Return Markdown without backticks and stars, for a terminal."""
     return re.sub(r"\*\*(.+?)\*\*", r"\1", text).replace("`", "")
 
 

@@ -1,16 +1,16 @@
-"""The works that a methods paragraph may cite, as BibTeX. Only those that a study has used are written out."""
+"""Works that a methods paragraph may cite, as BibTeX. Only those that a study uses are written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ablate.report.latex import tex
+from ablate.report.latex_text import tex
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """short: as in a text without a bibliography, `Dunnett 1955`. Fields are plain text, and escaped when they are written."""
+    """short: for a text without a bibliography, `Dunnett 1955`. Fields are plain text, escaped when written."""
 
     kind: str
     short: str
@@ -111,7 +111,7 @@ WORKS: dict[str, Work] = {
 
 
 def bibtex(keys: Iterable[str], version: str = "") -> str:
-    """The entries of these works, in alphabetical order, and of the program itself. version: that of the program."""
+    """Return the entries of these works in alphabetical order, and of the program. version: of the program."""
     entries = [_entry(key, WORKS[key]) for key in sorted(set(keys))]
     return "\n".join([*entries, _program(version)])
 

@@ -1,4 +1,4 @@
-"""All files of a report, made anew from the study folder."""
+"""Write all files of a report into a study directory."""
 
 from __future__ import annotations
 
@@ -11,24 +11,29 @@ from ablate.report.html import page
 from ablate.report.latex import latex, table_csv
 from ablate.report.markdown import markdown
 from ablate.report.methods import BIB, methods
-from ablate.report.view import make_view
+from ablate.report.sections import build
+from ablate.report.view_model import make_view
 from ablate.serialization import write_text
 
 
 def build_report(folder: Path, asked: Asked | None = None, at: str | None = None) -> Analysis:
-    """Write analysis.json, report.md, report.html, and for a paper table.tex, table.csv, methods.tex and references.bib, into a
-    study folder; each is replaced whole.
+    """Write analysis.json, report.md, report.html, table.tex, table.csv, methods.tex and references.bib into a study directory.
 
-    asked: of a folder without a plan.json, as in `read_plan`. at: compare the runs there; where that is not what the plan says,
-    the files lie beside the study's own and name it: `report.at-16-steps.html`.
-    Raises StudyError or RecordError when the folder holds no study that can be read.
+    asked: for a directory without a plan.json, as in `read_plan`.
+    at: where to compare the runs; if the plan says otherwise, the file names contain it: `report.at-16-steps.html`.
+    Raises StudyError or RecordError if the directory does not contain a readable study.
     """
     analysis = write_analysis(folder, asked, at)
     view = make_view(analysis)
+    sections = build(view, folder)
     done = methods(view, folder, asked)
-    texts = {"report.md": markdown(view, done.plain()), "table.tex": latex(view), "table.csv": table_csv(view)}
+    texts = {
+        "report.md": markdown(view, sections, done.plain()),
+        "table.tex": latex(view, sections),
+        "table.csv": table_csv(view),
+    }
     texts |= {"methods.tex": done.latex(), BIB: done.bib()}
     for name, text in texts.items():
         write_text(folder / named(analysis, name), text, hide=True)
-    write_text(folder / named(analysis, "report.html"), page(view, folder), hide=True)
+    write_text(folder / named(analysis, "report.html"), page(view, folder, sections), hide=True)
     return analysis

@@ -27,7 +27,7 @@ _ASCII = str.maketrans(
 
 
 def readable(text: str, console: Console) -> str:
-    """The text itself, or its ASCII form where the console's encoding cannot carry it."""
+    """Return the text, or its ASCII form if the console's encoding cannot represent it."""
     try:
         text.encode(console.encoding)
     except UnicodeEncodeError:
@@ -36,12 +36,12 @@ def readable(text: str, console: Console) -> str:
 
 
 def words(text: str, console: Console, style: str = "") -> Text:
-    """Literal text: square brackets in a name are not markup."""
+    """Return literal text: square brackets in a name are not markup."""
     return Text(readable(text, console), style=style)
 
 
 def say(console: Console, text: str = "", style: str = "", *, indent: int = 0) -> None:
-    """One paragraph, wrapped at the console's width."""
+    """Print one paragraph, wrapped at the console's width."""
     if not indent:
         console.print(words(text, console, style), highlight=False)
         return
@@ -53,7 +53,7 @@ def say(console: Console, text: str = "", style: str = "", *, indent: int = 0) -
 
 
 def labelled(console: Console, label: str, text: str | Text, *, width: int = 9, style: str = "") -> None:
-    """`controls  one variable 3/3 ...` with the text hanging beside its label."""
+    """Print `controls  one variable 3/3 ...` with the text indented after its label."""
     grid = columns()
     grid.add_column(width=width - 1, no_wrap=True)
     grid.add_column(overflow="fold")
@@ -63,21 +63,21 @@ def labelled(console: Console, label: str, text: str | Text, *, width: int = 9, 
 
 
 def whole_line(console: Console, text: str) -> None:
-    """A line that is never wrapped or cut, such as a path that one copies."""
+    """Print a line that is never wrapped or cut, such as a path to copy."""
     console.print(words(text, console), soft_wrap=True, highlight=False)
 
 
 def columns() -> Table:
-    """A table without lines."""
+    """Return a table without lines."""
     return Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
 
 
 _JOINTS = (" +,", "=/", "_.-")
-"""After which a long name is broken, the best first."""
+"""Characters after which a long name is broken, the best first."""
 
 
 def folded(text: str, width: int, most: int | None = None) -> str:
-    """A long name on several lines, broken after a joint where it has one. most: lines; the rest ends in an ellipsis."""
+    """Return a long name on several lines, broken after a joint if it has one. most: lines; the rest ends in an ellipsis."""
     rest, lines = text, list[str]()
     while cell_len(rest) > width:
         if most is not None and len(lines) == most - 1:
@@ -91,5 +91,5 @@ def folded(text: str, width: int, most: int | None = None) -> str:
 
 
 def widest(texts: list[str]) -> int:
-    """Cells that the longest of the texts takes."""
+    """Return the width of the longest text in cells."""
     return max((cell_len(text) for text in texts), default=0)

@@ -1,9 +1,10 @@
-"""The recorded curves of every run, and their mean over the seeds of an arm."""
+"""Recorded curves of every run, their mean over the seeds of an arm, and thinning."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -44,14 +45,14 @@ class RunCurves:
 
 
 def read_curves(analysis: Analysis, folder: Path) -> tuple[RunCurves, ...]:
-    """Every run of the analysis that recorded something, in its order; `missing` ones may lie there as another study's."""
+    """Return the curves of every run that recorded any; `missing` runs may belong to another study."""
     runs = [(reading, RunDir(folder / reading.folder)) for reading in analysis.runs if reading.status != "missing"]
     read = [_read(reading, run) for reading, run in runs if run.trace.exists()]
     return tuple(curves for curves in read if curves is not None)
 
 
 def _read(reading: RunReading, run: RunDir) -> RunCurves | None:
-    """None for a run that was killed before its table had begun: the run list says how it ended."""
+    """None for a run that was killed before its first row."""
     try:
         trace = read_trace(run.trace)
     except RecordError:
@@ -62,35 +63,35 @@ def _read(reading: RunReading, run: RunDir) -> RunCurves | None:
         "epochs": trace["epoch"],
         "seconds": np.cumsum(trace["step_seconds"]),
     }
-    panels = {name: _told(trace, name, steps) for name in ("loss", "grad_norm")}
+    panels = {name: _column(trace, name, steps) for name in ("loss", "grad_norm")}
     panels["eval_loss"] = _eval_loss(run)
     return RunCurves(reading.arm, reading.seed, reading.status, panels)
 
 
-def _told(trace: Trace, name: str, steps: dict[str, Array]) -> Curve:
-    """A column at the rows that hold a value of it: a log that was imported may have other steps for each."""
-    told = trace.recorded(name)
-    if told.all():
+def _column(trace: Trace, name: str, steps: dict[str, Array]) -> Curve:
+    """A column at the rows with a value; an imported log may have other steps for each column."""
+    present = trace.recorded(name)
+    if present.all():
         return Curve(steps, trace[name])
-    return Curve({unit: values[told] for unit, values in steps.items()}, trace[name][told])
+    return Curve({unit: values[present] for unit, values in steps.items()}, trace[name][present])
 
 
 def _eval_loss(run: RunDir) -> Curve:
     try:
-        looks = read_evals(run.evals).curve("loss")
+        evals = read_evals(run.evals).curve("loss")
     except RecordError:
         return Curve({unit: np.empty(0) for unit in UNITS}, np.empty(0))
     x = {
-        "steps": looks.step.astype(np.float64),
-        "samples": looks.samples.astype(np.float64),
-        "epochs": looks.epoch,
-        "seconds": looks.train_seconds,
+        "steps": evals.step.astype(np.float64),
+        "samples": evals.samples.astype(np.float64),
+        "epochs": evals.epoch,
+        "seconds": evals.train_seconds,
     }
-    return Curve(x, looks.value)
+    return Curve(x, evals.value)
 
 
 def mean_curve(runs: Sequence[RunCurves], panel: str) -> Curve | None:
-    """The mean over the finished runs of one arm, at the points that all of them have; None without any.
+    """Return the mean over the finished runs of one arm, at the points that all of them have; None without any.
 
     A run that broke off is left out: its end would show as a jump that no run made.
     """
@@ -110,11 +111,33 @@ def mean_curve(runs: Sequence[RunCurves], panel: str) -> Curve | None:
     return Curve(x, mean([curve.y for curve in curves]))
 
 
-def window_mean(curve: Curve, samples: int) -> Curve:
-    """The mean of every whole window of so many samples, placed at the window's end, as a run that logs at that
-    cadence reports it; the last window may be shorter."""
-    window = np.ceil(np.round(curve.x["samples"] / samples, 9)).astype(np.int64)
-    ends = np.append(np.flatnonzero(np.diff(window)), len(window) - 1)
-    starts = np.append(0, ends[:-1] + 1)
-    sums = np.add.reduceat(curve.y, starts)
-    return Curve({unit: curve.x[unit][ends] for unit in UNITS}, np.asarray(sums / (ends - starts + 1)))
+def thin(values: NDArray[np.float64], most: int) -> NDArray[np.int64]:
+    """Return the indices of the points to draw, in order.
+
+    values: shape [points]. At most `most` indices (at least 6). The first and the last point
+    stay, and so do the lowest, the highest and the first non-finite point of every bucket: no spike and no gap
+    disappears, as they would from a random or an every-nth sample.
+    """
+    count = len(values)
+    if count <= max(most, 6):
+        return np.arange(count)
+    buckets = max(1, (most - 2) // 3)
+    edges = np.linspace(0, count, buckets + 1).astype(np.int64)
+    kept = {0, count - 1}
+    for start, stop in pairwise(edges):
+        kept.update(_extremes(values[start:stop], int(start)))
+    return np.asarray(sorted(kept), dtype=np.int64)
+
+
+def _extremes(bucket: NDArray[np.float64], start: int) -> set[int]:
+    finite = np.isfinite(bucket)
+    kept = set() if finite.all() else {start + int(np.argmin(finite))}
+    if finite.any():
+        kept.add(start + int(np.argmin(np.where(finite, bucket, np.inf))))
+        kept.add(start + int(np.argmax(np.where(finite, bucket, -np.inf))))
+    return kept
+
+
+def rounded(values: NDArray[np.float64], digits: int = 5) -> list[float | None]:
+    """Round to so many significant digits, as JSON numbers; None for a value that is not finite (a gap in the curve)."""
+    return [float(f"{value:.{digits}g}") if np.isfinite(value) else None for value in values.tolist()]

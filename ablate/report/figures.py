@@ -1,7 +1,7 @@
-"""Pictures for a paper, through matplotlib: forest plot, curves with bands, gradient norm, cadence. PDF, SVG or PNG.
+"""Figures for a paper, with matplotlib: forest plot, curves with bands, gradient norm, cadence. PDF, SVG or PNG.
 
-The same study gives the same bytes: no clock and no random name stands in a file. Nothing global is touched: no pyplot, and
-every setting holds inside `rc_context` alone.
+The same study gives the same bytes: no file contains a time or a random name. No global state changes: no pyplot, and
+every setting is local to `rc_context`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate import formatting as digits
+from ablate import formatting as fmt
 from ablate.analysis.analyse import named as file_named
 from ablate.analysis.resample import curve_name
 from ablate.analysis.results import ReplayedLevel
@@ -26,10 +26,9 @@ from ablate.design.axis import show
 from ablate.errors import ConfigError, StudyError, nearest
 from ablate.redact import redact
 from ablate.report.console import folded
-from ablate.report.curves import Curve, RunCurves, mean_curve, read_curves
-from ablate.report.downsample import thin
+from ablate.report.curves import Curve, RunCurves, mean_curve, read_curves, thin
 from ablate.report.sparklines import scale
-from ablate.report.view import ArmView, View, interval_head, named
+from ablate.report.view_model import ArmView, View, interval_head, named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +42,7 @@ WIDTHS = {"column": 3.25, "text": 5.5, "page": 6.75}
 """Inches: one column of two, the text of a one-column page, and both columns."""
 
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
-"""Okabe and Ito's, which colour-blind people tell apart; the baseline is black. Line styles tell arms apart in print."""
+"""Okabe and Ito, safe for colour-blind readers; the baseline is black. Line styles distinguish arms in print."""
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 _STYLES: dict[str, dict[str, Any]] = {
@@ -59,9 +58,9 @@ _STYLES: dict[str, dict[str, Any]] = {
 STYLES = tuple(_STYLES)
 
 _ALWAYS: dict[str, Any] = {
-    "pdf.fonttype": 42,  # letters as fonts that stand in the file, not as outlines of type 3
+    "pdf.fonttype": 42,  # embedded fonts, not outlines of type 3
     "ps.fonttype": 42,
-    "svg.fonttype": "path",  # a picture that needs no font where it is shown
+    "svg.fonttype": "path",  # needs no font where it is shown
     "svg.hashsalt": "ablate",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -78,59 +77,57 @@ _LEGEND_UP_TO = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
-    """How pictures are made. width: inches."""
+class FigureStyle:
+    """Format of the figures. width: inches."""
 
-    style: str = "paper"
+    theme: str = "paper"
     width: float = WIDTHS["column"]
     unit: str = "samples"
     names: tuple[str, ...] = ()
 
 
-def look_of(style: str, width: str, unit: str, names: Sequence[str]) -> Look:
-    """What was typed. Raises ConfigError for a style, width or picture that there is not."""
+def figure_style(style: str, width: str, unit: str, names: Sequence[str]) -> FigureStyle:
+    """Build the style from command-line values. Raises ConfigError for an unknown style, width or figure."""
     if style not in _STYLES:
-        raise ConfigError(f"--style {style!r} is no style", nearest(style, _STYLES))
+        raise ConfigError(f"--style: expected {', '.join(_STYLES)}, got {style!r}", nearest(style, _STYLES))
     for name in names:
         if name not in FIGURES:
-            raise ConfigError(f"--only {name!r} is no figure", nearest(name, FIGURES))
+            raise ConfigError(f"--only: expected {', '.join(FIGURES)}, got {name!r}", nearest(name, FIGURES))
     inches = WIDTHS.get(width)
     if inches is None:
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(in|cm|mm)", width)
         if found is None:
-            raise ConfigError(
-                f"--width {width!r} is no width", f"{', '.join(WIDTHS)}, or a length such as 8.5cm or 3.25in"
-            )
+            raise ConfigError(f"--width: expected {', '.join(WIDTHS)} or a length, got {width!r}", "--width 8.5cm")
         inches = float(found[1]) / {"in": 1.0, "cm": 2.54, "mm": 25.4}[found[2]]
     if not 1.0 <= inches <= 30.0:
-        raise ConfigError(f"--width {width!r} is {inches:.2f} inches, expected 1 to 30", "--width column")
-    return Look(style=style, width=inches, unit=unit, names=tuple(names))
+        raise ConfigError(f"--width: expected 1 to 30 inches, got {inches:.2f} ({width!r})", "--width column")
+    return FigureStyle(theme=style, width=inches, unit=unit, names=tuple(names))
 
 
-def write_figures(view: View, folder: Path, look: Look, formats: Sequence[Format]) -> list[Path]:
-    """Write `figures/<name>.<format>` into a study folder; the files, in order. Raises StudyError where there is none."""
+def write_figures(view: View, folder: Path, style: FigureStyle, formats: Sequence[Format]) -> list[Path]:
+    """Write `figures/<name>.<format>` into a study directory and return the files. Raises StudyError if there is none."""
     read = read_curves(view.analysis, folder)
-    wanted = look.names or tuple(FIGURES)
+    wanted = style.names or tuple(FIGURES)
     into = folder / file_named(view.analysis, "figures.d").removesuffix(".d")
     written = []
     for name in wanted:
-        made = draw(name, view, read, look)
+        made = draw(name, view, read, style)
         if made is None:
             continue
         for format in formats:
             path = into / f"{name}.{format}"
-            _write(path, rendered(made, format, look))
+            _write(path, rendered(made, format, style))
             written.append(path)
     if not written:
         raise StudyError(
-            f"{folder}: there is nothing to draw for {digits.joined(wanted)}: {_why_not(wanted, view)}",
+            f"{folder}: nothing to draw for {fmt.joined(wanted)}: {_why_not(wanted, view)}",
             f"ablate status {folder}",
         )
     return written
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, and through no link that somebody has laid there."""
+    """Write atomically, and through no link."""
     if path.parent.is_symlink():
         path.parent.unlink()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,19 +144,19 @@ def _write(path: Path, content: bytes) -> None:
 def _why_not(wanted: Sequence[str], view: View) -> str:
     if not any(run.status == "finished" for run in view.analysis.runs):
         return "no run has finished"
-    return "the study has no axis that only looks" if list(wanted) == ["cadence"] else "no run has left a curve of it"
+    return "the study has no observation axis" if list(wanted) == ["cadence"] else "no run has recorded such a curve"
 
 
-def draw(name: str, view: View, read: Sequence[RunCurves], look: Look) -> Figure | None:
-    """One picture by its name; None where the study has nothing of it."""
+def draw(name: str, view: View, read: Sequence[RunCurves], style: FigureStyle) -> Figure | None:
+    """Return a figure by its name; None if the study has no data for it."""
     from matplotlib import rc_context
 
-    with rc_context(_settings(look)):
-        return FIGURES[name](view, read, look)
+    with rc_context(_settings(style)):
+        return FIGURES[name](view, read, style)
 
 
-def rendered(figure: Figure, format: Format, look: Look) -> bytes:
-    """The bytes of a picture, without clock, program version or random name in them."""
+def rendered(figure: Figure, format: Format, style: FigureStyle) -> bytes:
+    """Return the bytes of a figure, without time, program version or random name."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
@@ -172,26 +169,25 @@ def rendered(figure: Figure, format: Format, look: Look) -> bytes:
         "png": {"Software": None},
     }[format]
     out = io.BytesIO()
-    with rc_context(_settings(look)):
+    with rc_context(_settings(style)):
         canvas.print_figure(out, format=format, metadata=nothing)
     return out.getvalue()
 
 
-def _settings(look: Look) -> Any:
-    return {**_ALWAYS, **_STYLES[look.style]}
+def _settings(style: FigureStyle) -> Any:
+    return {**_ALWAYS, **_STYLES[style.theme]}
 
 
-def _figure(look: Look, height: float, rows: int = 1, columns: int = 1, **shared: Any) -> tuple[Figure, Any]:
+def _figure(style: FigureStyle, height: float, rows: int = 1, columns: int = 1, **shared: Any) -> tuple[Figure, Any]:
     from matplotlib.figure import Figure
 
-    taller = _size(look) / 8.0  # heights are told for letters of 8 points
-    figure = Figure(figsize=(look.width, height * taller), layout="constrained")
+    taller = _size(style) / 8.0  # heights are for letters of 8 points
+    figure = Figure(figsize=(style.width, height * taller), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
 def _text(text: str) -> str:
-    """What the fonts that come with matplotlib can show, and no secret of the environment; a letter that they lack is told by
-    its number."""
+    """Return the text in letters of matplotlib's fonts, others as their number, and without secrets of the environment."""
     known = _letters()
     shown = (mark if ord(mark) in known else f"[U+{ord(mark):04X}]" for mark in redact(text))
     return "".join(" " if not mark.isprintable() else letter for mark, letter in zip(redact(text), shown, strict=True))
@@ -206,32 +202,32 @@ def _letters() -> frozenset[int]:
     )
 
 
-def _forest(view: View, _read: Sequence[RunCurves], look: Look) -> Figure | None:
-    """Effects with their intervals, every seed as a dot, and the band that is too small to matter."""
+def _forest(view: View, _read: Sequence[RunCurves], style: FigureStyle) -> Figure | None:
+    """Effects with their intervals, every seed as a dot, and the band of the smallest effect of interest."""
     rows = [row for row in view.primary if row.contrast.effect is not None]
     if not rows:
         return None
     lines = sum(2 + _fold(row.arm.change, 26).count("\n") for row in rows)
-    figure, ((axes,),) = _figure(look, 0.62 + 0.16 * lines)
+    figure, ((axes,),) = _figure(style, 0.62 + 0.16 * lines)
     margin = view.analysis.smallest_effect
     low, high = scale([row.contrast for row in rows])
     pad = 0.06 * (high - low)
     axes.axvspan(-margin, margin, color="#000000", alpha=0.07, linewidth=0)
     axes.axvline(0.0, color="#000000", linewidth=0.6)
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         one, colour = row.contrast, "#7F7F7F" if row.tone == "floor" else "#000000"
         if one.low is not None and one.high is not None:
-            axes.plot([one.low, one.high], [place, place], color=colour, linewidth=1.3, solid_capstyle="butt", zorder=2)
+            axes.plot([one.low, one.high], [index, index], color=colour, linewidth=1.3, solid_capstyle="butt", zorder=2)
         seeds = [value for value in one.differences if np.isfinite(value)]
-        axes.plot(seeds, [place + 0.2] * len(seeds), "o", color=colour, markersize=3.2, markerfacecolor="#FFFFFF",
+        axes.plot(seeds, [index + 0.2] * len(seeds), "o", color=colour, markersize=3.2, markerfacecolor="#FFFFFF",
                   markeredgewidth=0.7, zorder=3)  # fmt: skip
-        axes.plot([one.effect], [place], marker="D", color=colour, markersize=3.6, zorder=4)
+        axes.plot([one.effect], [index], marker="D", color=colour, markersize=3.6, zorder=4)
     axes.set_xlim(min(low, -margin) - pad, max(high, margin) + pad)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [f"{_fold(row.arm.change, 26)}\n{_verdict(row)}" for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    fits = int(look.width * 90 / _size(look))  # letters that a line of the picture holds
+    fits = int(style.width * 90 / _size(style))  # letters that a line of the picture holds
     axes.set_xlabel(
         f"{_fold(f'variant minus baseline, {named(view.metric)}', fits)}\n{view.direction}; lines: {interval_head(view)}"
     )
@@ -243,41 +239,41 @@ def _verdict(row: Any) -> str:
     return f"{row.verdict}, n = {len(row.contrast.seeds)}{low}"
 
 
-def _curves(view: View, read: Sequence[RunCurves], look: Look) -> Figure | None:
+def _curves(view: View, read: Sequence[RunCurves], style: FigureStyle) -> Figure | None:
     """Loss and eval loss: the mean over seeds, and the range of the seeds as a band."""
     panels = [(name, label) for name, label in (("eval_loss", "eval loss"), ("loss", "training loss"))
               if any(len(run.panels[name]) for run in read)]  # fmt: skip
-    return _panels(view, read, look, panels, log=False)
+    return _panels(view, read, style, panels, log=False)
 
 
-def _grad_norm(view: View, read: Sequence[RunCurves], look: Look) -> Figure | None:
+def _grad_norm(view: View, read: Sequence[RunCurves], style: FigureStyle) -> Figure | None:
     """The gradient norm of every step, before clipping: mean and range over seeds, on a logarithmic axis."""
     if not any(len(run.panels["grad_norm"]) for run in read):
         return None
-    return _panels(view, read, look, [("grad_norm", "gradient norm\nbefore clipping")], log=True)
+    return _panels(view, read, style, [("grad_norm", "gradient norm\nbefore clipping")], log=True)
 
 
 def _panels(
-    view: View, read: Sequence[RunCurves], look: Look, panels: Sequence[tuple[str, str]], *, log: bool
+    view: View, read: Sequence[RunCurves], style: FigureStyle, panels: Sequence[tuple[str, str]], *, log: bool
 ) -> Figure | None:
     arms = [arm for arm in view.trained if any(run.arm == arm.name and run.status == "finished" for run in read)]
     if not panels or not arms:
         return None
     lines = min(len(arms), _LEGEND_UP_TO + 1)
-    figure, grid = _figure(look, 1.75 * len(panels) + 0.15 * lines + 0.25, len(panels), 1, sharex=True)
+    figure, grid = _figure(style, 1.75 * len(panels) + 0.15 * lines + 0.25, len(panels), 1, sharex=True)
     for axes, (panel, label) in zip(grid[:, 0], panels, strict=True):
-        for place, arm in reversed(list(enumerate(arms))):
-            _band(axes, place, arm, [run for run in read if run.arm == arm.name], panel, look)
+        for index, arm in reversed(list(enumerate(arms))):
+            _band(axes, index, arm, [run for run in read if run.arm == arm.name], panel, style)
         if log:
             _logarithmic(axes)
         axes.set_ylabel(label)
-    grid[-1, 0].set_xlabel({"seconds": "seconds of training"}.get(look.unit, look.unit))
+    grid[-1, 0].set_xlabel({"seconds": "seconds of training"}.get(style.unit, style.unit))
     _legend(figure, grid[0, 0], arms, read)
     return figure
 
 
 def _logarithmic(axes: Axes) -> None:
-    """Figures as one reads them, 0.5 and 20, where the scale is short enough to hold them."""
+    """Label a logarithmic axis with plain numbers, 0.5 and 20, if the range is short enough."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_yscale("log")
@@ -287,15 +283,15 @@ def _logarithmic(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _band(axes: Axes, place: int, arm: ArmView, runs: Sequence[RunCurves], panel: str, look: Look) -> None:
+def _band(axes: Axes, index: int, arm: ArmView, runs: Sequence[RunCurves], panel: str, style: FigureStyle) -> None:
     mean = mean_curve(runs, panel)
     if mean is None:
         return
-    kept = thin(mean.y, _MOST_POINTS)
-    x, colour = mean.x[look.unit][kept], COLOURS[place % len(COLOURS)]
+    indices = thin(mean.y, _MOST_POINTS)
+    x, colour = mean.x[style.unit][indices], COLOURS[index % len(COLOURS)]
     low, high = _range(runs, panel, mean)
-    axes.fill_between(x, low[kept], high[kept], color=colour, alpha=0.16, linewidth=0)
-    axes.plot(x, mean.y[kept], color=colour, linestyle=DASHES[place % len(DASHES)], label=arm.name)
+    axes.fill_between(x, low[indices], high[indices], color=colour, alpha=0.16, linewidth=0)
+    axes.plot(x, mean.y[indices], color=colour, linestyle=DASHES[index % len(DASHES)], label=arm.name)
 
 
 def _range(runs: Sequence[RunCurves], panel: str, mean: Curve) -> tuple[Array, Array]:
@@ -310,7 +306,7 @@ def _range(runs: Sequence[RunCurves], panel: str, mean: Curve) -> tuple[Array, A
 
 
 def _legend(figure: Figure, axes: Axes, arms: Sequence[ArmView], read: Sequence[RunCurves]) -> None:
-    """Every arm with its number of seeds, below the picture; what the band is."""
+    """Add every arm with its number of seeds below the figure, and the meaning of the band."""
     handles, labels = axes.get_legend_handles_labels()
     by_name = dict(zip(labels, handles, strict=True))
     shown = [arm for arm in arms if arm.name in by_name][:_LEGEND_UP_TO]
@@ -325,14 +321,14 @@ def _legend(figure: Figure, axes: Axes, arms: Sequence[ArmView], read: Sequence[
     made.get_title().set_fontsize("small")
 
 
-def _cadence(view: View, read: Sequence[RunCurves], look: Look) -> Figure | None:
-    """What each cadence would have shown of the baseline's curve, beside all that is on record."""
+def _cadence(view: View, read: Sequence[RunCurves], style: FigureStyle) -> Figure | None:
+    """Curve of the baseline at each cadence, and as recorded."""
     axes_read = [(axis, levels) for axis, levels in view.replays.items() if any(level.curve for level in levels)]
     baseline = [run for run in read if run.arm == view.arms[0].name]
     if not axes_read:
         return None
     most = max(len(levels) for _, levels in axes_read)
-    figure, grid = _figure(look, (1.55 + 0.17 * (most + 2)) * len(axes_read) + 0.2, len(axes_read), 1, sharex=True)
+    figure, grid = _figure(style, (1.55 + 0.17 * (most + 2)) * len(axes_read) + 0.2, len(axes_read), 1, sharex=True)
     for axes, (axis, levels) in zip(grid[:, 0], axes_read, strict=True):
         _levels(axes, axis, levels, baseline, view)
     grid[-1, 0].set_xlabel("samples")
@@ -344,17 +340,19 @@ def _levels(axes: Axes, axis: str, levels: Sequence[ReplayedLevel], baseline: Se
     curve = curve_name(key) if key else "curve"
     dense = mean_curve(baseline, "eval_loss" if curve == "eval loss" else "loss")
     if dense is not None:
-        kept = thin(dense.y, _MOST_POINTS)
-        axes.plot(dense.x["samples"][kept], dense.y[kept], color="#BDBDBD", linewidth=0.9, label="on record", zorder=1)
-    for place, level in enumerate(levels):
+        indices = thin(dense.y, _MOST_POINTS)
+        axes.plot(
+            dense.x["samples"][indices], dense.y[indices], color="#BDBDBD", linewidth=0.9, label="as recorded", zorder=1
+        )
+    for index, level in enumerate(levels):
         count = min(len(seed) for seed in level.curve)
-        points = np.asarray([seed[:count] for seed in level.curve], dtype=np.float64)  # [seeds, looks, 3]
+        points = np.asarray([seed[:count] for seed in level.curve], dtype=np.float64)  # [seeds, evaluations, 3]
         if not count:
             continue
-        before = digits.percent(level.share_decrease_before_first_eval)
-        label = f"{show(level.level)}: first look after {before} of the fall"
-        axes.plot(points[0, :, 1], points[:, :, 2].mean(axis=0), color=COLOURS[(place + 1) % len(COLOURS)],
-                  linestyle=DASHES[(place + 1) % len(DASHES)], marker="os^Dv"[place % 5], markersize=2.8,
+        before = fmt.percent(level.share_decrease_before_first_eval)
+        label = f"{show(level.level)}: first style after {before} of the fall"
+        axes.plot(points[0, :, 1], points[:, :, 2].mean(axis=0), color=COLOURS[(index + 1) % len(COLOURS)],
+                  linestyle=DASHES[(index + 1) % len(DASHES)], marker="os^Dv"[index % 5], markersize=2.8,
                   label=label)  # fmt: skip
     axes.set_ylabel(curve)
     made = axes.legend(
@@ -367,9 +365,9 @@ def _fold(name: str, width: int) -> str:
     return folded(_text(name), width, 4)
 
 
-def _size(look: Look) -> float:
-    return float(_STYLES[look.style]["font.size"])
+def _size(style: FigureStyle) -> float:
+    return float(_STYLES[style.theme]["font.size"])
 
 
-Drawn = Callable[[View, Sequence[RunCurves], Look], "Figure | None"]
+Drawn = Callable[[View, Sequence[RunCurves], FigureStyle], "Figure | None"]
 FIGURES: dict[str, Drawn] = {"forest": _forest, "curves": _curves, "grad_norm": _grad_norm, "cadence": _cadence}

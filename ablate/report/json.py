@@ -1,43 +1,68 @@
-"""What reading verbs say, for a program: one JSON object on standard output, and nothing beside it."""
+"""Output of the commands for a program: one JSON object on standard output, and nothing else."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ablate.analysis.power import EarlierSpread
-from ablate.analysis.results import Adequacy, ReplayedLevel
+from ablate.analysis.power import EarlierSpread, Power
+from ablate.analysis.results import Adequacy, Analysis, ReplayedLevel
 from ablate.design.axis import Axis
 from ablate.design.plan import Plan
-from ablate.report.attribution import finite
 from ablate.report.plan import detectable, num_variants, seeds_for, training_steps
 
 if TYPE_CHECKING:
     from ablate.runner.cost import Forecast
 
 
-def print_object(value: Mapping[str, Any]) -> None:
-    """What is no number is null; what is no value of JSON is its text."""
-    print(json.dumps(finite(dict(value)), indent=2, default=str, allow_nan=False))
+def print_object(value: Any, *, sort_keys: bool = False) -> None:
+    """Print a value. NaN and infinity become null; what JSON has no type for becomes text."""
+    print(json.dumps(_finite(value), indent=2, default=str, allow_nan=False, sort_keys=sort_keys))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_json(analysis: Analysis) -> None:
+    """Print the whole analysis, as in analysis.json."""
+    print_object(analysis.to_json(), sort_keys=True)
+
+
+def print_shares_json(analysis: Analysis) -> None:
+    """Print the answer of an attribution or a mediation; null for any other study."""
+    result = analysis.attribution or analysis.mediated
+    value = None if result is None else {"study": analysis.study, "complete": analysis.complete, **asdict(result)}
+    print_object(value)
+
+
+def print_power_json(power: Power) -> None:
+    """Print the result of `ablate power`."""
+    print_object(power.to_json())
 
 
 def print_axes_json(axes: Sequence[Axis]) -> None:
-    """Of `ablate axes`."""
+    """Print the axes."""
     print_object({"axes": [asdict(axis) for axis in axes]})
 
 
 def print_replays_json(study: str, levels: Iterable[ReplayedLevel], adequacy: Iterable[Adequacy]) -> None:
-    """Of `ablate resample`: the levels that were asked for, or every cadence where none was."""
+    """Print the requested values, or every cadence without one."""
     print_object(
         {"study": study, "levels": [asdict(one) for one in levels], "adequacy": [asdict(one) for one in adequacy]}
     )
 
 
 def print_plan_json(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> None:
-    """Of `ablate plan`. steps: of training that is to do, and of every arm and cadence by itself. finds: {seeds: smallest
-    effect that is found with a chance of 80 %}, in residual sd where no earlier study tells the spread."""
+    """Print a plan. steps: to train, and of every arm and cadence separately. finds: {seeds: minimum detectable effect at 80%
+    power}, in residual sd without an earlier study."""
     waiting = known.waiting(plan)
     planned, naive = training_steps(plan, known)
     print_object(
@@ -47,7 +72,7 @@ def print_plan_json(plan: Plan, known: Forecast, spread: EarlierSpread | None) -
             "metric": plan.metric,
             "smallest_effect": plan.smallest_effect,
             "seeds": plan.seeds,
-            "looks": plan.looks,
+            "looks": plan.interim_seeds,
             "digest": plan.digest,
             "arms": [_arm(plan, arm.name) for arm in plan.arms],
             "runs": {

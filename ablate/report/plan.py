@@ -1,4 +1,4 @@
-"""What a plan costs and what it can find, in numbers."""
+"""Output of `ablate plan`: what a plan would run, what it costs, and the minimum detectable effect."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ablate import formatting as digits
+from ablate import formatting as fmt
 from ablate.analysis.interim import declared, levels_of
 from ablate.analysis.power import EarlierSpread
 from ablate.config.flatten import leaf_or_absent
+from ablate.design import factorial as fraction
 from ablate.design.axis import show
+from ablate.design.factorial import Cells
 from ablate.design.plan import Arm, Plan
 from ablate.report.console import columns, labelled, say, words
-from ablate.report.effects import print_design
 from ablate.stats.contrasts import CONFIDENCE
 from ablate.stats.power import detectable_effect, seeds_to_decide
 from ablate.stats.variance_components import detectable_share
@@ -29,7 +30,7 @@ SEEDS = (3, 5, 8)
 
 
 def training_steps(plan: Plan, known: Forecast) -> tuple[int, int]:
-    """Optimizer steps of the plan, and those of running every arm and every cadence by itself, one by one."""
+    """Return the optimizer steps of the plan, and those of running every arm and every cadence separately."""
     steps = {arm.name: int(arm.derived["total_steps"]) for arm in plan.arms}
     gone = {*known.shared, *known.stopped}
     planned = sum(steps[run.arm] for run in plan.runs if (run.arm, run.seed) not in gone)
@@ -37,25 +38,23 @@ def training_steps(plan: Plan, known: Forecast) -> tuple[int, int]:
 
 
 def num_variants(plan: Plan) -> int:
-    """Over how many contrasts the intervals will be simultaneous."""
+    """Return the number of contrasts over which the intervals will be simultaneous."""
     return max(1, sum(not arm.replayed and arm.kind not in ("placebo", "rerun") for arm in plan.arms[1:]))
 
 
 def detectable(plan: Plan, spread: EarlierSpread | None) -> dict[int, float]:
-    """{seeds: smallest effect that so many find with a chance of 80 %}, in the metric's unit, or in residual sd without one.
+    """Return {seeds: minimum detectable effect at 80% power}, in the metric's unit, or in residual sd without a pilot.
 
-    Of a study with looks: what each look finds by itself, at its level.
+    For a sequential study: of each interim analysis, at its confidence.
     """
     sd = 1.0 if spread is None else spread.sd
-    levels = dict(zip(plan.looks, levels_of(plan), strict=True)) if plan.looks else {}
+    levels = dict(zip(plan.interim_seeds, levels_of(plan), strict=True)) if plan.interim_seeds else {}
     seeds = sorted(levels or {*SEEDS, len(plan.seeds)})
-    return {
-        n: detectable_effect(n, num_variants(plan), sd, confidence=levels.get(n, CONFIDENCE)) for n in seeds if n > 1
-    }
+    return {n: detectable_effect(n, num_variants(plan), sd, confidence=levels.get(n, CONFIDENCE)) for n in seeds if n > 1}
 
 
 def seeds_for(plan: Plan, spread: EarlierSpread) -> int | None:
-    """Seeds that would decide whether there is an effect of the size that matters."""
+    """Return the seeds that decide about an effect of the smallest effect of interest."""
     return seeds_to_decide(spread.sd, plan.smallest_effect, num_variants(plan))
 
 
@@ -63,20 +62,20 @@ def seeds_for(plan: Plan, spread: EarlierSpread) -> int | None:
 
 
 def print_plan(plan: Plan, known: Forecast, spread: EarlierSpread | None, console: Console) -> None:
-    """Every arm with its changes and what they bring along; then what a run costs, how many there are, and how long."""
+    """Print every arm with its changes and derived changes; then the cost of a run, the number of runs and the duration."""
     title = words(f"{plan.study}  ", console, "bold")
-    runs_per_arm = f"{'at most ' if plan.looks else ''}{digits.counted(len(plan.seeds), 'seed')}"
-    title.append_text(words(f"{digits.counted(len(plan.arms), 'arm')} × {runs_per_arm}", console))
+    runs_per_arm = f"{'at most ' if plan.interim_seeds else ''}{fmt.counted(len(plan.seeds), 'seed')}"
+    title.append_text(words(f"{fmt.counted(len(plan.arms), 'arm')} × {runs_per_arm}", console))
     console.print(title, highlight=False)
     say(console, plan.question)
-    say(console, f"metric {plan.metric}; smallest effect that matters {plan.smallest_effect:g}")
+    say(console, f"metric {plan.metric}; smallest effect of interest {plan.smallest_effect:g}")
     console.print()
     _arms(plan, known, console)
     console.print()
     if known.costs:
         _costs(known, console)
         console.print()
-    print_design(plan, console)
+    _design(plan, console)
     for label, text in _lines(plan, known, spread):
         labelled(console, label, text, width=10)
     for note in plan.notes:
@@ -87,15 +86,15 @@ def _arms(plan: Plan, known: Forecast, console: Console) -> None:
     table = columns()
     table.show_header = True
     table.add_column("arm", overflow="fold", header_style="dim", max_width=26)
-    table.add_column("changes, and what comes with them", overflow="fold", header_style="dim")
+    table.add_column("changes, and derived changes", overflow="fold", header_style="dim")
     table.add_column("runs", no_wrap=True, header_style="dim")
     for arm in plan.arms:
         changes = words(
-            digits.typeset(plan.bundle(arm)) or "; ".join(_changes(plan.baseline, arm)) or "the base config", console
+            fmt.typeset(plan.bundle(arm)) or "; ".join(_changes(plan.baseline, arm)) or "the base config", console
         )
-        brings = _derived(plan.baseline, arm)
-        if brings:
-            changes.append_text(words("\n" + "; ".join(brings), console, "dim"))
+        derived = _derived(plan.baseline, arm)
+        if derived:
+            changes.append_text(words("\n" + "; ".join(derived), console, "dim"))
         table.add_row(words(arm.name, console, "bold"), changes, words(_state(plan, arm, known), console))
     console.print(table)
 
@@ -110,7 +109,7 @@ def _changes(baseline: Arm, arm: Arm) -> list[str]:
 def _derived(baseline: Arm, arm: Arm) -> list[str]:
     both = [key for key in arm.derived if key in baseline.derived]
     return [
-        f"{key} {digits.plain(baseline.derived[key])} → {digits.plain(arm.derived[key])}"
+        f"{key} {fmt.plain(baseline.derived[key])} → {fmt.plain(arm.derived[key])}"
         for key in both
         if arm.derived[key] != baseline.derived[key]
     ]
@@ -118,21 +117,26 @@ def _derived(baseline: Arm, arm: Arm) -> list[str]:
 
 def _state(plan: Plan, arm: Arm, known: Forecast) -> str:
     if arm.replayed:
-        return "free: replayed"
+        return "not trained: resampled"
     mine = [(run.arm, run.seed) for run in plan.runs if run.arm == arm.name]
     if not mine:
-        return "free: shared"
-    done, taken = sum(place in known.done for place in mine), sum(place in known.shared for place in mine)
-    gone = sum(place in known.stopped for place in mine)
-    counts = ((len(mine) - done - taken - gone, "to do"), (done, "done"), (taken, "taken"), (gone, "not needed"))
+        return "not trained: same as another arm"
+    done, reused = sum(run in known.done for run in mine), sum(run in known.shared for run in mine)
+    stopped = sum(run in known.stopped for run in mine)
+    counts = (
+        (len(mine) - done - reused - stopped, "to do"),
+        (done, "done"),
+        (reused, "reused"),
+        (stopped, "not needed"),
+    )
     return ", ".join(f"{count} {word}" for count, word in counts if count)
 
 
 def _costs(known: Forecast, console: Console) -> None:
-    """What one run takes; arms that cost the same share a line."""
+    """Print the cost of one run; arms with the same cost share a line."""
     alike: dict[tuple[str, str, str], list[str]] = {}
     for name, cost in known.costs.items():
-        figures = digits.duration(cost.seconds), digits.size(cost.memory_bytes), digits.size(cost.kept_bytes)
+        figures = fmt.duration(cost.seconds), fmt.size(cost.memory_bytes), fmt.size(cost.kept_bytes)
         alike.setdefault(figures, []).append(name)
     table = columns()
     table.show_header = True
@@ -145,46 +149,50 @@ def _costs(known: Forecast, console: Console) -> None:
 
 
 def _lines(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> Iterator[tuple[str, str]]:
-    """(label, sentence) of what is to do, what it costs and what it can find."""
+    """Yield (label, sentence): what is to do, what it costs, and the minimum detectable effect."""
     waiting = known.waiting(plan)
     yield "runs", _counts(plan, known, len(waiting))
-    if plan.looks:
-        yield "looks", f"{declared(plan.looks, plan.spending, levels_of(plan))}; variants that are decided stop there"
+    if plan.interim_seeds:
+        yield "interim", f"{declared(plan.interim_seeds, plan.alpha_spending, levels_of(plan))}; decided variants stop there"
     yield "steps", _steps(plan, known)
-    bound = "at most, if no variant is decided before the last look, " if plan.looks and waiting else ""
+    bound = "at most, if no variant is decided before the last interim analysis, " if plan.interim_seeds and waiting else ""
     yield "time", f"{bound}{_time(known, len(waiting))}"
     costs = [known.costs[run.arm] for run in waiting if run.arm in known.costs]
     if costs:
         most = max(cost.memory_bytes for cost in costs)
-        yield "memory", f"at most {digits.size(most)} a run{_all_at_once(most, known.at_once)}"
-        kept, held = math.fsum(cost.kept_bytes for cost in costs), max(cost.checkpoint_bytes for cost in costs)
-        going = f"; while they run at most {digits.size(held * known.at_once)} more, for checkpoints" if held else ""
-        yield "disk", f"{digits.size(kept)} stay{going}"
-    yield "finds", _finds(plan, spread)
+        yield "memory", f"at most {fmt.size(most)} per run{_simultaneously(most, known.at_once)}"
+        disk, checkpoints = math.fsum(cost.kept_bytes for cost in costs), max(cost.checkpoint_bytes for cost in costs)
+        more = fmt.size(checkpoints * known.at_once)
+        running = f"; during training at most {more} more, for checkpoints" if checkpoints else ""
+        yield "disk", f"{fmt.size(disk)} remain{running}"
+    yield "power", _detectable(plan, spread)
     limit = plan.baseline.config["study"]["confirm_above_hours"]
     if known.seconds is not None and limit is not None and known.seconds > 3600 * limit:
-        yield "asks", f"`ablate -m` asks before it starts: longer than study.confirm_above_hours={limit:g}"
+        yield (
+            "confirm",
+            f"`ablate -m` asks for confirmation before it starts: longer than study.confirm_above_hours={limit:g}",
+        )
 
 
 def _counts(plan: Plan, known: Forecast, num_waiting: int) -> str:
     planned = {run.arm for run in plan.runs}
     replayed = sum(len(plan.seeds_of(arm)) for arm in plan.arms if arm.replayed)
     same = sum(len(plan.seeds_of(arm)) for arm in plan.arms if not arm.replayed and arm.name not in planned)
-    free = [f"{replayed} replayed"] * bool(replayed) + [f"{same} the same as another arm"] * bool(same)
+    free = [f"{replayed} resampled"] * bool(replayed) + [f"{same} the same as another arm"] * bool(same)
     for study, count in Counter(known.shared.values()).items():
-        free.append(f"{count} taken from {study}")
+        free.append(f"{count} reused from {study}")
     why = f" ({', '.join(free)})" if free else ""
-    return f"{num_waiting} to do, {len(known.done)} done, {replayed + same + len(known.shared)} free{why}"
+    return f"{num_waiting} to do, {len(known.done)} done, {replayed + same + len(known.shared)} not trained{why}"
 
 
 def _steps(plan: Plan, known: Forecast) -> str:
     planned, naive = training_steps(plan, known)
-    text = f"{'at most ' if plan.looks else ''}{planned:,} of training"
-    if planned < naive and not plan.looks:
-        share = digits.percent(planned / naive)
-        text += f", {share} of the {naive:,} that every arm and cadence would take by itself, one by one"
+    text = f"{'at most ' if plan.interim_seeds else ''}{planned:,} of training"
+    if planned < naive and not plan.interim_seeds:
+        share = fmt.percent(planned / naive)
+        text += f", {share} of the {naive:,} of running every arm and cadence separately"
     if known.saved_steps:
-        text += f"; {known.saved_steps:,} saved by starting from a sibling's checkpoint"
+        text += f"; {known.saved_steps:,} saved by starting from another arm's checkpoint"
     if known.may_save_steps:
         text += f"; up to {known.may_save_steps:,} may be saved that way, if no gradient is clipped before"
     return text
@@ -192,35 +200,73 @@ def _steps(plan: Plan, known: Forecast) -> str:
 
 def _time(known: Forecast, num_waiting: int) -> str:
     if not num_waiting:
-        return "nothing to run: the report is rebuilt from what is there"
+        return "nothing to run: the report is rebuilt from the existing runs"
     if known.seconds is None:
-        return "no estimate yet: it is made from the first finished run"
-    how = f"{digits.counted(known.at_once, 'run')} at a time, start-up, evaluation and report included"
-    return f"about {digits.duration(known.seconds)}: {how}" + (f"; from {known.basis}" if known.basis else "")
+        return "no estimate before the first finished run"
+    how = f"{fmt.counted(known.at_once, 'run')} at a time, start-up, evaluation and report included"
+    return f"about {fmt.duration(known.seconds)}: {how}" + (f"; from {known.basis}" if known.basis else "")
 
 
-def _all_at_once(most: float, at_once: int) -> str:
-    return f", {digits.size(most * at_once)} for {at_once} at a time" if at_once > 1 else ""
+def _simultaneously(most: float, at_once: int) -> str:
+    return f", {fmt.size(most * at_once)} for {at_once} at a time" if at_once > 1 else ""
 
 
-def _finds(plan: Plan, spread: EarlierSpread | None) -> str:
-    """The smallest effects that so many seeds would find, and what that rests on."""
+def _detectable(plan: Plan, spread: EarlierSpread | None) -> str:
+    """Return the minimum detectable effects, and the pilot that they are computed from."""
     if plan.variance is not None:
-        share = digits.percent(detectable_share(plan.variance.draws))
-        return f"a stream that makes {share} of the variance between runs, or more, with 80 % power at 5 %"
+        share = fmt.percent(detectable_share(plan.variance.draws))
+        return f"a random stream with {share} or more of the variance between runs is detected with 80% power at 5%"
     unit = " sd" if spread is None else ""
-    effects = [f"{digits.figure(effect, 2)}{unit} with {n} seeds" for n, effect in detectable(plan, spread).items()]
+    effects = [f"{fmt.figure(effect, 2)}{unit} with {n} seeds" for n, effect in detectable(plan, spread).items()]
     variants = num_variants(plan)
     together = f" over {variants} variants together" if variants > 1 else ""
-    level = ", at each look's level," if plan.looks else " at 5 %"
-    text = f"effects of {digits.joined(effects)} (80 % power{level}{together})"
+    level = ", at the level of each interim analysis," if plan.interim_seeds else " at 5%"
+    text = f"minimum detectable effect: {fmt.joined(effects)} (80% power{level}{together})"
     if spread is None:
-        return f"{text}; residual sd of {plan.metric}: no earlier study of this baseline says it"
+        return f"{text}; residual sd of {plan.metric} unknown: no earlier study of this baseline"
     rho = f", rho {spread.rho:.2f}" if spread.rho is not None else ""
-    source = f"{digits.counted(spread.num_contrasts, 'contrast')} in {', '.join(spread.studies)}"
+    source = f"{fmt.counted(spread.num_contrasts, 'contrast')} in {', '.join(spread.studies)}"
     needed = seeds_for(plan, spread)
-    decides = "more than 1,000 seeds" if needed is None else f"about {digits.counted(needed, 'seed')}"
+    decides = "more than 1,000 seeds" if needed is None else f"about {fmt.counted(needed, 'seed')}"
     return (
-        f"{text}; residual sd {digits.figure(spread.sd, 2)}{rho}, from {source}; "
+        f"{text}; residual sd {fmt.figure(spread.sd, 2)}{rho}, from {source}; "
         f"{plan.smallest_effect:g} is decided by {decides}"
     )
+
+
+# The design.
+
+
+def _design(plan: Plan, console: Console) -> None:
+    """Print the arms of a factorial design, and which effects it cannot separate."""
+    cells = plan.crossed
+    if cells is None:
+        return
+    for label, text in design_lines(cells):
+        labelled(console, label, fmt.typeset(text), width=10)
+
+
+def design_lines(cells: Cells) -> Iterator[tuple[str, str]]:
+    """Yield (label, sentence) of a design."""
+    arms = len(cells.arms)
+    if cells.kind == "pairwise":
+        count = len(cells.names)
+        pairs, every = arms - 1 - count, count * (count - 1) // 2
+        some = (
+            f"{pairs} of their {every} pairs, the others cannot be combined"
+            if pairs < every
+            else f"their {every} pairs"
+        )
+        yield "design", f"pairs: {count} changes, each alone, and {some}: {arms} arms"
+        return
+    if not cells.generators:
+        levels = " x ".join(str(len(words)) for words in cells.levels)
+        yield "design", f"factorial: all {arms} combinations ({levels}) of {fmt.joined(cells.names)}"
+        return
+    yield (
+        "design",
+        f"fractional, of resolution {cells.resolution}: {arms} of the {cells.full} arms of all combinations of "
+        f"{fmt.joined(cells.names)}; effects are aliased, and an effect means the sum:",
+    )
+    for sentence in fraction.aliases(cells.names, cells.generators):
+        yield "", sentence

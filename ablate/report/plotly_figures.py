@@ -1,4 +1,4 @@
-"""Figures of a study, made of its frames alone: what is drawn is what one can compute with."""
+"""Plotly figures of a study, made from its data frames alone."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from ablate import formatting as digits
+from ablate import formatting as fmt
 from ablate.analysis.resample import resample
 from ablate.design.axis import show
 from ablate.errors import ConfigError, StudyError, nearest
-from ablate.report.downsample import thin
-from ablate.report.view import make_view, named
+from ablate.report.curves import thin
+from ablate.report.view_model import make_view, named
 
 if TYPE_CHECKING:
     from ablate.notebook.study import Study
@@ -31,10 +31,10 @@ _X = {
 
 BASELINE, PLACEBO = "#45433e", "#a09c92"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#c98a00", "#56b4e9")
-"""Of the page: told apart by those who see fewer colours."""
+"""Colours of the page; safe for colour-blind readers."""
 
 _MOST_POINTS = 2000
-"""Of one run, in a figure; no spike is lost."""
+"""Points of one run in a figure; no spike is lost."""
 
 _LAYOUT: dict[str, Any] = {
     "template": "plotly_white", "margin": {"l": 60, "r": 20, "t": 50, "b": 50}, "hovermode": "closest",
@@ -43,15 +43,15 @@ _LAYOUT: dict[str, Any] = {
 
 
 class Plots:
-    """`study.plot`: every method returns a Plotly figure, to be shown, changed or written by whoever asked for it."""
+    """Figures of `study.plot`. Every method returns a Plotly figure to show, change or write."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
 
     def forest(self, metric: str | None = None) -> go.Figure:
-        """Effect and interval of every variant on one outcome, a dot for each seed; shaded: too small to matter.
+        """Return effect and interval of every variant on one metric, a dot per seed; shaded: the smallest effect of interest.
 
-        metric: an outcome; None takes the primary one.
+        metric: None takes the primary one.
         """
         analysis = self._study.analysis
         metric = metric or analysis.metric
@@ -79,7 +79,7 @@ class Plots:
             small = analysis.smallest_effect
             figure.add_vrect(x0=-small, x1=small, fillcolor=BASELINE, opacity=0.1, line_width=0, layer="below")
         figure.add_vline(x=0, line={"color": BASELINE, "dash": "dot", "width": 1})
-        title = f"{_text(named(info))}: variant minus baseline, {round(100 * _level(rows)):d} % intervals"
+        title = f"{_text(named(info))}: variant minus baseline, {round(100 * _level(rows)):d}% intervals"
         figure.update_layout(**_LAYOUT, title=title, height=150 + 46 * len(rows), showlegend=False)
         figure.update_yaxes(autorange="reversed", automargin=True)
         return figure.update_xaxes(title=_text(f"difference in {named(info)}"), automargin=True)
@@ -93,22 +93,22 @@ class Plots:
         mean: bool = True,
         log: bool = False,
     ) -> go.Figure:
-        """A curve of every run, thin, and the mean over an arm's finished seeds, bold.
+        """Return a thin curve per run, and the mean over an arm's finished seeds in bold.
 
-        y: `eval_<metric>`, or a column of `steps` such as `loss`. x: what runs are laid over. arms: None shows all.
+        y: `eval_<metric>`, or a column of `steps` such as `loss`. x: horizontal axis. arms: None shows all.
         """
         frame = self._evaluated(y, x) if y.startswith("eval_") else self._stepped(y, x)
         return self._drawn(frame, y, x, arms, mean=mean, log=log)
 
     def grad_norm(self, x: X = "step", *, arms: Sequence[str] | None = None, log: bool = True) -> go.Figure:
-        """The gradient norm of every step of every run, before clipping. Each run by itself: a mean would have no spikes."""
+        """Return the gradient norm of every step of every run, before clipping. Not averaged, because a mean hides spikes."""
         return self._drawn(self._stepped("grad_norm", x), "grad_norm", x, arms, mean=False, log=log)
 
     def cadence(self, *every: str, of: Literal["eval_loss", "loss"] = "eval_loss") -> go.Figure:
-        """The baseline as it was recorded, and as runs that looked more rarely would have shown it.
+        """Return the baseline as recorded, and as runs that are evaluated less often would have shown it.
 
         every: intervals such as `256 samples` or `50 steps`; without any, those of the study's observation axes. of: the eval
-        loss at looks, or the training loss at log rows. Raises ConfigError for an interval that the record cannot show.
+        loss at evaluations, or the training loss at log rows. Raises ConfigError for an interval that the record cannot show.
         """
         key = "eval.every" if of == "eval_loss" else "tracker.log_every"
         levels = every or self._declared(key)
@@ -118,13 +118,13 @@ class Plots:
         for number, level in enumerate(resample(self._study.folder, key, levels)):
             most = min((len(curve) for curve in level.curve), default=0)
             points = np.asarray([curve[:most] for curve in level.curve], dtype=np.float64).mean(axis=0)
-            share = digits.percent(level.share_decrease_before_first_eval)
-            name = f"every {_text(show(level.level))}: {share} before the first look"
+            share = fmt.percent(level.share_decrease_before_first_eval)
+            name = f"every {_text(show(level.level))}: {share} before the first evaluation"
             figure.add_scatter(
                 x=points[:, 1], y=points[:, 2], mode="lines+markers", name=name,
                 line={"color": COLOURS[number % len(COLOURS)], "width": 2}, hovertemplate="%{y:.4g} at %{x:,} samples",
             )  # fmt: skip
-        return figure.update_layout(title=f"{_text(of)} of the baseline, looked at more rarely")
+        return figure.update_layout(title=f"{_text(of)} of the baseline, evaluated less often")
 
     def _declared(self, key: str) -> tuple[str, ...]:
         levels = [show(arm.value) for arm in self._study.plan.arms if arm.replayed and key in arm.changes]
@@ -135,9 +135,9 @@ class Plots:
         return tuple(levels)
 
     def _evaluated(self, y: str, x: str) -> pd.DataFrame:
-        looks = self._study.evals
+        evals = self._study.evals
         metric = y.removeprefix("eval_")
-        known = [f"eval_{name}" for name in looks["metric"].cat.categories]
+        known = [f"eval_{name}" for name in evals["metric"].cat.categories]
         if y not in known:
             fix = (
                 nearest(y, known)
@@ -146,17 +146,17 @@ class Plots:
             )
             raise ConfigError(f"no run has evaluated {metric!r}", fix)
         if x not in _X:
-            raise ConfigError(f"x={x!r} is none of {', '.join(_X)}", nearest(x, _X))
-        found = looks[(looks["metric"] == metric) & (looks["split"] == "held_out")]
-        return _points(found, _placed(found, x), found["value"], unsaid=bool(found[x].isna().any()))
+            raise ConfigError(f"x: expected {', '.join(_X)}, got {x!r}", nearest(x, _X))
+        found = evals[(evals["metric"] == metric) & (evals["split"] == "held_out")]
+        return _points(found, _placed(found, x), found["value"], without_samples=bool(found[x].isna().any()))
 
     def _stepped(self, y: str, x: str) -> pd.DataFrame:
         if x not in _X:
-            raise ConfigError(f"x={x!r} is none of {', '.join(_X)}", nearest(x, _X))
+            raise ConfigError(f"x: expected {', '.join(_X)}, got {x!r}", nearest(x, _X))
         timed = x == "train_seconds"
         found = self._study.read_steps(list(dict.fromkeys([y, "step_seconds" if timed else x])))
         place = found.groupby(["arm", "seed"], observed=True)["step_seconds"].cumsum() if timed else _placed(found, x)
-        return _points(found, place, found[y], unsaid=not timed and bool(found[x].isna().any()))
+        return _points(found, place, found[y], without_samples=not timed and bool(found[x].isna().any()))
 
     def _drawn(
         self, frame: pd.DataFrame, y: str, x: str, arms: Sequence[str] | None, *, mean: bool, log: bool
@@ -164,7 +164,7 @@ class Plots:
         self._study.check_arms(arms)
         frame = frame.dropna()
         if not len(frame):
-            raise StudyError(f"no run in {self._study.folder} has recorded {y} yet", "study.reload(), when one has")
+            raise StudyError(f"no run in {self._study.folder} has recorded {y} yet", "study.reload() once a run has")
         statuses, traces = self._statuses(), list[go.Scatter]()
         shown = [arm for arm in self._study.arms if (arms is None or arm in arms) and (frame["arm"] == arm).any()]
         for arm in reversed(shown):
@@ -173,18 +173,18 @@ class Plots:
             whole = [run for seed, run in runs if statuses.get((arm, seed)) == "finished"]
             bold = mean and len(whole) > 1
             for number, (seed, run) in enumerate(runs):
-                looks = {"showlegend": not bold and number == 0, "opacity": 0.35 if bold else 0.8}
-                traces.append(_line(run, x, f"{name}, seed {seed}", colour, 1, name=name, legendgroup=name, **looks))
+                style = {"showlegend": not bold and number == 0, "opacity": 0.35 if bold else 0.8}
+                traces.append(_line(run, x, f"{name}, seed {seed}", colour, 1, name=name, legendgroup=name, **style))
             if bold:
-                said = f"{name} (mean of {len(whole)})"
-                traces.append(_line(_mean(whole), x, f"{name}, mean", colour, 2.5, name=said, legendgroup=name))
+                label = f"{name} (mean of {len(whole)})"
+                traces.append(_line(_mean(whole), x, f"{name}, mean", colour, 2.5, name=label, legendgroup=name))
         figure = go.Figure(traces)
         unit = {"loss": "nats", "eval_loss": "nats", "grad_norm": "L2 norm, before clipping"}.get(y, "")
         figure.update_layout(**_LAYOUT, title=_text(f"{y} ({unit})" if unit else y), height=430)
         ticks = {"type": "log", "dtick": "D2", "tickformat": "~g"} if log else {}
         figure.update_yaxes(automargin=True, **ticks)
-        unsaid = x == "samples" and frame.attrs.get("unsaid", False)
-        title = "optimizer steps (the logs do not say samples)" if unsaid else _X[x]
+        without_samples = x == "samples" and frame.attrs.get("without_samples", False)
+        title = "optimizer steps (the logs have no samples)" if without_samples else _X[x]
         return figure.update_xaxes(title=title, automargin=True)
 
     def _statuses(self) -> dict[tuple[str, int], str]:
@@ -200,14 +200,14 @@ class Plots:
         return COLOURS[variants.index(arm) % len(COLOURS)] if arm in variants else BASELINE
 
 
-def _points(frame: pd.DataFrame, x: pd.Series, y: pd.Series, *, unsaid: bool) -> pd.DataFrame:
+def _points(frame: pd.DataFrame, x: pd.Series, y: pd.Series, *, without_samples: bool) -> pd.DataFrame:
     found = pd.DataFrame({"arm": frame["arm"], "seed": frame["seed"], "x": x, "y": y})
-    found.attrs["unsaid"] = unsaid
+    found.attrs["without_samples"] = without_samples
     return found
 
 
 def _placed(frame: pd.DataFrame, x: str) -> pd.Series:
-    """Where rows lie; an imported log may not say how many samples a step has, and then positions are steps, as in a report."""
+    """Position of rows; the step for an imported log without samples, as in a report."""
     return frame[x].fillna(frame["step"]) if x == "samples" else frame[x]
 
 
@@ -220,7 +220,7 @@ def _line(points: pd.DataFrame, x: str, hover: str, colour: str, width: float, *
 
 
 def _mean(runs: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """At the places that all of them have; a seed that broke off would show as a jump that no run made."""
+    """Mean at the positions that all runs have; a run that stopped early would show as a jump."""
     whole = pd.concat([run[["x", "y"]].drop_duplicates("x") for run in runs])
     found = whole.groupby("x")["y"].agg(["mean", "size"])
     common = found[found["size"] == len(runs)]
@@ -232,5 +232,5 @@ def _level(rows: pd.DataFrame) -> float:
 
 
 def _text(text: str) -> str:
-    """Plotly reads a small HTML dialect in names; a name is only ever text here."""
+    """Escape a name: Plotly interprets a small HTML dialect."""
     return html.escape(text, quote=False)

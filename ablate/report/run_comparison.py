@@ -1,8 +1,7 @@
-"""Two runs in a terminal: what differs, outcomes side by side, curves as sparklines, and what may be concluded."""
+"""Output of `ablate diff` and `ablate compare`: differences of two runs, their metrics and curves, and the conclusions."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from ablate import formatting as digits
+from ablate import formatting as fmt
 from ablate.analysis.run_comparison import Comparison, Differing, OneRun, Pair, RunDiff, TwinCurve
 from ablate.controls.fingerprint_diff import short
 from ablate.design.axis import show
-from ablate.report.attribution import finite
 from ablate.report.console import columns, labelled, say, words
+from ablate.report.json import print_object
 from ablate.report.sparklines import sparkline
 
 Array = NDArray[np.float64]
@@ -25,7 +24,7 @@ _FEW_OUTCOMES = 12
 
 
 def print_diff(found: RunDiff, console: Console) -> None:
-    """What differs, group by group; then what is equal."""
+    """Print the differences, group by group; then what is equal."""
     _heads(found, console)
     groups = {
         "config": found.config,
@@ -38,9 +37,9 @@ def print_diff(found: RunDiff, console: Console) -> None:
     _fingerprint(found.fingerprint, console)
     rest = [one for every in groups.values() for one in every if not one.counts]
     if rest:
-        _group("changes no result", rest, console)
+        _group("without effect on the result", rest, console)
     if found.same:
-        say(console, "equal in all that counts: config, seed, data, environment, code and fingerprint", "bold green")
+        say(console, "equal: config, seed, data, environment, code and fingerprint", "bold green")
     if found.equal:
         labelled(console, "equal", ", ".join(found.equal), width=10, style="dim")
     for line in found.unknown:
@@ -48,12 +47,12 @@ def print_diff(found: RunDiff, console: Console) -> None:
 
 
 def print_diff_json(found: RunDiff) -> None:
-    """One object."""
-    print(json.dumps(finite(found.to_json()), indent=2, default=str))
+    """Print the differences as one JSON object."""
+    print_object(found.to_json())
 
 
 def print_comparison(found: Comparison, console: Console, *, every: bool = False) -> None:
-    """Outcomes, curves, differences, and last what they prove. every: all outcomes, not the first dozen."""
+    """Print metrics, curves, differences and conclusions. every: all metrics, not the first dozen."""
     _heads(found.diff, console)
     console.print()
     _outcomes(found.outcomes, console, every=every)
@@ -61,12 +60,12 @@ def print_comparison(found: Comparison, console: Console, *, every: bool = False
     _brief(found.diff, console)
     console.print()
     for sentence in found.says:
-        labelled(console, "•", digits.typeset(sentence), width=2)
+        labelled(console, "•", fmt.typeset(sentence), width=2)
 
 
 def print_comparison_json(found: Comparison) -> None:
-    """One object, without the curves: they stand in the runs' traces."""
-    print(json.dumps(finite(found.to_json()), indent=2, default=str))
+    """Print the comparison as one JSON object, without the curves, which are in the runs' traces."""
+    print_object(found.to_json())
 
 
 def _heads(found: RunDiff, console: Console) -> None:
@@ -77,8 +76,8 @@ def _heads(found: RunDiff, console: Console) -> None:
 def _head(run: OneRun) -> str:
     parts = [run.named, f"{run.arm}, seed {run.seed}", run.status]
     if run.steps is not None:
-        samples = "" if run.samples is None else f", {digits.plain(run.samples)} samples"
-        parts.append(f"{digits.counted(run.steps, 'step')}{samples}")
+        samples = "" if run.samples is None else f", {fmt.plain(run.samples)} samples"
+        parts.append(f"{fmt.counted(run.steps, 'step')}{samples}")
     return "  ".join(parts)
 
 
@@ -109,7 +108,7 @@ def _fingerprint(every: Sequence[Differing], console: Console) -> None:
             more.append(f"{count - _FEW} more of {item}")
     _group("fingerprint", shown, console)
     if more:
-        labelled(console, "", f"and {digits.joined(more)} (--json has all)", width=3, style="dim")
+        labelled(console, "", f"and {fmt.joined(more)} (--json has all)", width=3, style="dim")
 
 
 def _value(value: object) -> str:
@@ -117,32 +116,32 @@ def _value(value: object) -> str:
 
 
 def _outcomes(pairs: Sequence[Pair], console: Console, *, every: bool) -> None:
-    kept = pairs if every else pairs[:_FEW_OUTCOMES]
-    if not kept:
+    shown = pairs if every else pairs[:_FEW_OUTCOMES]
+    if not shown:
         return
     table = columns()
     table.show_header = True
-    table.add_column("outcome", overflow="fold", header_style="dim")
+    table.add_column("metric", overflow="fold", header_style="dim")
     for head in ("first", "second", "difference"):
         table.add_column(head, justify="right", no_wrap=True, header_style="dim")
     table.add_column("second is", overflow="fold", header_style="dim")
-    for one in kept:
+    for one in shown:
         unit = f" ({one.info.unit})" if one.info.unit else ""
-        cells = (digits.figure(one.first), digits.figure(one.second), digits.signed(digits.figure(one.difference)))
+        cells = (fmt.figure(one.first), fmt.figure(one.second), fmt.signed(fmt.figure(one.difference)))
         table.add_row(
             words(f"{one.info.name}{unit}", console),
             *(words(text, console) for text in cells),
             words(_side(one), console),
         )
     console.print(table)
-    if len(kept) < len(pairs):
-        say(console, f"{len(pairs) - len(kept)} more outcomes: --all", "dim")
+    if len(shown) < len(pairs):
+        say(console, f"{len(pairs) - len(shown)} more metrics: --all", "dim")
     console.print()
 
 
 def _side(one: Pair) -> str:
     if one.difference is None:
-        return digits.DASH
+        return fmt.DASH
     if one.difference == 0:
         return "equal"
     if one.info.lower_is_better is None:
@@ -169,7 +168,7 @@ def _curves(curves: Sequence[TwinCurve], console: Console) -> None:
         for which, one in (("first", curve.first), ("second", curve.second)):
             spark = sparkline(_buckets(*one, last, _SPARK) - low, high - low, _SPARK)
             name = curve.name if which == "first" else ""
-            ends = f"{digits.figure(float(one[1][0]))} → {digits.figure(float(one[1][-1]))}"
+            ends = f"{fmt.figure(float(one[1][0]))} → {fmt.figure(float(one[1][-1]))}"
             table.add_row(*(words(text, console) for text in (name, which, spark, ends)))
     if table.row_count:
         console.print(table)
@@ -181,13 +180,13 @@ def _buckets(samples: Array, values: Array, last: float, count: int) -> Array:
     found = np.full(count, np.nan)
     if not len(samples) or last <= 0:
         return found
-    place = np.clip(np.ceil(samples / last * count).astype(int) - 1, 0, count - 1)
-    for number in range(int(place[-1]) + 1):
-        mine = values[place == number]
+    bucket = np.clip(np.ceil(samples / last * count).astype(int) - 1, 0, count - 1)
+    for number in range(int(bucket[-1]) + 1):
+        mine = values[bucket == number]
         mine = mine[np.isfinite(mine)]
         if len(mine):
             found[number] = mine.max()
-    for number in reversed(range(int(place[-1]))):
+    for number in reversed(range(int(bucket[-1]))):
         if np.isnan(found[number]):
             found[number] = found[number + 1]
     return found
@@ -216,7 +215,7 @@ def _brief(found: RunDiff, console: Console) -> None:
         labelled(console, "equal", ", ".join(found.equal), width=10)
     rest = [one.key for every in (found.config, found.environment) for one in every if not one.counts]
     if rest:
-        labelled(console, "besides", f"{_few(rest)}: differ and change no result", width=10, style="dim")
+        labelled(console, "besides", f"{_few(rest)}: differ without effect on the result", width=10, style="dim")
     for line in found.unknown:
         labelled(console, "unknown", line, width=10, style="yellow")
 

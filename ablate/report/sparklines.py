@@ -16,7 +16,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def scale(contrasts: Sequence[Contrast]) -> tuple[float, float]:
-    """The common range of several contrasts, zero always inside."""
+    """Return the common range of several contrasts, including zero."""
     marks = [0.0]
     for contrast in contrasts:
         ends = [contrast.low, contrast.high, *contrast.differences]
@@ -26,15 +26,15 @@ def scale(contrasts: Sequence[Contrast]) -> tuple[float, float]:
 
 
 def strip(contrast: Contrast, low: float, high: float, width: int) -> str:
-    """A line from the interval's low to its high end, a dot at every seed's difference, a tick at zero."""
+    """Return a line from the interval's low to its high end, a dot at every seed's difference, and a tick at zero."""
 
     def cell(value: float) -> int:
         return round((value - low) / (high - low) * (width - 1))
 
     cells = [" "] * width
     if contrast.low is not None and contrast.high is not None:
-        for place in range(cell(contrast.low), cell(contrast.high) + 1):
-            cells[place] = BAR
+        for index in range(cell(contrast.low), cell(contrast.high) + 1):
+            cells[index] = BAR
     cells[cell(0.0)] = ZERO
     for difference in contrast.differences:
         if math.isfinite(difference):
@@ -43,10 +43,10 @@ def strip(contrast: Contrast, low: float, high: float, width: int) -> str:
 
 
 def sparkline(values: NDArray[np.float64], top: float, width: int) -> str:
-    """The highest value of each of `width` buckets as a block between 0 and top: spikes stay, and stand out.
+    """Return the highest value of each of `width` buckets as a block between 0 and top: spikes stay visible.
 
     values: shape [points], not negative; a bucket without a finite value is blank. A curve of fewer points than `width`
-    is stretched, so that arms of different length lie above each other.
+    is stretched, so that arms of different lengths align.
     """
     edges = np.linspace(0, len(values), width + 1)
     text = ""

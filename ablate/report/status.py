@@ -1,4 +1,4 @@
-"""What `ablate status` prints."""
+"""Output of `ablate status`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ablate import formatting as digits
+from ablate import formatting as fmt
 from ablate.report.console import columns, say, whole_line, words
 
 if TYPE_CHECKING:
@@ -16,19 +16,19 @@ _STYLES = {"done": "", "running": "bold", "failed": "bold red", "waiting": "dim"
 
 
 def print_state(state: StudyState, console: Console) -> None:
-    """Per arm how many runs are done, running, failed and waiting; then the running and the failed ones; then what to type."""
+    """Print the number of runs per arm and state, then running and failed runs, then the next command."""
     line = words(f"{state.study}  ", console, "bold")
     line.append_text(words(_headline(state), console))
     console.print(line, highlight=False)
     console.print()
     _arms(state, console)
-    for about in looks_lines(state):
+    for about in interim_lines(state):
         say(console, about)
-    for kept, text in (("running", _running), ("failed", _failed)):
-        mine = [run for run in state.runs if run.state == kept]
+    for name, text in (("running", _running), ("failed", _failed)):
+        mine = [run for run in state.runs if run.state == name]
         if mine:
             console.print()
-            say(console, kept, "dim")
+            say(console, name, "dim")
         for run in mine:
             say(console, f"{run.name}  {text(run)}", indent=4)
     for hint in _hints(state):
@@ -40,31 +40,31 @@ def _headline(state: StudyState) -> str:
     counts = [f"{state.count('done')}/{len(state.runs)} runs done"]
     counts += [f"{state.count(name)} {name}" for name in ("running", "failed", "waiting") if state.count(name)]
     if state.stopping:
-        counts.append("asked to stop")
+        counts.append("stopping")
     if state.seconds_left and (state.count("running") or state.count("waiting")):
         left = "left" if state.count("running") else "of work left, one run at a time"
         most = "at most " if state.looks else ""
-        counts.append(f"{most}about {digits.duration(state.seconds_left)} {left}")
+        counts.append(f"{most}about {fmt.duration(state.seconds_left)} {left}")
     return "   ".join(counts)
 
 
-def looks_lines(state: StudyState) -> list[str]:
-    """Of a study that adds seeds until it is decided: what was declared, and what each look has found."""
+def interim_lines(state: StudyState) -> list[str]:
+    """Return, for a sequential study, what was declared and the result of each interim analysis."""
     if not state.looks:
         return []
-    from ablate.analysis.interim import declared  # with scipy, for which no other study has to wait
+    from ablate.analysis.interim import declared  # imports scipy, which no other study needs
     from ablate.stats.sequential import Spending, interim_confidences
 
-    seeds = [look["seeds"] for look in state.looks]
+    seeds = [one["seeds"] for one in state.looks]
     spending: Spending = "pocock" if state.spending == "pocock" else "obrien_fleming"
     lines = ["", declared(seeds, spending, interim_confidences(seeds, spending))]
-    for look in state.looks:
-        if look["made"]:
-            stops = [f"{arm} stopped ({verdict})" for arm, verdict in look["stops"].items()]
-            lines.append(f"look at {look['seeds']} seeds: {', '.join(stops) or 'nothing decided'}")
-    coming = next((look["seeds"] for look in state.looks if not look["made"]), None)
+    for one in state.looks:
+        if one["made"]:
+            stops = [f"{arm} stopped ({verdict})" for arm, verdict in one["stops"].items()]
+            lines.append(f"interim analysis at {one['seeds']} seeds: {', '.join(stops) or 'nothing decided'}")
+    coming = next((one["seeds"] for one in state.looks if not one["made"]), None)
     if coming is not None and (state.count("waiting") or state.count("running")):
-        lines.append(f"next look at {coming} seeds; runs and time are the most that may come, because variants stop")
+        lines.append(f"next interim analysis at {coming} seeds; runs and time are upper bounds, because variants stop")
     return lines
 
 
@@ -85,7 +85,7 @@ def _running(run: RunState) -> str:
     if run.total_steps:
         parts = [f"step {run.step}/{run.total_steps}", f"{run.samples_per_second:.0f} samples/s"]
     if run.seconds_left is not None:
-        parts.append(f"about {digits.duration(run.seconds_left)} left")
+        parts.append(f"about {fmt.duration(run.seconds_left)} left")
     return "  ".join([*parts, f"on {run.host} (process {run.pid})", *_tries(run)])
 
 
@@ -100,7 +100,7 @@ def _tries(run: RunState) -> list[str]:
 def _hints(state: StudyState) -> list[str]:
     hints = []
     if state.count("failed"):
-        hints.append(f"try the failed runs again:  ablate retry {state.folder}")
+        hints.append(f"retry the failed runs:  ablate retry {state.folder}")
     if state.count("waiting") and not state.count("running"):
-        hints.append(f"nothing runs it now; it goes on with:  {state.command}")
+        hints.append(f"nothing is running; continue with:  {state.command}")
     return hints

@@ -24,7 +24,7 @@ from ablate.hashing import digest_of
 from ablate.planning.planner import Prepared
 from ablate.planning.shared_prefix import Shared, saved_steps, sharing
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import read_fingerprint, read_manifest, read_outcome
+from ablate.records.metadata import read_fingerprint, read_manifest, read_status
 from ablate.runner.devices import num_slots
 from ablate.runner.reuse import shareable
 from ablate.runner.run_study import at_most, pending, settled
@@ -107,7 +107,7 @@ def earlier(root: Path, wanted: Mapping[str, int]) -> tuple[dict[str, Pace], int
 
 def pace_of(run: RunDir, *, at_once: int) -> Pace | None:
     """Of one finished run; None where it was interrupted, or does not say."""
-    outcome, span = read_outcome(run), span_of(run)
+    outcome, span = read_status(run), span_of(run)
     if outcome is None or outcome.status != "finished" or span is None or len(outcome.sessions) > 1:
         return None
     rates = outcome.throughput
@@ -400,7 +400,7 @@ def longer_than_allowed(prepared: Prepared, *, local: bool) -> Long | None:
         at_once=expected.at_once,
         hours=hours,
         limit=limit,
-        has_looks=bool(plan.looks),
+        has_looks=bool(plan.interim_seeds),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ablate.errors import AblateError, DiskFullError, RecordError
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Outcome, read_manifest, read_outcome
+from ablate.records.metadata import RunStatus, read_manifest, read_status
 
 OUT_OF_MEMORY, DISK_FULL, HANG = "out of memory", "disk full", "hang"
 NETWORK, DEVICE = "network", "device fault"
@@ -20,7 +20,7 @@ NETWORK, DEVICE = "network", "device fault"
 DISK_FULL_EXIT = 74
 """Exit code of a run's process that could not even write how it ended; sysexits.h calls it EX_IOERR."""
 
-_KILLED_WITH_ITS_STUDY = Outcome(status="failed", reason="killed", message="the process was gone without a word")
+_KILLED_WITH_ITS_STUDY = RunStatus(status="failed", reason="killed", message="the process was gone without a word")
 
 _CAN_PASS = {HANG, NETWORK, DEVICE}
 _KILLED = {"SIGKILL", "SIGTERM", "SIGHUP", "SIGINT"}
@@ -69,7 +69,7 @@ def how(exit_code: int, config: dict[str, Any], *, oom_killed: bool) -> tuple[st
     return reason, f"the run's process ended by {reason}; see log.txt"
 
 
-def can_pass(outcome: Outcome) -> bool:
+def can_pass(outcome: RunStatus) -> bool:
     """Whether the same run may well succeed when it is tried again. An error of the code or the config does not pass."""
     if outcome.status == "interrupted":
         return True
@@ -102,7 +102,7 @@ def earlier_attempts(run: RunDir, digest: str) -> list[dict[str, str]]:
         manifest = read_manifest(run)
         if manifest.digest != digest:
             return []
-        outcome = read_outcome(run) or _KILLED_WITH_ITS_STUDY
+        outcome = read_status(run) or _KILLED_WITH_ITS_STUDY
     except (RecordError, TypeError):
         return []
     if outcome.status in ("finished", "diverged"):

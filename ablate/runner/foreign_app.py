@@ -30,7 +30,7 @@ from ablate.errors import AblateError, AxisError, ConfigError, StudyError, neare
 from ablate.hashing import digest_of
 from ablate.planning.compose import Request, override_text
 from ablate.records.layout import RunDir, StudyDir, safe_name
-from ablate.records.metadata import Manifest, Outcome, read_manifest, read_outcome, write_value
+from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status, write_value
 from ablate.records.provenance import git_state, now, versions
 from ablate.records.returned_values import (
     BARE,
@@ -361,7 +361,7 @@ def _difference(before: Plan, now: Plan, *, may_name: bool) -> str:
 def is_done(study: AppStudy, run: Run) -> bool:
     """Whether the run's value lies there, returned by the same config under the same code."""
     place = study.place(run)
-    outcome = read_outcome(place)
+    outcome = read_status(place)
     done = outcome is not None and outcome.status in ("finished", "diverged")
     return done and place.manifest.exists() and read_manifest(place).digest == run.digest
 
@@ -396,9 +396,9 @@ class Kept:
         kept._write(ended=None)
         return kept
 
-    def end(self, returned: Any, error: BaseException | None = None) -> Outcome:
+    def end(self, returned: Any, error: BaseException | None = None) -> RunStatus:
         """Write what main returned, or that it did not. What a Recorder in the app has said of the run is kept."""
-        recorded = read_outcome(self.run)
+        recorded = read_status(self.run)
         outcome = self._outcome(returned, error)
         if recorded is not None:
             outcome = replace(recorded, status=outcome.status, reason=outcome.reason, message=outcome.message)
@@ -406,23 +406,23 @@ class Kept:
         write_value(self.run, outcome)
         return outcome
 
-    def _outcome(self, returned: Any, error: BaseException | None) -> Outcome:
+    def _outcome(self, returned: Any, error: BaseException | None) -> RunStatus:
         if isinstance(error, KeyboardInterrupt):
-            return Outcome(status="interrupted", reason="SIGINT", message="interrupted")
+            return RunStatus(status="interrupted", reason="SIGINT", message="interrupted")
         if error is not None:
             said = error.problem if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
-            return Outcome(status="failed", reason=type(error).__name__, message=said)
+            return RunStatus(status="failed", reason=type(error).__name__, message=said)
         try:
             values = numbers_of(returned)
         except StudyError as unusable:
-            return Outcome(status="failed", reason=UNUSABLE, message=unusable.problem)
+            return RunStatus(status="failed", reason=UNUSABLE, message=unusable.problem)
         write_returned(self.run, values)
         said = "returned " + ", ".join(
             f"{name} {value:g}" if name != BARE else f"{value:g}" for name, value in values.items()
         )
         if not all_finite(values) and not (self.plan.metric and all_finite({"": values.get(self.plan.metric, 0.0)})):
-            return Outcome(status="diverged", reason="not finite", message=said)
-        return Outcome(status="finished", reason="returned", message=said)
+            return RunStatus(status="diverged", reason="not finite", message=said)
+        return RunStatus(status="finished", reason="returned", message=said)
 
     def _write(self, *, ended: str | None) -> None:
         arm = self.plan.arm(self.planned.arm)
@@ -440,7 +440,7 @@ UNUSABLE = "no number returned"
 """Reason of the outcome of a run whose main returned nothing that can be compared: no other run would do better."""
 
 
-def keep(folder: Path, main: Callable[[], Any]) -> Outcome:
+def keep(folder: Path, main: Callable[[], Any]) -> RunStatus:
     """Run `main` in this process and leave its record, output included. A failure is an outcome; Ctrl-C goes on."""
     kept = Kept.begin(folder)
     with captured(kept.run.log):
@@ -497,11 +497,11 @@ def _what_counts(study: AppStudy) -> str:
     return f"compared: {plan.metric or 'what main returns'}; smallest effect that matters {plan.smallest_effect:g}"
 
 
-def _outcome(study: AppStudy, run: Run, lost: str | None) -> Outcome:
+def _outcome(study: AppStudy, run: Run, lost: str | None) -> RunStatus:
     place = study.place(run)
-    outcome = read_outcome(place)
+    outcome = read_status(place)
     if outcome is None:
-        outcome = Outcome(status="failed", reason="lost", message=lost or f"left no outcome; see {place.log}")
+        outcome = RunStatus(status="failed", reason="lost", message=lost or f"left no outcome; see {place.log}")
         place.path.mkdir(parents=True, exist_ok=True)
         write_value(place, outcome)
     return outcome
@@ -509,7 +509,7 @@ def _outcome(study: AppStudy, run: Run, lost: str | None) -> Outcome:
 
 def _check(study: AppStudy, run: Run) -> None:
     place = study.place(run)
-    outcome = read_outcome(place)
+    outcome = read_status(place)
     if outcome is not None and outcome.reason == UNUSABLE:
         raise ConfigError(f"{run.arm}/seed={run.seed}: {outcome.message}", FIX)
     returned = read_returned(place)

@@ -26,7 +26,7 @@ from ablate.hashing import Planned
 from ablate.planning.compose import Composer
 from ablate.planning.shared_prefix import siblings
 from ablate.records.layout import RunDir, StudyDir, safe_name
-from ablate.records.metadata import Outcome, read_manifest, read_outcome
+from ablate.records.metadata import RunStatus, read_manifest, read_status
 from ablate.records.reader import EvalCurve, read_evals
 from ablate.records.source_code import code_digest, code_files
 from ablate.runner.devices import leases
@@ -108,7 +108,7 @@ _ASK_SECONDS = 2.0
 _NOT_THE_ARM = ("seed", "study.", "study=", "tracker", "hydra")
 
 
-def launch_local(composer: Composer, job_overrides: Sequence[Sequence[str]]) -> list[Outcome]:
+def launch_local(composer: Composer, job_overrides: Sequence[Sequence[str]]) -> list[RunStatus]:
     """Run the jobs of one study on this machine, a fresh process each."""
     jobs = compose_jobs(composer, job_overrides)
     if not jobs:
@@ -212,7 +212,7 @@ def _arm_name(config: dict[str, Any], overrides: Sequence[str]) -> str:
     return ",".join(kept) or BASELINE
 
 
-def run_single(composer: Composer, overrides: Sequence[str]) -> tuple[Job, Outcome, bool]:
+def run_single(composer: Composer, overrides: Sequence[str]) -> tuple[Job, RunStatus, bool]:
     """One run of its own. The last value says whether it was made now, or lay there already.
 
     Raises DataError or ModelError before a folder is made, and StudyError where another run's result lies.
@@ -221,7 +221,7 @@ def run_single(composer: Composer, overrides: Sequence[str]) -> tuple[Job, Outco
     place = RunDir(job.folder)
     check_writable(job.folder)
     if holds_result(place, job.digest):
-        outcome = read_outcome(place)
+        outcome = read_status(place)
         assert outcome is not None
         return job, outcome, False
     config = make_config(job.config)
@@ -232,7 +232,7 @@ def run_single(composer: Composer, overrides: Sequence[str]) -> tuple[Job, Outco
             f"study.name=<another>, or remove {job.folder}",
         )
     if earlier is not None and has_result(place):
-        if config.study.accept_code_change and (outcome := read_outcome(place)) is not None:
+        if config.study.accept_code_change and (outcome := read_status(place)) is not None:
             return job, outcome, False
         raise StudyError(
             f"{job.folder} was made by other code: {', '.join(what_changed(earlier, job.planned.code))}",
@@ -243,7 +243,7 @@ def run_single(composer: Composer, overrides: Sequence[str]) -> tuple[Job, Outco
     return job, run_all([job], replace(config.study, workers=1, fail_fast=False))[0], True
 
 
-def run_here(composer: Composer, overrides: Sequence[str], *, typed_in: Path | None = None) -> Outcome:
+def run_here(composer: Composer, overrides: Sequence[str], *, typed_in: Path | None = None) -> RunStatus:
     """One run in this process, for launchers that make their own processes. A result that lies there already is kept.
 
     typed_in: the folder in which the study was started; relative paths are relative to it. Raises RecordError where this
@@ -262,7 +262,7 @@ def run_here(composer: Composer, overrides: Sequence[str], *, typed_in: Path | N
         run = RunDir(job.folder)
         with Claims(plan.parent.parent) as claims:
             claim = _in_turn(claims, job, plan.parent)
-            if isinstance(claim, Outcome):
+            if isinstance(claim, RunStatus):
                 return claim
             with as_in_its_own(run.log) as stop:
                 return execute(
@@ -275,11 +275,11 @@ def run_here(composer: Composer, overrides: Sequence[str], *, typed_in: Path | N
                 )
 
 
-def _in_turn(claims: Claims, job: Job, study: Path) -> Claim | Outcome:
+def _in_turn(claims: Claims, job: Job, study: Path) -> Claim | RunStatus:
     """Take a run, when whoever has it is done or gone; the outcome where there is nothing to do any more."""
     while True:
         if stop_request(study) is not None:
-            return Outcome(status="interrupted", reason="stop", message="not started: `ablate stop` asked for it")
+            return RunStatus(status="interrupted", reason="stop", message="not started: `ablate stop` asked for it")
         if (claim := claims.take(job.digest)) is not None:
             outcome = result_by_now(job)
             return claim if outcome is None else outcome
@@ -313,7 +313,7 @@ def look_line(name: str, curve: EvalCurve) -> str:
     return f"eval {name}  {curve.value[0]:.4g} -> {curve.value[-1]:.4g}{error} in {examples}"
 
 
-def pace_line(outcome: Outcome) -> str:
+def pace_line(outcome: RunStatus) -> str:
     """How fast a run went, on one line; empty for one that took no step."""
     rates = outcome.throughput
     if not rates.get("train_samples_per_second"):

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Outcome
+from ablate.records.metadata import RunStatus
 from ablate.serialization import read_json
 
 _PLAIN_EVERY_SECONDS = 20.0
@@ -38,7 +38,7 @@ class LiveView:
         self.running[name] = (run, time.time())
         self._most = max(self._most, len(self.running))
 
-    def ended(self, name: str, outcome: Outcome) -> None:
+    def ended(self, name: str, outcome: RunStatus) -> None:
         """For good; of a run that was started elsewhere, too."""
         took = _ELSEWHERE
         if name in self.running:
@@ -48,7 +48,7 @@ class LiveView:
         self.failed += outcome.status != "finished"
         self.say(name, outcome, took)
 
-    def again(self, name: str, outcome: Outcome, which: str) -> None:
+    def again(self, name: str, outcome: RunStatus, which: str) -> None:
         """It ended by what can pass, and is tried again. which: `try 2 of 2`."""
         self.running.pop(name)
         self.tell(f"{name}: {outcome.message}; {which} follows")
@@ -58,7 +58,7 @@ class LiveView:
         self.running.pop(name)
         self.tell(f"{name}: another process has taken this run over, and it was ended here")
 
-    def say(self, name: str, outcome: Outcome, took: str) -> None:
+    def say(self, name: str, outcome: RunStatus, took: str) -> None:
         """One line for a run that has ended. took: how long, or `elsewhere`."""
 
     def tell(self, line: str) -> None:
@@ -101,7 +101,7 @@ class PlainView(LiveView):
 
     _said = 0.0
 
-    def say(self, name: str, outcome: Outcome, took: str) -> None:
+    def say(self, name: str, outcome: RunStatus, took: str) -> None:
         state = self.headline() if self.total > 1 else took
         if took == _ELSEWHERE:
             state = f"{_ELSEWHERE}   {state}"
@@ -123,7 +123,7 @@ class MovingView(LiveView):
 
     live: Live
 
-    def say(self, name: str, outcome: Outcome, took: str) -> None:
+    def say(self, name: str, outcome: RunStatus, took: str) -> None:
         good = outcome.status == "finished"
         self.live.console.print(Text(f"{outcome.status:<11} {name}  {took}", style="" if good else "bold red"))
         if not good:

@@ -12,13 +12,13 @@ from ablate.design.plan_file import read_plan
 from ablate.errors import RecordError, StudyError, nearest
 from ablate.planning.compose import override_text
 from ablate.records.layout import RunDir, StudyDir, safe_name
-from ablate.records.metadata import Outcome, read_outcome, write_value
+from ablate.records.metadata import RunStatus, read_status, write_value
 from ablate.redact import HIDDEN
 from ablate.runner.locks import Claims
 from ablate.runner.reuse import forget
 from ablate.runner.run_study import at_most
 
-_ASKED = Outcome(
+_ASKED = RunStatus(
     status="interrupted", reason="retry", message="it had ended, and `ablate retry` asked for it once more"
 )
 
@@ -90,7 +90,7 @@ def _undo(place: RunDir, run: Run, root: Path) -> None:
 
 def _has_failed(place: RunDir) -> bool:
     try:
-        outcome = read_outcome(place)
+        outcome = read_status(place)
     except (RecordError, TypeError):
         return True
     return outcome is not None and outcome.status == "failed"

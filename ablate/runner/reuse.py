@@ -19,7 +19,7 @@ from ablate.config.schema import make_config
 from ablate.design.plan import Plan, Run
 from ablate.errors import RecordError, StudyError
 from ablate.records.layout import RunDir, StudyDir, safe_name
-from ablate.records.metadata import Manifest, Outcome, read_manifest, read_outcome, write_value
+from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status, write_value
 from ablate.records.provenance import PACKAGES, versions
 from ablate.records.source_code import changed_files, code_digest, hashed_again
 from ablate.serialization import read_json, write_json, write_text
@@ -43,7 +43,7 @@ class Found:
 
     run: RunDir
     manifest: Manifest
-    outcome: Outcome
+    outcome: RunStatus
     origin: str
 
     @property
@@ -53,7 +53,7 @@ class Found:
 
 def has_result(run: RunDir) -> bool:
     """Whether a run has come to one."""
-    outcome = read_outcome(run)
+    outcome = read_status(run)
     return outcome is not None and outcome.status in RESULTS
 
 
@@ -65,7 +65,7 @@ def holds_result(run: RunDir, digest: str) -> bool:
     return manifest.digest == digest and not imports_changed(manifest)
 
 
-def publish(run: RunDir, digest: str, outcome: Outcome, *, root: str | Path) -> None:
+def publish(run: RunDir, digest: str, outcome: RunStatus, *, root: str | Path) -> None:
     """Let later studies under `root` find a run that has come to a result. A run outside of it, or without a digest, is not."""
     if not digest or outcome.status not in RESULTS:
         return
@@ -91,7 +91,7 @@ def find(root: Path, digest: str, *, device: str = "auto") -> Found | None:
         return None
     run = RunDir(root / place)
     try:
-        outcome = read_outcome(run)
+        outcome = read_status(run)
         if outcome is None or outcome.status not in RESULTS:
             return None
         manifest = read_manifest(run)

@@ -17,7 +17,7 @@ from ablate.design.plan_file import free_name, read_plan, write_plan
 from ablate.errors import RecordError, StudyError
 from ablate.hashing import digest_of
 from ablate.planning.planner import Prepared
-from ablate.records.interim import Look, read_looks, write_look
+from ablate.records.interim import InterimResult, read_interims, write_interim
 from ablate.records.layout import StudyDir
 from ablate.records.metadata import read_manifest
 from ablate.runner.failures import disk_full, is_disk_full
@@ -29,15 +29,15 @@ from ablate.runner.stop import forget_stop
 # A study that adds seeds until its variants are decided: to the next look, look, and on with those that are
 # not.
 
-MakeLook = Callable[[Path], Look]
+MakeLook = Callable[[Path], InterimResult]
 """What the analysis finds at the next look of a study folder. It is handed in, because running knows no statistics."""
 
 
 def course_in(folder: Path, plan: Plan) -> Course | None:
     """How far the study has come; None for one whose number of seeds is fixed. Raises RecordError for a broken look."""
-    if not plan.looks:
+    if not plan.interim_seeds:
         return None
-    return course(plan, read_looks(folder, plan.looks, plan.digest))
+    return course(plan, read_interims(folder, plan.interim_seeds, plan.digest))
 
 
 def at_most(folder: Path, plan: Plan) -> Plan:
@@ -71,16 +71,16 @@ def stages(
         with claims.alone(f"look.{folder.name}"):
             after = course_in(folder, plan)
             if after is not None and after.made == now.made:
-                write_look(folder, make(folder))
-        for look in read_looks(folder, plan.looks, plan.digest)[now.made :]:
+                write_interim(folder, make(folder))
+        for look in read_interims(folder, plan.interim_seeds, plan.digest)[now.made :]:
             print(look_sentence(look, plan), flush=True)
 
 
-def look_sentence(look: Look, plan: Plan) -> str:
+def look_sentence(look: InterimResult, plan: Plan) -> str:
     """One line per look, when it is made."""
     stopped = [f"{arm} stops ({verdict})" for arm, verdict in look["stops"].items()]
     going = [str(arm) for arm in look["goes_on"]]
-    last = look["seeds"] == plan.looks[-1]
+    last = look["seeds"] == plan.interim_seeds[-1]
     rest = [f"{', '.join(going)} {'undecided' if last else 'goes on' if len(going) == 1 else 'go on'}"] if going else []
     return f"look at {look['seeds']} seeds: {'; '.join([*stopped, *rest])}"
 
@@ -125,7 +125,7 @@ def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pl
     if next(study.runs(), None) is not None or _is_being_run(folder):
         more = (
             "; seeds are not added once a result was seen, but by a rule that was declared before: study.stopping=sequential"
-            if len(before.seeds) != len(plan.seeds) and not (before.looks or plan.looks)
+            if len(before.seeds) != len(plan.seeds) and not (before.interim_seeds or plan.interim_seeds)
             else ""
         )
         raise StudyError(
@@ -156,10 +156,10 @@ def check_writable(folder: Path) -> None:
 
 
 def _first_difference(before: Plan, now: Plan) -> str:
-    if (before.looks, before.spending) != (now.looks, now.spending):
-        looks = [", ".join(map(str, one.looks)) for one in (before, now)]
+    if (before.interim_seeds, before.alpha_spending) != (now.interim_seeds, now.alpha_spending):
+        looks = [", ".join(map(str, one.interim_seeds)) for one in (before, now)]
         sides = [
-            f"at {when} seeds ({one.spending})" if when else "once, at the end,"
+            f"at {when} seeds ({one.alpha_spending})" if when else "once, at the end,"
             for when, one in zip(looks, (before, now), strict=True)
         ]
         return f"it is looked at {sides[0]} there and {sides[1].removesuffix(',')} now"

@@ -15,7 +15,7 @@ from pathlib import Path
 from ablate.config.schema import StudyConfig
 from ablate.errors import RecordError
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Outcome, read_outcome, write_value
+from ablate.records.metadata import RunStatus, read_status, write_value
 from ablate.runner import failures as ends
 from ablate.runner.devices import Lease, leases
 from ablate.runner.locks import Claim, Claims
@@ -41,7 +41,7 @@ def run_all(
     title: str = "",
     already_done: int = 0,
     after: Mapping[str, str] | None = None,
-) -> list[Outcome]:
+) -> list[RunStatus]:
     """Run every job that no other process runs, and return the outcomes in the order of `jobs` when all have one.
 
     after: {digest: digest of a run that this one waits for while some process runs it}.
@@ -73,7 +73,7 @@ def run_all(
     return [crew.outcomes[job.folder] for job in jobs if job.folder in crew.outcomes]
 
 
-def result_by_now(job: Job) -> Outcome | None:
+def result_by_now(job: Job) -> RunStatus | None:
     """The result of a run, in its own folder or taken from another study under the same root. Ask with its claim in hand."""
     run = RunDir(job.folder)
     if not holds_result(run, job.digest):
@@ -81,7 +81,7 @@ def result_by_now(job: Job) -> Outcome | None:
         if there is None or there.run.path == run.path:
             return None
         take(there, run, job.config, job.changes)
-    return read_outcome(run)
+    return read_status(run)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,7 +127,7 @@ class _Crew:
     view: LiveView
     interrupts: Sequence[int]
     after: Mapping[str, str]
-    outcomes: dict[Path, Outcome] = field(default_factory=dict)
+    outcomes: dict[Path, RunStatus] = field(default_factory=dict)
     disk_is_full: bool = False
     was_stopped: bool = False
 
@@ -197,12 +197,12 @@ class _Crew:
         sibling = self.after.get(job.digest)
         return sibling is not None and self.claims.holder(sibling) is not None
 
-    def _result_by_now(self, job: Job) -> Outcome | None:
+    def _result_by_now(self, job: Job) -> RunStatus | None:
         """What another process has made of it since this one began; its failure counts as well as its success."""
         outcome = result_by_now(job)
         if outcome is not None or _mark(RunDir(job.folder).status) == self._before[job.folder]:
             return outcome
-        outcome = read_outcome(RunDir(job.folder))
+        outcome = read_status(RunDir(job.folder))
         return outcome if outcome is not None and outcome.status == "failed" else None
 
     def _start(self, job: Job, lease: Lease, claim: Claim, *, tries: int) -> None:
@@ -254,7 +254,7 @@ class _Crew:
         elif outcome.status == "failed" and self.study.fail_fast:
             self._waiting.clear()
 
-    def _outcome_of(self, going: _Going) -> Outcome:
+    def _outcome_of(self, going: _Going) -> RunStatus:
         """What the run wrote; when it was ended before it could, what its exit says."""
         run = RunDir(going.job.folder)
         written = _written(run, going.mark)
@@ -263,13 +263,15 @@ class _Crew:
                 f"no sign of life for {self.study.hang_timeout_minutes:g} minutes (study.hang_timeout_minutes): the run was ended; "
                 "where it hung stands in log.txt"
             )
-            outcome = replace(written or Outcome(status="failed"), status="failed", reason=ends.HANG, message=sentence)
+            outcome = replace(
+                written or RunStatus(status="failed"), status="failed", reason=ends.HANG, message=sentence
+            )
         elif written is not None:
             return written
         else:
             code = going.process.exitcode or 0
             reason, sentence = ends.how(code, going.job.config, oom_killed=ends.oom_kills() > self._oom_kills)
-            outcome = Outcome(status="failed", reason=reason, message=sentence)
+            outcome = RunStatus(status="failed", reason=reason, message=sentence)
         with suppress(OSError):  # a full disk: the run counts as killed then
             write_value(run, outcome)
         return outcome
@@ -349,12 +351,12 @@ def _mark(path: Path) -> _Mark:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _written(run: RunDir, before: _Mark) -> Outcome | None:
+def _written(run: RunDir, before: _Mark) -> RunStatus | None:
     """The outcome that this try has written."""
     if _mark(run.status) == before:
         return None
     try:
-        return read_outcome(run)
+        return read_status(run)
     except RecordError:
         return None
 

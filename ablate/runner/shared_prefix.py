@@ -13,7 +13,7 @@ from ablate.errors import AblateError, RecordError
 from ablate.hashing import digest_of
 from ablate.planning.shared_prefix import FEWEST_STEPS, shared_prefix, sharing
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import read_fingerprint, read_manifest, read_outcome
+from ablate.records.metadata import read_fingerprint, read_manifest, read_status
 from ablate.records.reader import read_trace
 from ablate.serialization import read_json
 
@@ -47,7 +47,7 @@ def has_checkpoint(run: RunDir) -> bool:
 def status(run: RunDir) -> str | None:
     """How a run ended; None while it has not."""
     try:
-        outcome = read_outcome(run)
+        outcome = read_status(run)
     except (RecordError, TypeError):
         return None  # what cannot be read is no result
     return outcome.status if outcome is not None else None

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from ablate.design.plan import Plan, Run
 from ablate.design.plan_file import read_plan
 from ablate.errors import RecordError
-from ablate.records.interim import read_looks
+from ablate.records.interim import read_interims
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Manifest, read_manifest, read_outcome
+from ablate.records.metadata import Manifest, read_manifest, read_status
 from ablate.runner.locks import Claims, Owner
 from ablate.runner.run_study import at_most, is_done
 from ablate.runner.stop import stop_request
@@ -80,7 +80,7 @@ class StudyState:
 def study_state(folder: Path) -> StudyState:
     """Raises StudyError for a folder that holds no study."""
     plan, claims = read_plan(folder), Claims(folder.parent)
-    made = {look["seeds"]: look["stops"] for look in read_looks(folder, plan.looks, plan.digest)}
+    made = {look["seeds"]: look["stops"] for look in read_interims(folder, plan.interim_seeds, plan.digest)}
     plan = at_most(folder, plan)
     order = {arm.name: number for number, arm in enumerate(plan.arms)}
     wanted = sorted(plan.runs, key=lambda run: (order[run.arm], run.seed))
@@ -98,8 +98,8 @@ def study_state(folder: Path) -> StudyState:
         seconds_left=_seconds_left(runs, took),
         stopping=stop_request(folder) is not None,
         command=plan.command,
-        looks=[{"seeds": n, "made": n in made, "stops": made.get(n, {})} for n in plan.looks],
-        spending=plan.spending,
+        looks=[{"seeds": n, "made": n in made, "stops": made.get(n, {})} for n in plan.interim_seeds],
+        spending=plan.alpha_spending,
     )
 
 
@@ -123,9 +123,9 @@ def _run_state(
         named["tries"] = len(manifest.attempts)
     try:
         if is_done(plan, folder, run):
-            outcome = read_outcome(place)
+            outcome = read_status(place)
             return RunState(state="done", sentence=outcome.message if outcome else "", **named)
-        outcome = read_outcome(place)
+        outcome = read_status(place)
     except (RecordError, TypeError) as error:
         return RunState(state="waiting", reason="unreadable", sentence=f"is made again: {error}", **named)
     if owner is not None:

@@ -17,7 +17,7 @@ from ablate.config.schema import Config
 from ablate.errors import DataError, RecordError, StudyError
 from ablate.hashing import Planned
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, Outcome, read_manifest, read_outcome, write_value
+from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status, write_value
 from ablate.records.provenance import PACKAGES, git_state, now, versions
 from ablate.records.source_code import changed_files, code_digest, code_files, hashed_again, imported_files
 from ablate.runner.failures import earlier_attempts, why
@@ -37,7 +37,7 @@ def execute(
     digest: str,
     planned: Planned | None = None,
     stop: Callable[[], str | None] = lambda: None,
-) -> Outcome:
+) -> RunStatus:
     """Train one arm at one seed and leave its whole record. A failure is an outcome with a sentence, not an exception.
 
     planned: what the digest was made of; a run that finds other code or other data now fails before its first step.
@@ -47,7 +47,7 @@ def execute(
         run.path.mkdir(parents=True, exist_ok=True)
         with _alone(run), stop_on_signals() as caught:
             if digest and holds_result(run, digest):
-                return read_outcome(run) or Outcome(status="failed")  # another process has made it while we waited
+                return read_status(run) or RunStatus(status="failed")  # another process has made it while we waited
             return _execute(config, run, changes, digest, planned or Planned(), lambda: caught() or stop())
     except OSError as error:
         problem = f"{run.path} cannot be written: {error.strerror or error}"
@@ -56,7 +56,7 @@ def execute(
 
 def _execute(
     config: Config, run: RunDir, changes: dict[str, Any], digest: str, planned: Planned, stop: Callable[[], str | None]
-) -> Outcome:
+) -> RunStatus:
     continued = _continued(run, digest, planned.request if config.study.accept_code_change else "")
     attempts = earlier_attempts(run, digest)
     run.status.unlink(missing_ok=True)
@@ -73,7 +73,7 @@ def _execute(
     except Exception as error:
         traceback.print_exc()
         # The loop has written how far it came; what fails before it leaves all the writing to us.
-        outcome = read_outcome(run) or Outcome(status="failed")
+        outcome = read_status(run) or RunStatus(status="failed")
         outcome.reason, outcome.message = why(error, asdict(config))
         write_value(run, outcome)
     manifest.ended = now()
@@ -89,7 +89,7 @@ def _execute(
 
 def _train(
     config: Config, run: RunDir, manifest: Manifest, planned_data: str, stop: Callable[[], str | None]
-) -> Outcome:
+) -> RunStatus:
     import torch
 
     from ablate.models.optimizers import make_optimizer

@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 from ablate.config.schema import Config, TrackerConfig
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import read_outcome
+from ablate.records.metadata import read_status
 from ablate.records.returned_values import read_returned
 from ablate.runner.log_capture import captured
 from ablate.serialization import read_json
@@ -137,7 +137,7 @@ def send(name: str, info: RunInfo, parent: int = 0) -> int:
         raise
     if parent:
         _wait_for_outcome(info.run)
-    outcome = read_outcome(info.run)
+    outcome = read_status(info.run)
     numbers = {f"returned/{key}": value for key, value in (read_returned(info.run) or {}).items()}
     if outcome is None:
         end = RunEnd(status="killed", message="the run was killed", numbers=numbers)

@@ -83,7 +83,7 @@ class _Task:
 
 
 def sync(folder: Path, options: SyncOptions) -> Iterator[SyncResult]:
-    """Yield a result for each run as it is done, and for the study last.
+    """Yield a result for each run that is done, and for the study last.
 
     Raises StudyError for a directory without runs, ConfigError if no tracker is known or it cannot be used.
     """

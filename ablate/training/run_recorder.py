@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ablate.errors import AblateError, LoopError
 from ablate.records.gradient_health import COLUMNS, flags_of_trace
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Fingerprint, Outcome, Status, write_value
+from ablate.records.metadata import Fingerprint, RunStatus, Status, write_value
 from ablate.records.provenance import now
 from ablate.records.reader import Evals, Trace
 from ablate.records.schema import EVALS, TRACE
@@ -206,7 +206,7 @@ class Observer:
             self._end("interrupted", at, "KeyboardInterrupt", self._how_far(at, "KeyboardInterrupt"))
             raise
 
-    def finish(self, at: Position, reason: str | None) -> Outcome:
+    def finish(self, at: Position, reason: str | None) -> RunStatus:
         """Last look, last block, final hashes. The final evaluation always takes place unless the run was interrupted."""
         diverged = reason == DIVERGED
         if reason is None or diverged:
@@ -282,12 +282,12 @@ class Observer:
         self._tokens = at.tokens
         self.session.first_step = at.step + 1
 
-    def _end(self, status: Status, at: Position, reason: str, sentence: str, weights: str | None = None) -> Outcome:
+    def _end(self, status: Status, at: Position, reason: str, sentence: str, weights: str | None = None) -> RunStatus:
         self.flush(wait=True)
         self._trace.close()
         self._evals.close()
         sessions = [*self._earlier, self.session]
-        outcome = Outcome(
+        outcome = RunStatus(
             status=status,
             step=at.step,
             reason=reason,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import default_collate
 
-from ablate.records.metadata import Fingerprint, Outcome
+from ablate.records.metadata import Fingerprint, RunStatus
 from ablate.records.reader import Evals, Trace
 from ablate.training import fingerprint as fp
 from ablate.training.checkpoint_manager import Checkpoints, Saver
@@ -41,7 +41,7 @@ Objective = Callable[[nn.Module, Any], tuple[torch.Tensor, int]]
 class Result:
     """What a run gives back; with a folder, the same lies on disk. trace and evals are read when they are first asked for."""
 
-    outcome: Outcome
+    outcome: RunStatus
     fingerprint: Fingerprint
     _observer: Observer
 
@@ -57,7 +57,7 @@ class Result:
 
     @property
     def throughput(self) -> dict[str, float]:
-        """As in `Outcome.throughput`."""
+        """As in `RunStatus.throughput`."""
         return self.outcome.throughput
 
 

@@ -24,7 +24,7 @@ from ablate.records.writer import TableWriter
 from ablate.serialization import read_json, write_json
 from ablate.units import parse_amount
 from tests import synthetic
-from tests.kept_examples import keep_examples
+from tests.example_records import keep_examples
 from tests.synthetic import Shape, write_study
 
 LARGE = "batch_size=64"
@@ -115,7 +115,7 @@ def test_a_schedule_that_was_not_over_is_said_and_one_that_was_is_not(study: Pat
     )
     said = budgets(analyse(study, at="steps")).cautions
     assert said[1].startswith(
-        "baseline and placebo: read at 16 of 128 steps of a schedule, with the rate at 88 % of its peak, which ends at 1 %"
+        "baseline and placebo: read at 16 of 128 steps of a schedule, with the rate at 88% of its peak, which ends at 1%"
     )
     assert LARGE not in said[1]
 
@@ -170,7 +170,7 @@ def test_kept_examples_are_of_the_end_and_of_no_earlier_amount(study: Path) -> N
     assert at_end is not None
     assert earlier is not None
     assert at_end.contrasts[0].low is not None
-    assert earlier.contrasts[0].refused == "examples are kept after step 128, and seed 0 of baseline is read at step 16"
+    assert earlier.contrasts[0].refused == "predictions are of step 128, and seed 0 of baseline is read at step 16"
 
 
 def test_the_conclusions_do_not_speak_of_the_updates_of_the_whole_runs(study: Path) -> None:
@@ -222,7 +222,7 @@ def test_for_a_program_to_read(copy: Path, capsys: pytest.CaptureFixture[str]) -
     found = json.loads(capsys.readouterr().out)
     assert found["budgets"]["amount"] == 16
     assert found["budgets"]["reread"] is True
-    assert found["examples"]["contrasts"][0]["refused"].startswith("examples are kept after step 128")
+    assert found["examples"]["contrasts"][0]["refused"].startswith("predictions are of step 128")
 
 
 def rewrite(folder: Path, **columns: Callable[[Any], Any]) -> None:

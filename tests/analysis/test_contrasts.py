@@ -185,7 +185,7 @@ def against(placebo: list[float], *, differences: list[float], chance: bool = Fa
         primary=False,
         smallest_effect=None,
         num_seeds=len(differences),
-        chance=chance,
+        placebo=chance,
     )
     baseline, arm, other = (
         {s: 3.0 + 0.1 * s + d for s, d in enumerate(values)} for values in ([0.0] * len(placebo), differences, placebo)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ablate.analysis.analyse import analyse
 from ablate.analysis.eval_cadence import MAX_SHARE, adequacy, cadence_advice, even_evaluations, ladder, row_ends
-from ablate.analysis.load import RunFiles, common_looks
+from ablate.analysis.load import RunFiles, common_evaluations
 from ablate.analysis.resample import reduce_windows, resample, resample_trace
 from ablate.analysis.results import Adequacy
 from ablate.metrics.metric import MetricInfo
@@ -22,7 +22,7 @@ from ablate.records.layout import RunDir
 from ablate.records.reader import read_table
 from ablate.records.schema import EVALS
 from ablate.records.writer import TableWriter
-from ablate.stats.contrasts import judge
+from ablate.stats.verdicts import judge
 from tests.metrics.test_metrics import curve, trace
 from tests.synthetic import make_plan, write_study
 
@@ -72,7 +72,7 @@ def planted(
         margin = plan.smallest_effect if info.name == metric else None
         return {ARM: judge(table, margin, info.lower_is_better).variants[0].verdict}
 
-    return {one.curve: one for one in adequacy(plan, runs, common_looks(runs), verdicts)}
+    return {one.curve: one for one in adequacy(plan, runs, common_evaluations(runs), verdicts)}
 
 
 def test_a_fall_that_is_over_before_the_first_look_at_200_steps_is_named() -> None:
@@ -81,17 +81,17 @@ def test_a_fall_that_is_over_before_the_first_look_at_200_steps_is_named() -> No
     assert rungs["200 steps"].before_first == pytest.approx(1 - np.exp(-200 / 30), abs=0.02)
     assert not rungs["200 steps"].truthful
     assert rungs["200 steps"].points == 10
-    # 1 - exp(-2 / 30) is 6 % and 1 - exp(-4 / 30) 12 %: the planted answer lies between the two.
+    # 1 - exp(-2 / 30) is 6% and 1 - exp(-4 / 30) 12%: the planted answer lies between the two.
     assert found.coarsest == "2 steps"
     assert "every 4 steps does not: in arm" in found.sentence
-    assert "12 % of the decrease came before the first point, at step 4" in found.sentence
+    assert "12% of the decrease came before the first point, at step 4" in found.sentence
 
 
 def test_a_record_that_begins_too_late_says_so_and_asks_for_log_spaced_looks() -> None:
     found = planted(metric="eval_loss", every=200)["eval loss"]
     assert found.coarsest is None
     assert "eval loss: not even the record shows the decrease: in arm" in found.sentence
-    assert "over 99 % of the decrease came before" in found.sentence
+    assert "over 99% of the decrease came before" in found.sentence
     assert "at step 200" in found.sentence
     assert found.advice.startswith("eval.spacing=log eval.num_evaluations=20 begins at step 1")
 

@@ -17,7 +17,7 @@ from ablate.records.reader import read_predictions
 from ablate.stats.example_variance import widened
 from ablate.stats.rates import mcnemar_p, paired_examples, sign_flips
 from ablate.training.predictions import write_predictions
-from tests.kept_examples import keep_examples
+from tests.example_records import keep_examples
 from tests.synthetic import write_study
 
 ARMS = ("learning_rate=0.0001", "train_test_ratio=4", "placebo")
@@ -86,13 +86,13 @@ def analyse_without(tmp_path: Path) -> Analysis:
 def test_without_kept_examples_the_claims_are_about_this_evaluation_set(tmp_path: Path) -> None:
     write_study(tmp_path / "s", arms=ARMS)
     analysis = analyse(tmp_path / "s")
-    assert analysis.notes[-1] == f"{THIS_SET}; no run has kept its examples"
+    assert analysis.notes[-1] == f"{THIS_SET}; no run has saved its predictions"
     assert found(analysis).contrasts == ()
 
 
 def test_an_outcome_that_is_no_mean_over_examples_says_so(tmp_path: Path) -> None:
     analysis = made(tmp_path / "s", metric="eval_loss_roughness")
-    assert analysis.notes[-1] == f"{THIS_SET}; eval_loss_roughness is no mean over them"
+    assert analysis.notes[-1] == f"{THIS_SET}; eval_loss_roughness is not a mean over examples"
 
 
 def test_no_effect_has_to_lie_inside_the_margin_for_new_examples_too(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_run_that_was_taken_over_without_examples_reads_as_not_kept(tmp_path: 
     made(tmp_path / "s")
     StudyDir(tmp_path / "s").run(UP, 3).predictions.unlink()
     _, one = of(analyse(tmp_path / "s"), UP)
-    assert one.refused == f"seed 3 of {UP} has not kept its examples"
+    assert one.refused == f"seed 3 of {UP} has not saved its predictions"
 
 
 def rewrite(run: RunDir, *, step: int | None = None, shift: float = 0.0, without: str = "") -> None:
@@ -135,8 +135,8 @@ def rewrite(run: RunDir, *, step: int | None = None, shift: float = 0.0, without
     ("change", "said"),
     [
         ({"shift": 0.1}, "they are not of this run"),
-        ({"step": 3}, "examples are kept after step 3, and seed 1 of baseline is read at step 128"),
-        ({"without": "loss"}, "seed 1 of baseline has kept no loss of each example"),
+        ({"step": 3}, "predictions are of step 3, and seed 1 of baseline is read at step 128"),
+        ({"without": "loss"}, "seed 1 of baseline has saved no loss of each example"),
     ],
 )
 def test_examples_that_do_not_belong_to_the_evaluation_are_refused(

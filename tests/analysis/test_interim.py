@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 
 from ablate.analysis.analyse import analyse, contrasts_of, look_at
-from ablate.analysis.contrasts import DECIDED, family
-from ablate.analysis.interim import after, levels_of, look, next_at
-from ablate.analysis.load import Reader
+from ablate.stats.verdicts import DECIDED
+from ablate.analysis.contrasts import family
+from ablate.analysis.interim import after, interim_result, levels_of, next_interim
+from ablate.analysis.load import InterimReader
 from ablate.analysis.results import Contrast, RunReading
 from ablate.controls.control import Control
 from ablate.design.designs import OneAtATime
 from ablate.design.plan import Plan
 from ablate.errors import RecordError
 from ablate.metrics.metric import MetricInfo
-from ablate.records.interim import read_looks, write_look
+from ablate.records.interim import read_interims, write_interim
 from ablate.records.layout import StudyDir
 from ablate.serialization import write_json
 from tests.stats.sequential_study import stop_early
@@ -52,16 +53,16 @@ def readings(plan: Plan, values: np.ndarray) -> list[RunReading]:
     ]
 
 
-def contrasts(plan: Plan, values: np.ndarray, by_look: Reader, checks: Sequence[Control] = ()) -> list[Contrast]:
+def contrasts(plan: Plan, values: np.ndarray, by_look: InterimReader, checks: Sequence[Control] = ()) -> list[Contrast]:
     runs = readings(plan, values)
     return list(contrasts_of(by_look.due, METRIC, family(plan, runs, checks), runs, checks, by_look))
 
 
-def whole_way(plan: Plan, values: np.ndarray, checks: Sequence[Control] = ()) -> Reader:
-    """Look after look, through the code that makes them in a study."""
+def whole_way(plan: Plan, values: np.ndarray, checks: Sequence[Control] = ()) -> InterimReader:
+    """InterimResult after look, through the code that makes them in a study."""
     reader = after(plan, [])
     while not reader.course.over:
-        found = look(plan, contrasts(plan, values, next_at(reader), checks), reader.made)
+        found = interim_result(plan, contrasts(plan, values, next_interim(reader), checks), reader.made)
         reader = after(plan, [*reader.made, found])
     return reader
 
@@ -109,7 +110,7 @@ def test_before_the_first_look_nothing_is_said_whatever_has_run() -> None:
 def test_runs_after_the_last_look_are_not_read() -> None:
     plan, rng = a_plan(), np.random.default_rng(2)
     values = 0.1 * rng.normal(size=(4, 12))
-    first = look(plan, contrasts(plan, values, next_at(after(plan, []))), [])
+    first = interim_result(plan, contrasts(plan, values, next_interim(after(plan, []))), [])
     assert len(first["goes_on"]) == 3, "undecided, all of them"
     reader = after(plan, [first])
     then = contrasts(plan, values, reader)
@@ -118,7 +119,7 @@ def test_runs_after_the_last_look_are_not_read() -> None:
     assert {len(one.seeds) for one in then} == {5}
     assert {one.interval_level for one in then} == {levels_of(plan)[0]}
     assert "% interval" in then[0].sentence
-    assert "95 % interval" not in then[0].sentence
+    assert "95% interval" not in then[0].sentence
 
 
 def test_what_is_decided_is_not_decided_again_and_says_where_it_stopped() -> None:
@@ -174,7 +175,7 @@ def test_a_study_folder_is_read_by_its_looks(study: Path) -> None:
     assert len(before.runs) == 4 * 5, "what is due"
     found = look_at(study)
     assert found["stops"] == {"batch_size=64": "hurts"}
-    assert write_look(study, found)
+    assert write_interim(study, found)
     now = analyse(study)
     assert now.looks is not None
     assert [one.made for one in now.looks.looks] == [True, False, False]
@@ -191,15 +192,15 @@ def test_a_study_folder_is_read_by_its_looks(study: Path) -> None:
 
 def test_a_look_is_written_once(study: Path) -> None:
     found = look_at(study)
-    assert write_look(study, found)
-    assert not write_look(study, found | {"stops": {}})
+    assert write_interim(study, found)
+    assert not write_interim(study, found | {"stops": {}})
     plan_digest = found["plan"]
-    assert read_looks(study, LOOKS, plan_digest)[0]["stops"] == {"batch_size=64": "hurts"}
+    assert read_interims(study, LOOKS, plan_digest)[0]["stops"] == {"batch_size=64": "hurts"}
     assert not list(study.glob(".*part"))
 
 
 def test_what_its_runs_say_after_they_were_made_again_is_told(study: Path) -> None:
-    write_look(study, look_at(study) | {"stops": {"batch_size=64": "helps"}})
+    write_interim(study, look_at(study) | {"stops": {"batch_size=64": "helps"}})
     said = " ".join(analyse(study).conclusions)
     assert "An interim decision is final" in said
     assert "batch_size=64 (helps then, hurts now)" in said
@@ -208,15 +209,15 @@ def test_what_its_runs_say_after_they_were_made_again_is_told(study: Path) -> No
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
-        ({"plan": "another"}, "is a look of another plan"),
-        ({"level": 2}, "is a look of another plan"),
-        ({"stops": None}, "is a look of another plan"),
+        ({"plan": "another"}, "is an interim analysis of another plan"),
+        ({"level": 2}, "is an interim analysis of another plan"),
+        ({"stops": None}, "is an interim analysis of another plan"),
         (None, "cannot be read"),
     ],
 )
 def test_a_look_that_is_none_is_refused(study: Path, edit: dict[str, Any] | None, says: str) -> None:
     found = look_at(study)
-    path = StudyDir(study).look(5)
+    path = StudyDir(study).interim(5)
     if edit is None:
         path.write_text("{")
     else:

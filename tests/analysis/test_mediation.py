@@ -90,7 +90,7 @@ def files(arm: str, seed: int, norm: float, drawn: int | None, weights: str) -> 
     items |= {"grad_noise": {"of": drawn, "drawn": "h"}} if drawn else {}
     return RunFiles(
         arm=arm, seed=seed, folder=RunDir(Path(arm)), status="finished", sentence="",
-        outcome=Outcome(status="finished", weights_sha256=weights), fingerprint=Fingerprint(items=items),
+        outcome=RunStatus(status="finished", weights_sha256=weights), fingerprint=Fingerprint(items=items),
     )  # fmt: skip
 
 
@@ -215,7 +215,7 @@ def test_a_limit_that_clips_one_arm_only_holds_nothing() -> None:
     held = only(answer(study(CLIP, means)))
     assert held.verdict == "none"
     assert (
-        "Held: 100 % of the steps of max_grad_norm=0.25 and 97 % of the steps of batch_size=64+max_grad_norm=0.25"
+        "Held: 100% of the steps of max_grad_norm=0.25 and 97% of the steps of batch_size=64+max_grad_norm=0.25"
         in held.sentence
     )
     loose = only(answer(study(CLIP, means, clipped={f"{TREATED}+max_grad_norm=0.25": 0.2})))

@@ -14,22 +14,22 @@ ONE, TWO = contrast("batch_size=64"), contrast("train_test_ratio=4")
 
 
 def test_a_table_of_variants_is_simultaneous_and_seed_blocked() -> None:
-    assert method([ONE, TWO]) == "95 % simultaneous intervals over 2 variants (Dunnett), seed-blocked"
+    assert method([ONE, TWO]) == "95% simultaneous intervals over 2 variants (Dunnett), seed-blocked"
     assert next(method_notes([ONE, TWO])) == (
-        "95 % simultaneous intervals over 2 variants (Dunnett), seed-blocked; residual sd 0.0075 nats with 4 degrees of "
+        "95% simultaneous intervals over 2 variants (Dunnett), seed-blocked; residual sd 0.0075 nats with 4 degrees of "
         "freedom; rho between arms over seeds 0.62"
     )
 
 
 def test_a_noisy_baseline_leaves_holm_and_own_pairs() -> None:
     alone = [replace(one, method="own pairs", labels=(OWN_VARIANCE,)) for one in (ONE, TWO)]
-    assert method(alone) == "95 % intervals over 2 variants (Holm), each by its own pairs"
+    assert method(alone) == "95% intervals over 2 variants (Holm), each by its own pairs"
     assert any("batch_size=64 and train_test_ratio=4" in note for note in method_notes(alone))
 
 
 def test_one_variant_and_a_placebo_are_paired_t_tests() -> None:
     alone = [replace(one, method="own pairs", family=1) for one in (ONE, contrast("placebo"))]
-    assert method(alone) == "95 % t intervals, paired by seed"
+    assert method(alone) == "95% t intervals, paired by seed"
     assert not any("no variants" in note for note in method_notes(alone))
 
 

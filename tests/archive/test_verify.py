@@ -30,7 +30,7 @@ from ablate.design.designs import ExternalApp, OneAtATime
 from ablate.design.plan import Arm, Plan, Run, counted_of, digest_by
 from ablate.errors import RecordError, StudyError
 from ablate.hashing import digest_of
-from ablate.records.interim import write_look
+from ablate.records.interim import write_interim
 from ablate.records.layout import StudyDir
 from ablate.records.schema import TRACE
 from ablate.records.source_code import code_digest
@@ -38,7 +38,7 @@ from ablate.runner.foreign_app import keep
 from ablate.serialization import write_json
 from tests.archive.conftest import as_yaml
 from tests.archive.tampering import Files, edited, files_of, flipped, pack, relisted
-from tests.kept_examples import keep_examples
+from tests.example_records import keep_examples
 from tests.synthetic import TWO_LEVELS, crossed_cells, write_crossed, write_study
 
 
@@ -203,10 +203,10 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_json(folder / "plan.json", plan.to_json() | {"digest": plan.digest})
     for run in StudyDir(folder).runs():
         as_yaml(run)
-    write_look(folder, look_at(folder))
+    write_interim(folder, look_at(folder))
     with pytest.raises(StudyError, match="an interim analysis still to come"):
         write_bundle(folder, folder.parent / "early.tar")
-    write_look(folder, look_at(folder))
+    write_interim(folder, look_at(folder))
     return write_bundle(folder, folder.parent / "study.tar").path
 
 
@@ -215,11 +215,11 @@ def test_looks_are_made_anew(looked_at: Path, tmp_path: Path) -> None:
     assert found.verified
     assert "interim" in [check.name for check in found.checks]
     files = files_of(looked_at)
-    look = json.loads(files["look-3.json"])
+    look = json.loads(files["interim-3.json"])
     look["contrasts"][0]["effect"] += 0.01
-    files["look-3.json"] = edited(files["look-3.json"], **look)
+    files["interim-3.json"] = edited(files["interim-3.json"], **look)
     assert wrong(verify(pack(relisted(files), tmp_path / "a.tar"))).keys() == {"interim"}
-    del files["look-3.json"]
+    del files["interim-3.json"]
     assert "report" in wrong(verify(pack(relisted(files), tmp_path / "b.tar")))
 
 

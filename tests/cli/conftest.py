@@ -13,11 +13,11 @@ from ablate.config.schema import StudyConfig
 from ablate.data.datasets import DataFacts
 from ablate.errors import AblateError
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, Outcome, write_value
+from ablate.records.metadata import Manifest, RunStatus, write_value
 from ablate.records.source_code import code_digest
 from ablate.runner.scheduler import Job
 
-Fate = Callable[[Job], Outcome]
+Fate = Callable[[Job], RunStatus]
 
 
 class Runs:
@@ -26,13 +26,13 @@ class Runs:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.options: dict[str, Any] = {}
-        self.fate: Fate = lambda job: Outcome(status="finished", step=1)
+        self.fate: Fate = lambda job: RunStatus(status="finished", step=1)
 
-    def run_all(self, jobs: Sequence[Job], study: StudyConfig, **options: Any) -> list[Outcome]:
+    def run_all(self, jobs: Sequence[Job], study: StudyConfig, **options: Any) -> list[RunStatus]:
         self.options = options | {"workers": study.workers}
         return [self._run(job) for job in jobs]
 
-    def _run(self, job: Job) -> Outcome:
+    def _run(self, job: Job) -> RunStatus:
         self.jobs.append(job)
         run = RunDir(job.folder)
         asked: dict[str, Any] = {"digest": job.digest, "request": job.planned.request, "code": dict(job.planned.code)}

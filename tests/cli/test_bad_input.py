@@ -116,7 +116,7 @@ def test_a_value_of_the_wrong_type(refused, typed, said):
         ("optim.lr=0", "optim.lr=0.0 is out of range: expected above 0"),
         ("train.budget='20 stesp'", "train.budget='20 stesp' is not an interval"),
         ("study.design=factor", "study.design='factor' is not one of one_at_a_time, factorial, fractional, pairs"),
-        ("study.metric=eval_los", "study.metric='eval_los' is not an outcome"),
+        ("study.metric=eval_los", "study.metric='eval_los' is not a valid metric"),
     ],
 )
 def test_a_value_out_of_range(refused, typed, said):

@@ -14,7 +14,7 @@ from ablate.design.plan import Plan, config_digest
 from ablate.errors import AblateError
 from ablate.planning.attribution import Bisect, OneKey, ask, prepare
 from ablate.planning.planner import Prepared
-from ablate.records.metadata import Outcome
+from ablate.records.metadata import RunStatus
 from ablate.serialization import read_json
 
 TWO = ("", "data.batch_size=64 data.train_test_ratio=4")
@@ -98,7 +98,7 @@ def test_json_is_all_that_stands_on_the_output(ablate, runs, here, monkeypatch):
         return 0
 
     monkeypatch.setattr("ablate.cli.run_sweep.conclude", conclude)
-    runs.fate = lambda job: print("how far it is") or Outcome(status="finished", step=1)
+    runs.fate = lambda job: print("how far it is") or RunStatus(status="finished", step=1)
     code, out, err = ablate("attribute", *TWO, "study.seeds=1", "--json")
     assert (code, json.loads(out)) == (
         0,
@@ -172,7 +172,7 @@ def test_a_file_that_is_no_config(ablate, runs, here, content, words):
         (("", "data.batchsize=3"), "there is no key 'data.batchsize'", "data.batch_size"),
         ((*TWO, "optim.lr=1e-4,1e-3"), "so it takes one value", "optim.lr=0.0001"),
         ((*TWO, "axis=dropout"), "axis=dropout: the arms are the corners", "axis=placebo"),
-        ((*TWO, "study.metric=roughly"), "'roughly' is not an outcome", "eval_loss"),
+        ((*TWO, "study.metric=roughly"), "'roughly' is not a valid metric", "eval_loss"),
         ((*TWO, "--group", "optim.lr,data.batch_size"), "do not differ in 'optim.lr'", "data.batch_size"),
         ((*TWO, "--group", "data.batch_size,data.batch_size"), "it is named twice", "once"),
         ((*TWO, "--group", "data.batch_size,data.train_test_ratio"), "every key in which the two differ", "leave out"),

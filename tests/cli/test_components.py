@@ -57,11 +57,11 @@ def test_each_layer_is_an_arm_of_its_own(ablate, runs, here):
         ("model.freeze=[layers.99],[embeddings]", "'layers.99' matches no module", "'layers.5'"),
         ("model.drop_layers=[0,1,2,3,4,5],[0]", "takes out all 6 layers", "leave one"),
         ("model.drop_layers=[6],[0]", "layers 0 to 5, and no layer 6", "[5]"),
-        ("model.drop_layers=[-1],[0]", "-1 is no layer; they are counted from 0", "remove:layers.-1"),
+        ("model.drop_layers=[-1],[0]", "expected layers counted from 0 at the embeddings, got -1", "remove:layers.-1"),
         ("model.drop_layers=3,4", "3 is a whole number, expected a list of whole numbers", "<a list of whole numbers>"),
         (
             "model.module_edits=[remove:pooler],[zero:pooler]",
-            "cannot go through in the place of its output",
+            "has another shape than its output",
             "[zero:pooler]",
         ),
         ("model.module_edits=[zeroo:pooler],[zero:pooler]", "'zeroo:pooler' is not <action>:<path>", "[zero:pooler]"),
@@ -74,7 +74,7 @@ def test_each_layer_is_an_arm_of_its_own(ablate, runs, here):
             "leave case out",
         ),
         ("data.drop_columns=[text],[]", "leaves out every text column", "data.extra_text_columns="),
-        ("data.drop_columns=[titel],[]", "'titel' is none of the text columns text", "known: text"),
+        ("data.drop_columns=[titel],[]", "'titel' is not one of the text columns text", "known: text"),
         ("axis=column", "the text comes from one column, 'text'", "data.extra_text_columns="),
     ],
 )
@@ -90,4 +90,4 @@ def test_what_cannot_be_done_is_refused_before_anything_runs(ablate, here, typed
 def test_new_layers_of_a_random_model_are_the_same_layers(ablate, here):
     code, _, err = ablate("-m", "axis=reinit_top_layers", "debug=quick")
     assert code == 2
-    assert "would draw anew what model.init=random draws already" in err
+    assert "would draw again what model.init=random already draws" in err

@@ -85,7 +85,7 @@ def test_a_plan_alone_runs_nothing(ablate, runs, here, monkeypatch):
     monkeypatch.setattr("ablate.runner.cost.timed", lambda config, *, at_once: (pace, 5.0))
     code, out, err = ablate("mediate", BATCH, "--through", "grad_noise", "--plan")
     assert code == 0, err
-    assert "batch_size=64+grad_noise_o" in out
+    assert "batch_size=64+noise_batch_s" in out
     assert runs.jobs == []
     assert not (here / "runs" / "mediate-batch_size-grad_noise").exists()
 
@@ -136,11 +136,11 @@ BAD: dict[str, tuple[tuple[str, ...], str, str]] = {
         (BATCH, *through("max_grad_norm=1.0")), "what both levels of data.batch_size have by themselves", "max_grad_norm=0.25",
     ),
     "seeds until decided": (
-        (BATCH, "study.stopping=sequential", *through("grad_noise")), "only where every arm has every seed", "study.stopping=fixed",
+        (BATCH, "study.stopping=sequential", *through("grad_noise")), "only when every arm has every seed", "study.stopping=fixed",
     ),
     "an axis": ((BATCH, "axis=dropout", *through("grad_noise")), "axis=dropout: the treatment is a key", "placebo"),
     "only looks": (
-        ("eval.every=20,40", *through("max_grad_norm=0.5")), "eval.every changes only how the curve",
+        ("eval.every=20,40", *through("max_grad_norm=0.5")), "eval.every changes only how often the curve",
         "ablate resample",
     ),
     "noise scale beside it": (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, Outcome, read_manifest, write_value
+from ablate.records.metadata import Manifest, RunStatus, read_manifest, write_value
 from ablate.records.provenance import PACKAGES, versions
 from ablate.runner.reuse import publish
 
@@ -17,11 +17,11 @@ from ablate.runner.reuse import publish
 def recorded(runs: Any) -> Any:
     """Made-up runs that can be found, as a real one leaves itself."""
 
-    def fate(job: Any) -> Outcome:
+    def fate(job: Any) -> RunStatus:
         run = RunDir(job.folder)
         written = read_manifest(run)
         write_value(run, Manifest(**{**_fields(written), "versions": versions(PACKAGES)}))
-        outcome = Outcome(status="finished", step=1)
+        outcome = RunStatus(status="finished", step=1)
         write_value(run, outcome)
         publish(run, job.digest, outcome, root="runs")
         return outcome
@@ -117,7 +117,7 @@ def test_runs_by_other_code_are_kept_only_when_that_is_accepted_and_it_is_record
 
 @pytest.mark.slow
 def test_without_results_by_other_code_there_is_nothing_to_accept(ablate, recorded, here, code):
-    recorded.fate = lambda job: Outcome(status="failed")
+    recorded.fate = lambda job: RunStatus(status="failed")
     ablate("-m", "axis=batch_size", "study.seeds=1")
     code["my_task.py"] = "c" * 64
     recorded.forget()

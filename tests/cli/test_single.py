@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.records.metadata import Outcome
+from ablate.records.metadata import RunStatus
 from ablate.records.reader import EvalCurve
 
 
@@ -35,7 +35,7 @@ def test_the_same_run_again_is_not_run(ablate, runs, here):
 
 @pytest.mark.parametrize(("status", "code"), [("finished", 0), ("diverged", 0), ("failed", 1), ("interrupted", 1)])
 def test_the_exit_code_says_whether_there_is_a_result(ablate, runs, here, status, code):
-    runs.fate = lambda job: Outcome(status=status, message="so it ended")
+    runs.fate = lambda job: RunStatus(status=status, message="so it ended")
     assert ablate()[0] == code
 
 
@@ -52,7 +52,7 @@ def test_a_run_of_other_code_is_not_overwritten(ablate, runs, here, monkeypatch)
 
 
 def test_a_run_that_failed_under_other_code_is_made_again(ablate, runs, here, monkeypatch):
-    runs.fate = lambda job: Outcome(status="failed")
+    runs.fate = lambda job: RunStatus(status="failed")
     ablate()
     monkeypatch.setattr("ablate.runner.launch.code_files", lambda targets: {"ablate/training/train.py": "other"})
     ablate()
@@ -64,13 +64,13 @@ def test_a_run_says_how_fast_it_went(ablate, runs, here):
         "train_samples_per_second": 24.51, "train_tokens_per_second": 615.3, "eval_samples_per_second": 92.4,
         "peak_memory_bytes": 2.0**30, "mfu": 0.412, "device_peak_flops": 989e12,
     }  # fmt: skip
-    runs.fate = lambda job: Outcome(status="finished", step=8, throughput=rates)
+    runs.fate = lambda job: RunStatus(status="finished", step=8, throughput=rates)
     _, out, _ = ablate()
     assert (
         "pace train 24.5 samples/s, 615 tokens/s, eval 92.4 samples/s, MFU 41% of an assumed 989 TFLOP/s, "
         "peak memory 1.00 GiB\n"
     ) in out
-    runs.fate = lambda job: Outcome(status="interrupted")
+    runs.fate = lambda job: RunStatus(status="interrupted")
     assert "pace" not in ablate("optim.lr=1e-4")[1]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from ablate.design.plan_file import read_plan
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, Outcome, write_value
+from ablate.records.metadata import Manifest, RunStatus, write_value
 from ablate.records.provenance import now
 from ablate.runner.locks import Claims
 from ablate.runner.stop import StudyStopped, stop_request
@@ -26,15 +26,15 @@ def study(ablate, runs, here):
 
     def fate(job):
         if (job.arm, job.seed) == ("batch_size=64", 1):
-            return Outcome(
+            return RunStatus(
                 status="failed", reason="out of memory", message="out of memory: a tensor; data.batch_size=32"
             )
-        return Outcome(status="interrupted" if (job.arm, job.seed) == ("baseline", 1) else "finished", step=1)
+        return RunStatus(status="interrupted" if (job.arm, job.seed) == ("baseline", 1) else "finished", step=1)
 
     runs.fate = fate
     ablate("-m", "axis=batch_size", "study.seeds=2")
     runs.forget()
-    runs.fate = lambda job: Outcome(status="finished", step=1)
+    runs.fate = lambda job: RunStatus(status="finished", step=1)
     return here / STUDY
 
 
@@ -51,8 +51,8 @@ def test_status_counts_per_arm_and_says_why_a_run_failed(ablate, study):
     assert "baseline 1 - - 1" in lines
     assert "batch_size=64 1 - 1 -" in lines
     assert "batch_size=64/seed=1 out of memory: a tensor; data.batch_size=32" in " ".join(lines)
-    assert "try the failed runs again: ablate retry runs/batch_size" in lines
-    assert "nothing runs it now; it goes on with: ablate -m axis=batch_size study.seeds=2" in lines
+    assert "retry the failed runs: ablate retry runs/batch_size" in lines
+    assert "nothing is running; continue with: ablate -m axis=batch_size study.seeds=2" in lines
 
 
 def test_status_for_a_program(ablate, study):
@@ -173,10 +173,10 @@ def test_the_command_of_a_study_is_what_was_typed_with_the_folder_of_its_own_axe
         "name: beta2\nquestion: Longer memory?\nkind: training\nkeys: [optim.beta2]\nvalues: [0.98]\nmay_change: [optimizer]\n"
     )
     own = str(tmp_path / "custom")
-    runs.fate = lambda job: Outcome(status="failed")
+    runs.fate = lambda job: RunStatus(status="failed")
     ablate("-m", "--config-dir", own, "axis=beta2", "study.seeds=1")
     assert read_plan(here / "runs/beta2").command == f"ablate -m --config-dir {own} axis=beta2 study.seeds=1"
-    runs.fate = lambda job: Outcome(status="finished")
+    runs.fate = lambda job: RunStatus(status="finished")
     assert ablate("retry", "runs/beta2")[0] == 0
     assert set(states(ablate("status", "runs/beta2", "--json")[1]).values()) == {"done"}
 
@@ -201,7 +201,7 @@ def test_stop_leaves_a_request_that_the_next_start_forgets(ablate, runs, study, 
     request = stop_request(study)
     assert request is not None
     assert request.after_current == bool(more)
-    assert "asked to stop" in ablate("status", str(STUDY))[1]
+    assert "stopping" in ablate("status", str(STUDY))[1]
     ablate("-m", "axis=batch_size", "study.seeds=2")
     assert stop_request(study) is None
 

@@ -10,7 +10,7 @@ import pytest
 
 from ablate.design.plan import Plan
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Outcome, read_manifest, write_value
+from ablate.records.metadata import RunStatus, read_manifest, write_value
 from ablate.serialization import read_json
 
 
@@ -103,7 +103,7 @@ def test_nothing_to_run_imports_no_torch(ablate, runs, here):
 @pytest.mark.slow
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
 def test_what_did_not_come_to_a_result_is_run_again(ablate, runs, here, status):
-    runs.fate = lambda job: Outcome(status=status if job.arm == "baseline" else "diverged")
+    runs.fate = lambda job: RunStatus(status=status if job.arm == "baseline" else "diverged")
     ablate("-m", "axis=batch_size", "study.seeds=2")
     runs.forget()
     ablate("-m", "axis=batch_size", "study.seeds=2")
@@ -189,7 +189,7 @@ def test_an_estimate_comes_from_earlier_runs_where_there_are_any(ablate, runs, h
         "train_seconds": 16,
         "eval_seconds": 16,
     }
-    runs.fate = lambda job: Outcome(status="finished", throughput=rates)
+    runs.fate = lambda job: RunStatus(status="finished", throughput=rates)
     ablate("-m", "axis=learning_rate", "study.seeds=1", "study.name=earlier")
     for number, job in enumerate(runs.jobs):
         manifest = read_manifest(RunDir(job.folder))
@@ -219,7 +219,7 @@ def test_hydras_own_launcher_works(ablate, here, runs, monkeypatch):
 
     def execute(config, run, *, changes, **_):
         done.append((config.arm, config.seed, changes))
-        return Outcome(status="finished")
+        return RunStatus(status="finished")
 
     monkeypatch.setattr("ablate.runner.worker.execute", execute)
     assert ablate("-m", "axis=batch_size", "study.seeds=1", "hydra/launcher=basic")[0] == 0

@@ -6,7 +6,7 @@ import pytest
 
 from ablate.config.schema import StudyConfig
 from ablate.errors import ConfigError
-from ablate.records.metadata import Outcome
+from ablate.records.metadata import RunStatus
 
 DECIDED = ("axis=batch_size", "study.stopping=sequential")
 
@@ -14,7 +14,7 @@ DECIDED = ("axis=batch_size", "study.stopping=sequential")
 @pytest.mark.parametrize(
     ("typed", "says", "fix"),
     [
-        (("study.stopping=decide",), "study.stopping='decide' is not one of seeds, decided", "study.stopping=fixed"),
+        (("study.stopping=decide",), "study.stopping='decide' is not one of fixed, sequential", "study.stopping=fixed"),
         (
             (*DECIDED, "study.interim_seeds=[8,5]"),
             "study.interim_seeds=[8,5]: expected ascending numbers of seeds",
@@ -34,10 +34,10 @@ DECIDED = ("axis=batch_size", "study.stopping=sequential")
         ),
         (
             (*DECIDED, "study.seeds=20", "study.interim_seeds=[5,8]"),
-            "the looks say how many seeds are run",
+            "the interim analyses set the number of seeds",
             "study.seeds=5",
         ),
-        ((*DECIDED, "study.seeds=1"), "a look needs two seeds at least", "study.interim_seeds=[5,8,12]"),
+        ((*DECIDED, "study.seeds=1"), "an interim analysis needs at least two seeds", "study.interim_seeds=[5,8,12]"),
         (
             ("axis=placebo", "study.stopping=sequential"),
             "study.stopping=sequential: placebo has no variant to decide about",
@@ -62,10 +62,10 @@ def test_a_bisect_needs_every_seed_of_every_corner(ablate, runs):
 
 
 def test_looks_that_nobody_named_follow_from_the_seeds():
-    assert StudyConfig(stopping="sequential").planned_looks == (5, 8, 12)
-    assert StudyConfig(stopping="sequential", seeds=3).planned_looks == (3, 5, 8)
+    assert StudyConfig(stopping="sequential").planned_interim_seeds == (5, 8, 12)
+    assert StudyConfig(stopping="sequential", seeds=3).planned_interim_seeds == (3, 5, 8)
     assert StudyConfig(stopping="sequential", interim_seeds=[4, 9]).most_seeds == 9
-    assert StudyConfig().planned_looks == ()
+    assert StudyConfig().planned_interim_seeds == ()
     with pytest.raises(ConfigError, match="ascending numbers of seeds"):
         StudyConfig(stopping="sequential", interim_seeds=[True, 5])  # type: ignore[list-item]
 
@@ -88,7 +88,7 @@ def test_a_plan_says_its_looks_and_that_time_is_a_bound(ablate, runs, here, monk
 
 def test_a_study_begins_with_the_first_look_and_waits_for_it(ablate, runs, here):
     """The made-up runs leave no record that could be read, so nothing is decided; the first part is what was launched."""
-    runs.fate = lambda job: Outcome(status="failed", reason="x", message="made up to fail")
+    runs.fate = lambda job: RunStatus(status="failed", reason="x", message="made up to fail")
     code, out, _ = ablate("-m", *DECIDED, "study.interim_seeds=[2,3]")
     assert code == 0
     assert sorted(runs.names) == ["baseline/0", "baseline/1", "batch_size=64/0", "batch_size=64/1"]

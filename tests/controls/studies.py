@@ -20,7 +20,7 @@ from ablate.design.plan import Arm, Plan, Run
 from ablate.planning.compose import Request, opened
 from ablate.planning.planner import Prepared, make_plan
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Manifest, Outcome, write_value
+from ablate.records.metadata import Manifest, RunStatus, write_value
 from ablate.runner.worker import execute
 from ablate.training.train import Result
 from tests.training.toy import evaluation, network, run
@@ -117,7 +117,7 @@ def planned(*fixed: str, axes: tuple[str, ...] | None = None, conf: Path | None 
         return make_plan(composer, Request(axes=axes, swept=keys, fixed=(*TINY, *fixed)), command="ablate")
 
 
-def run_planned(prepared: Prepared, *, before: Callable[[Run], object] = lambda run: None) -> list[Outcome]:
+def run_planned(prepared: Prepared, *, before: Callable[[Run], object] = lambda run: None) -> list[RunStatus]:
     """Every run of the plan by the worker, in this process and in plan order. before: what happens to the machine meanwhile."""
     outcomes = []
     for one in prepared.plan.runs:

@@ -50,9 +50,9 @@ def test_an_arm_that_moves_several_is_called_by_its_parts() -> None:
         {"levels": [["8", "64", "128"], ["1", "4"], ["a", "b"]]},
         {"levels": ["8", "64", "1"]},
         {"parts": [["batch_size=64"], ["train_test_ratio=4"], []]},
-        {"places": [0]},
-        {"places": [[0, 0, 0]] * 8},
-        {"places": [[0, 0, True]] + [[0, 0, 0]] * 7},
+        {"indices": [0]},
+        {"indices": [[0, 0, 0]] * 8},
+        {"indices": [[0, 0, True]] + [[0, 0, 0]] * 7},
         {"arms": ["baseline"] * 8},
         {"generators": {"learning_rate": ["batch_size"]}},
         {"generators": {"learning_rate": 3}},
@@ -68,9 +68,9 @@ def test_a_plan_that_came_from_elsewhere_must_describe_a_design(wrong: dict[str,
 
 def test_cells_in_another_order_or_of_other_signs_are_refused() -> None:
     cells = DESIGNS[1]
-    for places in (cells.places[::-1], [(1, *place[1:]) for place in cells.places[:1]] + list(cells.places[1:])):
+    for places in (cells.indices[::-1], [(1, *place[1:]) for place in cells.indices[:1]] + list(cells.indices[1:])):
         with pytest.raises(ValueError, match="not those of a factorial design"):
-            replace(cells, places=tuple(places)).check()
+            replace(cells, indices=tuple(places)).check()
     with pytest.raises(ValueError, match="it must name factors out of"):
         replace(cells, generators={"max_grad_norm": ("max_grad_norm",)}).check()
 

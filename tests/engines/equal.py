@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import read_fingerprint, read_outcome
+from ablate.records.metadata import read_fingerprint, read_status
 from ablate.records.reader import read_evals, read_trace
 
 ABLATE = [sys.executable, "-c", "import sys; from ablate.cli import main; sys.exit(main())"]
@@ -51,7 +51,7 @@ def differences(one: Path, other: Path) -> list[str]:
         return ["not the same runs"]
     for run in runs:
         left, right = RunDir(one / run), RunDir(other / run)
-        outcomes = read_outcome(left), read_outcome(right)
+        outcomes = read_status(left), read_status(right)
         if None in outcomes or outcomes[0].status != "finished" or outcomes[1].status != "finished":  # type: ignore[union-attr]
             found.append(f"{run}: not both finished")
             continue

@@ -79,14 +79,14 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(app: App, tmp_path: Path
 def test_a_setting_that_does_nothing_is_named(app: App, tmp_path: Path) -> None:
     code, printed = app("warm_lr=0.3,0.01", "hydra.sweeper.seeds=2")
     assert code == 1
-    assert "no-op: warm_lr=0.3 returned the baseline's very values in 2 seeds" in " ".join(printed.split())
+    assert "no-op: warm_lr=0.3 returned exactly the baseline's values in 2 seeds" in " ".join(printed.split())
     assert next(one for one in _analysis(tmp_path / "runs/warm_lr")["contrasts"])["verdict"] == "none"
 
 
 def test_a_seed_that_does_nothing_is_named(app: App) -> None:
     code, printed = app("lr=0.1,0.2", "hydra.sweeper.seeds=2", seed_key="warm_lr")
     assert code == 1
-    assert "returned the very same values in 2 seeds: warm_lr does not reach what is random" in " ".join(
+    assert "returned exactly the same values in 2 seeds: warm_lr does not reach any source of randomness" in " ".join(
         printed.split()
     )
 

@@ -72,13 +72,13 @@ def test_a_loss_that_had_fallen_before_the_first_look_was_looked_at_too_rarely(
     at = said.index("EVALUATED TOO RARELY")
     assert "first evaluation after training began at step 500 of 2000, 4 evaluations, one every 500 steps" in said[at:]
     assert (
-        "the train loss, logged every 10 steps, had made over 99 % of its own decrease by then (10 % by step 20)"
+        "the train loss, logged every 10 steps, had made over 99% of its own decrease by then (10% by step 20)"
         in said[at:]
     )
     assert "this curve cannot show what happened before step 500" in said[at:]
     assert said.index("IMPORTED") < at < said.index("mean of seeds")
     page = Path("runs/mine/report.html").read_text()
-    assert page.index("EVALUATED TOO RARELY") < page.index("All outcomes")
+    assert page.index("EVALUATED TOO RARELY") < page.index("All metrics")
     assert "EVALUATED TOO RARELY" in Path("runs/mine/report.md").read_text()
     seen = read_json(Path("runs/mine/analysis.json"))["imported"]["looked"][0]
     assert (seen["rarely"], seen["told_by"], seen["first_step"]) == (True, "train loss", 500)

@@ -16,7 +16,7 @@ import yaml
 from ablate.errors import AblateError
 from ablate.importers.import_runs import ImportRequest, import_runs
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Origin, origin_of, read_manifest, read_outcome
+from ablate.records.metadata import Origin, origin_of, read_manifest, read_status
 from ablate.records.reader import read_evals, read_trace
 from tests.importers import made
 
@@ -62,7 +62,7 @@ def test_a_trainer_state_is_what_the_trainer_logged(tmp_path: Path, trained: tup
     assert curve.step.tolist() == [row["step"] for row in looks] == [0, 4, 8, 12]
     np.testing.assert_array_equal(curve.value, [row["eval_loss"] for row in looks])
     np.testing.assert_array_equal(curve.samples, 4 * curve.step)
-    outcome = read_outcome(run)
+    outcome = read_status(run)
     assert outcome is not None
     assert (outcome.status, outcome.step) == ("finished", 12)
     assert origin(run).samples == "train_batch_size 4 x 1, from the speeds in the last row"
@@ -97,7 +97,7 @@ def test_a_checkpoint_is_read_as_far_as_it_goes_and_its_pickle_is_not_opened(
         == "trainer.train_batch_size 4; the number of processes and accumulation steps is not recorded"
     )
     early = brought(tmp_path / "early", f"baseline={tmp_path / 'out' / 'checkpoint-4'}")
-    outcome = read_outcome(early)
+    outcome = read_status(early)
     assert outcome is not None
     assert (outcome.status, outcome.message) == ("interrupted", "the Trainer's state is of step 4 of 12")
 
@@ -190,7 +190,7 @@ def test_an_offline_run_of_wandb_is_what_was_logged(tmp_path: Path, offline: Pat
     np.testing.assert_array_equal(curve.samples, [160, 320, 480, 640])
     assert run.path.name == "seed=3"
     assert yaml.safe_load(run.config.read_text()) == {"batch_size": 16, "optim": {"lr": 0.1}, "notes": LONG}
-    outcome = read_outcome(run)
+    outcome = read_status(run)
     assert outcome is not None
     assert (outcome.status, outcome.message) == ("finished", "it ended with code 0")
 
@@ -209,7 +209,7 @@ def test_a_file_of_wandb_that_breaks_off_is_read_as_far_as_it_is_whole(tmp_path:
             assert "expected rows of history, got none" in error.problem  # noqa: PT017
             continue
         seen.add(len(read_trace(run.trace)))
-        outcome = read_outcome(run)
+        outcome = read_status(run)
         assert outcome is not None
         assert outcome.status == ("finished" if "it ended" in outcome.message else "interrupted")
     assert {1, 2, 3, 4} <= seen
@@ -222,7 +222,7 @@ def test_a_flipped_bit_in_a_file_of_wandb_ends_what_is_read(tmp_path: Path, offl
     data[at] ^= 1
     (tmp_path / "x.wandb").write_bytes(bytes(data))
     run = brought(tmp_path, f"baseline={tmp_path / 'x.wandb'}")
-    assert len(read_trace(run.trace)) < len(ROWS) or read_outcome(run).status == "interrupted"  # type: ignore[union-attr]
+    assert len(read_trace(run.trace)) < len(ROWS) or read_status(run).status == "interrupted"  # type: ignore[union-attr]
     assert "the file is truncated; its complete part was read" in origin(run).notes
 
 

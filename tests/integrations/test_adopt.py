@@ -237,7 +237,7 @@ def test_the_command_line_asks_what_a_plan_would_have_fixed(tmp_path: Path, caps
 
 
 @pytest.mark.parametrize(("asked", "said"), [
-    (["--metric", "eval_los"], "--metric='eval_los' is not an outcome; did you mean 'eval_loss'"),
+    (["--metric", "eval_los"], "--metric='eval_los' is not a valid metric; did you mean 'eval_loss'"),
     (["--smallest-effect", "-1"], "--smallest-effect -1 is not above 0"),
     (["--allow-change", "inti"], "--allow-change inti is not an item of a fingerprint; did you mean 'init'"),
 ])  # fmt: skip

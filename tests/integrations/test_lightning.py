@@ -19,7 +19,7 @@ from ablate import cli, read_evals, read_trace
 from ablate.errors import LoopError, RecordError
 from ablate.integrations.lightning import TraceCallback
 from ablate.records.layout import RunDir
-from ablate.records.metadata import read_fingerprint, read_outcome
+from ablate.records.metadata import read_fingerprint, read_status
 from ablate.serialization import read_json
 from tests.integrations.toy import BATCH, RATE, Network, by_hand
 from tests.training.toy import points
@@ -154,7 +154,7 @@ def test_names_that_begin_with_val_are_the_validations(folder: Path) -> None:
 def test_the_folder_says_what_was_set_and_how_it_ended(tmp_path: Path, folder: Path) -> None:
     fit(Module(), TraceCallback(folder), gradient_clip_val=0.25)
     run = RunDir(folder)
-    outcome, fingerprint = read_outcome(run), read_fingerprint(run)
+    outcome, fingerprint = read_status(run), read_fingerprint(run)
     assert outcome is not None
     assert fingerprint is not None
     assert outcome.message == f"finished after {STEPS} steps"
@@ -175,7 +175,7 @@ def test_a_failure_is_on_record_and_goes_on(folder: Path) -> None:
 
     with pytest.raises(ValueError, match="no more memory"):
         fit(Breaks(), TraceCallback(folder))
-    outcome = read_outcome(RunDir(folder))
+    outcome = read_status(RunDir(folder))
     assert outcome is not None
     assert (outcome.status, outcome.step, outcome.message) == ("failed", 3, "ValueError: no more memory")
 

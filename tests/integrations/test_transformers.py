@@ -18,7 +18,7 @@ from ablate import cli, read_evals, read_trace
 from ablate.errors import LoopError, RecordError
 from ablate.integrations.transformers import TraceCallback
 from ablate.records.layout import RunDir
-from ablate.records.metadata import read_fingerprint, read_outcome
+from ablate.records.metadata import read_fingerprint, read_status
 from ablate.serialization import read_json
 from tests.integrations.toy import BATCH, RATE, Network, by_hand, examples
 
@@ -81,7 +81,7 @@ def test_the_folder_opens_as_a_dataset_and_says_how_it_ended(tmp_path: Path, fol
     TraceCallback(trainer, folder, facts={"splits": {"train": "a"}})
     trainer.train()
     run = RunDir(folder)
-    outcome, fingerprint = read_outcome(run), read_fingerprint(run)
+    outcome, fingerprint = read_status(run), read_fingerprint(run)
     assert outcome is not None
     assert fingerprint is not None
     assert outcome.message == f"finished after {STEPS} steps"
@@ -166,7 +166,7 @@ def test_a_failure_is_on_record_and_goes_on(tmp_path: Path, folder: Path) -> Non
     TraceCallback(trainer, folder)
     with pytest.raises(ValueError, match="no more memory"):
         trainer.train()
-    outcome = read_outcome(RunDir(folder))
+    outcome = read_status(RunDir(folder))
     assert outcome is not None
     assert (outcome.status, outcome.step, outcome.message) == ("failed", 3, "ValueError: no more memory")
     assert len(read_trace(folder / "trace.arrow")) == 3
@@ -179,7 +179,7 @@ def test_gradients_that_were_clipped_unseen_are_refused(tmp_path: Path, folder: 
     TraceCallback(trainer, folder)
     with pytest.raises(LoopError, match="clipped where they cannot be measured before"):
         trainer.train()
-    outcome = read_outcome(RunDir(folder))
+    outcome = read_status(RunDir(folder))
     assert outcome is not None
     assert outcome.status == "failed"
 
@@ -267,7 +267,7 @@ def test_after_a_smaller_batch_size_was_found_the_record_begins_again(tmp_path: 
     trainer = make(tmp_path, TooLarge(), auto_find_batch_size=True)
     TraceCallback(trainer, folder)
     trainer.train()
-    trace, outcome = read_trace(folder / "trace.arrow"), read_outcome(RunDir(folder))
+    trace, outcome = read_trace(folder / "trace.arrow"), read_status(RunDir(folder))
     assert outcome is not None
     assert outcome.status == "finished"
     assert len(trace) == STEPS

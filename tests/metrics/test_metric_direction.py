@@ -13,7 +13,7 @@ from ablate import Evaluation, Recorder
 from ablate.metric_direction import HIGHER, LOWER, lower_is_better
 from ablate.metrics.registry import get_metric
 from ablate.records.layout import RunDir
-from ablate.records.metadata import read_outcome
+from ablate.records.metadata import read_status
 from tests.training.toy import network, points, run
 
 CURVE = (2.0, 1.0, 3.0, 2.5)
@@ -52,7 +52,7 @@ def test_best_of_the_loop_is_the_better_value_of_every_metric(tmp_path: Path) ->
     evaluation = Evaluation(examples=points(8), measure=measure, every="64 samples", batch_size=8)
     _, result = run(evaluation=evaluation, budget="192 samples", folder=tmp_path / "run")
     assert result.outcome.best == EXPECTED
-    written = read_outcome(RunDir(tmp_path / "run"))
+    written = read_status(RunDir(tmp_path / "run"))
     assert written is not None
     assert written.best == EXPECTED
 
@@ -67,6 +67,6 @@ def test_best_of_the_recorder_is_the_better_value_of_every_metric(tmp_path: Path
                 loss.backward()
                 recorder.step(loss, samples=2, learning_rate=0.1)
                 model.zero_grad()
-    written = read_outcome(RunDir(folder))
+    written = read_status(RunDir(folder))
     assert written is not None
     assert written.best == EXPECTED

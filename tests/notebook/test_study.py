@@ -214,7 +214,7 @@ def test_an_imported_study_has_its_gaps_as_missing_values(tmp_path: Path) -> Non
     assert "IMPORTED" in study._repr_html_()
     assert study.plot.curves(x="step").data
     assert list(study.plot.curves().data[-1].x) == [10, 20, 30]
-    assert study.plot.curves().layout.xaxis.title.text == "optimizer steps (the logs do not say samples)"
+    assert study.plot.curves().layout.xaxis.title.text == "optimizer steps (the logs have no samples)"
     with pytest.raises(StudyError, match="has recorded grad_norm"):
         study.plot.grad_norm()
 
@@ -230,7 +230,7 @@ def test_the_folder_of_one_run_is_that_run(folder: Path, study: ablate.Study) ->
     assert "batch_size=64/seed=1: finished" in one._repr_html_()
     assert one.plot.curves().data
     for ask in (lambda: one.analysis, lambda: one.plan, one.report, one.plot.forest, one.plot.cadence):
-        with pytest.raises(StudyError, match="is the folder of one run") as refused:
+        with pytest.raises(StudyError, match="is a single run") as refused:
             ask()
         assert str(folder) in (refused.value.fix or "")
 
@@ -262,17 +262,17 @@ def test_report_makes_the_page_and_says_where(tmp_path: Path, folder: Path) -> N
 
 
 def wrong(folder: Path, study: ablate.Study) -> Iterator[tuple[str, Any, str, str]]:
-    yield "no folder", lambda: ablate.load(folder.parent / "nowhere"), "there is no folder", "reference"
+    yield "no folder", lambda: ablate.load(folder.parent / "nowhere"), "does not exist", "reference"
     yield "no study", lambda: ablate.load(folder.parent), "is not a study folder", ""
-    yield "a file", lambda: ablate.load(folder / "plan.json"), "is a file", "name the folder"
-    yield "a column", lambda: study.read_steps(["gradnorm"]), "'gradnorm' is no column", "'grad_norm'"
-    yield "an arm", lambda: study.read_steps(arms=["placeboo"]), "there is no arm 'placeboo'", "placebo"
-    yield "an arm of curves", lambda: study.plot.curves(arms=["x"]), "there is no arm 'x'", "baseline"
+    yield "a file", lambda: ablate.load(folder / "plan.json"), "got the file", "study directory"
+    yield "a column", lambda: study.read_steps(["gradnorm"]), "unknown column 'gradnorm'", "'grad_norm'"
+    yield "an arm", lambda: study.read_steps(arms=["placeboo"]), "unknown arm 'placeboo'", "placebo"
+    yield "an arm of curves", lambda: study.plot.curves(arms=["x"]), "unknown arm 'x'", "baseline"
     yield "a metric", lambda: study.plot.curves("eval_los"), "no run has evaluated 'los'", "eval_loss"
-    yield "x", lambda: study.plot.curves(x="sample"), "x='sample' is none of", "samples"
-    yield "x that is a column", lambda: study.plot.curves(x="arm"), "x='arm' is none of", ""
-    yield "x of steps", lambda: study.plot.grad_norm(x="epochs"), "x='epochs' is none of", "epoch"
-    yield "a column of curves", lambda: study.plot.curves("losss"), "'losss' is no column", "loss"
+    yield "x", lambda: study.plot.curves(x="sample"), "got 'sample'", "samples"
+    yield "x that is a column", lambda: study.plot.curves(x="arm"), "got 'arm'", ""
+    yield "x of steps", lambda: study.plot.grad_norm(x="epochs"), "got 'epochs'", "epoch"
+    yield "a column of curves", lambda: study.plot.curves("losss"), "unknown column 'losss'", "loss"
     yield "an outcome", lambda: study.plot.forest("eval_los"), "no contrast was made on 'eval_los'", "eval_loss"
     yield "a cadence", lambda: study.plot.cadence("100 samples"), "100 samples", ""
     yield (
@@ -299,7 +299,7 @@ def test_a_notebook_shows_the_answer_and_every_contrast(study: ablate.Study) -> 
     shown = html.unescape(re.sub(r"<style>.*?</style>|<[^>]+>", " ", study._repr_html_()))
     assert "batch_size 8 → 64 hurts eval_loss" in shown
     assert "noise floor" in shown
-    assert "eval_every : same trajectory, bit for bit" in shown
+    assert "eval_every : same training run, evaluated less often" in shown
     assert "9 of 9 runs ended" in shown
     assert repr(study).splitlines()[0].startswith("<ablate study reference: 2 arms + placebo × 3 seeds")
 
@@ -308,7 +308,7 @@ def test_text_of_a_study_stays_text(tmp_path: Path, folder: Path) -> None:
     mine = Path(shutil.copytree(folder, tmp_path / "reference"))
     script = "<script>alert(1)</script>"
     plan = (mine / "plan.json").read_text()
-    (mine / "plan.json").write_text(plan.replace('"study": "reference",', f'"study": "{script}",'))
+    (mine / "plan.json").write_text(plan.replace('"study": "reference"', f'"study": "{script}"'))
     manifest = mine / "placebo/seed=0/status.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "status": "failed", "sentence": script}))
     study = ablate.load(mine)
@@ -374,7 +374,7 @@ def test_no_spike_of_the_gradient_is_lost_in_a_long_run(tmp_path: Path, folder: 
 
 def test_a_cadence_shows_what_was_missed(study: ablate.Study) -> None:
     declared = study.plot.cadence()
-    names = [trace.name for trace in declared.data if "before the first look" in trace.name]
+    names = [trace.name for trace in declared.data if "before the first evaluation" in trace.name]
     assert [name.partition(":")[0] for name in names] == ["every 256 samples", "every 512 samples"]
     dense = study.evals.query("arm == 'baseline' and metric == 'loss'")
     rare = study.plot.cadence("512 samples").data[-1]

@@ -30,7 +30,7 @@ def test_two_loops_do_the_same_work(repo: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_the_calls_that_record_are_where_the_benchmark_looks_for_them(repo: Path, tmp_path: Path) -> None:
+def test_the_calls_that_record_are_where_the_benchmark_expects_them(repo: Path, tmp_path: Path) -> None:
     found = quick(repo, tmp_path, "recording")
     assert set(found["single_calls"][0]["calls"]) == {"GradNorms.measure_each", "GradNorms.clip", "Observer.row"}
 
@@ -39,5 +39,5 @@ def test_the_calls_that_record_are_where_the_benchmark_looks_for_them(repo: Path
 @pytest.mark.skipif(not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), reason="no chromium")
 def test_the_page_answers_to_every_slider_that_is_timed(repo: Path, tmp_path: Path) -> None:
     (study,) = quick(repo, tmp_path, "page")["studies"].values()
-    assert set(study["slider_ms"]) == {"smoothing", "look every", "row every"}
+    assert set(study["slider_ms"]) == {"smoothing", "evaluation cadence", "row every"}
     assert all(len(moves) == 2 for moves in study["slider_ms"].values())

@@ -55,7 +55,7 @@ def test_distinct_texts_have_distinct_folders(one: str, other: str) -> None:
 def test_a_name_that_is_fine_is_kept(texts: list[str]) -> None:
     for text in texts:
         fine = "".join(letter for letter in text if letter.isascii() and (letter.isalnum() or letter in "=,+-_"))[:80]
-        if fine:
+        if fine and fine not in ("figures", "contrasts"):
             assert safe_name(fine) == fine
 
 

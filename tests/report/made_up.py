@@ -13,7 +13,7 @@ from ablate.metrics.metric import MetricInfo
 
 METRICS = (
     MetricInfo(name="eval_loss", unit="nats", definition="mean loss at the last look", lower_is_better=True),
-    MetricInfo(name="grad_norm_p95_p5", unit="ratio", definition="99 % over median", lower_is_better=None),
+    MetricInfo(name="grad_norm_p95_p5", unit="ratio", definition="99% over median", lower_is_better=None),
     MetricInfo(name="grad_norm_median", unit="", definition="median over steps", lower_is_better=None),
     MetricInfo(name="grad_norm_max", unit="", definition="largest over steps", lower_is_better=None),
 )
@@ -57,7 +57,7 @@ def contrast(arm: str, **changes: Any) -> Contrast:
         verdict="hurts",
         seeds_needed=None,
         labels=("LOW POWER",),
-        sentence="batch_size 8 -> 64 raises eval_loss by 0.178 nats (95 % interval 0.160 .. 0.196)",
+        sentence="batch_size 8 -> 64 raises eval_loss by 0.178 nats (95% interval [0.160, 0.196])",
     )
     return replace(made, **changes)
 
@@ -106,7 +106,7 @@ def analysis(plan: Plan, **changes: Any) -> Analysis:
             "batch_size 8 -> 64 calms the gradient: its spread falls from 4.2 to 1.9.",
             "The same change raises eval_loss by 0.178 nats at an equal number of samples, because it takes 16 updates "
             "instead of 128.",
-            "A cadence of 512 samples hides 94 % of the fall: it lies before the first look.",
+            "A cadence of 512 samples hides 94% of the fall: it lies before the first look.",
         ),
         notes=plan.notes,
         complete=True,

@@ -15,7 +15,7 @@ from ablate import cli
 from ablate.analysis.analyse import analyse
 from ablate.analysis.results import Adequacy, Rung
 from ablate.report import build_report, print_adequacy, print_report
-from ablate.report.adequacy import adequacy_rows, brief
+from ablate.report.sections.checks import cadence_section, coarsest_cadences
 from tests.synthetic import write_study
 
 
@@ -56,28 +56,30 @@ def test_the_line_names_the_coarsest_truthful_cadence_of_every_curve() -> None:
         made("eval loss", rung("20 steps"), coarsest="20 steps"),
         made("grad norm", rung("1 step"), coarsest="1 step"),
     )
-    assert brief(found) == "coarsest truthful cadence: eval loss every 20 steps, grad norm every step"
-    hidden = brief((made("eval loss", rung("20 steps", before=0.9), coarsest=None),))
-    assert re.search(r"eval loss none \(90 % of \S+'s fall lies before its first point even in the record\)$", hidden)
-    assert brief(()) == ""
+    assert coarsest_cadences(found) == "coarsest adequate cadence: eval loss every 20 steps, grad norm every step"
+    hidden = coarsest_cadences((made("eval loss", rung("20 steps", before=0.9), coarsest=None),))
+    assert re.search(r"eval loss none \(90% of \S+'s decrease happens before its first recorded point\)$", hidden)
+    assert coarsest_cadences(()) == ""
 
 
 def test_every_cadence_is_told_the_same_or_too_late_or_what_flips() -> None:
-    flips = ("batch_size=64: lowers -> undecided", "dropout=0: helps -> no effect")
+    flips = ("batch_size=64: lowers -> inconclusive", "dropout=0: helps -> no effect")
     found = made(
         "grad norm", rung("1 step"), rung("2 steps", before=0.5), rung("5 steps", flips=flips), coarsest="1 step"
     )
-    head, rows = adequacy_rows((found,))
-    assert {len(row) for row in rows} == {len(head)}
-    assert [row[-1] for row in rows] == [
+    section = cadence_section((found,))
+    assert section is not None
+    (table,) = section.tables
+    assert {len(row) for row in table.rows} == {len(table.head)}
+    assert [row[-1] for row in table.texts()] == [
         "the same",
         "too late",
-        "batch_size=64: lowers → undecided and dropout=0: helps → no effect",
+        "batch_size=64: lowers → inconclusive and dropout=0: helps → no effect",
     ]
 
 
 def test_the_table_of_the_terminal_fits_and_loses_no_word() -> None:
-    flips = tuple(f"component={'deep.' * 4}layer.{k}: lowers -> undecided" for k in range(3))
+    flips = tuple(f"component={'deep.' * 4}layer.{k}: lowers -> inconclusive" for k in range(3))
     advice = "eval.spacing=log eval.num_evaluations=12 shows the fall with 12 looks (18 s) per run"
     text = printed(
         (
@@ -94,7 +96,7 @@ def test_the_table_of_the_terminal_fits_and_loses_no_word() -> None:
 
 
 def test_nothing_to_read_is_said() -> None:
-    assert "no run of the baseline has left a record" in printed(())
+    assert "no baseline run has a record" in printed(())
 
 
 def test_the_terminal_has_one_line_and_the_files_have_all(folder: Path) -> None:
@@ -102,24 +104,25 @@ def test_the_terminal_has_one_line_and_the_files_have_all(folder: Path) -> None:
     console = Console(file=io.StringIO(), width=80)
     print_report(analysis, folder, console)
     said = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
-    assert brief(analysis.adequacy) in said
+    assert coarsest_cadences(analysis.adequacy) in said
     page, markdown = ((folder / name).read_text() for name in ("report.html", "report.md"))
-    assert "Was it looked at often enough?" in page
-    assert "Was it looked at often enough?" in markdown
+    assert "Evaluation cadence" in page
+    assert "Evaluation cadence" in markdown
     kept = json.loads((folder / "analysis.json").read_text())["adequacy"]
     assert [one["curve"] for one in kept] == ["eval loss", "train loss", "grad norm"]
     for one in analysis.adequacy:
         for each in one.rungs:
             assert f'<th scope="row">{each.every}</th>' in page
-            assert f"| {one.curve} | {each.every} |" in markdown
-    assert "batch_size=64: lowers → undecided" in page
+            assert f"### {one.curve}, judged by" in markdown
+            assert f"| {each.every} |" in markdown
+    assert "batch_size=64: lowers → inconclusive" in page
 
 
 def test_a_replay_without_a_level_prints_the_tables(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert cli.main(["replay", str(folder)]) == 0
+    assert cli.main(["resample", str(folder)]) == 0
     said = capsys.readouterr().out
     assert max(cell_len(line) for line in said.splitlines()) <= 80
     for title in (
@@ -132,5 +135,5 @@ def test_a_replay_without_a_level_prints_the_tables(
 
 
 def test_a_replay_without_a_level_of_no_study_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["replay", str(tmp_path / "nowhere")]) == 2
+    assert cli.main(["resample", str(tmp_path / "nowhere")]) == 2
     assert "has no plan.json" in capsys.readouterr().err

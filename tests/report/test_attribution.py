@@ -12,9 +12,12 @@ import pytest
 from rich.console import Console
 
 from ablate import formatting as digits
+from ablate.analysis.results import Analysis
 from ablate.design.attribution import Corners
 from ablate.report import build_report, print_report
-from ablate.report.attribution import print_shares_json, rows
+from ablate.report.json import print_shares_json
+from ablate.report.sections.answers import attribution
+from ablate.report.view_model import make_view
 from tests.synthetic import write_corners
 
 THREE = Corners(
@@ -34,6 +37,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+def rows(analysis: Analysis) -> list[tuple[str, ...]]:
+    section = attribution(make_view(analysis))
+    assert section is not None
+    return section.tables[0].texts()
+
+
 def printed(folder: Path, width: int = 80, encoding: str = "utf-8") -> str:
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding=encoding)
@@ -48,9 +57,9 @@ def test_a_terminal_shows_the_answer_first_and_cuts_nothing(folder: Path, width:
     lines = [line.rstrip() for line in text.splitlines()]
     assert max(len(line) for line in lines if not line.startswith("page")) <= width
     words = " ".join(text.split())
-    assert re.search(r"explains 1\d\d % \(\d+ to \d+\) of the rise in eval loss; ", words)
+    assert re.search(r"explains 1\d\d% \(\d+ to \d+\) of the rise in eval loss; ", words)
     assert words.index("of the rise in eval loss") < words.index("interval") < words.index("verdict")
-    assert "with it come" in words
+    assert "derived changes: " in words
     assert "total_steps 128 → 16" in words
 
 
@@ -59,25 +68,22 @@ def test_where_the_terminal_speaks_ascii_so_does_the_table(folder: Path) -> None
 
 
 def test_every_share_of_the_table_is_there_and_they_add_up(folder: Path) -> None:
-    about = build_report(folder).attribution
-    assert about is not None
-    table = rows(about)
+    table = rows(build_report(folder))
     assert [row[0] for row in table] == ["batch_size", "train_test_ratio", "lr", "interaction", "total"]
-    assert table[-1][3:] == ("100 %", "100 %")
+    assert table[-1][3:] == ("100%", "100%")
     for column in (3, 4):
-        shares = [row[column].partition(" %")[0] for row in table[:-1] if row[column]]
+        shares = [row[column].partition("%")[0] for row in table[:-1] if row[column]]
         assert sum(int(share.replace(digits.MINUS, "-")) for share in shares) == pytest.approx(100, abs=2)
 
 
 def test_page_and_markdown_have_the_same_table(folder: Path) -> None:
-    about = build_report(folder).attribution
-    assert about is not None
+    analysis = build_report(folder)
     page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
-    for cell in (cell for row in rows(about) for cell in row if cell):
+    for cell in (cell for row in rows(analysis) for cell in row if cell):
         assert cell in page
         assert cell.replace("_", "\\_") in text
     assert page.index('id="shares"') < page.index("Effect on eval_loss")
-    assert "## What makes the difference" in text
+    assert "## Shares of the difference in" in text
     assert "data.batch_size 8 → 64" in page
 
 
@@ -90,7 +96,7 @@ def test_for_a_program_it_is_json_without_nan(folder: Path, capsys: pytest.Captu
     assert value["study"] == "between"
     assert (value["first"], value["second"]) == ("a.yaml", "b.yaml")
     assert value["shapley"][0]["sampling_error"] is None
-    assert value["significant"][0] == "batch_size"
+    assert value["told"][0] == "batch_size"
     print_shares_json(replace(analysis, attribution=None))
     assert capsys.readouterr().out == "null\n"
 
@@ -98,8 +104,8 @@ def test_for_a_program_it_is_json_without_nan(folder: Path, capsys: pytest.Captu
 @pytest.mark.slow
 def test_without_shares_the_effects_are_still_shown(tmp_path: Path) -> None:
     write_corners(tmp_path / "b", THREE, {})
-    about = build_report(tmp_path / "b").attribution
-    assert about is not None
-    assert about.refused
-    assert {row[3] for row in rows(about)} == {digits.DASH}
-    assert "no shares, because the total difference is not significant" in " ".join(printed(tmp_path / "b").split())
+    analysis = build_report(tmp_path / "b")
+    assert analysis.attribution is not None
+    assert analysis.attribution.refused
+    assert {row[3] for row in rows(analysis)} == {digits.DASH}
+    assert "no shares, because the total difference is not told from 0" in " ".join(printed(tmp_path / "b").split())

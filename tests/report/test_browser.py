@@ -20,8 +20,8 @@ from ablate.records.gradient_health import spikes
 from ablate.records.layout import StudyDir
 from ablate.records.reader import EvalCurve, Trace, read_evals, read_trace
 from ablate.report import build_report
-from ablate.report.html import _part
-from ablate.report.packed import RELATIVE_ERROR
+from ablate.report.chart_data import RELATIVE_ERROR
+from ablate.report.html import static
 from tests.report import browser as chrome
 from tests.report.browser import Tab
 from tests.synthetic import write_study
@@ -172,7 +172,7 @@ def test_the_share_before_the_first_look_is_the_analysis_s_at_every_place_of_the
         first = int(budget_of(other).due("eval.every", level)[0])
         shares = [decrease_before(curve, "loss", first) for curve in curves(study, other.name)]
         assert shown[other.name] == pytest.approx(np.mean([one for one in shares if one is not None]), rel=1e-12)
-        bold = of_arm(tab.drawn('[data-cadence="eval"]', "seen"), "baseline")
+        bold = of_arm(tab.drawn('[data-cadence="eval"]', "resampled"), "baseline")
         mean = np.mean([[point[2] for point in curve] for curve in found.curve], axis=0)
         np.testing.assert_allclose(bold["y"], mean, rtol=1e-12)
         seen.add(level)
@@ -197,7 +197,7 @@ def test_a_log_with_fewer_rows_keeps_what_a_logger_would_have(
         level = f"{tab.page.input_value('#cadence-log-number')} samples"
         due = budget.due("tracker.log_every", level)
         expected = np.mean([shown_by_rows(trace, due, curve, how) for trace in traces(study, "baseline")], axis=0)
-        bold = of_arm(tab.drawn('[data-cadence="log"]', "seen"), "baseline")
+        bold = of_arm(tab.drawn('[data-cadence="log"]', "resampled"), "baseline")
         np.testing.assert_allclose(bold["y"], expected, rtol=2 * RELATIVE_ERROR)
         if curve == "loss":
             (found,) = resample(study, "tracker.log_every", [level])
@@ -218,13 +218,13 @@ def test_log_spaced_rows_and_looks_lie_where_the_loop_would_have_put_them(tab: T
         due = budget.due("eval.spacing", "log")
         trace = traces(study, "baseline")[0]
         ends = window_ends(trace, due)
-        assert of_arm(tab.drawn('[data-cadence="log"]', "seen"), "baseline")["x"] == trace["samples"][ends].tolist()
+        assert of_arm(tab.drawn('[data-cadence="log"]', "resampled"), "baseline")["x"] == trace["samples"][ends].tolist()
         shares = [
             shares[ends[0]] for trace in traces(study, "baseline") if (shares := train_loss_decrease(trace)) is not None
         ]
         assert tab.shares("log")["baseline"] == pytest.approx(np.mean(shares))
     tab.click('[data-spacing-eval="log"]')
-    x = of_arm(tab.drawn('[data-cadence="eval"]', "seen"), "baseline")["x"]
+    x = of_arm(tab.drawn('[data-cadence="eval"]', "resampled"), "baseline")["x"]
     recorded = curves(study, "baseline")[0].samples.tolist()
     assert set(x) <= set(recorded)
     assert (x[0], x[-1]) == (0, 1024)
@@ -304,7 +304,7 @@ def test_every_control_has_a_name_and_answers_to_keys(tab: Tab) -> None:
         tab.page.keyboard.press("ArrowRight")
     tab.settle()
     assert tab.shares("eval") != before
-    assert "look every" in (tab.page.get_attribute("#cadence-eval", "aria-valuetext") or "")
+    assert "evaluation every" in (tab.page.get_attribute("#cadence-eval", "aria-valuetext") or "")
     tab.page.focus('[data-unit="steps"]')
     tab.page.keyboard.press("Tab")
     outline = tab.page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
@@ -411,7 +411,7 @@ def test_thinning_in_the_browser_keeps_every_spike_and_gap_as_in_python(browser:
     values[spiked] = 50.0
     listed = [None if place == 777 else value for place, value in enumerate(values.tolist())]
     page = browser.new_page()
-    kept = page.evaluate(f"(values) => {{ {_part('downsample.js')} return thin(values, 1500); }}", listed)
+    kept = page.evaluate(f"(values) => {{ {static('downsample.js')} return thin(values, 1500); }}", listed)
     page.close()
     assert len(kept) <= 1500
     assert kept == sorted(set(kept))

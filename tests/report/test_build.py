@@ -62,4 +62,4 @@ def test_a_manifest_that_cannot_be_read_costs_the_page_that_run_and_no_more(tmp_
     analysis = build_report(folder)
     page = (folder / "report.html").read_text()
     assert "baseline, seed 1 cannot be read" in " ".join(analysis.conclusions)
-    assert "Make it again" in page
+    assert "Reproduction" in page

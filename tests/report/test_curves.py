@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from ablate.report.curves import UNITS, Curve, RunCurves, mean_curve, read_curves, window_mean
-from ablate.report.downsample import rounded, thin
+from ablate.report.curves import UNITS, Curve, RunCurves, mean_curve, read_curves, rounded, thin
 from tests.report.conftest import Study
 
 FLOATS = arrays(np.float64, st.integers(1, 3000), elements=st.floats(allow_nan=True, allow_infinity=True, width=32))
@@ -62,12 +61,6 @@ def test_the_mean_of_seeds_leaves_out_a_run_that_broke_off() -> None:
     assert mean_curve([broken], "loss") is None
 
 
-def test_window_means_of_two_batch_sizes_lie_at_the_same_samples() -> None:
-    small, large = curve(np.arange(16.0), batch=8), curve(np.arange(2.0), batch=64)
-    assert window_mean(small, 64).x["samples"].tolist() == window_mean(large, 64).x["samples"].tolist() == [64, 128]
-    assert window_mean(small, 64).y.tolist() == [3.5, 11.5]
-
-
 def test_a_run_killed_before_its_first_byte_has_no_curve_and_a_foreign_one_is_not_drawn(
     study: Study, tmp_path: Path
 ) -> None:
@@ -81,7 +74,3 @@ def test_a_run_killed_before_its_first_byte_has_no_curve_and_a_foreign_one_is_no
     assert [(run.arm, run.seed) for run in curves] == [(run.arm, run.seed) for run in rest]
     assert len(curves[0].panels["eval_loss"]) == 0
     assert len(curves[1].panels["eval_loss"]) == 17
-
-
-def test_the_last_window_may_be_shorter() -> None:
-    assert window_mean(curve(np.asarray([1.0, 3.0, 10.0])), 16).y.tolist() == [2.0, 10.0]

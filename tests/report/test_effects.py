@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from rich.console import Console
 from ablate import formatting as digits
 from ablate.design.factorial import Cells
 from ablate.report import build_report, print_plan, print_report
-from ablate.report.effects import part_row, row
+from ablate.report.section import Cell
+from ablate.report.sections.answers import effect_row, part_row
 from ablate.runner.cost import Forecast
 from tests.synthetic import TWO_LEVELS, crossed_cells, crossed_plan, write_crossed
 
@@ -22,6 +24,10 @@ DESIGNS = {
     "pairwise": crossed_cells("pairwise", TWO_LEVELS[:3]),
 }
 Study = tuple[Cells, Path]
+
+
+def texts(row: tuple[Cell, ...]) -> list[str]:
+    return [text for cell in row for text in (cell.text, cell.detail) if text]
 
 
 @pytest.fixture(scope="module", params=DESIGNS)
@@ -49,14 +55,23 @@ def test_a_terminal_shows_the_effects_first_and_cuts_nothing(study: Study, width
     text = text_of(lambda console: print_report(build_report(folder), folder, console), width)
     assert max(len(line.rstrip()) for line in text.splitlines() if not line.startswith("page")) <= width
     words = " ".join(text.split())
-    head = "Dead, redundant, or of use: eval_loss" if cells.kind == "pairwise" else "Main effects and interactions"
+    head = (
+        "Dead, redundant and useful parts: eval_loss" if cells.kind == "pairwise" else "Main effects and interactions"
+    )
     assert head in words
     assert words.index(head) < words.index("mean of seeds")
-    assert "…" in words
+    assert "interval" in words
+    assert re.search(r"\[\S+, \S+\]", words)
     if width == 120:
         about = build_report(folder).effects
         assert about is not None
-        for cell in (cell for one in about.effects if len(one.axes) < 3 for cell in row(one)[1:3] if not about.parts):
+        for cell in (
+            cell
+            for one in about.effects
+            if len(one.axes) < 3
+            for cell in texts(effect_row(one))[1:3]
+            if not about.parts
+        ):
             assert cell in words
 
 
@@ -70,14 +85,18 @@ def test_page_and_markdown_have_the_same_figures(study: Study) -> None:
     about = build_report(folder).effects
     assert about is not None
     page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
-    for cell in (cell for one in about.effects for cell in row(one)):
+    for cell in (cell for one in about.effects for cell in texts(effect_row(one))):
         assert cell.replace("<", "&lt;") in page
-    rows = [part_row(part) for part in about.parts] or [row(one) for one in about.effects]
+    rows = [part_row(part) for part in about.parts] or [effect_row(one) for one in about.effects]
     for line in rows:
-        assert line[1] in text
-        assert line[3 if about.parts else 2] in text
+        assert line[1].text in text
+        assert line[3 if about.parts else 2].text in text
     assert page.index('id="effects"') < page.index("Effect on eval_loss")
-    assert "Dead, redundant, or of use" in text if cells.kind == "pairwise" else "Main effects and interactions" in text
+    assert (
+        "Dead, redundant and useful parts" in text
+        if cells.kind == "pairwise"
+        else "Main effects and interactions" in text
+    )
     assert "p last" not in page
 
 
@@ -85,10 +104,10 @@ def test_what_is_found_stands_in_the_conclusions(study: Study) -> None:
     cells, folder = study
     text = " ".join(text_of(lambda console: print_report(build_report(folder), folder, console)).split())
     assert {
-        "factorial": "they act only together: neither batch_size=64 nor train_test_ratio=4 alone",
-        "fractional": "the effect called batch_size x train_test_ratio is that of batch_size and train_test_ratio together plus that of "
-        "learning_rate and max_grad_norm together",
-        "pairwise": "batch_size=64 is redundant: equivalent alone",
+        "factorial": "they are seen to act only together: neither batch_size=64 nor train_test_ratio=4 alone",
+        "fractional": "the effect called batch_size x train_test_ratio is that of batch_size and train_test_ratio together "
+        "plus that of learning_rate and max_grad_norm together",
+        "pairwise": "batch_size=64 is redundant: no effect alone",
     }[cells.kind] in text
 
 

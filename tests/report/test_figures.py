@@ -13,8 +13,18 @@ import pytest
 from ablate.analysis.analyse import analyse
 from ablate.errors import ConfigError, StudyError
 from ablate.report.curves import read_curves
-from ablate.report.figures import FIGURES, FORMATS, STYLES, WIDTHS, Look, draw, look_of, rendered, write_figures
-from ablate.report.view import View, make_view
+from ablate.report.figures import (
+    FIGURES,
+    FORMATS,
+    STYLES,
+    WIDTHS,
+    FigureStyle,
+    draw,
+    figure_style,
+    rendered,
+    write_figures,
+)
+from ablate.report.view_model import View, make_view
 from tests.report.test_paper import hostile
 from tests.synthetic import write_study
 
@@ -28,13 +38,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, View]:
 
 def test_a_study_has_its_four_figures(made: tuple[Path, View]) -> None:
     folder, view = made
-    written = write_figures(view, folder, Look(), ["pdf"])
+    written = write_figures(view, folder, FigureStyle(), ["pdf"])
     assert [path.relative_to(folder).as_posix() for path in written] == [f"figures/{name}.pdf" for name in FIGURES]
 
 
 def test_the_forest_plot_holds_effects_intervals_seeds_and_the_margin(made: tuple[Path, View]) -> None:
     folder, view = made
-    figure = draw("forest", view, read_curves(view.analysis, folder), Look())
+    figure = draw("forest", view, read_curves(view.analysis, folder), FigureStyle())
     assert figure is not None
     (axes,) = figure.axes
     lines = [line.get_xdata() for line in axes.lines]
@@ -56,7 +66,7 @@ def test_the_forest_plot_holds_effects_intervals_seeds_and_the_margin(made: tupl
 def test_a_spike_of_one_seed_is_in_the_band_of_the_gradient_norm(made: tuple[Path, View]) -> None:
     folder, view = made
     read = read_curves(view.analysis, folder)
-    figure = draw("grad_norm", view, read, Look(unit="steps"))
+    figure = draw("grad_norm", view, read, FigureStyle(unit="steps"))
     assert figure is not None
     (axes,) = figure.axes
     assert axes.get_yscale() == "log"
@@ -69,7 +79,7 @@ def test_a_spike_of_one_seed_is_in_the_band_of_the_gradient_norm(made: tuple[Pat
 
 def test_the_legend_says_n_and_what_the_band_is(made: tuple[Path, View]) -> None:
     folder, view = made
-    figure = draw("curves", view, read_curves(view.analysis, folder), Look())
+    figure = draw("curves", view, read_curves(view.analysis, folder), FigureStyle())
     assert figure is not None
     (legend,) = figure.legends
     assert "baseline (n = 3)" in [text.get_text() for text in legend.get_texts()]
@@ -80,14 +90,14 @@ def test_the_legend_says_n_and_what_the_band_is(made: tuple[Path, View]) -> None
 def test_the_same_study_gives_the_same_bytes_and_no_clock_is_in_them(made: tuple[Path, View], format: str) -> None:
     folder, view = made
     read = read_curves(view.analysis, folder)
-    first, second = (rendered(draw("forest", view, read, Look()), format, Look()) for _ in range(2))  # type: ignore[arg-type]
+    first, second = (rendered(draw("forest", view, read, FigureStyle()), format, FigureStyle()) for _ in range(2))  # type: ignore[arg-type]
     assert first == second
     assert not re.search(rb"CreationDate|<dc:date>|Matplotlib v|tIME", first)
 
 
 def test_letters_of_a_pdf_are_fonts_that_stand_in_it(made: tuple[Path, View]) -> None:
     folder, view = made
-    pdf = rendered(draw("forest", view, read_curves(view.analysis, folder), Look()), "pdf", Look())  # type: ignore[arg-type]
+    pdf = rendered(draw("forest", view, read_curves(view.analysis, folder), FigureStyle()), "pdf", FigureStyle())  # type: ignore[arg-type]
     assert b"/FontFile2" in pdf
     assert b"/Type3" not in pdf
 
@@ -101,10 +111,10 @@ settings = lambda: {{key: repr(value) for key, value in dict.items(matplotlib.rc
 before = settings()
 from pathlib import Path
 from ablate.analysis.analyse import analyse
-from ablate.report.view import make_view
-from ablate.report.figures import Look, write_figures
+from ablate.report.view_model import make_view
+from ablate.report.figures import FigureStyle, write_figures
 folder = Path({str(folder)!r})
-write_figures(make_view(analyse(folder)), folder, Look(style="slides", names=("forest",)), ["png"])
+write_figures(make_view(analyse(folder)), folder, FigureStyle(theme="slides", names=("forest",)), ["png"])
 after = settings()
 print([key for key in before if before[key] != after[key]], [name for name in ("matplotlib.pyplot", "torch")
       if name in sys.modules])
@@ -118,10 +128,10 @@ def test_a_name_of_anything_is_drawn_as_text(made: tuple[Path, View], style: str
     folder, view = made
     view = make_view(hostile(view.analysis))
     for name in FIGURES:
-        figure = draw(name, view, read_curves(view.analysis, folder), Look(style=style))
+        figure = draw(name, view, read_curves(view.analysis, folder), FigureStyle(theme=style))
         if figure is not None:
-            assert rendered(figure, "svg", Look(style=style))
-    forest = draw("forest", view, (), Look())
+            assert rendered(figure, "svg", FigureStyle(theme=style))
+    forest = draw("forest", view, (), FigureStyle())
     assert forest is not None
     shown = "".join(text.get_text() for text in forest.axes[0].get_yticklabels()).replace("\n", "")
     assert "a_b%$#&~^" in shown
@@ -129,15 +139,15 @@ def test_a_name_of_anything_is_drawn_as_text(made: tuple[Path, View], style: str
 
 
 def test_a_width_is_a_name_or_a_length() -> None:
-    assert look_of("paper", "column", "samples", ()).width == WIDTHS["column"]
-    assert look_of("paper", "8.5cm", "samples", ()).width == pytest.approx(3.346, abs=1e-3)
+    assert figure_style("paper", "column", "samples", ()).width == WIDTHS["column"]
+    assert figure_style("paper", "8.5cm", "samples", ()).width == pytest.approx(3.346, abs=1e-3)
 
 
 @pytest.mark.parametrize(
     ("style", "width", "names", "quoted", "fix"),
     [
         ("papr", "column", (), "'papr'", "did you mean 'paper'?"),
-        ("paper", "wide", (), "'wide'", "column, text, page"),
+        ("paper", "wide", (), "'wide'", "--width 8.5cm"),
         ("paper", "1km", (), "'1km'", "8.5cm"),
         ("paper", "900cm", (), "'900cm'", "--width column"),
         ("paper", "column", ("forrest",), "'forrest'", "did you mean 'forest'?"),
@@ -145,7 +155,7 @@ def test_a_width_is_a_name_or_a_length() -> None:
 )
 def test_what_cannot_be_is_quoted(style: str, width: str, names: tuple[str, ...], quoted: str, fix: str) -> None:
     with pytest.raises(ConfigError) as error:
-        look_of(style, width, "samples", names)
+        figure_style(style, width, "samples", names)
     assert quoted in error.value.problem
     assert fix in (error.value.fix or "")
 
@@ -154,7 +164,7 @@ def test_a_study_without_a_finished_run_says_why_nothing_is_drawn(tmp_path: Path
     folder = tmp_path / "waiting"
     write_study(folder, arms=("batch_size=64",), seeds=1, missing=[("baseline", 0), ("batch_size=64", 0)])
     with pytest.raises(StudyError, match="no run has finished"):
-        write_figures(make_view(analyse(folder)), folder, Look(), ["pdf"])
+        write_figures(make_view(analyse(folder)), folder, FigureStyle(), ["pdf"])
     assert not (folder / "figures").exists()
 
 
@@ -165,6 +175,6 @@ def test_a_link_in_the_place_of_the_folder_is_not_written_through(made: tuple[Pa
     if before.exists():
         before.rename(folder / "figures.bak" / "figures")
     before.symlink_to(tmp_path)
-    write_figures(view, folder, Look(names=("forest",)), ["svg"])
+    write_figures(view, folder, FigureStyle(names=("forest",)), ["svg"])
     assert list(tmp_path.iterdir()) == []
     assert (folder / "figures" / "forest.svg").exists()

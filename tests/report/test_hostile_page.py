@@ -11,7 +11,7 @@ import pytest
 
 from ablate.report import build_report
 from ablate.report.html import page
-from ablate.report.view import make_view
+from ablate.report.view_model import make_view
 from tests.report import browser as chrome
 from tests.report.browser import Tab
 from tests.report.conftest import Study

@@ -37,8 +37,8 @@ def test_a_plan_lists_changes_what_comes_with_them_and_the_time(study: Study) ->
     text = plan_text(study.plan, known)
     assert "data.batch_size 8 → 64" in text
     assert "total_steps 128 → 16" in text
-    assert "free: replayed" in text
-    assert "9 to do, 3 done, 9 free (9 replayed)" in text
+    assert "not trained: resampled" in text
+    assert "9 to do, 3 done, 9 not trained (9 resampled)" in text
     assert (
         "about 6 min: 2 runs at a time, start-up, evaluation and report included; from finished runs of this study"
         in text
@@ -54,13 +54,13 @@ def test_arms_that_cost_the_same_share_a_line(study: Study) -> None:
 
 def test_memory_and_disk_are_of_all_that_goes_at_a_time(study: Study) -> None:
     text = plan_text(study.plan, Forecast(costs=costs(study.plan), seconds=900.0, at_once=4))
-    assert "memory at most 1.0 GiB a run, 4.0 GiB for 4 at a time" in text
-    assert "disk 0.94 MiB stay; while they run at most 2.0 GiB more, for checkpoints" in text
+    assert "memory at most 1.0 GiB per run, 4.0 GiB for 4 at a time" in text
+    assert "disk 0.94 MiB remain; during training at most 2.0 GiB more, for checkpoints" in text
 
 
 def test_without_an_estimate_it_says_where_one_will_come_from(study: Study) -> None:
     text = plan_text(study.plan, Forecast())
-    assert "no estimate yet" in text
+    assert "no estimate before the first finished run" in text
     assert "memory" not in text
 
 
@@ -74,8 +74,8 @@ def test_a_finished_plan_has_nothing_to_run(study: Study) -> None:
 def test_runs_that_are_taken_from_other_studies_are_free_and_take_no_steps(study: Study) -> None:
     shared = {("baseline", 0): "earlier", ("baseline", 1): "earlier", ("placebo", 0): "other"}
     text = plan_text(study.plan, Forecast(shared=shared))
-    assert "9 to do, 0 done, 12 free (9 replayed, 2 taken from earlier, 1 taken from other)" in text
-    assert "1 to do, 2 taken" in text
+    assert "9 to do, 0 done, 12 not trained (9 resampled, 2 reused from earlier, 1 reused from other)" in text
+    assert "1 to do, 2 reused" in text
     # 12 runs of 128 or 16 steps, less three; nine looks at the baseline would be nine more runs.
     assert training_steps(study.plan, Forecast(shared=shared)) == (
         9 * 128 + 3 * 16 - 3 * 128,
@@ -86,29 +86,29 @@ def test_runs_that_are_taken_from_other_studies_are_free_and_take_no_steps(study
 def test_the_share_of_the_naive_steps_is_said(study: Study) -> None:
     text = plan_text(study.plan, Forecast())
     assert (
-        "steps 1,200 of training, 51 % of the 2,352 that every arm and cadence would take by itself, one by one" in text
+        "steps 1,200 of training, 51% of the 2,352 of running every arm and cadence separately" in text
     )
 
 
 def test_steps_saved_by_a_siblings_checkpoint_are_said_apart(study: Study) -> None:
     text = plan_text(study.plan, Forecast(saved_steps=200, may_save_steps=90))
     assert "steps 1,000 of training" in text
-    assert "200 saved by starting from a sibling's checkpoint" in text
+    assert "200 saved by starting from another arm's checkpoint" in text
     assert "up to 90 may be saved that way" in text
 
 
 def test_one_seed_of_the_repeat_is_one_run(study: Study) -> None:
     plan = make_plan("s", arms=("rerun", "eval_every=128 samples"), seeds=4, metric="eval_loss", smallest_effect=0.01)
     text = plan_text(plan, Forecast())
-    assert "5 to do, 0 done, 4 free (4 replayed)" in text
+    assert "5 to do, 0 done, 4 not trained (4 resampled)" in text
     assert training_steps(plan, Forecast()) == (5 * 128, 9 * 128)
 
 
 def test_the_smallest_detectable_effect_is_in_sd_until_an_earlier_study_says_more(study: Study) -> None:
     text = plan_text(study.plan, Forecast())
     three, five, eight = (f"{detectable_effect(n, 2, 1.0):.1f} sd with {n} seeds" for n in (3, 5, 8))
-    assert f"effects of {three}, {five} and {eight} (80 % power at 5 % over 2 variants together)" in text
-    assert "residual sd of eval_loss: no earlier study of this baseline says it" in text
+    assert f"minimum detectable effect: {three}, {five} and {eight} (80% power at 5% over 2 variants together)" in text
+    assert "residual sd of eval_loss unknown: no earlier study of this baseline" in text
     spread = EarlierSpread(sd=0.01, rho=0.5, num_contrasts=3, studies=("earlier",))
     text = plan_text(study.plan, Forecast(), spread)
     five = f"{detectable_effect(5, 2, 0.01):.3f}"
@@ -132,6 +132,6 @@ def test_a_number_of_seeds_of_ones_own_is_shown_too(study: Study) -> None:
 
 
 def test_it_says_when_ablate_m_will_ask(study: Study) -> None:
-    assert "asks" not in plan_text(study.plan, Forecast(costs=costs(study.plan), seconds=7.9 * 3600))
+    assert "asks for confirmation" not in plan_text(study.plan, Forecast(costs=costs(study.plan), seconds=7.9 * 3600))
     text = plan_text(study.plan, Forecast(costs=costs(study.plan), seconds=9 * 3600))
-    assert "`ablate -m` asks before it starts: longer than study.confirm_above_hours=8" in text
+    assert "`ablate -m` asks for confirmation before it starts: longer than study.confirm_above_hours=8" in text

@@ -11,11 +11,12 @@ from rich.console import Console
 
 from ablate.analysis.analyse import analyse, look_at
 from ablate.design.designs import OneAtATime
-from ablate.records.interim import write_look
+from ablate.records.interim import write_interim
 from ablate.records.layout import StudyDir
 from ablate.report.build import build_report
-from ablate.report.looks import looks_section
+from ablate.report.sections.checks import interim_analyses
 from ablate.report.terminal import print_report
+from ablate.report.view_model import make_view
 from ablate.serialization import write_json
 from tests.synthetic import write_study
 
@@ -48,24 +49,25 @@ def test_before_the_first_look_there_is_no_table_of_effects(study: Path) -> None
 
 def test_levels_are_those_of_the_looks_everywhere(study: Path) -> None:
     found = look_at(study)
-    write_look(study, found)
+    write_interim(study, found)
     analysis = build_report(study)
     text = terminal(study)
     assert max(len(line) for line in text.splitlines() if not line.startswith("page ")) <= 80
     assert "STOPPED AT 3 SEEDS" in " ".join(text.split())
-    shown = f"{100 * found['level']:.1f} % interval"
+    shown = f"{100 * found['level']:.1f}% interval"
     for name in ("report.md", "report.html"):
         whole = (study / name).read_text()
-        assert "95 % interval" not in whole, name
+        assert "95% interval" not in whole, name
         assert shown in whole, name
     assert "95" not in (study / "table.tex").read_text().partition("tabular")[2].partition("midrule")[0]
-    section = str(looks_section(analysis))
-    assert "batch_size=64: hurts" in section
-    assert "not made yet" in section
+    section = interim_analyses(make_view(analysis))
+    assert section is not None
+    stopped = [row[2] for row in section.tables[0].texts()]
+    assert stopped == ["batch_size=64: hurts", "not made yet"]
 
 
 def test_a_plain_study_has_no_such_section(tmp_path: Path) -> None:
     write_study(tmp_path / "plain")
-    assert looks_section(build_report(tmp_path / "plain")) is None
-    assert "95 % interval" in (tmp_path / "plain" / "report.md").read_text()
-    assert r"95\,\% interval" in (tmp_path / "plain" / "table.tex").read_text()
+    assert interim_analyses(make_view(build_report(tmp_path / "plain"))) is None
+    assert "95% interval" in (tmp_path / "plain" / "report.md").read_text()
+    assert r"95\% interval" in (tmp_path / "plain" / "table.tex").read_text()

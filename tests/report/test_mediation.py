@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ablate.analysis.results import Analysis
 from ablate.design.mediation import Mediation
 from ablate.records.layout import StudyDir
 from ablate.report import build_report, print_report
-from ablate.report.attribution import print_shares_json
-from ablate.report.mediation import VERDICTS, rows, seen_lines
-from ablate.report.view import make_view
+from ablate.report.json import print_shares_json
+from ablate.report.section import Section
+from ablate.report.sections.answers import mediation
+from ablate.report.view_model import MEDIATION_VERDICTS, make_view
 from ablate.serialization import built, read_json
 from tests.analysis.test_mediation import BOTH, NOISE, NOISY, TREATED
 from tests.synthetic import write_mediation
@@ -29,6 +31,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("studies") / "through"
     shifts = {TREATED: 0.12, NOISY: 0.12, f"{TREATED}+max_grad_norm=0.6": 0.12}
     write_mediation(found, LOOSE, shifts, noise=0.001)
+    return found
+
+
+def section_of(analysis: Analysis) -> Section:
+    found = mediation(make_view(analysis))
+    assert found is not None
     return found
 
 
@@ -59,9 +67,10 @@ def test_where_the_terminal_speaks_ascii_so_does_the_table(folder: Path) -> None
 
 
 def test_the_table_has_a_row_for_the_total_and_each_level(folder: Path) -> None:
-    about = build_report(folder).mediated
+    analysis = build_report(folder)
+    about, section = analysis.mediated, section_of(analysis)
     assert about is not None
-    total, noise, clip = rows(about)
+    total, noise, clip = section.tables[0].texts()
     assert total[0] == "total"
     assert noise[0] == "grad_noise of 8"
     assert "% (" in noise[3]
@@ -69,8 +78,9 @@ def test_the_table_has_a_row_for_the_total_and_each_level(folder: Path) -> None:
     assert clip[0] == "max_grad_norm=0.6"
     assert clip[3] == "–", "no share of what was not held"
     assert clip[4] == "NOT HELD"
-    assert {one.verdict for one in about.held} <= set(VERDICTS)
-    assert any(line.startswith("grad_noise of 8: grad norm at the first step") for line in seen_lines(about))
+    assert {one.verdict for one in about.held} <= set(MEDIATION_VERDICTS)
+    measured = [note.text for note in section.notes if note.label == "measured"]
+    assert any(line.startswith("grad_noise of 8: grad norm at the first step") for line in measured)
 
 
 def test_page_markdown_and_json_say_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,8 +89,8 @@ def test_page_markdown_and_json_say_the_same(folder: Path, capsys: pytest.Captur
     assert about is not None
     page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
     assert 'id="mediation"' in page
-    assert "What goes through the mediator, in eval_loss" in page
-    assert "## What goes through the mediator" in text
+    assert "Mediation of the effect on eval_loss" in page
+    assert "## Mediation of the effect on" in text
     assert "grad\\_noise of 8" in text or "grad_noise of 8" in text
     stored = read_json(StudyDir(folder).analysis)["mediated"]
     assert stored["held"][0]["verdict"] == about.held[0].verdict == "none"
@@ -92,11 +102,8 @@ def test_page_markdown_and_json_say_the_same(folder: Path, capsys: pytest.Captur
 
 
 def test_other_studies_say_nothing_of_it(folder: Path, tmp_path: Path) -> None:
-    from ablate.report.mediation import markdown, section
-
     analysis = replace(build_report(folder), mediated=None)
-    assert section(analysis) is None
-    assert markdown(None) is None
+    assert mediation(make_view(analysis)) is None
 
 
 def test_a_study_that_is_half_done_says_what_is_missing(tmp_path: Path) -> None:

@@ -16,14 +16,15 @@ import pytest
 from ablate.analysis.analyse import analyse
 from ablate.analysis.results import Analysis
 from ablate.report.bibliography import WORKS, bibtex
-from ablate.report.figures import Look, write_figures
-from ablate.report.latex import COLUMNS, latex, table_csv, tex
+from ablate.report.figures import FigureStyle, write_figures
+from ablate.report.latex import COLUMNS, table_csv
+from ablate.report.latex_text import tex
 from ablate.report.methods import methods
-from ablate.report.view import View, make_view
+from ablate.report.view_model import View, make_view
 from ablate.stats.verdicts import OWN_VARIANCE
 from tests.report.conftest import Study
 from tests.report.made_up import contrast
-from tests.report.test_tables import renamed
+from tests.report.test_tables import latex, renamed
 from tests.synthetic import crossed_cells, write_crossed, write_study
 
 HOSTILE = "a_b%$#&~^\\{}[x]*<|>`\"' --no é你\t\x07→−"
@@ -61,7 +62,7 @@ def test_whatever_a_name_holds_stays_text_and_is_ascii(text: str, shown: str) ->
 def test_the_verdict_is_marked_and_every_mark_is_explained_below(study: Study) -> None:
     text = latex(make_view(study.analysis))
     assert r"hurts\textsuperscript{*$\dagger$} \\" in text
-    assert r"\textsuperscript{*}~differs from the baseline, at 5 \% over all variants together." in text
+    assert r"\textsuperscript{*}~differs from the baseline, at 5\% over all variants together." in text
     assert r"LOW POWER: fewer than five seeds." in text
     used = set(re.findall(r"\\textsuperscript\{(.*?)\}(?!~)", text)) - {""}
     explained = "".join(re.findall(r"\\textsuperscript\{(.*?)\}~", text))
@@ -72,8 +73,8 @@ def test_a_table_without_a_decided_variant_explains_no_star(study: Study) -> Non
     still = contrast("batch_size=64", verdict="inconclusive", seeds_needed=12, labels=(OWN_VARIANCE,))
     text = latex(make_view(replace(study.analysis, contrasts=(still,))))
     assert "{*}~" not in text
-    assert r"undecided\textsuperscript{a} \\ (about 12 seeds)" in text
-    assert r"\textsuperscript{a}~UNEQUAL VARIANCE: its spread" in text
+    assert r"inconclusive\textsuperscript{a} \\ (needs about 12 seeds)" in text
+    assert r"\textsuperscript{a}~UNEQUAL VARIANCE: its variance" in text
 
 
 def test_csv_holds_every_contrast_with_all_its_digits(study: Study) -> None:
@@ -113,17 +114,17 @@ def test_methods_say_what_was_done(analysed: tuple[Path, View]) -> None:
         "Two changes were each made alone to one baseline (batch_size 8 → 64; train_test_ratio 1 → 4)",
         "with 5 seeds (0 to 4)",
         "A placebo arm repeats the baseline",
-        "the primary outcome is eval_loss (nats), lower is better",
-        "declared before the first run: this outcome, and 0.01 as the smallest difference",
+        "the primary metric is eval_loss (nats), lower is better",
+        "declared before the first run: this metric, and 0.01 as the smallest effect of interest",
         "Dunnett's, simultaneous over 2 variants (Dunnett 1955)",
         "two one-sided tests",
         "of 20 runs 20 finished",
-        "eval_every (256 samples) was read again from the dense record",
+        "eval_every (256 samples) was resampled from the dense record",
         "sampling of its examples is not part of the intervals",
         "one variable 4/4 proven",
     ):
         assert part.lower() in said.lower(), part
-    for absent in ("Holm", "sign-flip", "looks", "the power is low", "diverg", "not complete", "repeat arm"):
+    for absent in ("Holm", "sign-flip", "interim", "the power is low", "diverg", "not complete", "rerun arm"):
         assert absent not in said, absent
 
 
@@ -151,8 +152,8 @@ def test_methods_of_three_seeds_with_losses_say_all_that_went_wrong(tmp_path: Pa
     said = made.plain()
     for part in (
         "Of 12 runs 9 finished, 1 diverged, 1 failed, 1 missing",
-        "Divergence is an outcome of its own",
-        "A control that is not proven: match failed: contaminated: learning_rate=0.0001",
+        "Divergence is a separate outcome",
+        "Control not proven: matched failed: contaminated: learning_rate=0.0001",
         "the power is low",
         "The study is not complete",
         "A verdict also needs the variant's own paired t test",
@@ -168,9 +169,9 @@ def test_methods_of_a_folder_without_a_plan_declare_nothing_beforehand(tmp_path:
     (folder / "plan.json").unlink()
     said = methods(make_view(analyse(folder)), folder).plain()
     assert "No plan was written before the runs" in said
-    assert "Chosen in the reading" in said
+    assert "Chosen in the analysis" in said
     assert "Declared before" not in said
-    assert "what their seeds make equal is not known" in said
+    assert "what the seeds hold equal is not known" in said
 
 
 def test_every_work_has_what_a_bibliography_needs() -> None:
@@ -199,7 +200,7 @@ def test_latex_takes_table_methods_and_figure(analysed: tuple[Path, View], tmp_p
     if kind == "hostile":
         view = make_view(hostile(view.analysis))
     made = methods(view, folder)
-    (figure, *_) = write_figures(view, folder, Look(names=("forest",)), ["pdf"])
+    (figure, *_) = write_figures(view, folder, FigureStyle(names=("forest",)), ["pdf"])
     (tmp_path / "table.tex").write_text(latex(view), encoding="utf-8")
     (tmp_path / "methods.tex").write_text(made.latex(), encoding="utf-8")
     (tmp_path / "references.bib").write_text(made.bib(), encoding="utf-8")

@@ -20,12 +20,11 @@ from ablate.records.layout import StudyDir
 from ablate.records.reader import read_trace
 from ablate.records.schema import TRACE
 from ablate.records.writer import TableWriter
-from ablate.report.config_diff import differing
-from ablate.report.curves_section import MOST_LINES
-from ablate.report.html import SCRIPTS, _part, page
-from ablate.report.packed import RELATIVE_ERROR, flags, packed, unpacked
-from ablate.report.run_data import run_data
-from ablate.report.view import make_view
+from ablate.report.chart_data import RELATIVE_ERROR, flags, packed, run_data
+from ablate.report.html import MAX_LINES, SCRIPTS, page, static
+from ablate.report.sections.records import differing
+from ablate.report.view_model import make_view
+from tests.report.packed import unpacked
 from tests.synthetic import write_study
 
 
@@ -169,12 +168,11 @@ def test_throughput_is_told_by_device_and_arm(text: str) -> None:
 
 
 def test_hashes_of_what_was_held_say_where_arms_differ(text: str) -> None:
-    found = section(text, "controls")
-    table = found[found.index('class="hashes"') :]
-    rows = {row[: row.index(" ")]: row for row in table.split('<th scope="row">')[1:]}
-    assert "<b>" not in rows["init"]
-    assert rows["splits"].count("<b>") == 1
-    assert "noise floor" in found.lower()
+    found = section(text, "fingerprints")
+    rows = {row[: row.index(" ")]: row for row in found.split('<th scope="row">')[1:]}
+    assert "moved" not in rows["init"]
+    assert rows["splits"].count('class="word moved"') == 1
+    assert "noise floor" in section(text, "floors").lower()
 
 
 def test_a_run_that_failed_is_told_with_its_sentence(text: str) -> None:
@@ -183,5 +181,5 @@ def test_a_run_that_failed_is_told_with_its_sentence(text: str) -> None:
 
 def test_every_script_is_in_the_page_once_and_agrees_with_python(text: str) -> None:
     for name in SCRIPTS:
-        assert text.count(_part(f"{name}.js")) == 1
-    assert f"const mostLines = {MOST_LINES};" in _part("curves.js")
+        assert text.count(static(f"{name}.js")) == 1
+    assert f"const mostLines = {MAX_LINES};" in static("curves.js")

@@ -35,14 +35,14 @@ def test_the_table_fits_80_columns(tmp_path: Path, metric: str | None) -> None:
     write_study(tmp_path / "pilot")
     text = shown(Wanted(metric=metric), tmp_path / "pilot")
     assert max(map(len, text.splitlines())) <= 80
-    assert "degrees of freedom the true residual sd lies between" in " ".join(text.split())
+    assert "degrees of freedom the true residual sd is between" in " ".join(text.split())
 
 
 def test_what_is_assumed_has_no_uncertainty_to_speak_of() -> None:
     text = " ".join(shown(Wanted(sd=0.02, rho=0.5, variants=4, effect=0.01)).split())
     assert "decides 50 seeds" in text
-    assert "how sure" not in text
-    assert "by default: as if" in " ".join(shown(Wanted(sd=0.02)).split())
+    assert "range" not in text
+    assert "without a smallest effect of interest" in " ".join(shown(Wanted(sd=0.02)).split())
     assert "more than 1,000 seeds" in " ".join(shown(Wanted(sd=0.02, effect=1e-5)).split())
 
 

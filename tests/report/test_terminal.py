@@ -40,24 +40,24 @@ def test_it_fits_the_width_and_cuts_no_number(study: Study, width: int) -> None:
     text = shown(study, width=width)
     lines = [line.rstrip() for line in text.splitlines()]
     assert max(len(line) for line in lines if not line.startswith("page")) <= width
-    for figure in ("0.178", "0.160 … 0.196", f"{MINUS}0.003", f"{MINUS}0.021 … 0.015", "0.509", "0.621", "8.03"):
+    for figure in ("0.178", "[0.160, 0.196]", f"{MINUS}0.003", f"[{MINUS}0.021, 0.015]", "0.509", "0.621", "8.03"):
         assert figure in text
     assert "…\n" not in text, "a cell was cut"
 
 
 def test_a_row_says_arm_effect_interval_seeds_and_verdict(study: Study) -> None:
     row = next(line for line in shown(study).splitlines() if line.startswith("batch_size 8 → 64"))
-    assert re.search(r"0\.178 +0\.160 … 0\.196 +┊ +•.*• *─? +hurts LOW POWER", row)
+    assert re.search(r"0\.178 +\[0\.160, 0\.196\] +┊ +•.*• *─? +hurts LOW POWER", row)
 
 
 def test_header_placebo_observation_axis_controls_and_page(study: Study) -> None:
     text = shown(study)
     flat = " ".join(text.split())
     assert text.startswith("reference  3 arms + placebo × 3 seeds, 1 replayed axis\n")
-    assert "metric eval_loss (nats), lower is better; smallest effect that matters 0.01" in flat
+    assert "metric eval_loss (nats), lower is better; smallest effect of interest 0.01" in flat
     assert "noise floor 0.012" in flat
-    assert "eval_every same trajectory, bit for bit" in flat
-    assert "72 % at 512 samples" in flat
+    assert "eval_every same training run, evaluated less often" in flat
+    assert "72% at 512 samples" in flat
     assert "one variable 3/3 proven" in flat
     assert text.splitlines()[-1] == f"page  {study.folder / 'report.html'}"
 
@@ -71,7 +71,7 @@ def test_the_conclusions_come_last_before_the_page(study: Study) -> None:
 
 def test_undecided_says_how_many_seeds(study: Study) -> None:
     flat = " ".join(shown(study, width=120).split())
-    assert "undecided about 9 seeds, LOW POWER" in flat
+    assert "inconclusive needs about 9 seeds, LOW POWER" in flat
 
 
 @pytest.mark.parametrize("width", [60, 80])
@@ -93,9 +93,9 @@ def test_a_failed_run_and_a_failed_control_are_named_with_their_sentence(study: 
     refused = contrast("batch_size=64", verdict="none")
     flat = " ".join(shown(study, runs=(broken, *rest), controls=(control,), contrasts=(refused,)).split())
     assert "baseline, seed 0: 10 consecutive steps had non-finite gradients, the last at step 70" in flat
-    assert "batch_size=64: match failed: init differs at seed 1: layer.1" in flat
+    assert "batch_size=64: matched failed: init differs at seed 1: layer.1" in flat
     assert "no verdict" in flat
-    assert "all else equal 0/1 proven" in flat
+    assert "matched 0/1 proven" in flat
 
 
 def test_one_seed_has_no_interval_and_says_so_with_a_dash(study: Study) -> None:
@@ -109,7 +109,7 @@ def test_one_seed_has_no_interval_and_says_so_with_a_dash(study: Study) -> None:
         verdict="inconclusive",
         seeds_needed=None,
     )
-    assert re.search(r"batch_size 8 → 64 +– +– +┊ +• +undecided", shown(study, contrasts=(single,)))
+    assert re.search(r"batch_size 8 → 64 +– +– +┊ +• +inconclusive", shown(study, contrasts=(single,)))
 
 
 def test_an_incomplete_study_says_so(study: Study) -> None:
@@ -131,21 +131,21 @@ def test_a_pipe_gets_plain_text_and_no_color_is_respected(study: Study, monkeypa
 def test_a_console_without_unicode_gets_the_same_in_ascii(study: Study) -> None:
     text = shown(study, encoding="ascii")
     assert "batch_size 8 -> 64" in text
-    assert "-0.021 .. 0.015" in text
+    assert "[-0.021, 0.015]" in text
     assert "?" not in text.replace("irregular?", "")
 
 
 def test_a_study_of_observation_axes_alone_needs_no_contrasts(study: Study) -> None:
     flat = " ".join(shown(study, contrasts=(), controls=(), floors=()).split())
-    assert "same trajectory, bit for bit" in flat
-    assert "95 % interval" not in flat
+    assert "same training run, evaluated less often" in flat
+    assert "95% interval" not in flat
 
 
 def test_replay_shows_each_look_of_each_level(study: Study) -> None:
     file = io.StringIO()
     print_replay(study.analysis.replays, Console(file=file, width=80))
     text = file.getvalue()
-    assert "eval_every 512 samples: 3 looks" in text
+    assert "eval_every 512 samples: 3 evaluations" in text
     block = text[text.index("eval_every 512 samples") :]
     assert re.findall(r"^ +(\d+) +(\d+) +([\d.]+) +─+ *$", block, re.M) == [
         ("0", "0", "0.6920"),
@@ -161,4 +161,4 @@ def test_a_long_name_is_broken_after_its_joints_and_not_inside_its_words(study: 
     means = text[text.index("mean of seeds") :].split("\n\n")[0]
     first = [line.split("  ")[0].strip() for line in means.splitlines()]
     start = first.index("batch_size=64+")
-    assert first[start : start + 4] == ["batch_size=64+", "train_test_ratio=4+", "learning_rate=", "0.0001"]
+    assert first[start : start + 5] == ["batch_size=64+", "train_test_", "ratio=4+", "learning_rate=", "0.0001"]

@@ -15,8 +15,8 @@ from ablate.report import print_report
 from ablate.report.html import page
 from ablate.report.latex import latex
 from ablate.report.markdown import markdown
-from ablate.report.payload import style
-from ablate.report.view import looked_differently, make_view
+from ablate.report.sections import build
+from ablate.report.view_model import make_view, resampled
 from tests.report.conftest import Study
 from tests.report.made_up import contrast
 from tests.synthetic import write_study
@@ -25,15 +25,15 @@ from tests.synthetic import write_study
 def test_the_headline_says_every_verdict_once(study: Study) -> None:
     headline = make_view(study.analysis).headline
     assert headline == (
-        "batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_test_ratio 1 → 4 is undecided; "
-        "eval_every only changes what is looked at."
+        "batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_test_ratio 1 → 4 is inconclusive; "
+        "eval_every only changes how often the runs are evaluated."
     )
 
 
 def test_a_refused_arm_is_in_the_headline_without_its_effect(study: Study) -> None:
     refused = (contrast("batch_size=64", verdict="none"), contrast("train_test_ratio=4", verdict="equivalent", level=4))
     headline = make_view(replace(study.analysis, contrasts=refused, replays=())).headline
-    assert headline == "train_test_ratio 8 → 4 has no effect on it; batch_size 8 → 64 gets no verdict."
+    assert headline == "train_test_ratio 8 → 4 is equivalent; batch_size 8 → 64 gets no verdict."
 
 
 def test_held_is_what_every_trained_variant_proved_equal(study: Study) -> None:
@@ -42,7 +42,7 @@ def test_held_is_what_every_trained_variant_proved_equal(study: Study) -> None:
     )
     view = make_view(replace(study.analysis, controls=(*study.analysis.controls, observed)))
     assert view.controls.held == ("init", "splits", "eval_set")
-    assert dict(view.controls.summary)["all else equal"] == "4/4 proven"
+    assert dict(view.controls.summary)["matched"] == "4/4 proven"
 
 
 def test_a_failed_control_names_its_arm_once(study: Study) -> None:
@@ -51,7 +51,7 @@ def test_a_failed_control_names_its_arm_once(study: Study) -> None:
         Control(arm="placebo", name="took_effect", status="unverified", sentence="placebo has no fingerprint"),
     )
     assert make_view(replace(study.analysis, controls=controls)).controls.failures == (
-        "placebo: match failed: init differs (aa → bb)",
+        "placebo: matched failed: init differs (aa → bb)",
         "took effect unverified: placebo has no fingerprint",
     )
 
@@ -73,12 +73,12 @@ def test_a_placebo_that_moves_keeps_its_verdict(study: Study) -> None:
 
 def test_a_trajectory_that_was_not_the_same_is_said_first(study: Study) -> None:
     level = replace(study.analysis.replays[0], same_trajectory=False)
-    assert looked_differently([level]).startswith("NOT the same trajectory")
+    assert resampled([level]).startswith("NOT the same trajectory")
 
 
 def test_colours_belong_to_arms_and_the_baseline_has_its_own(study: Study) -> None:
     view = make_view(study.analysis)
-    assert [style(arm, view) for arm in view.trained] == ["baseline", "v1", "v2", "placebo"]
+    assert [view.style(arm) for arm in view.trained] == ["baseline", "v1", "v2", "placebo"]
 
 
 def test_the_primary_outcome_leads_the_narrow_table(study: Study) -> None:
@@ -94,8 +94,9 @@ def test_both_floors_are_shown_on_every_outcome_and_the_repeat_is_no_row_of_mean
     assert view.repeated == {"rerun": "same seed twice, same weights bit for bit: nondeterminism floor 0"}
     assert "rerun" not in [arm.name for arm in view.trained]
     assert view.heading == "2 arms + placebo × 3 seeds, repeat"
-    assert dict(view.controls.summary)["same seed twice"] == "1/1 proven"
-    for text in (markdown(view), latex(view), str(page(view, tmp_path / "s"))):
+    assert dict(view.controls.summary)["rerun identical"] == "1/1 proven"
+    sections = build(view, tmp_path / "s")
+    for text in (markdown(view, sections), latex(view, sections), page(view, tmp_path / "s", sections)):
         assert "nondeterminism floor 0" in text
         assert f"oise floor {view.floors[0].value}" in text
     file = io.StringIO()

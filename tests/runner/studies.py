@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import read_manifest, read_outcome
+from ablate.records.metadata import read_manifest, read_status
 from ablate.records.reader import read_table
 
 _REPO = Path(__file__).resolve().parents[2]
@@ -56,7 +56,7 @@ def bits(study: Path) -> dict[str, dict[str, Any]]:
     """All of each run's record that does not tell the time."""
     found = {}
     for run in runs(study):
-        outcome = read_outcome(run)
+        outcome = read_status(run)
         assert outcome is not None
         tables = {name: read_table(path) for name, path in (("trace", run.trace), ("evals", run.evals))}
         found[str(run.path.relative_to(study))] = {

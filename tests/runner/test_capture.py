@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Outcome, write_value
+from ablate.records.metadata import RunStatus, write_value
 from ablate.redact import redact, secrets
 from ablate.runner.log_capture import Hider, captured
 from ablate.serialization import write_json
@@ -70,7 +70,7 @@ def test_a_secret_is_found_as_json_and_as_html_spell_it(
 
 
 def test_an_outcome_does_not_hold_one(tmp_path: Path, alone: None) -> None:
-    write_value(RunDir(tmp_path), Outcome(status="failed", message=f"RuntimeError: the key {KEY} was refused"))
+    write_value(RunDir(tmp_path), RunStatus(status="failed", message=f"RuntimeError: the key {KEY} was refused"))
     assert "the key *** was refused" in (tmp_path / "status.json").read_text()
 
 

@@ -56,7 +56,7 @@ def test_a_factorial_is_every_combination_with_the_baselines_own_levels(planned:
     ]
     assert len(plan.runs) == 8
     assert crossed(plan).levels == (("8", "64"), ("5e-05", "0.0001"))
-    assert sorted(crossed(plan).places) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert sorted(crossed(plan).indices) == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert plan.study == "factorial-batch_size+learning_rate"
     assert (
         plan.question
@@ -176,10 +176,10 @@ def test_values_of_one_key_are_not_paired_and_that_is_said(planned: Planned) -> 
          "batch_size_linear_lr and learning_rate cannot be combined in the arm batch_size_linear_lr=64+learning_rate=2e-05: "
          "both set optim.lr", "leave out one"),
         (("axis=random_init,reinit_top_layers", "study.design=factorial"),
-         "the arm random_init=random+reinit_top_layers=1 cannot be composed: model.reinit_top_layers=1 would draw anew", "pretrained"),
+         "the arm random_init=random+reinit_top_layers=1 cannot be composed: model.reinit_top_layers=1 would draw again", "pretrained"),
         (("model.drop_layers=[0],[1]", "model.freeze=[layers.0]", "study.design=factorial"), "there is one: drop_layer", ""),
         (("model.drop_layers=[],[0]", "model.freeze=[],[layers.0]", "study.design=factorial"),
-         "the arm drop_layer=0+freeze=layers.0 cannot be composed: model.freeze=[layers.0]: all that it names lies in", ""),
+         "the arm drop_layer=0+freeze=layers.0 cannot be composed: model.freeze=[layers.0]: all of its modules are inside", ""),
         (("axis=dropout", "model.dropout=0,0.1", "study.design=factorial"), "is moved by axis=dropout and swept as well", ""),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -13,7 +13,7 @@ import torch
 from ablate.config.schema import Config, DataConfig
 from ablate.errors import DataError, RecordError
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, Outcome, write_value
+from ablate.records.metadata import Manifest, RunStatus, write_value
 from ablate.runner import failures as ends
 
 CONFIG = asdict(Config(data=DataConfig(batch_size=8)))
@@ -54,7 +54,7 @@ def test_an_exception_is_told_by_what_caused_it(error: Exception, reason: str, p
     found, sentence = ends.why(error, CONFIG)
     assert found == reason
     assert sentence
-    assert ends.can_pass(Outcome(status="failed", reason=found)) is passes
+    assert ends.can_pass(RunStatus(status="failed", reason=found)) is passes
 
 
 def test_out_of_memory_says_what_helps() -> None:
@@ -80,13 +80,13 @@ def test_an_exit_is_told_by_its_code_and_by_the_kernels_count(
     code: int, oom_killed: bool, reason: str, passes: bool
 ) -> None:
     found, sentence = ends.how(code, CONFIG, oom_killed=oom_killed)
-    assert (found, ends.can_pass(Outcome(status="failed", reason=found))) == (reason, passes)
+    assert (found, ends.can_pass(RunStatus(status="failed", reason=found))) == (reason, passes)
     assert ("the kernel" in sentence) == (reason == ends.OUT_OF_MEMORY)
 
 
 def test_divergence_and_success_are_not_tried_again() -> None:
-    assert not ends.can_pass(Outcome(status="diverged", reason="non-finite gradients"))
-    assert not ends.can_pass(Outcome(status="finished", reason="budget"))
+    assert not ends.can_pass(RunStatus(status="diverged", reason="non-finite gradients"))
+    assert not ends.can_pass(RunStatus(status="finished", reason="budget"))
 
 
 def test_the_kernels_count_is_read() -> None:
@@ -109,7 +109,7 @@ def test_earlier_tries_are_counted_with_how_they_ended(tmp_path: Path) -> None:
     assert ends.earlier_attempts(run, "d") == [gone]
     assert ends.earlier_attempts(run, "of another config") == []
     write_value(run, Manifest(arm="a", seed=0, digest="d", started=LATER, attempts=[gone]))
-    write_value(run, Outcome(status="failed", reason="hang", message="silent"))
+    write_value(run, RunStatus(status="failed", reason="hang", message="silent"))
     assert ends.earlier_attempts(run, "d") == [gone, {"started": LATER, "reason": "hang", "message": "silent"}]
-    write_value(run, Outcome(status="finished"))
+    write_value(run, RunStatus(status="finished"))
     assert ends.earlier_attempts(run, "d") == []

@@ -11,7 +11,7 @@ from ablate.config.schema import Config, make_config
 from ablate.design.plan import Plan
 from ablate.errors import AblateError
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import read_manifest, read_outcome, write_value
+from ablate.records.metadata import read_manifest, read_status, write_value
 from ablate.runner.cost import AROUND_SECONDS, IMPORT_SECONDS, Pace, Span, earlier, estimate, obviously_below, profile
 from tests.synthetic import make_plan, write_study
 
@@ -103,7 +103,7 @@ def test_earlier_runs_tell_and_nothing_is_timed(timer: Timer, tmp_path: Path) ->
     found = estimate(plan, plan.runs, tmp_path, slots=1, measure=True)
     assert timer.configs == []
     assert found.basis == f"3 earlier runs in {tmp_path}"
-    outcome = read_outcome(StudyDir(tmp_path / "before").run("baseline", 0))
+    outcome = read_status(StudyDir(tmp_path / "before").run("baseline", 0))
     assert outcome is not None
     rates = outcome.throughput
     spent = 1024 / rates["train_samples_per_second"] + 17 * 256 / rates["eval_samples_per_second"]
@@ -129,7 +129,7 @@ def test_a_run_that_was_interrupted_or_taken_over_tells_nothing(tmp_path: Path) 
     before = write_study(tmp_path / "before", arms=("placebo",), seeds=1)
     made_at(tmp_path / "before", before, {("baseline", 0): 0, ("placebo", 0): 100})
     place = StudyDir(tmp_path / "before").run("placebo", 0)
-    outcome = read_outcome(place)
+    outcome = read_status(place)
     assert outcome is not None
     outcome.sessions = [{}, {}]
     write_value(place, outcome)

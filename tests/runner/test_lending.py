@@ -15,7 +15,7 @@ from ablate.design.axis import Axis
 from ablate.design.plan import Arm, Plan, Run, run_digest
 from ablate.planning.shared_prefix import baseline_first, saved_steps, sharing, siblings
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Outcome, read_manifest, write_value
+from ablate.records.metadata import RunStatus, read_manifest, write_value
 from ablate.runner.scheduler import run_all
 from ablate.runner.shared_prefix import Lending, tidy
 from ablate.runner.subprocess_run import Job
@@ -72,7 +72,7 @@ class Study:
     def config(self, arm: str) -> Config:
         return make_config({**self.plan.arm(arm).config, "arm": arm, "seed": 0})
 
-    def execute(self, arm: str, stop: Callable[[], str | None] = lambda: None) -> Outcome:
+    def execute(self, arm: str, stop: Callable[[], str | None] = lambda: None) -> RunStatus:
         digest = next(run.digest for run in self.plan.runs if run.arm == arm)
         return execute(self.config(arm), self.run(arm), changes={}, digest=digest, stop=stop)
 
@@ -214,7 +214,7 @@ def test_what_was_lent_goes_when_nobody_needs_it(tmp_path: Path, statuses: dict[
     study = Study(tmp_path, ARMS)
     (study.run("baseline").lent / "step=13").mkdir(parents=True)
     for arm, status in statuses.items():
-        write_value(study.run(arm), Outcome(status=status))
+        write_value(study.run(arm), RunStatus(status=status))
     tidy(study.dir, study.plan, [0, 1])
     assert study.run("baseline").lent.exists() == kept
 
@@ -223,7 +223,7 @@ def test_an_arm_that_goes_on_from_its_own_checkpoint_needs_its_sibling_no_more(t
     study = Study(tmp_path, ARMS)
     (study.run("baseline").lent / "step=13").mkdir(parents=True)
     for arm in ("baseline", "longer", "never"):
-        write_value(study.run(arm), Outcome(status="finished"))
+        write_value(study.run(arm), RunStatus(status="finished"))
     (study.run("often").checkpoint / "step=14").mkdir(parents=True)
     tidy(study.dir, study.plan, [0])
     assert not study.run("baseline").lent.exists()

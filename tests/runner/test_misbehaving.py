@@ -18,7 +18,7 @@ import pytest
 from ablate.config.schema import Config, StudyConfig, TaskConfig
 from ablate.hashing import Planned, digest_of
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Outcome, read_manifest
+from ablate.records.metadata import RunStatus, read_manifest
 from ablate.runner import scheduler as workers
 from ablate.runner.scheduler import run_all
 from ablate.runner.stop import StudyStopped, ask_to_stop
@@ -42,7 +42,7 @@ def job(
     )
 
 
-def go(*jobs: Job, **study: Any) -> list[Outcome]:
+def go(*jobs: Job, **study: Any) -> list[RunStatus]:
     return run_all(jobs, StudyConfig(**{"workers": 1, "retries": 0, **study}))
 
 

@@ -12,7 +12,7 @@ import pytest
 from ablate.config.schema import Config, TaskConfig
 from ablate.hashing import Planned
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Outcome, read_fingerprint, read_manifest
+from ablate.records.metadata import RunStatus, read_fingerprint, read_manifest
 from ablate.records.source_code import code_digest, code_files
 from ablate.runner.worker import execute
 
@@ -52,7 +52,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def run(
     planned: Planned, *, accept: bool = False, stop: Callable[[], str | None] = lambda: None
-) -> tuple[RunDir, Outcome]:
+) -> tuple[RunDir, RunStatus]:
     config = Config(task=TaskConfig(name="custom", entry_point="task_on_a_file:task_on_a_file"))
     config.train.budget, config.study.accept_code_change = "64 samples", accept
     place = RunDir(Path("runs", "mine", "baseline", "seed=0"))

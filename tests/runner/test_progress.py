@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Outcome
+from ablate.records.metadata import RunStatus
 from ablate.runner import progress
 from ablate.runner.progress import LiveView
 
@@ -21,7 +21,7 @@ def test_a_run_that_ends_does_not_double_the_time_that_is_left(tmp_path: Path, m
     view.started("a", RunDir(tmp_path / "a"))
     view.started("b", RunDir(tmp_path / "b"))
     now += 60
-    view.ended("a", Outcome(status="finished"))  # the next one has not begun: b is at its end, eight wait
+    view.ended("a", RunStatus(status="finished"))  # the next one has not begun: b is at its end, eight wait
     view.started("c", RunDir(tmp_path / "c"))
     assert said == ["about 4 min left"]  # 8 runs of 60 s, two at a time
     assert view.time_left() == "about 4 min left"
@@ -34,8 +34,8 @@ def test_the_last_run_has_nobody_beside_it(tmp_path: Path, monkeypatch: pytest.M
     view.started("a", RunDir(tmp_path / "a"))
     view.started("b", RunDir(tmp_path / "b"))
     now += 60
-    view.ended("a", Outcome(status="finished"))
-    view.ended("b", Outcome(status="finished"))
+    view.ended("a", RunStatus(status="finished"))
+    view.ended("b", RunStatus(status="finished"))
     view.started("c", RunDir(tmp_path / "c"))
     assert view.time_left() == "about 60 s left"
 
@@ -65,7 +65,7 @@ def test_what_cannot_move_gets_plain_lines(
     with progress.plain_or_live("a study", total=2, done=0) as view:
         view.started("baseline/seed=0", RunDir(tmp_path))
         view.refresh()
-        view.ended("baseline/seed=0", Outcome(status="finished"))
+        view.ended("baseline/seed=0", RunStatus(status="finished"))
     assert isinstance(view, progress.MovingView) == moves
     assert "finished" in screen.getvalue()
     assert ("\x1b[" in screen.getvalue()) == moves

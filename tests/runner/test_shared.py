@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Manifest, Outcome, read_manifest, read_outcome, write_value
+from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status, write_value
 from ablate.records.provenance import PACKAGES, versions
 from ablate.runner.reuse import Found, find, holds_result, publish, take
 from ablate.serialization import write_json, write_text
@@ -28,7 +28,7 @@ def made(root: Path, study: str = "first", *, digest: str = DIGEST, status: Any 
     write_text(run.checkpoint / "step=1" / "state.json", "{}")
     manifest = {"arm": "baseline", "seed": 0, "digest": digest, "versions": versions(PACKAGES)} | more
     write_value(run, Manifest(**manifest))
-    outcome = Outcome(status=status, step=3, weights_sha256="w")
+    outcome = RunStatus(status=status, step=3, weights_sha256="w")
     write_value(run, outcome)
     publish(run, digest, outcome, root=root)
     return run
@@ -51,7 +51,7 @@ def test_no_result_is_not_found(tmp_path: Path, status: str) -> None:
 
 def test_a_run_outside_the_root_or_without_a_digest_is_not_listed(tmp_path: Path) -> None:
     run = made(tmp_path / "here", digest="")
-    publish(run, DIGEST, Outcome(status="finished"), root=tmp_path / "there")
+    publish(run, DIGEST, RunStatus(status="finished"), root=tmp_path / "there")
     assert not (tmp_path / "there").exists()
     assert not (tmp_path / "here" / ".digests").exists()
 
@@ -60,7 +60,7 @@ def spoil(what: str, run: RunDir, entry: Path) -> None:
     if what == "gone":
         run.status.unlink()
     elif what == "no result any more":
-        write_value(run, Outcome(status="failed"))
+        write_value(run, RunStatus(status="failed"))
     elif what == "another run by now":
         write_value(run, Manifest(arm="baseline", seed=0, digest="e" * 64, versions=versions(PACKAGES)))
     elif what == "torn manifest":
@@ -110,7 +110,7 @@ def test_what_is_taken_is_the_record_with_the_new_studys_names(tmp_path: Path) -
     run, into = taken(tmp_path)
     for name in ("trace", "evals", "log"):
         assert getattr(into, name).read_text() == getattr(run, name).read_text()
-    assert read_outcome(into) == read_outcome(run)
+    assert read_status(into) == read_status(run)
     manifest = read_manifest(into)
     assert (manifest.arm, manifest.overrides, manifest.digest) == ("lr=1", {"optim.lr": 1.0}, DIGEST)
     assert manifest.shared_from == "first/baseline/seed=0"
@@ -132,7 +132,7 @@ def test_a_copy_stays_as_it_is_whatever_becomes_of_the_other(tmp_path: Path) -> 
 
 def test_a_copy_of_a_copy_names_the_first(tmp_path: Path) -> None:
     _, into = taken(tmp_path)
-    outcome = read_outcome(into)
+    outcome = read_status(into)
     assert outcome is not None
     publish(into, DIGEST, outcome, root=tmp_path)
     found = find(tmp_path, DIGEST)

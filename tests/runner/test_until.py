@@ -19,9 +19,9 @@ from ablate.design.designs import OneAtATime
 from ablate.design.plan import Plan
 from ablate.errors import StudyError
 from ablate.planning.planner import Prepared
-from ablate.records.interim import read_looks
+from ablate.records.interim import read_interims
 from ablate.records.layout import StudyDir
-from ablate.records.metadata import Outcome, write_value
+from ablate.records.metadata import RunStatus, write_value
 from ablate.runner.run_study import at_most, course_in, freeze, run_study
 from ablate.runner.status import study_state
 from ablate.serialization import read_json
@@ -93,11 +93,11 @@ def test_all_arms_go_to_the_first_look_and_the_undecided_ones_on(
 
 def test_a_finished_study_is_not_looked_at_again(tmp_path: Path, plan: Plan) -> None:
     folder = run(tmp_path, plan, Copies(tmp_path))
-    before = {path: path.read_bytes() for path in folder.glob("look-*.json")}
+    before = {path: path.read_bytes() for path in folder.glob("interim-*.json")}
     copies = Copies(tmp_path)
     run(tmp_path, plan, copies)
     assert copies.made == []
-    assert {path: path.read_bytes() for path in folder.glob("look-*.json")} == before
+    assert {path: path.read_bytes() for path in folder.glob("interim-*.json")} == before
 
 
 @pytest.mark.slow
@@ -133,15 +133,15 @@ def test_between_two_looks_it_is_said_what_comes_next_and_no_later_run_is_read(t
 def test_a_run_that_failed_holds_the_look_up(tmp_path: Path, plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     place = StudyDir(tmp_path / "world" / "top").run("batch_size=64", 1)
     good = place.status.read_bytes()
-    write_value(place, Outcome(status="failed", reason="out of memory", message="out of memory"))
+    write_value(place, RunStatus(status="failed", reason="out of memory", message="out of memory"))
     folder = run(tmp_path, plan, Copies(tmp_path))
     out = capsys.readouterr().out
     assert f"the look at 3 seeds waits for 1 run; failed: batch_size=64/seed=1 (ablate retry {folder})" in out
-    assert not list(folder.glob("look-*.json"))
+    assert not list(folder.glob("interim-*.json"))
     place.status.write_bytes(good)
     shutil.rmtree(StudyDir(folder).run("batch_size=64", 1).path)
     run(tmp_path, plan, Copies(tmp_path))
-    assert len(list(folder.glob("look-*.json"))) == 3
+    assert len(list(folder.glob("interim-*.json"))) == 3
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ run(Path({str(tmp_path)!r}), plan, Copies(Path({str(tmp_path)!r})))
     assert looks[0] == looks[1]
     assert len(looks[0]) == 3
     folder = tmp_path / "runs" / "top"
-    found = read_looks(folder, LOOKS, read_json(StudyDir(folder).plan)["digest"])
+    found = read_interims(folder, LOOKS, read_json(StudyDir(folder).plan)["digest"])
     assert [look["seeds"] for look in found] == list(LOOKS)
     assert not [path for path in folder.glob("batch_size=64/seed=*") if int(path.name[5:]) >= 3]
 
@@ -175,7 +175,7 @@ def test_a_plain_study_has_no_looks_and_the_whole_plan(tmp_path: Path, plan: Pla
     assert course_in(tmp_path, plain) is None
     assert at_most(tmp_path, plain) is plain
     folder = run(tmp_path, plain, Copies(tmp_path))
-    assert not list(folder.glob("look-*.json"))
+    assert not list(folder.glob("interim-*.json"))
     assert analyse(folder).looks is None
 
 

@@ -37,7 +37,7 @@ def test_killed_and_gone_on_with_by_two_it_comes_to_the_same_runs_and_looks(tmp_
     assert {one.wait() for one in (whole, *both)} <= {0, 1}, said(tmp_path / "broken")
     other = tmp_path / "whole" / "runs" / "study"
     assert bits(folder) == bits(other)
-    first = read_json(StudyDir(folder).look(3))
+    first = read_json(StudyDir(folder).interim(3))
     assert first["stops"].get("lr=5.1e-05", first["stops"].get("learning_rate=5.1e-05")) == "equivalent"
     here, there = analyse(folder), analyse(other)
     assert here.looks == there.looks

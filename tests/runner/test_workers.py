@@ -21,7 +21,7 @@ from ablate import read_trace
 from ablate.config.schema import Config, ModelConfig, StudyConfig
 from ablate.hashing import digest_of
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Outcome, read_manifest
+from ablate.records.metadata import RunStatus, read_manifest
 from ablate.runner.scheduler import run_all
 from ablate.runner.subprocess_run import Job
 
@@ -44,7 +44,7 @@ def job(root: Path, arm: str = "baseline", seed: int = 0, *, budget: str = "64 s
     )
 
 
-def go(jobs: Sequence[Job], **study: Any) -> list[Outcome]:
+def go(jobs: Sequence[Job], **study: Any) -> list[RunStatus]:
     """Run them, each once."""
     return run_all(jobs, StudyConfig(**{"workers": 1, "retries": 0, **study}))
 

@@ -131,12 +131,12 @@ def test_a_small_config_is_read_by_the_same_rules_as_a_large_one(tmp_path: Path)
 def test_a_script_in_a_name_is_text_on_the_page(received: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def rename(plan: Any) -> None:
         plan.update(study=SCRIPT, question=SCRIPT, command=SCRIPT, notes=[SCRIPT])
-        plan["arms"][1].update(name=SCRIPT, level=SCRIPT)
+        plan["arms"][1].update(name=SCRIPT, value=SCRIPT)
         for run in plan["runs"]:
             run["arm"] = run["arm"].replace("batch_size=64", SCRIPT)
 
     edit(received / "plan.json", rename)
-    edit(received / "baseline/seed=0/status.json", lambda value: value.update(sentence=SCRIPT, status="failed"))
+    edit(received / "baseline/seed=0/status.json", lambda value: value.update(message=SCRIPT, status="failed"))
     read(received, capsys)
     page = (received / "report.html").read_text()
     assert "alert(1)" in page
@@ -165,7 +165,7 @@ PLANS: dict[str, Callable[[Any], None]] = {
     "many steps": lambda plan: plan["arms"][0]["derived"].update(samples_seen=10**14, effective_batch=1),
     "nan": lambda plan: plan["arms"][0]["derived"].update(samples_seen="nan"),
     "smallest effect": lambda plan: plan.update(smallest_effect="0.01; import os"),
-    "rule": lambda plan: plan["axes"][0].update(follows={"optim.lr": "__import__('os')"}),
+    "rule": lambda plan: plan["axes"][0].update(scale_with={"optim.lr": "__import__('os')"}),
     "metric": lambda plan: plan.update(metric="../../mine"),
     "text": lambda plan: plan["arms"][1].update(changes="x"),
 }

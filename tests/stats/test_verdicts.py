@@ -91,7 +91,7 @@ def test_three_seeds_get_a_verdict_with_a_label() -> None:
 @pytest.mark.parametrize(("seeds", "label"), [(3, LOW_POWER_POOLED_ONLY), (5, POOLED_ONLY), (10, POOLED_ONLY)])
 def test_what_only_the_pool_supports_is_no_verdict_and_says_so(seeds: int, label: str) -> None:
     """Among variants that the pooled analysis finds: those whose own pairs disagree are withheld, and no others."""
-    if seeds == 5:  # at 15 % they hardly ever disagree where the guard sees nothing: looked for among many studies
+    if seeds == 5:  # at 15% they hardly ever disagree where the guard sees nothing: looked for among many studies
         values = np.random.default_rng(0).normal(size=(3000, 9, seeds))
         values[:, 1] += 1.4 + 1.5 * np.random.default_rng(1).normal(size=(3000, seeds))
         found = decide(values)

@@ -69,13 +69,14 @@ def logits(model: nn.Module) -> torch.Tensor:
     ("changes", "touched", "found"),
     [
         ({"drop_layers": [1]}, [f"{LAYER}.1"], {f"{LAYER}.1": "removed"}),
-        ({"reinit_top_layers": 2}, [f"{LAYER}.4", f"{LAYER}.5"], {f"{LAYER}.4": "drawn anew", f"{LAYER}.5": "drawn anew"}),
+        ({"reinit_top_layers": 2}, [f"{LAYER}.4", f"{LAYER}.5"],
+         {f"{LAYER}.4": "reinitialised", f"{LAYER}.5": "reinitialised"}),
         ({"drop_layers": [5], "reinit_top_layers": 1}, [f"{LAYER}.4", f"{LAYER}.5"],
-         {f"{LAYER}.4": "drawn anew", f"{LAYER}.5": "removed"}),
+         {f"{LAYER}.4": "reinitialised", f"{LAYER}.5": "removed"}),
         ({"components": ["zero:pooler"]}, ["bert.pooler"], {"bert.pooler": "zeroed"}),
         ({"components": ["remove:layers.-1.attention"]}, [f"{LAYER}.5.attention"], {f"{LAYER}.5.attention": "removed"}),
         ({"components": ["reinit:layers.0.output"], "freeze": ["layers.0"]}, [f"{LAYER}.0.output"],
-         {f"{LAYER}.0": "frozen", f"{LAYER}.0.output": "drawn anew"}),
+         {f"{LAYER}.0": "frozen", f"{LAYER}.0.output": "reinitialised"}),
         ({"freeze": ["embeddings", "layers.lower"]}, [],
          {"bert.embeddings": "frozen", **{f"{LAYER}.{k}": "frozen" for k in range(3)}}),
     ],
@@ -222,7 +223,7 @@ REFUSED = [
     ({"freeze": ["layers.2-1"]}, "'layers.2-1' matches no module", "'layers.2'"),
     ({"components": ["zero:qwertyuiop"]}, "'qwertyuiop' matches no module", "known: .*embeddings.*layers.0.*head"),
     ({"components": ["remove:pooler"]},
-     r"its input, float32 \[2, 5, 64\], cannot go through in the place of its output, float32 \[2, 64\]", "zero:pooler"),
+     r"its input, float32 \[2, 5, 64\], has another shape than its output, float32 \[2, 64\]", "zero:pooler"),
     ({"components": ["remove:embeddings"]}, r"its input, int64 \[2, 5\]", "zero:embeddings"),
     ({"components": ["zero:encoder.layer"]}, "is never called in a forward pass", "the modules inside it"),
     ({"components": ["zero:head"]}, "nothing is left that training could change", "leave a part"),
@@ -230,7 +231,7 @@ REFUSED = [
     ({"freeze": ["layers.*.output.dropout"]}, "has no weights to freeze", "leave it out"),
     ({"components": ["zero:layers.0", "remove:layers.0"]}, r"both take out bert\.encoder\.layer\.0", "one of the two"),
     ({"components": ["zero:layers.1.output"], "drop_layers": [1]},
-     r"\[zero:layers\.1\.output\]: all that it names lies in bert\.encoder\.layer\.1, which model\.drop_layers", "one of"),
+     r"\[zero:layers\.1\.output\]: all of its modules are inside bert\.encoder\.layer\.1, which model\.drop_layers", "one of"),
 ]  # fmt: skip
 
 

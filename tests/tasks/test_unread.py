@@ -97,8 +97,8 @@ def test_who_reads_more_or_is_built_otherwise_keeps_the_layer_whole(name: str, h
 def test_only_on_top_of_unpad() -> None:
     model = build("Bert", "SequenceClassification")
     reason = leave_unread(model)
-    assert reason == "BertForSequenceClassification is no classifier whose padding is left out."
-    assert leave_unread(nn.Linear(2, 2)) == "Linear is no classifier whose padding is left out."
+    assert reason == "BertForSequenceClassification is not an unpadded classifier."
+    assert leave_unread(nn.Linear(2, 2)) == "Linear is not an unpadded classifier."
 
 
 def test_a_head_that_takes_the_mean_is_found_out() -> None:

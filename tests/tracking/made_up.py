@@ -10,7 +10,7 @@ import yaml
 
 from ablate.config.schema import Config, DataConfig, TrackerConfig
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Outcome, Status, write_value
+from ablate.records.metadata import RunStatus, Status, write_value
 from ablate.records.schema import EVALS, TRACE
 from ablate.records.writer import TableWriter
 
@@ -75,7 +75,7 @@ def columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def finish(run: RunDir, status: Status = "finished") -> None:
-    write_value(run, Outcome(status=status, step=STEPS, message="as made up", throughput={"train_seconds": 3.0}))
+    write_value(run, RunStatus(status=status, step=STEPS, message="as made up", throughput={"train_seconds": 3.0}))
 
 
 def train(run: RunDir) -> None:

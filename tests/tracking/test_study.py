@@ -54,7 +54,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
         build_report(study.path)
         for run in study.runs():
             config = yaml.safe_load(run.config.read_text())
-            run.config.write_text(yaml.safe_dump(config | {"data": config["data"] | {"text": SECRET}}))
+            run.config.write_text(yaml.safe_dump(config | {"data": config["data"] | {"text_column": SECRET}}))
         study.run("batch_size=64", 1).config.write_text("[not a config")
         study.run("baseline", 1).status.unlink()
         yield Sent(study.path, {to: go(study.path, to=to) for to in BACKENDS})

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ablate import Checkpoints, stop_on_signals
-from ablate.records.metadata import Outcome
+from ablate.records.metadata import RunStatus
 from tests.training.toy import evaluation, jitter, network, objective, run
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -22,7 +22,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def main(folder: Path, setting: str, *, pause: float = 0.002, stop: Callable[[], str | None] = lambda: None) -> Outcome:
+def main(
+    folder: Path, setting: str, *, pause: float = 0.002, stop: Callable[[], str | None] = lambda: None
+) -> RunStatus:
     """Two and a bit epochs, a checkpoint every seventh step, a look every 100 samples."""
 
     def slowly(model: torch.nn.Module, batch: Any) -> tuple[torch.Tensor, int]:

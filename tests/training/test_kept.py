@@ -168,7 +168,7 @@ def test_ids_of_another_number_are_refused_before_training(name: str) -> None:
 
 def test_a_file_that_is_no_such_table_is_refused(tmp_path: Path) -> None:
     kept(tmp_path)
-    with pytest.raises(RecordError, match="id should be int64, and it has none"):
+    with pytest.raises(RecordError, match="id: expected int64, got no such column"):
         read_predictions(RunDir(tmp_path).evals)
     with pytest.raises(RecordError, match="not a readable table"):
         read_predictions(tmp_path / "nothing.arrow")

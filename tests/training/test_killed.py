@@ -14,7 +14,7 @@ import pytest
 
 from ablate import read_trace
 from ablate.records.layout import RunDir
-from ablate.records.metadata import read_outcome
+from ablate.records.metadata import read_status
 from tests.training.killed import SETTINGS, main
 from tests.training.test_resume import rows
 
@@ -45,7 +45,7 @@ def test_killed_again_and_again_the_record_is_that_of_the_undisturbed_run(
 ) -> None:
     """SIGKILL mostly, SIGTERM and SIGINT too, at steps drawn with a recorded seed and a moment after them."""
     main(tmp_path / "whole", setting, pause=0.0)
-    whole = read_outcome(RunDir(tmp_path / "whole"))
+    whole = read_status(RunDir(tmp_path / "whole"))
     assert whole is not None
     draw, folder, step, ended = random.Random(f"{setting} 1"), tmp_path / "cut", 0, []
     for number in draw.choices([signal.SIGKILL, signal.SIGTERM, signal.SIGINT], weights=[4, 1, 1], k=KILLS):
@@ -58,7 +58,7 @@ def test_killed_again_and_again_the_record_is_that_of_the_undisturbed_run(
     assert 0 not in ended  # every one of them was hit before its end
     last = start(folder, setting, repo)
     assert last.wait(timeout=120) == 0, (tmp_path / "stderr.txt").read_text()
-    outcome = read_outcome(RunDir(folder))
+    outcome = read_status(RunDir(folder))
     assert outcome is not None
     assert (outcome.status, outcome.weights_sha256) == ("finished", whole.weights_sha256)
     assert len(outcome.sessions) > 1

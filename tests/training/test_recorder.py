@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ablate import Recorder, cli, read_evals, read_trace
 from ablate.errors import LoopError, RecordError
 from ablate.records.layout import RunDir
-from ablate.records.metadata import read_fingerprint, read_manifest, read_outcome
+from ablate.records.metadata import read_fingerprint, read_manifest, read_status
 from ablate.serialization import read_json
 from ablate.training.evaluation import Measured
 from tests.training.toy import network, points, rows_as_on_a_gpu
@@ -113,7 +113,7 @@ def test_the_folder_holds_what_a_run_of_ours_holds(folder: Path) -> None:
         folder, config={"lr": 0.5, "nested": {"path": Path("a"), "kind": nn.ReLU, "sizes": (1, np.int64(2))}}
     )
     run = RunDir(folder)
-    manifest, outcome, fingerprint = read_manifest(run), read_outcome(run), read_fingerprint(run)
+    manifest, outcome, fingerprint = read_manifest(run), read_status(run), read_fingerprint(run)
     assert outcome is not None
     assert fingerprint is not None
     assert (manifest.arm, manifest.seed) == ("baseline", 3)
@@ -243,7 +243,7 @@ def test_an_exception_becomes_the_outcome_and_goes_on(folder: Path) -> None:
     model = network()
     with pytest.raises(ValueError, match="out of data"):
         ends_with(ValueError("out of data"), model, folder)
-    outcome = read_outcome(RunDir(folder))
+    outcome = read_status(RunDir(folder))
     assert outcome is not None
     assert (outcome.status, outcome.reason, outcome.step) == ("failed", "ValueError", 1)
     assert outcome.message == "ValueError: out of data"
@@ -255,7 +255,7 @@ def test_control_c_is_an_interruption(folder: Path) -> None:
     model = network()
     with pytest.raises(KeyboardInterrupt):
         ends_with(KeyboardInterrupt(), model, folder)
-    outcome = read_outcome(RunDir(folder))
+    outcome = read_status(RunDir(folder))
     assert outcome is not None
     assert (outcome.status, outcome.message) == ("interrupted", "interrupted after 1 steps: KeyboardInterrupt")
 
@@ -263,7 +263,7 @@ def test_control_c_is_an_interruption(folder: Path) -> None:
 def test_a_run_without_a_step_has_failed(folder: Path) -> None:
     with Recorder(folder, network()) as run:
         run.look({"loss": torch.ones(4)})
-    outcome = read_outcome(RunDir(folder))
+    outcome = read_status(RunDir(folder))
     assert outcome is not None
     assert outcome.status == "failed"
     assert "call run.step(...)" in outcome.message
@@ -273,7 +273,7 @@ def test_a_second_run_replaces_the_first(folder: Path) -> None:
     recorded(folder)
     model = network()
     with Recorder(folder, model) as run:
-        assert read_outcome(RunDir(folder)) is None
+        assert read_status(RunDir(folder)) is None
         one_step(model, run)
     assert len(read_trace(folder / "trace.arrow")) == 1
     assert len(read_evals(folder / "evals.arrow").table) == 0
@@ -374,7 +374,7 @@ def test_two_processes_leave_the_record_of_one(folder: Path, tmp_path: Path) -> 
     assert trace["samples"].tolist() == [BATCH * step for step in range(1, 7)]
     (look,) = read_evals(folder / "evals.arrow").table.to_pylist()
     assert (look["sum"], look["count"]) == (5.0, 10)
-    outcome = read_outcome(RunDir(folder))
+    outcome = read_status(RunDir(folder))
     assert outcome is not None
     assert outcome.status == "finished"
 

@@ -13,7 +13,7 @@ import pytest
 
 from ablate import read_evals, read_predictions, read_trace
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Fingerprint, Outcome, read_fingerprint, read_outcome
+from ablate.records.metadata import Fingerprint, RunStatus, read_fingerprint, read_status
 from ablate.serialization import read_json
 from tests.training.toy import network
 
@@ -41,8 +41,8 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def small_files(folder: Path) -> tuple[Outcome, Fingerprint]:
-    outcome, fingerprint = read_outcome(RunDir(folder)), read_fingerprint(RunDir(folder))
+def small_files(folder: Path) -> tuple[RunStatus, Fingerprint]:
+    outcome, fingerprint = read_status(RunDir(folder)), read_fingerprint(RunDir(folder))
     assert outcome is not None
     assert fingerprint is not None
     return outcome, fingerprint

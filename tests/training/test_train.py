@@ -17,7 +17,7 @@ from torch.nn import functional
 from ablate import GradNorms, Streams, read_evals, read_trace, stop_on_signals
 from ablate.errors import LoopError
 from ablate.records.layout import RunDir
-from ablate.records.metadata import read_outcome
+from ablate.records.metadata import read_status
 from ablate.training.grad_norms import by_depth, by_kind
 from ablate.training.lr_schedule import Schedule
 from ablate.training.random_streams import SampleOrder
@@ -279,7 +279,7 @@ def test_a_batch_that_raises_leaves_the_record_up_to_there_and_goes_on_as_raised
     with pytest.raises(OSError, match="cannot read example 77"):
         run(examples=Torn(), folder=tmp_path, evaluation=evaluation(), num_workers=num_workers)
     at = SampleOrder(Streams(seed=0), np.arange(256)).take(0, 256).index(77)
-    outcome = read_outcome(RunDir(tmp_path))
+    outcome = read_status(RunDir(tmp_path))
     assert outcome is not None
     assert (outcome.status, outcome.step, outcome.reason) == ("failed", at // 8, "OSError")
     assert "cannot read example 77" in outcome.message
@@ -298,7 +298,7 @@ def test_control_c_in_a_loop_without_signals_keeps_the_record(tmp_path: Path) ->
 
     with pytest.raises(KeyboardInterrupt):
         run(folder=tmp_path, objective=pressed)
-    outcome = read_outcome(RunDir(tmp_path))
+    outcome = read_status(RunDir(tmp_path))
     assert outcome is not None
     assert (outcome.status, outcome.step) == ("interrupted", 6)
     assert len(read_trace(tmp_path / "trace.arrow")) == 6

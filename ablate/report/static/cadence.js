@@ -1,7 +1,7 @@
-// What a run would have shown at another cadence, out of what it recorded: the same points as ablate/analysis/cadence.py, the same
-// rows as ablate/analysis/resample.py, the same share of the decrease as ablate/metrics/decrease.py. Tests hold them equal.
+// What a run would have shown at another cadence, computed from its record: the same points, rows and decrease before the first
+// evaluation as ablate/analysis/resample.py. Tests compare the two.
 
-// Samples after which an arm looks, or writes a row, at whole steps; rising.
+// Samples after which an arm is evaluated, or writes a row, at whole steps; increasing.
 function dueAt(arm, { spacing, every, count }) {
   const points = [];
   if (spacing === "log") {
@@ -16,27 +16,27 @@ function dueAt(arm, { spacing, every, count }) {
   return [...new Set(whole)].sort((a, b) => a - b);
 }
 
-// The eval loss at those looks. An even cadence is shown only where every look of it is on record; log-spaced looks are the
-// recorded ones nearest to them. The look before training is kept, since every run has it; it is not a first look.
-function looksAt(run, due, spacing) {
+// The eval loss at those evaluations. An even cadence is shown only where every evaluation of it is on record; log-spaced evaluations are the
+// recorded ones nearest to them. The evaluation before training stays, since every run has it; it is not the first evaluation.
+function evaluationsAt(run, due, spacing) {
   const { samples, steps, y } = run.eval, at = new Map(samples.map((count, i) => [count, i]));
   const trained = samples.filter((count) => count > 0);
   const nearest = (point) => trained.reduce((best, count) => (Math.abs(count - point) < Math.abs(best - point) ? count : best), trained[0]);
   const wanted = spacing === "log" && trained.length ? [...new Set(due.map((point) => (at.has(point) ? point : nearest(point))))] : due;
   if (!wanted.length || wanted.some((point) => !at.has(point))) return null;
-  const places = wanted.map((point) => at.get(point)), before = steps[0] === 0;
+  const indices = wanted.map((point) => at.get(point)), before = steps[0] === 0;
   const start = y[0], lowest = Math.min(...y.map((value) => (value === null ? Infinity : value)));
   return {
-    first: steps[places[0]], looks: places.length,
-    steps: [...(before ? [0] : []), ...places.map((i) => steps[i])], y: [...(before ? [start] : []), ...places.map((i) => y[i])],
-    share: before && start > lowest ? (start - y[places[0]]) / (start - lowest) : null,
+    first: steps[indices[0]], evaluations: indices.length,
+    steps: [...(before ? [0] : []), ...indices.map((i) => steps[i])], y: [...(before ? [start] : []), ...indices.map((i) => y[i])],
+    share: before && start > lowest ? (start - y[indices[0]]) / (start - lowest) : null,
   };
 }
 
 // Rows of a log: of the steps since the row before, the mean or the highest, or the last step's own value.
 function rowsAt(run, due, curve, how) {
   const ends = rowEnds(run), values = column(run, curve, how), steps = [], y = [];
-  const samples = kept(run, "samples", () => Float64Array.from(ends, (end) => along(run, "samples", end)));
+  const samples = cached(run, "samples", () => Float64Array.from(ends, (end) => along(run, "samples", end)));
   let start = 0;
   for (const point of due) {
     if (start >= ends.length) break;
@@ -47,9 +47,9 @@ function rowsAt(run, due, curve, how) {
     start = end + 1;
   }
   const fallen = run.fallen && run.fallen.find(([step]) => step >= steps[0]);
-  const all = column(run, curve, "max"), most = kept(run, "peak-" + curve, () => highest(all, 0, all.length - 1));
+  const all = column(run, curve, "max"), most = cached(run, "peak-" + curve, () => highest(all, 0, all.length - 1));
   return {
-    first: steps[0], looks: steps.length, steps, y, share: curve === "loss" && fallen ? fallen[1] : null,
+    first: steps[0], evaluations: steps.length, steps, y, share: curve === "loss" && fallen ? fallen[1] : null,
     peak: highest(y, 0, y.length - 1) / most,
   };
 }
@@ -67,32 +67,32 @@ function weighted(values, ends, start, end) {
   return sum / (before - first);
 }
 
-// {curve, first, looks, share, peak} of an arm: its mean over seeds; null where its record does not have these looks.
+// {curve, first, evaluations, share, peak} of an arm: its mean over seeds; null where its record does not have these evaluations.
 function reread(arm, which, spec) {
   const due = dueAt(arm, spec);
   const runs = finished(arm).filter((run) => (which === "eval" ? run.eval.steps.length : !run.gaps));
-  const read = runs.map((run) => (which === "eval" ? looksAt(run, due, spec.spacing) : rowsAt(run, due, spec.curve, spec.how)));
+  const read = runs.map((run) => (which === "eval" ? evaluationsAt(run, due, spec.spacing) : rowsAt(run, due, spec.curve, spec.how)));
   if (!read.length || read.some((one) => one === null)) return null;
   const length = Math.min(...read.map((one) => one.steps.length));
   const y = Array.from({ length }, (_, i) => mean(read.map((one) => one.y[i])));
   const shares = read.map((one) => one.share).filter((share) => share !== null);
   const peaks = read.map((one) => one.peak).filter(Number.isFinite);
   return {
-    runs, steps: read[0].steps.slice(0, length), y, first: read[0].first, looks: read[0].looks, share: mean(shares), peak: mean(peaks),
+    runs, steps: read[0].steps.slice(0, length), y, first: read[0].first, evaluations: read[0].evaluations, share: mean(shares), peak: mean(peaks),
   };
 }
 
-// What a slider can stand on. Even looks: intervals that the baseline's record can show exactly, in samples. Rows: multiples of
-// the baseline's step. Log-spaced: how many looks or rows.
+// Positions of a slider. Even evaluations: intervals that the baseline's record can show exactly, in samples. Rows: multiples of
+// the baseline's step. Log-spaced: how many evaluations or rows.
 function levelsOf(which) {
   const { spacing } = state.cadence[which], baseline = data.arms[0];
-  return kept(data, "levels-" + which + spacing, () => {
+  return cached(data, "levels-" + which + spacing, () => {
     const runs = finished(baseline), steps = Math.max(1, Math.ceil(baseline.total / baseline.per_step));
-    const looks = runs.length ? runs[0].eval.samples.filter((count) => count > 0) : [];
-    const most = which === "eval" ? looks.length : steps;
+    const evaluations = runs.length ? runs[0].eval.samples.filter((count) => count > 0) : [];
+    const most = which === "eval" ? evaluations.length : steps;
     if (spacing === "log") return ladder(2, Math.max(2, Math.min(most, 200)));
     if (which === "log") return ladder(1, Math.max(1, Math.floor(steps / 2))).map((count) => count * baseline.per_step);
-    const known = new Set(looks), wanted = looks.length > 400 ? ladder(1, looks.length).map((i) => looks[i - 1]) : looks;
+    const known = new Set(evaluations), wanted = evaluations.length > 400 ? ladder(1, evaluations.length).map((i) => evaluations[i - 1]) : evaluations;
     const works = wanted.filter((count) => dueAt(baseline, { spacing: "even", every: count }).every((point) => known.has(point)));
     return works.length ? works : [baseline.total];
   });
@@ -111,11 +111,11 @@ function specOf(which) {
 }
 
 function inWords(which, spec) {
-  const thing = which === "eval" ? "look" : "row", baseline = data.arms[0];
+  const thing = which === "eval" ? "evaluation" : "row", baseline = data.arms[0];
   if (spec.spacing === "log") return `${spec.count} ${thing}s, dense early and sparse later`;
   const steps = spec.every / baseline.per_step, number = spec.every.toLocaleString("en-US");
   const also = Number.isInteger(steps) ? ` (${steps.toLocaleString("en-US")} step${steps === 1 ? "" : "s"} of the baseline)` : "";
-  return `a ${thing} every ${number} sample${spec.every === 1 ? "" : "s"}${also}`;
+  return `${which === "eval" ? "an" : "a"} ${thing} every ${number} sample${spec.every === 1 ? "" : "s"}${also}`;
 }
 
 function drawCadence(element) {
@@ -135,7 +135,7 @@ function drawCadence(element) {
     if (!one) continue;
     const at = thin(one.y, 300);
     traces.push(named(arm, {
-      x: at.map((i) => alongAll(one.runs, state.unit, one.steps[i])), y: at.map((i) => one.y[i]), legendgroup: "seen",
+      x: at.map((i) => alongAll(one.runs, state.unit, one.steps[i])), y: at.map((i) => one.y[i]), legendgroup: "resampled",
       mode: at.length <= 80 ? "lines+markers" : "lines", marker: { size: 7 },
       line: { color: color("--" + arm.style), width: 2.2, dash: arm.style === "placebo" ? "dot" : arm.dash },
     }));
@@ -146,18 +146,18 @@ function drawCadence(element) {
   return Plotly.react(element, traces, made, config);
 }
 
-// The figures beside a slider: of each arm the share of its fall before the first look, or how much of the highest norm is seen.
+// The figures next to a slider: per arm the decrease before the first evaluation, or the share of the highest norm that is shown.
 function tell(which, spec, curve, read) {
   document.querySelector(`[data-cadence-words="${which}"]`).textContent = inWords(which, spec);
   const norm = curve === "grad_norm", list = document.querySelector(`[data-shares="${which}"]`);
   document.querySelector(`[data-shares-title="${which}"]`).textContent = norm
-    ? "Highest gradient norm that is shown, by the highest there was"
-    : `Share of the fall of the ${which === "eval" ? "eval" : "training"} loss before the first ${which === "eval" ? "look" : "row"}`;
+    ? "Highest gradient norm shown, as a share of the highest recorded"
+    : `Decrease of the ${which === "eval" ? "eval" : "training"} loss before the first ${which === "eval" ? "evaluation" : "row"}`;
   list.replaceChildren(...shown().map((arm) => {
     const one = read.get(arm), item = document.createElement("li"), swatch = document.createElement("i");
     const value = one && (norm ? one.peak : one.share), strong = document.createElement("b");
     swatch.className = "swatch " + arm.style;
-    strong.textContent = one ? percent(value) : "not on record";
+    strong.textContent = one ? percent(value) : "not recorded";
     item.dataset.arm = arm.name;
     if (one && value !== null) item.dataset.value = value;
     item.append(swatch, arm.change + " ", strong, one ? ` first at step ${one.first.toLocaleString("en-US")} of ${one.steps.at(-1).toLocaleString("en-US")}` : "");

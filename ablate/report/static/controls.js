@@ -1,8 +1,8 @@
-// Buttons, sliders and lists: each says what it is, can be reached by key, and changes the state alone.
+// Buttons, sliders and lists: each is labelled, reachable by keyboard, and changes nothing but the state.
 const press = (button, pressed) => button.setAttribute("aria-pressed", String(pressed));
 const every = (selector) => [...document.querySelectorAll(selector)];
 
-// One picture per frame, however fast a slider moves: the first answers at once, and the slider is never held up by all of them.
+// One picture per frame: the first one responds immediately, and a slider never waits for all of them.
 const waiting = new Set();
 function soon(elements) {
   if (!waiting.size) requestAnimationFrame(drawNext);
@@ -19,7 +19,7 @@ function drawNext() {
 function legend() {
   const box = document.querySelector(".legend");
   if (!box) return;
-  data.arms.forEach((arm, place) => {
+  data.arms.forEach((arm, index) => {
     const button = document.createElement("button"), swatch = document.createElement("i"), count = document.createElement("small");
     const whole = finished(arm).length;
     swatch.className = "swatch " + arm.style;
@@ -27,7 +27,7 @@ function legend() {
     button.type = "button";
     button.append(swatch, arm.change, count);
     press(button, true);
-    button.disabled = place === 0;
+    button.disabled = index === 0;
     button.addEventListener("click", () => {
       const hide = !state.hidden.has(arm.name);
       state.hidden[hide ? "add" : "delete"](arm.name);
@@ -74,19 +74,19 @@ function units() {
   });
 }
 
-// The slider's places: no smoothing, then ever longer stretches up to a fifth of the longest run.
+// The slider's positions: no smoothing, then ever longer stretches up to a fifth of the longest run.
 function smoothing() {
   const slider = document.querySelector("#smoothing"), words = document.querySelector("#smoothing-words");
   if (!slider) return;
   const step = Math.min(...data.arms.map((arm) => arm.per_step)), whole = Math.max(...data.arms.map((arm) => arm.total));
-  const places = ladder(1, Math.max(2, Math.round(whole / step / 5))).map((count) => count * step);
+  const positions = ladder(1, Math.max(2, Math.round(whole / step / 5))).map((count) => count * step);
   const show = () => {
-    state.smoothing = places[slider.value];
-    words.textContent = Number(slider.value) === 0 ? "every step as it is" : `mean over ${state.smoothing.toLocaleString("en-US")} samples`;
+    state.smoothing = positions[slider.value];
+    words.textContent = Number(slider.value) === 0 ? "every step, unsmoothed" : `mean over ${state.smoothing.toLocaleString("en-US")} samples`;
     slider.setAttribute("aria-valuetext", words.textContent);
   };
-  slider.max = places.length - 1;
-  slider.value = places.reduce((best, value, i) => (Math.abs(value - data.window) < Math.abs(places[best] - data.window) ? i : best), 0);
+  slider.max = positions.length - 1;
+  slider.value = positions.reduce((best, value, i) => (Math.abs(value - data.window) < Math.abs(positions[best] - data.window) ? i : best), 0);
   show();
   slider.addEventListener("input", () => {
     show();
@@ -106,7 +106,7 @@ function cadence(which) {
     slider.max = levels.length - 1;
     slider.value = chosen.level;
     field.value = levels[chosen.level];
-    units.textContent = chosen.spacing === "log" ? (which === "eval" ? "looks" : "rows") : "samples";
+    units.textContent = chosen.spacing === "log" ? (which === "eval" ? "evaluations" : "rows") : "samples";
     slider.setAttribute("aria-valuetext", inWords(which, specOf(which)));
   };
   const set = (level) => {

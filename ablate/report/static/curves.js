@@ -4,9 +4,9 @@ const mostLines = 40; // runs that are drawn one by one; of more, the extremes o
 const mostBold = 2400; // of all bold lines and edges of bands
 const mostMarks = 600;
 
-// All seeds of an arm as one line with gaps; thinned, because a screen has no more room, with every spike kept.
+// All seeds of an arm as one line with gaps; thinned, because a screen has no more room, without losing a spike.
 function seedLine(arm, panel) {
-  return kept(arm, "seeds-" + panel, () => {
+  return cached(arm, "seeds-" + panel, () => {
     const all = data.arms.reduce((count, one) => count + one.runs.length, 0);
     if (all > mostLines) return extremes(arm, panel);
     const most = Math.min(1500, Math.max(60, Math.floor(mostPoints / Math.max(1, all))));
@@ -25,7 +25,7 @@ function seedLine(arm, panel) {
   });
 }
 
-// Of an arm with very many runs beside it: the lowest and the highest of all its seeds in each of 120 stretches, as one line.
+// For an arm with very many runs: the lowest and the highest of all its seeds in each of 120 stretches, as one line.
 function extremes(arm, panel) {
   const last = Math.max(1, ...arm.runs.map((run) => run.steps)), count = Math.min(120, last);
   const low = new Array(count).fill(null), high = new Array(count).fill(null);
@@ -43,11 +43,11 @@ function extremes(arm, panel) {
   return { runs: points.map((one) => one.run), steps: points.map((one) => one.step), y: points.map((one) => one.value) };
 }
 
-const place = (line) => line.steps.map((step, i) => (step === null ? null : along(line.runs[i], state.unit, step)));
+const position = (line) => line.steps.map((step, i) => (step === null ? null : along(line.runs[i], state.unit, step)));
 
-// Spikes, by the definition of the outcome grad_norm_spikes; the highest of them where there are very many.
+// Spikes, by the definition of the metric grad_norm_spikes; the highest of them where there are very many.
 function spikeMarks(arm) {
-  return kept(arm, "marks", () => {
+  return cached(arm, "marks", () => {
     const marks = arm.runs.flatMap((run) => {
       const ends = rowEnds(run), values = column(run, "grad_norm", "max");
       return run.spikes.map((step) => {
@@ -66,7 +66,7 @@ function panelTraces(panel) {
     const line = seedLine(arm, panel), several = finished(arm).length > 0;
     const alpha = several ? (panel === "grad_norm" ? 0.4 : 0.28) : 0.9;
     traces.push(named(arm, {
-      x: place(line), y: line.y, connectgaps: false, hoverinfo: "skip", hovertemplate: undefined, legendgroup: "seeds",
+      x: position(line), y: line.y, connectgaps: false, hoverinfo: "skip", hovertemplate: undefined, legendgroup: "seeds",
       line: { color: faded(color("--" + arm.style), alpha), width: 1, simplify: true },
     }));
   }
@@ -112,7 +112,7 @@ function spikeTrace(arms) {
 // Below the gradient norm, a row per arm: how many of the steps in each stretch were clipped.
 const mostStretches = 160;
 function clippedRow(arm) {
-  return kept(arm, "clippedRow", () => {
+  return cached(arm, "clippedRow", () => {
     const last = Math.max(1, ...arm.runs.map((run) => run.steps)), stretches = Math.min(mostStretches, last);
     const counts = new Float64Array(stretches), steps = new Float64Array(stretches);
     const of = (step) => Math.min(stretches - 1, Math.floor(((step - 1) / last) * stretches));

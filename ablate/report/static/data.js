@@ -1,8 +1,8 @@
-// The runs out of the JSON in the page: numbers unpacked when they are first asked for, and kept.
+// The runs from the JSON in the page: numbers are unpacked when they are first needed, and cached.
 const data = JSON.parse(document.getElementById("curves-data").textContent);
 const finished = (arm) => arm.runs.filter((run) => run.status === "finished");
 
-// Four characters a number: the upper 24 bits of a float32 (ablate/report/packed.py).
+// Four characters a number: the upper 24 bits of a float32 (ablate/report/chart_data.py).
 function unpacked(text) {
   const bytes = atob(text), count = bytes.length / 3, bits = new Uint32Array(count);
   for (let i = 0, k = 0; i < count; i++, k += 3)
@@ -10,15 +10,15 @@ function unpacked(text) {
   return new Float32Array(bits.buffer);
 }
 
-function kept(owner, name, make) {
-  const place = "_" + name;
-  if (!(place in owner)) Object.defineProperty(owner, place, { value: make() });
-  return owner[place];
+function cached(owner, name, make) {
+  const key = "_" + name;
+  if (!(key in owner)) Object.defineProperty(owner, key, { value: make() });
+  return owner[key];
 }
 
 // The last step of every row: 1, 2, 3 ...; of a very long run, further on only every so many.
 function rowEnds(run) {
-  return kept(run, "ends", () => {
+  return cached(run, "ends", () => {
     const rows = run.rows, ends = [];
     if (rows.steps) return rows.steps;
     for (let step = 1; step <= rows.single; step++) ends.push(step);
@@ -33,7 +33,7 @@ function rowEnds(run) {
 // One value per row. how: "mean", "last" or "max" over the steps of a row; the same thing where a row is a step.
 function column(run, name, how) {
   const held = run[name], which = held.each === undefined ? how : "each";
-  return kept(run, name + which, () => unpacked(held[which]));
+  return cached(run, name + which, () => unpacked(held[which]));
 }
 
 // How far a run is after a step, in a unit of the horizontal axis: a factor, or knots with straight lines between.
@@ -54,7 +54,7 @@ function along(run, unit, step) {
 // Of several runs of an arm, their mean: seeds take different seconds for the same step.
 const alongAll = (runs, unit, step) => runs.reduce((sum, run) => sum + along(run, unit, step), 0) / runs.length;
 
-// Steps in which a flag is set. text: one bit per step (ablate/report/packed.py), "" where none is.
+// Steps in which a flag is set. text: one bit per step (ablate/report/chart_data.py), "" where none is.
 function flagged(text) {
   const steps = [], bytes = atob(text);
   for (let k = 0; k < bytes.length; k++) {

@@ -15,7 +15,7 @@ function drawForest(element) {
     traces.push({
       type: "scatter", mode: "markers", meta: row.arm, name: literal(row.change), x: [row.effect], y: [y], ...half,
       marker: { symbol: "line-ns-open", size: 18, color: hex(row), line: { width: 3 } },
-      hovertemplate: `${figure(row.effect)} [${figure(row.low)} … ${figure(row.high)}], ${literal(row.verdict)}<extra></extra>`,
+      hovertemplate: `${figure(row.effect)} [${figure(row.low)}, ${figure(row.high)}], ${literal(row.verdict)}<extra></extra>`,
     });
   });
   const made = layout(`difference from the baseline${outcome.unit ? ", " + outcome.unit : ""}`, "", { revision: outcome.name });

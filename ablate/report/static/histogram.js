@@ -6,7 +6,7 @@ function drawHistogram(element) {
     const arm = styleOf.get(one.name), hex = color("--" + arm.style);
     traces.push(named(arm, {
       x: edges, y: [...one.share, 0].map((share) => 100 * share), line: { shape: "hv", color: hex, width: 1.8, dash: arm.style === "placebo" ? "dot" : arm.dash },
-      fill: "tozeroy", fillcolor: faded(hex, 0.12), hovertemplate: "%{y:.3g} % of the steps",
+      fill: "tozeroy", fillcolor: faded(hex, 0.12), hovertemplate: "%{y:.3g}% of the steps",
     }));
   }
   const made = layout("gradient norm before clipping (L2)", "% of the steps", { logX: true });

@@ -1,4 +1,4 @@
-// Draws everything, one picture after the other so that the page answers meanwhile; again for other colours, and for paper.
+// Draws everything, one picture after the other so that the page stays responsive; again for other colours, and for paper.
 function draw(element) {
   const { panel, replay, cadence, forest, histogram } = element.dataset;
   if (panel) return drawPanel(element);
@@ -29,5 +29,5 @@ drawAll().then(() => {
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
 window.matchMedia("print").addEventListener("change", (print) => {
   state.onPaper = print.matches;
-  pictures().forEach(draw); // at once: paper does not wait
+  pictures().forEach(draw); // immediately: paper does not wait
 });

@@ -1,28 +1,28 @@
 // The mean over the seeds of an arm and the band from the lowest to the highest of them, smoothed over so many samples.
-// A run that broke off is left out of both: its end would show as a jump that no run made.
+// A run that stopped early is left out of both: its end would show as a jump that no run made.
 
 // Rows that all finished runs of an arm have: per run an index for each common row.
 function commonRows(arm) {
-  return kept(arm, "common", () => {
+  return cached(arm, "common", () => {
     const runs = finished(arm).filter((run) => rowEnds(run).length);
-    if (!runs.length) return { runs, ends: [], places: [] };
+    if (!runs.length) return { runs, ends: [], indices: [] };
     const all = runs.map(rowEnds);
     const shortest = all.reduce((best, ends) => (ends.length < best.length ? ends : best));
-    if (all.every((ends) => shortest.every((end, i) => ends[i] === end))) return { runs, ends: shortest, places: null };
-    const places = all.map((ends) => new Map(ends.map((end, i) => [end, i])));
-    const shared = shortest.filter((end) => places.every((place) => place.has(end)));
-    return { runs, ends: shared, places: places.map((place) => shared.map((end) => place.get(end))) };
+    if (all.every((ends) => shortest.every((end, i) => ends[i] === end))) return { runs, ends: shortest, indices: null };
+    const positions = all.map((ends) => new Map(ends.map((end, i) => [end, i])));
+    const shared = shortest.filter((end) => positions.every((index) => index.has(end)));
+    return { runs, ends: shared, indices: positions.map((index) => shared.map((end) => index.get(end))) };
   });
 }
 
-// Running sums over the common rows of one run, so that a mean over any stretch costs two look-ups.
+// Running sums over the common rows of one run, so that a mean over any stretch costs two lookups.
 function sums(arm, which, name) {
-  const { runs, ends, places } = commonRows(arm), run = runs[which];
-  return kept(run, "sums-" + name, () => {
+  const { runs, ends, indices } = commonRows(arm), run = runs[which];
+  return cached(run, "sums-" + name, () => {
     const values = column(run, name, "mean");
     const total = new Float64Array(ends.length + 1), weight = new Float64Array(ends.length + 1);
     for (let i = 0; i < ends.length; i++) {
-      const value = values[places ? places[which][i] : i], steps = i ? ends[i] - ends[i - 1] : ends[0];
+      const value = values[indices ? indices[which][i] : i], steps = i ? ends[i] - ends[i - 1] : ends[0];
       const counts = Number.isFinite(value) ? steps : 0;
       total[i + 1] = total[i] + (counts ? value * counts : 0);
       weight[i + 1] = weight[i] + counts;
@@ -54,13 +54,13 @@ function smoothed(arm, name, samples) {
   return { runs, steps, y, low, high };
 }
 
-// The same of the eval loss, at the looks that all finished runs have.
+// The same of the eval loss, at the evaluations that all finished runs have.
 function evalMean(arm) {
-  return kept(arm, "evalMean", () => {
+  return cached(arm, "evalMean", () => {
     const runs = finished(arm).filter((run) => run.eval.steps.length);
-    const looks = runs.map((run) => new Map(run.eval.steps.map((step, i) => [step, run.eval.y[i]])));
-    const steps = runs.length ? runs[0].eval.steps.filter((step) => looks.every((look) => look.has(step))) : [];
-    const values = steps.map((step) => looks.map((look) => look.get(step)));
+    const evaluations = runs.map((run) => new Map(run.eval.steps.map((step, i) => [step, run.eval.y[i]])));
+    const steps = runs.length ? runs[0].eval.steps.filter((step) => evaluations.every((evaluation) => evaluation.has(step))) : [];
+    const values = steps.map((step) => evaluations.map((evaluation) => evaluation.get(step)));
     const over = (read) => values.map((seeds) => (seeds.some((value) => value === null) ? null : read(seeds)));
     return { runs, steps, y: over(mean), low: over((seeds) => Math.min(...seeds)), high: over((seeds) => Math.max(...seeds)) };
   });

@@ -1,4 +1,4 @@
-// What the reader has chosen. Every change draws again what depends on it; there is nothing else to keep in step.
+// What the reader has chosen. Every change redraws what depends on it.
 const state = {
   unit: "samples",
   logX: false,

@@ -11,8 +11,8 @@ const figure = (value) => (Number.isFinite(value) ? Number(value.toPrecision(3))
 const percent = (share) => {
   if (share === null || !Number.isFinite(share)) return "–";
   const whole = Math.round(100 * share);
-  if (whole >= 100 && share < 1) return "> 99 %";
-  return whole <= 0 && share > 0 ? "< 1 %" : (whole + " %").replace("-", "−");
+  if (whole >= 100 && share < 1) return "> 99%";
+  return whole <= 0 && share > 0 ? "< 1%" : (whole + "%").replace("-", "−");
 };
 
 function layout(xTitle, yTitle, { log = false, logX = false, revision = "" } = {}) {

@@ -1,4 +1,4 @@
-"""What is shown, in words and figures, before anybody decides how it looks: terminal, page and tables read this alone."""
+"""What a report shows, in words and figures, before a renderer decides how it looks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ablate import formatting as digits
+from ablate import formatting as fmt
 from ablate.analysis.contrasts import ONE_SIDED
 from ablate.analysis.results import UNVERIFIED, Analysis, Contrast, Floor, ReplayedLevel, RunReading
 from ablate.analysis.summary import method
 from ablate.controls.control import Control
 from ablate.design.axis import show
 from ablate.metrics.metric import MetricInfo
-from ablate.report.mediation import VERDICTS
 
 TONES = {
     "helps": "good",
@@ -25,17 +24,34 @@ TONES = {
     "equivalent": "still",
     "inconclusive": "open",
     "none": "broken",
+    "interact": "moved",
+}
+"""Colour of a verdict."""
+
+MEDIATION_VERDICTS = {
+    "all": "all of it",
+    "some or all": "some or all of it",
+    "part": "part of it",
+    "not all": "not all of it",
+    "none": "none of it",
+    "against": "works against it",
+    "beyond": "more than all of it",
+    "inconclusive": "inconclusive",
+    "not held": "NOT HELD",
+    "none given": "none given",
 }
 _SUMMARY = ("eval_loss", "grad_norm_p95_p5", "grad_norm_max", "grad_norm_median")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArmView:
-    """One arm. change: `batch_size 8 → 64`. number: position among the arms, which decides its colour."""
+    """One arm of the study."""
 
     name: str
     change: str
+    """`batch_size 8 → 64`."""
     number: int
+    """Position among the arms."""
     kind: str | None
     axis: str | None
     question: str
@@ -47,10 +63,7 @@ class ArmView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One contrast as it is read. tone: good, bad, moved, still, open, broken or floor; decides the colour only.
-
-    beats: share of seeds in which the arm is better, or higher where there is no better side. p: adjusted for the variants.
-    """
+    """One contrast, as a reader sees it."""
 
     arm: ArmView
     contrast: Contrast
@@ -59,14 +72,17 @@ class Row:
     verdict: str
     remark: str
     beats: str
+    """Share of seeds in which the arm is better, or higher where there is no better side."""
     hedges_g: str
     p: str
+    """Adjusted for the variants."""
     tone: str
+    """`good`, `bad`, `moved`, `still`, `open`, `broken` or `floor`; decides the colour only."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutcomeView:
-    """One outcome over all trained arms: the mean over seeds of each, and each variant's contrast."""
+    """One metric over all trained arms: the mean over seeds of each, and each variant's contrast."""
 
     info: MetricInfo
     means: Mapping[str, float | None]
@@ -75,72 +91,93 @@ class OutcomeView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ControlsView:
-    """summary: (words, figures) pairs for one line. failures: a sentence each. held: items proven equal in every arm."""
+    """State of all controls."""
 
     summary: tuple[tuple[str, str], ...]
+    """(words, figures) pairs for one line."""
     failures: tuple[str, ...]
+    """One sentence each."""
     held: tuple[str, ...]
+    """Items proven equal in every arm."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FloorView:
-    """One of the two floors. name: `noise floor`. value: on the primary metric. sentence: what the repeat shows in the place
-    of a contrast."""
+    """What one kind of A/A runs differ by."""
 
     name: str
+    """`noise floor`."""
     value: str
+    """On the primary metric."""
     sentence: str
     floor: Floor
 
     def of(self, outcome: str) -> str:
-        """The floor of any outcome; a dash where it has none."""
-        return digits.figure(self.floor.values.get(outcome), 2)
+        """Return the floor of any metric; a dash where it has none."""
+        return fmt.figure(self.floor.values.get(outcome), 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """The whole report. primary: a row per variant; placebo rows come last. replays: observation axes by name. floors: the two
-    A/A floors, as far as they were measured.
-
-    method: what the primary metric's intervals are. troubles: (status, sentence naming the runs) for all that did not finish.
-    headline: the answer to what was asked: of shares, of a mediator, of several axes at once, of chance; else every verdict in
-        one sentence.
-    """
+    """The whole report."""
 
     analysis: Analysis
     heading: str
     metric: MetricInfo
     direction: str
     method: str
+    """What the primary metric's intervals are."""
     arms: tuple[ArmView, ...]
     primary: tuple[Row, ...]
+    """One row per variant; the placebo last."""
     outcomes: tuple[OutcomeView, ...]
     replays: Mapping[str, tuple[ReplayedLevel, ...]]
+    """Observation axes by name."""
     floors: tuple[FloorView, ...]
     controls: ControlsView
     troubles: tuple[tuple[str, str], ...]
+    """(status, sentence naming the runs) for all that did not finish."""
     headline: str
+    """The answer of a design that asks for more than contrasts; else every verdict in one sentence."""
     conclusions: tuple[str, ...]
+    question: str
+    """`Compared at equal steps (16): ...`; empty where no run has finished."""
+    cautions: tuple[str, ...]
+    """What changes the reading of that comparison."""
+    alarms: tuple[tuple[str, str], ...]
+    """(label, sentence) about imported runs, most important first; to be read before any figure."""
 
     def arm(self, name: str) -> ArmView:
+        """Return an arm by its name."""
         return next(arm for arm in self.arms if arm.name == name)
+
+    def style(self, arm: ArmView) -> str:
+        """Return `baseline`, `placebo` (of both A/A arms), or `v1` to `v6`: the colour of an arm in tables and curves."""
+        if arm.kind in ("placebo", "rerun"):
+            return "placebo"
+        number = self.variant_number(arm)
+        return "baseline" if number is None else f"v{number % 6 + 1}"
+
+    def variant_number(self, arm: ArmView) -> int | None:
+        """Return the index of a variant among the variants; None for any other arm."""
+        variants = [other.name for other in self.trained if other.axis is not None and other.kind != "placebo"]
+        return variants.index(arm.name) if arm.name in variants else None
 
     @property
     def trained(self) -> tuple[ArmView, ...]:
-        """Arms that are compared: those with runs of their own, less the baseline's repeat."""
+        """Return the arms that are compared: those with runs of their own, without the baseline's repeat."""
         return tuple(arm for arm in self.arms if arm.kind not in ("observation", "rerun"))
 
     @property
     def repeated(self) -> Mapping[str, str]:
-        """{arm: sentence} of the same seed twice; it has no contrast, because nothing was varied."""
+        """Return {arm: sentence} of the same seed twice; it has no contrast, because nothing was varied."""
         found = {floor.floor.kind: floor.sentence for floor in self.floors}
         arms = [arm.name for arm in self.arms if arm.kind == "rerun"]
         return {name: found.get("nondeterminism", "not measured yet") for name in arms}
 
     @property
     def summary(self) -> tuple[OutcomeView, ...]:
-        """The four outcomes that fit a narrow table: the primary one, eval loss, and the gradient norm's spread,
-        maximum and median, as far as there is room."""
+        """Return the metrics that fit a narrow table: at most four, the primary one first."""
         skipped = self.analysis.imported.not_read if self.analysis.imported else ()
         known = {outcome.info.name: outcome for outcome in self.outcomes if outcome.info.name not in skipped}
         wanted = dict.fromkeys((self.metric.name, *_SUMMARY))
@@ -148,7 +185,7 @@ class View:
 
 
 def make_view(analysis: Analysis) -> View:
-    """Pure: the same analysis gives the same view."""
+    """Build the view. Pure: the same analysis gives the same view."""
     arms = tuple(_arm(arm, number, analysis.contrasts) for number, arm in enumerate(analysis.arms))
     metric = next(info for info in analysis.metrics if info.name == analysis.metric)
     by_name = {arm.name: arm for arm in arms}
@@ -170,55 +207,70 @@ def make_view(analysis: Analysis) -> View:
         controls=_controls(analysis, arms),
         troubles=_troubles(analysis.runs),
         headline=_answer(analysis) or _headline([row for row in rows if row.tone != "floor"], tuple(replays), metric),
-        conclusions=tuple(digits.typeset(sentence) for sentence in analysis.conclusions),
+        conclusions=tuple(fmt.typeset(sentence) for sentence in analysis.conclusions),
+        question=_question(analysis),
+        cautions=_cautions(analysis),
+        alarms=tuple(
+            (label, fmt.typeset(text)) for label, text in (analysis.imported.alarms if analysis.imported else ())
+        ),
     )
 
 
+def _question(analysis: Analysis) -> str:
+    budgets = analysis.budgets
+    return f"Compared {fmt.typeset(budgets.question)}." if budgets is not None and budgets.question else ""
+
+
+def _cautions(analysis: Analysis) -> tuple[str, ...]:
+    cautions = analysis.budgets.cautions if analysis.budgets is not None else ()
+    return tuple(fmt.typeset(f"{text[:1].upper()}{text[1:]}.") for text in cautions)
+
+
 def direction(metric: MetricInfo) -> str:
-    """`lower is better`, `higher is better`, `no better side`."""
+    """Return `lower is better`, `higher is better` or `no better side`."""
     if metric.lower_is_better is None:
         return "no better side"
     return "lower is better" if metric.lower_is_better else "higher is better"
 
 
 def interval_head(view: View) -> str:
-    """`95 % interval`; of a study with looks, whose intervals have the level of their look, `interval`."""
-    return "95 % interval" if view.analysis.looks is None else "interval"
+    """Return `95% interval`; `interval` for a sequential study, whose intervals have the confidence of their analysis."""
+    return "95% interval" if view.analysis.looks is None else "interval"
 
 
 def beats_what(metric: MetricInfo) -> str:
-    """What `Row.beats` is a share of: seeds in which the arm `beats baseline`, or is `above baseline`."""
+    """Return the heading of `Row.beats`: `beats baseline`, or `above baseline` without a better side."""
     return "above baseline" if metric.lower_is_better is None else "beats baseline"
 
 
 def named(metric: MetricInfo) -> str:
-    """`eval_loss (nats)`; the name alone where there is no unit."""
+    """Return `eval_loss (nats)`; the name alone where there is no unit."""
     return f"{metric.name} ({metric.unit})" if metric.unit else metric.name
 
 
 def level_name(level: ReplayedLevel) -> str:
-    """`eval_every 512 samples`."""
+    """Return `eval_every 512 samples`."""
     return f"{level.axis} {show(level.level)}"
 
 
-def looked_differently(levels: Sequence[ReplayedLevel]) -> str:
-    """An observation axis in one sentence: it cannot have changed anything, and this is what its levels hide."""
+def resampled(levels: Sequence[ReplayedLevel]) -> str:
+    """Return an observation axis in one sentence: it changed nothing, and this is what its values would have missed."""
     if not all(level.same_trajectory for level in levels):
-        return "NOT the same trajectory: the way of looking changed the training"
+        return "NOT the same trajectory: evaluating changed the training"
     shares = [level.share_decrease_before_first_eval for level in levels]
-    missed = [f"{digits.percent(share)} at {show(level.level)}" for share, level in zip(shares, levels, strict=True)]
-    same = "same trajectory, bit for bit: only looked at differently"
-    return f"{same}; share of the fall before the first look: {digits.joined(missed)}"
+    missed = [f"{fmt.percent(share)} at {show(level.level)}" for share, level in zip(shares, levels, strict=True)]
+    same = "same training run, evaluated less often"
+    return f"{same}; decrease before the first evaluation: {fmt.joined(missed)}"
 
 
 def floors_sentence(view: View) -> str:
-    """`Noise floor 0.019, nondeterminism floor 0: an effect that is no larger gets no verdict.`"""
-    said = ", ".join(f"{floor.name} {floor.value}" for floor in view.floors)
-    return f"{said[:1].upper()}{said[1:]}: an effect that is no larger gets no verdict." if said else ""
+    """Return `Noise floor 0.019, nondeterminism floor 0: an effect that is not larger gets no verdict.`"""
+    text = ", ".join(f"{floor.name} {floor.value}" for floor in view.floors)
+    return f"{text[:1].upper()}{text[1:]}: an effect that is not larger gets no verdict." if text else ""
 
 
 def _floor(floor: Floor, metric: MetricInfo) -> FloorView:
-    value = digits.figure(floor.values.get(metric.name), 2)
+    value = fmt.figure(floor.values.get(metric.name), 2)
     name = f"{floor.kind} floor"
     same = "same weights bit for bit" if floor.same_weights else "other weights"
     twice = "same seed twice, " + same if floor.kind == "nondeterminism" else "other order and dropout"
@@ -227,14 +279,14 @@ def _floor(floor: Floor, metric: MetricInfo) -> FloorView:
 
 
 def _heading(analysis: Analysis, arms: Sequence[ArmView]) -> str:
-    if (chance := analysis.variance) is not None:
-        return f"{chance.draws} {chance.streams[0]} × {chance.draws} {chance.streams[1]} draws of one config"
+    if (variance := analysis.variance) is not None:
+        return f"{variance.draws} {variance.streams[0]} × {variance.draws} {variance.streams[1]} draws of one config"
     placebos = sum(arm.kind == "placebo" for arm in arms)
     trained = sum(arm.kind not in ("placebo", "rerun", "observation") for arm in arms)
     axes = len({arm.axis for arm in arms if arm.kind == "observation"})
-    parts = [digits.counted(trained, "arm")]
+    parts = [fmt.counted(trained, "arm")]
     parts += ["placebo"] if placebos == 1 else [f"{placebos} placebos"] if placebos else []
-    text = f"{' + '.join(parts)} × {digits.counted(len(analysis.seeds), 'seed')}"
+    text = f"{' + '.join(parts)} × {fmt.counted(len(analysis.seeds), 'seed')}"
     text += ", repeat" if any(arm.kind == "rerun" for arm in arms) else ""
     return f"{text}, {axes} replayed {'axis' if axes == 1 else 'axes'}" if axes else text
 
@@ -259,7 +311,7 @@ def _arm(arm: Mapping[str, Any], number: int, contrasts: Sequence[Contrast]) -> 
 def _change(arm: Mapping[str, Any], contrast: Contrast | None) -> str:
     bundled = isinstance(arm.get("level"), Mapping) or arm.get("kind") == "placebo"
     if arm.get("bundle"):
-        return digits.typeset(str(arm["bundle"]))
+        return fmt.typeset(str(arm["bundle"]))
     if contrast is None or bundled or isinstance(contrast.baseline_level, Mapping):
         return str(arm["name"])
     return f"{contrast.axis} {show(contrast.baseline_level)} → {show(contrast.level)}"
@@ -271,28 +323,28 @@ def _row(contrast: Contrast, arm: ArmView, analysis: Analysis) -> Row:
     decimals = _decimals(contrast)
     remarks = list(contrast.labels)
     if contrast.verdict == "inconclusive" and contrast.seeds_needed:
-        remarks.insert(0, f"about {contrast.seeds_needed} seeds")
+        remarks.insert(0, f"needs about {contrast.seeds_needed} seeds")
     verdict: str = "no verdict" if contrast.verdict == "none" else contrast.verdict
     moved = contrast.verdict in ("helps", "hurts", "raises", "lowers")
     if floor and not moved and contrast.verdict != "none":
         sided = [label for label in contrast.labels if label == ONE_SIDED]
-        verdict, remarks = "noise floor", [digits.figure(noise, 2), *sided]
+        verdict, remarks = "noise floor", [fmt.figure(noise, 2), *sided]
     return Row(
         arm=arm,
         contrast=contrast,
-        effect=digits.number(contrast.effect, decimals),
-        interval=digits.interval(contrast.low, contrast.high, decimals),
+        effect=fmt.number(contrast.effect, decimals),
+        interval=fmt.interval(contrast.low, contrast.high, decimals),
         verdict=verdict,
         remark=", ".join(remarks),
-        beats=digits.percent(contrast.beats),
-        hedges_g=digits.figure(contrast.hedges_g, 2),
-        p=digits.p_value(contrast.p_value),
+        beats=fmt.percent(contrast.beats),
+        hedges_g=fmt.figure(contrast.hedges_g, 2),
+        p=fmt.p_value(contrast.p_value),
         tone="floor" if verdict == "noise floor" else TONES[contrast.verdict],
     )
 
 
 def _decimals(contrast: Contrast) -> int:
-    return 2 if contrast.effect is None else digits.effect_decimals(contrast.effect, contrast.low, contrast.high)
+    return 2 if contrast.effect is None else fmt.effect_decimals(contrast.effect, contrast.low, contrast.high)
 
 
 def _outcome(info: MetricInfo, arms: Sequence[ArmView], analysis: Analysis) -> OutcomeView:
@@ -311,37 +363,38 @@ def _outcome(info: MetricInfo, arms: Sequence[ArmView], analysis: Analysis) -> O
 
 
 def _answer(analysis: Analysis) -> str:
-    """Of a study that asks for more than contrasts with the baseline; '' of any other."""
+    """Return the answer of a design that asks for more than contrasts with the baseline; empty for any other."""
     if analysis.attribution is not None:
-        return digits.typeset(analysis.attribution.sentence)
+        return fmt.typeset(analysis.attribution.sentence)
     if analysis.mediated is not None:
-        through = [f"through {one.label}: {VERDICTS[one.verdict]}" for one in analysis.mediated.held]
-        said = [analysis.mediated.sentence, *([f"Goes {'; '.join(through)}."] if through else [])]
-        return digits.typeset(" ".join(said))
+        through = [f"through {one.label}: {MEDIATION_VERDICTS[one.verdict]}" for one in analysis.mediated.held]
+        sentences = [analysis.mediated.sentence, *([f"Goes {'; '.join(through)}."] if through else [])]
+        return fmt.typeset(" ".join(sentences))
     if analysis.effects is not None:
-        return digits.typeset(" ".join(analysis.effects.sentences[:2]))
-    return digits.typeset(analysis.variance.sentence) if analysis.variance is not None else ""
+        return fmt.typeset(" ".join(analysis.effects.sentences[:2]))
+    return fmt.typeset(analysis.variance.sentence) if analysis.variance is not None else ""
 
 
-def _headline(rows: Sequence[Row], looked: Sequence[str], metric: MetricInfo) -> str:
-    """`batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_test_ratio 1 → 4 is undecided; eval_every only changes ...`."""
+def _headline(rows: Sequence[Row], observed: Sequence[str], metric: MetricInfo) -> str:
+    """Return `batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_test_ratio 1 → 4 is inconclusive`."""
     parts = []
     for row in rows:
         if row.tone in ("good", "bad", "moved"):
-            change = f"{digits.signed(row.effect)} {metric.unit}".rstrip()
+            change = f"{fmt.signed(row.effect)} {metric.unit}".rstrip()
             parts.append(f"{row.arm.change} {row.verdict} {metric.name} ({change})")
     for verdict, one, many in (
-        ("equivalent", "has no effect on it", "have no effect on it"),
-        ("inconclusive", "is undecided", "are undecided"),
+        ("equivalent", "is equivalent", "are equivalent"),
+        ("inconclusive", "is inconclusive", "are inconclusive"),
         ("no verdict", "gets no verdict", "get no verdict"),
     ):
         names = [row.arm.change for row in rows if row.verdict == verdict]
         if names:
-            parts.append(f"{digits.joined(names)} {one if len(names) == 1 else many}")
+            parts.append(f"{fmt.joined(names)} {one if len(names) == 1 else many}")
     if parts and any(UNVERIFIED in row.contrast.labels for row in rows):
         parts.append("none of this is proven, because the runs were made elsewhere")
-    if looked:
-        parts.append(f"{digits.joined(looked)} only {'changes' if len(looked) == 1 else 'change'} what is looked at")
+    if observed:
+        changes = "changes" if len(observed) == 1 else "change"
+        parts.append(f"{fmt.joined(observed)} only {changes} how often the runs are evaluated")
     return "; ".join(parts) + "." if parts else ""
 
 
@@ -355,16 +408,13 @@ def _troubles(runs: Sequence[RunReading]) -> tuple[tuple[str, str], ...]:
 
 
 def _controls(analysis: Analysis, arms: Sequence[ArmView]) -> ControlsView:
-    """held is about the variants that trained: an observation level is the baseline's own run, equal in everything."""
-    words = {"one_variable": "one variable", "matched": "all else equal", "took_effect": "took_effect", "seeds": "seeds differ",
-             "applied": "done as declared", "sessions": "in one piece"}  # fmt: skip
-    words |= {"rerun": "same seed twice", "crossed": "streams as drawn"}
+    """Summarize the controls. `held` is about trained variants: an observation axis is the baseline's own run."""
     summary = []
     found = dict.fromkeys(["one_variable", "matched", "took_effect", *(control.name for control in analysis.controls)])
     for name in found:
         mine = [control for control in analysis.controls if control.name == name]
         proven = sum(control.status == "proven" for control in mine)
-        summary += [(words.get(name, name), f"{proven}/{len(mine)} proven")] if mine else []
+        summary += [(name.replace("_", " "), f"{proven}/{len(mine)} proven")] if mine else []
     failures = [control for control in analysis.controls if control.status != "proven"]
     variants = {arm.name for arm in arms if arm.axis is not None and arm.kind != "observation"}
     matches = [control for control in analysis.controls if control.name == "matched" and control.arm in variants]
@@ -378,4 +428,5 @@ def _controls(analysis: Analysis, arms: Sequence[ArmView]) -> ControlsView:
 
 def _failure(control: Control) -> str:
     subject = "" if control.arm in control.sentence else f"{control.arm}: "
-    return digits.typeset(f"{subject}{control.name} {control.status}: {control.sentence}")
+    name = control.name.replace("_", " ")
+    return fmt.typeset(f"{subject}{name} {control.status}: {control.sentence}")

@@ -1,10 +1,10 @@
-"""Few, well placed looks against many: 20 log-spaced looks at 1,000 examples, and 2,000 examples every 20 steps.
+"""Compare few log-spaced evaluations with many: 20 on 1,000 examples, and 2,000 examples every 20 steps.
 
-The same training twice (same weights, order and dropout: that the final weights are equal bit for bit is checked), looked at in
-two ways. Shown are both curves of the held-out loss on the steps of the sparse looks, the dense curve interpolated linearly
-between its two nearest looks; their largest difference in standard errors of the sparse subset; and the seconds that the looks
-took. A dense curve costs more the longer one trains, twenty looks do not: the ratio is also computed for longer trainings, from
-the measured seconds per look.
+The same training runs twice with different evaluation cadences; its final weights must be equal bit for bit. The
+report shows both curves of the held-out loss at the steps of the sparse evaluations (the dense curve is interpolated
+linearly), their largest difference in standard errors of the sparse subset, and the seconds of evaluation. The cost
+of a dense curve grows with the length of training, that of twenty evaluations does not, so the ratio is also computed
+for longer trainings.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from torch.nn import functional
 from benchmarks import _loops, _shared
 
 EXAMPLES = """\
-  python -m benchmarks.looks --steps 400
-  python -m benchmarks.looks --data imdb_reviews --length 128 --steps 400
-  python -m benchmarks.looks --quick
+  python -m benchmarks.evaluations --steps 400
+  python -m benchmarks.evaluations --data imdb_reviews --length 128 --steps 400
+  python -m benchmarks.evaluations --quick
 """
 TARGET = 0.1
-"""Of the dense looks' seconds."""
+"""Target fraction of the seconds of the dense evaluations."""
 BATCH_SIZE = 8
 LONGER = {"one epoch of 25,000 reviews": 3125, "three epochs of them": 9375}
 
@@ -44,21 +44,21 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """One training. curve: of the held-out loss. look_seconds: of each look."""
+class Training:
+    """One training: its curve of the held-out loss, and the seconds of each evaluation."""
 
     curve: Any
-    look_seconds: list[float]
+    evaluation_seconds: list[float]
     train_seconds: float
     weights: str | None
 
     @property
     def eval_seconds(self) -> float:
-        return sum(self.look_seconds)
+        return sum(self.evaluation_seconds)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Train twice, print, and exit with 1 where looking has changed the training."""
+    """Train twice, print, and exit with 1 if evaluation changed the training."""
     arguments = _arguments(argv)
     _shared.be_quiet()
     _shared.set_threads(arguments.threads)
@@ -67,13 +67,13 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         _shared.save_model("minilm", Path(name) / "model", dropout=0.1)
         sparse = _train(
-            arguments, device, data, Path(name), data.subset, spacing="log", num_evaluations=arguments.looks
+            arguments, device, data, Path(name), data.subset, spacing="log", num_evaluations=arguments.evaluations
         )
         dense = _train(arguments, device, data, Path(name), data.held_out, spacing="even", every=arguments.every)
     text, figures = _report(arguments, device, data, sparse, dense)
     _shared.finish(arguments, text, figures)
     if sparse.weights != dense.weights:
-        print("the two trainings end in different weights: looking has changed one of them")
+        print("expected equal final weights of both trainings, got different ones: evaluation changed one of them")
         return 1
     return 0
 
@@ -84,15 +84,17 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--length", type=int, default=64, help="tokens at which texts are cut")
     parser.add_argument("--layers", type=int, default=6, help="of MiniLM, from the bottom: fewer are quicker")
     parser.add_argument("--steps", type=int, default=400, help="of 8 examples each")
-    parser.add_argument("--held-out", type=int, default=2000, help="examples of the dense looks")
-    parser.add_argument("--subset", type=int, default=1000, help="of them, for the sparse looks")
-    parser.add_argument("--every", default="20 steps", help="between dense looks")
-    parser.add_argument("--looks", type=int, default=20, help="log-spaced ones, the one before training not counted")
+    parser.add_argument("--held-out", type=int, default=2000, help="examples of the dense evaluations")
+    parser.add_argument("--subset", type=int, default=1000, help="number of them for the sparse evaluations")
+    parser.add_argument("--every", default="20 steps", help="interval of the dense evaluations")
+    parser.add_argument(
+        "--evaluations", type=int, default=20, help="log-spaced evaluations, without the one before training"
+    )
     arguments = parser.parse_args(argv)
     if arguments.quick:
         arguments.threads = arguments.threads or 1
         arguments.steps, arguments.held_out, arguments.subset, arguments.length = 20, 40, 20, 16
-        arguments.every, arguments.looks = "5 steps", 4
+        arguments.every, arguments.evaluations = "5 steps", 4
     return arguments
 
 
@@ -120,48 +122,48 @@ def _train(
     device: torch.device,
     data: Data,
     folder: Path,
-    looked_at: list[_shared.Sample],
+    examples: list[_shared.Sample],
     **when: Any,
-) -> Looked:
-    """One training with these looks; texts of like length are evaluated together in both."""
+) -> Training:
+    """Run one training with these evaluations; texts of similar length are evaluated together."""
     from ablate import Evaluation, Streams, train
 
     model: Any = _shared.load_model(folder / "model").to(device)
     model.base_model.encoder.layer = model.base_model.encoder.layer[: arguments.layers]
     model.config.num_hidden_layers = arguments.layers
     _loops.turn_on_unpad(model)
-    order = sorted(range(len(looked_at)), key=lambda k: len(looked_at[k][0]))
+    order = sorted(range(len(examples)), key=lambda k: len(examples[k][0]))
     result = train(
         model, data.train, _shared.text_objective, optimizer=_shared.fused_adamw(model),
         budget=f"{arguments.steps} steps", batch_size=BATCH_SIZE, max_grad_norm=_shared.CLIP_NORM, precision="fp32",
         device=str(device), collate=_shared.pad_batch, streams=Streams(seed=0),
-        evaluation=Evaluation(examples=looked_at, measure=_measure, order=order, **when),
+        evaluation=Evaluation(examples=examples, measure=_measure, order=order, **when),
     )  # fmt: skip
     seconds = result.evals.table["eval_seconds"].to_pylist()
     train_seconds = float(result.trace["step_seconds"].sum())
-    return Looked(result.evals.curve("loss"), seconds, train_seconds, result.outcome.weights_sha256)
+    return Training(result.evals.curve("loss"), seconds, train_seconds, result.outcome.weights_sha256)
 
 
 # ---- report -----------------------------------------------------------------------------------------------------------
 
 
-def _common_grid(sparse: Looked, dense: Looked) -> list[tuple[int, float, float, float]]:
+def _common_grid(sparse: Training, dense: Training) -> list[tuple[int, float, float, float]]:
     """(step, sparse loss, dense loss at that step, standard error of the sparse one)."""
     at = np.interp(sparse.curve.step, dense.curve.step, dense.curve.value)
     rows = zip(sparse.curve.step, sparse.curve.value, at, sparse.curve.standard_error, strict=True)
     return [(int(step), float(few), float(many), float(error)) for step, few, many, error in rows]
 
 
-def _ratio_at(steps: int, sparse: Looked, dense: Looked, gap: float) -> float:
-    """Sparse seconds / dense seconds of a training of so many steps, from the median seconds of one look of each kind."""
-    one_sparse, one_dense = (statistics.median(looked.look_seconds) for looked in (sparse, dense))
-    return len(sparse.look_seconds) * one_sparse / ((1 + -(-steps // gap)) * one_dense)
+def _ratio_at(steps: int, sparse: Training, dense: Training, gap: float) -> float:
+    """Sparse seconds / dense seconds of a training of so many steps, from the median seconds of one evaluation of each kind."""
+    one_sparse, one_dense = (statistics.median(training.evaluation_seconds) for training in (sparse, dense))
+    return len(sparse.evaluation_seconds) * one_sparse / ((1 + -(-steps // gap)) * one_dense)
 
 
-def _compare(arguments: argparse.Namespace, data: Data, sparse: Looked, dense: Looked) -> dict[str, Any]:
+def _compare(arguments: argparse.Namespace, data: Data, sparse: Training, dense: Training) -> dict[str, Any]:
     """Every figure of the report but the seconds."""
     grid = _common_grid(sparse, dense)
-    # Between two dense looks the dense curve is a guess, worst before its first: apart from where both have looked.
+    # Between two dense evaluations the dense curve is interpolated, and worst before its first: these are reported separately.
     gap = int(dense.curve.step[1] - dense.curve.step[0])
     apart = [(step, abs(few - many) / error) for step, few, many, error in grid]
     return {
@@ -169,18 +171,18 @@ def _compare(arguments: argparse.Namespace, data: Data, sparse: Looked, dense: L
         "cost_ratio": sparse.eval_seconds / dense.eval_seconds,
         "cost_ratio_computed": {name: _ratio_at(steps, sparse, dense, gap) for name, steps in LONGER.items()},
         "a_tenth_from_steps": next(n for n in range(gap, 10**7, gap) if _ratio_at(n, sparse, dense, gap) <= TARGET),
-        "apart_where_both_looked": max(ratio for step, ratio in apart if step == 0 or step >= gap),
+        "apart_at_common_steps": max(ratio for step, ratio in apart if step == 0 or step >= gap),
         "apart_before": max((ratio for step, ratio in apart if 0 < step < gap), default=None),
-        # The subset is part of what the dense looks see, so its mean is nearer to theirs than to the population's.
+        # The subset is part of the examples of the dense evaluations, so its mean is nearer to theirs than to the population's.
         "apart_by_drawing": float(np.sqrt(1 - len(data.subset) / len(data.held_out))),
         "grid": [dict(zip(("step", "sparse", "dense", "standard_error"), row, strict=True)) for row in grid],
         "dense_curve": {"step": dense.curve.step.tolist(), "loss": dense.curve.value.tolist()},
-        "title": f"{arguments.looks} log-spaced looks against a look every {arguments.every}",
+        "title": f"{arguments.evaluations} log-spaced evaluations against one every {arguments.every}",
     }
 
 
 def _report(
-    arguments: argparse.Namespace, device: torch.device, data: Data, sparse: Looked, dense: Looked
+    arguments: argparse.Namespace, device: torch.device, data: Data, sparse: Training, dense: Training
 ) -> tuple[str, dict[str, Any]]:
     found = _compare(arguments, data, sparse, dense)
     longer = [f"{v:.3f} at {LONGER[name]:,} steps ({name})" for name, v in found["cost_ratio_computed"].items()]
@@ -195,20 +197,24 @@ def _report(
             f"{'equal bit for bit' if found['same_weights'] else 'DIFFERENT'}.",
             "",
             _shared.table(
-                ["looks", "number", "examples", "s", "s per look", "training, s"],
+                ["cadence", "number", "examples", "s", "s per evaluation", "training, s"],
                 [
                     _cost_row("log-spaced", len(data.subset), sparse),
                     _cost_row(f"every {arguments.every}", len(data.held_out), dense),
                 ],
             ),
             "",
-            f"Cost of the sparse looks / cost of the dense ones: **{found['cost_ratio']:.3f}** at {arguments.steps} steps, "
-            f"measured. Computed from the seconds per look: {', '.join(longer)}; a tenth from "
+            f"Cost of the sparse evaluations / cost of the dense ones: **{found['cost_ratio']:.3f}** at "
+            f"{arguments.steps} steps, measured. Computed from the seconds per evaluation: {', '.join(longer)}; a tenth from "
             f"{found['a_tenth_from_steps']:,} steps on.",
             "",
-            f"Largest difference of the curves: {found['apart_where_both_looked']:.2f} standard errors of the subset where "
-            "both have looked"
-            + (f"; {before:.2f} before the dense curve's first look after the start" if before is not None else "")
+            f"Largest difference of the curves: {found['apart_at_common_steps']:.2f} standard errors of the subset where "
+            "both were evaluated"
+            + (
+                f"; {before:.2f} before the dense curve's first evaluation after the start"
+                if before is not None
+                else ""
+            )
             + f". Drawing the subset alone puts them {found['apart_by_drawing']:.2f} apart, root mean square.",
             "",
             _shared.table(
@@ -219,12 +225,12 @@ def _report(
         ]
     )
     figures = {
-        "benchmark": "looks",
+        "benchmark": "evaluations",
         "device": _shared.setting(device),
         "versions": _shared.versions("transformers", "torch-ablate"),
         "arguments": {k: v for k, v in vars(arguments).items() if k != "json"},
         "eval_seconds": {"sparse": sparse.eval_seconds, "dense": dense.eval_seconds},
-        "look_seconds": {"sparse": sparse.look_seconds, "dense": dense.look_seconds},
+        "evaluation_seconds": {"sparse": sparse.evaluation_seconds, "dense": dense.evaluation_seconds},
         "train_seconds": {"sparse": sparse.train_seconds, "dense": dense.train_seconds},
     }
     return text, figures | found
@@ -235,10 +241,10 @@ def _grid_row(step: int, sparse: float, dense: float, standard_error: float) -> 
     return [str(step), f"{sparse:.4f}", f"{dense:.4f}", f"{standard_error:.4f}", f"{apart:.2f}"]
 
 
-def _cost_row(name: str, count: int, looked: Looked) -> list[str]:
-    per_look = statistics.median(looked.look_seconds)
-    numbers = [f"{looked.eval_seconds:.1f}", f"{per_look:.2f}", f"{looked.train_seconds:.1f}"]
-    return [name, f"{len(looked.look_seconds)}", f"{count:,}", *numbers]
+def _cost_row(name: str, count: int, training: Training) -> list[str]:
+    per_evaluation = statistics.median(training.evaluation_seconds)
+    numbers = [f"{training.eval_seconds:.1f}", f"{per_evaluation:.2f}", f"{training.train_seconds:.1f}"]
+    return [name, f"{len(training.evaluation_seconds)}", f"{count:,}", *numbers]
 
 
 if __name__ == "__main__":
