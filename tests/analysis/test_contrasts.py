@@ -170,7 +170,7 @@ def test_a_failed_control_takes_the_verdict_and_gives_its_reason() -> None:
 def test_the_sentence_carries_the_change_the_means_and_the_interval() -> None:
     assert ask([0.1, 0.2, 0.3]).sentence == (
         "batch_size 8 -> 64, eval_loss: inconclusive (needs about 11 seeds), 0.510 -> 0.710 nats "
-        "(+0.20, 95 % interval -0.05 .. 0.45; 3 seeds)"
+        "(+0.20, 95% interval [-0.05, 0.45]; 3 seeds)"
     )
 
 
