@@ -1,4 +1,4 @@
-"""From a study folder to everything that a report shows. Reads only; a study that was killed half-way reads as far as it is."""
+"""Analysis of a study directory: everything that a report shows. It only reads, and incomplete studies are analysed as well."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.attribution import answers, attribution
+from ablate.analysis.attribution import attribution, attribution_sentences
 from ablate.analysis.comparison_point import ReadAt, read_at
-from ablate.analysis.contrasts import DECIDED, contrasts_of, family, verdicts
+from ablate.analysis.contrasts import contrasts_of, family, verdicts
 from ablate.analysis.controls import controls
 from ablate.analysis.divergence import divergences
 from ablate.analysis.eval_cadence import adequacy
 from ablate.analysis.example_variance import over_examples
-from ablate.analysis.factorial import cell_effects, findings
+from ablate.analysis.factorial import design_effects, effect_sentences
 from ablate.analysis.hydra_app import metrics_of, settled
 from ablate.analysis.imported_runs import check_readable, imported, in_brief, labelled, said_here
 from ablate.analysis.infer_plan import Asked
 from ablate.analysis.interim import interim_reader, interim_report, interim_result, next_interim
 from ablate.analysis.load import InterimReader, RunFiles, common_evaluations, common_rows, read_plan, read_runs, reading
-from ablate.analysis.mediation import mediated, said
+from ablate.analysis.mediation import mediation, mediation_sentences
 from ablate.analysis.noise_floor import floors
 from ablate.analysis.resample import finished_baseline, recorded_share, resample_value
 from ablate.analysis.results import Analysis, Contrast, ReplayedLevel, RunReading
@@ -37,15 +37,16 @@ from ablate.formatting import counted, joined
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import StudyDir
 from ablate.serialization import write_json
+from ablate.stats.verdicts import DECIDED
 from ablate.units import END
 
 ENDED = ("finished", "diverged", "failed", "interrupted")
 
 
 def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> Analysis:
-    """Controls, contrasts, replays and conclusions of a study folder.
+    """Return controls, contrasts, resampled cadences and conclusions of a study directory.
 
-    asked: of a folder without a plan.json, whose arms are told from its runs. at: compare the runs there, as in
+    asked: of a directory without a plan.json, whose arms are inferred from its runs. at: compare the runs there, as in
     `ablate.units`, and not where the plan says. Raises StudyError when the folder has neither
     runs nor a readable plan.json; runs that are missing, going on or broken are readings with a status.
     """
@@ -58,32 +59,36 @@ def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> 
 def analysis_of(
     plan: Plan, runs: list[RunFiles], folder: Path, at: str | None = None, by_look: InterimReader | None = None
 ) -> Analysis:
-    """The same of runs that have been read. folder: that of the study, which run folders are named from. by_look: of a study
-    that adds seeds; runs are then those up to its next look."""
+    """Analyse runs that have been read.
+
+    folder: study directory, which run directories are relative to. by_look: of a sequential study, whose runs are those up to
+    its next interim analysis.
+    """
     plan = settled(plan, runs)
     check_readable(plan, runs)
     metrics = metrics_of(plan, runs)
     common, read, logged = common_evaluations(runs), read_at(plan, runs, at), common_rows(runs)
     readings = _readings(read, folder, metrics, logged)
     checks = (*controls(plan, runs), *crossed_controls(plan, runs))
-    chance = variance_study(plan, metrics, readings, checks)
-    found = floors(plan, readings if by_look is None else by_look.at_last(readings), checks) if chance is None else ()
-    speaks = family(plan, readings, checks)
+    variance = variance_study(plan, metrics, readings, checks)
+    last = readings if by_look is None else by_look.at_last(readings)
+    measured_floors = floors(plan, last, checks) if variance is None else ()
+    represented_by = family(plan, readings, checks)
     contrasts = tuple(
-        one for metric in metrics for one in contrasts_of(plan, metric, speaks, readings, checks, by_look)
+        one for metric in metrics for one in contrasts_of(plan, metric, represented_by, readings, checks, by_look)
     )
     contrasts = labelled(contrasts, runs, plan.baseline.name)
-    diverged = divergences(plan, speaks, readings)
+    diverged = divergences(plan, represented_by, readings)
     replays, refused = _replays(plan, runs)
-    # What the runs were to have at their end says nothing of where they are read.
-    told = plan if read.budgets.unit == END else replace(plan, arms=tuple(replace(a, derived={}) for a in plan.arms))
+    # What the runs were planned to have at their end does not apply where they are read earlier.
+    planned = plan if read.budgets.unit == END else replace(plan, arms=tuple(replace(a, derived={}) for a in plan.arms))
     examples = over_examples(plan, read.runs, contrasts)
-    elsewhere = imported(plan, runs, common)
-    legible = [one for one in contrasts if elsewhere is None or one.metric not in elsewhere.not_read]
-    shared = attribution(plan, metrics, readings, checks, found)
-    through = mediated(plan, metrics, readings, runs, checks, found)
-    effects = cell_effects(plan, metrics, readings, checks, found, contrasts)
-    added = None if by_look is None else interim_report(by_look, runs, readings, contrasts)
+    external = imported(plan, runs, common)
+    legible = [one for one in contrasts if external is None or one.metric not in external.not_read]
+    attributed = attribution(plan, metrics, readings, checks, measured_floors)
+    mediated = mediation(plan, metrics, readings, runs, checks, measured_floors)
+    effects = design_effects(plan, metrics, readings, checks, measured_floors, contrasts)
+    interim = None if by_look is None else interim_report(by_look, runs, readings, contrasts)
     return Analysis(
         study=plan.study,
         question=plan.question,
@@ -98,16 +103,23 @@ def analysis_of(
         replays=replays,
         controls=checks,
         runs=readings,
-        floors=found,
+        floors=measured_floors,
         conclusions=(
-            *([in_brief(elsewhere)] if elsewhere else []),
-            *answers(shared),
-            *said(through),
-            *findings(effects),
-            *(added.sentences if added else ()),
-            *([text for text in (chance.sentence, chance.advice) if text] if chance else ()),
+            *([in_brief(external)] if external else []),
+            *attribution_sentences(attributed),
+            *mediation_sentences(mediated),
+            *effect_sentences(effects),
+            *(interim.sentences if interim else ()),
+            *([text for text in (variance.sentence, variance.advice) if text] if variance else ()),
             *conclusions(
-                told, legible, diverged, replays, recorded_share(plan, runs), said_here(runs, checks), readings, found
+                planned,
+                legible,
+                diverged,
+                replays,
+                recorded_share(plan, runs),
+                said_here(runs, checks),
+                readings,
+                measured_floors,
             ),
         ),
         notes=(*plan.notes, *refused, *_notes(read, contrasts), *([examples.scope] if examples else [])),
@@ -116,24 +128,24 @@ def analysis_of(
             plan,
             runs,
             common,
-            lambda metric, values: verdicts(plan, metric, values, speaks, readings, checks, by_look),
+            lambda metric, values: verdicts(plan, metric, values, represented_by, readings, checks, by_look),
             logged,
         )
         if read.budgets.unit == END  # it is about the whole record
         else (),
-        attribution=shared,
+        attribution=attributed,
         examples=examples,
         budgets=read.budgets,
-        mediated=through,
+        mediated=mediated,
         effects=effects,
-        imported=elsewhere,
-        looks=added,
-        variance=chance,
+        imported=external,
+        looks=interim,
+        variance=variance,
     )
 
 
 def look_at(folder: Path) -> dict[str, Any]:
-    """What the next look at a study finds; its runs are all there. The study writes it down, once."""
+    """Return the result of the next interim analysis, whose runs have all ended; the study records it once."""
     plan = read_plan(folder)
     before = interim_reader(folder, plan)
     assert before is not None
@@ -148,14 +160,14 @@ def look_at(folder: Path) -> dict[str, Any]:
 
 
 def write_analysis(folder: Path, asked: Asked | None = None, at: str | None = None) -> Analysis:
-    """`analyse`, and `analysis.json` replaced whole; what was asked in the reading alone goes beside it."""
+    """Analyse, and write `analysis.json`; an analysis at another comparison point gets a file of its own."""
     analysis = analyse(folder, asked, at)
     write_json(folder / named(analysis, StudyDir(folder).analysis.name), analysis.to_json(), hide=True)
     return analysis
 
 
 def named(analysis: Analysis, name: str) -> str:
-    """`report.html`; `report.at-512-samples.html` of a study that is re-read at another amount than its plan's."""
+    """Return `report.html`, or `report.at-512-samples.html` of an analysis at another amount than the plan's."""
     budgets = analysis.budgets
     if budgets is None or not budgets.reread:
         return name
@@ -172,7 +184,7 @@ def _readings(
 
 
 def _replays(plan: Plan, runs: Sequence[RunFiles]) -> tuple[tuple[ReplayedLevel, ...], list[str]]:
-    """The levels of the observation axes, and a note for each that cannot be shown (yet)."""
+    """Return the levels of the observation axes, and a note for each that cannot be shown yet."""
     levels, notes = [], []
     finished = finished_baseline(plan, runs)
     for arm in (arm for arm in plan.arms if arm.replayed):
@@ -214,18 +226,18 @@ def _notes(read: ReadAt, contrasts: Sequence[Contrast]) -> Iterable[str]:
     most = {
         run.arm: max((len(curve) for curve in (run.curves or {}).values()), default=0) for run in runs if run.finished
     }
-    denser = [f"{arm} ({looks})" for arm, looks in most.items() if looks > num_common]
+    denser = [f"{arm} ({count})" for arm, count in most.items() if count > num_common]
     if denser:
         yield (
-            f"curve outcomes (best, roughness, area) are read at the {num_common} looks that all arms have in common, because "
-            f"more looks alone find a lower best and more roughness; looked at more often or elsewhere: {joined(denser)}"
+            f"curve metrics (best, roughness, auc) use the {num_common} evaluations that all arms have in common, because more "
+            f"evaluations alone give a lower best and more roughness; evaluated more often or at other steps: {joined(denser)}"
         )
     yield from method_notes(contrasts)
     if any(not one.primary and one.verdict in DECIDED for one in contrasts):
         yield (
-            "secondary outcomes are corrected for the number of variants, not for their own: of twenty that nothing moves, "
-            "about one is decided by chance; and they get no `no effect`, because a smallest effect was declared for the "
-            "primary metric only"
+            "secondary metrics are corrected for the number of variants, not for the number of metrics: of twenty without an "
+            "effect, about one is significant by chance; equivalence is not claimed for them, because the smallest effect of "
+            "interest is declared for the primary metric only"
         )
 
 

@@ -1,4 +1,4 @@
-"""Which key makes how much of the difference between two configs: shares that add up, from a study of the corners between."""
+"""How much of the difference between two configs each key makes, from a study of the combinations between them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.analysis.complete_seeds import (
+    complete_seeds,
+    failed_control,
+    no_complete_seed,
+    not_divisible,
+    not_significant,
+)
+from ablate.analysis.design_results import Attribution, KeyMoved
 from ablate.analysis.noise_floor import largest
-from ablate.analysis.results import Attribution, Floor, KeyMoved, RunReading
+from ablate.analysis.results import Floor, RunReading
 from ablate.config.flatten import changed, leaf_or_absent
 from ablate.controls.control import Control
 from ablate.design.attribution import Corners
@@ -18,13 +26,17 @@ from ablate.design.plan import Plan
 from ablate.formatting import change, counted, fixed, joined, plain_figure
 from ablate.metrics.metric import MetricInfo
 from ablate.stats.linear_model import ENOUGH_SEEDS
-from ablate.stats.shapley import Part, Shares, alone_and_together, path_shares, shares
+from ablate.stats.shapley import (
+    Contribution,
+    Contributions,
+    contributions,
+    main_contributions,
+    path_contributions,
+)
 
 ByCorner = dict[int, NDArray[np.float64]]
 
 INTERACTION = "interaction"
-
-NOT_TOLD = "the total difference is not told from 0"
 
 
 def attribution(
@@ -32,17 +44,19 @@ def attribution(
     metrics: Sequence[MetricInfo],
     readings: Sequence[RunReading],
     checks: Sequence[Control],
-    found: Sequence[Floor],
+    floors: Sequence[Floor],
 ) -> Attribution | None:
-    """Of the primary metric; None for a study that is not one between two configs.
+    """Attribute the difference in the primary metric; None for a study that is not one between two configs.
 
-    Nothing is divided where a control failed, where a corner has no value, and where the total is not told from 0.
+    Nothing is divided where a control failed, where a combination has no value, and where the total is not significant.
     """
     corners = plan.corners
     if corners is None:
         return None
     metric = next(info for info in metrics if info.name == plan.metric)
-    seeds, values, left_out = _values(plan, corners, metric.name, readings)
+    arms = {number: corners.arm(number) for number in corners.numbers}
+    complete = complete_seeds(plan, [*arms.values()], metric.name, readings)
+    seeds, values = complete.seeds, {number: complete.values[arm] for number, arm in arms.items()}
     about = Attribution(
         metric=metric.name,
         unit=metric.unit,
@@ -50,17 +64,17 @@ def attribution(
         second=corners.second,
         keys=tuple(_key(plan, corners, key) for key in range(len(corners.names))),
         seeds=seeds,
-        left_out=left_out,
+        left_out=complete.left_out,
         orders=len(corners.paths),
         corners=tuple(_corner(corners, number, values) for number in corners.numbers),
         labels=("LOW POWER",) if len(seeds) < ENOUGH_SEEDS else (),
     )
-    failed = _failed(corners, checks) or ("" if seeds else _empty(corners, metric.name, readings))
+    failed = failed_control([*arms.values()], checks) or ("" if seeds else no_complete_seed(readings, "combination"))
     if failed:
         return replace(about, refused=failed, sentence=f"{_words(metric.name)}: no shares, because {failed}.")
     divided = _divided(corners, values)
-    refused = _not_told(divided.total, values, largest(found, metric.name))
-    against = _against(divided) if refused.startswith(NOT_TOLD) else ()
+    refused = not_divisible(divided.total, len(seeds), largest(floors, metric.name), "the total difference")
+    opposed = _opposed_keys(divided) if not_significant(divided.total) else ()
     if refused:
         divided = _without_shares(divided)
     about = replace(
@@ -69,39 +83,20 @@ def attribution(
         alone=divided.alone,
         interaction=divided.interaction,
         shapley=divided.shapley,
-        told=against if refused else divided.told,
-        told_evenly=() if refused else divided.told_evenly,
+        significant=opposed if refused else divided.significant,
+        shapley_significant=() if refused else divided.shapley_significant,
         refused=refused,
         undone=divided.undone,
         together=not refused and _together(divided),
     )
-    return replace(about, sentence=_sentence(about, values, plan.smallest_effect), even=_even(about))
+    return replace(
+        about, sentence=_sentence(about, values, plan.smallest_effect), shapley_sentence=_shapley_sentence(about)
+    )
 
 
-def answers(about: Attribution | None) -> tuple[str, ...]:
-    """What comes before all other conclusions."""
-    return () if about is None else tuple(text for text in (about.sentence, about.even) if text)
-
-
-def _values(
-    plan: Plan, corners: Corners, metric: str, readings: Sequence[RunReading]
-) -> tuple[tuple[int, ...], ByCorner, tuple[str, ...]]:
-    """Seeds with a value in every corner, the values by corner, and in words the seeds that lack some."""
-    known: dict[str, dict[int, float]] = {arm.name: {} for arm in plan.arms}
-    for run in readings:
-        value = run.values.get(metric)
-        if value is not None and np.isfinite(value):
-            known[run.arm][run.seed] = value
-    arms = {number: corners.arm(number) for number in corners.numbers}
-    seeds = tuple(seed for seed in plan.seeds if all(seed in known[name] for name in arms.values()))
-    left_out = []
-    for seed in (seed for seed in plan.seeds if seed not in seeds):
-        without = [name for name in arms.values() if seed not in known[name]]
-        ended = {run.arm: run.status for run in readings if run.seed == seed}
-        what = [f"{name} ({ended.get(name, 'missing')})" for name in without]
-        left_out.append(f"seed {seed} is left out: no value in {joined(what)}")
-    values = {number: np.asarray([known[name][seed] for seed in seeds]) for number, name in arms.items()}
-    return seeds, values, tuple(left_out)
+def attribution_sentences(about: Attribution | None) -> tuple[str, ...]:
+    """Return the sentences that precede all other conclusions."""
+    return () if about is None else tuple(text for text in (about.sentence, about.shapley_sentence) if text)
 
 
 def _key(plan: Plan, corners: Corners, key: int) -> KeyMoved:
@@ -120,47 +115,23 @@ def _corner(corners: Corners, number: int, values: ByCorner) -> dict[str, Any]:
     return {"arm": corners.arm(number), "keys": keys, "mean": mean}
 
 
-def _failed(corners: Corners, checks: Sequence[Control]) -> str:
-    """A corner that is not what it says leaves the shares of all keys wrong."""
-    arms = [corners.arm(number) for number in corners.numbers]
-    broken = [check for check in checks if check.status == "failed" and check.arm in arms]
-    return f"the control `{broken[0].name}` failed: {broken[0].sentence}" if broken else ""
-
-
-def _empty(corners: Corners, metric: str, readings: Sequence[RunReading]) -> str:
-    waiting = [run for run in readings if run.status in ("missing", "running", "interrupted")]
-    if waiting:
-        return f"no seed has finished every corner yet ({len(waiting)} of {counted(len(readings), 'run')} to go)"
-    return f"no seed has a value of {metric} in all of the {len(corners.numbers)} corners"
-
-
-def _divided(corners: Corners, values: ByCorner) -> Shares:
+def _divided(corners: Corners, values: ByCorner) -> Contributions:
     if not corners.paths:
-        return shares(corners.names, np.stack([values[number] for number in corners.numbers]))
-    evenly = path_shares(corners.names, values, corners.paths)
-    return replace(alone_and_together(corners.names, values), shapley=evenly.shapley, told_evenly=evenly.told_evenly)
+        return contributions(corners.names, np.stack([values[number] for number in corners.numbers]))
+    shapley = path_contributions(corners.names, values, corners.paths)
+    return replace(
+        main_contributions(corners.names, values),
+        shapley=shapley.shapley,
+        shapley_significant=shapley.shapley_significant,
+    )
 
 
-def _not_told(total: Part, values: ByCorner, floor: float | None) -> str:
-    """Why there is nothing to divide; '' where there is."""
-    first, second = (values[number] for number in (0, max(values)))
-    if len(first) < 2:
-        return "one seed has no interval: two are the least"
-    if total.low is None or total.high is None or not total.high > total.low:
-        return f"the difference is {plain_figure(total.effect)} in each of {len(second)} seeds: without spread there is no interval"
-    if total.low <= 0 <= total.high:
-        return f"{NOT_TOLD} ({change(total.effect, total.low, total.high)})"
-    if floor is not None and abs(total.effect) <= floor:
-        return f"the total difference, {plain_figure(total.effect)}, is no larger than {plain_figure(floor)}, which chance alone makes"
-    return ""
-
-
-def _without_shares(divided: Shares) -> Shares:
-    def bare(part: Part) -> Part:
-        return replace(part, share=None, share_low=None, share_high=None)
+def _without_shares(divided: Contributions) -> Contributions:
+    def bare(one: Contribution) -> Contribution:
+        return replace(one, share=None, share_low=None, share_high=None)
 
     assert divided.interaction is not None
-    return Shares(
+    return Contributions(
         total=bare(divided.total),
         alone=tuple(map(bare, divided.alone)),
         interaction=bare(divided.interaction),
@@ -168,124 +139,126 @@ def _without_shares(divided: Shares) -> Shares:
     )
 
 
-def _together(divided: Shares) -> bool:
-    """Whether the difference is there only where several keys have moved, and no key is told to make any of it by itself.
+def _together(divided: Contributions) -> bool:
+    """Return whether the difference needs several keys, and no key is significant by itself.
 
-    Told by the interaction, or because each of several keys takes the difference away when it alone goes back. Each of these
+    Shown by the interaction, or because each of several keys removes the difference when it alone is reset. Each of these
     must exclude 0, so that no correction is needed for their number: all have to be true for the claim to be.
     """
-    if any(name != INTERACTION for name in divided.told):
+    if any(name != INTERACTION for name in divided.significant):
         return False
-    return INTERACTION in divided.told or len(_needed(divided.undone)) > 1
+    return INTERACTION in divided.significant or len(_needed(divided.undone)) > 1
 
 
-def _needed(undone: Sequence[Part]) -> list[str]:
-    return [part.name for part in undone if part.low is not None and part.high is not None and part.low * part.high > 0]
+def _needed(undone: Sequence[Contribution]) -> list[str]:
+    return [one.name for one in undone if one.low is not None and one.high is not None and one.low * one.high > 0]
 
 
-def _against(divided: Shares) -> tuple[str, ...]:
-    """Of a total that is not told from 0: keys that are, on either side of it. They work against each other."""
-    told = [part for part in divided.alone if part.name in divided.told]
-    return tuple(part.name for part in told) if _on_both_sides(told) else ()
+def _opposed_keys(divided: Contributions) -> tuple[str, ...]:
+    """Of a total that is not significant: keys that are, where they work against each other."""
+    significant = [one for one in divided.alone if one.name in divided.significant]
+    return tuple(one.name for one in significant) if _on_both_sides(significant) else ()
 
 
-def _on_both_sides(parts: Sequence[Part]) -> bool:
-    return any(part.effect > 0 for part in parts) and any(part.effect < 0 for part in parts)
+def _on_both_sides(parts: Sequence[Contribution]) -> bool:
+    return any(one.effect > 0 for one in parts) and any(one.effect < 0 for one in parts)
 
 
 def _mostly_cancel(about: Attribution) -> bool:
-    """Keys told on either side of 0, each of which does more than is left of them all: shares alone would mislead."""
+    """Return whether keys on either side of 0 each do more than the total: shares alone would mislead."""
     assert about.total is not None
     return _on_both_sides(
-        [part for part in about.alone if part.name in about.told and abs(part.effect) > abs(about.total.effect)]
+        [one for one in about.alone if one.name in about.significant and abs(one.effect) > abs(about.total.effect)]
     )
 
 
 def _sentence(about: Attribution, values: ByCorner, smallest_effect: float) -> str:
     """`batch_size explains 92% (80 to 104) of the fall in eval-loss roughness; train_test_ratio -3% (-12 to 6); ...`"""
-    assert about.total is not None
-    assert about.interaction is not None
     if about.refused:
-        return f"{_words(about.metric)}: no shares, because {about.refused}.{_opposed(about)}"
-    total = about.total
-    parts = sorted((*about.alone, about.interaction), key=lambda part: -(part.share or 0.0))
-    parts.sort(key=lambda part: part.name not in about.told)
-    lead, *others = [_share(part) for part in parts]
-    direction = "fall" if total.effect < 0 else "rise"
-    whole = f"of the {direction} in {_words(about.metric)}"
-    if about.together:
-        needed = [part.name for part in about.undone if part.name in _needed(about.undone)]
-        keys = needed if len(needed) > 1 else [key.name for key in about.keys]
-        parts.sort(key=lambda part: part.name != INTERACTION)
-        lead, *others = [_share(part) for part in parts]
-        head = f"{joined(keys)} together, and not each by itself, explain {_only(parts[0])} {whole}"
-    elif _mostly_cancel(about):
-        against = f"{_words(about.metric)}: by itself {_moved(about)}: they work against each other"
-        head = f"{against}. {whole[0].upper()}{whole[1:]} that is left, {lead}"
-    elif parts[0].name in about.told and parts[0].name != INTERACTION:
-        head = f"{parts[0].name} explains {_only(parts[0])} {whole}"
-    elif about.told_evenly:
-        makes = "make" if len(about.told_evenly) > 1 else "makes"
-        each = "each by itself or" if len(about.told_evenly) > 1 else "by itself or"
-        head = f"{joined(about.told_evenly)} {makes} a part {whole}, whether {each} only with the others is not told: {lead}"
-    else:
-        head = f"No key is shown to explain the {direction} in {_words(about.metric)} by itself: {lead}"
-    unit = f" {about.unit}" if about.unit else ""
-    ends = [float(np.mean(values[number])) for number in (0, max(values))]
+        opposed = f" By itself {_moved(about)}: they work against each other." if about.significant else ""
+        return f"{_words(about.metric)}: no shares, because {about.refused}.{opposed}"
+    total, interaction = about.total, about.interaction
+    assert total is not None
     assert total.low is not None
     assert total.high is not None
-    figures = f"{plain_figure(ends[0])} -> {plain_figure(ends[1])}{unit}, {change(total.effect, total.low, total.high)}"
-    said = f"{'; '.join([head, *others])}. Total: {figures}; {counted(len(about.seeds), 'seed')}."
+    assert interaction is not None
+    parts = sorted((*about.alone, interaction), key=lambda one: -(one.share or 0.0))
+    parts.sort(key=lambda one: one.name not in about.significant)
+    if about.together:
+        parts.sort(key=lambda one: one.name != INTERACTION)
+    findings = "; ".join([_lead(about, parts), *map(_share, parts[1:])])
+    unit = f" {about.unit}" if about.unit else ""
+    first, second = (plain_figure(float(np.mean(values[number]))) for number in (0, max(values)))
+    figures = f"{first} -> {second}{unit}, {change(total.effect, total.low, total.high)}"
+    sentence = f"{findings}. Total: {figures}; {counted(len(about.seeds), 'seed')}."
     if abs(total.effect) < smallest_effect:
-        said += f" All of it is smaller than {plain_figure(smallest_effect)}, the smallest effect that matters."
-    untold = [part.name for part in parts if part.name not in about.told]
-    return said + (
-        f" Not told from 0 (over {counted(len(parts), 'part')} together): {joined(untold)}." if untold else ""
-    )
+        sentence += f" All of it is smaller than {plain_figure(smallest_effect)}, the smallest effect of interest."
+    rest = [one.name for one in parts if one.name not in about.significant]
+    return sentence + (f" Not significant (corrected for {len(parts)} comparisons): {joined(rest)}." if rest else "")
 
 
-def _opposed(about: Attribution) -> str:
-    """`batch_size raises it by 1.0 (...) and train_test_ratio lowers it by 1.0 (...): they work against each other.`"""
-    return f" By itself {_moved(about)}: they work against each other." if about.told else ""
+def _lead(about: Attribution, parts: Sequence[Contribution]) -> str:
+    """The first clause, about the contribution that comes first."""
+    assert about.total is not None
+    metric, first, lead = _words(about.metric), parts[0], _share(parts[0])
+    direction = "fall" if about.total.effect < 0 else "rise"
+    if about.together:
+        needed = _needed(about.undone)
+        keys = needed if len(needed) > 1 else [key.name for key in about.keys]
+        return (
+            f"{joined(keys)} together, and not each by itself, explain {_percent(first)} of the {direction} in {metric}"
+        )
+    if _mostly_cancel(about):
+        against = f"{metric}: by itself {_moved(about)}: they work against each other"
+        return f"{against}. Of the remaining {direction} in {metric}, {lead}"
+    if first.name in about.significant and first.name != INTERACTION:
+        return f"{first.name} explains {_percent(first)} of the {direction} in {metric}"
+    if about.shapley_significant:
+        several = len(about.shapley_significant) > 1
+        return (
+            f"{joined(about.shapley_significant)} contribute{'' if several else 's'} to the {direction} in {metric}, but "
+            f"whether {'each ' if several else ''}by itself or only with the others is not shown: {lead}"
+        )
+    return f"No key is shown to explain the {direction} in {metric} by itself: {lead}"
 
 
 def _moved(about: Attribution) -> str:
+    """`batch_size raises it (+1.0, ...) and train_test_ratio lowers it (-1.0, ...)`."""
     moved = []
-    for part in (part for part in about.alone if part.name in about.told):
-        assert part.low is not None
-        assert part.high is not None
-        moved.append(
-            f"{part.name} {'raises' if part.effect > 0 else 'lowers'} it ({change(part.effect, part.low, part.high)})"
-        )
+    for one in (one for one in about.alone if one.name in about.significant):
+        assert one.low is not None
+        assert one.high is not None
+        direction = "raises" if one.effect > 0 else "lowers"
+        moved.append(f"{one.name} {direction} it ({change(one.effect, one.low, one.high)})")
     return joined(moved)
 
 
-def _even(about: Attribution) -> str:
-    """The second reading: the interaction divided evenly among the keys that make it."""
+def _shapley_sentence(about: Attribution) -> str:
+    """The same total with the interaction divided evenly among the keys that make it."""
     if about.refused or not about.shapley:
         return ""
-    parts = sorted(about.shapley, key=lambda part: -(part.share or 0.0))
-    said = f"With the interaction divided evenly among the keys (Shapley): {'; '.join(map(_share, parts))}"
-    told = f" Told from 0: {joined(about.told_evenly) or 'none'}."
+    parts = sorted(about.shapley, key=lambda one: -(one.share or 0.0))
+    sentence = f"With the interaction divided evenly among the keys (Shapley): {'; '.join(map(_share, parts))}"
+    significant = f" Significant: {joined(about.shapley_significant) or 'none'}."
     if not about.orders:
-        return f"{said}.{told}"
-    errors = [part.sampling_error / abs(about.total.effect) for part in parts if about.total and about.total.effect]
+        return f"{sentence}.{significant}"
+    errors = [one.sampling_error / abs(about.total.effect) for one in parts if about.total and about.total.effect]
     most = max((error for error in errors if np.isfinite(error)), default=None)
-    more = f", give or take {fixed(100 * most, 0)}% for the orders that were not run" if most is not None else ""
-    return f"{said}; over {about.orders} orders of the keys{more}.{told}"
+    more = f", plus or minus {fixed(100 * most, 0)}% for the orders that were not run" if most is not None else ""
+    return f"{sentence}; over {about.orders} orders of the keys{more}.{significant}"
 
 
-def _share(part: Part) -> str:
-    return f"{part.name} {_only(part)}"
+def _share(one: Contribution) -> str:
+    return f"{one.name} {_percent(one)}"
 
 
-def _only(part: Part) -> str:
+def _percent(one: Contribution) -> str:
     """`92% (80 to 104)`."""
-    assert part.share is not None
-    text = f"{fixed(100 * part.share, 0)}%"
-    if part.share_low is None or part.share_high is None:
+    assert one.share is not None
+    text = f"{fixed(100 * one.share, 0)}%"
+    if one.share_low is None or one.share_high is None:
         return text
-    return f"{text} ({fixed(100 * part.share_low, 0)} to {fixed(100 * part.share_high, 0)})"
+    return f"{text} ({fixed(100 * one.share_low, 0)} to {fixed(100 * one.share_high, 0)})"
 
 
 _COMPOUND: Mapping[str, str] = {"eval_loss_": "eval-loss ", "grad_norm_": "grad-norm ", "grad_noise_": "grad-noise "}

@@ -1,4 +1,4 @@
-"""How often each variant diverged beside the baseline, read from how the runs ended."""
+"""How often each variant diverged, compared with the baseline, from the status of the runs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from ablate.stats.rates import Divergence, divergence
 LEVEL = 0.05
 
 
-def divergences(plan: Plan, speaks: Mapping[str, str], readings: Sequence[RunReading]) -> tuple[DivergenceRate, ...]:
-    """Of the variants that are judged together. Nothing where no run of them or of the baseline diverged.
+def divergences(
+    plan: Plan, represented_by: Mapping[str, str], readings: Sequence[RunReading]
+) -> tuple[DivergenceRate, ...]:
+    """Compare the variants that are judged together; empty where no run of them or of the baseline diverged.
 
-    A run that failed for another reason gave no answer: its seed is left out of that pair, and it is named among the losses.
+    The seed of a run that failed for another reason is left out of that pair, and is named among the lost runs.
     """
-    names = [plan.baseline.name, *dict.fromkeys(speaks.values())]
+    names = [plan.baseline.name, *dict.fromkeys(represented_by.values())]
     status = {(run.arm, run.seed): run.status for run in readings}
     seeds = sorted({seed for _, seed in status})
     ends = np.asarray([[status.get((name, seed), "missing") for seed in seeds] for name in names])
@@ -30,7 +32,7 @@ def divergences(plan: Plan, speaks: Mapping[str, str], readings: Sequence[RunRea
 
 
 def _rate(name: str, one: Divergence, variants: int) -> DivergenceRate:
-    beside = f"{name} diverged in {one.variant_count} of {one.runs} seeds, the baseline in {one.baseline_count}"
+    counts = f"{name} diverged in {one.variant_count} of {one.runs} seeds, the baseline in {one.baseline_count}"
     more = "more often" if one.variant_count > one.baseline_count else "less often"
     finding = more if one.adjusted_p < LEVEL else "no difference shown"
     holm = f", Holm over {variants} variants" if variants > 1 else ""
@@ -43,6 +45,6 @@ def _rate(name: str, one: Divergence, variants: int) -> DivergenceRate:
         low=one.low,
         high=one.high,
         p_value=one.adjusted_p,
-        sentence=f"{beside}: {finding} (rate {plain_percent(one.rate)}, 95% interval {plain_percent(one.low)} to {plain_percent(one.high)}; "
-        f"Fisher's exact test p {plain_figure(one.adjusted_p, 2)}{holm})",
+        sentence=f"{counts}: {finding} (rate {plain_percent(one.rate)}, 95 % interval {plain_percent(one.low)} to "
+        f"{plain_percent(one.high)}; Fisher's exact test p {plain_figure(one.adjusted_p, 2)}{holm})",
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.contrasts import DECIDED
+from ablate.stats.verdicts import DECIDED
 from ablate.analysis.load import RunFiles
 from ablate.analysis.results import Contrast, Examples, Holds, OverExamples
 from ablate.design.plan import Plan

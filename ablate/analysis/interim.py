@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from ablate.analysis.contrasts import DECIDED
+from ablate.stats.verdicts import DECIDED
 from ablate.analysis.load import InterimReader, RunFiles
 from ablate.analysis.results import Contrast, LookMade, Looks, RunReading
 from ablate.design.interim import course
 from ablate.design.plan import Plan
 from ablate.formatting import counted, joined, per_cent
 from ablate.records.interim import InterimResult, read_interims
-from ablate.stats.sequential import ALPHA, Spending, look_levels
+from ablate.stats.sequential import ALPHA, Spending, interim_confidences
 
 _NAMES = {"obrien_fleming": "O'Brien-Fleming", "pocock": "Pocock"}
 
@@ -35,7 +35,7 @@ def levels_of(plan: Plan) -> tuple[float, ...]:
     """Return the level of every declared interim analysis."""
     spending: Spending = "pocock" if plan.alpha_spending == "pocock" else "obrien_fleming"
     assert plan.alpha_spending in get_args(Spending)
-    return look_levels(plan.interim_seeds, spending)
+    return interim_confidences(plan.interim_seeds, spending)
 
 
 def interim_result(plan: Plan, contrasts: Sequence[Contrast], made: Sequence[InterimResult]) -> dict[str, Any]:

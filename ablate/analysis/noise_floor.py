@@ -1,4 +1,4 @@
-"""How far apart runs lie that nothing was done to: an effect that is no larger is none."""
+"""Noise floor: the difference between runs of the same configuration. A smaller effect gets no verdict."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ablate.design.plan import Plan
 from ablate.metrics.curve_fits import rms
 
 FLOORS: Mapping[str, FloorKind] = {"placebo": "noise", "rerun": "nondeterminism"}
-"""By the kind of the axis that measures it."""
+"""Kind of floor by the kind of the axis that measures it."""
 
 
 def floors(plan: Plan, readings: Sequence[RunReading], checks: Sequence[Control]) -> tuple[Floor, ...]:
-    """One per kind that the plan has an arm for and finished runs of. An arm whose control failed measures nothing."""
+    """Return one floor per kind that the plan has finished runs of; an arm whose control failed does not count."""
     broken = {check.arm for check in checks if check.status == "failed"}
     found = []
     for axis, kind in FLOORS.items():
@@ -28,7 +28,7 @@ def floors(plan: Plan, readings: Sequence[RunReading], checks: Sequence[Control]
 
 
 def largest(found: Iterable[Floor], metric: str) -> float | None:
-    """The larger of the two floors of an outcome; None where neither was measured."""
+    """Return the larger of the two floors of a metric; None where neither was measured."""
     return max((floor.values[metric] for floor in found if metric in floor.values), default=None)
 
 

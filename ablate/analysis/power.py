@@ -1,4 +1,4 @@
-"""What a number of seeds can show: of a new study, by the spread that a pilot measured or that somebody assumes."""
+"""Power of a planned study, from the spread that a pilot measured or that the user assumes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ablate.formatting import counted
 from ablate.hashing import digest_of
 from ablate.records.layout import StudyDir
 from ablate.serialization import read_json
-from ablate.stats.linear_model import LEVEL
+from ablate.stats.contrasts import CONFIDENCE
 from ablate.stats.power import (
-    CHANCE,
+    POWER,
     detectable_effect,
-    detection_chance,
-    equivalence_chance,
+    detection_power,
+    equivalence_power,
     residual_sd,
     seeds_to_decide,
 )
@@ -37,8 +37,11 @@ _MOST = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted:
-    """What was asked. sd: of single runs, and rho: their correlation between arms over seeds, both assumed; None to measure
-    them. effect: the smallest that matters. chance: with which an effect is to be found. level: of the intervals."""
+    """Request for a power analysis.
+
+    sd: of single runs, assumed; None to measure it. rho: their correlation between arms over seeds, likewise.
+    effect: smallest effect of interest. chance: power with which an effect is to be detected. level: of the intervals.
+    """
 
     metric: str | None = None
     sd: float | None = None
@@ -46,14 +49,17 @@ class Wanted:
     variants: int | None = None
     effect: float | None = None
     seeds: tuple[int, ...] = SEEDS
-    chance: float = CHANCE
-    level: float = LEVEL
+    chance: float = POWER
+    level: float = CONFIDENCE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spread:
-    """What runs differ by. sd: residual, of a run after arm and seed are taken out. df: that it was measured with, 0 for an
-    assumed one. low, high: its 95% interval (chi-square). rho: None where none was measured or assumed. basis: in words."""
+    """Spread of runs.
+
+    sd: residual, of a run after arm and seed are taken out. df: that it was measured with, 0 for an assumed one.
+    low, high: its 95% interval (chi-square). rho: None where none was measured or assumed. basis: its source, in words.
+    """
 
     sd: float
     rho: float | None
@@ -65,8 +71,11 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AtSeeds:
-    """With so many seeds. detectable: smallest true effect that is found with the wanted chance. finds: chance of finding the
-    effect that matters; equals: chance of `no effect` where there is none; both None where no effect was said to matter."""
+    """Power with one number of seeds.
+
+    detectable: smallest true effect detected with the wanted power. finds: power to detect the smallest effect of interest.
+    equals: power to show equivalence where there is no effect. Both are None where no effect of interest was given.
+    """
 
     seeds: int
     detectable: float
@@ -76,8 +85,12 @@ class AtSeeds:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Power:
-    """needed: seeds that decide: they find an effect that matters, and say `no effect` where there is none, each with the
-    wanted chance; needed_low, needed_high: the same at the ends of the sd's interval. None: above a thousand, or not asked."""
+    """Power of a study by its number of seeds.
+
+    needed: fewest seeds that detect the smallest effect of interest and show equivalence where there is none, each with the
+        wanted power; None above a thousand, or without an effect of interest. needed_low, needed_high: the same at the ends of
+        the sd's interval.
+    """
 
     metric: str
     unit: str
@@ -96,13 +109,15 @@ class Power:
 
 
 def power(folder: Path | None, wanted: Wanted) -> Power:
-    """From a pilot's folder, or from what is assumed. Raises ConfigError for what cannot be, StudyError for a pilot that does
-    not say it."""
+    """Return the power from a pilot's study directory, or from assumptions.
+
+    Raises ConfigError for impossible requests, StudyError for a pilot without a measured spread.
+    """
     _check(folder, wanted)
     if folder is None:
         assert wanted.sd is not None
         rho, variants = wanted.rho or 0.0, wanted.variants or 1
-        said = "" if wanted.rho is not None else ", because none was said: as if pairing by seed gained nothing"
+        said = "" if wanted.rho is not None else ", by default: as if pairing by seed gained nothing"
         basis = f"assumed: runs of sd {wanted.sd:g}, correlated by {rho:g} over seeds{said}"
         spread = Spread(sd=residual_sd(wanted.sd, rho), rho=rho, basis=basis)
         return _power(wanted, spread, metric=wanted.metric or "", unit="", variants=variants, effect=wanted.effect)
@@ -128,8 +143,8 @@ def _power(wanted: Wanted, spread: Spread, *, metric: str, unit: str, variants: 
         AtSeeds(
             seeds=seeds,
             detectable=detectable_effect(seeds, variants, sd, chance, level),
-            finds=None if effect is None else detection_chance(seeds, variants, effect, sd, level),
-            equals=None if effect is None else equivalence_chance(seeds, variants, effect, sd, level),
+            finds=None if effect is None else detection_power(seeds, variants, effect, sd, level),
+            equals=None if effect is None else equivalence_power(seeds, variants, effect, sd, level),
         )
         for seeds in sorted(set(wanted.seeds))
     )
@@ -149,13 +164,13 @@ def _power(wanted: Wanted, spread: Spread, *, metric: str, unit: str, variants: 
 
 
 def sd_interval(sd: float, df: int, level: float = 0.95) -> tuple[float, float]:
-    """Where the true sd lies, by the chi-square distribution of its estimate with so many degrees of freedom."""
+    """Return the interval of the true sd, from the chi-square distribution of its estimate with `df` degrees of freedom."""
     tail = (1 - level) / 2
     return sd * math.sqrt(df / float(stats.chi2.isf(tail, df))), sd * math.sqrt(df / float(stats.chi2.ppf(tail, df)))
 
 
 def _measured(folder: Path, analysis: Analysis, metric: str, wanted: Wanted) -> Spread:
-    """The residual that the study's contrasts rest on; of a study with the baseline alone, its spread over seeds."""
+    """Return the residual of the study's contrasts; of a study with the baseline alone, its spread over seeds."""
     mine = [one for one in analysis.contrasts if one.metric == metric and one.verdict != "none"]
     known = [one for one in mine if one.residual_sd and one.df]
     if known and wanted.rho is not None:
@@ -196,7 +211,7 @@ def _measured(folder: Path, analysis: Analysis, metric: str, wanted: Wanted) -> 
 
 
 def _speaking(known: Sequence[Contrast]) -> Contrast:
-    """The one whose residual is the study's: the pooled one; where every arm stands by itself, the widest, to be careful."""
+    """Return the contrast whose residual is the study's: the pooled one; where every arm is judged alone, the widest."""
     pooled = [one for one in known if one.method == "seed-blocked"]
     alone = [one for one in known if one.family == max(one.family for one in known)]
     return (pooled or sorted(alone, key=lambda one: -(one.residual_sd or 0.0)))[0]
@@ -208,7 +223,7 @@ def _spread(sd: float, df: int, rho: float | None, basis: str) -> Spread:
 
 
 def _num_variants(analysis: Analysis) -> int:
-    """As many as the pilot has; its controls are none."""
+    """Number of variants of the pilot, without its controls."""
     kinds = [arm["kind"] for arm in analysis.arms[1:]]
     return max(1, sum(kind not in ("placebo", "rerun", "observation") for kind in kinds))
 
@@ -217,12 +232,12 @@ def _check(folder: Path | None, wanted: Wanted) -> None:
     assumed = "ablate power --sd 0.02 --rho 0.5 --variants 4 --smallest-effect 0.01"
     if folder is None and wanted.sd is None:
         raise ConfigError(
-            "neither a pilot nor an assumption: the spread of runs has to come from somewhere",
+            "expected a pilot or an assumed spread of runs, got neither",
             f"ablate power runs/<study>, or {assumed}",
         )
     if folder is not None and wanted.sd is not None:
         raise ConfigError(
-            f"{folder} and --sd {wanted.sd:g}: the spread is either measured or assumed",
+            f"{folder} and --sd {wanted.sd:g}: expected a measured or an assumed spread, got both",
             f"ablate power {folder}, or {assumed}",
         )
     _positive("--sd", wanted.sd, "a run's standard deviation, above 0", "--sd 0.02")
@@ -253,15 +268,15 @@ def _positive(option: str, value: float | None, expected: str, fix: str) -> None
         raise ConfigError(f"{option} {value:g}: expected {expected}", fix)
 
 
-# What earlier studies of the same baseline say about the spread that a new one must expect.
-
 _FEWEST_PAIRS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EarlierSpread:
-    """Medians over the contrasts of earlier studies. sd: residual, of a run after arm and seed are taken out. rho: between arms
-    over seeds, None where none says. studies: their folders' names.
+    """Medians over the contrasts of earlier studies of the same baseline.
+
+    sd: residual, of a run after arm and seed are taken out. rho: between arms over seeds, None where none is known.
+    studies: names of their directories.
     """
 
     sd: float
@@ -271,7 +286,7 @@ class EarlierSpread:
 
 
 def earlier_spread(root: Path, plan: Plan) -> EarlierSpread | None:
-    """From the studies under `root` whose baseline is this plan's; None where there is none with three pairs or more."""
+    """Return the spread of studies under `root` with this plan's baseline; None where none has three pairs or more."""
     same = digest_of(what_counts(plan.baseline.config))
     found: dict[str, list[tuple[float, float | None]]] = {}
     for path in sorted(root.glob("*/analysis.json")):
@@ -280,7 +295,7 @@ def earlier_spread(root: Path, plan: Plan) -> EarlierSpread | None:
             if digest_of(what_counts(read_json(StudyDir(folder).plan)["arms"][0]["config"])) == same:
                 found[folder.name] = list(_spreads(read_json(path), plan.metric))
         except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError):
-            continue  # another version's, or no study: it just does not count
+            continue  # written by another version, or not a study
     spreads = [one for several in found.values() for one in several]
     if not spreads:
         return None
@@ -294,7 +309,7 @@ def earlier_spread(root: Path, plan: Plan) -> EarlierSpread | None:
 
 
 def _spreads(analysis: Any, metric: str) -> Iterator[tuple[float, float | None]]:
-    """(residual sd, rho) of every contrast on that outcome. An older analysis.json has only the differences."""
+    """Yield (residual sd, rho) of every contrast on that metric."""
     for one in analysis["contrasts"]:
         differences = np.asarray(one["differences"], dtype=np.float64)
         if one["metric"] == metric and len(differences) >= _FEWEST_PAIRS:

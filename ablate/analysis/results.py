@@ -1,16 +1,15 @@
-"""At which amount of training the arms of a study are compared, as a value."""
+"""Results of an analysis as values: `analysis.json` holds exactly these, and reports read only it and the traces."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ablate.analysis.design_results import Attribution, Effects, Mediated, VarianceStudy
 from ablate.controls.control import Control
 from ablate.metrics.metric import MetricInfo
-from ablate.stats.contrasts import VerdictKind
-from ablate.stats.factorial import Term
 from ablate.stats.rates import PairedExamples
-from ablate.stats.shapley import Part
+from ablate.stats.verdicts import VerdictKind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,99 +39,6 @@ class Budgets:
     cautions: tuple[str, ...] = ()
     arms: tuple[ArmAmount, ...] = ()
 
-
-# What the analysis says of a study that moves several axes at once, as values.
-
-EffectKind = Literal["main", "interaction", "alone", "beside"]
-PartWord = Literal["dead", "redundant", "matters", "inconclusive", "none"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CellEffect:
-    """One effect, in the primary metric.
-
-    kind: `main`: of one axis, its level's mean minus the baseline's level's, over all levels of the others. `interaction`: of
-        several; between axes of two levels half the difference of differences, so that it is how far the effect of the one at
-        either level of the other lies from its main effect. Of `pairs`, `alone`: of one arm against the baseline, and
-        `requires`: of the same change where the second of `axes` is moved already.
-    name: `batch_size 8 -> 64`, `batch_size x learning_rate`. axes, levels: which, and the words of their levels.
-    low, high: 95%, simultaneous over the effects of the study. inner_low, inner_high: what has to lie inside the smallest
-        effect for `no effect`. p_value: simultaneous as well; own_p: of the seeds' own values, not corrected.
-    seeds: with a value in every cell that it needs.
-    verdict: of a main effect as of a contrast; of an interaction `interact`, `no effect` or `undecided`; `none` where a control
-        failed.
-    mixed_with: of a fractional design, what else is in this figure: `plus that of lr and dropout together`.
-    average: where an interaction is told, that this effect is a mean over the other's levels, and what it is at each.
-    """
-
-    kind: EffectKind
-    name: str
-    axes: tuple[str, ...]
-    levels: tuple[str, ...]
-    effect: float | None
-    low: float | None
-    high: float | None
-    inner_low: float | None
-    inner_high: float | None
-    p_value: float | None
-    own_p: float | None
-    seeds: int
-    verdict: str
-    seeds_needed: int | None
-    labels: tuple[str, ...] = ()
-    mixed_with: tuple[str, ...] = ()
-    average: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PartRead:
-    """One arm of a study of pairs: `dead`, `redundant`, `matters` or `undecided`; `none` where a control failed.
-
-    alone: its effect alone. most: its effect beside the arm where it is largest. partners: those beside which it has one, of a
-    redundant one. untried: those that it could not be combined with.
-    """
-
-    name: str
-    word: PartWord
-    alone: CellEffect
-    most: CellEffect | None
-    partners: tuple[str, ...]
-    untried: tuple[str, ...]
-    sentence: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Effects:
-    """Main effects and interactions of a crossed design, or what the parts of a study of pairs are.
-
-    kind: `factorial`, `fractional` or `pairs`. cells: [{arm, levels, mean}], the mean over seeds. num_cells of full: arms that
-    were run, of all combinations. seeds: with a value in every cell. left_out: seeds that lack some, in words; they still count
-    for what they have. family: effects over which intervals are simultaneous. terms: F test of all levels of one term.
-    aliases: sentences, of a fractional design. refused: why nothing is told. sentences: the findings.
-    """
-
-    kind: str
-    metric: str
-    unit: str
-    names: tuple[str, ...]
-    cells: tuple[dict[str, Any], ...]
-    full: int
-    resolution: int | None
-    seeds: tuple[int, ...]
-    left_out: tuple[str, ...]
-    sd: float | None
-    df: int
-    family: int
-    effects: tuple[CellEffect, ...]
-    terms: tuple[Term, ...] = ()
-    parts: tuple[PartRead, ...] = ()
-    aliases: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-    refused: str = ""
-    sentences: tuple[str, ...] = ()
-
-
-# What the kept examples say of each contrast, as values.
 
 Holds = Literal["new examples too", "this evaluation set only", ""]
 
@@ -176,8 +82,6 @@ class Examples:
         return next((one for one in self.contrasts if one.arm == arm), None)
 
 
-# What an analysis says of runs that were made elsewhere, as values.
-
 UNVERIFIED = "UNVERIFIED"
 """Label of every contrast with an imported arm: its cause is not known, whatever its interval."""
 
@@ -217,146 +121,33 @@ class Imported:
     not_read: tuple[str, ...]
 
 
-# What is said of a treatment whose mediator was held.
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
-    """A measure of the mediator, the mean over seeds: of both levels of the treatment as they are (baseline, treated), and of
-    both with the mediator held (first, second). None where no run has one. what: in words."""
-
-    what: str
-    baseline: float | None
-    treated: float | None
-    first: float | None
-    second: float | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HeldEffect:
-    """The treatment's effect with the mediator held at one level.
-
-    mediator, level, label: which, and where. first, second: the arms of the pair. left: the effect between them, at most this
-    much of which does not go through the mediator; through: the total less that. Both with 95% intervals, wider by the number
-    of pairs, and shares of the total with Fieller's.
-    verdict: `all`, `some or all`, `part`, `not all`, `none`, `against`, `beyond`, `undecided`; `not held` where the record does
-    not bear out that the mediator was held, `none given` where a control failed. sentence: the same in words.
-    seen: the mediator, measured. held: what the record says of the holding, in words.
-    """
-
-    mediator: str
-    level: float
-    label: str
-    first: str
-    second: str
-    verdict: str
-    sentence: str
-    left: Part | None = None
-    through: Part | None = None
-    seen: tuple[Seen, ...] = ()
-    held: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Mediated:
-    """How much of what a treatment does to the primary metric goes through a mediator, over seeds with every arm.
-
-    key, levels: the treatment. total: its effect, with its own 95% interval. updates: optimizer steps at both levels.
-    refused: why nothing is divided. sentence: the answer; limits: what does not follow from it.
-    """
-
-    metric: str
-    unit: str
-    key: str
-    levels: tuple[Any, Any]
-    treated: str
-    updates: tuple[float, float]
-    seeds: tuple[int, ...]
-    left_out: tuple[str, ...]
-    labels: tuple[str, ...]
-    total: Part | None = None
-    held: tuple[HeldEffect, ...] = ()
-    refused: str = ""
-    sentence: str = ""
-    limits: str = ""
-
-
-# What a study of two streams of chance says, as values.
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VariancePart:
-    """One source. variance, low, high: in the squared unit of the outcome, the estimate not clipped at 0. share, share_low,
-    share_high: of all variance between runs. p_value: F test that a stream adds nothing; None for the rest."""
-
-    name: str
-    variance: float
-    low: float
-    high: float
-    share: float
-    share_low: float
-    share_high: float
-    p_value: float | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VarianceOf:
-    """One outcome. sd: of single runs, all sources together. parts: the two streams, then both together. shown: the stream that
-    is shown to add variance, the larger one where both are; None where none is."""
-
-    metric: str
-    unit: str
-    sd: float
-    parts: tuple[VariancePart, ...]
-    shown: str | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VarianceStudy:
-    """streams: names of the two factors. held: streams that no run varied. of: the primary metric first. refused: why nothing
-    is divided, or ''. seen_from: share from which a stream is shown in four of five studies. sentence: the answer; advice: what
-    follows from it."""
-
-    streams: tuple[str, ...]
-    draws: int
-    held: tuple[str, ...]
-    of: tuple[VarianceOf, ...]
-    refused: str
-    seen_from: float
-    sentence: str
-    advice: str
-
-
-# What the analysis of a study says, as values: `analysis.json` is exactly this, and reports read nothing else
-# but it and the traces.
-
 FloorKind = Literal["noise", "nondeterminism"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contrast:
-    """Variant minus baseline on one outcome.
+    """Variant minus baseline on one metric.
 
-    method: `seed-blocked` is judged with all variants of the study, by one residual; `own pairs` rests on this arm's and the
-        baseline's runs alone: of a study with one variant, of the placebo, of an arm whose control failed, and of one whose
-        spread is unlike the others' (labelled `UNEQUAL VARIANCE`).
-    family: variants judged together, over which interval and p are simultaneous; 1 for an arm by itself.
-    effect, low, high: difference and its 95% interval, in the metric's own unit; None where the runs give none. In a study
-        with lost runs the effect is that of the incomplete layout, not the mean of `differences`.
-    inner_low, inner_high: the interval that has to lie inside the smallest effect for `no effect`; simultaneous too.
+    method: `seed-blocked` is judged with all variants of the study, by one residual; `own pairs` uses the runs of this arm and
+        the baseline alone: of a study with one variant, of the placebo, of an arm whose control failed, and of one whose
+        variance is unlike the others' (labelled `UNEQUAL VARIANCE`).
+    family: number of variants judged together, over which interval and p are simultaneous; 1 for an arm by itself.
+    effect, low, high: difference and its 95% interval, in the metric's own unit; None where the runs do not give one. In a
+        study with lost runs the effect is that of the incomplete layout, not the mean of `differences`.
+    error: standard error of `effect` over seeds. df: its degrees of freedom.
+    inner_low, inner_high: the interval that has to be inside the smallest effect of interest for equivalence; simultaneous too.
     seeds: in which both arms have a value. differences: one per entry of `seeds`; the two means are over them as well.
-    beats: share of these seeds in which the arm is better (higher, for an outcome without a better side); a tie is a half.
+    beats: share of these seeds in which the arm is better (higher, for a metric without a better side); a tie is a half.
     hedges_g: difference over the sd of single runs, corrected for their number.
-    p_value: adjusted for `family`, as the interval is. step_p: by steps, which decides.
-    own_p: of the arm's own paired t; signflip_p: exact; neither is adjusted.
-    residual_sd: of a run after arm and seed are taken out, in the metric's own unit. df: of the error.
+    p_value: adjusted for `family`, as the interval is. step_p: step-down, which decides.
+    own_p: of the arm's own paired t. signflip_p: exact. Neither is adjusted.
+    residual_sd: of a run after arm and seed are taken out, in the metric's own unit.
     rho: measured between all arms judged together, over seeds.
-    verdict: `none` when a control failed: a contaminated or no-op arm gets no verdict.
-    floor: the larger of the two floors of this outcome; an effect that is not larger has no verdict either.
+    verdict: `none` when a control failed.
+    floor: the larger of the two floors of this metric; an effect that is not larger has no verdict either.
     labels: `LOW POWER`, ...
     sentence: the finding in words, figures included.
-    bundle: the keys that move together as one declared change, in words; '' where one key moves.
-    error: standard error of `effect` over seeds, with `df`.
+    bundle: the keys that change together as one declared change, in words; '' where one key changes.
     """
 
     arm: str
@@ -394,14 +185,14 @@ class Contrast:
     error: float | None = None
     step_p: float | None = None
     interval_level: float = 0.95
-    """Of low and high; a look of a study with several has its own."""
+    """Confidence of low and high; an interim analysis has its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DivergenceRate:
-    """How often an arm diverged, beside the baseline: an outcome of its own, over all runs that finished or diverged.
+    """How often an arm diverged, compared with the baseline, over all runs that finished or diverged.
 
-    runs: seeds in which both did either. low, high: 95% Clopper-Pearson interval of the arm's rate.
+    runs: number of seeds in which both did either. low, high: 95% Clopper-Pearson interval of the arm's rate.
     p_value: Fisher's exact test, two-sided, Holm over the variants.
     """
 
@@ -418,12 +209,12 @@ class DivergenceRate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Floor:
-    """How far apart runs lie that nothing was done to.
+    """Difference between runs of the same configuration.
 
     kind: `noise` (the placebo: other order and dropout streams) or `nondeterminism` (the same seed twice).
     arms, seeds: what was paired with the baseline.
-    values: root mean square of the differences, by outcome.
-    same_weights: whether every pair ended with the same weights, bit for bit.
+    values: root mean square of the differences, by metric.
+    same_weights: every pair ended with identical weights.
     """
 
     kind: FloorKind
@@ -458,7 +249,7 @@ class ReplayedLevel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunReading:
-    """One run: how it ended and its value of every outcome (None where it has none)."""
+    """One run: its status and its value of every metric (None where it has none)."""
 
     arm: str
     seed: int
@@ -507,57 +298,6 @@ class Adequacy:
     coarsest: str | None
     sentence: str
     advice: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KeyMoved:
-    """A key in which two configs differ, or several that move as one.
-
-    moves: {dotted key: (first, second)}. brings: {derived quantity: (before, after)} of what comes with it by itself.
-    """
-
-    name: str
-    moves: dict[str, tuple[Any, Any]]
-    brings: dict[str, tuple[Any, Any]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Attribution:
-    """How much of the difference between two configs each key makes, in the primary metric, over seeds with all corners.
-
-    total, alone, interaction: what each key does by itself from the first config, and what they do only together; they add
-        up to the total. shapley: the interaction divided evenly instead; adds up as well. No part has a share where `refused`
-        says why nothing is divided.
-    told: names of the parts that are told from 0, simultaneously over all of them; of a total that is not told, the keys that
-        work against each other. told_evenly: of shapley's, which are had from every corner, and so are the surer ones where
-        the keys hardly interact.
-    undone: what each key does as the last to move; empty where these corners were not run. together: the difference is there
-        only where several keys have moved, and none is told to make any of it by itself.
-    orders: in which the keys were moved, where not every corner was run; 0 where all were.
-    sentence: the answer; even: the second reading. left_out: seeds that lack a corner, in words.
-    """
-
-    metric: str
-    unit: str
-    first: str
-    second: str
-    keys: tuple[KeyMoved, ...]
-    seeds: tuple[int, ...]
-    left_out: tuple[str, ...]
-    orders: int
-    corners: tuple[dict[str, Any], ...]
-    labels: tuple[str, ...]
-    total: Part | None = None
-    alone: tuple[Part, ...] = ()
-    interaction: Part | None = None
-    shapley: tuple[Part, ...] = ()
-    told: tuple[str, ...] = ()
-    told_evenly: tuple[str, ...] = ()
-    refused: str = ""
-    sentence: str = ""
-    even: str = ""
-    undone: tuple[Part, ...] = ()
-    together: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

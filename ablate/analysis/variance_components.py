@@ -1,4 +1,4 @@
-"""Reading a study of two streams of chance: how much of the variance between runs each makes, and what to do about it."""
+"""How much of the variance between runs each of two random streams makes, and what to do about it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import fields
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.analysis.design_results import VarianceOf, VariancePart, VarianceStudy
 from ablate.analysis.load import RunFiles
-from ablate.analysis.results import RunReading, VarianceOf, VariancePart, VarianceStudy
+from ablate.analysis.results import RunReading
 from ablate.config.schema import RandomStreamsConfig
 from ablate.controls.control import Control
 from ablate.controls.variance_components import streams_crossed
@@ -17,13 +18,13 @@ from ablate.design.plan import Plan
 from ablate.design.variance_components import Crossed
 from ablate.formatting import joined, plain_figure, plain_percent
 from ablate.metrics.metric import MetricInfo
-from ablate.stats.variance_components import Component, Interval, decompose, seen_from, share_intervals
+from ablate.stats.variance_components import Component, Interval, decompose, detectable_share, share_intervals
 
 REST = "both together"
 
 
 def crossed_controls(plan: Plan, runs: Sequence[RunFiles]) -> tuple[Control, ...]:
-    """That runs share a draw of a stream exactly where they should."""
+    """Check that runs share a draw of a stream exactly where they should."""
     design = plan.variance
     if design is None:
         return ()
@@ -35,7 +36,7 @@ def crossed_controls(plan: Plan, runs: Sequence[RunFiles]) -> tuple[Control, ...
 def variance_study(
     plan: Plan, metrics: Sequence[MetricInfo], readings: Sequence[RunReading], checks: Sequence[Control]
 ) -> VarianceStudy | None:
-    """None for any other study."""
+    """Divide the variance of every metric; None for any other study."""
     design = plan.variance
     if design is None:
         return None
@@ -47,18 +48,18 @@ def variance_study(
     primary = next((one for one in of if one.metric == plan.metric), None)
     varied = {stream for factor in design.streams for stream in factor}
     held = tuple(item.name for item in fields(RandomStreamsConfig) if item.name not in varied)
-    from_ = seen_from(design.draws)
+    threshold = detectable_share(design.draws)
     return VarianceStudy(
         streams=design.names,
         draws=design.draws,
         held=held,
         of=of if primary else (),
         refused=refused,
-        seen_from=from_,
+        detectable_share=threshold,
         sentence=_sentence(primary, held)
         if primary
         else f"{plan.metric}: its variance is not divided, because {refused}.",
-        advice=_advice(primary, design, from_) if primary else "",
+        advice=_advice(primary, design, threshold) if primary else "",
     )
 
 
@@ -111,18 +112,19 @@ def _refused(plan: Plan, design: Crossed, readings: Sequence[RunReading], checks
 def _no_spread(design: Crossed, values: NDArray[np.float64], metric: str) -> str:
     still = [name for name, axis in zip(design.names, (0, 1), strict=True) if not np.any(np.ptp(values, axis=axis) > 0)]
     if still:
-        return f"{joined(still)} changes nothing in {metric}: all its draws end alike"
-    return f"the runs leave no spread of {metric} beyond what the two streams make exactly"
+        return f"{joined(still)} does not change {metric}: all its draws give the same value"
+    return f"the two streams explain the spread of {metric} exactly, and nothing is left to estimate the error"
 
 
 def _sentence(one: VarianceOf, held: Sequence[str]) -> str:
     unit = f" {one.unit}" if one.unit else ""
     *streams, rest = one.parts
-    told = [f"{_share(part)} comes from {part.name}" for part in sorted(streams, key=lambda part: -part.share)]
-    kept = f"; {joined(held)} {'was' if len(held) == 1 else 'were'} held" if held else ""
+    streams_ = [f"{_share(part)} comes from {part.name}" for part in sorted(streams, key=lambda part: -part.share)]
+    fixed = f"; {joined(held)} {'was' if len(held) == 1 else 'were'} held fixed" if held else ""
     return (
-        f"Of the variance of {one.metric} between runs (sd {plain_figure(one.sd, 2)}{unit}), {told[0]}, "
-        f"{told[1].replace(' comes from', ' from')}, and {_share(rest)} from {rest.name}: what neither makes by itself{kept}."
+        f"Of the variance of {one.metric} between runs (sd {plain_figure(one.sd, 2)}{unit}), {streams_[0]}, "
+        f"{streams_[1].replace(' comes from', ' from')}, and {_share(rest)} from {rest.name}: what neither makes by "
+        f"itself{fixed}."
     )
 
 
@@ -131,22 +133,25 @@ def _share(part: VariancePart) -> str:
     return f"{plain_percent(part.share)} ({100 * part.share_low:.0f} to {100 * part.share_high:.0f})"
 
 
-def _advice(one: VarianceOf, design: Crossed, from_: float) -> str:
+def _advice(one: VarianceOf, design: Crossed, threshold: float) -> str:
     *streams, rest = one.parts
-    limits = f"With {design.draws} draws of each, a stream that makes {plain_percent(from_)} or more is shown in four of five studies"
+    detected = plain_percent(threshold)
+    limits = (
+        f"With {design.draws} draws of each, a stream that makes {detected} or more is detected with a power of 80%"
+    )
     pairing = (
-        "Arms that are paired by seed share their streams: what a stream makes by itself cancels in their difference as far "
-        f"as both react alike, what {rest.name} make does not ({plain_percent(rest.share)} here)."
+        "Arms that are paired by seed share their streams: the effect of a stream by itself cancels in their difference as far "
+        f"as both arms react alike; that of {rest.name} does not ({plain_percent(rest.share)} here)."
     )
     if one.shown is None:
-        return f"No stream is shown to add variance by itself, so there is none to single out. {limits}. {pairing}"
+        return f"No stream adds variance significantly by itself. {limits}. {pairing}"
     others = [part for part in streams if part.name != one.shown]
     also = [part.name for part in others if part.p_value is not None and part.p_value < 0.05]
     quiet = [part.name for part in others if part.name not in also]
-    said = (
-        f"Average over {one.shown}: a mean of runs that share one {one.shown} keeps its part of the variance, however many "
-        f"they are, and a result at one {one.shown} may be true of that one only."
+    advice = (
+        f"Average over {one.shown}: the mean of any number of runs that share one {one.shown} keeps its part of the variance, "
+        f"and a result at one {one.shown} may not apply to others."
     )
-    said += f" {joined(also)} is shown to add variance as well." if also else ""
-    said += f" {joined(quiet)} is not shown to add any, and may be fixed. {limits}." if quiet else ""
-    return f"{said} {pairing}"
+    advice += f" {joined(also)} adds variance significantly as well." if also else ""
+    advice += f" {joined(quiet)} does not add variance significantly, and may be fixed. {limits}." if quiet else ""
+    return f"{advice} {pairing}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablate import formatting as fmt
-from ablate.analysis.contrasts import DECIDED, NOT_BEYOND, ONE_SIDED, WITHIN_FLOOR
+from ablate.analysis.contrasts import NOT_BEYOND, ONE_SIDED, WITHIN_FLOOR
 from ablate.analysis.results import UNVERIFIED, Analysis, Contrast
 from ablate.design.axis import show
 from ablate.report.console import folded
@@ -16,7 +16,7 @@ from ablate.report.latex_text import label_of, table_environment, tex, tex_inter
 from ablate.report.section import Section, Table
 from ablate.report.sections import Sections
 from ablate.report.view_model import Row, View, floors_sentence, interval_head
-from ablate.stats.contrasts import BY_STEPS, LOW_POWER, LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
+from ablate.stats.verdicts import BY_STEPS, DECIDED, LOW_POWER, LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
 from ablate.units import END
 
 _NAME = 22

@@ -17,9 +17,9 @@ from ablate.records.metadata import Manifest
 from ablate.report.bibliography import PROGRAM
 from ablate.report.plan import design_lines
 from ablate.report.view_model import View, floors_sentence
-from ablate.stats.contrasts import BY_STEPS, OWN_VARIANCE
 from ablate.stats.linear_model import ENOUGH_SEEDS
-from ablate.stats.sign_flip import smallest_p
+from ablate.stats.paired import smallest_p
+from ablate.stats.verdicts import BY_STEPS, OWN_VARIANCE
 from ablate.units import END
 
 

@@ -18,9 +18,9 @@ from ablate.design.axis import show
 from ablate.design.factorial import Cells
 from ablate.design.plan import Arm, Plan
 from ablate.report.console import columns, labelled, say, words
-from ablate.stats.linear_model import LEVEL
+from ablate.stats.contrasts import CONFIDENCE
 from ablate.stats.power import detectable_effect, seeds_to_decide
-from ablate.stats.variance_components import seen_from
+from ablate.stats.variance_components import detectable_share
 
 if TYPE_CHECKING:
     from ablate.runner.forecast import Forecast
@@ -50,7 +50,7 @@ def detectable(plan: Plan, spread: EarlierSpread | None) -> dict[int, float]:
     sd = 1.0 if spread is None else spread.sd
     levels = dict(zip(plan.interim_seeds, levels_of(plan), strict=True)) if plan.interim_seeds else {}
     seeds = sorted(levels or {*SEEDS, len(plan.seeds)})
-    return {n: detectable_effect(n, num_variants(plan), sd, level=levels.get(n, LEVEL)) for n in seeds if n > 1}
+    return {n: detectable_effect(n, num_variants(plan), sd, confidence=levels.get(n, CONFIDENCE)) for n in seeds if n > 1}
 
 
 def seeds_for(plan: Plan, spread: EarlierSpread) -> int | None:
@@ -210,7 +210,7 @@ def _simultaneously(most: float, at_once: int) -> str:
 def _detectable(plan: Plan, spread: EarlierSpread | None) -> str:
     """Return the minimum detectable effects, and the pilot that they are computed from."""
     if plan.variance is not None:
-        share = fmt.percent(seen_from(plan.variance.draws))
+        share = fmt.percent(detectable_share(plan.variance.draws))
         return f"a random stream with {share} or more of the variance between runs is detected with 80% power at 5%"
     unit = " sd" if spread is None else ""
     effects = [f"{fmt.figure(effect, 2)}{unit} with {n} seeds" for n, effect in detectable(plan, spread).items()]

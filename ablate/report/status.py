@@ -53,11 +53,11 @@ def interim_lines(state: StudyState) -> list[str]:
     if not state.looks:
         return []
     from ablate.analysis.interim import declared  # imports scipy, which no other study needs
-    from ablate.stats.sequential import Spending, look_levels
+    from ablate.stats.sequential import Spending, interim_confidences
 
     seeds = [one["seeds"] for one in state.looks]
     spending: Spending = "pocock" if state.spending == "pocock" else "obrien_fleming"
-    lines = ["", declared(seeds, spending, look_levels(seeds, spending))]
+    lines = ["", declared(seeds, spending, interim_confidences(seeds, spending))]
     for one in state.looks:
         if one["made"]:
             stops = [f"{arm} stopped ({verdict})" for arm, verdict in one["stops"].items()]

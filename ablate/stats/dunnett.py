@@ -19,7 +19,7 @@ DIRECTIONS = 1 << 12
 
 
 def simultaneous_p(statistic: float, df: float, correlation: Values) -> float:
-    """Chance that at least one of the |t| exceeds `statistic` when no variant differs from the baseline.
+    """Return the probability that at least one of the |t| exceeds `statistic` when no variant differs from the baseline.
 
     correlation: [variants, variants] of the estimates. This is the adjusted p of a contrast whose |t| is `statistic`
     (Dunnett 1955, single step). NaN for NaN.
@@ -30,7 +30,7 @@ def simultaneous_p(statistic: float, df: float, correlation: Values) -> float:
 
 
 def critical_value(level: float, df: float, correlation: Values) -> float:
-    """The |t| that all contrasts stay below with probability `level`. NaN without degrees of freedom.
+    """Return the |t| that all contrasts stay below with probability `level`. NaN without degrees of freedom.
 
     Raises ValueError for a level outside (0, 1).
     """
@@ -38,7 +38,7 @@ def critical_value(level: float, df: float, correlation: Values) -> float:
 
 
 def equivalence_value(level: float, df: float, correlation: Values) -> float:
-    """The t that keeps all false claims of equivalence together below 1 - level, when every effect sits at its margin.
+    """Return the t that keeps any false claim of equivalence below 1 - level, when every effect is at its margin.
 
     A claim is false on one side only, the side of the margin at which the true effect sits; which side that is differs
     from variant to variant, and the worst case is taken: half of them on either side, where they are least alike. NaN
@@ -56,7 +56,7 @@ def _checked(level: float, df: float, correlation: Values, sides: int) -> float:
 
 
 def complete(variants: int) -> Values:
-    """The correlation of `variants` contrasts in a layout without gaps: one half."""
+    """Return the correlation of `variants` contrasts in a layout without gaps: one half."""
     return 0.5 * (np.eye(variants) + np.ones((variants, variants)))
 
 
@@ -112,7 +112,7 @@ def _factors(key: Key) -> tuple[tuple[float, int], ...] | None:
 
 
 def _opposed(factors: tuple[tuple[float, int], ...]) -> tuple[tuple[float, int], ...]:
-    """Half of the variants of each kind seen from the other side."""
+    """Half of the variants of each kind with the opposite sign."""
     halves = [(factor, count - count // 2) for factor, count in factors]
     return (*halves, *((-factor, count // 2) for factor, count in factors if count > 1))
 

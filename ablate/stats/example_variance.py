@@ -1,8 +1,8 @@
-"""An interval over seeds, widened by what the choice of examples adds: then it is about new seeds and new examples alike.
+"""An interval over seeds, widened by the variance over evaluation examples, so that it covers new seeds and new examples.
 
-The interval over seeds is about one evaluation set. What moves a difference from set to set is how unlike its examples are in
-it, over all seeds. That part is had from the examples' mean square, less what chance alone would show, and added to the squared
-error. What chance does to an example in one seed is in the error over seeds already.
+The interval over seeds is about one evaluation set. A difference changes from set to set by how much its examples differ in
+it, over all seeds. That variance is estimated from the examples' mean square, minus its expectation by chance alone, and added
+to the squared error. The noise of an example within one seed is in the error over seeds already.
 """
 
 from __future__ import annotations
@@ -26,24 +26,23 @@ class Widened:
     example_share: float
 
     def half_width(self, over_seeds: float, error: float, df: float) -> float:
-        """Of the interval whose counterpart over seeds alone has the half width `over_seeds`, from `error` with `df`.
+        """Return the half width of the interval whose counterpart over seeds alone has `over_seeds`, from `error` with `df`.
 
-        It is as many errors wide as the t of the same chance is at these degrees of freedom, so that an interval that is
-        simultaneous over several variants stays it.
+        It has the same tail probability of t at the new degrees of freedom, so that a simultaneous interval stays so.
         """
         outside = float(stats.t.sf(over_seeds / error, df))
         return float(stats.t.isf(outside, self.df)) * self.error
 
 
 def widened(differences: Values, error: float, df: float) -> Widened:
-    """differences: variant minus baseline [seeds, examples], paired in both; their mean is the effect.
+    """Widen the error of the mean of `differences` [seeds, examples], variant minus baseline, paired in both.
 
-    error, df: of the mean over seeds, from whatever model, such as one that pools arms. Raises ValueError below two seeds or
+    error, df: of the mean over seeds, from any model, such as one that pools arms. Raises ValueError below two seeds or
     two examples.
     """
     seeds, examples = differences.shape
     if seeds < 2 or examples < 2:
-        raise ValueError(f"shape {differences.shape}: two seeds and two examples are the least that have a spread")
+        raise ValueError(f"shape {differences.shape}: expected at least two seeds and two examples")
     by_seed = np.mean(differences, axis=1, keepdims=True)
     by_example = np.mean(differences, axis=0) - np.mean(differences)
     rest_df = (seeds - 1) * (examples - 1)

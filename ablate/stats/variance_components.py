@@ -1,4 +1,4 @@
-"""Which stream of chance makes the noise: runs of one config under every pair of an init seed and an order seed."""
+"""Variance components of two random streams, from runs of one config under every pair of their seeds."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Component:
-    """A variance component in the squared unit of the outcome; low, high: interval; p_value: F test that it is zero.
+    """A variance component in the squared unit of the metric.
 
-    estimate is not clipped: a negative one says that the stream adds less than its estimate's own error. share: of the sum
-    of all components, each taken as 0 where negative.
+    estimate: not clipped; a negative one means that the stream adds less than the error of its estimate. low, high: interval.
+    share: of the sum of all components, each taken as 0 where negative. p_value: F test that it is zero.
     """
 
     name: str
@@ -29,8 +29,10 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decomposition:
-    """rest: what no stream alone explains: their interaction, and nondeterminism. noisiest: the stream that is shown to add
-    variance and adds the most, None where none is shown."""
+    """Components of the two streams and of the rest: their interaction, and nondeterminism.
+
+    noisiest: the significant stream that adds the most variance, None where none is significant.
+    """
 
     init: Component
     order: Component
@@ -38,8 +40,8 @@ class Decomposition:
     noisiest: str | None
 
 
-def decompose(values: Values, level: float = 0.95) -> Decomposition | None:
-    """Split the variance of `values` [init seeds, order seeds], one run each, all present.
+def decompose(values: Values, confidence: float = 0.95) -> Decomposition | None:
+    """Return the components of the variance of `values` [init seeds, order seeds], one run each, all present.
 
     Two crossed random effects without replication. Intervals: Ting, Burdick, Graybill, Jeyaratnam and Lu 1990 for the
     streams, chi-square for the rest. None below two seeds of either, with a run missing, or without spread.
@@ -59,9 +61,9 @@ def decompose(values: Values, level: float = 0.95) -> Decomposition | None:
     estimates = [(init_square - rest_square) / orders, (order_square - rest_square) / inits, rest_square]
     total = sum(max(estimate, 0.0) for estimate in estimates)
     shares = [max(estimate, 0.0) / total for estimate in estimates]
-    init = _stream("init", init_square, inits - 1, rest_square, rest_df, orders, shares[0], level)
-    order = _stream("order", order_square, orders - 1, rest_square, rest_df, inits, shares[1], level)
-    tail = (1 - level) / 2
+    init = _stream("init", init_square, inits - 1, rest_square, rest_df, orders, shares[0], confidence)
+    order = _stream("order", order_square, orders - 1, rest_square, rest_df, inits, shares[1], confidence)
+    tail = (1 - confidence) / 2
     own = Component(
         name="rest",
         estimate=rest_square,
@@ -70,16 +72,16 @@ def decompose(values: Values, level: float = 0.95) -> Decomposition | None:
         share=shares[2],
         p_value=None,
     )
-    shown = [one for one in (init, order) if one.p_value is not None and one.p_value < 1 - level]
+    shown = [one for one in (init, order) if one.p_value is not None and one.p_value < 1 - confidence]
     noisiest = max(shown, key=lambda one: one.estimate).name if shown else None
     return Decomposition(init=init, order=order, rest=own, noisiest=noisiest)
 
 
 def _stream(
-    name: str, square: float, df: int, rest: float, rest_df: int, runs: int, share: float, level: float
+    name: str, square: float, df: int, rest: float, rest_df: int, runs: int, share: float, confidence: float
 ) -> Component:
     """(square - rest) / runs, with the interval for a difference of two mean squares; bounds below 0 mean 0."""
-    tail = (1 - level) / 2
+    tail = (1 - confidence) / 2
     estimate = (square - rest) / runs
     upper, lower = _reach(df, tail)
     rest_upper, rest_lower = _reach(rest_df, tail)
@@ -99,22 +101,20 @@ def _stream(
 
 
 def _reach(df: int, tail: float) -> tuple[float, float]:
-    """How far, as a share of itself, a mean square's true value can lie above and below it."""
+    """Bounds of a mean square's true value above and below it, as shares of it."""
     return df / float(stats.chi2.ppf(tail, df)) - 1, 1 - df / float(stats.chi2.isf(tail, df))
 
-
-# How sure the shares are that two streams of chance and the rest have of a variance.
 
 Interval = tuple[float, float]
 
 DRAWS = 20_000
 
 
-def share_intervals(values: Values, level: float = 0.95) -> tuple[Interval, Interval, Interval]:
-    """Of the first stream (rows of `values`), the second (columns), and the rest; from runs of every pair.
+def share_intervals(values: Values, confidence: float = 0.95) -> tuple[Interval, Interval, Interval]:
+    """Return intervals of the shares of the first stream (rows of `values`), the second (columns), and the rest.
 
-    Generalized confidence intervals (Weerahandi 1993): each sum of squares over its chi-square, drawn often enough; a component
-    below zero is none. The draws are the same on every machine.
+    Generalized confidence intervals (Weerahandi 1993): each sum of squares over draws of its chi-square; a component below
+    zero counts as 0. The draws are the same on every machine.
     """
     rows, columns = values.shape
     centred = values - np.mean(values)
@@ -126,12 +126,12 @@ def share_intervals(values: Values, level: float = 0.95) -> tuple[Interval, Inte
     first, second, own = (square / rng.chisquare(df, DRAWS) for square, df in zip(squares, free, strict=True))
     parts = np.stack([np.maximum(first - own, 0) / columns, np.maximum(second - own, 0) / rows, own])
     shares = parts / parts.sum(axis=0)
-    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2], axis=1)
+    low, high = np.quantile(shares, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
     return ((float(low[0]), float(high[0])), (float(low[1]), float(high[1])), (float(low[2]), float(high[2])))
 
 
-def seen_from(draws: int, chance: float = 0.8, level: float = 0.95) -> float:
-    """The share from which on a stream is shown to add variance with this chance, if the other adds none."""
+def detectable_share(draws: int, power: float = 0.8, confidence: float = 0.95) -> float:
+    """Return the smallest share of a stream that is significant with this power, if the other stream adds none."""
     free = (draws - 1, (draws - 1) ** 2)
-    ratio = (float(stats.f.isf(1 - level, *free) / stats.f.ppf(1 - chance, *free)) - 1) / draws
+    ratio = (float(stats.f.isf(1 - confidence, *free) / stats.f.ppf(1 - power, *free)) - 1) / draws
     return ratio / (1 + ratio)

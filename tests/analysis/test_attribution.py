@@ -12,7 +12,8 @@ import pytest
 
 from ablate.analysis.analyse import analyse, write_analysis
 from ablate.analysis.attribution import attribution
-from ablate.analysis.results import Attribution, Floor, RunReading
+from ablate.analysis.design_results import Attribution
+from ablate.analysis.results import Floor, RunReading
 from ablate.controls.control import Control
 from ablate.design.attribution import Corners, draw_paths
 from ablate.design.designs import OneAtATime
@@ -74,13 +75,15 @@ def test_the_sentence_that_a_person_wants() -> None:
     found = answer(*made(TWO, lambda on: 3.0 - 1.0 * on[0] + 0.03 * on[1] - 0.1 * on[0] * on[1]))
     assert found.sentence.startswith("batch_size explains 9")
     first, rest = found.sentence.split(" of the fall in eval-loss roughness; ")
-    assert first.count(" % (") == 1
+    assert first.count("% (") == 1
     assert "interaction" in rest
     assert "train_test_ratio -" in rest, "it works against the fall"
     assert "Total: " in rest
     assert "5 seeds" in rest
-    assert found.told[0] == "batch_size"
-    assert found.even.startswith("With the interaction divided evenly among the keys (Shapley): batch_size 9")
+    assert found.significant[0] == "batch_size"
+    assert found.shapley_sentence.startswith(
+        "With the interaction divided evenly among the keys (Shapley): batch_size 9"
+    )
 
 
 @pytest.mark.parametrize("corners", [TWO, THREE, FIVE], ids=["two keys", "three keys", "five keys on paths"])
@@ -106,27 +109,27 @@ def test_three_keys_of_which_two_are_causes() -> None:
         "train_test_ratio": pytest.approx(0.0, abs=0.03),
         "lr": pytest.approx(1 / 3, abs=0.03),
     }
-    assert set(found.told) == {"batch_size", "lr"}
+    assert set(found.significant) == {"batch_size", "lr"}
     assert found.sentence.startswith("batch_size explains 6")
     assert "of the rise in eval-loss roughness; lr 3" in found.sentence
-    assert "Not told from 0 (over 4 parts together): " in found.sentence
+    assert "Not significant (corrected for 4 comparisons): " in found.sentence
 
 
 def test_a_pair_that_works_only_together_is_no_key_s_own() -> None:
     found = answer(*made(TWO, lambda on: 2.0 - 1.0 * on[0] * on[1]))
-    assert found.told == ("interaction",)
+    assert found.significant == ("interaction",)
     assert found.sentence.startswith("batch_size and train_test_ratio together, and not each by itself, explain 9")
     assert [part.share for part in found.shapley] == [pytest.approx(0.5, abs=0.03)] * 2
 
 
 def test_two_that_cancel_are_a_difference_of_nothing_and_are_not_divided() -> None:
     found = answer(*made(TWO, lambda on: 1.0 * on[0] - 1.0 * on[1]))
-    assert found.refused.startswith("the total difference is not told from 0 (")
+    assert found.refused.startswith("the total difference is not significant (")
     assert found.sentence.startswith(
         f"eval-loss roughness: no shares, because {found.refused}. By itself batch_size raises it ("
     )
     assert found.sentence.endswith(": they work against each other.")
-    assert (found.told, found.even) == (("batch_size", "train_test_ratio"), "")
+    assert (found.significant, found.shapley_sentence) == (("batch_size", "train_test_ratio"), "")
     assert all(part.share is None and part.share_low is None for part in (*found.alone, *found.shapley))
     assert [part.effect for part in found.alone] == [pytest.approx(1.0, abs=0.05), pytest.approx(-1.0, abs=0.05)]
 
@@ -137,7 +140,7 @@ def test_two_that_nearly_cancel_are_not_one_cause_of_several_hundred_per_cent() 
     assert found.sentence.startswith("eval-loss roughness: by itself batch_size raises it (+")
     assert "and train_test_ratio lowers it (-0." in found.sentence
     assert (
-        "): they work against each other. Of the rise in eval-loss roughness that is left, batch_size 4"
+        "): they work against each other. Of the remaining rise in eval-loss roughness, batch_size 4"
         in found.sentence
     )
     most = answer(*made(TWO, lambda on: 1.0 * on[0] - 0.2 * on[1]))
@@ -154,10 +157,10 @@ def test_the_only_cause_is_named_and_hardly_ever_another() -> None:
     """Effect of 5 sd of a run: most draws name it; a key without an effect is told from 0 in few."""
     found = [answer(*made(TWO, lambda on: -5.0 * on[0], noise=1.0, seed=seed)) for seed in range(100)]
     named = [one for one in found if one.sentence.startswith("batch_size explains")]
-    wrong = [one for one in found if set(one.told) - {"batch_size"}]
+    wrong = [one for one in found if set(one.significant) - {"batch_size"}]
     assert len(named) > 75
-    assert len(wrong) <= 10, "5% and what chance adds to it"
-    evenly = [one for one in found if one.told_evenly == ("batch_size",)]
+    assert len(wrong) <= 10, "5 % and what chance adds to it"
+    evenly = [one for one in found if one.shapley_significant == ("batch_size",)]
     assert len(evenly) > 85
     covered = [part.share_low <= 1 <= part.share_high for one in named for part in one.alone[:1] if part.share_low]
     assert np.mean(covered) > 0.9
@@ -181,11 +184,11 @@ def test_a_seed_without_every_corner_is_left_out_and_said() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda one: replace(one, values={ROUGH.name: None}, status="diverged"), "no seed has a value of"),
-        (lambda one: replace(one, values={}, status="missing"), "no seed has finished every corner yet"),
+        (lambda one: replace(one, values={ROUGH.name: None}, status="diverged"), "no seed has a value in every combination"),
+        (lambda one: replace(one, values={}, status="missing"), "no seed has finished every combination yet"),
         (
             lambda one: replace(one, values={ROUGH.name: float("nan")}),
-            "no seed has a value of eval_loss_roughness in all",
+            "no seed has a value in every combination",
         ),
         (lambda one: replace(one, values={}, status="missing") if one.seed else one, "one seed has no interval"),
         (
@@ -205,7 +208,7 @@ def test_runs_that_give_no_answer(change: Callable[[RunReading], RunReading], wo
 def test_a_corner_whose_control_failed_spoils_the_shares_of_all() -> None:
     broken = Control(arm="train_test_ratio", name="matched", status="failed", sentence="contaminated: init differs")
     found = answer(*made(TWO, lambda on: -1.0 * on[0]), checks=[broken])
-    assert found.refused == "the control `match` failed: contaminated: init differs"
+    assert found.refused == "the control `matched` failed: contaminated: init differs"
     assert found.total is None
     elsewhere = replace(broken, arm="placebo")
     assert not answer(*made(TWO, lambda on: -1.0 * on[0]), checks=[elsewhere]).refused
@@ -214,7 +217,7 @@ def test_a_corner_whose_control_failed_spoils_the_shares_of_all() -> None:
 def test_what_chance_alone_makes_is_not_divided() -> None:
     floor = Floor(kind="noise", arms=("placebo",), seeds=(0,), values={ROUGH.name: 1.5}, same_weights=False)
     found = answer(*made(TWO, lambda on: -1.0 * on[0]), floors=[floor])
-    assert "is no larger than 1.50, which chance alone makes" in found.refused
+    assert "is within the noise floor of 1.50" in found.refused
 
 
 def test_a_difference_too_small_to_matter_is_said_to_be() -> None:
@@ -226,7 +229,7 @@ def test_on_paths_the_error_of_the_orders_is_told() -> None:
     found = answer(*made(FIVE, lambda on: -2.0 * on[0] - 1.0 * on[1] * on[2] * on[3]))
     assert len(FIVE.numbers) < 2**5
     assert found.orders == 6
-    assert "over 6 orders of the keys, give or take" in found.even
+    assert "over 6 orders of the keys, plus or minus" in found.shapley_sentence
     assert found.alone[0].share == pytest.approx(2 / 3, abs=0.03)
     assert found.interaction is not None
     assert found.interaction.share == pytest.approx(1 / 3, abs=0.05)
@@ -244,7 +247,7 @@ def test_from_runs_on_disk_to_the_answer(tmp_path: Path) -> None:
     assert found is not None
     assert not [check.sentence for check in analysis.controls if check.status == "failed"]
     assert found.sentence.startswith("batch_size explains ")
-    assert analysis.conclusions[:2] == (found.sentence, found.even)
+    assert analysis.conclusions[:2] == (found.sentence, found.shapley_sentence)
     batch, ratio = found.keys
     assert batch.moves == {"data.batch_size": (8, 64)}
     assert batch.brings["total_steps"] == (128, 16)

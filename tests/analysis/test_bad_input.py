@@ -12,10 +12,10 @@ import pytest
 from ablate.analysis.contrasts import Question, contrast, judge_together
 from ablate.analysis.results import Contrast
 from ablate.metrics.metric import MetricInfo
-from ablate.stats.contrasts import decide, judge
-from ablate.stats.equivalence import tost_p
-from ablate.stats.sequential import look_levels
-from ablate.stats.shapley import shares
+from ablate.stats.contrasts import decide
+from ablate.stats.sequential import interim_confidences
+from ablate.stats.shapley import contributions
+from ablate.stats.verdicts import judge
 from tests.calibration.planted import Chance, plan_of, studied, values
 
 LOSS = MetricInfo(name="eval_loss", unit="nats", definition="", lower_is_better=True)
@@ -39,7 +39,7 @@ def read(baseline: Arm, *arms: Arm, margin: float | None = 0.5) -> list[Contrast
 def test_one_seed_has_no_interval() -> None:
     (one,) = read({0: 1.0}, {0: 3.0})
     assert (one.verdict, one.effect, one.low, one.p_value) == ("inconclusive", None, None, None)
-    assert "one seed (2.00) has no interval: two are the least" in one.sentence
+    assert "one seed (2.00) has no interval: at least two are needed" in one.sentence
 
 
 def test_arms_without_a_common_seed() -> None:
@@ -73,7 +73,7 @@ def test_a_study_whose_runs_all_diverged_says_so_and_nothing_else() -> None:
     analysis = studied(plan, {"eval_loss": drawn}, diverged=("baseline", "train_test_ratio=4"))
     said = " ".join(analysis.conclusions)
     assert {one.verdict for one in analysis.contrasts} <= {"inconclusive", "none"}
-    assert "no variable is shown to move it" in said
+    assert "no variable has a significant effect" in said
     assert "10 runs of 10 gave no result" in said
     assert "train_test_ratio=4 diverged in 5 of 5 seeds, the baseline in 5: no difference shown" in said
 
@@ -101,8 +101,8 @@ def test_a_value_that_is_no_number_is_a_missing_one(bad: float) -> None:
 @pytest.mark.parametrize("margin", [0.0, -0.1, math.nan])
 def test_a_margin_that_is_not_positive_is_refused(margin: float) -> None:
     table = np.random.default_rng(2).normal(size=(3, 5))
-    for call in (lambda: judge(table, margin), lambda: decide(table, margin), lambda: tost_p(0.0, 1.0, 4, margin)):
-        with pytest.raises(ValueError, match=r"margin (0\.0|-0\.1|nan): a positive number is needed"):
+    for call in (lambda: judge(table, margin), lambda: decide(table, margin)):
+        with pytest.raises(ValueError, match=r"margin (0\.0|-0\.1|nan): expected a positive number"):
             call()
 
 
@@ -116,7 +116,7 @@ def test_a_study_without_a_smallest_effect_makes_no_claim_of_no_effect() -> None
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.5, 1.5, 95, math.nan])
 def test_a_level_outside_zero_and_one_is_refused(level: float) -> None:
     with pytest.raises(ValueError, match=r"a number between 0 and 1 is needed, such as 0\.95"):
-        decide(np.random.default_rng(4).normal(size=(3, 5)), level=level)
+        decide(np.random.default_rng(4).normal(size=(3, 5)), confidence=level)
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 95, math.nan])
@@ -124,19 +124,19 @@ def test_a_level_is_refused_even_where_no_run_is_judged_by_it(level: float) -> N
     """One seed, nothing to judge, and a noisy baseline, whose table is not read by the pooled limits."""
     for table in (np.ones((2, 1)), np.full((3, 4), np.nan)):
         with pytest.raises(ValueError, match="a number between 0 and 1 is needed"):
-            decide(table, level=level)
+            decide(table, confidence=level)
 
 
 @pytest.mark.parametrize("looks", [(), (1, 3), (5, 5), (8, 5)])
 def test_looks_that_are_none(looks: Any) -> None:
-    with pytest.raises(ValueError, match="ascending numbers of seeds are needed, two at least"):
-        look_levels(looks)
+    with pytest.raises(ValueError, match="expected ascending numbers of seeds from 2 on"):
+        interim_confidences(looks)
 
 
 def test_shares_of_one_seed_of_equal_values_and_of_no_number() -> None:
-    one = shares(["a", "b"], np.asarray([[1.0], [2.0], [1.0], [2.5]]))
-    assert (one.total.effect, one.total.low, one.told) == (1.5, None, ())
-    flat = shares(["a", "b"], np.asarray([[1.0], [2.0], [1.0], [2.0]]) * np.ones((4, 5)))
-    assert (flat.total.low, flat.told, flat.told_evenly) == (None, (), ())
+    one = contributions(["a", "b"], np.asarray([[1.0], [2.0], [1.0], [2.5]]))
+    assert (one.total.effect, one.total.low, one.significant) == (1.5, None, ())
+    flat = contributions(["a", "b"], np.asarray([[1.0], [2.0], [1.0], [2.0]]) * np.ones((4, 5)))
+    assert (flat.total.low, flat.significant, flat.shapley_significant) == (None, (), ())
     with pytest.raises(ValueError, match="with a value for every seed"):
-        shares(["a"], np.asarray([[1.0, 2.0], [np.inf, 2.0]]))
+        contributions(["a"], np.asarray([[1.0, 2.0], [np.inf, 2.0]]))

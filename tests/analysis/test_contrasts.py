@@ -10,7 +10,7 @@ import pytest
 from ablate.analysis.contrasts import NOT_BEYOND, BySeed, Question, contrast, judge_together
 from ablate.analysis.results import Contrast
 from ablate.metrics.registry import METRICS
-from ablate.stats.contrasts import LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
+from ablate.stats.verdicts import LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
 
 
 def ask(
@@ -103,13 +103,13 @@ def test_undecided_says_how_many_seeds_would_decide_and_it_is_more_than_there_we
     assert found.verdict == "inconclusive"
     assert found.seeds_needed is not None
     assert found.seeds_needed > 5
-    assert f"about {found.seeds_needed} seeds needed" in found.sentence
+    assert f"needs about {found.seeds_needed} seeds" in found.sentence
 
 
 def test_undecided_beyond_a_thousand_seeds_says_so() -> None:
     found = ask([5.0, -7.0, 6.0, -4.0, 1.0])
     assert found.seeds_needed is None
-    assert "more than 1000 seeds" in found.sentence
+    assert "needs more than 1,000 seeds" in found.sentence
 
 
 def test_effect_interval_and_means_are_of_the_paired_differences() -> None:
@@ -143,7 +143,7 @@ def test_lost_runs_are_named_and_the_claim_is_labelled_as_over_survivors() -> No
 def test_one_pair_has_no_interval() -> None:
     found = ask([0.5])
     assert (found.effect, found.low, found.p_value, found.verdict) == (None, None, None, "inconclusive")
-    assert "two are the least" in found.sentence
+    assert "at least two are needed" in found.sentence
 
 
 def test_no_pair_at_all_is_said() -> None:
@@ -161,15 +161,15 @@ def test_differences_without_spread_decide_nothing(same: float) -> None:
 
 
 def test_a_failed_control_takes_the_verdict_and_gives_its_reason() -> None:
-    found = ask([0.50, 0.52, 0.48, 0.51, 0.49], refused="the control `match` failed: contaminated")
+    found = ask([0.50, 0.52, 0.48, 0.51, 0.49], refused="the control `matched` failed: contaminated")
     assert found.verdict == "none"
-    assert "no verdict, because the control `match` failed: contaminated" in found.sentence
+    assert "no verdict, because the control `matched` failed: contaminated" in found.sentence
     assert found.effect == pytest.approx(0.5)
 
 
 def test_the_sentence_carries_the_change_the_means_and_the_interval() -> None:
     assert ask([0.1, 0.2, 0.3]).sentence == (
-        "batch_size 8 -> 64, eval_loss: undecided (about 11 seeds needed), 0.510 -> 0.710 nats "
+        "batch_size 8 -> 64, eval_loss: inconclusive (needs about 11 seeds), 0.510 -> 0.710 nats "
         "(+0.20, 95% interval [-0.05, 0.45]; 3 seeds)"
     )
 
@@ -185,7 +185,7 @@ def against(placebo: list[float], *, differences: list[float], chance: bool = Fa
         primary=False,
         smallest_effect=None,
         num_seeds=len(differences),
-        chance=chance,
+        placebo=chance,
     )
     baseline, arm, other = (
         {s: 3.0 + 0.1 * s + d for s, d in enumerate(values)} for values in ([0.0] * len(placebo), differences, placebo)
@@ -296,7 +296,7 @@ def test_what_only_the_pool_supports_is_undecided_and_says_so(seeds: int, label:
         assert one.low is not None
         assert one.high is not None
         assert one.low * one.high > 0
-        assert "undecided (all arms together would decide it, its own pairs do not" in one.sentence
+        assert "inconclusive (not confirmed by its own pairs" in one.sentence
 
 
 def test_a_lost_run_leaves_the_other_arms_of_its_seed_in_the_analysis() -> None:

@@ -1,53 +1,41 @@
-"""Diverged runs as an outcome of their own."""
+"""Divergence as an outcome of its own: who is counted, and what is said."""
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+
 import pytest
 
-from ablate.stats.rates import divergence, rate_interval
+from ablate.analysis.analyse import analyse
+from tests.synthetic import write_study
+
+RATE, RATIO = "learning_rate=0.0001", "train_test_ratio=4"
 
 
-def arms(*counts: int, runs: int = 5) -> np.ndarray:
-    return np.asarray([[seed < count for seed in range(runs)] for count in counts])
+def test_a_study_without_divergence_says_nothing_of_it(tmp_path: Path) -> None:
+    write_study(tmp_path / "s", arms=[RATE, RATIO, "placebo"], seeds=3, diverged=[("placebo", 1)], failed=[(RATE, 0)])
+    analysis = analyse(tmp_path / "s")
+    assert analysis.divergences == ()
+    assert not any("Divergence" in sentence for sentence in analysis.conclusions)
 
 
-def test_five_of_five_against_none_is_found_where_the_paired_test_cannot() -> None:
-    found = divergence(arms(0, 5))[0]
-    assert found.p_value == pytest.approx(0.00794, abs=1e-5)
-    assert found.paired_p == 0.0625
-    assert (found.baseline_count, found.variant_count, found.runs, found.rate) == (0, 5, 5, 1.0)
+def test_five_of_five_beside_none_is_more_often(tmp_path: Path) -> None:
+    write_study(tmp_path / "s", arms=[RATE, RATIO], seeds=5, diverged=[(RATE, seed) for seed in range(5)])
+    analysis = analyse(tmp_path / "s")
+    rate, ratio = analysis.divergences
+    assert (rate.arm, rate.count, rate.baseline_count, rate.runs, rate.rate) == (RATE, 5, 0, 5, 1.0)
+    assert rate.p_value == pytest.approx(2 / 252 * 2), "Fisher's exact p, twice over two variants"
+    assert (rate.low, rate.high) == pytest.approx((0.4782, 1.0), abs=1e-4)
+    assert (ratio.count, ratio.p_value) == (0, 1.0)
+    assert (
+        f"{RATE} diverged in 5 of 5 seeds, the baseline in 0: more often (rate 100 %, 95 % interval 48 % to 100 %; "
+        "Fisher's exact test p 0.016, Holm over 2 variants)"
+    ) in "\n".join(analysis.conclusions)
+    assert RATIO not in next(sentence for sentence in analysis.conclusions if "Divergence" in sentence)
 
 
-def test_several_variants_are_corrected_in_their_order() -> None:
-    found = divergence(arms(0, 1, 5, 2))
-    assert found[1].adjusted_p == pytest.approx(3 * found[1].p_value)
-    assert found[0].adjusted_p == 1.0
-    assert [one.variant_count for one in found] == [1, 5, 2]
-
-
-def test_runs_that_did_not_end_are_left_out_of_their_pair() -> None:
-    ended = np.ones((2, 5), dtype=bool)
-    ended[0, 0] = ended[1, 4] = False
-    found = divergence(arms(1, 5), ended)[0]
-    assert (found.baseline_count, found.variant_count, found.runs) == (0, 3, 3)
-    nothing = divergence(arms(1, 5), np.zeros((2, 5), dtype=bool))[0]
-    assert np.isnan(nothing.p_value)
-    assert np.isnan(nothing.rate)
-
-
-def test_no_divergence_promises_little() -> None:
-    assert rate_interval(0, 5) == (0.0, pytest.approx(0.5218, abs=1e-4))
-    assert rate_interval(5, 5)[1] == 1.0
-    assert np.isnan(rate_interval(0, 0)[0])
-
-
-@pytest.mark.parametrize("shared", [0.0, 0.5, 1.0])
-def test_ignoring_the_pairing_is_safe(shared: float) -> None:
-    """A share of the seeds decides by itself, for both arms, whether a run diverges."""
-    rng = np.random.default_rng(int(10 * shared))
-    claims = []
-    for _ in range(1500):
-        seed, own = rng.random((1, 8)) < 0.4, rng.random((2, 8)) < 0.4
-        claims.append(divergence(np.where(rng.random((1, 8)) < shared, seed, own))[0].p_value < 0.05)
-    assert np.mean(claims) <= 0.05
+def test_two_of_five_is_no_difference_shown_and_a_crash_is_no_divergence(tmp_path: Path) -> None:
+    write_study(tmp_path / "s", arms=[RATE], seeds=6, diverged=[(RATE, 0), (RATE, 1)], failed=[(RATE, 5)])
+    (found,) = analyse(tmp_path / "s").divergences
+    assert (found.count, found.runs) == (2, 5)
+    assert "no difference shown" in found.sentence

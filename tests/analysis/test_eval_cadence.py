@@ -22,7 +22,7 @@ from ablate.records.layout import RunDir
 from ablate.records.reader import read_table
 from ablate.records.schema import EVALS
 from ablate.records.writer import TableWriter
-from ablate.stats.contrasts import judge
+from ablate.stats.verdicts import judge
 from tests.metrics.test_metrics import curve, trace
 from tests.synthetic import make_plan, write_study
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from ablate.analysis.analyse import analyse, contrasts_of, look_at
-from ablate.analysis.contrasts import DECIDED, family
+from ablate.stats.verdicts import DECIDED
+from ablate.analysis.contrasts import family
 from ablate.analysis.interim import after, interim_result, levels_of, next_interim
 from ablate.analysis.load import InterimReader
 from ablate.analysis.results import Contrast, RunReading
@@ -23,7 +24,7 @@ from ablate.metrics.metric import MetricInfo
 from ablate.records.interim import read_interims, write_interim
 from ablate.records.layout import StudyDir
 from ablate.serialization import write_json
-from ablate.stats.sequential import top_up
+from tests.stats.sequential_study import stop_early
 from tests.synthetic import make_plan, write_study
 
 LOOKS = (5, 8, 12)
@@ -67,13 +68,13 @@ def whole_way(plan: Plan, values: np.ndarray, checks: Sequence[Control] = ()) ->
 
 
 def test_the_reading_is_the_calibrated_procedure() -> None:
-    """Effects, intervals, claims and stops of six drawn studies, as `sequential.top_up` has them."""
+    """Effects, intervals, claims and stops of six drawn studies, as `stop_early` has them."""
     plan, rng = a_plan(margin=0.9), np.random.default_rng(5)
     for _ in range(6):
         values = rng.normal(size=(4, 12)) + rng.normal(size=12)
         values[1:] += np.array([[2.0], [0.9], [0.0]])
         reader = whole_way(plan, values)
-        expected = top_up(values, LOOKS, levels_of(plan), 0.9)
+        expected = stop_early(values, LOOKS, levels_of(plan), 0.9)
         said = {one.arm: one for one in contrasts(plan, values, reader)}
         for number, name in enumerate(ARMS):
             one = said[name]
@@ -94,7 +95,7 @@ def test_the_whole_way_claims_something_of_nothing_in_about_five_percent_and_fre
         values = rng.normal(size=(2, 10))
         reader = whole_way(plan, values)
         wrong += any(verdict in DECIDED for made in reader.made for verdict in made["stops"].values())
-        free = top_up(values, plan.interim_seeds, [0.95] * 4)
+        free = stop_early(values, plan.looks, [0.95] * 4)
         peeked += bool(np.any(free.differs))
     assert wrong / draws <= 0.055 + 2 * (0.055 * 0.945 / draws) ** 0.5
     assert peeked > 1.5 * wrong

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ablate.analysis.design_results import HeldEffect, Mediated
 from ablate.analysis.load import RunFiles
-from ablate.analysis.mediation import mediated, part, said, verdict
-from ablate.analysis.results import Floor, HeldEffect, Mediated, RunReading
+from ablate.analysis.mediation import mediation, mediation_sentences, part, verdict
+from ablate.analysis.results import Floor, RunReading
 from ablate.controls.control import Control
 from ablate.design.mediation import Held, Mediation
 from ablate.design.plan import Plan
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Fingerprint, RunStatus
-from ablate.stats.shapley import Part
+from ablate.records.metadata import Fingerprint, Outcome
+from ablate.stats.shapley import Contribution
 from tests.synthetic import mediation_plan
 
 LOSS = MetricInfo(name="eval_loss", unit="nats", definition="", lower_is_better=True)
@@ -95,7 +96,7 @@ def files(arm: str, seed: int, norm: float, drawn: int | None, weights: str) -> 
 
 def answer(made: Any, checks: Any = (), floors: Any = ()) -> Mediated:
     plan, readings, runs = made
-    found = mediated(plan, (LOSS,), readings, runs, checks, floors)
+    found = mediation(plan, (LOSS,), readings, runs, checks, floors)
     assert found is not None
     return found
 
@@ -115,11 +116,11 @@ def test_an_effect_that_does_not_go_through_the_noise() -> None:
         "of it goes through the gradient's noise: with that of 8 samples at both levels, the rise is 0.1"
         in one.sentence
     )
-    assert "So it does not need the gradient's noise: what goes through is within plus or minus 0.01" in one.sentence
+    assert "So the effect does not need the gradient's noise: what goes through is within plus or minus 0.01" in one.sentence
     assert "at the first step, at equal weights, the grad norm is 1." in one.sentence
-    assert "says nothing of other mediators" in found.limits
-    assert "number of updates (128 and 16), a path that stays open" in found.limits
-    assert "train.budget='128 steps' asks at equal updates" in found.limits
+    assert "not to other mediators" in found.limits
+    assert "number of updates (128 and 16), another path" in found.limits
+    assert "train.budget='128 steps' compares them at equal updates" in found.limits
     assert found.labels == ()
 
 
@@ -138,17 +139,17 @@ def test_an_effect_that_goes_through_it_by_half() -> None:
     assert one.through.share_low is not None
     assert one.through.share_high is not None
     assert 0 < one.through.share_low < 0.5 < one.through.share_high < 1
-    assert "So it goes through it in part (at least" in one.sentence
+    assert "So part of it goes through it (at least" in one.sentence
 
 
 @pytest.mark.parametrize(
     ("left", "noise", "word", "says"),
     [
-        (0.19, 0.004, "against", "So the gradient's noise works against it: held, the effect is larger"),
+        (0.19, 0.004, "against", "So the gradient's noise works against it: with it held, the effect is larger"),
         (-0.08, 0.004, "beyond", "the rise turns into a fall of 0.0"),
-        (0.10, 0.02, "not all", "that any goes through is not shown (at most"),
-        (0.02, 0.02, "some or all", "that anything is left is not shown"),
-        (0.06, 0.06, "inconclusive", "but neither this nor what is left is told from 0; with that of 8"),
+        (0.10, 0.02, "not all", "that any does is not shown (at most"),
+        (0.02, 0.02, "some or all", "an effect without it is not shown"),
+        (0.06, 0.06, "inconclusive", "but neither this nor what is left is significant; with that of 8"),
     ],
 )
 def test_every_other_verdict_has_its_words(left: float, noise: float, word: str, says: str) -> None:
@@ -164,7 +165,7 @@ def test_every_other_verdict_has_its_words(left: float, noise: float, word: str,
 def test_nothing_is_divided_where_the_total_is_not_told_from_0() -> None:
     found = answer(study(NOISE, {NOISY: 0.2}))
     assert found.held == ()
-    assert found.sentence.startswith("eval loss: nothing is divided, because the total effect is not told from 0")
+    assert found.sentence.startswith("eval loss: nothing is divided, because the total effect is not significant")
     assert "paths that cancel each other would look the same" in found.sentence
     assert found.total is not None
     assert found.total.share is None
@@ -178,7 +179,7 @@ def test_one_seed_has_no_answer_and_four_are_low_power() -> None:
 def test_a_total_within_what_chance_makes_is_not_divided() -> None:
     floor = Floor(kind="noise", arms=("baseline", "placebo"), seeds=(0,), values={"eval_loss": 0.3}, same_weights=False)
     assert (
-        "no larger than 0.300, which chance alone makes" in answer(study(NOISE, {TREATED: 0.12}), (), (floor,)).refused
+        "is within the noise floor of 0.300" in answer(study(NOISE, {TREATED: 0.12}), (), (floor,)).refused
     )
 
 
@@ -187,15 +188,15 @@ def test_a_failed_control_leaves_no_answer(arm: str) -> None:
     failed = Control(arm=arm, name="matched", status="failed", sentence="contaminated: init differs")
     found = answer(study(NOISE, {TREATED: 0.12}), (failed,))
     assert all(one.verdict == "none given" for one in found.held)
-    assert "the control `match` failed: contaminated: init differs" in " ".join(said(found))
-    assert not any("goes through the gradient's noise:" in text for text in said(found))
+    assert "the control `matched` failed: contaminated: init differs" in " ".join(mediation_sentences(found))
+    assert not any("goes through the gradient's noise:" in text for text in mediation_sentences(found))
 
 
 NOT_HELD: dict[str, tuple[dict[str, Any], str]] = {
-    "not drawn": ({"of": None}, "seed 0 draws nothing, where 8 were declared"),
+    "not drawn": ({"of": None}, "seed 0 draws no noise, where 8 were declared"),
     "drawn otherwise": ({"of": 16}, "seed 0 draws 16 samples of each step, where 8 were declared"),
-    "no-op": ({"same_weights": True}, "ends with the very weights of batch_size=64, bit for bit"),
-    "gap not closed": ({"norms": {NOISY: 0.7}}, "the gap is not closed, so the noise is not what it should be"),
+    "no-op": ({"same_weights": True}, "ends with weights identical to those of batch_size=64"),
+    "gap not closed": ({"norms": {NOISY: 0.7}}, "the gap is not closed, so the noise is not as declared"),
 }
 
 
@@ -206,7 +207,7 @@ def test_noise_that_was_not_held_is_said_loudly_and_divides_nothing(name: str) -
     assert one.verdict == "not held"
     assert one.sentence.startswith("NOT HELD: ")
     assert says in one.sentence
-    assert "does not say what goes through the gradient's noise" in one.sentence
+    assert "does not show what goes through the gradient's noise" in one.sentence
 
 
 def test_a_limit_that_clips_one_arm_only_holds_nothing() -> None:
@@ -261,7 +262,7 @@ def test_equal_updates_are_said_to_leave_little_else() -> None:
     plan, readings, runs = study(NOISE, {TREATED: 0.12})
     arms = tuple(replace(arm, derived={**arm.derived, "total_steps": 128}) for arm in plan.arms)
     found = answer((replace(plan, arms=arms), readings, runs))
-    assert "stays open" not in found.limits
+    assert "another path" not in found.limits
     assert "nearly all has to go through the noise" in found.limits
 
 
@@ -329,8 +330,8 @@ def test_a_cause_that_is_there_is_found() -> None:
 def test_what_is_smaller_than_what_matters_is_none_of_it_though_it_is_told_from_0() -> None:
     """The reference case: total 0.125, left 0.129, and what goes through -0.0035 (-0.0061 to -0.0009) with 0.01 to matter."""
 
-    def between(effect: float, low: float, high: float) -> Part:
-        return Part(name="", effect=effect, low=low, high=high, share=None, share_low=None, share_high=None)
+    def between(effect: float, low: float, high: float) -> Contribution:
+        return Contribution(name="", effect=effect, low=low, high=high, share=None, share_low=None, share_high=None)
 
     left, through = between(0.129, 0.084, 0.174), between(-0.0035, -0.0061, -0.0009)
     assert verdict(0.125, left, through, 0.01) == "none"

@@ -99,7 +99,7 @@ def test_the_baseline_alone_tells_its_spread_and_rho_has_to_be_assumed(tmp_path:
 @pytest.mark.parametrize(
     ("wanted", "says", "fix"),
     [
-        (Wanted(), "neither a pilot nor an assumption", "ablate power runs/<study>"),
+        (Wanted(), "expected a pilot or an assumed spread of runs", "ablate power runs/<study>"),
         (Wanted(sd=0.0), "--sd 0: expected a run's standard deviation, above 0", "--sd 0.02"),
         (Wanted(sd=-1.0), "--sd -1", "--sd 0.02"),
         (Wanted(sd=float("nan")), "--sd nan", "--sd 0.02"),
@@ -130,7 +130,7 @@ def test_a_pilot_that_says_nothing_of_the_spread_is_refused(tmp_path: Path) -> N
 
 
 def test_a_pilot_is_measured_and_not_assumed_as_well(pilot: Path) -> None:
-    with pytest.raises(ConfigError, match="the spread is either measured or assumed"):
+    with pytest.raises(ConfigError, match="expected a measured or an assumed spread"):
         power(pilot, Wanted(sd=0.02))
     with pytest.raises(ConfigError, match=r"--rho 0.5: .*pilot has several arms"):
         power(pilot, Wanted(rho=0.5))

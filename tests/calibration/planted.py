@@ -223,7 +223,7 @@ def noisy(chance: Chance) -> Named:
 def diverging(chance: Chance) -> Named:
     plan = plan_of(FIVE[1:4])
     analysis = studied(plan, {"eval_loss": values(chance, plan, {})}, diverged=(FIVE[2],))
-    said = next((one for one in analysis.conclusions if one.startswith("Divergence, an outcome of its own: ")), "")
+    said = next((one for one in analysis.conclusions if one.startswith("Divergence: ")), "")
     often = {one.arm for one in analysis.divergences if "more often" in one.sentence and one.sentence in said}
     return judged(often | {f"eval_loss of {arm}" for arm in named(analysis)}, {FIVE[2]})
 
@@ -316,10 +316,10 @@ def hidden_fall(chance: Chance) -> Named:
     """Nine tenths of the fall lie before the first coarse look. An observation axis cannot have moved anything."""
     analysis = _traced(plan_of(("eval_every=512 samples",)), chance)
     said = next(
-        (one for one in analysis.conclusions if one.startswith("eval_every changes only what is looked at")), ""
+        (one for one in analysis.conclusions if one.startswith("eval_every changes only what is recorded")), ""
     )
     share = analysis.replays[0].share_decrease_before_first_eval
-    told = "same trajectory bit for bit" in said and share is not None and share > 0.5
+    told = "the same training runs, recorded less often" in said and share is not None and share > 0.5
     if any(f" {verb} it from " in one for one in analysis.conclusions for verb in ("raises", "lowers")):
         return "wrong"
     return "right" if told else "inconclusive"
@@ -330,7 +330,7 @@ def hidden_spikes(chance: Chance) -> Named:
     analysis = _traced(plan_of(("batch_size=64", "log_every=50 steps")), chance)
     norms = next(one for one in analysis.adequacy if one.curve == "grad norm")
     coarse = [rung for rung in norms.rungs if rung.points <= BUDGET // 8 // 50 + 1]
-    told = "log_every changes only what is looked at" in " ".join(analysis.conclusions) and norms.coarsest is not None
+    told = "log_every changes only what is recorded" in " ".join(analysis.conclusions) and norms.coarsest is not None
     hides = bool(coarse) and not any(rung.truthful for rung in coarse)
     return judged(named(analysis, "grad_norm_p95_p5"), {"batch_size=64"}) if told and hides else "inconclusive"
 
@@ -357,7 +357,7 @@ def causes(analysis: Analysis) -> set[str]:
         assert "together, and not each by itself, explain" in about.sentence
         return {"together"}
     keys = {key.name for key in about.keys}
-    found = keys & set(about.told) or keys & set(about.told_evenly)
+    found = keys & set(about.significant) or keys & set(about.shapley_significant)
     assert all(key in about.sentence for key in found)
     return found
 
@@ -385,7 +385,7 @@ def interaction(chance: Chance) -> Named:
     analysis = bisected(chance, lambda on: -EFFECT * on[0] * on[1])
     about = analysis.attribution
     assert about is not None
-    if set(about.told) & {key.name for key in about.keys}:
+    if set(about.significant) & {key.name for key in about.keys}:
         return "wrong"
     return "right" if causes(analysis) in ({"together"}, {"batch_size", "train_test_ratio"}) else "inconclusive"
 

@@ -12,8 +12,9 @@ from zlib import crc32
 import numpy as np
 
 from ablate.stats.contrasts import Decisions, decide
-from ablate.stats.paired import own_pairs
-from ablate.stats.sequential import look_levels, top_up
+from ablate.stats.paired import paired_t
+from ablate.stats.sequential import interim_confidences
+from tests.stats.sequential_study import stop_early
 
 Noise = Literal["normal", "t3"]
 SD = 1.0
@@ -85,7 +86,7 @@ def equal_rates(cell: Cell, draws: int) -> Rates:
 def power_rates(cell: Cell, draws: int) -> tuple[float, float, float]:
     """Share of true effects found: by the rule, by each variant's own paired t at 5 %, and by Holm on these."""
     values = cell.draw(draws)
-    p_values = own_pairs(values).p_values
+    p_values = paired_t(values[:, 1:] - values[:, :1]).p_values
     order = np.sort(p_values, axis=1)
     steps = np.maximum.accumulate(order * np.arange(cell.variants, 0, -1), axis=1)
     return float(np.mean(decide(values).differs)), float(np.mean(p_values < 0.05)), float(np.mean(steps < 0.05))
@@ -95,11 +96,11 @@ def sequential_rates(
     variants: int, looks: tuple[int, ...], spending: Literal["obrien_fleming", "pocock"], draws: int
 ) -> Rates:
     """A topped-up study: a false claim anywhere when nothing differs, and a false `no effect` when all sit at the margin."""
-    levels = look_levels(looks, spending)
+    levels = interim_confidences(looks, spending)
     null = Cell(seeds=looks[-1], variants=variants)
     edge = Cell(seeds=looks[-1], variants=variants, effect=1.0, alternate=True)
-    ended = top_up(null.draw(draws), looks, levels)
-    equal = top_up(edge.draw(draws), looks, levels, margin=1.0)
+    ended = stop_early(null.draw(draws), looks, levels)
+    equal = stop_early(edge.draw(draws), looks, levels, margin=1.0)
     return Rates(
         false_claim=float(np.mean(np.any(ended.differs, axis=1))),
         false_equal=float(np.mean(np.any(equal.within, axis=1))),

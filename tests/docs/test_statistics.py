@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ablate.analysis import contrasts
-from ablate.stats import contrasts as judge
+from ablate.stats import verdicts as judge
 
 
 def page(repo: Path) -> str:

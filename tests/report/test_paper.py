@@ -21,7 +21,7 @@ from ablate.report.latex import COLUMNS, table_csv
 from ablate.report.latex_text import tex
 from ablate.report.methods import methods
 from ablate.report.view_model import View, make_view
-from ablate.stats.contrasts import OWN_VARIANCE
+from ablate.stats.verdicts import OWN_VARIANCE
 from tests.report.conftest import Study
 from tests.report.made_up import contrast
 from tests.report.test_tables import latex, renamed

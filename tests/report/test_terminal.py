@@ -15,7 +15,7 @@ from ablate.analysis.contrasts import WITHIN_FLOOR
 from ablate.analysis.results import Analysis
 from ablate.controls.control import Control
 from ablate.report import print_replay, print_report
-from ablate.stats.contrasts import LOW_POWER_POOLED_ONLY, OWN_VARIANCE
+from ablate.stats.verdicts import LOW_POWER_POOLED_ONLY, OWN_VARIANCE
 from tests.report.conftest import Study
 from tests.report.made_up import contrast
 from tests.report.test_tables import renamed

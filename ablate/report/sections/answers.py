@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ablate import formatting as fmt
 from ablate.analysis import mediation as mediation_shares
-from ablate.analysis.factorial import TOLD
-from ablate.analysis.results import CellEffect, Effects, HeldEffect, KeyMoved, Mediated, PartRead, VariancePart
+from ablate.analysis.cells import SIGNIFICANT
+from ablate.analysis.design_results import CellEffect, Effects, HeldEffect, KeyMoved, Mediated, PartRead, VariancePart
 from ablate.design.axis import show
 from ablate.report.section import Cell, Note, Section, Table, cells
 from ablate.report.view_model import MEDIATION_VERDICTS, TONES, View
-from ablate.stats.shapley import Part
+from ablate.stats.shapley import Contribution
 
 # Shares of the difference between two configs.
 
@@ -45,12 +45,12 @@ def attribution(view: View, _folder: Path | None = None) -> Section | None:
             *(Note(label="key", text=_moved_key(key)) for key in result.keys),
             *(Note(label="seeds", text=line, alarm=True) for line in result.left_out),
         ),
-        reading=f"{SHARES_READING} {fmt.typeset(result.even)}".rstrip(),
+        reading=f"{SHARES_READING} {fmt.typeset(result.shapley_sentence)}".rstrip(),
         num_seeds=len(result.seeds),
     )
 
 
-def _effect(part: Part | None) -> tuple[str, str]:
+def _effect(part: Contribution | None) -> tuple[str, str]:
     """Effect and interval with shared decimals."""
     if part is None:
         return fmt.DASH, fmt.DASH
@@ -58,7 +58,7 @@ def _effect(part: Part | None) -> tuple[str, str]:
     return fmt.number(part.effect, decimals), fmt.interval(part.low, part.high, decimals)
 
 
-def _share(part: Part) -> str:
+def _share(part: Contribution) -> str:
     """`92% (80 to 104)`: below 0 or above 100 where keys work against each other."""
     if part.share is None:
         return fmt.DASH
@@ -125,7 +125,7 @@ def _mediation_notes(result: Mediated) -> Iterator[Note]:
     for held in result.held:
         yield Note(label="held", text=fmt.typeset(held.sentence), alarm=held.verdict == "not held")
     for held in result.held:
-        for one in held.seen:
+        for one in held.measures:
             values = (one.baseline, one.treated, one.first, one.second)
             before, after, first, second = (fmt.figure(value) for value in values)
             text = f"{held.label}: {one.what} {before} → {after} unchanged, {first} → {second} with it held"
@@ -218,7 +218,7 @@ def _effects_notes(result: Effects) -> Iterator[Note]:
     if result.refused:
         yield Note(label="none", text=f"no effects, because {fmt.typeset(result.refused)}", alarm=True)
     for effect in result.effects:
-        if effect.average and effect.verdict not in TOLD:  # the conclusions name those that are significant
+        if effect.average and effect.verdict not in SIGNIFICANT:  # the conclusions name those that are significant
             yield Note(label="average", text=fmt.typeset(f"{effect.name} is {effect.average}"))
     high: Sequence[CellEffect] = [effect for effect in result.effects if len(effect.axes) > 2]
     if rest := sum(effect.verdict != "interact" for effect in high):

@@ -1,0 +1,168 @@
+"""The table of one study: the effect, interval and verdict of every variant. Arrays in, values out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.stats.contrasts import CONFIDENCE, Decisions, adjusted_p, decide, known, step_down_p
+from ablate.stats.dunnett import complete
+from ablate.stats.linear_model import ENOUGH_SEEDS, seed_correlation
+from ablate.stats.paired import MAX_PAIRS, beats, hedges_g, signflip_p, smallest_p
+from ablate.stats.power import seeds_to_decide
+
+Values = NDArray[np.float64]
+
+VerdictKind = Literal["helps", "hurts", "raises", "lowers", "equivalent", "inconclusive", "none"]
+
+DECIDED: tuple[VerdictKind, ...] = ("helps", "hurts", "raises", "lowers")
+
+LOW_POWER = "LOW POWER"
+LOW_POWER_POOLED_ONLY = "LOW POWER, pooled only"
+POOLED_ONLY = "NOT CONFIRMED BY PAIRED TEST"
+"""The pooled analysis decides, and the variant's own pairs do not confirm it: no verdict."""
+
+OWN_VARIANCE = "UNEQUAL VARIANCE"
+"""The variance of the variant or of the baseline is too unlike the other arms' to be pooled with them."""
+
+BY_STEPS = "STEP-DOWN"
+"""Decided after other variants were: the simultaneous interval, which has no steps, still holds 0."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judgement:
+    """One variant against the baseline. None where the runs do not give a figure.
+
+    effect, error, low, high: in the metric's unit; low and high at 95%, simultaneous over all variants.
+    inner_low, inner_high: the interval that has to be inside the margin for equivalence, simultaneous too.
+    p_value: adjusted for the number of variants (Dunnett; Holm for a variant with its own variance).
+    step_p: by steps, which decides; it differs from p_value where other variants are decided before.
+    own_p_value: of the variant's own paired t, not adjusted.
+    signflip_p: exact, not adjusted. smallest_p: the least it could be with this number of pairs.
+    beats: share of seeds in which the variant is better (higher, for a metric without a better side).
+    hedges_g: effect over the sd of single runs.
+    seeds_needed: of an undecided contrast, about how many seeds would decide it.
+    """
+
+    method: Literal["pooled", "own pairs"]
+    pairs: int
+    effect: float | None
+    error: float | None
+    df: int
+    low: float | None
+    high: float | None
+    inner_low: float | None
+    inner_high: float | None
+    p_value: float | None
+    step_p: float | None
+    own_p_value: float | None
+    signflip_p: float | None
+    smallest_p: float
+    beats: float | None
+    hedges_g: float | None
+    verdict: VerdictKind
+    labels: tuple[str, ...]
+    seeds_needed: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """rho: measured correlation between arms over seeds. sd, df: pooled residual of the seed-blocked model."""
+
+    rho: float | None
+    sd: float | None
+    df: int
+    variants: tuple[Judgement, ...]
+
+
+def judge(
+    values: Values,
+    margin: float | None = None,
+    lower_is_better: bool | None = None,
+    interim_confidence: float | None = None,
+) -> Table:
+    """Judge every variant of `values` [arms, seeds], the baseline first, NaN where a run gave no value.
+
+    margin: the smallest effect of interest, declared before the runs; None claims no equivalence.
+    lower_is_better: None for a metric without a better side, whose verdicts are `raises` and `lowers`.
+    interim_confidence: of the intervals at one of several interim analyses; variants that had stopped before then lack their
+        later seeds, and the family is the one that was declared.
+
+    Raises ValueError for a margin that is not positive and for fewer than two arms.
+    """
+    declared = None if interim_confidence is None else complete(values.shape[0] - 1)
+    found = decide(values, margin, interim_confidence or CONFIDENCE, declared)
+    p_values = adjusted_p(found), step_down_p(found)
+    variants = tuple(
+        _judgement(found, values, number, p_values, margin, lower_is_better) for number in range(values.shape[0] - 1)
+    )
+    return Table(rho=seed_correlation(values), sd=known(found.pool.sd), df=int(found.pool.df), variants=variants)
+
+
+def _judgement(
+    found: Decisions,
+    values: Values,
+    number: int,
+    p_values: tuple[Values, Values],
+    margin: float | None,
+    lower_is_better: bool | None,
+) -> Judgement:
+    both = np.isfinite(values[0]) & np.isfinite(values[number + 1])
+    baseline, variant = values[0, both], values[number + 1, both]
+    pairs, effect, alone = len(baseline), known(found.effects[number]), bool(found.alone[number])
+    verdict = verdict_of(effect, bool(found.differs[number]), bool(found.within[number]), lower_is_better)
+    labels = [OWN_VARIANCE] if alone else []
+    labels += [BY_STEPS] if verdict in DECIDED and found.by_steps[number] and not alone else []
+    return Judgement(
+        method="own pairs" if alone else "pooled",
+        pairs=pairs,
+        effect=effect,
+        error=known(found.errors[number]),
+        df=int(found.df[number]),
+        low=known(found.low[number]),
+        high=known(found.high[number]),
+        inner_low=known(found.inner_low[number]),
+        inner_high=known(found.inner_high[number]),
+        p_value=known(p_values[0][number]),
+        step_p=known(p_values[1][number]),
+        own_p_value=known(found.own.p_values[number]),
+        signflip_p=known(signflip_p(variant - baseline)) if pairs <= MAX_PAIRS else None,
+        smallest_p=smallest_p(pairs),
+        beats=known(beats(baseline, variant, bool(lower_is_better))),
+        hedges_g=known(hedges_g(baseline, variant)),
+        verdict=verdict,
+        labels=(*power_labels(pairs, bool(found.only_pooled[number])), *labels),
+        seeds_needed=_needed(found, number, margin, pairs) if verdict == "inconclusive" else None,
+    )
+
+
+def verdict_of(effect: float | None, differs: bool, within: bool, lower_is_better: bool | None) -> VerdictKind:
+    """Return the verdict; equivalence first: a difference proven smaller than what matters is none, be it zero or not."""
+    if within:
+        return "equivalent"
+    if not differs or effect is None:
+        return "inconclusive"
+    if lower_is_better is None:
+        return "raises" if effect > 0 else "lowers"
+    return "hurts" if (effect > 0) == lower_is_better else "helps"
+
+
+def power_labels(pairs: int, only_pooled: bool) -> tuple[str, ...]:
+    """Return the labels of few seeds, and of a decision that only the pooled analysis makes."""
+    if pairs < ENOUGH_SEEDS:
+        return (LOW_POWER_POOLED_ONLY if only_pooled else LOW_POWER,)
+    return (POOLED_ONLY,) if only_pooled else ()
+
+
+def _needed(found: Decisions, number: int, margin: float | None, pairs: int) -> int | None:
+    """From the variant's own spread where it is judged alone, else from the pooled residual."""
+    alone = bool(found.alone[number])
+    sd = float(found.errors[number]) * math.sqrt(pairs / 2) if alone else float(found.pool.sd)
+    if margin is None or not sd > 0:
+        return None
+    needed = seeds_to_decide(sd, margin, 1 if alone else len(found.alone))
+    return None if needed is None else max(needed, pairs + 1)
