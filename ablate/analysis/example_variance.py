@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.stats.verdicts import DECIDED
 from ablate.analysis.load import RunFiles
 from ablate.analysis.results import Contrast, Examples, Holds, OverExamples
 from ablate.design.plan import Plan
@@ -21,6 +20,7 @@ from ablate.metrics.eval_metrics import eval_metric
 from ablate.records.reader import Predictions, read_predictions
 from ablate.stats.example_variance import widened
 from ablate.stats.rates import paired_examples
+from ablate.stats.verdicts import DECIDED
 
 Values = NDArray[np.float64]
 BySeed = Mapping[int, RunFiles]

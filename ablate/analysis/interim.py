@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from ablate.stats.verdicts import DECIDED
 from ablate.analysis.load import InterimReader, RunFiles
 from ablate.analysis.results import Contrast, LookMade, Looks, RunReading
 from ablate.design.interim import course
@@ -16,6 +15,7 @@ from ablate.design.plan import Plan
 from ablate.formatting import counted, joined, per_cent
 from ablate.records.interim import InterimResult, read_interims
 from ablate.stats.sequential import ALPHA, Spending, interim_confidences
+from ablate.stats.verdicts import DECIDED
 
 _NAMES = {"obrien_fleming": "O'Brien-Fleming", "pocock": "Pocock"}
 

@@ -156,7 +156,9 @@ class InterimReader:
             plan = self.course.at(self.plan, seeds)
             planned = {(run.arm, run.seed) for run in plan.runs}
             read_runs = [run for run in readings if (run.arm, run.seed) in planned]
-            early = {arm: last for arm, last in self.course.stops.items() if last <= seeds < self.course.interim_seeds[-1]}
+            early = {
+                arm: last for arm, last in self.course.stops.items() if last <= seeds < self.course.interim_seeds[-1]
+            }
             for contrast in read(plan, metric, read_runs, self.levels[number], early):
                 if self.course.stop_of(contrast.arm) == seeds:
                     by_arm[contrast.arm] = contrast

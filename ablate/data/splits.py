@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from ablate.training.random_streams import RandomStreams
 
 
-def with_wrong_labels(label: NDArray[np.int64], num_classes: int, share: float, streams: RandomStreams) -> NDArray[np.int64]:
+def with_wrong_labels(
+    label: NDArray[np.int64], num_classes: int, share: float, streams: RandomStreams
+) -> NDArray[np.int64]:
     """The labels of a pool, about `share` of them replaced by another class. label: class numbers [pool].
 
     Each example has its own number, drawn from the `labels` stream at its index in the pool, and its label is wrong if the

@@ -50,7 +50,9 @@ def detectable(plan: Plan, spread: EarlierSpread | None) -> dict[int, float]:
     sd = 1.0 if spread is None else spread.sd
     levels = dict(zip(plan.interim_seeds, levels_of(plan), strict=True)) if plan.interim_seeds else {}
     seeds = sorted(levels or {*SEEDS, len(plan.seeds)})
-    return {n: detectable_effect(n, num_variants(plan), sd, confidence=levels.get(n, CONFIDENCE)) for n in seeds if n > 1}
+    return {
+        n: detectable_effect(n, num_variants(plan), sd, confidence=levels.get(n, CONFIDENCE)) for n in seeds if n > 1
+    }
 
 
 def seeds_for(plan: Plan, spread: EarlierSpread) -> int | None:
@@ -153,9 +155,14 @@ def _lines(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> Iterato
     waiting = known.waiting(plan)
     yield "runs", _counts(plan, known, len(waiting))
     if plan.interim_seeds:
-        yield "interim", f"{declared(plan.interim_seeds, plan.alpha_spending, levels_of(plan))}; decided variants stop there"
+        yield (
+            "interim",
+            f"{declared(plan.interim_seeds, plan.alpha_spending, levels_of(plan))}; decided variants stop there",
+        )
     yield "steps", _steps(plan, known)
-    bound = "at most, if no variant is decided before the last interim analysis, " if plan.interim_seeds and waiting else ""
+    bound = (
+        "at most, if no variant is decided before the last interim analysis, " if plan.interim_seeds and waiting else ""
+    )
     yield "time", f"{bound}{_time(known, len(waiting))}"
     costs = [known.costs[run.arm] for run in waiting if run.arm in known.costs]
     if costs:

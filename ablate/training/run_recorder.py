@@ -283,7 +283,9 @@ class RunRecorder:
             message = self._interrupted(position, str(request))
         return self.end(reason.status, position, request or reason.value, message, weights)
 
-    def end(self, status: Status, position: Position, reason: str, message: str, weights: str | None = None) -> RunStatus:
+    def end(
+        self, status: Status, position: Position, reason: str, message: str, weights: str | None = None
+    ) -> RunStatus:
         """Close the tables and write how the run ended. weights: hash of the final weights."""
         # A device that has failed must not hide why, nor keep the status from being written.
         with suppress(RuntimeError) if status == "failed" else nullcontext():

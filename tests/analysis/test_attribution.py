@@ -140,8 +140,7 @@ def test_two_that_nearly_cancel_are_not_one_cause_of_several_hundred_per_cent() 
     assert found.sentence.startswith("eval-loss roughness: by itself batch_size raises it (+")
     assert "and train_test_ratio lowers it (-0." in found.sentence
     assert (
-        "): they work against each other. Of the remaining rise in eval-loss roughness, batch_size 4"
-        in found.sentence
+        "): they work against each other. Of the remaining rise in eval-loss roughness, batch_size 4" in found.sentence
     )
     most = answer(*made(TWO, lambda on: 1.0 * on[0] - 0.2 * on[1]))
     assert most.sentence.startswith("batch_size explains 12")
@@ -184,7 +183,10 @@ def test_a_seed_without_every_corner_is_left_out_and_said() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda one: replace(one, values={ROUGH.name: None}, status="diverged"), "no seed has a value in every combination"),
+        (
+            lambda one: replace(one, values={ROUGH.name: None}, status="diverged"),
+            "no seed has a value in every combination",
+        ),
         (lambda one: replace(one, values={}, status="missing"), "no seed has finished every combination yet"),
         (
             lambda one: replace(one, values={ROUGH.name: float("nan")}),

@@ -307,9 +307,7 @@ def test_a_pair_whose_control_failed_costs_its_two_parts_their_word_and_no_other
     alone = replace(broken, arm="max_grad_norm=10")
     about = read(*made(PAIRS, lambda on: 0.0), checks=[alone])
     assert word_of(about)["max_grad_norm=10"] == "none"
-    assert any(
-        "max_grad_norm=10: no verdict, because the control `matched` failed" in text for text in about.sentences
-    )
+    assert any("max_grad_norm=10: no verdict, because the control `matched` failed" in text for text in about.sentences)
 
 
 def test_what_could_not_be_combined_is_said_beside_the_word() -> None:

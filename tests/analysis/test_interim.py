@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from ablate.analysis.analyse import analyse, contrasts_of, look_at
-from ablate.stats.verdicts import DECIDED
 from ablate.analysis.contrasts import family
 from ablate.analysis.interim import after, interim_result, levels_of, next_interim
 from ablate.analysis.load import InterimReader
@@ -24,6 +23,7 @@ from ablate.metrics.metric import MetricInfo
 from ablate.records.interim import read_interims, write_interim
 from ablate.records.layout import StudyDir
 from ablate.serialization import write_json
+from ablate.stats.verdicts import DECIDED
 from tests.stats.sequential_study import stop_early
 from tests.synthetic import make_plan, write_study
 

@@ -19,7 +19,7 @@ from ablate.design.mediation import Held, Mediation
 from ablate.design.plan import Plan
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Fingerprint, Outcome
+from ablate.records.metadata import Fingerprint
 from ablate.stats.shapley import Contribution
 from tests.synthetic import mediation_plan
 
@@ -116,7 +116,10 @@ def test_an_effect_that_does_not_go_through_the_noise() -> None:
         "of it goes through the gradient's noise: with that of 8 samples at both levels, the rise is 0.1"
         in one.sentence
     )
-    assert "So the effect does not need the gradient's noise: what goes through is within plus or minus 0.01" in one.sentence
+    assert (
+        "So the effect does not need the gradient's noise: what goes through is within plus or minus 0.01"
+        in one.sentence
+    )
     assert "at the first step, at equal weights, the grad norm is 1." in one.sentence
     assert "not to other mediators" in found.limits
     assert "number of updates (128 and 16), another path" in found.limits
@@ -178,9 +181,7 @@ def test_one_seed_has_no_answer_and_four_are_low_power() -> None:
 
 def test_a_total_within_what_chance_makes_is_not_divided() -> None:
     floor = Floor(kind="noise", arms=("baseline", "placebo"), seeds=(0,), values={"eval_loss": 0.3}, same_weights=False)
-    assert (
-        "is within the noise floor of 0.300" in answer(study(NOISE, {TREATED: 0.12}), (), (floor,)).refused
-    )
+    assert "is within the noise floor of 0.300" in answer(study(NOISE, {TREATED: 0.12}), (), (floor,)).refused
 
 
 @pytest.mark.parametrize("arm", ["baseline", TREATED, NOISY])

@@ -33,9 +33,7 @@ def test_the_same_seed_twice_has_a_floor_of_zero_and_no_contrast(tmp_path: Path)
     assert status(analysis, "rerun", "rerun") == "proven"
     assert not any(one.arm == "rerun" for one in analysis.contrasts)
     assert not any(one.arm == "rerun" and one.name == "took_effect" for one in analysis.controls)
-    assert any(
-        "Same seed twice (1 seed): identical weights, nondeterminism floor 0" in s for s in analysis.conclusions
-    )
+    assert any("Same seed twice (1 seed): identical weights, nondeterminism floor 0" in s for s in analysis.conclusions)
     # One run of it must not make the study look like one of a single seed.
     assert "LOW POWER: 3 seeds" in "\n".join(analysis.conclusions)
 

@@ -315,9 +315,7 @@ def _curve(made: _Made) -> EvalCurve:
 def hidden_fall(chance: Chance) -> Named:
     """Nine tenths of the fall lie before the first coarse look. An observation axis cannot have moved anything."""
     analysis = _traced(plan_of(("eval_every=512 samples",)), chance)
-    said = next(
-        (one for one in analysis.conclusions if one.startswith("eval_every changes only what is recorded")), ""
-    )
+    said = next((one for one in analysis.conclusions if one.startswith("eval_every changes only what is recorded")), "")
     share = analysis.replays[0].share_decrease_before_first_eval
     told = "the same training runs, recorded less often" in said and share is not None and share > 0.5
     if any(f" {verb} it from " in one for one in analysis.conclusions for verb in ("raises", "lowers")):

@@ -8,9 +8,17 @@ import pytest
 @pytest.mark.parametrize(
     ("typed", "says", "fix"),
     [
-        ("study.streams=[init]", "study.streams=[init]: expected exactly 2 streams, got 1", "study.streams=[init,order]"),
+        (
+            "study.streams=[init]",
+            "study.streams=[init]: expected exactly 2 streams, got 1",
+            "study.streams=[init,order]",
+        ),
         ("study.streams=[order]", "expected exactly 2 streams, got 1", "study.streams=[order,init]"),
-        ("study.streams=[init,order,dropout]", "expected exactly 2 streams, got 3", "study.streams=[init,order+dropout]"),
+        (
+            "study.streams=[init,order,dropout]",
+            "expected exactly 2 streams, got 3",
+            "study.streams=[init,order+dropout]",
+        ),
         ("study.streams=[init,ordr]", "unknown random stream 'ordr'", "did you mean 'order'?"),
         ("study.streams=[init,init]", "'init' is named twice", "study.streams=[init,order]"),
         ("study.draws=1", "study.draws=1: expected 2 to 30 of each stream", "study.draws=4"),

@@ -103,5 +103,7 @@ def test_a_word_covers_what_lies_under_it() -> None:
     assert isolate(base, arm, accepts).derived == {"parameters.trainable": [100, 60]}
     part = replace(AXIS, may_change=("parameters.trainable",), must_match=("parameters.count",))
     assert isolate(base, arm, part).held == ("parameters.count",)
-    with pytest.raises(AxisError, match=r"changes parameters\.trainable \(100 -> 60\), which its `must_match` promises"):
+    with pytest.raises(
+        AxisError, match=r"changes parameters\.trainable \(100 -> 60\), which its `must_match` promises"
+    ):
         isolate(base, arm, replace(AXIS, must_match=("parameters",)))

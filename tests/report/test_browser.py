@@ -218,7 +218,9 @@ def test_log_spaced_rows_and_looks_lie_where_the_loop_would_have_put_them(tab: T
         due = budget.due("eval.spacing", "log")
         trace = traces(study, "baseline")[0]
         ends = window_ends(trace, due)
-        assert of_arm(tab.drawn('[data-cadence="log"]', "resampled"), "baseline")["x"] == trace["samples"][ends].tolist()
+        assert (
+            of_arm(tab.drawn('[data-cadence="log"]', "resampled"), "baseline")["x"] == trace["samples"][ends].tolist()
+        )
         shares = [
             shares[ends[0]] for trace in traces(study, "baseline") if (shares := train_loss_decrease(trace)) is not None
         ]

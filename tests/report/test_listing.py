@@ -86,9 +86,7 @@ def test_runs_that_are_taken_from_other_studies_are_free_and_take_no_steps(study
 
 def test_the_share_of_the_naive_steps_is_said(study: Study) -> None:
     text = plan_text(study.plan, Forecast())
-    assert (
-        "steps 1,200 of training, 51% of the 2,352 of running every arm and cadence separately" in text
-    )
+    assert "steps 1,200 of training, 51% of the 2,352 of running every arm and cadence separately" in text
 
 
 def test_one_seed_of_the_repeat_is_one_run(study: Study) -> None:

@@ -190,7 +190,9 @@ def test_factorial_effects_are_those_of_lm() -> None:
     check("R", "factorial_df", lambda case, _: float(least_squares(case).df), EXACT)
     check("R", "factorial_f", lambda case, item: least_squares(case).terms[int(item) - 1].f, EXACT)
     engine, tests = saturated("three")
-    theirs = {name: [x for case, _, x in table("R", f"factorial_{name}") if case == "three"] for name in ("effect", "f")}
+    theirs = {
+        name: [x for case, _, x in table("R", f"factorial_{name}") if case == "three"] for name in ("effect", "f")
+    }
     assert engine.effects == pytest.approx(theirs["effect"], **EXACT)
     assert [term.f for term in tests] == pytest.approx(theirs["f"], **EXACT)
 

@@ -177,7 +177,10 @@ def test_ids_are_the_same_in_every_arm_and_no_document_is_on_both_sides(text: Pa
     assert set(arms[7.0].held_out) < set(arms[3.0].held_out) < set(arms[1.0].held_out)
     assert set(arms[1.0].train) < set(arms[7.0].train)
     assert arms[1.0].evaluated.tolist() == arms[7.0].evaluated.tolist()
-    tasks = {ratio: causal_lm_task(config(text, words, train_test_ratio=ratio), RandomStreams(seed=0)) for ratio in (1.0, 7.0)}
+    tasks = {
+        ratio: causal_lm_task(config(text, words, train_test_ratio=ratio), RandomStreams(seed=0))
+        for ratio in (1.0, 7.0)
+    }
     contents = [dict(zip(t.ids, tokens_in(t.examples), strict=True)) for t in tasks.values()]
     assert contents[0].items() <= contents[1].items()
 

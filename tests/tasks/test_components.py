@@ -34,7 +34,9 @@ LAYER = "bert.encoder.layer"
 
 
 def tiny(**changes: Any) -> Any:
-    return build_model(ModelConfig(init="random", config_overrides=TINY, dropout=0.0, **changes), 2, RandomStreams(seed=0))
+    return build_model(
+        ModelConfig(init="random", config_overrides=TINY, dropout=0.0, **changes), 2, RandomStreams(seed=0)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +44,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with the weights of a small model of six layers, to be loaded as pretrained ones."""
     folder = tmp_path_factory.mktemp("saved")
     shape = {**TINY, "num_hidden_layers": 6, "initializer_range": 0.05, "vocab_size": 100}
-    build_model(ModelConfig(init="random", config_overrides=shape), 2, RandomStreams(seed=7)).base_model.save_pretrained(
-        folder
-    )  # type: ignore[operator, union-attr]
+    build_model(
+        ModelConfig(init="random", config_overrides=shape), 2, RandomStreams(seed=7)
+    ).base_model.save_pretrained(folder)  # type: ignore[operator, union-attr]
     return str(folder)
 
 
@@ -329,7 +331,8 @@ def test_embeddings_and_head_of_every_architecture(
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"drop_layers": [1]}, {"freeze": ["embeddings"]}, {"module_edits": ["zero:layers.0.attention.self"]}]
+    "changes",
+    [{}, {"drop_layers": [1]}, {"freeze": ["embeddings"]}, {"module_edits": ["zero:layers.0.attention.self"]}],
 )
 def test_parameters_counted_on_paper_are_those_of_the_model(changes: dict[str, Any]) -> None:
     config = Config(model=ModelConfig(init="random", config_overrides=TINY, dropout=0.0, **changes))

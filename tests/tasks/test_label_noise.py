@@ -43,7 +43,12 @@ def test_what_is_drawn_for_an_example_does_not_depend_on_how_many_there_are() ->
 def test_seeds_and_the_stream_of_its_own_draw_others_and_no_other_stream_does() -> None:
     first, seed, stream, other = (
         with_wrong_labels(LABELS, 3, 0.3, streams)
-        for streams in (RandomStreams(), RandomStreams(seed=1), RandomStreams(labels=1), RandomStreams(order=1, init=1, dropout=1, noise=1))
+        for streams in (
+            RandomStreams(),
+            RandomStreams(seed=1),
+            RandomStreams(labels=1),
+            RandomStreams(order=1, init=1, dropout=1, noise=1),
+        )
     )
     assert (first == other).all()
     assert (first != seed).any()

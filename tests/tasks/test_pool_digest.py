@@ -54,9 +54,13 @@ def test_arms_that_use_other_parts_of_one_file_read_the_same_data(tmp_path: Path
     path = write(tmp_path / "films.csv")
     plain = digest(path)
     assert plain
-    assert {digest(path, max_examples=8), digest(path, extra_text_columns=["title"]), digest(path, split_seed=3)} == {plain}
+    assert {digest(path, max_examples=8), digest(path, extra_text_columns=["title"]), digest(path, split_seed=3)} == {
+        plain
+    }
     assert (
-        digest(path, remove_text_features=["case"]) == digest(path, extra_text_columns=["title"], drop_columns=["text"]) == plain
+        digest(path, remove_text_features=["case"])
+        == digest(path, extra_text_columns=["title"], drop_columns=["text"])
+        == plain
     )
     assert load_examples(Config().data).source not in ("", plain)
 

@@ -242,7 +242,9 @@ def test_arms_of_another_train_ratio_share_the_file_and_no_study_sees_it(tmp_pat
         config.model = ModelConfig(init="random", config_overrides={"num_hidden_layers": 1, "hidden_size": 12})
         task = build_task(config, RandomStreams(seed=0))
         pool = load_examples(config.data)
-        wanted = encode_cut(load_tokenizer(config.model), [pool.text[k] for k in task.sample_ids], config.data.max_length)
+        wanted = encode_cut(
+            load_tokenizer(config.model), [pool.text[k] for k in task.sample_ids], config.data.max_length
+        )
         assert [task.dataset[k][0].tolist() for k in range(len(task.dataset))] == wanted
         assert [task.dataset[k][1] for k in range(len(task.dataset))] == pool.label[task.sample_ids].tolist()
     assert len(files(tmp_path)) == 1

@@ -22,7 +22,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def main(folder: Path, setting: str, *, pause: float = 0.002, stop: Callable[[], str | None] = lambda: None) -> RunStatus:
+def main(
+    folder: Path, setting: str, *, pause: float = 0.002, stop: Callable[[], str | None] = lambda: None
+) -> RunStatus:
     """Two and a bit epochs, a checkpoint every seventh step, a look every 100 samples."""
 
     def slowly(model: torch.nn.Module, batch: Any) -> tuple[torch.Tensor, int]:
