@@ -125,7 +125,6 @@ def _run(arguments: argparse.Namespace) -> int:
 def _config(tracker: str) -> Config:
     return Config(
         arm="baseline",
-        eval=EvalConfig(log_every="1 steps"),
         tracker=TrackerConfig(name=tracker, mode="offline"),
     )
 

@@ -42,7 +42,7 @@ def made(
     level = rng.normal(size=seeds)
     return plan, [
         reading(arm, k, truth(place) + level[k] + noise * rng.normal())
-        for arm, place in zip(cells.arms, cells.places, strict=True)
+        for arm, place in zip(cells.arms, cells.indices, strict=True)
         for k in range(seeds)
     ]
 
@@ -312,7 +312,7 @@ def test_a_pair_whose_control_failed_costs_its_two_parts_their_word_and_no_other
 
 def test_what_could_not_be_combined_is_said_beside_the_word() -> None:
     kept = [k for k, arm in enumerate(PAIRS.arms) if arm != "batch_size=64+train_test_ratio=4"]
-    some = replace(PAIRS, arms=tuple(PAIRS.arms[k] for k in kept), places=tuple(PAIRS.places[k] for k in kept))
+    some = replace(PAIRS, arms=tuple(PAIRS.arms[k] for k in kept), indices=tuple(PAIRS.indices[k] for k in kept))
     parts = {part.name: part for part in read(*made(some, lambda on: 0.0)).parts}
     assert parts["batch_size=64"].word == "dead"
     assert parts["batch_size=64"].untried == ("train_test_ratio=4",)

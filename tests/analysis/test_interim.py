@@ -95,7 +95,7 @@ def test_the_whole_way_claims_something_of_nothing_in_about_five_percent_and_fre
         values = rng.normal(size=(2, 10))
         reader = whole_way(plan, values)
         wrong += any(verdict in DECIDED for made in reader.made for verdict in made["stops"].values())
-        free = stop_early(values, plan.looks, [0.95] * 4)
+        free = stop_early(values, plan.interim_seeds, [0.95] * 4)
         peeked += bool(np.any(free.differs))
     assert wrong / draws <= 0.055 + 2 * (0.055 * 0.945 / draws) ** 0.5
     assert peeked > 1.5 * wrong

@@ -19,7 +19,7 @@ from ablate.design.mediation import Held, Mediation
 from ablate.design.plan import Plan
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Fingerprint
+from ablate.records.metadata import Fingerprint, RunStatus
 from ablate.stats.shapley import Contribution
 from tests.synthetic import mediation_plan
 

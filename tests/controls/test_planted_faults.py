@@ -362,7 +362,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     wide = Axis(name="wide", question="?", kind="model", keys=("model.config_overrides",), values=({"width": 8},),
                 may_change=(*DERIVED, "parameters", "init.1", "optimizer", "first_step", "loss_at_start", "flops"))  # fmt: skip
     study = Toys(
-        folder, axis=replace(wide, levels=({"model.config_overrides": {"width": 8}},)),
+        folder, axis=replace(wide, values=({"model.config_overrides": {"width": 8}},)),
         baseline=lambda seed, folder: toy(seed=seed, folder=folder, model=drawn(seed, lambda: layers(4))),
         arm=lambda seed, folder: toy(seed=seed, folder=folder, model=drawn(seed, lambda: layers(8))),
     )  # fmt: skip
@@ -652,7 +652,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 @fault(
     "a run that was continued by other code",
-    by="sessions",
+    by="consistent_resume",
     says=r"contaminated: baseline, seed 0: session 2 of the run is by other code \(\w{12} -> \w{12}\) than the one before",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -661,7 +661,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     config = replace(config_of(prepared, one), study=StudyConfig(accept_code_change=True))
     place = run_dir(prepared, one)
     first = execute(
-        config, place, changes={}, digest="by the old code", planned=Planned(request=one.request), should_stop=after(6)
+        config, place, changes={}, digest="by the old code", planned=Planned(request=one.request), stop=after(6)
     )
     assert first.status == "interrupted"
     patch.setattr("ablate.runner.worker.code_files", lambda targets: {"ablate/training/train.py": "0" * 64})
@@ -672,7 +672,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 
 @fault(
     "a run that was continued elsewhere",
-    by="sessions",
+    by="consistent_resume",
     says=r"variant, seed 0: session 2 of the run has another environment\.deterministic \(True -> False\) than the one before",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:

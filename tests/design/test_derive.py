@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ablate.config.schema import Config, DataConfig, EvalConfig, OptimConfig, TrainConfig
 from ablate.design.derived import DERIVED, derive
-from ablate.training.lr_schedule import Schedule, looks
-from ablate.units import parse_interval
+from ablate.training.lr_schedule import LRSchedule
+from ablate.units import evaluation_points, parse_interval
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def test_the_loop_takes_these_steps_and_these_looks(
         optim=OptimConfig(warmup_ratio=warmup, lr_schedule="constant"),
     )
     size = batch_size * grad_accum_steps
-    due = looks(
+    due = evaluation_points(
         every=parse_interval(every, key="every"), spacing=spacing, count=count,
         total_samples=budget, samples_per_step=size, samples_per_epoch=1000,
     )  # fmt: skip
@@ -67,6 +67,6 @@ def test_the_loop_takes_these_steps_and_these_looks(
     assert found["total_steps"] == -(-budget // size)
     assert found["evaluations"] == 1 + len({-(-samples // size) for samples in due})
     steps = int(found["total_steps"])
-    rising = [step for step in range(1, steps + 1) if Schedule("constant", warmup, steps).step_factor(step) < 1]
+    rising = [step for step in range(1, steps + 1) if LRSchedule("constant", warmup).step_factor(step, steps) < 1]
     assert found["warmup_steps"] == len(rising)
     assert found["samples_seen"] == budget

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ablate import Checkpoints, GradNorms, RandomStreams, train
+from ablate import Checkpoints, GradNorms, RandomStreams, Recording, train
 from ablate.config.schema import ModelConfig
 from ablate.models.unpadding import leave_unread, unpad
 from ablate.tasks import text_classification as texts
@@ -47,7 +47,7 @@ def test_steps_between_flushes_do_not_synchronise(precision: str, max_grad_norm:
     try:
         result = train(
             model, points(), strict, optimizer=torch.optim.AdamW(model.to("cuda").parameters(), fused=True), budget=40,
-            lr_schedule="linear", max_grad_norm=max_grad_norm, precision=precision, device="cuda", flush_every=32,
+            lr_schedule="linear", max_grad_norm=max_grad_norm, precision=precision, device="cuda", recording=Recording(flush_every=32),
         )  # fmt: skip
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -49,9 +49,9 @@ def test_best_of_the_loop_is_the_better_value_of_every_metric(tmp_path: Path) ->
         value = next(evaluations)
         return {name: torch.full((len(batch[0]),), value) for name in (*METRICS, "distance")}
 
-    evaluation = Evaluation(examples=points(8), measure=measure, every="64 samples", batch_size=8)
-    _, result = run(evaluation=evaluation, budget="192 samples", folder=tmp_path / "run")
-    assert result.outcome.best == EXPECTED
+    evaluation = Evaluation(points(8), measure, every="64 samples", batch_size=8)
+    _, result = run(evaluation=evaluation, budget="192 samples", run_dir=tmp_path / "run")
+    assert result.status.best == EXPECTED
     written = read_status(RunDir(tmp_path / "run"))
     assert written is not None
     assert written.best == EXPECTED
@@ -61,11 +61,11 @@ def test_best_of_the_recorder_is_the_better_value_of_every_metric(tmp_path: Path
     model, folder = network(), tmp_path / "study" / "baseline" / "seed=0"
     with Recorder(folder, model) as recorder:
         for number, value in enumerate(CURVE):
-            recorder.look({name: torch.full((4,), value) for name in (*METRICS, "distance")})
+            recorder.log_eval({name: torch.full((4,), value) for name in (*METRICS, "distance")})
             for _ in range(8 if number < len(CURVE) - 1 else 0):
                 loss = model(torch.ones(2, 10)).square().mean()
                 loss.backward()
-                recorder.step(loss, samples=2, learning_rate=0.1)
+                recorder.log_step(loss, samples=2, learning_rate=0.1)
                 model.zero_grad()
     written = read_status(RunDir(folder))
     assert written is not None

@@ -46,8 +46,8 @@ def task(config: Config, streams: RandomStreams) -> Task:
         time.sleep(options.get("look_seconds", 0))
         return {"loss": functional.cross_entropy(model(batch[0]), batch[1], reduction="none")}
 
-    look = Evaluation(examples=examples[64:], measure=measure, every=config.eval.every, batch_size=2)
-    return Task(model=nn.Linear(8, 2), examples=examples[:64], objective=objective, evaluation=look)
+    look = Evaluation(examples[64:], measure, every=config.eval.every, batch_size=2)
+    return Task(model=nn.Linear(8, 2), dataset=examples[:64], loss_fn=objective, evaluation=look)
 
 
 def _misbehave(options: dict[str, Any]) -> None:

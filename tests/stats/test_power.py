@@ -9,7 +9,7 @@ import pytest
 
 from ablate.stats.contrasts import decide
 from ablate.stats.power import (
-    CHANCE,
+    POWER,
     detectable_effect,
     detection_power,
     equivalence_power,
@@ -43,7 +43,7 @@ def test_the_chance_of_no_effect_is_that_of_the_rule(seeds: int, variants: int, 
 def test_the_smallest_effect_is_found_four_times_in_five() -> None:
     for seeds, variants in ((3, 5), (5, 1), (10, 5)):
         effect = detectable_effect(seeds, variants, 0.3)
-        assert detection_power(seeds, variants, effect, 0.3) == pytest.approx(CHANCE, abs=1e-4)
+        assert detection_power(seeds, variants, effect, 0.3) == pytest.approx(POWER, abs=1e-4)
         assert effect < detectable_effect(seeds - 1, variants, 0.3)
     assert math.isinf(detectable_effect(1, 3, 1.0))
     assert detection_power(1, 3, 5.0, 1.0) == equivalence_power(1, 3, 5.0, 1.0) == 0
@@ -57,7 +57,7 @@ def test_the_number_of_seeds_is_the_smallest_that_decides_either_way() -> None:
             min(detection_power(n, variants, 1.0, sd), equivalence_power(n, variants, 1.0, sd))
             for n in (seeds - 1, seeds)
         ]
-        assert chances[1] >= CHANCE > chances[0]
+        assert chances[1] >= POWER > chances[0]
     assert seeds_to_decide(0.7, 1.0, 5) == 14
     assert seeds_to_decide(100.0, 1.0, 3) is None
 

@@ -181,7 +181,7 @@ def test_ids_are_the_same_in_every_arm_and_no_document_is_on_both_sides(text: Pa
         ratio: causal_lm_task(config(text, words, train_test_ratio=ratio), RandomStreams(seed=0))
         for ratio in (1.0, 7.0)
     }
-    contents = [dict(zip(t.ids, tokens_in(t.examples), strict=True)) for t in tasks.values()]
+    contents = [dict(zip(t.sample_ids, tokens_in(t.dataset), strict=True)) for t in tasks.values()]
     assert contents[0].items() <= contents[1].items()
 
 

@@ -45,5 +45,5 @@ def test_the_fingerprint_has_an_item_only_where_torch_may_not_choose() -> None:
 
 
 def test_a_kernel_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model\.attention='flash3' is not one of auto, math"):
-        TrainConfig(attention="flash3")
+    with pytest.raises(ConfigError, match=r"model\.attention='flash3' is not one of sdpa, eager"):
+        ModelConfig(attention="flash3")
