@@ -102,7 +102,7 @@ def _several(pairs: Sequence[str]) -> str:
 def _differing_cadence(base: BySeed, own: BySeed) -> str:
     """Settings of the cadence in which the first runs differ."""
     first = [next(iter(group.values()), None) for group in (base, own)]
-    left, right = (run.origin.looking if run is not None and run.origin else {} for run in first)
+    left, right = (run.origin.cadence if run is not None and run.origin else {} for run in first)
     keys = [key for key in sorted(left.keys() | right.keys()) if left.get(key) != right.get(key)]
     changes = [f"{key} ({show(left.get(key, 'absent'))} -> {show(right.get(key, 'absent'))})" for key in keys]
     return f"; only the cadence differs: {', '.join(changes)}" if changes else ""

@@ -195,7 +195,7 @@ def _write_run(
     origin = Origin(
         format=source.format, files=_hashes(source), names=dict(columns), left_out=left_out, step=source.step, seed=seed_from,
         samples=source.samples_from, samples_per_step=source.samples_per_step or 0, total_steps=source.total_steps,
-        loss=source.loss, averaged=source.averaged, looking=source.cadence, settings=source.settings, notes=tuple(source.notes),
+        loss=source.loss, averaged=source.averaged, cadence=source.cadence, settings=source.settings, notes=tuple(source.notes),
     )  # fmt: skip
     run.path.mkdir(parents=True)
     _write_table(run.trace, TRACE, trace)

@@ -18,10 +18,10 @@ InterimResult = Mapping[str, Any]
 it decided. contrasts: on the primary metric."""
 
 
-def read_interims(folder: Path, looks: Sequence[int], plan_digest: str) -> list[InterimResult]:
+def read_interims(folder: Path, interim_seeds: Sequence[int], plan_digest: str) -> list[InterimResult]:
     """Return the results of the interim analyses so far, in order. Raises RecordError for an invalid file, or another plan."""
     results: list[InterimResult] = []
-    for seeds in looks:
+    for seeds in interim_seeds:
         path = StudyDir(folder).interim(seeds)
         if not path.exists():
             break
@@ -42,11 +42,11 @@ def read_interims(folder: Path, looks: Sequence[int], plan_digest: str) -> list[
     return results
 
 
-def write_interim(folder: Path, look: InterimResult) -> bool:
+def write_interim(folder: Path, result: InterimResult) -> bool:
     """Write the result of an interim analysis unless there is one already. Returns True where this one was written."""
-    path = StudyDir(folder).interim(look["seeds"])
+    path = StudyDir(folder).interim(result["seeds"])
     part = path.with_name(f".{path.name}.{token_hex(4)}.part")
-    write_json(part, dict(look), hide=True)
+    write_json(part, dict(result), hide=True)
     try:
         os.link(part, path)
     except FileExistsError:

@@ -24,7 +24,8 @@ class Origin:
     samples: what a step was counted with, in words; '' where the source did not say, and then samples are null.
     samples_per_step: 0 where it is not known. total_steps: as planned by the source; 0 where it did not say.
     loss: what a row's training loss is, in words. averaged: whether rows are means over stretches of a chart.
-    looking: settings that only say when it was looked and logged. settings: where the others come from, in words; '' for none.
+    cadence: settings that only say when the run was evaluated and logged.
+    settings: where the others come from, in words; '' for none.
     notes: what was left out or put together while it was read.
     """
 
@@ -39,7 +40,7 @@ class Origin:
     total_steps: int = 0
     loss: str = ""
     averaged: bool = False
-    looking: dict[str, Any] = field(default_factory=dict)
+    cadence: dict[str, Any] = field(default_factory=dict)
     settings: str = ""
     notes: tuple[str, ...] = ()
 
@@ -100,7 +101,7 @@ class Fingerprint:
     """Properties that must be equal between arms, read from the live objects.
 
     `items` keys, the vocabulary of an axis's `may_change` and `must_match`:
-    data         {"source": digest of the pool as it lies on disk, whatever part of it is used}; under `data.label_noise` also
+    data         {"source": digest of the pool on disk, whatever part of it is used}; under `data.label_noise` also
                  {"label_noise": its share, "wrong_labels": hash of the ids in the pool that it is wrong for}
     parameters   {"count": int, "trainable": int, "shapes": {name: "384x384"}}
     init         {module name: hash of its initial weights and buffers}

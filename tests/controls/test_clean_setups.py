@@ -72,7 +72,7 @@ ARMS: dict[str, Callable[[int], dict[str, Any]]] = {
     "learning_rate": lambda seed: {"lr": 2e-2},
     "warmup": lambda seed: {"lr_schedule": "constant", "warmup_ratio": 0.1},
     "precision": lambda seed: {"precision": "bf16"},
-    "placebo": lambda seed: {"streams": RandomStreams(seed=seed, order=1000, dropout=1000)},
+    "placebo": lambda seed: {"random_streams": RandomStreams(seed=seed, order=1000, dropout=1000)},
     "rerun": lambda seed: {},
 }
 """What the runs of an arm do, by the axis that declares it."""
@@ -124,7 +124,7 @@ def test_steps_that_a_gradient_scaler_skips_are_no_alarm(tmp_path: Path) -> None
         "precision": "fp16",
         "lr_schedule": "linear",
         "max_grad_norm": 0.5,
-        "examples": Spoiled({3, 77}),
+        "dataset": Spoiled({3, 77}),
     }
     study = Toys(
         tmp_path, baseline=lambda **run: toy(**run, **settings), arm=lambda **run: toy(lr=0.02, **run, **settings)

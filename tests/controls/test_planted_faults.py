@@ -111,7 +111,7 @@ may_change: [{accepts}]
 # ---- on paper --------------------------------------------------------------------------------------------------------
 
 
-@fault("a second key changed", by="one_variable", says=r"sets optim\.lr, which its `moves` does not declare")
+@fault("a second key changed", by="one_variable", says=r"sets optim\.lr, which its `keys` does not declare")
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     text = MINE.format(accepts="").replace("[16]", "[{data.batch_size: 16, optim.lr: 1.0e-3}]")
     return refused(lambda: planned(axes=("mine",), conf=own_conf(folder, axis__mine=text)))
@@ -120,7 +120,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 @fault(
     "an interpolation that drags another key",
     by="one_variable",
-    says=r"16 also changes eval\.batch_size \(8 -> 16\), which its `moves` does not declare",
+    says=r"16 also changes eval\.batch_size \(8 -> 16\), which its `keys` does not declare",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     conf = own_conf(folder, eval__dragged="defaults: [even]\nbatch_size: ${data.batch_size}\n")
@@ -130,7 +130,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 @fault(
     "a derived change that nobody declared",
     by="one_variable",
-    says=r"comes steps_per_epoch \(6 -> 3\), total_steps \(8 -> 4\).*add steps_per_epoch, total_steps to `accepts` of "
+    says=r"comes steps_per_epoch \(6 -> 3\), total_steps \(8 -> 4\).*add steps_per_epoch, total_steps to `may_change` of "
     r"axis/mine\.yaml .*, or keep it equal and add it to `holds`",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -210,7 +210,7 @@ NOISE = Axis(
 @fault(
     "gradient noise that is drawn and not applied",
     by="took_effect",
-    says=r"no-op: variant.*loop\.noise_batch_size was applied \(grad_noise.*but changed no update",
+    says=r"no-op: variant.*train\.noise_batch_size was applied \(grad_noise.*but changed no update",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     def forgotten(self: SubsampledLoss, model: nn.Module, marked: Any) -> Any:
@@ -547,7 +547,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
 @fault(
     "a change of tokens that nobody declared",
     by="matched",
-    says=r"mine=16, seed 0: tokens_seen \(\d+ -> \d+\) differs .* add tokens_seen to `accepts` of axis/mine\.yaml if it "
+    says=r"mine=16, seed 0: tokens_seen \(\d+ -> \d+\) differs .* add tokens_seen to `may_change` of axis/mine\.yaml if it "
     r"belongs to the change, or keep it equal and add it to `holds`",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
@@ -700,5 +700,5 @@ def test_a_baseline_that_fails_a_control_leaves_no_verdict_at_all(
     analysis = analyse(tmp_path)
     assert {one.verdict for one in analysis.contrasts} == {"none"}
     said = "not as declared: baseline, seed 0: max_grad_norm.max is 0.1, but at step 1"
-    assert f"no verdict, because the control `applied` failed: {said}" in analysis.contrasts[0].sentence
+    assert f"no verdict, because the control `settings_applied` failed: {said}" in analysis.contrasts[0].sentence
     assert any(sentence.startswith(f"No verdict for any arm: {said}") for sentence in analysis.conclusions)

@@ -97,11 +97,11 @@ def test_all_arms_go_to_the_first_look_and_the_undecided_ones_on(
 
 def test_a_finished_study_is_not_looked_at_again(tmp_path: Path, plan: Plan) -> None:
     folder = run(tmp_path, plan, Copies(tmp_path))
-    before = {path: path.read_bytes() for path in folder.glob("look-*.json")}
+    before = {path: path.read_bytes() for path in folder.glob("interim-*.json")}
     copies = Copies(tmp_path)
     run(tmp_path, plan, copies)
     assert copies.made == []
-    assert {path: path.read_bytes() for path in folder.glob("look-*.json")} == before
+    assert {path: path.read_bytes() for path in folder.glob("interim-*.json")} == before
 
 
 @pytest.mark.slow
@@ -143,11 +143,11 @@ def test_a_run_that_failed_holds_the_look_up(tmp_path: Path, plan: Plan, capsys:
     assert (
         f"the interim analysis at 3 seeds waits for 1 run; failed: batch_size=64/seed=1 (ablate retry {folder})" in out
     )
-    assert not list(folder.glob("look-*.json"))
+    assert not list(folder.glob("interim-*.json"))
     place.status.write_bytes(good)
     shutil.rmtree(StudyDir(folder).run("batch_size=64", 1).path)
     run(tmp_path, plan, Copies(tmp_path))
-    assert len(list(folder.glob("look-*.json"))) == 3
+    assert len(list(folder.glob("interim-*.json"))) == 3
 
 
 @pytest.mark.slow
@@ -181,7 +181,7 @@ def test_a_plain_study_has_no_looks_and_the_whole_plan(tmp_path: Path, plan: Pla
     assert course_in(tmp_path, plain) is None
     assert at_most(tmp_path, plain) is plain
     folder = run(tmp_path, plain, Copies(tmp_path))
-    assert not list(folder.glob("look-*.json"))
+    assert not list(folder.glob("interim-*.json"))
     assert analyse(folder).looks is None
 
 
