@@ -131,7 +131,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     "a derived change that nobody declared",
     by="one_variable",
     says=r"comes steps_per_epoch \(6 -> 3\), total_steps \(8 -> 4\).*add steps_per_epoch, total_steps to `may_change` of "
-    r"axis/mine\.yaml .*, or keep it equal and add it to `holds`",
+    r"axis/mine\.yaml .*, or keep it equal and add it to `must_match`",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     text = MINE.format(accepts="warmup_steps, schedule_steps, evaluations, effective_batch")
@@ -548,7 +548,7 @@ def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     "a change of tokens that nobody declared",
     by="matched",
     says=r"mine=16, seed 0: tokens_seen \(\d+ -> \d+\) differs .* add tokens_seen to `may_change` of axis/mine\.yaml if it "
-    r"belongs to the change, or keep it equal and add it to `holds`",
+    r"belongs to the change, or keep it equal and add it to `must_match`",
 )
 def _(folder: Path, patch: pytest.MonkeyPatch) -> str:
     text = MINE.replace("[data.batch_size]", "[data.max_length]").format(accepts="first_step, loss_at_start")

@@ -31,8 +31,8 @@ def task_on_a_file(config, streams):
     data = TensorDataset(numbers[:, None])
     return ablate.Task(
         model=nn.Linear(1, 1),
-        examples=data,
-        objective=lambda model, batch: (model(batch[0]).square().sum(), len(batch[0])),
+        dataset=data,
+        loss_fn=lambda model, batch: (model(batch[0]).square().sum(), len(batch[0])),
         evaluation=ablate.make_evaluation(config, data, lambda model, batch: {"loss": model(batch[0]).square().mean(1)}),
     )
 """
