@@ -17,8 +17,8 @@ from tests.training.test_train import Spoiled
 from tests.training.toy import sample_losses
 
 AXES = (
-    "batch_size", "batch_size_sqrt_lr", "dropout", "warmup", "precision", "train_test_ratio", "eval_every", "log_every", "placebo",
-    "rerun", "drop_layer", "grad_noise", "label_noise", "train_size", "pooling",
+    "batch_size", "batch_size_sqrt_lr", "dropout", "warmup", "precision", "train_test_ratio", "eval_every", "log_every",
+    "placebo", "rerun", "drop_layer", "grad_noise", "label_noise", "train_size", "pooling",
 )  # fmt: skip
 SWEPT = {
     "train__max_grad_norm": (0.1,), "optim__lr": (2e-3,), "optim__weight_decay": (0.1,), "model__freeze": (["embeddings"],),

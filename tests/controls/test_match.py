@@ -69,8 +69,8 @@ def test_what_is_counted_in_the_run_and_was_not_declared_names_the_file_and_both
     control = match("a", AXIS, baseline=seeds(made(tokens_seen=100)), fingerprints=seeds(made(tokens_seen=90)))
     assert control.sentence == (
         "contaminated: a, seed 0: tokens_seen (100 -> 90) differs from the baseline's, and axis batch_size does not accept "
-        "it: add tokens_seen to `may_change` of axis/batch_size.yaml if it belongs to the change, or keep it equal and add it to "
-        "`must_match`"
+        "it: add tokens_seen to `may_change` of axis/batch_size.yaml if it belongs to the change, or keep it equal and add it "
+        "to `must_match`"
     )
 
 

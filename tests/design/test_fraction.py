@@ -84,8 +84,10 @@ def test_the_words_name_the_axes() -> None:
     said = aliases(factors, generators)
     assert said[0] == "the effect called lr is that of lr plus that of batch_size, max_grad_norm and dropout together"
     assert said[4:] == (
-        "the effect called lr x batch_size is that of lr and batch_size together plus that of max_grad_norm and dropout together",
-        "the effect called lr x max_grad_norm is that of lr and max_grad_norm together plus that of batch_size and dropout together",
+        "the effect called lr x batch_size is that of lr and batch_size together plus "
+        "that of max_grad_norm and dropout together",
+        "the effect called lr x max_grad_norm is that of lr and max_grad_norm together plus "
+        "that of batch_size and dropout together",
         "the effect called lr x dropout is that of lr and dropout together plus that of batch_size and max_grad_norm together",
     )
     assert aliases(["lr", "batch_size", "max_grad_norm"], {"max_grad_norm": ["lr", "batch_size"]})[0] == (
