@@ -140,7 +140,7 @@ def test_a_run_that_was_killed_goes_on_from_its_checkpoint_and_gives_the_same_bi
     """Twice the same job, the second one killed once it has saved something."""
     whole, cut = (job(tmp_path / name, budget="400 samples") for name in ("whole", "cut"))
     for one in (whole, cut):
-        one.config["train"]["checkpoint_every"] = "5 steps"
+        one.config["checkpoint"]["every"] = "5 steps"
     expected = go([whole])[0]
     run = RunDir(cut.folder)
 
