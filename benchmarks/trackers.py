@@ -25,7 +25,7 @@ import torch
 import yaml
 
 from ablate import train
-from ablate.config.schema import Config, EvalConfig, TrackerConfig
+from ablate.config.schema import Config, TrackerConfig
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Manifest, RunStatus, write_value
 from ablate.records.schema import EVALS, TRACE

@@ -28,8 +28,8 @@ class OptimConfig:
     eps: float = number(1e-8, above=0)
     """Added to the denominator of the update of AdamW, `rmsprop` and `adagrad`."""
     lr_schedule: str = choice("linear", *SCHEDULES)
-    """`linear` or `cosine` (both to `min_lr_ratio` of the peak at the end of the budget), `constant`, `wsd` (constant, and linear
-    to 0 over the last fifth) or `multistep` (a tenth from half of the budget on, a hundredth from three quarters on)."""
+    """`linear` or `cosine` (both to `min_lr_ratio` of the peak at the end of the budget), `constant`, `wsd` (constant, and
+    linear to 0 over the last fifth) or `multistep` (a tenth from half of the budget on, a hundredth from three quarters on)."""
     warmup_ratio: float = number(0.0, at_least=0, at_most=1)
     """Fraction of the budget over which the rate rises linearly from 0."""
     min_lr_ratio: float = number(0.0, at_least=0, at_most=1)
@@ -39,7 +39,7 @@ class OptimConfig:
         check_fields(self, "optim")
         if self.min_lr_ratio and self.lr_schedule not in ("linear", "cosine"):
             raise ConfigError(
-                f"expected optim.min_lr_ratio=0 with optim.lr_schedule={self.lr_schedule}, got {self.min_lr_ratio:g}: only linear "
-                "and cosine decay to it",
+                f"expected optim.min_lr_ratio=0 with optim.lr_schedule={self.lr_schedule}, got {self.min_lr_ratio:g}: only "
+                "linear and cosine decay to it",
                 "optim.min_lr_ratio=0, or optim.lr_schedule=cosine",
             )

@@ -55,9 +55,9 @@ class TraceCallback(Callback):
     num_samples(batch): None takes the length of the first tensor.
 
     The norms are measured in `on_before_optimizer_step`: after the gradients are unscaled, before they are clipped. A full
-    sanity check (`num_sanity_val_steps=-1`) is the evaluation before training. Lightning reports only the means of a validation: `sum` is
-    mean * count, `sum_squares` is nan. Raises LoopError for manual optimization, whose clipping nobody sees, for a fused
-    optimizer under fp16, which unscales inside itself, and for a run that goes on from a checkpoint.
+    sanity check (`num_sanity_val_steps=-1`) is the evaluation before training. Lightning reports only the means of a
+    validation: `sum` is mean * count, `sum_squares` is nan. Raises LoopError for manual optimization, whose clipping is hidden,
+    for a fused optimizer under fp16, which unscales inside itself, and for a run that goes on from a checkpoint.
     """
 
     def __init__(

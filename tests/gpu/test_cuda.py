@@ -47,7 +47,8 @@ def test_steps_between_flushes_do_not_synchronise(precision: str, max_grad_norm:
     try:
         result = train(
             model, points(), strict, optimizer=torch.optim.AdamW(model.to("cuda").parameters(), fused=True), budget=40,
-            lr_schedule="linear", max_grad_norm=max_grad_norm, precision=precision, device="cuda", recording=Recording(flush_every=32),
+            lr_schedule="linear", max_grad_norm=max_grad_norm, precision=precision, device="cuda",
+            recording=Recording(flush_every=32),
         )  # fmt: skip
     finally:
         torch.cuda.set_sync_debug_mode("default")
