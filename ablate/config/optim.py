@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ablate.config.fields import check_fields, choice, number
+from ablate.errors import ConfigError
 
 OPTIMIZERS = ("adamw", "sgd", "rmsprop", "adagrad", "muon")
-SCHEDULES = ("linear", "cosine", "constant", "cosine_to_tenth", "wsd", "multistep")
+SCHEDULES = ("linear", "cosine", "constant", "wsd", "multistep")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -27,11 +28,18 @@ class OptimConfig:
     eps: float = number(1e-8, above=0)
     """Added to the denominator of the update of AdamW, `rmsprop` and `adagrad`."""
     lr_schedule: str = choice("linear", *SCHEDULES)
-    """`linear` (to 0 at the end of the budget), `cosine` (likewise), `constant`, `cosine_to_tenth` (of the peak), `wsd`
-    (constant, and linear to 0 over the last fifth) or `multistep` (a tenth from half of the budget on, a hundredth from three
-    quarters on)."""
+    """`linear` or `cosine` (both to `min_lr_ratio` of the peak at the end of the budget), `constant`, `wsd` (constant, and
+    linear to 0 over the last fifth) or `multistep` (a tenth from half of the budget on, a hundredth from three quarters on)."""
     warmup_ratio: float = number(0.0, at_least=0, at_most=1)
     """Fraction of the budget over which the rate rises linearly from 0."""
+    min_lr_ratio: float = number(0.0, at_least=0, at_most=1)
+    """Final learning rate of `linear` and `cosine`, as a fraction of the peak."""
 
     def __post_init__(self) -> None:
         check_fields(self, "optim")
+        if self.min_lr_ratio and self.lr_schedule not in ("linear", "cosine"):
+            raise ConfigError(
+                f"expected optim.min_lr_ratio=0 with optim.lr_schedule={self.lr_schedule}, got {self.min_lr_ratio:g}: only "
+                "linear and cosine decay to it",
+                "optim.min_lr_ratio=0, or optim.lr_schedule=cosine",
+            )

@@ -92,9 +92,10 @@ def _schedule(made: Made) -> Iterator[str]:
     shape = _SHAPES.get(said.get("shape", ""))
     if shape is None or peak is None:
         return
-    warmup, trace = said["warmup"], made.trace
+    warmup, least, trace = said["warmup"], said.get("min_lr_ratio", 0.0), made.trace
     done = (np.cumsum(trace["applied"]) - trace["applied"] + 0.5) / len(trace["step"])
-    later = shape((done - warmup) / (1 - warmup)) if warmup < 1 else np.ones_like(done)
+    decay = shape((done - warmup) / (1 - warmup)) if warmup < 1 else np.ones_like(done)
+    later = least + (1 - least) * decay
     wanted = peak * np.where(done < warmup, done / max(warmup, 1e-12), later)
     off = np.flatnonzero(~np.isclose(trace["learning_rate"], wanted, rtol=_RATE, atol=peak * 1e-9))
     for k in off[:1]:
@@ -108,7 +109,6 @@ _SHAPES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "constant": np.ones_like,
     "linear": lambda done: 1 - done,
     "cosine": lambda done: 0.5 * (1 + np.cos(np.pi * done)),
-    "cosine_to_tenth": lambda done: 0.55 + 0.45 * np.cos(np.pi * done),
     "wsd": lambda done: np.minimum(1.0, 5 * (1 - done)),
     "multistep": lambda done: np.where(done < 0.5, 1.0, np.where(done < 0.75, 0.1, 0.01)),
 }

@@ -22,7 +22,8 @@ def without(texts: Sequence[str], features: Sequence[str]) -> tuple[str, ...]:
         now = tuple(map(_WITHOUT[feature], texts))
         if now == tuple(texts):
             raise DataError(
-                f"data.remove_text_features=[{','.join(features)}]: leaving out {feature} changes none of the {len(texts)} texts",
+                f"data.remove_text_features=[{','.join(features)}]: leaving out {feature} changes "
+                f"none of the {len(texts)} texts",
                 f"leave {feature} out of data.remove_text_features",
             )
         texts = now

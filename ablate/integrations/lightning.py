@@ -55,9 +55,9 @@ class TraceCallback(Callback):
     num_samples(batch): None takes the length of the first tensor.
 
     The norms are measured in `on_before_optimizer_step`: after the gradients are unscaled, before they are clipped. A full
-    sanity check (`num_sanity_val_steps=-1`) is the look before training. Lightning tells means only of a validation: `sum` is
-    mean * count, `sum_squares` is nan. Raises LoopError for manual optimization, whose clipping nobody sees, for a fused
-    optimizer under fp16, which unscales inside itself, and for a run that goes on from a checkpoint.
+    sanity check (`num_sanity_val_steps=-1`) is the evaluation before training. Lightning reports only the means of a
+    validation: `sum` is mean * count, `sum_squares` is nan. Raises LoopError for manual optimization, whose clipping is hidden,
+    for a fused optimizer under fp16, which unscales inside itself, and for a run that goes on from a checkpoint.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class TraceCallback(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Measure; the loss is told later."""
+        """Measure; the loss is known later."""
         if self._run is None or all(p.grad is None for p in pl_module.parameters()):
             return  # `training_step` returned None: nothing to apply
         scaler = getattr(trainer.precision_plugin, "scaler", None)
@@ -182,11 +182,11 @@ class TraceCallback(Callback):
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any,
                                 batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip
-        """How many examples are looked at is known only by counting: limits and samplers change it."""
+        """Count the evaluated examples: limits and samplers change their number."""
         self._num_evaluated += (self.num_samples or samples_of)(batch)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """One look; a sanity check counts if it saw everything."""
+        """Record one evaluation; a sanity check counts if it covered everything."""
         if self._run is None or (trainer.sanity_checking and trainer.num_sanity_val_steps != inf):
             return
         (count,) = self._run.ranks.sum_counts(self._num_evaluated)

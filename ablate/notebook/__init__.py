@@ -1,1 +1,1 @@
-"""A study in a notebook: its records as tidy pandas frames, its analysis as typed values, both as figures."""
+"""A study in a notebook: its records as tidy pandas frames, its analysis as dataclasses, both as figures."""

@@ -24,7 +24,7 @@ from ablate.serialization import read_json, read_yaml
 _NO_PACE = {
     "model": ("dropout",),
     "data": ("split", "split_seed", "train_test_ratio", "eval_test_ratio"),
-    "optim": ("lr", "weight_decay", "beta1", "beta2", "eps", "lr_schedule", "warmup_ratio"),
+    "optim": ("lr", "weight_decay", "beta1", "beta2", "eps", "lr_schedule", "warmup_ratio", "min_lr_ratio"),
     "train": ("budget", "max_grad_norm", "noise_batch_size", "max_skipped_steps"),
     "eval": ("every", "spacing", "num_evaluations", "max_examples"),
     "random_streams": ("init", "order", "augment", "dropout", "noise"),

@@ -110,7 +110,7 @@ class Fingerprint:
     splits       {"train": hash of ids, "held_out": hash of ids}
     eval_set     {"ids": hash, "count": int}
     optimizer    {"name", "group 0": {"lr", "weight_decay", ..., "params": how many, "names": hash of their names}, ...}
-    schedule     {"shape", "warmup", "0.00": factor, "0.25", "0.50", "0.75", "1.00"}: of the rate, at parts of the budget
+    schedule     {"shape", "warmup", "min_lr_ratio", "0.00": factor, "0.25", "0.50", "0.75", "1.00"}: of the rate, by done
     precision    {"autocast": dtype name or "off", "scaler": bool, "matmul": dtype that a product gives, "weights": dtypes, ...}
     max_grad_norm    {"max": float or None}
     grad_noise   {"of": samples of each step that update, "drawn": hash of their positions in the first step}; only under

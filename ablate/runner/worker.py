@@ -140,7 +140,7 @@ def _train(
             budget=config.train.budget,
             batch_size=config.data.batch_size,
             grad_accum_steps=config.train.grad_accum_steps,
-            lr_schedule=LRSchedule(config.optim.lr_schedule, config.optim.warmup_ratio),
+            lr_schedule=LRSchedule(config.optim.lr_schedule, config.optim.warmup_ratio, config.optim.min_lr_ratio),
             max_grad_norm=config.train.max_grad_norm,
             max_skipped_steps=config.train.max_skipped_steps,
             precision=config.train.precision,

@@ -23,7 +23,7 @@ from ablate.training.fingerprint import ids_hash
 from ablate.training.random_streams import RandomStreams
 
 IGNORED = -100
-"""Label of a place that is not predicted, as in transformers."""
+"""Label of a position that is not predicted, as in transformers."""
 
 _MOST_LOGITS = 1 << 25
 """Numbers that an evaluation holds at a time: 128 MiB in fp32. A vocabulary is 30,000 to 150,000 numbers per token."""
@@ -37,7 +37,7 @@ def causal_lm_task(config: Config, streams: RandomStreams) -> Task:
     if hasattr(corpus.settings, "use_cache"):
         corpus.settings.use_cache = False  # of keys and values, for generating: training would fill it for nothing
     model = build(AutoModelForCausalLM, corpus.settings, config.model, streams)
-    if not looks_back_only(model):
+    if not is_causal(model):
         raise not_causal(config.model.name, type(model).__name__)
     pad = corpus.tokenizer.pad_token_id or 0
     return Task(
@@ -103,11 +103,11 @@ def metric_fn(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, torch.Ten
 def _logits(model: nn.Module, batch: dict[str, Any]) -> torch.Tensor:
     mask = with_spans(batch["attention_mask"], batch["spans"])
     logits: torch.Tensor = model(input_ids=batch["input_ids"], attention_mask=mask).logits
-    return logits[:, :-1].float()  # the last place has no next token; the loss in fp32 whatever autocast ran in
+    return logits[:, :-1].float()  # the last position has no next token; the loss in fp32 whatever autocast ran in
 
 
 def _rows(batch: dict[str, Any], most_tokens: int) -> Iterator[dict[str, Any]]:
-    """The batch in parts of at most `most_tokens` places, one row at least."""
+    """The batch in parts of at most `most_tokens` positions, one row at least."""
     by_row = {key: value for key, value in batch.items() if key != "num_predicted"}
     rows = max(1, most_tokens // batch["input_ids"].shape[1])
     for start in range(0, len(batch["input_ids"]), rows):
@@ -117,7 +117,7 @@ def _rows(batch: dict[str, Any], most_tokens: int) -> Iterator[dict[str, Any]]:
 def pad_batch(samples: list[Sample], pad: int) -> dict[str, Any]:
     """Pad to the longest of the batch: input_ids, attention_mask and labels, each int64 [batch, longest].
 
-    labels: the tokens themselves, IGNORED where padding stands. num_predicted: all tokens but each piece's first; it is
+    labels: the tokens themselves, IGNORED at padding. num_predicted: all tokens but each piece's first; it is
     counted here, on the host, so that the loop need not wait for a device.
     """
     input_ids, attention_mask = pad_rows([tokens for tokens, _ in samples], pad)
@@ -130,7 +130,7 @@ def pad_batch(samples: list[Sample], pad: int) -> dict[str, Any]:
     }
 
 
-def looks_back_only(model: nn.Module) -> bool:
+def is_causal(model: nn.Module) -> bool:
     """Whether another last token leaves what the model says before it as it was: seen in the model, not in its config."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -99,7 +99,7 @@ def _found(config: Config) -> tuple[ModuleType, Callable[..., Any]]:
 
 
 def _called(config: Config, module: ModuleType | None, call: Callable[[], Any], *, name: str = "") -> Any:
-    """What the user's code gives; what it raises, as a ConfigError that says where. The traceback stands in a run's log."""
+    """What the user's code gives; what it raises, as a ConfigError that says where. The traceback is in a run's log."""
     try:
         return call()
     except AblateError:

@@ -91,10 +91,10 @@ class BatchStream:
     grad_accum_steps: int
     total_samples: int
 
-    def windows(self, num_seen: int) -> Iterator[Window]:
-        """Yield the windows that follow after `num_seen` samples."""
-        loader, batches = self.loader, self._batches(num_seen)
-        for start, count in self._extents(num_seen):
+    def windows(self, num_done: int) -> Iterator[Window]:
+        """Yield the windows after the first `num_done` samples."""
+        loader, batches = self.loader, self._batches(num_done)
+        for start, count in self._extents(num_done):
             ids = self.order.ids[[index for _, index in self.order.epoch_indices(start, count)]]
             step, microbatches, num_items, num_tokens = start // self._step_size, [], 0, 0
             for first in range(0, count, self.batch_size):
@@ -113,31 +113,31 @@ class BatchStream:
     def _step_size(self) -> int:
         return self.batch_size * self.grad_accum_steps
 
-    def _extents(self, num_seen: int) -> Iterator[tuple[int, int]]:
-        for start in range(num_seen, self.total_samples, self._step_size):
+    def _extents(self, num_done: int) -> Iterator[tuple[int, int]]:
+        for start in range(num_done, self.total_samples, self._step_size):
             yield start, min(self._step_size, self.total_samples - start)
 
-    def _shares(self, num_seen: int) -> Iterator[tuple[list[EpochIndex], bool]]:
+    def _shares(self, num_done: int) -> Iterator[tuple[list[EpochIndex], bool]]:
         """Yield this process's examples of every forward pass, and whether they count."""
-        for start, count in self._extents(num_seen):
+        for start, count in self._extents(num_done):
             indices = self.order.epoch_indices(start, count)
             for first in range(0, count, self.batch_size):
                 yield self.ranks.share(indices[first : first + self.batch_size])
 
-    def _batches(self, num_seen: int) -> Iterator[tuple[Any, bool]]:
+    def _batches(self, num_done: int) -> Iterator[tuple[Any, bool]]:
         examples, collate = _Augmented(self.dataset, self.loader.augment, self.order), self.loader.collate
         if self.loader.num_workers == 0:
-            for indices, included in self._shares(num_seen):
+            for indices, included in self._shares(num_done):
                 yield collate([examples[index] for index in indices]), included
             return
         workers = DataLoader(
             examples,
-            batch_sampler=(indices for indices, _ in self._shares(num_seen)),
+            batch_sampler=(indices for indices, _ in self._shares(num_done)),
             num_workers=self.loader.num_workers,
             collate_fn=collate,
             generator=torch.Generator().manual_seed(0),  # or it would draw from the global one
         )
-        yield from zip(workers, (included for _, included in self._shares(num_seen)), strict=True)
+        yield from zip(workers, (included for _, included in self._shares(num_done)), strict=True)
 
 
 class _Augmented(Dataset[Any]):

@@ -197,7 +197,11 @@ def setting_items(
     groups = [_group(group, names) for group in optimizer.param_groups]
     return {
         "optimizer": {"name": type(optimizer).__name__} | {f"group {k}": group for k, group in enumerate(groups)},
-        "schedule": {"shape": schedule.shape, "warmup": schedule.warmup_ratio}
+        "schedule": {
+            "shape": schedule.shape,
+            "warmup": schedule.warmup_ratio,
+            "min_lr_ratio": schedule.min_lr_ratio,
+        }
         | {f"{f:.2f}": round(schedule.factor(f), 9) for f in FRACTIONS},
         "precision": {
             "autocast": "off" if precision.autocast_dtype is None else precision.name,

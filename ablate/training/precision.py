@@ -14,7 +14,7 @@ from ablate.errors import LoopError
 
 @contextmanager
 def attention_kernels(name: str) -> Iterator[None]:
-    """Restrict torch's attention kernels. `auto` leaves the choice to torch; `math` is matrix products and a softmax."""
+    """Restrict torch's attention kernels. `sdpa` leaves the choice to torch; `eager` is matrix products and a softmax."""
     if name == "sdpa":
         yield
         return

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ablate.errors import LoopError, nearest
 from ablate.training.checkpoint_manager import Checkpoints
 from ablate.training.distributed import is_sharded
-from ablate.training.lr_schedule import SHAPES, LRSchedule
+from ablate.training.lr_schedule import DECAYING, SHAPES, LRSchedule
 from ablate.training.run_recorder import Recording
 
 
@@ -53,6 +53,14 @@ def check_can_train(
         raise LoopError(
             f"lr_schedule={lr_schedule.shape!r}: {nearest(lr_schedule.shape, SHAPES)}", "lr_schedule='constant'"
         )
+    if lr_schedule.min_lr_ratio and lr_schedule.shape not in DECAYING:
+        raise LoopError(
+            f"expected min_lr_ratio=0 with the schedule {lr_schedule.shape!r}, got {lr_schedule.min_lr_ratio:g}: only "
+            f"{' and '.join(DECAYING)} decay to it",
+            "min_lr_ratio=0",
+        )
+    if not 0 <= lr_schedule.min_lr_ratio <= 1:
+        raise LoopError(f"expected min_lr_ratio from 0 to 1, got {lr_schedule.min_lr_ratio:g}", "min_lr_ratio=0")
     if recording.noise_scale and (
         grad_accum_steps < 2 or isinstance(model, DistributedDataParallel) or is_sharded(model)
     ):

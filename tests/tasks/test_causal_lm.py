@@ -14,7 +14,7 @@ from ablate import read_predictions, train
 from ablate.config.schema import Config, DataConfig, EvalConfig, ModelConfig, StudyConfig, TaskConfig
 from ablate.errors import AblateError, ConfigError
 from ablate.tasks import causal_lm as module
-from ablate.tasks.causal_lm import causal_lm_task, looks_back_only, pad_batch
+from ablate.tasks.causal_lm import causal_lm_task, is_causal, pad_batch
 from ablate.tasks.registry import build_task
 from ablate.tasks.sizes import data_facts
 from ablate.tasks.task import Task
@@ -271,7 +271,7 @@ def test_who_looks_ahead_is_seen_in_the_model_itself() -> None:
             settings = AutoConfig.for_model(name, vocab_size=50, **size, **extra)
             model = AutoModelForCausalLM.from_config(settings)  # type: ignore[no-untyped-call]
         model.train()
-        assert looks_back_only(model) is causal
+        assert is_causal(model) is causal
         assert all(part.training for part in model.modules())
 
 

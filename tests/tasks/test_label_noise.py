@@ -80,9 +80,9 @@ def labels(examples) -> list[int]:
 def test_training_labels_are_wrong_and_those_that_are_evaluated_never(tasks) -> None:
     clean, noisy = tasks[0.0], tasks[0.3]
     assert labels(clean.evaluation.dataset) == labels(noisy.evaluation.dataset)
-    changed = np.mean(np.asarray(labels(clean.examples)) != labels(noisy.examples))
+    changed = np.mean(np.asarray(labels(clean.dataset)) != labels(noisy.dataset))
     assert 0.15 < changed < 0.45
-    assert clean.ids == noisy.ids
+    assert clean.sample_ids == noisy.sample_ids
 
 
 def test_the_fingerprint_says_which_are_wrong_and_nothing_where_none_is(tasks) -> None:

@@ -110,7 +110,7 @@ def test_facts_imports_no_torch(here: Path) -> None:
     )
     code = (
         "import sys; from ablate.config.schema import Config, TaskConfig; from ablate.tasks.sizes import data_facts\n"
-        "data_facts(Config(task=TaskConfig(name='own', entry_point='quick_task:f'))); assert 'torch' not in sys.modules"
+        "data_facts(Config(task=TaskConfig(name='custom', entry_point='quick_task:f'))); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
 
