@@ -20,7 +20,7 @@ from ablate.analysis.eval_cadence import adequacy
 from ablate.analysis.example_variance import over_examples
 from ablate.analysis.factorial import design_effects, effect_sentences
 from ablate.analysis.hydra_app import metrics_of, settled
-from ablate.analysis.imported_runs import check_readable, imported, in_brief, labelled, controls_to_conclude
+from ablate.analysis.imported_runs import check_readable, controls_to_conclude, imported, in_brief, labelled
 from ablate.analysis.infer_plan import PlanOptions
 from ablate.analysis.interim import interim_reader, interim_report, interim_result, next_interim
 from ablate.analysis.load import InterimReader, RunFiles, common_evaluations, common_rows, read_plan, read_runs, reading

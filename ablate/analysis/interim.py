@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ablate.analysis.load import InterimReader, RunFiles
-from ablate.analysis.results import Contrast, InterimAnalysis, InterimAnalyses, RunReading
+from ablate.analysis.results import Contrast, InterimAnalyses, InterimAnalysis, RunReading
 from ablate.design.interim import course
 from ablate.design.plan import Plan
 from ablate.formatting import counted, joined, per_cent

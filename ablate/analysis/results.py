@@ -28,8 +28,8 @@ class ArmAmount:
 class Budgets:
     """unit: `end` where the runs are compared as they ended; else they are read up to `amount` of it.
 
-    reread: chosen in the reading and not by the plan. question: the question that the comparison point answers, in words. cautions: what a reader has to know
-    of it.
+    reread: chosen in the reading and not by the plan. question: the question that the comparison point answers, in
+    words. cautions: what a reader has to know of it.
     """
 
     unit: str
@@ -47,8 +47,8 @@ Holds = Literal["new examples too", "this evaluation set only", ""]
 class OverExamples:
     """One contrast of the primary metric over seeds and examples. seeds: with kept examples in both arms.
 
-    low, high: the 95% interval for new seeds and new examples, simultaneous over as many variants as the contrast's own. None
-    where `refused` says why. example_share: of its squared error, what the choice of examples adds.
+    low, high: the 95% interval for new seeds and new examples, simultaneous over as many variants as the contrast's own.
+    None where `refused` says why. example_share: of its squared error, what the choice of examples adds.
     holds: whether the contrast's verdict, where it has one, holds for new examples as well; '' where it has none.
     """
 
@@ -68,8 +68,8 @@ class OverExamples:
 class Examples:
     """The second source of variance. examples: in the evaluation set; groups: drawn together, such as documents.
 
-    scope: what the claims of the study are about. contrasts: empty where no run has kept its examples, or the primary metric is
-    not a mean over them.
+    scope: what the claims of the study are about. contrasts: empty where no run has kept its examples, or the primary
+    metric is not a mean over them.
     """
 
     metric: str
@@ -88,10 +88,11 @@ UNVERIFIED = "UNVERIFIED"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoggedCurve:
-    """How often one curve of one arm was logged, and what it cannot show for that. Cadence and steps of the arm's first seed.
+    """How often one curve of one arm was logged, and what it cannot show for that; steps are those of the arm's first seed.
 
-    curve: `eval loss`, `train loss`, `grad norm`. every: `500 steps`, or `about 500 steps` where the gaps differ. points: rows.
-    before_first: share of the curve's fall that comes before the first evaluation after training began, the mean over seeds;
+    curve: `eval loss`, `train loss`, `grad norm`. every: `500 steps`, or `about 500 steps` where the gaps differ.
+        points: rows.
+    before_first: share of the curve's fall that comes before the first evaluation after training began, mean over seeds;
         measured_on: the curve that it is read from; None and '' where nothing on record tells.
     rarely: whether that is more than a truthful cadence leaves; None where the record does not show it.
     """
@@ -110,9 +111,9 @@ class LoggedCurve:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Imported:
-    """sources: a line for each imported run. alarms: (`IMPORTED`, sentence), most important first: what has to be read before
-    any figure. differing: {arm: recorded settings in which it differs from the baseline, in words}. curves: cadence, curve by curve.
-    not_read: outcomes that need every step, and have no value for that."""
+    """sources: a line for each imported run. alarms: (`IMPORTED`, sentence), most important first: what has to be read
+    before any figure. differing: {arm: recorded settings in which it differs from the baseline, in words}. curves:
+    cadence, curve by curve. not_read: outcomes that need every step, and have no value for that."""
 
     sources: tuple[str, ...]
     alarms: tuple[tuple[str, str], ...]
@@ -228,9 +229,9 @@ class Floor:
 class ReplayedLevel:
     """What one level of an observation axis would have shown, read from the baseline's dense record.
 
-    first_eval_step, share_decrease_before_first_eval: the first evaluation after training began, and the part of the eval loss's
-        total fall (start to lowest) that lay before it, per seed (order of `seeds`) and as mean; for `log_every` the
-        same of the training loss.
+    first_eval_step, share_decrease_before_first_eval: the first evaluation after training began, and the part of the
+        eval loss's total fall (start to lowest) that lay before it, per seed (order of `seeds`) and as mean; for
+        `log_every` the same of the training loss.
     curve: per seed, [[step, samples, value], ...] as the run at that cadence would have logged it.
     """
 
@@ -265,11 +266,11 @@ class RunReading:
 class Rung:
     """One cadence of one curve: what it would have shown, of every arm.
 
-    every: `20 steps`, of the baseline for evaluations, of each arm for rows of a log. points: evaluations or rows of a baseline run.
-    before_first: share of the curve's fall that comes before the first of them, the mean over seeds of the arm where it is most,
-    latest; None where nothing falls. peak: of the gradient norm, the highest that the rows show by the highest of all steps,
-    likewise of the arm where it is least. flips: `batch_size=64: lowers -> undecided`. truthful: no flip, and little before the
-    first.
+    every: `20 steps`, of the baseline for evaluations, of each arm for rows of a log. points: evaluations or rows of a
+    baseline run. before_first: share of the curve's fall that comes before the first of them, the mean over seeds of the
+    arm where it is most, latest; None where nothing falls. peak: of the gradient norm, the highest that the rows show by
+    the highest of all steps, likewise of the arm where it is least. flips: `batch_size=64: lowers -> undecided`.
+    truthful: no flip, and little before the first.
     """
 
     every: str
@@ -287,9 +288,9 @@ class Adequacy:
     """How coarsely one curve could have been recorded without telling something else.
 
     curve: `eval loss`, `train loss` or `grad norm`. metric: whose verdicts are read again at every cadence: the primary one
-    where it is read from this curve. rungs: densest first, the first of them the record itself. coarsest: the last cadence up
-    to which every one is truthful; None where not even the record is. advice: log-spaced evaluations and their cost; '' where there
-    is none to give.
+    where it is read from this curve. rungs: densest first, the first of them the record itself. coarsest: the last
+    cadence up to which every one is truthful; None where not even the record is. advice: log-spaced evaluations and
+    their cost; '' where there is none to give.
     """
 
     curve: str
@@ -302,8 +303,8 @@ class Adequacy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InterimAnalysis:
-    """One interim analysis. level: of its intervals. made: whether it has been. stopped: {variant: verdict} of those that it decided.
-    going: variants that were undecided after it."""
+    """One interim analysis. level: of its intervals. made: whether it has been. stopped: {variant: verdict} of those
+    that it decided. going: variants that were undecided after it."""
 
     seeds: int
     level: float
@@ -314,9 +315,9 @@ class InterimAnalysis:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InterimAnalyses:
-    """How a study adds seeds. spending: how the interim analyses share `alpha`. seeds: to which it is run now. runs: due up to there, and
-    how many of them have a result; most_runs: if nothing more is decided before the last of them. over: whether no interim analysis is left.
-    sentences: what a reader has to know, most important first."""
+    """How a study adds seeds. spending: how the interim analyses share `alpha`. seeds: to which it is run now. runs: due
+    up to there, and how many of them have a result; most_runs: if nothing more is decided before the last of them. over:
+    whether no interim analysis is left. sentences: what a reader has to know, most important first."""
 
     spending: str
     alpha: float

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablate.analysis.analyse import analyse, contrasts_of, analyse_interim
+from ablate.analysis.analyse import analyse, analyse_interim, contrasts_of
 from ablate.analysis.contrasts import family
 from ablate.analysis.interim import after, interim_result, levels_of, next_interim
 from ablate.analysis.load import InterimReader

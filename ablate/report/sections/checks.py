@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ablate import formatting as fmt
 from ablate.analysis.eval_cadence import every
-from ablate.analysis.results import Adequacy, Imported, LoggedCurve, InterimAnalysis, InterimAnalyses
+from ablate.analysis.results import Adequacy, Imported, InterimAnalyses, InterimAnalysis, LoggedCurve
 from ablate.design.axis import show
 from ablate.report.section import Cell, Note, Section, Table, cells
 from ablate.report.view_model import View
