@@ -80,7 +80,7 @@ def test_a_loss_that_had_fallen_before_the_first_look_was_looked_at_too_rarely(
     page = Path("runs/mine/report.html").read_text()
     assert page.index("EVALUATED TOO RARELY") < page.index("All metrics")
     assert "EVALUATED TOO RARELY" in Path("runs/mine/report.md").read_text()
-    seen = read_json(Path("runs/mine/analysis.json"))["imported"]["looked"][0]
+    seen = read_json(Path("runs/mine/analysis.json"))["imported"]["curves"][0]
     assert (seen["rarely"], seen["measured_on"], seen["first_step"]) == (True, "train loss", 500)
 
 
