@@ -124,7 +124,7 @@ def p_value(value: float | None) -> str:
 
 
 def plain(value: float) -> str:
-    """Return a count or a setting, as short as it is exact: 128, 0.5, 1e-04."""
+    """Return a count or a setting, in the shortest exact form: 128, 0.5, 1e-04."""
     return number(value, 0) if float(value).is_integer() else f"{value:g}".replace("-", MINUS)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ablate.errors import AblateError
 
 if TYPE_CHECKING:
-    from ablate.analysis.infer_plan import Asked
+    from ablate.analysis.infer_plan import PlanOptions
     from ablate.planning.compose import Composer
     from ablate.planning.planner import Prepared
     from ablate.runner.run_study import Launch
@@ -64,7 +64,7 @@ def plan_study(
 
 
 def _carry_out(prepared: Prepared, options: Options) -> int:
-    from ablate.analysis.analyse import look_at
+    from ablate.analysis.analyse import analyse_interim
     from ablate.metrics.registry import check_metric
     from ablate.runner.run_study import run_study
 
@@ -76,7 +76,7 @@ def _carry_out(prepared: Prepared, options: Options) -> int:
         print("not started; nothing was run", file=sys.stderr)
         return 130
     with redirect_stdout(sys.stderr if options.as_json else sys.stdout):  # progress
-        folder = run_study(prepared, options.launch, look_at)
+        folder = run_study(prepared, options.launch, analyse_interim)
     code = conclude(folder, show="print_shares_json") if options.as_json else conclude(folder)
     _track_study(folder, prepared)
     return code
@@ -120,7 +120,7 @@ def print_refusal(error: AblateError) -> int:
     return error.exit_code
 
 
-def conclude(folder: Path, asked: Asked | None = None, *, at: str | None = None, show: str = "") -> int:
+def conclude(folder: Path, plan_options: PlanOptions | None = None, *, at: str | None = None, show: str = "") -> int:
     """Make the report of a study and print it. Returns 1 when a run or a control failed, or runs are missing.
 
     at: compare the arms there. show: function of `ablate.report` that prints JSON instead: `print_json` all of it,
@@ -128,7 +128,7 @@ def conclude(folder: Path, asked: Asked | None = None, *, at: str | None = None,
     """
     from ablate import report
 
-    analysis = report.build_report(folder, asked, at)
+    analysis = report.build_report(folder, plan_options, at)
     if show:
         getattr(report, show)(analysis)
     else:

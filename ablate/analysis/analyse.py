@@ -20,8 +20,8 @@ from ablate.analysis.eval_cadence import adequacy
 from ablate.analysis.example_variance import over_examples
 from ablate.analysis.factorial import design_effects, effect_sentences
 from ablate.analysis.hydra_app import metrics_of, settled
-from ablate.analysis.imported_runs import check_readable, imported, in_brief, labelled, said_here
-from ablate.analysis.infer_plan import Asked
+from ablate.analysis.imported_runs import check_readable, controls_to_conclude, imported, in_brief, labelled
+from ablate.analysis.infer_plan import PlanOptions
 from ablate.analysis.interim import interim_reader, interim_report, interim_result, next_interim
 from ablate.analysis.load import InterimReader, RunFiles, common_evaluations, common_rows, read_plan, read_runs, reading
 from ablate.analysis.mediation import mediation, mediation_sentences
@@ -43,25 +43,25 @@ from ablate.units import END
 ENDED = ("finished", "diverged", "failed", "interrupted")
 
 
-def analyse(folder: Path, asked: Asked | None = None, at: str | None = None) -> Analysis:
+def analyse(folder: Path, options: PlanOptions | None = None, at: str | None = None) -> Analysis:
     """Return controls, contrasts, resampled cadences and conclusions of a study directory.
 
-    asked: of a directory without a plan.json, whose arms are inferred from its runs. at: compare the runs there, as in
+    options: for a directory without a plan.json, whose arms are inferred from its runs. at: compare the runs there, as in
     `ablate.units`, and not where the plan says. Raises StudyError when the folder has neither
     runs nor a readable plan.json; runs that are missing, going on or broken are readings with a status.
     """
-    plan = read_plan(folder, asked)
-    by_look = interim_reader(folder, plan)
-    plan = plan if by_look is None else by_look.due
-    return analysis_of(plan, read_runs(folder, plan), folder, at, by_look)
+    plan = read_plan(folder, options)
+    interims = interim_reader(folder, plan)
+    plan = plan if interims is None else interims.due
+    return analysis_of(plan, read_runs(folder, plan), folder, at, interims)
 
 
 def analysis_of(
-    plan: Plan, runs: list[RunFiles], folder: Path, at: str | None = None, by_look: InterimReader | None = None
+    plan: Plan, runs: list[RunFiles], folder: Path, at: str | None = None, interims: InterimReader | None = None
 ) -> Analysis:
     """Analyse runs that have been read.
 
-    folder: study directory, which run directories are relative to. by_look: of a sequential study, whose runs are those up to
+    folder: study directory, which run directories are relative to. interims: of a sequential study, whose runs are those up to
     its next interim analysis.
     """
     plan = settled(plan, runs)
@@ -71,11 +71,11 @@ def analysis_of(
     readings = _readings(read, folder, metrics, logged)
     checks = (*controls(plan, runs), *crossed_controls(plan, runs))
     variance = variance_study(plan, metrics, readings, checks)
-    last = readings if by_look is None else by_look.at_last(readings)
+    last = readings if interims is None else interims.at_last(readings)
     measured_floors = floors(plan, last, checks) if variance is None else ()
     represented_by = family(plan, readings, checks)
     contrasts = tuple(
-        one for metric in metrics for one in contrasts_of(plan, metric, represented_by, readings, checks, by_look)
+        one for metric in metrics for one in contrasts_of(plan, metric, represented_by, readings, checks, interims)
     )
     contrasts = labelled(contrasts, runs, plan.baseline.name)
     diverged = divergences(plan, represented_by, readings)
@@ -88,7 +88,7 @@ def analysis_of(
     attributed = attribution(plan, metrics, readings, checks, measured_floors)
     mediated = mediation(plan, metrics, readings, runs, checks, measured_floors)
     effects = design_effects(plan, metrics, readings, checks, measured_floors, contrasts)
-    interim = None if by_look is None else interim_report(by_look, runs, readings, contrasts)
+    interim = None if interims is None else interim_report(interims, runs, readings, contrasts)
     return Analysis(
         study=plan.study,
         question=plan.question,
@@ -117,7 +117,7 @@ def analysis_of(
                 diverged,
                 replays,
                 recorded_share(plan, runs),
-                said_here(runs, checks),
+                controls_to_conclude(runs, checks),
                 readings,
                 measured_floors,
             ),
@@ -128,7 +128,7 @@ def analysis_of(
             plan,
             runs,
             common,
-            lambda metric, values: verdicts(plan, metric, values, represented_by, readings, checks, by_look),
+            lambda metric, values: verdicts(plan, metric, values, represented_by, readings, checks, interims),
             logged,
         )
         if read.budgets.unit == END  # it is about the whole record
@@ -139,12 +139,12 @@ def analysis_of(
         mediated=mediated,
         effects=effects,
         imported=external,
-        looks=interim,
+        interim=interim,
         variance=variance,
     )
 
 
-def look_at(folder: Path) -> dict[str, Any]:
+def analyse_interim(folder: Path) -> dict[str, Any]:
     """Return the result of the next interim analysis, whose runs have all ended; the study records it once."""
     plan = read_plan(folder)
     before = interim_reader(folder, plan)
@@ -159,9 +159,9 @@ def look_at(folder: Path) -> dict[str, Any]:
     return interim_result(plan, tuple(found), before.made)
 
 
-def write_analysis(folder: Path, asked: Asked | None = None, at: str | None = None) -> Analysis:
+def write_analysis(folder: Path, options: PlanOptions | None = None, at: str | None = None) -> Analysis:
     """Analyse, and write `analysis.json`; an analysis at another comparison point gets a file of its own."""
-    analysis = analyse(folder, asked, at)
+    analysis = analyse(folder, options, at)
     write_json(folder / named(analysis, StudyDir(folder).analysis.name), analysis.to_json(), hide=True)
     return analysis
 
@@ -180,7 +180,7 @@ def _readings(
     read: ReadAt, folder: Path, metrics: Sequence[MetricInfo], logged: NDArray[np.float64] | None
 ) -> tuple[RunReading, ...]:
     names = [info.name for info in metrics]
-    return tuple(reading(run, folder, looks, names, logged) for run, looks in zip(read.runs, read.common, strict=True))
+    return tuple(reading(run, folder, rows, names, logged) for run, rows in zip(read.runs, read.common, strict=True))
 
 
 def _replays(plan: Plan, runs: Sequence[RunFiles]) -> tuple[tuple[ReplayedLevel, ...], list[str]]:

@@ -147,10 +147,10 @@ class EffectSpec:
     withheld: str = ""
 
 
-def cell_effects(table: CellTable, found: Decisions, specs: Sequence[EffectSpec]) -> list[CellEffect]:
+def cell_effects(table: CellTable, decisions: Decisions, specs: Sequence[EffectSpec]) -> list[CellEffect]:
     """Return the effects with their verdicts, in the order of the contrasts."""
-    p_values = adjusted_p(found)
-    return [_cell_effect(table, found, number, float(p_values[number]), one) for number, one in enumerate(specs)]
+    p_values = adjusted_p(decisions)
+    return [_cell_effect(table, decisions, number, float(p_values[number]), one) for number, one in enumerate(specs)]
 
 
 def needed_arms(table: CellTable, weights: Values) -> list[str]:
@@ -158,13 +158,13 @@ def needed_arms(table: CellTable, weights: Values) -> list[str]:
     return [arm for arm, weight in zip(table.cells.arms, weights, strict=True) if abs(weight) > 1e-12]
 
 
-def _cell_effect(table: CellTable, found: Decisions, number: int, p_value: float, spec: EffectSpec) -> CellEffect:
-    effect, seeds = known(found.effects[number]), int(found.own.pairs[number])
-    differs, within = bool(found.differs[number]), bool(found.within[number])
+def _cell_effect(table: CellTable, decisions: Decisions, number: int, p_value: float, spec: EffectSpec) -> CellEffect:
+    effect, seeds = known(decisions.effects[number]), int(decisions.own.pairs[number])
+    differs, within = bool(decisions.differs[number]), bool(decisions.within[number])
     labels = [f"{seeds} of {len(table.seeds)} seeds"] if seeds < len(table.seeds) else []
-    labels += power_labels(seeds, bool(found.only_pooled[number]))
+    labels += power_labels(seeds, bool(decisions.only_pooled[number]))
     verdict: str = verdict_of(effect, differs, within, table.metric.lower_is_better)
-    if any(arm in table.failed for arm in needed_arms(table, found.weights[number])):
+    if any(arm in table.failed for arm in needed_arms(table, decisions.weights[number])):
         verdict = "none"
     elif verdict in DECIDED:
         small = table.floor is not None and abs(effect or 0.0) <= table.floor
@@ -177,26 +177,26 @@ def _cell_effect(table: CellTable, found: Decisions, number: int, p_value: float
         axes=spec.axes,
         levels=spec.levels,
         effect=effect,
-        low=known(found.low[number]),
-        high=known(found.high[number]),
-        inner_low=known(found.inner_low[number]),
-        inner_high=known(found.inner_high[number]),
+        low=known(decisions.low[number]),
+        high=known(decisions.high[number]),
+        inner_low=known(decisions.inner_low[number]),
+        inner_high=known(decisions.inner_high[number]),
         p_value=known(p_value),
-        own_p=known(found.own.p_values[number]),
+        own_p=known(decisions.own.p_values[number]),
         seeds=seeds,
         verdict=verdict,
-        seeds_needed=_needed(table, found, number) if verdict == "inconclusive" and not differs else None,
+        seeds_needed=_needed(table, decisions, number) if verdict == "inconclusive" and not differs else None,
         labels=tuple(labels),
         mixed_with=spec.mixed_with,
     )
 
 
-def _needed(table: CellTable, found: Decisions, number: int) -> int | None:
+def _needed(table: CellTable, decisions: Decisions, number: int) -> int | None:
     """Seeds that would decide it: those of a contrast of two arms with this error, among as many."""
-    error, seeds = float(found.errors[number]), int(found.own.pairs[number])
+    error, seeds = float(decisions.errors[number]), int(decisions.own.pairs[number])
     if not (error > 0 and seeds > 1):
         return None
-    needed = _seeds_to_decide(float(f"{error * math.sqrt(seeds / 2):.9g}"), table.margin, len(found.effects))
+    needed = _seeds_to_decide(float(f"{error * math.sqrt(seeds / 2):.9g}"), table.margin, len(decisions.effects))
     return None if needed is None else max(needed, seeds + 1)
 
 
@@ -208,14 +208,14 @@ _seeds_to_decide = lru_cache(maxsize=256)(seeds_to_decide)
 
 
 def figures(one: CellEffect) -> str:
-    """Return `+0.116, 95 % interval 0.085 .. 0.147`."""
+    """Return `+0.116, 95% interval [0.085, 0.147]`."""
     if one.effect is None or one.low is None or one.high is None:
         return "no interval"
     return change(one.effect, one.low, one.high)
 
 
 def measured(one: CellEffect, unit: str) -> str:
-    """Return `+0.116 nats (95 % interval 0.085 .. 0.147)`."""
+    """Return `+0.116 nats (95% interval [0.085, 0.147])`."""
     head, _, rest = figures(one).partition(", ")
     return f"{head}{f' {unit}' if unit else ''}{f' ({rest})' if rest else ''}"
 

@@ -221,7 +221,7 @@ def _arms(
             steps=_range(steps for steps, _ in ends),
             samples=_range(samples for _, samples in ends),
             of_steps=_range(len(run.trace) if evaluations and run.trace is not None else _end(run)[0] for run in runs),
-            look=(min(last), max(last)) if last else None,
+            final_eval=(min(last), max(last)) if last else None,
         )
 
 
@@ -244,7 +244,7 @@ def _as_ended(plan: Plan, runs: Sequence[RunFiles]) -> Budgets:
 def _question(unit: str, amount: float, arms: Sequence[ArmAmount], evaluations: _Evaluations) -> str:
     exact = unit in ("steps", "samples") and all(getattr(arm, unit) == (amount, amount) for arm in arms)
     text = f"at equal {unit} ({_number(amount, unit)}): {_each(arms, unit if exact else '')}"
-    ends = [end for arm in arms if arm.look is not None for end in arm.look]
+    ends = [end for arm in arms if arm.final_eval is not None for end in arm.final_eval]
     if not ends:
         return text
     if not evaluations.shared:
@@ -291,7 +291,7 @@ def _shown(value: float, unit: str) -> str:
 
 
 def _exact(value: float, unit: str) -> str:
-    """An amount as it can be typed: never more than what was reached."""
+    """An amount as an override can state it: never more than what was reached."""
     if unit in ("steps", "samples", "tokens"):
         return f"{value:.0f} {unit}"
     return f"{np.floor(value * 1e4) / 1e4:g} {unit}"

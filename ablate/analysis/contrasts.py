@@ -60,7 +60,7 @@ def family(plan: Plan, readings: Sequence[RunReading], checks: Sequence[Control]
 
     Placebo and rerun are controls, not variants, and each is judged by itself. So is an arm whose control failed: it gets no
     verdict, and its runs must not affect the others' residual. Where the baseline's control failed there is no family. Two
-    arms that share their runs are one: counted twice, the same values would look like agreement.
+    arms that share their runs are one: counted twice, the same values would count as agreement.
     """
     failed = {check.arm for check in checks if check.status == "failed"}
     if plan.baseline.name in failed:
@@ -159,17 +159,17 @@ class Question:
 
 
 def contrast(
-    question: Question, found: Judged, baseline: BySeed, arm: BySeed, placebo: Judged | None = None
+    question: Question, judged: Judged, baseline: BySeed, arm: BySeed, placebo: Judged | None = None
 ) -> Contrast:
     """Return the judgement of one arm with the values that it is based on; a seed without both values is left out.
 
     An effect that is not larger than the floor of its metric gets no verdict.
 
-    placebo: judgement of the arm with an A/A arm in the baseline's place, together with the other variants. It is as good a
+    placebo: judgement of the arm with an A/A arm as the baseline, together with the other variants. It is as good a
         baseline, so an effect must hold against both. Both rules can only take a verdict away.
     """
     seeds, left, right = _pairs(baseline, arm)
-    judgement = found.judgement
+    judgement = judged.judgement
     verdict: VerdictKind = judgement.verdict if question.refused is None else "none"
     withdrawn = _withdrawn(question, judgement.effect or 0.0, placebo) if verdict in DECIDED else None
     return Contrast(
@@ -180,8 +180,8 @@ def contrast(
         metric=question.metric.name,
         unit=question.metric.unit,
         primary=question.primary,
-        method="own pairs" if found.alone else "seed-blocked",
-        family=found.variants,
+        method="own pairs" if judged.alone else "seed-blocked",
+        family=judged.variants,
         effect=judgement.effect if len(seeds) > 1 or judgement.low is not None else None,
         low=judgement.low,
         high=judgement.high,
@@ -196,9 +196,9 @@ def contrast(
         p_value=judgement.p_value,
         own_p=judgement.own_p_value,
         signflip_p=judgement.signflip_p,
-        residual_sd=found.sd,
+        residual_sd=judged.sd,
         df=judgement.df,
-        rho=found.rho,
+        rho=judged.rho,
         verdict="inconclusive" if withdrawn else verdict,
         # No number of seeds lifts an effect above the floor or beyond the placebo.
         seeds_needed=judgement.seeds_needed if verdict == "inconclusive" and judgement.low is not None else None,
@@ -207,7 +207,7 @@ def contrast(
             *_labels(question, len(seeds)),
             *([withdrawn] if withdrawn else []),
         ),
-        sentence=_sentence(question, found, "inconclusive" if withdrawn else verdict, withdrawn, left, right),
+        sentence=_sentence(question, judged, "inconclusive" if withdrawn else verdict, withdrawn, left, right),
         floor=question.floor,
         bundle=question.bundle,
         error=judgement.error,
@@ -257,50 +257,50 @@ def _labels(question: Question, num_pairs: int) -> tuple[str, ...]:
 
 
 def _sentence(
-    question: Question, found: Judged, verdict: VerdictKind, withdrawn: str | None, left: Values, right: Values
+    question: Question, judged: Judged, verdict: VerdictKind, withdrawn: str | None, left: Values, right: Values
 ) -> str:
     lost = f"; without {', '.join(question.lost)}" if question.lost else ""
     subject = f"{question.change}, {question.metric.name}"
     if question.refused is not None:
         return f"{subject}: no verdict, because {question.refused}"
-    one = found.judgement
+    one = judged.judgement
     if one.effect is None or one.low is None or one.high is None:
         return f"{subject}: inconclusive, {_no_interval(question, left, right)}{lost}"
     unit = f" {question.metric.unit}" if question.metric.unit else ""
     ends = f"{plain_figure(float(np.mean(left)))} -> {plain_figure(float(np.mean(right)))}{unit}, " if len(left) else ""
-    alone = f"; {_set_aside(found)}" if OWN_VARIANCE in one.labels else ""
+    alone = f"; {_set_aside(judged)}" if OWN_VARIANCE in one.labels else ""
     if BY_STEPS in one.labels and one.step_p is not None:
-        alone = f"; step-down p {plain_figure(one.step_p, 2)}: the interval is simultaneous over all {found.variants} variants"
+        alone = f"; step-down p {plain_figure(one.step_p, 2)}: the interval is simultaneous over all {judged.variants} variants"
     figures = (
         f"{change(one.effect, one.low, one.high, question.interval_level)}; {counted(one.pairs, 'seed')}{lost}{alone}"
     )
-    return f"{subject}: {_finding(question, found, verdict, withdrawn)}, {ends.removesuffix(', ')} ({figures})"
+    return f"{subject}: {_finding(question, judged, verdict, withdrawn)}, {ends.removesuffix(', ')} ({figures})"
 
 
-def _set_aside(found: Judged) -> str:
+def _set_aside(judged: Judged) -> str:
     """Why a contrast is not judged with the others."""
     why = "because its variance or the baseline's is unlike the other arms'"
-    return f"judged by its own pairs, Holm over {found.variants} variants, {why}"
+    return f"judged by its own pairs, Holm over {judged.variants} variants, {why}"
 
 
-def _finding(question: Question, found: Judged, verdict: VerdictKind, withdrawn: str | None) -> str:
-    one = found.judgement
+def _finding(question: Question, judged: Judged, verdict: VerdictKind, withdrawn: str | None) -> str:
+    one = judged.judgement
     if verdict == "equivalent":
         margin = f"within plus or minus {plain_figure(question.smallest_effect or 0.0)}"
         differs = one.low is not None and one.high is not None and one.low * one.high > 0
         return f"equivalent (not zero, but {margin})" if differs else f"equivalent ({margin})"
     if verdict != "inconclusive":
         return verdict
-    why = _why_undecided(question, found, withdrawn)
+    why = _why_undecided(question, judged, withdrawn)
     return f"inconclusive ({joined(why)})" if why else "inconclusive"
 
 
-def _why_undecided(question: Question, found: Judged, withdrawn: str | None) -> list[str]:
+def _why_undecided(question: Question, judged: Judged, withdrawn: str | None) -> list[str]:
     if withdrawn in (WITHIN_FLOOR, ONE_SIDED):
         return [f"within the noise floor of {plain_figure(question.floor or 0.0)}"]
     if withdrawn == NOT_BEYOND:
         return ["not different from the placebo"]
-    one = found.judgement
+    one = judged.judgement
     only_pooled = {LOW_POWER_POOLED_ONLY, POOLED_ONLY} & set(one.labels)
     why = ["not confirmed by its own pairs"] if only_pooled else []
     if question.smallest_effect is None:
@@ -325,12 +325,12 @@ def contrasts_of(
     represented_by: Mapping[str, str],
     readings: Sequence[RunReading],
     checks: Sequence[Control],
-    by_look: InterimReader | None = None,
+    interims: InterimReader | None = None,
 ) -> Iterator[Contrast]:
-    """Return the contrasts on one metric. by_look: of a sequential study, whose arms are each read at an interim analysis."""
+    """Return the contrasts on one metric. interims: of a sequential study, whose arms are each read at an interim analysis."""
     if plan.variance is not None:
         return iter(())
-    if by_look is None:
+    if interims is None:
         return _contrasts(plan, metric, represented_by, readings, checks, floors(plan, readings, checks))
 
     def read(
@@ -338,7 +338,7 @@ def contrasts_of(
     ) -> Iterator[Contrast]:
         return _contrasts(then, metric, represented_by, known, checks, floors(then, known, checks), level, early)
 
-    return by_look.contrasts(metric, readings, read)
+    return interims.contrasts(metric, readings, read)
 
 
 def _contrasts(
@@ -403,11 +403,11 @@ def verdicts(
     represented_by: Mapping[str, str],
     readings: Sequence[RunReading],
     checks: Sequence[Control],
-    by_look: InterimReader | None,
+    interims: InterimReader | None,
 ) -> dict[str, str]:
     """Return every variant's verdict if its runs had these values of a metric; floors are computed from them as well."""
     read = [replace(run, values={metric.name: value}) for run, value in zip(readings, values, strict=True)]
-    found = contrasts_of(plan, metric, represented_by, read, checks, by_look)
+    found = contrasts_of(plan, metric, represented_by, read, checks, interims)
     return {one.arm: one.verdict for one in found if plan.arm(one.arm).kind != "placebo"}
 
 

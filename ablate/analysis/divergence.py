@@ -45,6 +45,6 @@ def _rate(name: str, one: Divergence, variants: int) -> DivergenceRate:
         low=one.low,
         high=one.high,
         p_value=one.adjusted_p,
-        sentence=f"{counts}: {finding} (rate {plain_percent(one.rate)}, 95 % interval {plain_percent(one.low)} to "
+        sentence=f"{counts}: {finding} (rate {plain_percent(one.rate)}, 95% interval {plain_percent(one.low)} to "
         f"{plain_percent(one.high)}; Fisher's exact test p {plain_figure(one.adjusted_p, 2)}{holm})",
     )

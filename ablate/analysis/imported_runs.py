@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ablate.analysis.eval_cadence import MAX_SHARE
 from ablate.analysis.load import RunFiles
-from ablate.analysis.results import UNVERIFIED, Contrast, Imported, Looked
+from ablate.analysis.results import UNVERIFIED, Contrast, Imported, LoggedCurve
 from ablate.config.flatten import leaf_or_absent
 from ablate.controls.control import Control
 from ablate.design.axis import show
@@ -152,7 +152,7 @@ def differing(plan: Plan, arm: Arm) -> list[str]:
     return [f"{key} ({show(leaf_or_absent(before, key))} -> {show(value)})" for key, value in arm.changes.items()]
 
 
-def said_here(runs: Runs, checks: Sequence[Control]) -> Sequence[Control]:
+def controls_to_conclude(runs: Runs, checks: Sequence[Control]) -> Sequence[Control]:
     """Return the controls that conclusions have to name: `Imported.alarms` covers the unverified ones of imported runs."""
     if not any(run.origin for run in runs):
         return checks
@@ -170,9 +170,9 @@ def labelled(contrasts: Sequence[Contrast], runs: Runs, baseline: str) -> tuple[
     )
 
 
-def in_brief(found: Imported) -> str:
+def in_brief(about: Imported) -> str:
     """Return the first of the conclusions in one sentence."""
-    labels = [label.lower() for label, _ in found.alarms[1:]]
+    labels = [label.lower() for label, _ in about.alarms[1:]]
     more = f" See at the top: {joined(labels)}." if labels else ""
     return f"These runs were imported, and no control is verified: a difference does not show its cause.{more}"
 
@@ -206,7 +206,7 @@ def imported(plan: Plan, runs: Runs, common: NDArray[np.int64]) -> Imported | No
         sources=tuple(_source(arm, seed, origin) for (arm, seed), origin in origins.items()),
         alarms=tuple(alarms),
         differing=changes,
-        looked=curves,
+        curves=curves,
         not_read=tuple(not_read),
     )
 
@@ -218,7 +218,7 @@ def _not_verified(origins: Sequence[Origin]) -> str:
     )
 
 
-def _late_evaluations(curves: Sequence[Looked]) -> Iterator[tuple[str, str]]:
+def _late_evaluations(curves: Sequence[LoggedCurve]) -> Iterator[tuple[str, str]]:
     """The arm with most of the decrease before its first evaluation; and the arms where the share is unknown."""
     evals = [curve for curve in curves if curve.curve == "eval loss"]
     late = sorted((curve for curve in evals if curve.rarely), key=lambda curve: -(curve.before_first or 0.0))
@@ -231,7 +231,7 @@ def _late_evaluations(curves: Sequence[Looked]) -> Iterator[tuple[str, str]]:
         yield "CADENCE UNVERIFIED", f"{reason}.{_likewise(unknown)}"
 
 
-def _likewise(curves: Sequence[Looked]) -> str:
+def _likewise(curves: Sequence[LoggedCurve]) -> str:
     return f" Likewise {joined([curve.arm for curve in curves[1:]])}." if len(curves) > 1 else ""
 
 
@@ -267,7 +267,7 @@ def _lengths(by_arm: Mapping[str, Runs], metric: str) -> Iterator[tuple[str, str
     )
 
 
-def _few_common(curves: Sequence[Looked], common: int) -> Iterator[tuple[str, str]]:
+def _few_common(curves: Sequence[LoggedCurve], common: int) -> Iterator[tuple[str, str]]:
     """Arms of unequal cadence share few evaluations, and curves are compared at those."""
     evals = [curve for curve in curves if curve.curve == "eval loss"]
     if not evals or common >= min(MIN_EVALUATIONS, *(curve.points for curve in evals)):
@@ -310,7 +310,7 @@ def check_readable(plan: Plan, runs: Runs) -> None:
     )
 
 
-def _cadences(arm: str, runs: Runs, metric: str) -> Iterator[Looked]:
+def _cadences(arm: str, runs: Runs, metric: str) -> Iterator[LoggedCurve]:
     """Eval curve, train loss and gradient norm of one arm, as far as each was logged. runs: finished, at least one."""
     first = runs[0]
     if first.curves and metric in first.curves and len(first.curves[metric]):
@@ -335,7 +335,7 @@ def gaps(steps: NDArray[np.int64]) -> tuple[str, int]:
     return f"{'' if even else 'about '}{counted(usual, 'step')}", int(sizes.max())
 
 
-def _evaluations(arm: str, runs: Runs, metric: str) -> Looked:
+def _evaluations(arm: str, runs: Runs, metric: str) -> LoggedCurve:
     curves = [run.curves[metric] for run in runs if run.curves and metric in run.curves]
     curve = curves[0]
     trained = np.unique(curve.step[curve.step > 0])
@@ -364,9 +364,9 @@ def _evaluations(arm: str, runs: Runs, metric: str) -> Looked:
         change = "increase" if orientation(metric) < 0 else "decrease"
         decrease = f"{plain_percent(before)} of its {change} came before it"
     interval = f", {_one_every(every)}" if len(trained) > 1 else ""
-    return Looked(
+    return LoggedCurve(
         arm=arm, curve="eval loss", every=every, points=len(trained), first_step=first, last_step=last, before_first=before,
-        told_by=read_from, rarely=late if exact and before is not None else late or None,
+        measured_on=read_from, rarely=late if exact and before is not None else late or None,
         sentence=f"{arm}: eval {metric}, first evaluation after training began at step {first} of {last}, "
         f"{counted(len(trained), 'evaluation')}{interval}: {decrease}; this curve cannot show what happened before "
         f"step {first}, nor a rise and fall within {counted(largest, 'step')}",
@@ -411,7 +411,7 @@ def _train_decrease(trace: Trace) -> tuple[NDArray[np.float64], NDArray[np.float
     return None if shares is None else (trace["step"][rows], shares)
 
 
-def _rows(arm: str, column: str, steps: NDArray[np.int64], origin: Origin | None) -> Looked:
+def _rows(arm: str, column: str, steps: NDArray[np.int64], origin: Origin | None) -> LoggedCurve:
     every, largest = gaps(steps)
     curve = "train loss" if column == "loss" else "grad norm"
     first, last = int(steps[0]), int(steps[-1])
@@ -426,7 +426,7 @@ def _rows(arm: str, column: str, steps: NDArray[np.int64], origin: Origin | None
     else:
         what = f" ({origin.loss})" if origin is not None and origin.loss else ""
         text = f"{head}{what}: this curve cannot show what is shorter than {counted(largest, 'step')}"
-    return Looked(
+    return LoggedCurve(
         arm=arm, curve="train loss" if column == "loss" else "grad norm", every=every, points=len(steps), first_step=first,
-        last_step=last, before_first=None, told_by="", rarely=None, sentence=text,
+        last_step=last, before_first=None, measured_on="", rarely=None, sentence=text,
     )  # fmt: skip

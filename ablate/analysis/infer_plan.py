@@ -31,7 +31,7 @@ PLACEBO = "placebo"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class PlanOptions:
     """Settings that a plan would have fixed before the first run. None takes the default of a study.
 
     accepts: fingerprint items that may change with the arms, next to those that a changed setting implies.
@@ -43,7 +43,7 @@ class Asked:
 
     @property
     def anything(self) -> bool:
-        return self != Asked()
+        return self != PlanOptions()
 
 
 @dataclass(slots=True)
@@ -55,14 +55,14 @@ class _StoredArm:
     configs: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
-def adopt(folder: Path, asked: Asked) -> Plan:
+def adopt(folder: Path, options: PlanOptions) -> Plan:
     """Return the plan that the runs in `folder` could have had: the arm `baseline`, and an axis for each changed setting.
 
     Settings are compared leaf by leaf, seed by seed, by type and value. An arm that changes several stays, with an axis without
     keys: its control `isolate` fails and it gets no verdict. Only seeds that every arm has are read.
     Raises StudyError without a baseline or a common seed, ConfigError for an unknown metric, effect or item.
     """
-    check_asked(asked)
+    check_options(options)
     stored = _stored_arms(folder)
     if BASELINE not in stored:
         raise StudyError(
@@ -85,10 +85,10 @@ def adopt(folder: Path, asked: Asked) -> Plan:
     return Plan(
         study=folder.resolve().name,
         question=" ".join(dict.fromkeys(_question(arm) for arm in arms[1:])),
-        metric=asked.metric or defaults.metric,
-        smallest_effect=asked.smallest_effect or defaults.smallest_effect,
+        metric=options.metric or defaults.metric,
+        smallest_effect=options.smallest_effect or defaults.smallest_effect,
         seeds=tuple(seeds),
-        axes=_axes(arms, _reshaped(files), asked.accepts),
+        axes=_axes(arms, _reshaped(files), options.accepts),
         arms=tuple(arms),
         runs=tuple(Run(arm=name, seed=seed, digest=_digest(stored[name], seed)) for seed in seeds for name in names),
         code_digest="",
@@ -96,13 +96,13 @@ def adopt(folder: Path, asked: Asked) -> Plan:
     )
 
 
-def check_asked(asked: Asked) -> None:
+def check_options(options: PlanOptions) -> None:
     """Raise ConfigError for an unknown metric, effect or item."""
-    if asked.metric is not None:
-        check_metric(asked.metric, key="--metric")
-    if asked.smallest_effect is not None and not asked.smallest_effect > 0:
-        raise ConfigError(f"--smallest-effect {asked.smallest_effect:g} is not above 0", "--smallest-effect 0.01")
-    for item in asked.accepts:
+    if options.metric is not None:
+        check_metric(options.metric, key="--metric")
+    if options.smallest_effect is not None and not options.smallest_effect > 0:
+        raise ConfigError(f"--smallest-effect {options.smallest_effect:g} is not above 0", "--smallest-effect 0.01")
+    for item in options.accepts:
         if item.partition(".")[0] not in FINGERPRINT:
             raise ConfigError(
                 f"--allow-change {item} is not an item of a fingerprint; {nearest(item, FINGERPRINT)}",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ablate.analysis.load import InterimReader, RunFiles
-from ablate.analysis.results import Contrast, LookMade, Looks, RunReading
+from ablate.analysis.results import Contrast, InterimAnalyses, InterimAnalysis, RunReading
 from ablate.design.interim import course
 from ablate.design.plan import Plan
 from ablate.formatting import counted, joined, per_cent
@@ -66,14 +66,14 @@ def next_interim(before: InterimReader) -> InterimReader:
 
 def interim_report(
     reader: InterimReader, runs: Sequence[RunFiles], readings: Sequence[RunReading], contrasts: Sequence[Contrast]
-) -> Looks:
+) -> InterimAnalyses:
     """Return what a report says of the interim analyses."""
     course = reader.course
     each = []
     for number, (seeds, level) in enumerate(zip(course.interim_seeds, reader.levels, strict=True)):
         interim: InterimResult = reader.made[number] if number < course.made else {"stops": {}, "goes_on": ()}
         each.append(
-            LookMade(
+            InterimAnalysis(
                 seeds=seeds,
                 level=level,
                 made=number < course.made,
@@ -83,10 +83,10 @@ def interim_report(
         )
     due = {(run.arm, run.seed) for run in reader.due.runs}
     done = sum(run.status in ("finished", "diverged") and (run.arm, run.seed) in due for run in readings)
-    return Looks(
+    return InterimAnalyses(
         spending=reader.plan.alpha_spending,
         alpha=ALPHA,
-        looks=tuple(each),
+        analyses=tuple(each),
         seeds=course.seeds,
         runs=len(due),
         done=done,
@@ -96,20 +96,22 @@ def interim_report(
     )
 
 
-def declared(looks: Sequence[int], spending: str, levels: Sequence[float]) -> str:
+def declared(interim_seeds: Sequence[int], spending: str, levels: Sequence[float]) -> str:
     """Return the declared plan in words.
 
     `at most 12 seeds; interim analyses at 5, 8 and 12 (O'Brien-Fleming), with intervals of 99.9, 98.3 and 95.9%`.
     """
-    percentages = joined([per_cent(level).removesuffix(" %") for level in levels])
-    kind = "interim analyses" if len(looks) > 1 else "one analysis,"
-    seeds = joined([str(number) for number in looks])
-    return f"at most {looks[-1]} seeds; {kind} at {seeds} ({_NAMES[spending]}), with intervals of {percentages}%"
+    percentages = joined([per_cent(level).removesuffix("%") for level in levels])
+    kind = "interim analyses" if len(interim_seeds) > 1 else "one analysis,"
+    seeds = joined([str(number) for number in interim_seeds])
+    return (
+        f"at most {interim_seeds[-1]} seeds; {kind} at {seeds} ({_NAMES[spending]}), with intervals of {percentages}%"
+    )
 
 
 def _sentences(
     reader: InterimReader,
-    made: Sequence[LookMade],
+    made: Sequence[InterimAnalysis],
     num_due: int,
     done: int,
     runs: Sequence[RunFiles],

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.infer_plan import Asked, adopt
+from ablate.analysis.infer_plan import PlanOptions, adopt
 from ablate.analysis.results import Contrast, RunReading
 from ablate.design import plan_file
 from ablate.design.interim import Course
@@ -25,22 +25,22 @@ from ablate.records.run_files import RunFiles as RunFiles
 from ablate.records.run_files import read_run
 
 
-def read_plan(folder: Path, asked: Asked | None = None) -> Plan:
+def read_plan(folder: Path, options: PlanOptions | None = None) -> Plan:
     """Read `plan.json` of a study directory; without one, infer the plan that its runs could have had.
 
-    asked: for a directory without a plan. Raises StudyError where there is neither plan nor runs, or a plan that cannot be
-    read; ConfigError where `asked` sets what the plan has fixed.
+    options: for a directory without a plan. Raises StudyError where there is neither plan nor runs, or a plan that cannot be
+    read; ConfigError where `options` sets what the plan has fixed.
     """
     study = StudyDir(folder)
     if not study.plan.exists():
         if any(True for _ in study.runs()):
-            return adopt(folder, asked or Asked())
+            return adopt(folder, options or PlanOptions())
         others = sorted(plan.parent.name for plan in folder.parent.glob("*/plan.json"))
         fix = (
             f"studies in {folder.parent}: {', '.join(others)}" if others else "run one first: ablate -m axis=batch_size"
         )
         raise StudyError(f"{str(folder)!r} is not a study folder: it has no plan.json", fix)
-    if asked is not None and asked.anything:
+    if options is not None and options.anything:
         raise ConfigError(
             f"{str(folder)!r} has a plan.json, which fixed the metric, the smallest effect and what each axis accepts before "
             "the first run",

@@ -78,7 +78,7 @@ def mediation(
     total = part("total", difference, difference, 0.95)
     about = replace(about, total=total)
     if refused := not_divisible(total, len(seeds), largest(floors, metric.name), "the total effect"):
-        cancel = "; paths that cancel each other would look the same" if not_significant(total) else ""
+        cancel = "; paths that cancel each other would give the same result" if not_significant(total) else ""
         total = replace(total, share=None, share_low=None, share_high=None)
         return _without(replace(about, total=total), refused + cancel)
     confidence = 1 - 0.05 / len(design.held)

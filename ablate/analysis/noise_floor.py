@@ -27,9 +27,9 @@ def floors(plan: Plan, readings: Sequence[RunReading], checks: Sequence[Control]
     return tuple(found)
 
 
-def largest(found: Iterable[Floor], metric: str) -> float | None:
+def largest(floors: Iterable[Floor], metric: str) -> float | None:
     """Return the larger of the two floors of a metric; None where neither was measured."""
-    return max((floor.values[metric] for floor in found if metric in floor.values), default=None)
+    return max((floor.values[metric] for floor in floors if metric in floor.values), default=None)
 
 
 def _pairs(

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from ablate.analysis.analyse import analyse
-from ablate.analysis.infer_plan import Asked
+from ablate.analysis.infer_plan import PlanOptions
 from ablate.analysis.results import Analysis, Contrast
 from ablate.design.plan import Plan, what_counts
 from ablate.errors import ConfigError, StudyError, nearest
@@ -121,7 +121,7 @@ def power(folder: Path | None, wanted: Wanted) -> Power:
         basis = f"assumed: runs of sd {wanted.sd:g}, correlated by {rho:g} over seeds{said}"
         spread = Spread(sd=residual_sd(wanted.sd, rho), rho=rho, basis=basis)
         return _power(wanted, spread, metric=wanted.metric or "", unit="", variants=variants, effect=wanted.effect)
-    analysis = analyse(folder) if StudyDir(folder).plan.exists() else analyse(folder, Asked(metric=wanted.metric))
+    analysis = analyse(folder) if StudyDir(folder).plan.exists() else analyse(folder, PlanOptions(metric=wanted.metric))
     metric = wanted.metric or analysis.metric
     info = next((one for one in analysis.metrics if one.name == metric), None)
     if info is None:

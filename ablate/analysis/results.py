@@ -20,7 +20,7 @@ class ArmAmount:
     steps: tuple[int, int]
     samples: tuple[int, int]
     of_steps: tuple[int, int]
-    look: tuple[float, float] | None = None
+    final_eval: tuple[float, float] | None = None
     """Of the final evaluation that is read, in the unit of the comparison."""
 
 
@@ -28,8 +28,8 @@ class ArmAmount:
 class Budgets:
     """unit: `end` where the runs are compared as they ended; else they are read up to `amount` of it.
 
-    reread: chosen in the reading and not by the plan. question: what was asked, in words. cautions: what a reader has to know
-    of it.
+    reread: chosen in the reading and not by the plan. question: the question that the comparison point answers, in
+    words. cautions: what a reader has to know of it.
     """
 
     unit: str
@@ -47,8 +47,8 @@ Holds = Literal["new examples too", "this evaluation set only", ""]
 class OverExamples:
     """One contrast of the primary metric over seeds and examples. seeds: with kept examples in both arms.
 
-    low, high: the 95% interval for new seeds and new examples, simultaneous over as many variants as the contrast's own. None
-    where `refused` says why. example_share: of its squared error, what the choice of examples adds.
+    low, high: the 95% interval for new seeds and new examples, simultaneous over as many variants as the contrast's own.
+    None where `refused` says why. example_share: of its squared error, what the choice of examples adds.
     holds: whether the contrast's verdict, where it has one, holds for new examples as well; '' where it has none.
     """
 
@@ -68,8 +68,8 @@ class OverExamples:
 class Examples:
     """The second source of variance. examples: in the evaluation set; groups: drawn together, such as documents.
 
-    scope: what the claims of the study are about. contrasts: empty where no run has kept its examples, or the primary metric is
-    no mean over them.
+    scope: what the claims of the study are about. contrasts: empty where no run has kept its examples, or the primary
+    metric is not a mean over them.
     """
 
     metric: str
@@ -87,13 +87,14 @@ UNVERIFIED = "UNVERIFIED"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Looked:
-    """How often one curve of one arm was logged, and what it cannot show for that. Cadence and steps of the arm's first seed.
+class LoggedCurve:
+    """How often one curve of one arm was logged, and what it cannot show for that; steps are those of the arm's first seed.
 
-    curve: `eval loss`, `train loss`, `grad norm`. every: `500 steps`, or `about 500 steps` where the gaps differ. points: rows.
-    before_first: share of the curve's fall that lies before the first look after training began, the mean over seeds;
-        told_by: the curve that it is read from; None and '' where nothing on record tells.
-    rarely: whether that is more than a truthful cadence leaves; None where it cannot be told.
+    curve: `eval loss`, `train loss`, `grad norm`. every: `500 steps`, or `about 500 steps` where the gaps differ.
+        points: rows.
+    before_first: share of the curve's fall that comes before the first evaluation after training began, mean over seeds;
+        measured_on: the curve that it is read from; None and '' where nothing on record tells.
+    rarely: whether that is more than a truthful cadence leaves; None where the record does not show it.
     """
 
     arm: str
@@ -103,21 +104,21 @@ class Looked:
     first_step: int
     last_step: int
     before_first: float | None
-    told_by: str
+    measured_on: str
     rarely: bool | None
     sentence: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Imported:
-    """sources: a line for each imported run. alarms: (`IMPORTED`, sentence), most important first: what has to be read before
-    any figure. differing: {arm: recorded settings in which it differs from the baseline, in words}. looked: curve by curve.
-    not_read: outcomes that need every step, and have no value for that."""
+    """sources: a line for each imported run. alarms: (`IMPORTED`, sentence), most important first: what has to be read
+    before any figure. differing: {arm: recorded settings in which it differs from the baseline, in words}. curves:
+    cadence, curve by curve. not_read: outcomes that need every step, and have no value for that."""
 
     sources: tuple[str, ...]
     alarms: tuple[tuple[str, str], ...]
     differing: dict[str, tuple[str, ...]]
-    looked: tuple[Looked, ...]
+    curves: tuple[LoggedCurve, ...]
     not_read: tuple[str, ...]
 
 
@@ -228,18 +229,18 @@ class Floor:
 class ReplayedLevel:
     """What one level of an observation axis would have shown, read from the baseline's dense record.
 
-    first_look_steps, share_decrease_before_first_eval: the first look after training began, and the part of the eval loss's
-        total fall (start to lowest) that lay before it, per seed (order of `seeds`) and as mean; for `log_every` the
-        same of the training loss.
+    first_eval_step, share_decrease_before_first_eval: the first evaluation after training began, and the part of the
+        eval loss's total fall (start to lowest) that lay before it, per seed (order of `seeds`) and as mean; for
+        `log_every` the same of the training loss.
     curve: per seed, [[step, samples, value], ...] as the run at that cadence would have logged it.
     """
 
     arm: str
     axis: str
     level: Any
-    looks: int
+    evaluations: int
     seeds: tuple[int, ...]
-    first_look_steps: int
+    first_eval_step: int
     share_decrease_before_first_eval: float | None
     shares: tuple[float, ...]
     same_trajectory: bool
@@ -265,11 +266,11 @@ class RunReading:
 class Rung:
     """One cadence of one curve: what it would have shown, of every arm.
 
-    every: `20 steps`, of the baseline for evaluations, of each arm for rows of a log. points: looks or rows of a baseline run.
-    before_first: share of the curve's fall that lies before the first of them, the mean over seeds of the arm where it is most,
-    latest; None where nothing falls. peak: of the gradient norm, the highest that the rows show by the highest of all steps,
-    likewise of the arm where it is least. flips: `batch_size=64: lowers -> undecided`. truthful: no flip, and little before the
-    first.
+    every: `20 steps`, of the baseline for evaluations, of each arm for rows of a log. points: evaluations or rows of a
+    baseline run. before_first: share of the curve's fall that comes before the first of them, the mean over seeds of the
+    arm where it is most, latest; None where nothing falls. peak: of the gradient norm, the highest that the rows show by
+    the highest of all steps, likewise of the arm where it is least. flips: `batch_size=64: lowers -> undecided`.
+    truthful: no flip, and little before the first.
     """
 
     every: str
@@ -287,9 +288,9 @@ class Adequacy:
     """How coarsely one curve could have been recorded without telling something else.
 
     curve: `eval loss`, `train loss` or `grad norm`. metric: whose verdicts are read again at every cadence: the primary one
-    where it is read from this curve. rungs: densest first, the first of them the record itself. coarsest: the last cadence up
-    to which every one is truthful; None where not even the record is. advice: log-spaced looks and their cost; '' where there
-    is none to give.
+    where it is read from this curve. rungs: densest first, the first of them the record itself. coarsest: the last
+    cadence up to which every one is truthful; None where not even the record is. advice: log-spaced evaluations and
+    their cost; '' where there is none to give.
     """
 
     curve: str
@@ -301,9 +302,9 @@ class Adequacy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LookMade:
-    """One look. level: of its intervals. made: whether it has been. stopped: {variant: verdict} of those that it decided.
-    going: variants that were undecided after it."""
+class InterimAnalysis:
+    """One interim analysis. level: of its intervals. made: whether it has been. stopped: {variant: verdict} of those
+    that it decided. going: variants that were undecided after it."""
 
     seeds: int
     level: float
@@ -313,14 +314,14 @@ class LookMade:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Looks:
-    """How a study adds seeds. spending: how the looks share `alpha`. seeds: to which it is run now. runs: due up to there, and
-    how many of them have a result; most_runs: if nothing more is decided before the last look. over: whether no look comes.
-    sentences: what a reader has to know, most important first."""
+class InterimAnalyses:
+    """How a study adds seeds. spending: how the interim analyses share `alpha`. seeds: to which it is run now. runs: due
+    up to there, and how many of them have a result; most_runs: if nothing more is decided before the last of them. over:
+    whether no interim analysis is left. sentences: what a reader has to know, most important first."""
 
     spending: str
     alpha: float
-    looks: tuple[LookMade, ...]
+    analyses: tuple[InterimAnalysis, ...]
     seeds: int
     runs: int
     done: int
@@ -362,7 +363,7 @@ class Analysis:
     attribution: Attribution | None = None
     """Of a study between two configs."""
     effects: Effects | None = None
-    """Of a study that moves several axes at once."""
+    """Of a study that moves several axes together."""
 
     examples: Examples | None = None
     """The primary metric's contrasts over new examples as well, as far as runs have kept theirs."""
@@ -376,11 +377,11 @@ class Analysis:
     imported: Imported | None = None
     """Of a folder with runs that were made elsewhere."""
 
-    looks: Looks | None = None
+    interim: InterimAnalyses | None = None
     """Of a study that adds seeds until its variants are decided."""
 
     variance: VarianceStudy | None = None
-    """Of a study that tells two streams of chance apart."""
+    """Of a study that tells two random streams apart."""
 
     def floor(self, kind: FloorKind, metric: str | None = None) -> float | None:
         """A floor of an outcome, the primary metric's by default; None where it was not measured."""

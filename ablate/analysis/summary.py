@@ -112,7 +112,7 @@ def _observation(plan: Plan, levels: Sequence[ReplayedLevel], dense_share: float
     same = ": the same training runs, recorded less often" if all(v.same_trajectory for v in levels) else ""
     head = f"{axis} changes only what is recorded{same}"
     shares = [
-        f"{plain_percent(level.share_decrease_before_first_eval)} at {show(level.level)} (step {level.first_look_steps})"
+        f"{plain_percent(level.share_decrease_before_first_eval)} at {show(level.level)} (step {level.first_eval_step})"
         for level in levels
         if level.share_decrease_before_first_eval is not None
     ]
@@ -186,7 +186,7 @@ def _ended(run: RunReading) -> str:
 
 
 def method(contrasts: Sequence[Contrast]) -> str:
-    """Return what an interval is: `95 % simultaneous intervals over 5 variants (Dunnett), seed-blocked`."""
+    """Return what an interval is: `95% simultaneous intervals over 5 variants (Dunnett), seed-blocked`."""
     primary = [one for one in contrasts if one.primary]
     family = max((one.family for one in primary), default=1)
     levels = sorted({per_cent(one.interval_level) for one in primary if one.family == family}) or ["95%"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryDirectory
 
-from ablate.analysis.infer_plan import Asked
+from ablate.analysis.infer_plan import PlanOptions
 from ablate.analysis.load import read_plan
 from ablate.analysis.results import Analysis
 from ablate.archive.files import LOCK, MANIFEST, MAX_BYTES, HashingWriter, hash_of, max_bytes, record_files, write_tar
@@ -42,7 +42,7 @@ class Bundle:
 
 
 def write_bundle(
-    folder: Path, out: Path | None = None, *, options: Asked | None = None, allow_incomplete: bool = False
+    folder: Path, out: Path | None = None, *, options: PlanOptions | None = None, allow_incomplete: bool = False
 ) -> Bundle:
     """Write the evidence of a study into one archive.
 
@@ -52,7 +52,7 @@ def write_bundle(
     allow_incomplete: also bundle a study whose runs have not all ended.
     Raises StudyError for a folder without a study and for an unfinished study, RecordError for unreadable records.
     """
-    options = options or Asked()
+    options = options or PlanOptions()
     name = safe_name(folder.resolve().name, max_length=60)
     path = Path(f"{name}.tar") if out is None else out
     if path.is_dir() or not path.parent.is_dir():
@@ -85,10 +85,10 @@ def write_bundle(
 
 def is_complete(analysis: Analysis) -> bool:
     """Return whether every run has ended and no interim analysis is pending."""
-    return analysis.complete and (analysis.looks is None or analysis.looks.over)
+    return analysis.complete and (analysis.interim is None or analysis.interim.over)
 
 
-def _runs(folder: Path, options: Asked) -> list[RunDir]:
+def _runs(folder: Path, options: PlanOptions) -> list[RunDir]:
     """Return the planned runs; without a plan, all runs of the folder."""
     plan = read_plan(folder, options)
     study = StudyDir(folder)

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
-from ablate.analysis.infer_plan import Asked
+from ablate.analysis.infer_plan import PlanOptions
 from ablate.archive.files import hash_of
 from ablate.hashing import digest_of
 from ablate.serialization import built, read_json
@@ -42,8 +42,8 @@ class BundleManifest:
     """{file: sha256} of that version's source files."""
 
     @property
-    def report_options(self) -> Asked:
-        options: Asked = built(Asked, self.options)
+    def report_options(self) -> PlanOptions:
+        options: PlanOptions = built(PlanOptions, self.options)
         return options
 
     def text(self) -> str:

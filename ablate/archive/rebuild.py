@@ -9,8 +9,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from ablate.analysis.analyse import look_at
-from ablate.analysis.infer_plan import Asked
+from ablate.analysis.analyse import analyse_interim
+from ablate.analysis.infer_plan import PlanOptions
 from ablate.analysis.results import Analysis
 from ablate.archive.files import is_record
 from ablate.design.plan import Plan
@@ -21,7 +21,7 @@ from ablate.serialization import write_json
 _CONTEXT = 40
 
 
-def rebuild_report(folder: Path, options: Asked) -> tuple[Analysis, dict[str, Path]]:
+def rebuild_report(folder: Path, options: PlanOptions) -> tuple[Analysis, dict[str, Path]]:
     """Build analysis, tables and page in a copy of a study. Return the analysis and {name: path} of the files."""
     analysis = build_report(folder, options)
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -46,7 +46,7 @@ def interim_problems(folder: Path, plan: Plan) -> Iterator[str]:
         received, rebuilt = archived / file.name, archived / "rebuilt.json"
         try:
             made = json.loads(received.read_bytes())["made"]  # its time of day does not follow from the records
-            write_json(rebuilt, {**look_at(folder), "made": made})
+            write_json(rebuilt, {**analyse_interim(folder), "made": made})
             if difference := first_difference(received, rebuilt):
                 yield f"{file.name} differs {difference}"
         except Exception as error:  # the archive may hold anything

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from ablate.analysis.infer_plan import Asked
+from ablate.analysis.infer_plan import PlanOptions
 from ablate.archive.bundle import is_complete
 from ablate.archive.digests import plan_problems, run_problems
 from ablate.archive.extract import ExtractedArchive, extract, table_problem
@@ -104,7 +104,7 @@ def _verify(path: Path, archive: ExtractedArchive, published: str, run_custom_me
     ]
     run_findings = tables or [problem for run in runs for problem in run_problems(run, plan)]
     checks.append(_check("runs", f"tables and digests of {len(runs)} runs", run_findings))
-    options = manifest.report_options if manifest is not None else Asked()
+    options = manifest.report_options if manifest is not None else PlanOptions()
     metric = plan.metric if plan is not None else options.metric or ""
     rebuilt = "analysis, tables and page, rebuilt from the records, byte for byte"
     if tables:
@@ -174,7 +174,7 @@ def _plan(folder: Path, manifest: BundleManifest | None) -> tuple[Plan | None, l
 
 
 def _report_problems(
-    folder: Path, archived: Mapping[str, Path], manifest: BundleManifest | None, options: Asked
+    folder: Path, archived: Mapping[str, Path], manifest: BundleManifest | None, options: PlanOptions
 ) -> Iterator[str]:
     try:
         analysis, rebuilt = rebuild_report(folder, options)

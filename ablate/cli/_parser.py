@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ablate.study_command import ACCEPT as ACCEPT
 
 if TYPE_CHECKING:
-    from ablate.analysis.infer_plan import Asked
+    from ablate.analysis.infer_plan import PlanOptions
 
 
 def parser_of(
@@ -58,12 +58,12 @@ def add_inferred_plan(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def inferred_plan(args: argparse.Namespace) -> Asked:
+def inferred_plan(args: argparse.Namespace) -> PlanOptions:
     """Return the values of `add_inferred_plan`."""
-    from ablate.analysis.infer_plan import Asked
+    from ablate.analysis.infer_plan import PlanOptions
 
     accepts = tuple(item for item in getattr(args, "allow_change", "").split(",") if item)
-    return Asked(metric=args.metric, smallest_effect=args.smallest_effect, accepts=accepts)
+    return PlanOptions(metric=args.metric, smallest_effect=args.smallest_effect, accepts=accepts)
 
 
 def add_study_options(parser: argparse.ArgumentParser, *, plan: bool) -> None:

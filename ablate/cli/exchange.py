@@ -79,23 +79,23 @@ def run_import(argv: list[str]) -> int:
     )
     args = parser.parse_intermixed_args(argv)
     from ablate.analysis.analyse import analyse
-    from ablate.analysis.infer_plan import check_asked
+    from ablate.analysis.infer_plan import check_options
     from ablate.importers.import_runs import ImportRequest, import_runs
 
-    asked = inferred_plan(args)
-    check_asked(asked)
+    plan_options = inferred_plan(args)
+    check_options(plan_options)
     imported = import_runs(
         ImportRequest(
             arms=args.arms, output=args.output, format=args.format, tables=args.table, renames=args.rename,
             step_column=args.step_column, samples_per_step=args.samples_per_step, config_files=args.config_file,
             renumber_seeds=args.renumber_seeds,
         ),
-        check=lambda folder: analyse(folder, asked),
+        check=lambda folder: analyse(folder, plan_options),
     )  # fmt: skip
     for line in imported.lines:
         print(line)
     print(f"into {args.output}" + ("" if imported.fresh else " (the same import already existed)"), flush=True)
-    return conclude(args.output, asked)
+    return conclude(args.output, plan_options)
 
 
 def run_sync(argv: list[str]) -> int:

@@ -80,7 +80,8 @@ def _metric(form: str, name: str, recorded: str) -> Metric | None:
     if lowest is None:
         return None
     first, more = ("Lowest", "a lower") if lowest else ("Highest", "a higher")
-    text = f"{first} eval {recorded} after training began, at {COMMON_EVALUATIONS}: more evaluations alone would give {more} one."
+    subject = f"{first} eval {recorded} after training began, at {COMMON_EVALUATIONS}"
+    text = f"{subject}: more evaluations alone would give {more} one."
     return metric(_common(recorded, lambda curve: _extreme(curve, lowest)), lowest, text)
 
 

@@ -72,11 +72,11 @@ def find(name: str) -> Metric | None:
         return None
 
 
-def one_slip(typed: str, meant: str) -> bool:
+def one_slip(written: str, meant: str) -> bool:
     """Return True where one letter too many, too few, wrong or swapped with its neighbour turns one into the other."""
-    if typed == meant or abs(len(typed) - len(meant)) > 1:
+    if written == meant or abs(len(written) - len(meant)) > 1:
         return False
-    short, long = sorted((typed, meant), key=len)
+    short, long = sorted((written, meant), key=len)
     start = next((index for index, pair in enumerate(zip(short, long, strict=False)) if pair[0] != pair[1]), len(short))
     if len(short) < len(long):
         return short[start:] == long[start + 1 :]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ablate.analysis.analyse import analyse
-from ablate.analysis.infer_plan import Asked
+from ablate.analysis.infer_plan import PlanOptions
 from ablate.analysis.load import RunFiles, read_plan, reading
 from ablate.analysis.results import Analysis
 from ablate.design.plan import Plan
@@ -38,7 +38,7 @@ def load(
     broken. Raises StudyError for a folder that holds neither a study nor a run.
     """
     path = Path(folder)
-    arguments = Asked(metric=metric, smallest_effect=smallest_effect, accepts=tuple(accepts))
+    plan_options = PlanOptions(metric=metric, smallest_effect=smallest_effect, accepts=tuple(accepts))
     if path.is_file():
         what = f"tar xf {path}, and load the directory" if path.suffix == ".tar" else "pass the study directory"
         raise StudyError(f"expected a study directory, got the file {str(folder)!r}", what)
@@ -49,8 +49,8 @@ def load(
         )
         raise StudyError(f"directory {str(folder)!r} does not exist", known)
     if (path / "manifest.json").exists():
-        return Study(path, arguments, single=read_manifest(RunDir(path)))
-    study = Study(path, arguments)
+        return Study(path, plan_options, single=read_manifest(RunDir(path)))
+    study = Study(path, plan_options)
     study.plan  # noqa: B018 - raise immediately for any other directory
     return study
 
@@ -61,22 +61,24 @@ class Study:
     Everything is read when first used, and cached; `reload()` clears the cache, for a study that is still running.
     """
 
-    def __init__(self, folder: Path, arguments: Asked | None = None, *, single: Manifest | None = None) -> None:
+    def __init__(
+        self, folder: Path, plan_options: PlanOptions | None = None, *, single: Manifest | None = None
+    ) -> None:
         self.folder = folder
-        self._arguments = arguments or Asked()
+        self._plan_options = plan_options or PlanOptions()
         self._single = single
 
     @cached_property
     def plan(self) -> Plan:
         """The frozen plan; inferred from the runs for a directory without one."""
         self._check_whole("plan")
-        return read_plan(self.folder, self._arguments)
+        return read_plan(self.folder, self._plan_options)
 
     @cached_property
     def analysis(self) -> Analysis:
         """Everything that the report shows, as dataclasses: controls, contrasts, noise floor, conclusions."""
         self._check_whole("analysis")
-        return analyse(self.folder, self._arguments)
+        return analyse(self.folder, self._plan_options)
 
     @property
     def name(self) -> str:
@@ -179,7 +181,7 @@ class Study:
         from ablate.report import build_report
 
         self._check_whole("report")
-        build_report(self.folder, self._arguments)
+        build_report(self.folder, self._plan_options)
         return self.folder / "report.html"
 
     def reload(self) -> Study:

@@ -156,7 +156,7 @@ def caption(view: View) -> str:
     analysis = view.analysis
     text = (
         f"Effect of each change on {view.metric.name} ({view.direction}): variant minus baseline, "
-        f"n = {'at most ' if analysis.looks else ''}{fmt.counted(len(analysis.seeds), 'seed')}; {view.method}; p adjusted "
+        f"n = {'at most ' if analysis.interim else ''}{fmt.counted(len(analysis.seeds), 'seed')}; {view.method}; p adjusted "
         f"in the same way; a placebo is judged alone. "
         f"Smallest effect of interest: {analysis.smallest_effect:g}.{_budget(view)}"
     )

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ablate import formatting as fmt
-from ablate.analysis.infer_plan import Asked
+from ablate.analysis.infer_plan import PlanOptions
 from ablate.analysis.load import read_plan
 from ablate.analysis.results import Analysis
 from ablate.errors import AblateError
@@ -55,9 +55,9 @@ class Methods:
         return bibtex((key for key in self.cited if key != PROGRAM), self.version)
 
 
-def methods(view: View, folder: Path, asked: Asked | None = None) -> Methods:
-    """Return the methods of a study directory. asked: for a directory without a plan.json, as in `read_plan`."""
-    plan = read_plan(folder, asked)
+def methods(view: View, folder: Path, options: PlanOptions | None = None) -> Methods:
+    """Return the methods of a study directory. options: for a directory without a plan.json, as in `read_plan`."""
+    plan = read_plan(folder, options)
     manifests = tuple(_manifests(view.analysis, folder))
     description = Description(view, plan, manifests, frozen=StudyDir(folder).plan.exists())
     made_by = {one.versions.get(PROGRAM, "") for one in manifests} - {""}

@@ -285,12 +285,12 @@ class Description:
             )
 
     def _interim_analyses(self) -> Iterator[Sentence]:
-        looks = self.analysis.looks
-        if looks is None:
+        interim = self.analysis.interim
+        if interim is None:
             return
-        levels = [one.level for one in looks.looks]
-        made = [one for one in looks.looks if one.made]
-        text = declared([one.seeds for one in looks.looks], looks.spending, levels)
+        levels = [one.level for one in interim.analyses]
+        made = [one for one in interim.analyses if one.made]
+        text = declared([one.seeds for one in interim.analyses], interim.spending, levels)
         done = f"{len(made)} of {len(levels)} interim analyses made" if made else "no interim analysis made yet"
         yield Sentence(
             f"Seeds were added until variants were decided: {text}, which share the 5%; {done}; a variant that an interim "

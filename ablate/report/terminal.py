@@ -65,7 +65,7 @@ def print_adequacy(curves: Sequence[Adequacy], console: Console) -> None:
 def print_replay(levels: Sequence[ReplayedLevel], console: Console) -> None:
     """Print what a run at each cadence would have shown: its curve, and what it misses."""
     for level in levels:
-        say(console, f"{level_name(level)}: {fmt.counted(level.looks, 'evaluation')}", "bold")
+        say(console, f"{level_name(level)}: {fmt.counted(level.evaluations, 'evaluation')}", "bold")
         say(console, level.sentence, indent=4)
         grid = columns()
         for _ in range(3):

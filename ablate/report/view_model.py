@@ -235,7 +235,7 @@ def direction(metric: MetricInfo) -> str:
 
 def interval_head(view: View) -> str:
     """Return `95% interval`; `interval` for a sequential study, whose intervals have the confidence of their analysis."""
-    return "95% interval" if view.analysis.looks is None else "interval"
+    return "95% interval" if view.analysis.interim is None else "interval"
 
 
 def beats_what(metric: MetricInfo) -> str:

@@ -256,30 +256,30 @@ def decide(
     )
 
 
-def adjusted_p(found: Decisions) -> Values:
+def adjusted_p(decisions: Decisions) -> Values:
     """Return the p-values [contrasts] of one study, simultaneous as its intervals are; Holm's for contrasts set aside."""
-    family = np.isfinite(np.diag(found.correlation))
-    correlation, df = found.correlation[np.ix_(family, family)], int(found.pool.df)
-    single = [simultaneous_p(float(t), df, correlation) for t in _statistics(found)]
-    return np.where(found.alone, found.holm_p, single)
+    family = np.isfinite(np.diag(decisions.correlation))
+    correlation, df = decisions.correlation[np.ix_(family, family)], int(decisions.pool.df)
+    single = [simultaneous_p(float(t), df, correlation) for t in _statistics(decisions)]
+    return np.where(decisions.alone, decisions.holm_p, single)
 
 
-def step_down_p(found: Decisions) -> Values:
+def step_down_p(decisions: Decisions) -> Values:
     """Return the step-down p-values [contrasts] of one study: each among those still open when its turn comes."""
-    family = np.isfinite(np.diag(found.correlation))
-    statistics, df = _statistics(found), int(found.pool.df)
-    steps, before = np.where(found.alone, found.holm_p, np.nan), 0.0
+    family = np.isfinite(np.diag(decisions.correlation))
+    statistics, df = _statistics(decisions), int(decisions.pool.df)
+    steps, before = np.where(decisions.alone, decisions.holm_p, np.nan), 0.0
     for number in np.argsort(-np.nan_to_num(statistics, nan=-1.0), kind="stable"):
         if np.isfinite(statistics[number]):
-            rest = found.correlation[np.ix_(family, family)]
+            rest = decisions.correlation[np.ix_(family, family)]
             before = steps[number] = max(before, simultaneous_p(float(statistics[number]), df, rest))
-            family[number] &= not found.differs[number]
+            family[number] &= not decisions.differs[number]
     return steps
 
 
-def _statistics(found: Decisions) -> Values:
+def _statistics(decisions: Decisions) -> Values:
     with np.errstate(invalid="ignore"):
-        return np.where(found.alone, np.nan, np.abs(found.effects) / found.errors)
+        return np.where(decisions.alone, np.nan, np.abs(decisions.effects) / decisions.errors)
 
 
 def _step_down(

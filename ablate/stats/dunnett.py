@@ -91,7 +91,7 @@ def _exceeds(statistic: float, df: float, key: Key, sides: int = 2) -> float:
 
 @lru_cache(maxsize=4096)
 def _factors(key: Key) -> tuple[tuple[float, int], ...] | None:
-    """(l, how many variants have it) of rho_ij = l_i * l_j; None where the correlation is no such product."""
+    """(l, how many variants have it) of rho_ij = l_i * l_j; None where the correlation does not factor so."""
     matrix = np.asarray(key)
     if len(matrix) == 2:
         root = float(np.sqrt(abs(matrix[0, 1])))

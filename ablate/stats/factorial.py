@@ -65,17 +65,17 @@ def effect_weights(grid: NDArray[np.int64], names: Sequence[str], terms: Sequenc
     return EffectWeights(weights=weights, owners=tuple(owners), levels=tuple(levels))
 
 
-def term_tests(found: Contrasts, effects: EffectWeights, terms: Sequence[Sequence[str]]) -> tuple[Term, ...]:
+def term_tests(contrasts: Contrasts, effects: EffectWeights, terms: Sequence[Sequence[str]]) -> tuple[Term, ...]:
     """Return the F test of each term; empty where an effect or the residual cannot be estimated."""
-    if not np.all(np.isfinite(found.errors)):
+    if not np.all(np.isfinite(contrasts.errors)):
         return ()
-    covariance = found.pool.correlation * np.outer(found.errors, found.errors)
+    covariance = contrasts.pool.correlation * np.outer(contrasts.errors, contrasts.errors)
     tests = []
     for number, term in enumerate(terms):
         mine = [i for i, owner in enumerate(effects.owners) if owner == number]
-        part = found.effects[mine]
+        part = contrasts.effects[mine]
         f = float(part @ np.linalg.solve(covariance[np.ix_(mine, mine)], part)) / len(mine)
-        p_value = float(stats.f.sf(f, len(mine), int(found.pool.df)))
+        p_value = float(stats.f.sf(f, len(mine), int(contrasts.pool.df)))
         tests.append(Term(factors=tuple(term), f=f, df=len(mine), p_value=p_value))
     return tuple(tests)
 

@@ -207,7 +207,7 @@ The baseline's error enters every contrast, so its guard is the more sensitive. 
 whole table: it costs no error rate, but the power of pooling, and at .05 two hundredths of it at five seeds where at .02 a
 noisy baseline still gives less than 10% false positives. Below five seeds it seldom detects anything and is set higher.
 
-An alarm on a variant takes the noisiest arm out of the pool and makes the pool look calmer than it is. At .2 per arm the
+An alarm on a variant takes the noisiest arm out of the pool and makes the pooled variance too small. At .2 per arm the
 familywise error of five variants at five seeds rises from 5.0% to 11.5%, at .05 to 7.6%, at .01 not measurably. What so
 strict a guard misses, the variant's own paired analysis catches (see contrasts.py).
 """

@@ -126,14 +126,14 @@ def main_contributions(names: Sequence[str], values: Mapping[int, Values]) -> Co
     )
 
 
-def half_widths(found: Contrasts) -> Values:
+def half_widths(contrasts: Contrasts) -> Values:
     """Half width of each contribution's own 95% interval: the wider of the pooled and the lenient paired one."""
-    pooled = found.errors * stats.t.isf((1 - CONFIDENCE) / 2, np.maximum(found.df, 1))
-    agreement = CONTRIBUTIONS.agreement(found.own.pairs, "difference")
-    return np.asarray(np.fmax(pooled, found.own.half_width(1 - float(np.max(agreement)))))
+    pooled = contrasts.errors * stats.t.isf((1 - CONFIDENCE) / 2, np.maximum(contrasts.df, 1))
+    agreement = CONTRIBUTIONS.agreement(contrasts.own.pairs, "difference")
+    return np.asarray(np.fmax(pooled, contrasts.own.half_width(1 - float(np.max(agreement)))))
 
 
-def significant(found: Contrasts) -> Flags:
+def significant(contrasts: Contrasts) -> Flags:
     """Return the significant contributions [contributions] of one study, with any false one in 5% of studies.
 
     A closed test in steps. The last contribution is the total, to which the others add up: it cannot be that exactly one of
@@ -141,8 +141,8 @@ def significant(found: Contrasts) -> Flags:
     must agree. Each step uses the exact multivariate t of what is left, or Bonferroni's correction where one of them does not
     share the pooled residual.
     """
-    p_values = _unadjusted_p(found)
-    agrees = found.alone | (found.own.p_values < CONTRIBUTIONS.agreement(found.own.pairs, "difference"))
+    p_values = _unadjusted_p(contrasts)
+    agrees = contrasts.alone | (contrasts.own.p_values < CONTRIBUTIONS.agreement(contrasts.own.pairs, "difference"))
     done = np.zeros(len(p_values), dtype=bool)
     for number in np.argsort(p_values):
         rest = np.flatnonzero(~done & np.isfinite(p_values))
@@ -151,23 +151,23 @@ def significant(found: Contrasts) -> Flags:
             families = [np.delete(families[0], i) for i in range(len(families[0]))]
         if not np.isfinite(p_values[number]):
             break
-        if not max(_adjusted(found, p_values, int(number), others) for others in families) < 1 - CONFIDENCE:
+        if not max(_adjusted(contrasts, p_values, int(number), others) for others in families) < 1 - CONFIDENCE:
             break
         done[number] = agrees[number]
     return done
 
 
-def _unadjusted_p(found: Contrasts) -> Values:
+def _unadjusted_p(contrasts: Contrasts) -> Values:
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(2 * stats.t.sf(np.abs(found.effects) / found.errors, np.maximum(found.df, 1)))
+        return np.asarray(2 * stats.t.sf(np.abs(contrasts.effects) / contrasts.errors, np.maximum(contrasts.df, 1)))
 
 
-def _adjusted(found: Contrasts, p_values: Values, number: int, others: NDArray[np.int64]) -> float:
+def _adjusted(contrasts: Contrasts, p_values: Values, number: int, others: NDArray[np.int64]) -> float:
     family = np.asarray([number, *others])
-    if np.any(found.alone[family]):
+    if np.any(contrasts.alone[family]):
         return float(p_values[number]) * len(family)
-    statistic = float(abs(found.effects[number]) / found.errors[number])
-    return simultaneous_p(statistic, int(found.df[number]), found.pool.correlation[np.ix_(family, family)])
+    statistic = float(abs(contrasts.effects[number]) / contrasts.errors[number])
+    return simultaneous_p(statistic, int(contrasts.df[number]), contrasts.pool.correlation[np.ix_(family, family)])
 
 
 def key_weights(numbers: Sequence[int], keys: int) -> dict[str, Values]:
@@ -203,9 +203,9 @@ def _divide_evenly(
     return _named(called, found)[:-1], _significant_names(called, found)
 
 
-def _significant_names(names: Sequence[str], found: Contrasts) -> tuple[str, ...]:
+def _significant_names(names: Sequence[str], contrasts: Contrasts) -> tuple[str, ...]:
     """Of the contributions; the last one is the total, which is not one of them."""
-    return tuple(name for name, one in zip(names[:-1], significant(found)[:-1], strict=True) if one)
+    return tuple(name for name, one in zip(names[:-1], significant(contrasts)[:-1], strict=True) if one)
 
 
 def _shapley(key: int, keys: int) -> Values:
@@ -237,13 +237,13 @@ def _steps(numbers: Sequence[int], path: Sequence[int]) -> Values:
     return rows
 
 
-def _named(names: Sequence[str], found: Contrasts) -> tuple[Contribution, ...]:
+def _named(names: Sequence[str], contrasts: Contrasts) -> tuple[Contribution, ...]:
     """The last one is the total."""
-    halves, total = half_widths(found), float(found.effects[-1])
+    halves, total = half_widths(contrasts), float(contrasts.effects[-1])
     made = []
     for number, name in enumerate(names):
-        effect, half = float(found.effects[number]), known(halves[number])
-        share = _share_interval(found, number)
+        effect, half = float(contrasts.effects[number]), known(halves[number])
+        share = _share_interval(contrasts, number)
         made.append(
             Contribution(
                 name=name,
@@ -253,23 +253,23 @@ def _named(names: Sequence[str], found: Contrasts) -> tuple[Contribution, ...]:
                 share=effect / total if total else None,
                 share_low=share[0] if share else None,
                 share_high=share[1] if share else None,
-                df=int(found.df[number]),
+                df=int(contrasts.df[number]),
             )
         )
     return tuple(made)
 
 
-def _share_interval(found: Contrasts, number: int) -> tuple[float, float] | None:
+def _share_interval(contrasts: Contrasts, number: int) -> tuple[float, float] | None:
     """The wider of two, as every interval is: from the pooled residual, and from the pairs at a lenient level."""
-    own, total = found.own.differences[number], found.own.differences[-1]
-    if found.alone[number] or found.alone[-1]:
+    own, total = contrasts.own.differences[number], contrasts.own.differences[-1]
+    if contrasts.alone[number] or contrasts.alone[-1]:
         return ratio_interval(own, total)
-    part, whole, seeds = found.weights[number], found.weights[-1], len(own)
-    t = float(stats.t.ppf(0.5 + CONFIDENCE / 2, max(int(found.df[number]), 1)))
-    limit = t**2 * float(found.pool.sd) ** 2 / seeds
+    part, whole, seeds = contrasts.weights[number], contrasts.weights[-1], len(own)
+    t = float(stats.t.ppf(0.5 + CONFIDENCE / 2, max(int(contrasts.df[number]), 1)))
+    limit = t**2 * float(contrasts.pool.sd) ** 2 / seeds
     variances = (float(part @ part) * limit, float(part @ whole) * limit, float(whole @ whole) * limit)
-    pooled = _fieller(float(found.effects[number]), float(found.effects[-1]), *variances)
-    agreement = float(CONTRIBUTIONS.agreement(found.own.pairs[number], "difference"))
+    pooled = _fieller(float(contrasts.effects[number]), float(contrasts.effects[-1]), *variances)
+    agreement = float(CONTRIBUTIONS.agreement(contrasts.own.pairs[number], "difference"))
     lenient = ratio_interval(own, total, 1 - agreement)
     if pooled is None or lenient is None:
         return None

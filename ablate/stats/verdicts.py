@@ -95,16 +95,19 @@ def judge(
     Raises ValueError for a margin that is not positive and for fewer than two arms.
     """
     declared = None if interim_confidence is None else complete(values.shape[0] - 1)
-    found = decide(values, margin, interim_confidence or CONFIDENCE, declared)
-    p_values = adjusted_p(found), step_down_p(found)
+    decisions = decide(values, margin, interim_confidence or CONFIDENCE, declared)
+    p_values = adjusted_p(decisions), step_down_p(decisions)
     variants = tuple(
-        _judgement(found, values, number, p_values, margin, lower_is_better) for number in range(values.shape[0] - 1)
+        _judgement(decisions, values, number, p_values, margin, lower_is_better)
+        for number in range(values.shape[0] - 1)
     )
-    return Table(rho=seed_correlation(values), sd=known(found.pool.sd), df=int(found.pool.df), variants=variants)
+    return Table(
+        rho=seed_correlation(values), sd=known(decisions.pool.sd), df=int(decisions.pool.df), variants=variants
+    )
 
 
 def _judgement(
-    found: Decisions,
+    decisions: Decisions,
     values: Values,
     number: int,
     p_values: tuple[Values, Values],
@@ -113,30 +116,30 @@ def _judgement(
 ) -> Judgement:
     both = np.isfinite(values[0]) & np.isfinite(values[number + 1])
     baseline, variant = values[0, both], values[number + 1, both]
-    pairs, effect, alone = len(baseline), known(found.effects[number]), bool(found.alone[number])
-    verdict = verdict_of(effect, bool(found.differs[number]), bool(found.within[number]), lower_is_better)
+    pairs, effect, alone = len(baseline), known(decisions.effects[number]), bool(decisions.alone[number])
+    verdict = verdict_of(effect, bool(decisions.differs[number]), bool(decisions.within[number]), lower_is_better)
     labels = [OWN_VARIANCE] if alone else []
-    labels += [BY_STEPS] if verdict in DECIDED and found.by_steps[number] and not alone else []
+    labels += [BY_STEPS] if verdict in DECIDED and decisions.by_steps[number] and not alone else []
     return Judgement(
         method="own pairs" if alone else "pooled",
         pairs=pairs,
         effect=effect,
-        error=known(found.errors[number]),
-        df=int(found.df[number]),
-        low=known(found.low[number]),
-        high=known(found.high[number]),
-        inner_low=known(found.inner_low[number]),
-        inner_high=known(found.inner_high[number]),
+        error=known(decisions.errors[number]),
+        df=int(decisions.df[number]),
+        low=known(decisions.low[number]),
+        high=known(decisions.high[number]),
+        inner_low=known(decisions.inner_low[number]),
+        inner_high=known(decisions.inner_high[number]),
         p_value=known(p_values[0][number]),
         step_p=known(p_values[1][number]),
-        own_p_value=known(found.own.p_values[number]),
+        own_p_value=known(decisions.own.p_values[number]),
         signflip_p=known(signflip_p(variant - baseline)) if pairs <= MAX_PAIRS else None,
         smallest_p=smallest_p(pairs),
         beats=known(beats(baseline, variant, bool(lower_is_better))),
         hedges_g=known(hedges_g(baseline, variant)),
         verdict=verdict,
-        labels=(*power_labels(pairs, bool(found.only_pooled[number])), *labels),
-        seeds_needed=_needed(found, number, margin, pairs) if verdict == "inconclusive" else None,
+        labels=(*power_labels(pairs, bool(decisions.only_pooled[number])), *labels),
+        seeds_needed=_needed(decisions, number, margin, pairs) if verdict == "inconclusive" else None,
     )
 
 
@@ -158,11 +161,11 @@ def power_labels(pairs: int, only_pooled: bool) -> tuple[str, ...]:
     return (POOLED_ONLY,) if only_pooled else ()
 
 
-def _needed(found: Decisions, number: int, margin: float | None, pairs: int) -> int | None:
+def _needed(decisions: Decisions, number: int, margin: float | None, pairs: int) -> int | None:
     """From the variant's own spread where it is judged alone, else from the pooled residual."""
-    alone = bool(found.alone[number])
-    sd = float(found.errors[number]) * math.sqrt(pairs / 2) if alone else float(found.pool.sd)
+    alone = bool(decisions.alone[number])
+    sd = float(decisions.errors[number]) * math.sqrt(pairs / 2) if alone else float(decisions.pool.sd)
     if margin is None or not sd > 0:
         return None
-    needed = seeds_to_decide(sd, margin, 1 if alone else len(found.alone))
+    needed = seeds_to_decide(sd, margin, 1 if alone else len(decisions.alone))
     return None if needed is None else max(needed, pairs + 1)

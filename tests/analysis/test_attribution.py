@@ -158,7 +158,7 @@ def test_the_only_cause_is_named_and_hardly_ever_another() -> None:
     named = [one for one in found if one.sentence.startswith("batch_size explains")]
     wrong = [one for one in found if set(one.significant) - {"batch_size"}]
     assert len(named) > 75
-    assert len(wrong) <= 10, "5 % and what chance adds to it"
+    assert len(wrong) <= 10, "5% and what chance adds to it"
     evenly = [one for one in found if one.shapley_significant == ("batch_size",)]
     assert len(evenly) > 85
     covered = [part.share_low <= 1 <= part.share_high for one in named for part in one.alone[:1] if part.share_low]

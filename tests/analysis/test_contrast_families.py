@@ -43,7 +43,7 @@ def test_variants_are_judged_together_and_controls_by_themselves(tmp_path: Path)
     assert rate.rho == ratio.rho != placebo.rho
     assert rate.verdict == "helps"
     said = "\n".join(analysis.notes)
-    assert "95 % simultaneous intervals over 2 variants (Dunnett), seed-blocked; residual sd" in said
+    assert "95% simultaneous intervals over 2 variants (Dunnett), seed-blocked; residual sd" in said
     assert "with 8 degrees of freedom; rho between arms over seeds" in said
     assert "a paired t each, because they are controls: placebo" in said
     assert "cannot reach 0.05 with 5 seeds: its smallest p is 0.062; from six seeds on it is reported" in said
@@ -62,7 +62,7 @@ def test_one_variant_is_its_paired_t_and_says_so(tmp_path: Path) -> None:
     found = contrast(analysis, RATE)
     assert (found.method, found.family) == ("own pairs", 1)
     assert found.p_value == pytest.approx(found.own_p)
-    assert any(note.startswith("95 % t intervals, paired by seed") for note in analysis.notes)
+    assert any(note.startswith("95% t intervals, paired by seed") for note in analysis.notes)
     assert any("exact sign-flip p, one contrast at a time: learning_rate=0.0001 0." in note for note in analysis.notes)
 
 

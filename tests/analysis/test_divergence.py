@@ -28,7 +28,7 @@ def test_five_of_five_beside_none_is_more_often(tmp_path: Path) -> None:
     assert (rate.low, rate.high) == pytest.approx((0.4782, 1.0), abs=1e-4)
     assert (ratio.count, ratio.p_value) == (0, 1.0)
     assert (
-        f"{RATE} diverged in 5 of 5 seeds, the baseline in 0: more often (rate 100 %, 95 % interval 48 % to 100 %; "
+        f"{RATE} diverged in 5 of 5 seeds, the baseline in 0: more often (rate 100%, 95% interval 48% to 100%; "
         "Fisher's exact test p 0.016, Holm over 2 variants)"
     ) in "\n".join(analysis.conclusions)
     assert RATIO not in next(sentence for sentence in analysis.conclusions if "Divergence" in sentence)

@@ -177,8 +177,8 @@ def test_the_study_is_judged_by_its_own_verdicts_and_agrees_with_replay(tmp_path
     rung = by_curve["eval loss"].rungs[1]
     assert rung.every == "16 steps"
     (level,) = resample(folder, "eval.every", ["128 samples"])
-    assert rung.points == level.looks
-    assert rung.first_step == level.first_look_steps
+    assert rung.points == level.evaluations
+    assert rung.first_step == level.first_eval_step
     if rung.latest == "baseline":
         assert rung.before_first == pytest.approx(level.share_decrease_before_first_eval)
 

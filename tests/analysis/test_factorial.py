@@ -91,8 +91,8 @@ def test_a_main_effect_alone() -> None:
     }
     assert found[BATCH].effect == pytest.approx(0.1, abs=0.005)
     assert not found[BATCH].average
-    assert re.match(r"eval_loss: batch_size off -> 64 raises it by \+0\.(09|10)\d\d? nats \(95 %", about.sentences[0])
-    assert "nats (95 % interval 0.0" in about.sentences[0]
+    assert re.match(r"eval_loss: batch_size off -> 64 raises it by \+0\.(09|10)\d\d? nats \(95%", about.sentences[0])
+    assert "nats (95% interval [0.0" in about.sentences[0]
     assert about.sentences[0].endswith("which hurts; over the levels of train_test_ratio.")
     assert "equivalent (within plus or minus 0.01): train_test_ratio" in about.sentences[1]
 
@@ -320,7 +320,7 @@ def test_what_could_not_be_combined_is_said_beside_the_word() -> None:
 
 
 def test_words_are_wrongly_given_as_seldom_as_the_analysis_errs() -> None:
-    """Where nothing matters, `matters` or `redundant` stands in about 5 % of studies or fewer."""
+    """Where nothing matters, `matters` or `redundant` stands in about 5% of studies or fewer."""
     wrong = 0
     for seed in range(100):
         plan = crossed_plan("s", PAIRS, seeds=5)

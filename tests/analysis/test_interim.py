@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablate.analysis.analyse import analyse, contrasts_of, look_at
+from ablate.analysis.analyse import analyse, analyse_interim, contrasts_of
 from ablate.analysis.contrasts import family
 from ablate.analysis.interim import after, interim_result, levels_of, next_interim
 from ablate.analysis.load import InterimReader
@@ -53,9 +53,11 @@ def readings(plan: Plan, values: np.ndarray) -> list[RunReading]:
     ]
 
 
-def contrasts(plan: Plan, values: np.ndarray, by_look: InterimReader, checks: Sequence[Control] = ()) -> list[Contrast]:
+def contrasts(
+    plan: Plan, values: np.ndarray, interims: InterimReader, checks: Sequence[Control] = ()
+) -> list[Contrast]:
     runs = readings(plan, values)
-    return list(contrasts_of(by_look.due, METRIC, family(plan, runs, checks), runs, checks, by_look))
+    return list(contrasts_of(interims.due, METRIC, family(plan, runs, checks), runs, checks, interims))
 
 
 def whole_way(plan: Plan, values: np.ndarray, checks: Sequence[Control] = ()) -> InterimReader:
@@ -170,15 +172,15 @@ def study(tmp_path: Path) -> Path:
 def test_a_study_folder_is_read_by_its_looks(study: Path) -> None:
     before = analyse(study)
     assert before.contrasts == ()
-    assert before.looks is not None
+    assert before.interim is not None
     assert "No verdict yet: the first analysis is at 5 seeds, and all its runs have ended" in before.conclusions[0]
     assert len(before.runs) == 4 * 5, "what is due"
-    found = look_at(study)
+    found = analyse_interim(study)
     assert found["stops"] == {"batch_size=64": "hurts"}
     assert write_interim(study, found)
     now = analyse(study)
-    assert now.looks is not None
-    assert [one.made for one in now.looks.looks] == [True, False, False]
+    assert now.interim is not None
+    assert [one.made for one in now.interim.analyses] == [True, False, False]
     assert (
         "the analysis at 8 seeds comes next, for learning_rate=0.0001, and 6 of its 29 runs are still to do"
         in (now.conclusions[0])
@@ -191,7 +193,7 @@ def test_a_study_folder_is_read_by_its_looks(study: Path) -> None:
 
 
 def test_a_look_is_written_once(study: Path) -> None:
-    found = look_at(study)
+    found = analyse_interim(study)
     assert write_interim(study, found)
     assert not write_interim(study, found | {"stops": {}})
     plan_digest = found["plan"]
@@ -200,7 +202,7 @@ def test_a_look_is_written_once(study: Path) -> None:
 
 
 def test_what_its_runs_say_after_they_were_made_again_is_told(study: Path) -> None:
-    write_interim(study, look_at(study) | {"stops": {"batch_size=64": "helps"}})
+    write_interim(study, analyse_interim(study) | {"stops": {"batch_size=64": "helps"}})
     said = " ".join(analyse(study).conclusions)
     assert "An interim decision is final" in said
     assert "batch_size=64 (helps then, hurts now)" in said
@@ -216,7 +218,7 @@ def test_what_its_runs_say_after_they_were_made_again_is_told(study: Path) -> No
     ],
 )
 def test_a_look_that_is_none_is_refused(study: Path, edit: dict[str, Any] | None, says: str) -> None:
-    found = look_at(study)
+    found = analyse_interim(study)
     path = StudyDir(study).interim(5)
     if edit is None:
         path.write_text("{")

@@ -169,7 +169,7 @@ def test_nothing_is_divided_where_the_total_is_not_told_from_0() -> None:
     found = answer(study(NOISE, {NOISY: 0.2}))
     assert found.held == ()
     assert found.sentence.startswith("eval loss: nothing is divided, because the total effect is not significant")
-    assert "paths that cancel each other would look the same" in found.sentence
+    assert "paths that cancel each other would give the same result" in found.sentence
     assert found.total is not None
     assert found.total.share is None
 

@@ -46,8 +46,8 @@ def test_looks_are_the_multiples_of_the_interval_and_the_end(study: Path, level:
     for seed, points in zip(shown.seeds, shown.curve, strict=True):
         known = dict(zip(dense(study, seed).samples.tolist(), dense(study, seed).value.tolist(), strict=True))
         assert [point[2] for point in points] == [known[count] for count in samples]
-    assert shown.looks == len(samples) - 1  # the look before training is not counted
-    assert shown.first_look_steps == samples[1] // 8
+    assert shown.evaluations == len(samples) - 1  # the look before training is not counted
+    assert shown.first_eval_step == samples[1] // 8
 
 
 def test_the_dense_cadence_replays_itself(study: Path) -> None:

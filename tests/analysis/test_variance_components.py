@@ -83,7 +83,7 @@ def test_where_nothing_is_shown_nothing_is_singled_out() -> None:
     found = study(drawn(np.random.default_rng(5), 6, 0.0, 0.0, 1.0))
     assert found.of[0].shown is None
     assert "No stream adds variance significantly" in found.advice
-    assert "44 % or more" in found.advice
+    assert "44% or more" in found.advice
 
 
 def test_nothing_is_divided_where_a_run_is_missing_a_control_failed_or_a_stream_draws_nothing() -> None:

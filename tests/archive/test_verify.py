@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 
 from ablate import cli
-from ablate.analysis.analyse import look_at
+from ablate.analysis.analyse import analyse_interim
 from ablate.archive.bundle import write_bundle
 from ablate.archive.digests import plan_problems
 from ablate.archive.files import hash_of
@@ -203,10 +203,10 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_json(folder / "plan.json", plan.to_json() | {"digest": plan.digest})
     for run in StudyDir(folder).runs():
         as_yaml(run)
-    write_interim(folder, look_at(folder))
+    write_interim(folder, analyse_interim(folder))
     with pytest.raises(StudyError, match="an interim analysis still to come"):
         write_bundle(folder, folder.parent / "early.tar")
-    write_interim(folder, look_at(folder))
+    write_interim(folder, analyse_interim(folder))
     return write_bundle(folder, folder.parent / "study.tar").path
 
 

@@ -14,8 +14,8 @@ import pytest
 from ablate import cli
 from ablate.analysis.analyse import analyse
 from ablate.analysis.imported_runs import gaps
-from ablate.analysis.infer_plan import Asked
-from ablate.analysis.results import Analysis, Imported, Looked
+from ablate.analysis.infer_plan import PlanOptions
+from ablate.analysis.results import Analysis, Imported, LoggedCurve
 from ablate.errors import ConfigError
 from ablate.importers.import_runs import ImportRequest, import_runs
 from ablate.report.build import build_report
@@ -23,7 +23,7 @@ from ablate.serialization import read_json
 from tests.importers import made
 
 
-def imported(tmp_path: Path, *arms: str, asked: Asked | None = None, **options: Any) -> Analysis:
+def imported(tmp_path: Path, *arms: str, asked: PlanOptions | None = None, **options: Any) -> Analysis:
     folder = tmp_path / "runs" / "mine"
     import_runs(ImportRequest(arms=arms, output=folder, **options))
     return analyse(folder, asked)
@@ -38,8 +38,8 @@ def alarms(analysis: Analysis) -> dict[str, str]:
     return dict(found(analysis).alarms)
 
 
-def evaluations(analysis: Analysis, arm: str = "baseline") -> Looked:
-    (one,) = (one for one in found(analysis).looked if one.arm == arm and one.curve == "eval loss")
+def evaluations(analysis: Analysis, arm: str = "baseline") -> LoggedCurve:
+    (one,) = (one for one in found(analysis).curves if one.arm == arm and one.curve == "eval loss")
     return one
 
 
@@ -80,8 +80,8 @@ def test_a_loss_that_had_fallen_before_the_first_look_was_looked_at_too_rarely(
     page = Path("runs/mine/report.html").read_text()
     assert page.index("EVALUATED TOO RARELY") < page.index("All metrics")
     assert "EVALUATED TOO RARELY" in Path("runs/mine/report.md").read_text()
-    seen = read_json(Path("runs/mine/analysis.json"))["imported"]["looked"][0]
-    assert (seen["rarely"], seen["told_by"], seen["first_step"]) == (True, "train loss", 500)
+    seen = read_json(Path("runs/mine/analysis.json"))["imported"]["curves"][0]
+    assert (seen["rarely"], seen["measured_on"], seen["first_step"]) == (True, "train loss", 500)
 
 
 def test_a_look_before_training_tells_it_by_the_curve_itself(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_where_nothing_was_logged_more_often_it_cannot_be_told(tmp_path: Path, l
     analysis = imported(tmp_path, f"baseline={tmp_path / 'a'}")
     one = evaluations(analysis)
     if logging_steps == 500:
-        assert (one.before_first, one.told_by, one.rarely) == (None, "", None)
+        assert (one.before_first, one.measured_on, one.rarely) == (None, "", None)
         assert "fewer than two rows of a train loss before it" in alarms(analysis)["CADENCE UNVERIFIED"]
     assert "eval loss" not in [each.curve for each in analysis.adequacy]
 
@@ -237,7 +237,7 @@ def test_what_is_made_of_every_step_is_not_read_from_some(tmp_path: Path) -> Non
         ConfigError,
         match=r"grad_norm_p95_p5 needs the gradient norm of every step, and baseline seed 0 logged 200 of 2000",
     ):
-        analyse(tmp_path / "runs" / "mine", Asked(metric="grad_norm_p95_p5"))
+        analyse(tmp_path / "runs" / "mine", PlanOptions(metric="grad_norm_p95_p5"))
 
 
 def test_a_log_of_every_step_is_read_like_a_trace(tmp_path: Path) -> None:

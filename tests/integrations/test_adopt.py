@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ablate import Recorder, cli
 from ablate.analysis.analyse import analyse
-from ablate.analysis.infer_plan import Asked
+from ablate.analysis.infer_plan import PlanOptions
 from ablate.analysis.load import read_plan
 from ablate.analysis.resample import resample
 from ablate.analysis.results import Analysis
@@ -150,7 +150,7 @@ def test_other_initial_weights_are_a_contamination_unless_they_are_accepted(tmp_
     for seed in range(2):
         record(study, "fast", seed, other(lr=0.5), init=100)
     assert control(analyse(study), "fast", "matched").status == "failed"
-    assert control(analyse(study, Asked(accepts=("init",))), "fast", "matched").status == "proven"
+    assert control(analyse(study, PlanOptions(accepts=("init",))), "fast", "matched").status == "proven"
 
 
 def test_a_placebo_is_told_by_its_name_and_one_that_changes_nothing_is_no_floor(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_run_that_broke_is_read_as_it_is(tmp_path: Path) -> None:
 def test_the_dense_record_of_another_loop_is_replayed(tmp_path: Path) -> None:
     study = study_of(tmp_path / "mine", {"baseline": BASE, "fast": other(lr=0.5)})
     (level,) = resample(study, "eval.every", ["64 samples"])
-    assert (level.looks, level.first_look_steps) == (2, 8)
+    assert (level.evaluations, level.first_eval_step) == (2, 8)
     bare = study_of(tmp_path / "bare", {"baseline": BASE}, known=False)
     with pytest.raises(ConfigError, match="cannot be resampled: they did not record train_examples"):
         resample(bare, "eval.every", ["64 samples"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablate.analysis.analyse import analyse, look_at
+from ablate.analysis.analyse import analyse, analyse_interim
 from ablate.design.designs import OneAtATime
 from ablate.records.interim import write_interim
 from ablate.records.layout import StudyDir
@@ -48,7 +48,7 @@ def test_before_the_first_look_there_is_no_table_of_effects(study: Path) -> None
 
 
 def test_levels_are_those_of_the_looks_everywhere(study: Path) -> None:
-    found = look_at(study)
+    found = analyse_interim(study)
     write_interim(study, found)
     analysis = build_report(study)
     text = terminal(study)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.analysis.analyse import analyse, look_at
+from ablate.analysis.analyse import analyse, analyse_interim
 from ablate.design.designs import OneAtATime
 from ablate.design.plan import Plan
 from ablate.errors import StudyError
@@ -64,7 +64,9 @@ class Copies:
 
 def run(root: Path, plan: Plan, copies: Copies) -> Path:
     return run_study(
-        Prepared(plan=plan, folder=root / "runs" / "top", overrides={a.name: () for a in plan.arms}), copies, look_at
+        Prepared(plan=plan, folder=root / "runs" / "top", overrides={a.name: () for a in plan.arms}),
+        copies,
+        analyse_interim,
     )
 
 
@@ -90,9 +92,9 @@ def test_all_arms_go_to_the_first_look_and_the_undecided_ones_on(
     )
     said = analyse(folder)
     assert said.complete
-    assert said.looks is not None
-    assert said.looks.over
-    assert said.looks.runs == said.looks.done == 27
+    assert said.interim is not None
+    assert said.interim.over
+    assert said.interim.runs == said.interim.done == 27
 
 
 def test_a_finished_study_is_not_looked_at_again(tmp_path: Path, plan: Plan) -> None:
@@ -114,7 +116,7 @@ def test_killed_and_begun_again_it_comes_to_the_same(tmp_path: Path, plan: Plan,
         run(tmp_path, plan, Copies(tmp_path, most))
     again = analyse(run(tmp_path, plan, Copies(tmp_path)))
     assert again.contrasts == whole.contrasts
-    assert again.looks == whole.looks
+    assert again.interim == whole.interim
     assert again.conclusions == whole.conclusions
 
 
@@ -157,7 +159,7 @@ import sys
 from pathlib import Path
 from tests.runner.test_until import Copies, run, world
 from ablate.design.designs import OneAtATime
-from ablate.analysis.analyse import look_at
+from ablate.analysis.analyse import analyse_interim
 from dataclasses import replace
 from tests.synthetic import make_plan
 plan = make_plan("top", arms={ARMS!r}, seeds=8, metric="eval_loss", smallest_effect=1e-4)
@@ -182,7 +184,7 @@ def test_a_plain_study_has_no_looks_and_the_whole_plan(tmp_path: Path, plan: Pla
     assert at_most(tmp_path, plain) is plain
     folder = run(tmp_path, plain, Copies(tmp_path))
     assert not list(folder.glob("interim-*.json"))
-    assert analyse(folder).looks is None
+    assert analyse(folder).interim is None
 
 
 def test_seeds_are_not_added_afterwards_and_looks_are_not_moved(tmp_path: Path, plan: Plan) -> None:

@@ -40,7 +40,7 @@ def test_killed_and_gone_on_with_by_two_it_comes_to_the_same_runs_and_looks(tmp_
     first = read_json(StudyDir(folder).interim(3))
     assert first["stops"].get("lr=5.1e-05", first["stops"].get("learning_rate=5.1e-05")) == "equivalent"
     here, there = analyse(folder), analyse(other)
-    assert here.looks == there.looks
+    assert here.interim == there.interim
     assert [one.verdict for one in here.contrasts] == [one.verdict for one in there.contrasts]
     assert here.complete
     assert max(times_made(folder).values()) <= 2, "none but those that were killed were begun twice"

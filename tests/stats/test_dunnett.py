@@ -76,7 +76,7 @@ def test_the_p_at_the_critical_value_is_the_level() -> None:
 
 
 def test_equivalence_is_safe_whatever_the_signs_of_the_effects() -> None:
-    """Four variants at their margins: every pattern of sides errs in 5 % at most, the evenly split one in just that."""
+    """Four variants at their margins: every pattern of sides errs in 5% at most, the evenly split one in just that."""
     limit = equivalence_value(0.95, 20, complete(4))
     rng = np.random.default_rng(0)
     draws = rng.multivariate_normal(np.zeros(4), complete(4), size=200_000) / np.sqrt(

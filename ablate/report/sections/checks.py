@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ablate import formatting as fmt
 from ablate.analysis.eval_cadence import every
-from ablate.analysis.results import Adequacy, Imported, Looked, LookMade, Looks
+from ablate.analysis.results import Adequacy, Imported, InterimAnalyses, InterimAnalysis, LoggedCurve
 from ablate.design.axis import show
 from ablate.report.section import Cell, Note, Section, Table, cells
 from ablate.report.view_model import View
@@ -17,7 +17,7 @@ from ablate.report.view_model import View
 
 def interim_analyses(view: View, _folder: Path | None = None) -> Section | None:
     """Build one row per declared interim analysis: its confidence, which variants it stopped, and which continued."""
-    result = view.analysis.looks
+    result = view.analysis.interim
     if result is None:
         return None
     head = ("seeds", "intervals", "stopped", "continued")
@@ -25,13 +25,13 @@ def interim_analyses(view: View, _folder: Path | None = None) -> Section | None:
         key="interim",
         title="Interim analyses",
         tables=(
-            Table(head=head, rows=tuple(_interim_row(one, result) for one in result.looks), words=frozenset({2, 3})),
+            Table(head=head, rows=tuple(_interim_row(one, result) for one in result.analyses), words=frozenset({2, 3})),
         ),
         notes=tuple(Note(text=fmt.typeset(sentence)) for sentence in result.sentences),
     )
 
 
-def _interim_row(one: LookMade, result: Looks) -> tuple[Cell, ...]:
+def _interim_row(one: InterimAnalysis, result: InterimAnalyses) -> tuple[Cell, ...]:
     stopped = ", ".join(
         f"{arm}: {'no verdict' if verdict == 'none' else verdict}" for arm, verdict in one.stopped.items()
     )
@@ -95,7 +95,7 @@ def observation_axes(view: View, _folder: Path | None = None) -> Section | None:
         rows = tuple(
             (
                 Cell(text=show(level.level), swatch=f"level l{number % 4 + 1}"),
-                *cells(str(level.looks), f"step {fmt.plain(level.first_look_steps)}"),
+                *cells(str(level.evaluations), f"step {fmt.plain(level.first_eval_step)}"),
                 Cell(
                     text=fmt.percent(level.share_decrease_before_first_eval),
                     gauge=level.share_decrease_before_first_eval,
@@ -183,7 +183,7 @@ def imported(view: View, _folder: Path | None = None) -> Section | None:
     if result is None:
         return None
     head = ("arm", "curve", "rows", "cadence", "first", "last", "decrease before the first evaluation", "read from")
-    rows = tuple(_imported_row(one) for one in result.looked)
+    rows = tuple(_imported_row(one) for one in result.curves)
     alarms = " ".join(sentence for _, sentence in view.alarms)
     lines = [(fmt.typeset(f"{fmt.joined(arms)}: {sentence}"), sentence) for sentence, arms in _alike(result)]
     return Section(
@@ -203,11 +203,11 @@ def imported(view: View, _folder: Path | None = None) -> Section | None:
 def _alike(result: Imported) -> Iterator[tuple[str, list[str]]]:
     """Arms that were logged alike share a sentence."""
     alike: dict[str, list[str]] = {}
-    for one in result.looked:
+    for one in result.curves:
         alike.setdefault(one.sentence.removeprefix(f"{one.arm}: "), []).append(one.arm)
     yield from alike.items()
 
 
-def _imported_row(one: Looked) -> tuple[Cell, ...]:
+def _imported_row(one: LoggedCurve) -> tuple[Cell, ...]:
     figures = (fmt.plain(one.points), one.every, f"step {fmt.plain(one.first_step)}", fmt.plain(one.last_step))
-    return cells(one.arm, one.curve, *figures, fmt.percent(one.before_first), one.told_by or fmt.DASH)
+    return cells(one.arm, one.curve, *figures, fmt.percent(one.before_first), one.measured_on or fmt.DASH)
