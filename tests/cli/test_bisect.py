@@ -227,8 +227,8 @@ def test_what_only_looks_is_left_as_in_the_first_and_said(planned):
     assert prepared.plan.corners.names == ("batch_size", "train_test_ratio")
     notes = " ".join(prepared.plan.notes)
     assert (
-        "eval.every differs as well (64 samples and 128 samples), which changes how often the curve is evaluated and never the training"
-        in notes
+        "eval.every differs as well (64 samples and 128 samples), "
+        "which changes how often the curve is evaluated and never the training" in notes
     )
     assert "tracker.log_every differs as well (1 steps and 10 steps), which changes no result" in notes
     assert {arm.config["eval"]["every"] for arm in prepared.plan.arms} == {"64 samples"}

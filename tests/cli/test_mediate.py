@@ -139,7 +139,9 @@ BAD: dict[str, tuple[tuple[str, ...], str, str]] = {
         (BATCH, *through("max_grad_norm=1.0")), "what both levels of data.batch_size have by themselves", "max_grad_norm=0.25",
     ),
     "seeds until decided": (
-        (BATCH, "study.stopping=sequential", *through("grad_noise")), "only when every arm has every seed", "study.stopping=fixed",
+        (BATCH, "study.stopping=sequential", *through("grad_noise")),
+        "only when every arm has every seed",
+        "study.stopping=fixed",
     ),
     "an axis": ((BATCH, "axis=dropout", *through("grad_noise")), "axis=dropout: the treatment is a key", "placebo"),
     "only looks": (
