@@ -163,7 +163,7 @@ def test_a_file_that_is_no_config(ablate, runs, here, content, words):
         (("", ""), "the two configs are equal in every key that counts", ""),
         (
             ("", "tracker.log_every='10 steps' train.num_workers=2"),
-            "They differ in train.num_workers, tracker.log_every",
+            "They differ in tracker.log_every, train.num_workers",
             "",
         ),
         (("", "eval.every='128 samples'"), "cannot change what a run computes", "ablate resample"),
