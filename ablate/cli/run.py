@@ -67,8 +67,8 @@ def _task(config: Any) -> Any:
     if hydra.mode == RunMode.MULTIRUN:
         from ablate.runner.cluster_job import run_here
 
-        typed_in = hydra.sweeper.get("typed_in")
-        return run_here(composer_of(hydra), argv, typed_in=Path(typed_in) if typed_in else None)
+        launched_from = hydra.sweeper.get("launched_from")
+        return run_here(composer_of(hydra), argv, launched_from=Path(launched_from) if launched_from else None)
     try:
         if config.axis is not None or config.study.axes:
             what = f"axis={config.axis.name}" if config.axis else f"study.axes={list(config.study.axes)}"

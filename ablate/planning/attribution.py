@@ -260,7 +260,9 @@ def _same(left: Any, right: Any) -> bool:
 
 
 def _is_setting(text: str) -> bool:
-    return text.lstrip("+~").partition("=")[0].partition(".")[0] in _SETTINGS
+    """Whether a key or an override is about the study and not about a run; the cadence of a record is about a run."""
+    key = text.lstrip("+~").partition("=")[0]
+    return key != "tracker.log_every" and key.partition(".")[0] in _SETTINGS
 
 
 def _checked(request: Request) -> Request:
@@ -293,7 +295,7 @@ def _one_evaluation_set(first: Mapping[str, Any], second: Mapping[str, Any]) -> 
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[dict[str, tuple[Any, Any]], list[str]]:
     """{key: (first, second)} of the keys that can change a run's result; notes on the others that differ."""
-    every = changed(*({key: value for key, value in one.items() if key not in _SETTINGS} for one in (first, second)))
+    every = {key: pair for key, pair in changed(first, second).items() if not _is_setting(key)}
     counting = changed(what_counts(first), what_counts(second))
     found = {key: pair for key, pair in counting.items() if key not in _LOOKS and key != "rerun"}
     notes = [_note(key, *pair) for key, pair in every.items() if key not in found]

@@ -45,7 +45,7 @@ class Pace:
     """Evaluated examples per second."""
     startup_seconds: float
     """Before the first step, after the last evaluation, and until the next run begins on the same device."""
-    at_once: int
+    num_parallel: int
     """Number of runs that went simultaneously."""
     peak_memory_bytes: float = 0.0
     num_parameters: int = 0
@@ -54,7 +54,7 @@ class Pace:
 
 
 TimeSteps = Callable[..., tuple[Pace, float]]
-"""`(config, *, at_once)` -> pace of a few real steps, and the seconds until the first run could begin."""
+"""`(config, *, num_parallel)` -> pace of a few real steps, and the seconds until the first run could begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Cost:
     """Start-up and evaluations included."""
     startup_seconds: float
     memory_bytes: float
-    kept_bytes: float
+    record_bytes: float
     """Size of its record."""
     checkpoint_bytes: float
     """Further space that it may use while it is running."""
@@ -96,7 +96,7 @@ class Estimate:
     """By arm; an arm of unknown pace is missing."""
     seconds: float | None
     """Until all have ended and the report is written; None while a cost is missing."""
-    at_once: int
+    num_parallel: int
     """Runs at a time."""
     basis: str = ""
     """Where the figures come from, in words."""
@@ -107,7 +107,7 @@ IMPORT_SECONDS = 6.0
 AROUND_SECONDS = 5.0
 """Time to compose and plan a study and to write its report. Both were measured on two idle CPU cores."""
 
-_KEPT_BYTES, _BYTES_PER_STEP, _BYTES_PER_EVALUATION, _BYTES_PER_EXAMPLE = 30e3, 300.0, 1e3, 40.0
+_RECORD_BYTES, _BYTES_PER_STEP, _BYTES_PER_EVALUATION, _BYTES_PER_EXAMPLE = 30e3, 300.0, 1e3, 40.0
 """Disk space of a finished run: its small files, a row of the trace, an evaluation, a prediction. Measured."""
 
 _EVALUATED_PER_TRAINED = 3.0
@@ -121,9 +121,9 @@ def estimate(
 
     time_steps: times what no earlier run tells, once for all arms that train alike. Raises AblateError where its steps fail.
     """
-    at_once = max(1, min(slots, len(waiting)))
+    num_parallel = max(1, min(slots, len(waiting)))
     profiles = {arm.name: profile(arm.config) for arm in plan.arms if not arm.replayed}
-    paces, num_earlier = earlier(root, dict.fromkeys(profiles.values(), at_once))
+    paces, num_earlier = earlier(root, dict.fromkeys(profiles.values(), num_parallel))
     missing: dict[str, str] = {}
     for run in waiting:
         if profiles[run.arm] not in paces:
@@ -132,7 +132,7 @@ def estimate(
     startup = []
     for name in timed:
         assert time_steps is not None
-        paces[profiles[name]], seconds = _timed(time_steps, plan.arm(name), at_once)
+        paces[profiles[name]], seconds = _timed(time_steps, plan.arm(name), num_parallel)
         startup.append(seconds)
     # Only the first one waits until the libraries are imported.
     import_seconds = startup[0] if startup else IMPORT_SECONDS
@@ -140,9 +140,9 @@ def estimate(
     known = all(run.arm in costs for run in waiting)
     return Estimate(
         costs=costs,
-        seconds=_total([costs[run.arm].seconds for run in waiting], at_once, import_seconds) if known else None,
-        at_once=at_once,
-        basis=_basis(num_earlier, root, timed, at_once),
+        seconds=_total([costs[run.arm].seconds for run in waiting], num_parallel, import_seconds) if known else None,
+        num_parallel=num_parallel,
+        basis=_basis(num_earlier, root, timed, num_parallel),
     )
 
 
@@ -174,7 +174,7 @@ def earlier(root: Path, wanted: Mapping[str, int]) -> tuple[dict[str, Pace], int
     paces: dict[str, list[Pace]] = {}
     for folder in sorted(path for path in root.glob("*") if path.is_dir()):
         for key, pace in _paces_in(folder, wanted):
-            if pace.at_once == wanted[key]:
+            if pace.num_parallel == wanted[key]:
                 paces.setdefault(key, []).append(pace)
     return {key: combined(some, statistics.median) for key, some in paces.items()}, sum(map(len, paces.values()))
 
@@ -194,7 +194,7 @@ def combined(paces: Sequence[Pace], average: Callable[[list[float]], float]) -> 
     )
 
 
-def pace_of(run: RunDir, *, at_once: int) -> Pace | None:
+def pace_of(run: RunDir, *, num_parallel: int) -> Pace | None:
     """Return the pace of one finished run; None where it was interrupted, or its record does not tell."""
     outcome, span = read_status(run), span_of(run)
     if outcome is None or outcome.status != "finished" or span is None or len(outcome.sessions) > 1:
@@ -213,7 +213,7 @@ def pace_of(run: RunDir, *, at_once: int) -> Pace | None:
         startup_seconds=max(
             0.0, span.seconds - min(steady, rates.get("train_seconds", 0.0)) - rates.get("eval_seconds", 0.0)
         ),
-        at_once=at_once,
+        num_parallel=num_parallel,
         peak_memory_bytes=rates.get("peak_memory_bytes", 0.0),
         num_parameters=int(counts.get("count", 0)),
         num_trainable=int(counts.get("trainable", 0)),
@@ -250,7 +250,7 @@ def _paces_in(folder: Path, wanted: Mapping[str, int]) -> Iterator[tuple[str, Pa
         if key not in wanted:
             continue
         try:
-            pace = pace_of(RunDir(path), at_once=max(1, round(span.num_simultaneous(all_spans))))
+            pace = pace_of(RunDir(path), num_parallel=max(1, round(span.num_simultaneous(all_spans))))
         except (AblateError, TypeError, ValueError, AttributeError):
             continue
         if pace is not None:
@@ -280,9 +280,9 @@ def _profiles(folder: Path) -> Iterator[tuple[str, str]]:
         return
 
 
-def _timed(time_steps: TimeSteps, arm: Arm, at_once: int) -> tuple[Pace, float]:
+def _timed(time_steps: TimeSteps, arm: Arm, num_parallel: int) -> tuple[Pace, float]:
     try:
-        return time_steps(replace(make_config(arm.config), arm=arm.name), at_once=at_once)
+        return time_steps(replace(make_config(arm.config), arm=arm.name), num_parallel=num_parallel)
     except AblateError as error:
         command = " ".join(["ablate", *(f"{key}={show(value)}" for key, value in arm.changes.items())])
         raise type(error)(f"{arm.name}: {error.problem}", error.fix or f"{command}, for its whole log") from None
@@ -298,7 +298,7 @@ def _cost(pace: Pace, arm: Arm) -> Cost:
         seconds=pace.startup_seconds + seconds,
         startup_seconds=pace.startup_seconds,
         memory_bytes=pace.peak_memory_bytes,
-        kept_bytes=_KEPT_BYTES
+        record_bytes=_RECORD_BYTES
         + _BYTES_PER_STEP * derived["total_steps"]
         + _BYTES_PER_EVALUATION * derived["evaluations"]
         + _BYTES_PER_EXAMPLE * stored_examples,
@@ -307,16 +307,16 @@ def _cost(pace: Pace, arm: Arm) -> Cost:
     )
 
 
-def _total(seconds: Sequence[float], at_once: int, import_seconds: float) -> float:
+def _total(seconds: Sequence[float], num_parallel: int, import_seconds: float) -> float:
     """Return the time from the command to its report: each run begins on the first free lease, in the order of the plan."""
-    free = [0.0] * at_once
+    free = [0.0] * num_parallel
     for run_seconds in seconds:
         heapq.heappush(free, heapq.heappop(free) + run_seconds)
     # Planning and reporting are scaled like the import: where that was timed and took longer, so do they.
     return max(free) + import_seconds + AROUND_SECONDS * import_seconds / IMPORT_SECONDS
 
 
-def _basis(num_earlier: int, root: Path, timed_arms: Sequence[str], at_once: int) -> str:
+def _basis(num_earlier: int, root: Path, timed_arms: Sequence[str], num_parallel: int) -> str:
     parts = [f"{num_earlier} earlier run{'s' * (num_earlier != 1)} in {root}"] if num_earlier else []
     parts += [f"a few steps of {', '.join(timed_arms)}, timed just now"] if timed_arms else []
-    return " and ".join(parts) + (f", {at_once} at a time" if parts and at_once > 1 else "")
+    return " and ".join(parts) + (f", {num_parallel} at a time" if parts and num_parallel > 1 else "")

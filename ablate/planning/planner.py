@@ -38,7 +38,7 @@ class Prepared:
     overrides: dict[str, tuple[str, ...]]
 
     def job(self, run: Run) -> list[str]:
-        """Return one run in Hydra's grammar. An external app is told only its seed."""
+        """Return one run in Hydra's grammar. An external app gets only its seed."""
         named: dict[str, Any] = {"study.name": self.plan.study, "arm": run.arm, "seed": run.seed}
         if self.plan.app is not None:
             named = {self.plan.app.seed_key: run.seed}

@@ -86,7 +86,7 @@ def print_plan_json(plan: Plan, known: Forecast, spread: EarlierSpread | None) -
             "steps": {"planned": planned, "one_by_one": naive},
             "seconds": known.seconds if waiting else 0.0,
             "basis": known.basis,
-            "at_once": known.at_once,
+            "num_parallel": known.num_parallel,
             "costs": {arm: asdict(cost) for arm, cost in known.costs.items()},
             "variants": num_variants(plan),
             "spread": asdict(spread) if spread else None,

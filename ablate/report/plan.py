@@ -138,7 +138,7 @@ def _costs(known: Forecast, console: Console) -> None:
     """Print the cost of one run; arms with the same cost share a line."""
     alike: dict[tuple[str, str, str], list[str]] = {}
     for name, cost in known.costs.items():
-        figures = fmt.duration(cost.seconds), fmt.size(cost.memory_bytes), fmt.size(cost.kept_bytes)
+        figures = fmt.duration(cost.seconds), fmt.size(cost.memory_bytes), fmt.size(cost.record_bytes)
         alike.setdefault(figures, []).append(name)
     table = columns()
     table.show_header = True
@@ -167,9 +167,9 @@ def _lines(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> Iterato
     costs = [known.costs[run.arm] for run in waiting if run.arm in known.costs]
     if costs:
         most = max(cost.memory_bytes for cost in costs)
-        yield "memory", f"at most {fmt.size(most)} per run{_simultaneously(most, known.at_once)}"
-        disk, checkpoints = math.fsum(cost.kept_bytes for cost in costs), max(cost.checkpoint_bytes for cost in costs)
-        more = fmt.size(checkpoints * known.at_once)
+        yield "memory", f"at most {fmt.size(most)} per run{_simultaneously(most, known.num_parallel)}"
+        disk, checkpoints = math.fsum(cost.record_bytes for cost in costs), max(cost.checkpoint_bytes for cost in costs)
+        more = fmt.size(checkpoints * known.num_parallel)
         running = f"; during training at most {more} more, for checkpoints" if checkpoints else ""
         yield "disk", f"{fmt.size(disk)} remain{running}"
     yield "power", _detectable(plan, spread)
@@ -206,12 +206,12 @@ def _time(known: Forecast, num_waiting: int) -> str:
         return "nothing to run: the report is rebuilt from the existing runs"
     if known.seconds is None:
         return "no estimate before the first finished run"
-    how = f"{fmt.counted(known.at_once, 'run')} at a time, start-up, evaluation and report included"
+    how = f"{fmt.counted(known.num_parallel, 'run')} at a time, start-up, evaluation and report included"
     return f"about {fmt.duration(known.seconds)}: {how}" + (f"; from {known.basis}" if known.basis else "")
 
 
-def _simultaneously(most: float, at_once: int) -> str:
-    return f", {fmt.size(most * at_once)} for {at_once} at a time" if at_once > 1 else ""
+def _simultaneously(most: float, num_parallel: int) -> str:
+    return f", {fmt.size(most * num_parallel)} for {num_parallel} at a time" if num_parallel > 1 else ""
 
 
 def _detectable(plan: Plan, spread: EarlierSpread | None) -> str:

@@ -43,26 +43,26 @@ def _headline(state: StudyState) -> str:
         counts.append("stopping")
     if state.seconds_left and (state.count("running") or state.count("waiting")):
         left = "left" if state.count("running") else "of work left, one run at a time"
-        most = "at most " if state.looks else ""
+        most = "at most " if state.interim else ""
         counts.append(f"{most}about {fmt.duration(state.seconds_left)} {left}")
     return "   ".join(counts)
 
 
 def interim_lines(state: StudyState) -> list[str]:
     """Return, for a sequential study, what was declared and the result of each interim analysis."""
-    if not state.looks:
+    if not state.interim:
         return []
     from ablate.analysis.interim import declared  # imports scipy, which no other study needs
     from ablate.stats.sequential import Spending, interim_confidences
 
-    seeds = [one["seeds"] for one in state.looks]
+    seeds = [one["seeds"] for one in state.interim]
     spending: Spending = "pocock" if state.spending == "pocock" else "obrien_fleming"
     lines = ["", declared(seeds, spending, interim_confidences(seeds, spending))]
-    for one in state.looks:
+    for one in state.interim:
         if one["made"]:
             stops = [f"{arm} stopped ({verdict})" for arm, verdict in one["stops"].items()]
             lines.append(f"interim analysis at {one['seeds']} seeds: {', '.join(stops) or 'nothing decided'}")
-    coming = next((one["seeds"] for one in state.looks if not one["made"]), None)
+    coming = next((one["seeds"] for one in state.interim if not one["made"]), None)
     if coming is not None and (state.count("waiting") or state.count("running")):
         lines.append(f"next interim analysis at {coming} seeds; runs and time are upper bounds, because variants stop")
     return lines

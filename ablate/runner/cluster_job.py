@@ -36,18 +36,18 @@ _WARNING_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 _POLL_SECONDS = 2.0
 
 
-def run_here(composer: Composer, overrides: Sequence[str], *, typed_in: Path | None = None) -> RunStatus:
+def run_here(composer: Composer, overrides: Sequence[str], *, launched_from: Path | None = None) -> RunStatus:
     """Make one run in this process, for launchers that start their own processes. An existing result is kept.
 
-    typed_in: the directory in which the study was started; relative paths are relative to it.
+    launched_from: the directory in which the study was started; relative paths are relative to it.
     Raises RecordError where this machine does not share the study directory.
     """
     from ablate.runner.worker import execute
 
-    with working_in(typed_in):
+    with working_in(launched_from):
         job = composed_job(composer, overrides)
         study = job.folder.parents[1]
-        if typed_in is not None and not (plan := StudyDir(study).plan).exists():
+        if launched_from is not None and not (plan := StudyDir(study).plan).exists():
             raise RecordError(
                 f"{plan.absolute()} does not exist on {socket.gethostname()}",
                 "study.output_dir=<a folder that all machines share>",

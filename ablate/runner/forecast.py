@@ -50,7 +50,7 @@ class Forecast:
     """Time of all that is to do; None where a cost is missing."""
     basis: str = ""
     """Where the costs come from, in words."""
-    at_once: int = 1
+    num_parallel: int = 1
     """Runs at a time."""
 
     def waiting(self, plan: Plan) -> list[Run]:
@@ -74,7 +74,7 @@ def forecast(prepared: Prepared, *, measure: bool) -> Forecast:
         time_steps=time_steps if measure else None,
     )
     return replace(
-        known, costs=expected.costs, seconds=expected.seconds, basis=expected.basis, at_once=expected.at_once
+        known, costs=expected.costs, seconds=expected.seconds, basis=expected.basis, num_parallel=expected.num_parallel
     )
 
 
@@ -84,14 +84,14 @@ class LongStudy:
 
     study: str
     num_runs: int
-    at_once: int
+    num_parallel: int
     hours: float
     limit: float
     is_sequential: bool = False
 
     @property
     def sentence(self) -> str:
-        runs = f"{self.num_runs} run{'s' * (self.num_runs != 1)} to do, {self.at_once} at a time"
+        runs = f"{self.num_runs} run{'s' * (self.num_runs != 1)} to do, {self.num_parallel} at a time"
         most = "at most " if self.is_sequential else ""
         return (
             f"{self.study} takes {most}about {self.hours:.1f} hours ({runs}), "
@@ -103,7 +103,7 @@ class LongStudy:
         larger = math.ceil(self.hours * 1.1)
         return StudyError(
             f"{self.sentence}; there is no terminal to ask on, and nothing was started",
-            f"study.confirm_above_hours={larger}, or study.confirm_above_hours=null never to be asked",
+            f"study.confirm_above_hours={larger}, or study.confirm_above_hours=null never to ask",
         )
 
 
@@ -130,7 +130,7 @@ def longer_than_allowed(prepared: Prepared, *, local: bool) -> LongStudy | None:
     return LongStudy(
         study=plan.study,
         num_runs=len(waiting),
-        at_once=expected.at_once,
+        num_parallel=expected.num_parallel,
         hours=expected.seconds / 3600,
         limit=limit,
         is_sequential=bool(plan.interim_seeds),
@@ -159,18 +159,18 @@ def _slots(plan: Plan) -> int:
     return num_slots(settings["workers"], settings["runs_per_gpu"])
 
 
-def time_steps(config: Config, *, at_once: int) -> tuple[Pace, float]:
-    """Train a few real steps between two evaluations, in `at_once` simultaneous processes. Leaves no files.
+def time_steps(config: Config, *, num_parallel: int) -> tuple[Pace, float]:
+    """Train a few real steps between two evaluations, in `num_parallel` simultaneous processes. Leaves no files.
 
     Returns the pace, and the seconds until the first run could begin (the libraries are imported once for all of them).
     Raises AblateError with the failure of the first run.
     """
     short, silence = _short(config), io.StringIO()
     with TemporaryDirectory(prefix="ablate-") as root, redirect_stdout(silence), redirect_stderr(silence):
-        jobs = [_job(short, Path(root), seed) for seed in range(at_once)]
+        jobs = [_job(short, Path(root), seed) for seed in range(num_parallel)]
         began = time.time()
-        outcomes = run_all(jobs, replace(config.study, workers=at_once, retries=0, fail_fast=False), title=_STUDY)
-        paces = [pace for job in jobs if (pace := pace_of(job.run, at_once=at_once)) is not None]
+        outcomes = run_all(jobs, replace(config.study, workers=num_parallel, retries=0, fail_fast=False), title=_STUDY)
+        paces = [pace for job in jobs if (pace := pace_of(job.run, num_parallel=num_parallel)) is not None]
         spans = [span for job in jobs if (span := span_of(job.run)) is not None]
         ended = time.time()
     if not paces:

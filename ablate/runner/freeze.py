@@ -19,7 +19,7 @@ from ablate.records.layout import StudyDir
 from ablate.records.metadata import read_manifest
 from ablate.records.returned_values import read_returned
 from ablate.runner.locks import Locks
-from ablate.runner.reuse import differs_in_code_alone, has_result, is_kept, with_code_accepted
+from ablate.runner.reuse import differs_in_code_alone, has_result, matches_plan, with_code_accepted
 
 OPEN_LOCK = "open"
 """First part of the names of locks that say that a study is being run."""
@@ -39,7 +39,7 @@ def freeze(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pla
 
 
 def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Plan:
-    """Return the plan as it is, or will be, stored in its study directory.
+    """Return the plan in the form that its study directory stores, or will store.
 
     Raises StudyError where the directory holds runs of another study, or runs of this one by other code that the user has not
     accepted.
@@ -114,7 +114,7 @@ def pending(plan: Plan, folder: Path) -> list[Run]:
 def is_done(plan: Plan, folder: Path, run: Run) -> bool:
     """Return whether the run's result is stored, of the same config and data, by the same code or by accepted code."""
     stored = StudyDir(folder).run(run.arm, run.seed)
-    return has_result(stored) and stored.manifest.exists() and is_kept(plan, run, read_manifest(stored))
+    return has_result(stored) and stored.manifest.exists() and matches_plan(plan, run, read_manifest(stored))
 
 
 def _first_difference(before: Plan, now: Plan) -> str:

@@ -88,8 +88,8 @@ class LiveView:
         waiting = self.total - self.already_done - self.done - self.failed - len(self.running)
         work = waiting * per_run + sum(max(0.0, per_run - elapsed) for _, elapsed in parts)
         # Not the number of running runs: one has just ended, and the next has not begun.
-        at_once = min(self._most + self.elsewhere, max(waiting + len(self.running), 1))
-        return f"about {duration(work / at_once)} left"
+        num_parallel = min(self._most + self.elsewhere, max(waiting + len(self.running), 1))
+        return f"about {duration(work / num_parallel)} left"
 
     def lines(self) -> list[str]:
         """Return one line per running run."""

@@ -238,7 +238,7 @@ def with_code_accepted(before: Plan, now: Plan, folder: Path, *, accept: bool, i
 _NOTE = "code that changed was accepted"
 
 
-def is_kept(plan: Plan, run: Run, manifest: Manifest) -> bool:
+def matches_plan(plan: Plan, run: Run, manifest: Manifest) -> bool:
     """Return whether a stored run is the planned one, by the present code or by code that was accepted."""
     if not plan.keeps(run, digest=manifest.digest, request=manifest.request, code_digest=manifest.code_digest):
         return False

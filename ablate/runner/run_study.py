@@ -86,12 +86,12 @@ def stages(plan: Plan, folder: Path, locks: Locks, analyse_interim: AnalyseInter
             return
         if analyse_interim is None:
             raise StudyError(f"{folder} has interim analyses, which this command does not make", "ablate -m ...")
-        with locks.held(f"look.{folder.name}"):
+        with locks.held(f"interim.{folder.name}"):
             after = course_in(folder, plan)
             if after is not None and after.made == now.made:
                 write_interim(folder, analyse_interim(folder))
-        for look in read_interims(folder, plan.interim_seeds, plan.digest)[now.made :]:
-            print(interim_sentence(look, plan), flush=True)
+        for result in read_interims(folder, plan.interim_seeds, plan.digest)[now.made :]:
+            print(interim_sentence(result, plan), flush=True)
 
 
 def course_in(folder: Path, plan: Plan) -> Course | None:
@@ -110,17 +110,17 @@ def at_most(folder: Path, plan: Plan) -> Plan:
     return plan if now is None else now.at_most(plan)
 
 
-def interim_sentence(look: InterimResult, plan: Plan) -> str:
+def interim_sentence(result: InterimResult, plan: Plan) -> str:
     """Return one line about an interim analysis."""
-    stopped = [f"{arm} stops ({verdict})" for arm, verdict in look["stops"].items()]
-    going = [str(arm) for arm in look["goes_on"]]
-    last = look["seeds"] == plan.interim_seeds[-1]
+    stopped = [f"{arm} stops ({verdict})" for arm, verdict in result["stops"].items()]
+    going = [str(arm) for arm in result["goes_on"]]
+    last = result["seeds"] == plan.interim_seeds[-1]
     rest = (
         [f"{', '.join(going)} {'undecided' if last else 'continues' if len(going) == 1 else 'continue'}"]
         if going
         else []
     )
-    return f"interim analysis at {look['seeds']} seeds: {'; '.join([*stopped, *rest])}"
+    return f"interim analysis at {result['seeds']} seeds: {'; '.join([*stopped, *rest])}"
 
 
 def _title(plan: Plan, folder: Path) -> str:

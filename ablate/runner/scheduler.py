@@ -102,14 +102,14 @@ class _Running:
     mark: _Mark
     """Of the outcome that was stored before."""
     is_ending: bool = False
-    """Whether it was asked to end because the study ends."""
+    """Whether it was signalled to end because the study ends."""
     signs: tuple[_Mark, ...] = ()
     """Of the files that it last wrote."""
     silent_seconds: float = 0.0
     """Time for which `signs` have been the same."""
     hung_at: float | None = None
     is_terminated: bool = False
-    """Whether it was asked to end because it hangs."""
+    """Whether it was signalled to end because it hangs."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -64,7 +64,7 @@ class StudyState:
     """Whether `ablate stop` was called."""
     command: str = ""
     """Command that continues the study."""
-    looks: list[dict[str, Any]] = field(default_factory=list)
+    interim: list[dict[str, Any]] = field(default_factory=list)
     """Interim analyses of a sequential study, [{seeds, made, stops: {variant: verdict}}]."""
     spending: str = ""
     """How the interim analyses divide the error rate."""
@@ -99,7 +99,7 @@ def study_state(folder: Path) -> StudyState:
         seconds_left=_seconds_left(runs, took),
         stopping=stop_request(folder) is not None,
         command=plan.command,
-        looks=[{"seeds": n, "made": n in made, "stops": made.get(n, {})} for n in plan.interim_seeds],
+        interim=[{"seeds": n, "made": n in made, "stops": made.get(n, {})} for n in plan.interim_seeds],
         spending=plan.alpha_spending,
     )
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ablate.runner.jobs import Job
     from ablate.runner.run_study import Launch
 
-# plan_only: print what would run, and run nothing. typed_in: the directory in which the command was typed; the sweeper sets it.
+# plan_only: print what would run, and run nothing. launched_from: the directory in which the command was started; the sweeper
+# sets it.
 # attribute, mediate: the questions of these verbs, `ablate.planning.attribution.Bisect` and
 # `ablate.planning.mediation.Mediate`.
 # as_json: print the answer as JSON. A plain dict, because Hydra runs this module before it is in sys.modules, where a dataclass
@@ -30,7 +31,7 @@ _APP = {
     "root": "runs", "workers": None,
 }  # fmt: skip
 _NODE = {
-    "_target_": "hydra_plugins.ablate.sweeper.AblationSweeper", "plan_only": False, "typed_in": None, "attribute": None,
+    "_target_": "hydra_plugins.ablate.sweeper.AblationSweeper", "plan_only": False, "launched_from": None, "attribute": None,
     "mediate": None, "as_json": False, **_APP,
 }  # fmt: skip
 ConfigStore.instance().store(group="hydra/sweeper", name="ablation", node=_NODE, provider="ablate")
@@ -42,7 +43,7 @@ class AblationSweeper(Sweeper):
     def __init__(
         self,
         plan_only: bool = False,
-        typed_in: str | None = None,  # noqa: ARG002
+        launched_from: str | None = None,  # noqa: ARG002
         attribute: DictConfig | None = None,
         mediate: DictConfig | None = None,
         as_json: bool = False,
@@ -126,7 +127,7 @@ class AblationSweeper(Sweeper):
         from hydra_plugins.ablate.cluster_launchers import launch_all, reason_lost
 
         with open_dict(self._config):
-            self._config.hydra.overrides.hydra.append(f"hydra.sweeper.typed_in='{Path.cwd()}'")
+            self._config.hydra.overrides.hydra.append(f"hydra.sweeper.launched_from='{Path.cwd()}'")
             if self._config.hydra.sweep.dir == ".":  # a cluster's own files go there, in hidden directories
                 self._config.hydra.sweep.dir = str(jobs[0].folder.parents[1].absolute())
         launcher = self._launcher()

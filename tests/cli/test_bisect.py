@@ -163,7 +163,7 @@ def test_a_file_that_is_no_config(ablate, runs, here, content, words):
         (("", ""), "the two configs are equal in every key that counts", ""),
         (
             ("", "tracker.log_every='10 steps' train.num_workers=2"),
-            "They differ in train.num_workers, tracker.log_every",
+            "They differ in tracker.log_every, train.num_workers",
             "",
         ),
         (("", "eval.every='128 samples'"), "cannot change what a run computes", "ablate resample"),
@@ -193,7 +193,7 @@ def test_a_study_is_no_run(ablate, runs, here):
     code, _, err = ablate("attribute", "runs/s", "")
     assert code == 2
     assert "runs/s is a study of many runs, expected one run\n  fix: runs/s/ba" in err
-    assert "there is no config.yaml in it" in ablate("attribute", "runs", "")[2]
+    assert "runs is not a run directory: it has no config.yaml" in ablate("attribute", "runs", "")[2]
 
 
 @pytest.mark.parametrize("option", ["--permutations=0", "--full-factorial-up-to=many", "--plan --json"])
@@ -223,10 +223,13 @@ def test_a_key_that_only_the_first_has_cannot_be_taken_away(planned):
 
 
 def test_what_only_looks_is_left_as_in_the_first_and_said(planned):
-    prepared = planned("", f"{TWO[1]} eval.every='128 samples' tracker.log_every='10 steps' repeat=1")
+    prepared = planned("", f"{TWO[1]} eval.every='128 samples' tracker.log_every='10 steps' rerun=1")
     assert prepared.plan.corners.names == ("batch_size", "train_test_ratio")
     notes = " ".join(prepared.plan.notes)
-    assert "eval.every differs as well (64 samples and 128 samples), which changes how the curve is looked at" in notes
+    assert (
+        "eval.every differs as well (64 samples and 128 samples), "
+        "which changes how often the curve is evaluated and never the training" in notes
+    )
     assert "tracker.log_every differs as well (1 steps and 10 steps), which changes no result" in notes
     assert {arm.config["eval"]["every"] for arm in prepared.plan.arms} == {"64 samples"}
 

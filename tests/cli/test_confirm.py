@@ -14,9 +14,9 @@ class Timed:
         self.rate = rate
         self.calls = 0
 
-    def __call__(self, config, *, at_once):
+    def __call__(self, config, *, num_parallel):
         self.calls += 1
-        return Pace(train=self.rate, evaluate=self.rate, startup_seconds=2.0, at_once=at_once), 5.0
+        return Pace(train=self.rate, evaluate=self.rate, startup_seconds=2.0, num_parallel=num_parallel), 5.0
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_without_a_terminal_a_long_study_is_refused_and_nothing_is_left(ablate, 
     assert "batch_size takes about " in err
     assert "hours (16 runs to do, 1 at a time)" in err
     assert "there is no terminal to ask on, and nothing was started" in err
-    assert "study.confirm_above_hours=null never to be asked" in err
+    assert "study.confirm_above_hours=null never to ask" in err
     assert not runs.jobs
     assert not list(here.iterdir())
 
@@ -125,14 +125,14 @@ def test_what_is_done_already_is_not_counted(ablate, runs, here, timed):
 def test_plan_says_that_it_will_ask_and_runs_nothing(ablate, runs, here, timed):
     code, out, _ = ablate("plan", *LONG[1:])
     assert code == 0
-    assert "`ablate -m` asks before it starts" in " ".join(out.split())
+    assert "`ablate -m` asks for confirmation before it starts" in " ".join(out.split())
     assert not list(here.iterdir())
 
 
 def test_steps_that_fail_do_not_keep_a_study_from_saying_so_itself(ablate, runs, here, monkeypatch):
     from ablate.errors import AblateError
 
-    def fails(config, *, at_once):
+    def fails(config, *, num_parallel):
         raise AblateError("the first steps fail: out of memory")
 
     monkeypatch.setattr("ablate.runner.forecast.time_steps", fails)

@@ -55,7 +55,7 @@ def test_seeds_that_an_equal_study_has_made_are_free(here: Path) -> None:
 
     plan = ablate(here, "plan", *STUDY, AXIS, "study.seeds=2", "study.name=two")
     assert plan.returncode == 0, plan.stderr
-    assert "3 to do, 0 done, 3 free (3 taken from one)" in plan.stdout
+    assert "3 to do, 0 done, 3 not trained (3 reused from one)" in plan.stdout
     assert not (here / "runs" / "two").exists()
 
     second = ablate(here, "-m", *STUDY, AXIS, "study.seeds=2", "study.name=two")

@@ -71,8 +71,10 @@ def test_plan_says_the_alias_structure_in_words_and_runs_nothing(ablate, runs, h
 def test_a_word_that_is_no_design_names_the_nearest(ablate, here):
     code, _, err = ablate("-m", *TWO[:2], "study.design=pair")
     assert code == 2
-    assert "study.design='pair' is not one of one_at_a_time, factorial, fractional, pairs" in err
-    assert "did you mean 'pairs'" in err
+    assert (
+        "study.design='pair' is not one of one_at_a_time, factorial, fractional, pairwise, variance_components" in err
+    )
+    assert "did you mean 'pairwise'" in err
 
 
 def test_bisect_has_its_own_arms(ablate, runs, here):

@@ -81,8 +81,8 @@ def test_clip_norms_are_held_in_both_and_both_mediators_make_one_study(ablate, r
 
 
 def test_a_plan_alone_runs_nothing(ablate, runs, here, monkeypatch):
-    pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, at_once=2)
-    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, at_once: (pace, 5.0))
+    pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, num_parallel=2)
+    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, num_parallel: (pace, 5.0))
     code, out, err = ablate("mediate", BATCH, "--through", "grad_noise", "--plan")
     assert code == 0, err
     assert "batch_size=64+noise_batch_s" in out
@@ -139,7 +139,9 @@ BAD: dict[str, tuple[tuple[str, ...], str, str]] = {
         (BATCH, *through("max_grad_norm=1.0")), "what both levels of data.batch_size have by themselves", "max_grad_norm=0.25",
     ),
     "seeds until decided": (
-        (BATCH, "study.stopping=sequential", *through("grad_noise")), "only when every arm has every seed", "study.stopping=fixed",
+        (BATCH, "study.stopping=sequential", *through("grad_noise")),
+        "only when every arm has every seed",
+        "study.stopping=fixed",
     ),
     "an axis": ((BATCH, "axis=dropout", *through("grad_noise")), "axis=dropout: the treatment is a key", "placebo"),
     "only looks": (
@@ -169,7 +171,7 @@ def test_help_has_examples_and_says_what_can_be_held(ablate):
     assert code == 0
     for text in (
         "ablate mediate data.batch_size=8,64 --through grad_noise study.seeds=5",
-        "max_grad_norm=LEVEL",
+        "max_grad_norm=VALUE",
         "equal updates",
     ):
         assert text in out

@@ -34,7 +34,7 @@ def strict(text: str) -> dict[str, object]:
 VERBS = {
     "report": ["{x}"],
     "resample": ["{x}"],
-    "replay ": ["{x}", "eval.every=256", "tracker.log_every=10 steps"],
+    "resample ": ["{x}", "eval.every=256", "tracker.log_every=10 steps"],
     "power": ["{x}"],
     "status": ["{x}"],
     "axes": [],
@@ -71,7 +71,7 @@ def test_a_refusal_leaves_standard_output_empty(ablate, here: Path) -> None:
 
 
 def test_diff_ends_with_0_where_runs_are_equal_and_1_where_they_are_not(ablate, study: Path) -> None:
-    same = ablate("diff", f"{study}/baseline/seed=0", f"{study}/repeat/seed=0")
+    same = ablate("diff", f"{study}/baseline/seed=0", f"{study}/rerun/seed=0")
     assert same[0] == 0
     assert "equal in all that counts" in same[1]
     other = ablate("diff", f"{study}/baseline/seed=0", f"{study}/batch_size=64/seed=0")
@@ -109,7 +109,7 @@ def test_tables_methods_and_figures_are_written_from_the_shell(ablate, study: Pa
 
 def equal(study: Path) -> list[str]:
     """A verb that ends with a green line."""
-    return ["diff", f"{study}/baseline/seed=0", f"{study}/repeat/seed=0"]
+    return ["diff", f"{study}/baseline/seed=0", f"{study}/rerun/seed=0"]
 
 
 def coloured(study: Path, **more: str) -> str:

@@ -161,13 +161,13 @@ def test_hydra_leaves_nothing_behind(ablate, runs, here):
 def test_plan_runs_nothing_and_leaves_nothing(ablate, runs, here, monkeypatch):
     from ablate.planning.cost import Pace
 
-    pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, at_once=2)
-    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, at_once: (pace, 5.0))
+    pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, num_parallel=2)
+    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, num_parallel: (pace, 5.0))
     code, out, _ = ablate("plan", "data.batch_size=8,64", "optim.lr=5e-5,1e-4", "study.seeds=2")
     assert code == 0
     assert "3 arms × 2 seeds" in out
     assert "total_steps 128 → 16" in " ".join(out.split())
-    assert "6 to do, 0 done, 0 free" in out
+    assert "6 to do, 0 done, 0 not trained" in out
     assert "timed just now" in out
     assert not runs.jobs
     assert not list(here.iterdir())
@@ -178,7 +178,7 @@ def test_plan_says_what_is_done_and_what_is_free(ablate, runs, here):
     before = sorted(here.rglob("*"))
     code, out, _ = ablate("plan", "-m", "axis=batch_size,eval_every", "study.seeds=2")
     assert code == 0
-    assert "0 to do, 4 done, 6 free" in out
+    assert "0 to do, 4 done, 6 not trained" in out
     assert sorted(here.rglob("*")) == before
 
 

@@ -73,15 +73,15 @@ def test_looks_that_nobody_named_follow_from_the_seeds():
 def test_a_plan_says_its_looks_and_that_time_is_a_bound(ablate, runs, here, monkeypatch):
     from ablate.planning.cost import Pace
 
-    pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, at_once=2)
-    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, at_once: (pace, 5.0))
+    pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, num_parallel=2)
+    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, num_parallel: (pace, 5.0))
     code, out, _ = ablate("plan", *DECIDED)
     said = " ".join(out.split())
     assert code == 0
     assert "at most 12 seeds" in said
     assert "interim analyses at 5, 8 and 12 (O'Brien-Fleming), with intervals of 99.9" in said
-    assert "time at most, if no variant is decided before the last look" in said
-    assert "at each look's level" in said
+    assert "time at most, if no variant is decided before the last interim analysis" in said
+    assert "at the level of each interim analysis" in said
     assert max(map(len, out.splitlines())) <= 80
     assert not list(here.iterdir())
 
@@ -96,4 +96,4 @@ def test_a_study_begins_with_the_first_look_and_waits_for_it(ablate, runs, here)
     code, out, _ = ablate("status", "runs/batch_size")
     said = " ".join(out.split())
     assert "at most 3 seeds; interim analyses at 2 and 3" in said
-    assert "next look at 2 seeds; runs and time are the most that may come" in said
+    assert "next interim analysis at 2 seeds; runs and time are upper bounds, because variants stop" in said

@@ -74,6 +74,6 @@ def test_a_folder_that_this_machine_does_not_have_is_named(tmp_path: Path) -> No
 
 def test_a_machine_that_does_not_see_the_study_says_so_and_writes_nothing(tmp_path: Path) -> None:
     with opened() as composer, pytest.raises(RecordError, match="does not exist on") as raised:
-        run_here(composer, ["debug=quick", "study.name=mine", "arm=baseline", "seed=0"], typed_in=tmp_path)
+        run_here(composer, ["debug=quick", "study.name=mine", "arm=baseline", "seed=0"], launched_from=tmp_path)
     assert "share" in str(raised.value)
     assert not list(tmp_path.rglob("*"))

@@ -129,7 +129,7 @@ def test_our_launcher_alone_says_what_belongs_to_it(app: App) -> None:
 _REFUSED = {
     "no seed key": (None, ["lr=0.1,0.2"], "has no key 'seed' to set its seed with; did you mean 'random.seed'?"),
     "a mistyped key": ("random.seed", ["lrr=0.1,0.2"], "the app's config has no key 'lrr'\n  fix: did you mean 'lr'?"),
-    "a group": ("random.seed", ["model=plain,decayed"], "sets many keys at once"),
+    "a group": ("random.seed", ["model=plain,decayed"], "sets many keys"),
     "the seed as an axis": ("random.seed", ["random.seed=1,2"], "it cannot be an axis"),
     "the seed fixed": ("random.seed", ["random.seed=1", "lr=0.1,0.2"], "the study sets random.seed itself"),
     "nothing swept": ("random.seed", ["lr=0.1"], "nothing is swept"),

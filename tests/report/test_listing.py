@@ -18,7 +18,7 @@ from ablate.stats.power import detectable_effect
 from tests.report.conftest import Study
 from tests.synthetic import make_plan
 
-COST = Cost(seconds=80.0, startup_seconds=2.0, memory_bytes=2**30, kept_bytes=80 * 2**10, checkpoint_bytes=2**29)
+COST = Cost(seconds=80.0, startup_seconds=2.0, memory_bytes=2**30, record_bytes=80 * 2**10, checkpoint_bytes=2**29)
 
 
 def plan_text(plan: Plan, known: Forecast, spread: EarlierSpread | None = None) -> str:
@@ -34,7 +34,7 @@ def costs(plan: Plan, cost: Cost = COST) -> dict[str, Cost]:
 
 def test_a_plan_lists_changes_what_comes_with_them_and_the_time(study: Study) -> None:
     done = frozenset({("baseline", 0), ("baseline", 1), ("baseline", 2)})
-    known = Forecast(done=done, costs=costs(study.plan), seconds=365.0, at_once=2, basis="finished runs of this study")
+    known = Forecast(done=done, costs=costs(study.plan), seconds=365.0, num_parallel=2, basis="finished runs of this study")
     text = plan_text(study.plan, known)
     assert "data.batch_size 8 → 64" in text
     assert "total_steps 128 → 16" in text
@@ -54,7 +54,7 @@ def test_arms_that_cost_the_same_share_a_line(study: Study) -> None:
 
 
 def test_memory_and_disk_are_of_all_that_goes_at_a_time(study: Study) -> None:
-    text = plan_text(study.plan, Forecast(costs=costs(study.plan), seconds=900.0, at_once=4))
+    text = plan_text(study.plan, Forecast(costs=costs(study.plan), seconds=900.0, num_parallel=4))
     assert "memory at most 1.0 GiB per run, 4.0 GiB for 4 at a time" in text
     assert "disk 0.94 MiB remain; during training at most 2.0 GiB more, for checkpoints" in text
 

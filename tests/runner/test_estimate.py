@@ -16,7 +16,7 @@ from ablate.records.metadata import read_manifest, read_status, write_value
 from tests.synthetic import make_plan, write_study
 
 ARMS = ("batch_size=64", "learning_rate=0.0001", "placebo", "rerun", "eval_every=128 samples")
-PACE = Pace(train=64.0, evaluate=272.0, startup_seconds=2.0, at_once=1, peak_memory_bytes=1e9)
+PACE = Pace(train=64.0, evaluate=272.0, startup_seconds=2.0, num_parallel=1, peak_memory_bytes=1e9)
 
 
 def plan_of(seeds: int = 2) -> Plan:
@@ -28,13 +28,13 @@ class Timer:
 
     def __init__(self, pace: Pace = PACE) -> None:
         self.configs: list[Config] = []
-        self.at_once: set[int] = set()
+        self.num_parallel: set[int] = set()
         self.pace = pace
 
-    def __call__(self, config: Config, *, at_once: int) -> tuple[Pace, float]:
+    def __call__(self, config: Config, *, num_parallel: int) -> tuple[Pace, float]:
         self.configs.append(config)
-        self.at_once.add(at_once)
-        return replace(self.pace, at_once=at_once), 10.0 if len(self.configs) == 1 else 0.0
+        self.num_parallel.add(num_parallel)
+        return replace(self.pace, num_parallel=num_parallel), 10.0 if len(self.configs) == 1 else 0.0
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_arms_that_train_alike_are_timed_once(timer: Timer, tmp_path: Path) -> N
     plan = plan_of()
     found = estimate(plan, plan.runs, tmp_path, slots=2, time_steps=timer)
     assert [config.data.batch_size for config in timer.configs] == [8, 64]
-    assert timer.at_once == {2}
+    assert timer.num_parallel == {2}
     assert set(found.costs) == {"baseline", "batch_size=64", "learning_rate=0.0001", "placebo", "rerun"}
     assert "a few steps of baseline, batch_size=64, timed just now, 2 at a time" in found.basis
 
@@ -67,7 +67,7 @@ def test_only_what_waits_is_timed(timer: Timer, tmp_path: Path) -> None:
     waiting = [run for run in plan.runs if run.arm == "placebo"]
     found = estimate(plan, waiting, tmp_path, slots=8, time_steps=timer)
     assert [config.arm for config in timer.configs] == ["placebo"]
-    assert found.at_once == 2
+    assert found.num_parallel == 2
 
 
 def test_a_run_costs_its_start_its_samples_and_its_looks(timer: Timer, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_what_cannot_be_read_does_not_count(tmp_path: Path, broken: str) -> None
 
 
 def test_a_first_step_that_fails_names_its_arm_and_what_to_type(tmp_path: Path) -> None:
-    def fails(config: Config, *, at_once: int) -> tuple[Pace, float]:
+    def fails(config: Config, *, num_parallel: int) -> tuple[Pace, float]:
         raise AblateError("the first steps fail: out of memory")
 
     plan = plan_of()
@@ -220,4 +220,4 @@ def test_what_a_finished_run_leaves_is_about_what_is_said(timer: Timer, tmp_path
     for arm in ("baseline", "batch_size=64"):
         folder: RunDir = StudyDir(tmp_path / "s").run(arm, 0)
         left = sum(file.stat().st_size for file in folder.path.iterdir() if file.is_file())
-        assert 0.4 < costs[arm].kept_bytes / left < 2.5
+        assert 0.4 < costs[arm].record_bytes / left < 2.5

@@ -38,9 +38,9 @@ def test_steps_are_timed_side_by_side_and_nothing_is_left(
 
     monkeypatch.setattr("ablate.runner.forecast.TemporaryDirectory", here)
     settings = asdict(quick)
-    pace, first = time_steps(quick, at_once=2)
-    again = time_steps(quick, at_once=1)[1]
-    assert pace.at_once == 2
+    pace, first = time_steps(quick, num_parallel=2)
+    again = time_steps(quick, num_parallel=1)[1]
+    assert pace.num_parallel == 2
     assert pace.train > 0
     assert pace.evaluate > 0
     assert pace.startup_seconds > 0
@@ -56,4 +56,4 @@ def test_steps_are_timed_side_by_side_and_nothing_is_left(
 @pytest.mark.slow
 def test_what_fails_is_said(quick: Config) -> None:
     with pytest.raises(AblateError, match=r"the first steps fail: .*no_such_folder"):
-        time_steps(replace(quick, data=replace(quick.data, path="no_such_folder")), at_once=1)
+        time_steps(replace(quick, data=replace(quick.data, path="no_such_folder")), num_parallel=1)

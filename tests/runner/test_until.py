@@ -131,7 +131,7 @@ def test_between_two_looks_it_is_said_what_comes_next_and_no_later_run_is_read(t
     )
     assert {len(one.seeds) for one in said.contrasts if one.primary} == {3}
     state = study_state(folder)
-    assert [look["made"] for look in state.looks] == [True, False, False]
+    assert [one["made"] for one in state.interim] == [True, False, False]
     assert state.count("done") == 15
     assert state.count("waiting") == 3 + 3 * 3, "the most that may come"
 
