@@ -36,7 +36,7 @@ def by_param_type(name: str) -> str:
     return "bias" if lowered.endswith("bias") else "weight"
 
 
-GROUPINGS: dict[str, Grouping | None] = {"depth": by_layer, "kind": by_param_type, "none": None}
+GROUPINGS: dict[str, Grouping | None] = {"layer": by_layer, "param_type": by_param_type, "none": None}
 
 
 class GradNorms:

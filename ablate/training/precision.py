@@ -15,7 +15,7 @@ from ablate.errors import LoopError
 @contextmanager
 def attention_kernels(name: str) -> Iterator[None]:
     """Restrict torch's attention kernels. `auto` leaves the choice to torch; `math` is matrix products and a softmax."""
-    if name == "auto":
+    if name == "sdpa":
         yield
         return
     with sdpa_kernel(SDPBackend.MATH):
