@@ -16,17 +16,17 @@ from ablate.report.view_model import make_view
 from ablate.serialization import write_text
 
 
-def build_report(folder: Path, asked: Asked | None = None, at: str | None = None) -> Analysis:
+def build_report(folder: Path, arguments: Asked | None = None, at: str | None = None) -> Analysis:
     """Write analysis.json, report.md, report.html, table.tex, table.csv, methods.tex and references.bib into a study directory.
 
-    asked: for a directory without a plan.json, as in `read_plan`.
+    arguments: for a directory without a plan.json, as in `read_plan`.
     at: where to compare the runs; if the plan says otherwise, the file names contain it: `report.at-16-steps.html`.
     Raises StudyError or RecordError if the directory does not contain a readable study.
     """
-    analysis = write_analysis(folder, asked, at)
+    analysis = write_analysis(folder, arguments, at)
     view = make_view(analysis)
     sections = build(view, folder)
-    done = methods(view, folder, asked)
+    done = methods(view, folder, arguments)
     texts = {
         "report.md": markdown(view, sections, done.plain()),
         "table.tex": latex(view, sections),

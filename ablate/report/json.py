@@ -72,7 +72,7 @@ def print_plan_json(plan: Plan, known: Forecast, spread: EarlierSpread | None) -
             "metric": plan.metric,
             "smallest_effect": plan.smallest_effect,
             "seeds": plan.seeds,
-            "looks": plan.interim_seeds,
+            "interim_seeds": plan.interim_seeds,
             "digest": plan.digest,
             "arms": [_arm(plan, arm.name) for arm in plan.arms],
             "runs": {
@@ -86,7 +86,7 @@ def print_plan_json(plan: Plan, known: Forecast, spread: EarlierSpread | None) -
             "steps": {"planned": planned, "one_by_one": naive},
             "seconds": known.seconds if waiting else 0.0,
             "basis": known.basis,
-            "at_once": known.at_once,
+            "simultaneous_runs": known.at_once,
             "costs": {arm: asdict(cost) for arm, cost in known.costs.items()},
             "variants": num_variants(plan),
             "spread": asdict(spread) if spread else None,

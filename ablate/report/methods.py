@@ -55,9 +55,9 @@ class Methods:
         return bibtex((key for key in self.cited if key != PROGRAM), self.version)
 
 
-def methods(view: View, folder: Path, asked: Asked | None = None) -> Methods:
-    """Return the methods of a study directory. asked: for a directory without a plan.json, as in `read_plan`."""
-    plan = read_plan(folder, asked)
+def methods(view: View, folder: Path, arguments: Asked | None = None) -> Methods:
+    """Return the methods of a study directory. arguments: for a directory without a plan.json, as in `read_plan`."""
+    plan = read_plan(folder, arguments)
     manifests = tuple(_manifests(view.analysis, folder))
     description = Description(view, plan, manifests, frozen=StudyDir(folder).plan.exists())
     made_by = {one.versions.get(PROGRAM, "") for one in manifests} - {""}

@@ -66,7 +66,7 @@ class Recording:
     noise_scale: record the norm of the first forward pass's gradient too, from which the gradient noise scale is estimated;
         needs `grad_accum_steps` of at least 2.
     flush_every: optimizer steps between two writes of the trace.
-    device_peak_flops: peak of the device in FLOP/s, for the model FLOPs utilisation; None looks the device up.
+    device_peak_flops: peak of the device in FLOP/s, for the model FLOPs utilisation; None uses the peak of the known device.
     facts: further items of the fingerprint, such as hashes of the splits.
     """
 
