@@ -15,7 +15,7 @@ from ablate.config import schema
 from ablate.config.flatten import leaves
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 
-GROUPS = ("axis", "data", "debug", "train", "model", "observe", "optim", "study", "task", "tracker")
+GROUPS = ("axis", "data", "debug", "eval", "model", "optim", "study", "task", "tracker", "train")
 
 ENGINES = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
 """Launchers of others, and the extra that installs each."""
