@@ -1,1 +1,1 @@
-"""Thin adapters in the namespace that Hydra scans for plugins; what they do stands in `ablate`."""
+"""Thin adapters in the namespace that Hydra scans for plugins; their code is in `ablate`."""
