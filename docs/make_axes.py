@@ -35,13 +35,12 @@ A custom axis is a file of the same form in the folder `axis/` below the folder 
 `docs/make_axes.py` generates these pages from the files.
 """
 _LABELS = {
-    "moves": "Varied keys",
     "keys": "Varied keys",
-    "levels": "Values",
-    "held": "Must match",
-    "comes along": "May change",
-    "expected": "Hypothesis",
-    "source": "Reference",
+    "values": "Values",
+    "must match": "Must match",
+    "may change": "May change",
+    "hypothesis": "Hypothesis",
+    "reference": "Reference",
 }
 
 

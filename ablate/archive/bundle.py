@@ -97,7 +97,7 @@ def _runs(folder: Path, options: PlanOptions) -> list[RunDir]:
 
 
 def _checkpoints(runs: Sequence[RunDir]) -> tuple[int, int]:
-    folders = [folder for run in runs for folder in (run.checkpoint, run.lent) if folder.is_dir()]
+    folders = [run.checkpoint for run in runs if run.checkpoint.is_dir()]
     files = [file for folder in folders for file in folder.rglob("*") if file.is_file() and not file.is_symlink()]
     return sum(any(folder.iterdir()) for folder in folders), sum(file.stat().st_size for file in files)
 

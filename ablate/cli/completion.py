@@ -31,7 +31,7 @@ CONFIG_VERBS = ("plan", "attribute", "mediate")
 """Verbs by their arguments: a study directory; a run directory or an archive; overrides of the config."""
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip", ".yaml")
-_NOT_RUNS = ("figures", "checkpoint", "wandb", "lent")
+_NOT_RUNS = ("figures", "checkpoint", "wandb")
 _REPLAY = ("eval.every=", "tracker.log_every=")
 
 

@@ -54,11 +54,6 @@ class RunDir:
         return self.path / "checkpoint"
 
     @property
-    def lent(self) -> Path:
-        """Checkpoints that siblings may begin from."""
-        return self.path / "lent"
-
-    @property
     def status(self) -> Path:
         return self.path / "status.json"
 

@@ -32,15 +32,15 @@ def facts_of(axis: Axis) -> list[tuple[str, str]]:
     """Return (label, text) of everything that the file declares. Keys and values are in backticks."""
     rule = {key: f"`{key}` follows it ({how})" for key, how in axis.scale_with.items()}
     moved = [rule.get(key, f"`{key}`") for key in axis.keys]
-    said = [
-        ("moves", f"{', '.join(moved)}{_as_one(axis)}"),
-        ("levels", ("; " if len(axis.keys) > 1 else ", ").join(f"`{_level(level)}`" for level in axis.values)),
-        ("held", _ticked(axis.must_match)),
-        ("comes along", _ticked(axis.may_change) or "nothing"),
-        ("expected", axis.hypothesis),
-        ("source", axis.reference),
+    facts = [
+        ("keys", f"{', '.join(moved)}{_as_one(axis)}"),
+        ("values", ("; " if len(axis.keys) > 1 else ", ").join(f"`{_level(level)}`" for level in axis.values)),
+        ("must match", _ticked(axis.must_match)),
+        ("may change", _ticked(axis.may_change) or "nothing"),
+        ("hypothesis", axis.hypothesis),
+        ("reference", axis.reference),
     ]
-    return [(label, text) for label, text in said if text]
+    return [(label, text) for label, text in facts if text]
 
 
 def print_axes(axes: Sequence[Axis], console: Console) -> None:

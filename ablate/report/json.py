@@ -72,7 +72,7 @@ def print_plan_json(plan: Plan, known: Forecast, spread: EarlierSpread | None) -
             "metric": plan.metric,
             "smallest_effect": plan.smallest_effect,
             "seeds": plan.seeds,
-            "looks": plan.interim_seeds,
+            "interim_seeds": plan.interim_seeds,
             "digest": plan.digest,
             "arms": [_arm(plan, arm.name) for arm in plan.arms],
             "runs": {

@@ -58,8 +58,8 @@ _LETTERS |= {"ł": r"{\l}", "Ł": r"{\L}"}
 
 
 def tex(text: str) -> str:
-    """The text, escaped, in ASCII: it compiles without a package for any encoding. What LaTeX has no letter for is told by its
-    number, `[U+4F60]`; a line break is a space."""
+    """The text, escaped, in ASCII: it compiles without a package for any encoding. A character without LaTeX letter becomes its
+    code point, `[U+4F60]`; a line break is a space."""
     shown = ""
     for before, mark in pairwise(["", *list(text)]):
         shown += ("{}" if before == mark == "-" else "") + _mark(mark)  # two hyphens of an option are no dash

@@ -23,53 +23,53 @@ _FEW = 6
 _FEW_OUTCOMES = 12
 
 
-def print_diff(found: RunDiff, console: Console) -> None:
+def print_diff(diff: RunDiff, console: Console) -> None:
     """Print the differences, group by group; then what is equal."""
-    _heads(found, console)
+    _heads(diff, console)
     groups = {
-        "config": found.config,
-        "data": found.data,
-        "environment": found.environment,
-        "code": found.code,
+        "config": diff.config,
+        "data": diff.data,
+        "environment": diff.environment,
+        "code": diff.code,
     }
     for name, every in groups.items():
         _group(name, [one for one in every if one.counts], console)
-    _fingerprint(found.fingerprint, console)
+    _fingerprint(diff.fingerprint, console)
     rest = [one for every in groups.values() for one in every if not one.counts]
     if rest:
         _group("without effect on the result", rest, console)
-    if found.same:
+    if diff.same:
         say(console, "equal: config, seed, data, environment, code and fingerprint", "bold green")
-    if found.equal:
-        labelled(console, "equal", ", ".join(found.equal), width=10, style="dim")
-    for line in found.unknown:
+    if diff.equal:
+        labelled(console, "equal", ", ".join(diff.equal), width=10, style="dim")
+    for line in diff.unknown:
         labelled(console, "unknown", line, width=10, style="yellow")
 
 
-def print_diff_json(found: RunDiff) -> None:
+def print_diff_json(diff: RunDiff) -> None:
     """Print the differences as one JSON object."""
-    print_object(found.to_json())
+    print_object(diff.to_json())
 
 
-def print_comparison(found: Comparison, console: Console, *, every: bool = False) -> None:
+def print_comparison(comparison: Comparison, console: Console, *, every: bool = False) -> None:
     """Print metrics, curves, differences and conclusions. every: all metrics, not the first dozen."""
-    _heads(found.diff, console)
+    _heads(comparison.diff, console)
     console.print()
-    _outcomes(found.outcomes, console, every=every)
-    _curves(found.curves, console)
-    _brief(found.diff, console)
+    _outcomes(comparison.outcomes, console, every=every)
+    _curves(comparison.curves, console)
+    _brief(comparison.diff, console)
     console.print()
-    for sentence in found.says:
+    for sentence in comparison.says:
         labelled(console, "•", fmt.typeset(sentence), width=2)
 
 
-def print_comparison_json(found: Comparison) -> None:
+def print_comparison_json(comparison: Comparison) -> None:
     """Print the comparison as one JSON object, without the curves, which are in the runs' traces."""
-    print_object(found.to_json())
+    print_object(comparison.to_json())
 
 
-def _heads(found: RunDiff, console: Console) -> None:
-    for label, run in (("first", found.first), ("second", found.second)):
+def _heads(diff: RunDiff, console: Console) -> None:
+    for label, run in (("first", diff.first), ("second", diff.second)):
         labelled(console, label, _head(run), width=8)
 
 
@@ -192,13 +192,13 @@ def _buckets(samples: Array, values: Array, last: float, count: int) -> Array:
     return found
 
 
-def _brief(found: RunDiff, console: Console) -> None:
+def _brief(diff: RunDiff, console: Console) -> None:
     """A line per group: what differs, the first few by name and value; then what is equal."""
     for name, every in (
-        ("config", found.config),
-        ("data", found.data),
-        ("machine", found.environment),
-        ("code", found.code),
+        ("config", diff.config),
+        ("data", diff.data),
+        ("machine", diff.environment),
+        ("code", diff.code),
     ):
         counting = [one for one in every if one.counts]
         if counting:
@@ -208,15 +208,15 @@ def _brief(found: RunDiff, console: Console) -> None:
                 _few([f"{one.key} {_value(one.first)} → {_value(one.second)}" for one in counting]),
                 width=10,
             )
-    items = list(dict.fromkeys(one.key.partition(".")[0] for one in found.fingerprint))
+    items = list(dict.fromkeys(one.key.partition(".")[0] for one in diff.fingerprint))
     if items:
         labelled(console, "unequal", f"{', '.join(items)} (`ablate diff` has the values)", width=10)
-    if found.equal:
-        labelled(console, "equal", ", ".join(found.equal), width=10)
-    rest = [one.key for every in (found.config, found.environment) for one in every if not one.counts]
+    if diff.equal:
+        labelled(console, "equal", ", ".join(diff.equal), width=10)
+    rest = [one.key for every in (diff.config, diff.environment) for one in every if not one.counts]
     if rest:
         labelled(console, "besides", f"{_few(rest)}: differ without effect on the result", width=10, style="dim")
-    for line in found.unknown:
+    for line in diff.unknown:
         labelled(console, "unknown", line, width=10, style="yellow")
 
 

@@ -1,4 +1,4 @@
-"""What a report shows, in words and figures, before a renderer decides how it looks."""
+"""What a report shows, in words and figures, before a renderer lays it out."""
 
 from __future__ import annotations
 

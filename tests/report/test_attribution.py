@@ -96,7 +96,7 @@ def test_for_a_program_it_is_json_without_nan(folder: Path, capsys: pytest.Captu
     assert value["study"] == "between"
     assert (value["first"], value["second"]) == ("a.yaml", "b.yaml")
     assert value["shapley"][0]["sampling_error"] is None
-    assert value["told"][0] == "batch_size"
+    assert value["significant"][0] == "batch_size"
     print_shares_json(replace(analysis, attribution=None))
     assert capsys.readouterr().out == "null\n"
 

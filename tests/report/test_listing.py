@@ -34,7 +34,9 @@ def costs(plan: Plan, cost: Cost = COST) -> dict[str, Cost]:
 
 def test_a_plan_lists_changes_what_comes_with_them_and_the_time(study: Study) -> None:
     done = frozenset({("baseline", 0), ("baseline", 1), ("baseline", 2)})
-    known = Forecast(done=done, costs=costs(study.plan), seconds=365.0, num_parallel=2, basis="finished runs of this study")
+    known = Forecast(
+        done=done, costs=costs(study.plan), seconds=365.0, num_parallel=2, basis="finished runs of this study"
+    )
     text = plan_text(study.plan, known)
     assert "data.batch_size 8 → 64" in text
     assert "total_steps 128 → 16" in text

@@ -17,7 +17,7 @@ from ablate.report.section import Section
 from ablate.report.sections.answers import variance
 from ablate.report.terminal import print_report, print_section
 from ablate.report.view_model import make_view
-from tests.analysis.test_variance_study import drawn, study
+from tests.analysis.test_variance_components import drawn, study
 from tests.synthetic import write_study
 
 

@@ -60,7 +60,7 @@ def test_a_factorial_is_every_combination_with_the_baselines_own_levels(planned:
     assert plan.study == "factorial-batch_size+learning_rate"
     assert (
         plan.question
-        == "Does a larger batch make gradient norm and loss more regular? Is the learning rate too low or too high?"
+        == "Does a larger batch make norm and loss more regular? Is the learning rate too low or too high?"
     )
 
 
