@@ -3,8 +3,8 @@
 Noise model, of every kind: a run's value is what its arm is planted to do, plus noise of sd 1 (`SD`) of single runs, of which
 seeds share the part rho of the variance. A planted effect is 2 sd; a study has 5 seeds. Every draw has a seed of its own.
 
-A draw is `right` when the conclusions name the planted cause and no other, `requires` when they name it and another too, `wrong`
-when they name another in its place (or any, where nothing may be named), and otherwise `undecided`.
+A draw is `right` when the conclusions name the planted cause and no other, `beside` when they name it and another too,
+`wrong` when they name another in its place (or any, where nothing may be named), and otherwise `inconclusive`.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ def main(draws: int = DRAWS) -> None:
         said = " | ".join(percent(rate) for rate in power_rates(Cell(seeds=seeds, variants=5, effect=effect), draws))
         say(f"| {seeds} | {effect:g} | {said} |", flush=True)
     say(
-        "\n| interim seeds | variants | alpha spending | false helps or hurts | false equivalent |\n| --- | --- | --- | --- | --- |"
+        "\n| interim seeds | variants | alpha spending | false helps or hurts | false equivalent |\n"
+        "| --- | --- | --- | --- | --- |"
     )
     for looks, variants in (((5, 8, 12), 1), ((5, 8, 12), 4)):
         for spending in ("obrien_fleming", "pocock"):
