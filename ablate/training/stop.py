@@ -6,8 +6,10 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from ablate.training.distributed import Ranks
+if TYPE_CHECKING:
+    from ablate.training.distributed import Ranks
 
 ShouldStop = Callable[[], str | None]
 """() -> the reason to stop; None to go on."""

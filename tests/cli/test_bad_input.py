@@ -157,7 +157,7 @@ def test_a_cadence_that_the_record_cannot_show(refused):
     said = refused("-m", "eval.every='96 samples','32 samples'")
     assert "eval.every=96 samples cannot be read from evaluations every 64 samples" in said
     assert "levels that work: 128 samples, 256 samples" in said
-    assert "log-spaced looks" in refused("-m", "axis=eval_every", "eval=log")
+    assert "log-spaced evaluations" in refused("-m", "axis=eval_every", "eval=log")
 
 
 def test_an_observation_axis_that_would_change_the_run(refused, tmp_path):

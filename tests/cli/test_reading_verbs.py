@@ -73,7 +73,7 @@ def test_a_refusal_leaves_standard_output_empty(ablate, here: Path) -> None:
 def test_diff_ends_with_0_where_runs_are_equal_and_1_where_they_are_not(ablate, study: Path) -> None:
     same = ablate("diff", f"{study}/baseline/seed=0", f"{study}/rerun/seed=0")
     assert same[0] == 0
-    assert "equal in all that counts" in same[1]
+    assert "equal: config, seed, data, environment, code and fingerprint" in " ".join(same[1].split())
     other = ablate("diff", f"{study}/baseline/seed=0", f"{study}/batch_size=64/seed=0")
     assert other[0] == 1
     assert "data.batch_size  8  64" in other[1]

@@ -40,7 +40,7 @@ def test_arms_seeds_contrasts_and_what_could_not_be_verified(app: App, tmp_path:
     differences = [values[f"lr=0.1/seed={seed}"] - values[f"baseline/seed={seed}"] for seed in range(3)]
     assert contrast["differences"] == pytest.approx(differences)
     assert "only lr (0.02 -> 0.1)" in json.dumps(_analysis(study)["controls"])
-    assert "match unverified: not verified: the app records nothing of its loop" in " ".join(printed.split())
+    assert "matched unverified: not verified: the app records nothing of its loop" in " ".join(printed.split())
     assert (study / "report.html").exists()
     assert "seed: 2" in (study / "lr=0.1/seed=2/config.yaml").read_text()
     assert "loss 0.0" in (study / "lr=0.1/seed=2/log.txt").read_text()
