@@ -185,7 +185,7 @@ def prepare(
         second=options.names[1],
     )
     _check_corners(composer, request.fixed, corners)
-    title = [] if first["study"]["name"] else [override_text("study.name", f"bisect-{'+'.join(corners.names)}")]
+    title = [] if first["study"]["name"] else [override_text("study.name", f"attribute-{'+'.join(corners.names)}")]
     fixed = (*request.fixed, *title)
     made = replace(request, fixed=fixed, made=corners.axes())
     prepared = make_plan(composer, made, command=options.command, facts=facts)

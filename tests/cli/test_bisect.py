@@ -41,7 +41,7 @@ def planned(here: Path) -> Any:
 @pytest.mark.slow
 def test_every_corner_is_an_arm_at_every_seed(ablate, runs, here):
     assert ablate("attribute", *TWO, "study.seeds=2", "study.metric=eval_loss_roughness")[0] == 0
-    plan = plan_in(here / "runs" / "bisect-batch_size+train_test_ratio")
+    plan = plan_in(here / "runs" / "attribute-batch_size+train_test_ratio")
     assert [(arm.name, arm.changes) for arm in plan.arms] == [
         ("baseline", {}),
         ("batch_size", {"data.batch_size": 64}),
@@ -66,8 +66,8 @@ def test_the_same_command_goes_on_and_retry_knows_it(ablate, runs, here):
     runs.forget()
     assert ablate("attribute", *TWO, "study.seeds=2")[0] == 0
     assert runs.names == []
-    (here / "runs/bisect-batch_size+train_test_ratio/train_test_ratio/seed=1/status.json").unlink()
-    code, out, _ = ablate("retry", "runs/bisect-batch_size+train_test_ratio")
+    (here / "runs/attribute-batch_size+train_test_ratio/train_test_ratio/seed=1/status.json").unlink()
+    code, out, _ = ablate("retry", "runs/attribute-batch_size+train_test_ratio")
     assert code == 0
     assert runs.names == ["train_test_ratio/1"]
     assert "with: ablate attribute '' " in out
@@ -78,8 +78,8 @@ def test_another_question_in_the_same_folder_is_refused(ablate, runs, here):
     ablate("attribute", *TWO, "study.seeds=2")
     code, _, err = ablate("attribute", "", "data.batch_size=32 data.train_test_ratio=4", "study.seeds=2")
     assert code == 2
-    assert "runs/bisect-batch_size+train_test_ratio holds another study" in err
-    assert "study.name=bisect-batch_size+train_ratio_2" in err
+    assert "runs/attribute-batch_size+train_test_ratio holds another study" in err
+    assert "study.name=attribute-batch_size+train_test_ratio_2" in err
 
 
 def test_plan_says_what_would_run_and_runs_nothing(ablate, runs, here):
@@ -102,7 +102,7 @@ def test_json_is_all_that_stands_on_the_output(ablate, runs, here, monkeypatch):
     code, out, err = ablate("attribute", *TWO, "study.seeds=1", "--json")
     assert (code, json.loads(out)) == (
         0,
-        {"folder": "runs/bisect-batch_size+train_test_ratio", "show": "print_shares_json"},
+        {"folder": "runs/attribute-batch_size+train_test_ratio", "show": "print_shares_json"},
     )
     assert "how far it is" in err
 

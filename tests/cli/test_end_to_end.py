@@ -46,7 +46,7 @@ def test_a_study_survives_a_kill_and_is_never_run_twice(tmp_path: Path) -> None:
     unchanged = [run for run in done if finished[run] == kept.get(run)]
     assert unchanged
     assert "batch_size 8" in second.stdout
-    assert "same trajectory" in second.stdout
+    assert "same training run" in second.stdout
     page = (tmp_path / "runs/s/report.html").read_bytes()
 
     third = shell(tmp_path, *STUDY)

@@ -196,7 +196,7 @@ def test_the_whole_way_on_a_tiny_model(ablate, here):
     assert one["verdict"] in ("all", "some or all", "part", "inconclusive"), "three seeds bear no more"
     assert one["through"]["share"] > 0.7
     assert "at the first step, at equal weights, the grad norm is" in one["held"]
-    norms = one["seen"][0]
+    norms = one["measures"][0]
     assert norms["treated"] < 0.5 * norms["baseline"]
     assert norms["second"] == pytest.approx(norms["baseline"], rel=0.3)
     code, out, _ = ablate("mediate", BATCH, "--through", "grad_noise", *more, "--json")

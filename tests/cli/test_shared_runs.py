@@ -55,7 +55,7 @@ def test_a_baseline_is_shared_between_studies_of_other_axes(ablate, recorded, he
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", ["optim.weight_decay=0.1", "data.max_length=64", "repeat=1"])
+@pytest.mark.parametrize("more", ["optim.weight_decay=0.1", "data.max_length=64", "rerun=1"])
 def test_what_asks_for_another_result_is_not_shared(ablate, recorded, here, more):
     ablate("-m", "axis=batch_size", "study.seeds=1", "study.name=one")
     recorded.forget()

@@ -251,7 +251,10 @@ def test_two_arms_and_three_seeds_are_reported(tmp_path: Path, capsys: pytest.Ca
     assert "order, splits, eval_set, which the fingerprints do not have" in matched["sentence"]
     assert "init" in matched["held"]
     assert took["status"] == "proven"
-    assert [(one["name"], one["status"]) for one in alone] == [("seeds", "proven"), ("applied", "proven")]
+    assert [(one["name"], one["status"]) for one in alone] == [
+        ("seeds_differ", "proven"),
+        ("settings_applied", "proven"),
+    ]
     assert (study / "report.html").exists()
     assert not (study / "plan.json").exists()
 
