@@ -115,7 +115,7 @@ def _measure(arguments: argparse.Namespace, device: str) -> list[dict[str, dict[
         for _ in range(arguments.rounds):
             rounds.append({})
             for loop in arguments.loops:
-                rounds[-1][loop] = _shared.run_child("train", loop, str(folder))
+                rounds[-1][loop] = _shared.run_child("loop", loop, str(folder))
                 print(f"round {len(rounds)}: {loop} done", file=sys.stderr)
         return rounds
 
@@ -191,7 +191,7 @@ def _report(
 
 def _rows(found: dict[str, Summary], batch_size: int) -> tuple[list[str], list[list[str]]]:
     header = [
-        "train",
+        "loop",
         "s/step",
         "min … max",
         "against ours",

@@ -25,14 +25,14 @@ def quick(repo: Path, folder: Path, name: str, *arguments: str) -> dict[str, Any
 @pytest.mark.long
 def test_two_loops_do_the_same_work(repo: Path, tmp_path: Path) -> None:
     """The exit code is 1 where a loop's losses are not ours."""
-    assert quick(repo, tmp_path, "train", "--loops", "raw")["benchmark"] == "train"
+    assert quick(repo, tmp_path, "loop", "--loops", "raw")["benchmark"] == "loop"
 
 
 @pytest.mark.slow
 @pytest.mark.long
 def test_the_calls_that_record_are_where_the_benchmark_expects_them(repo: Path, tmp_path: Path) -> None:
     found = quick(repo, tmp_path, "recording")
-    assert set(found["single_calls"][0]["calls"]) == {"GradNorms.measure_each", "GradNorms.clip", "Observer.row"}
+    assert set(found["single_calls"][0]["calls"]) == {"GradNorms.measure_each", "GradNorms.clip", "RunRecorder.log_step"}
 
 
 @pytest.mark.slow
