@@ -32,7 +32,11 @@ def test_two_loops_do_the_same_work(repo: Path, tmp_path: Path) -> None:
 @pytest.mark.long
 def test_the_calls_that_record_are_where_the_benchmark_expects_them(repo: Path, tmp_path: Path) -> None:
     found = quick(repo, tmp_path, "recording")
-    assert set(found["single_calls"][0]["calls"]) == {"GradNorms.measure_each", "GradNorms.clip", "RunRecorder.log_step"}
+    assert set(found["single_calls"][0]["calls"]) == {
+        "GradNorms.measure_each",
+        "GradNorms.clip",
+        "RunRecorder.log_step",
+    }
 
 
 @pytest.mark.slow
