@@ -285,7 +285,9 @@ def _timed(time_steps: TimeSteps, arm: Arm, num_parallel: int) -> tuple[Pace, fl
         return time_steps(replace(make_config(arm.config), arm=arm.name), num_parallel=num_parallel)
     except AblateError as error:
         command = " ".join(["ablate", *(f"{key}={show(value)}" for key, value in arm.changes.items())])
-        raise type(error)(f"{arm.name}: {error.problem}", error.fix or f"{command}, for its whole log") from None
+        raise type(error)(
+            f"{arm.name}: {error.problem}", error.fix or f"`{command}` shows the whole log of such a run"
+        ) from None
 
 
 def _cost(pace: Pace, arm: Arm) -> Cost:

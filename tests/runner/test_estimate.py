@@ -159,7 +159,7 @@ def test_a_first_step_that_fails_names_its_arm_and_what_to_type(tmp_path: Path) 
     with pytest.raises(AblateError) as caught:
         estimate(plan, waiting, tmp_path, slots=1, time_steps=fails)
     assert caught.value.problem == "batch_size=64: the first steps fail: out of memory"
-    assert caught.value.fix == "ablate data.batch_size=64, for its whole log"
+    assert caught.value.fix == "`ablate data.batch_size=64` shows the whole log of such a run"
 
 
 def test_a_profile_is_what_a_sample_costs() -> None:
