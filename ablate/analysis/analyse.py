@@ -85,9 +85,9 @@ def analysis_of(
     examples = over_examples(plan, read.runs, contrasts)
     external = imported(plan, runs, common)
     legible = [one for one in contrasts if external is None or one.metric not in external.not_read]
-    attributed = attribution(plan, metrics, readings, checks, measured_floors)
-    mediated = mediation(plan, metrics, readings, runs, checks, measured_floors)
-    effects = design_effects(plan, metrics, readings, checks, measured_floors, contrasts)
+    attributed = attribution(plan, metrics, readings, checks)
+    mediated = mediation(plan, metrics, readings, runs, checks)
+    effects = design_effects(plan, metrics, readings, checks, contrasts)
     interim = None if interims is None else interim_report(interims, runs, readings, contrasts)
     return Analysis(
         study=plan.study,

@@ -17,8 +17,7 @@ from ablate.analysis.complete_seeds import (
     not_significant,
 )
 from ablate.analysis.design_results import Attribution, KeyMoved
-from ablate.analysis.noise_floor import largest
-from ablate.analysis.results import Floor, RunReading
+from ablate.analysis.results import RunReading
 from ablate.config.flatten import changed, leaf_or_absent
 from ablate.controls.control import Control
 from ablate.design.attribution import Corners
@@ -44,7 +43,6 @@ def attribution(
     metrics: Sequence[MetricInfo],
     readings: Sequence[RunReading],
     checks: Sequence[Control],
-    floors: Sequence[Floor],
 ) -> Attribution | None:
     """Attribute the difference in the primary metric; None for a study that is not one between two configs.
 
@@ -73,7 +71,7 @@ def attribution(
     if failed:
         return replace(about, refused=failed, sentence=f"{_words(metric.name)}: no shares, because {failed}.")
     divided = _divided(corners, values)
-    refused = not_divisible(divided.total, len(seeds), largest(floors, metric.name), "the total difference")
+    refused = not_divisible(divided.total, len(seeds), "the total difference")
     opposed = _opposed_keys(divided) if not_significant(divided.total) else ()
     if refused:
         divided = _without_shares(divided)

@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.contrasts import WITHIN_FLOOR
 from ablate.analysis.design_results import CellEffect, EffectKind
-from ablate.analysis.noise_floor import largest
-from ablate.analysis.results import Floor, RunReading
+from ablate.analysis.results import RunReading
 from ablate.controls.control import Control
 from ablate.design.factorial import Cells
 from ablate.design.plan import Plan
 from ablate.formatting import change, counted, joined
 from ablate.metrics.metric import MetricInfo
-from ablate.stats.contrasts import CELLS, Decisions, adjusted_p, decide, known
+from ablate.stats.contrasts import Decisions, adjusted_p, decide, known
 from ablate.stats.power import seeds_to_decide
-from ablate.stats.verdicts import DECIDED, power_labels, verdict_of
+from ablate.stats.verdicts import BY_STEPS, DECIDED, power_labels, verdict_of
 
 Values = NDArray[np.float64]
 
@@ -37,7 +35,6 @@ class CellTable:
     values: [cells, seeds], NaN where a run has none.
     left_out: seeds that lack a cell, in words. lost: runs that ended without a result, in words.
     failed: {arm: why} of cells whose control failed.
-    floor: an effect that is not larger has no verdict; None where none was measured.
     waiting: runs that have not ended. num_runs: of all cells.
     """
 
@@ -49,7 +46,6 @@ class CellTable:
     left_out: tuple[str, ...]
     lost: tuple[str, ...]
     failed: dict[str, str]
-    floor: float | None
     waiting: int
     num_runs: int
 
@@ -80,7 +76,7 @@ class CellTable:
     def decide(self, weights: Values, equivalences: int | None = None) -> Decisions:
         """Decide effects [effects, cells] as one family. equivalences: claims of equivalence; default is one per effect."""
         margin = self.margin if self.margin > 0 else None
-        return decide(self.values, margin, weights=weights, rule=CELLS, equivalences=equivalences or len(weights))
+        return decide(self.values, margin, weights=weights, equivalences=equivalences or len(weights))
 
 
 def cell_table(
@@ -89,7 +85,6 @@ def cell_table(
     metric: MetricInfo,
     readings: Sequence[RunReading],
     checks: Sequence[Control],
-    floors: Sequence[Floor],
 ) -> CellTable:
     """Collect the primary metric of every cell from the readings."""
     runs = {(run.arm, run.seed): run for run in readings if run.arm in cells.arms}
@@ -113,7 +108,6 @@ def cell_table(
         left_out=tuple(_left_out(cells, plan.seeds, values, runs)),
         lost=tuple(f"seed {run.seed} of {run.arm}" for run in lost),
         failed=failed,
-        floor=largest(floors, metric.name),
         waiting=sum(run.status in ("missing", "running", "interrupted") for run in mine),
         num_runs=len(mine),
     )
@@ -136,7 +130,7 @@ def _left_out(
 class EffectSpec:
     """One effect of a family.
 
-    kind, name, axes, levels, mixed_with: as in `CellEffect`. withheld: a label that takes its verdict away, or ''.
+    kind, name, axes, levels, mixed_with: as in `CellEffect`.
     """
 
     kind: EffectKind
@@ -144,7 +138,6 @@ class EffectSpec:
     axes: tuple[str, ...]
     levels: tuple[str, ...]
     mixed_with: tuple[str, ...] = ()
-    withheld: str = ""
 
 
 def cell_effects(table: CellTable, decisions: Decisions, specs: Sequence[EffectSpec]) -> list[CellEffect]:
@@ -162,15 +155,13 @@ def _cell_effect(table: CellTable, decisions: Decisions, number: int, p_value: f
     effect, seeds = known(decisions.effects[number]), int(decisions.own.pairs[number])
     differs, within = bool(decisions.differs[number]), bool(decisions.within[number])
     labels = [f"{seeds} of {len(table.seeds)} seeds"] if seeds < len(table.seeds) else []
-    labels += power_labels(seeds, bool(decisions.only_pooled[number]))
+    labels += power_labels(seeds)
     verdict: str = verdict_of(effect, differs, within, table.metric.lower_is_better)
     if any(arm in table.failed for arm in needed_arms(table, decisions.weights[number])):
         verdict = "none"
     elif verdict in DECIDED:
-        small = table.floor is not None and abs(effect or 0.0) <= table.floor
-        withheld = WITHIN_FLOOR if small else spec.withheld
-        labels += [withheld] if withheld else []
-        verdict = "inconclusive" if withheld else "interact" if spec.kind == "interaction" else verdict
+        labels += [BY_STEPS] if decisions.by_steps[number] else []
+        verdict = "interact" if spec.kind == "interaction" else verdict
     return CellEffect(
         kind=spec.kind,
         name=spec.name,
@@ -221,9 +212,7 @@ def measured(one: CellEffect, unit: str) -> str:
 
 
 def needed_words(one: CellEffect) -> str:
-    """Return `; needs about 12 seeds`, or what took the verdict away."""
-    if WITHIN_FLOOR in one.labels:
-        return "; within the noise floor"
+    """Return `; needs about 12 seeds`, or '' where that is not known."""
     return f"; needs about {one.seeds_needed} seeds" if one.seeds_needed else ""
 
 

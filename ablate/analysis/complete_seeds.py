@@ -64,7 +64,7 @@ def no_complete_seed(readings: Sequence[RunReading], arms: str) -> str:
     return f"no seed has a value in every {arms}"
 
 
-def not_divisible(total: Contribution, num_seeds: int, floor: float | None, what: str) -> str:
+def not_divisible(total: Contribution, num_seeds: int, what: str) -> str:
     """Return why the total cannot be divided; '' where it can. what: `the total difference`."""
     if num_seeds < 2:
         return "one seed has no interval: at least two are needed"
@@ -73,8 +73,6 @@ def not_divisible(total: Contribution, num_seeds: int, floor: float | None, what
         return f"the difference is {effect} in each of {num_seeds} seeds: without spread there is no interval"
     if not_significant(total):
         return f"{what} is not significant ({change(total.effect, total.low, total.high)})"
-    if floor is not None and abs(total.effect) <= floor:
-        return f"{what}, {effect}, is within the noise floor of {plain_figure(floor)}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Contrasts of a study: variant minus baseline on one metric, what takes a verdict away, and the finding in words."""
+"""Contrasts of a study: variant minus baseline on one metric, and the finding in words."""
 
 from __future__ import annotations
 
@@ -18,20 +18,11 @@ from ablate.config.flatten import leaf_or_absent
 from ablate.controls.control import Control
 from ablate.design.axis import show
 from ablate.design.plan import Arm, Plan
-from ablate.formatting import change, counted, joined, plain_figure
+from ablate.formatting import change, counted, plain_figure
 from ablate.metrics.metric import MetricInfo
 from ablate.stats.contrasts import CONFIDENCE
 from ablate.stats.power import MAX_SEEDS
-from ablate.stats.verdicts import (
-    BY_STEPS,
-    DECIDED,
-    LOW_POWER_POOLED_ONLY,
-    OWN_VARIANCE,
-    POOLED_ONLY,
-    Judgement,
-    VerdictKind,
-    judge,
-)
+from ablate.stats.verdicts import BY_STEPS, DECIDED, Judgement, VerdictKind, judge
 
 BySeed = Mapping[int, float | None]
 
@@ -41,18 +32,16 @@ class Judged:
     """A judgement, and what its arm shares with those that were judged with it.
 
     variants: number of arms judged together; 1 for an arm by itself, whose analysis is the paired t.
-    sd: of the residual that its error is based on. rho: measured between all these arms and the baseline over seeds.
+    sd, df: of the residual. rho: measured between all these arms and the baseline over seeds.
+    pool_weight: weight of the residual in the squared error of every arm.
     """
 
     judgement: Judgement
     variants: int
     sd: float | None
+    df: int
     rho: float | None
-
-    @property
-    def alone(self) -> bool:
-        """Whether it is based on the runs of this arm and the baseline only."""
-        return self.variants == 1 or self.judgement.method == "own pairs"
+    pool_weight: float
 
 
 def family(plan: Plan, readings: Sequence[RunReading], checks: Sequence[Control]) -> dict[str, str]:
@@ -93,7 +82,14 @@ def judge_together(
     margin = smallest_effect if smallest_effect is not None and smallest_effect > 0 else None
     table = judge(values, margin, metric.lower_is_better, interim_confidence)
     return {
-        name: Judged(judgement=one, variants=len(arms), sd=_own_sd(one) or table.sd, rho=table.rho)
+        name: Judged(
+            judgement=one,
+            variants=len(arms),
+            sd=table.sd,
+            df=table.df,
+            rho=table.rho,
+            pool_weight=table.pool_weight,
+        )
         for name, one in zip(arms, table.variants, strict=True)
     }
 
@@ -102,21 +98,10 @@ def _row(arm: BySeed, seeds: Sequence[int]) -> NDArray[np.float64]:
     return np.asarray([np.nan if (value := arm.get(seed)) is None else value for seed in seeds], dtype=np.float64)
 
 
-def _own_sd(one: Judgement) -> float | None:
-    """Residual sd of an arm that was set aside: a difference has the variance of two runs."""
-    return one.error * float(np.sqrt(one.pairs / 2)) if one.method == "own pairs" and one.error else None
-
-
 Values = np.ndarray[Any, np.dtype[np.float64]]
 
-NOT_BEYOND = "NOT DIFFERENT FROM PLACEBO"
-"""Label of a difference from the baseline that does not hold against the placebo."""
-
-WITHIN_FLOOR = "WITHIN NOISE FLOOR"
-"""Label of a difference that is not larger than the noise floor."""
-
-ONE_SIDED = "ONE-SIDED"
-"""Label of a placebo that differs from the baseline in the same direction at every seed."""
+PLACEBO_DIFFERS = "PLACEBO DIFFERS"
+"""Label of a placebo that differs significantly from the baseline: something besides chance differs between equal arms."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,9 +110,10 @@ class Question:
 
     smallest_effect: None for a secondary metric: without a declared margin equivalence cannot be claimed.
     refused: why the arm gets no verdict (a control that failed), else None.
-    placebo: the arm is itself a placebo, so that a secondary metric that it changes was changed by chance.
     lost: runs that ended without a result, in words: `seed 1 of batch_size=64 diverged`.
-    floor: the larger of the noise floor and the nondeterminism floor of the metric; None where neither was measured.
+    placebo: the arm is an A/A arm, a negative control.
+    floor: the larger of the noise floor and the nondeterminism floor of the metric, shown next to the effect; None where
+        neither was measured.
     interval_level: confidence of low and high.
     stopped: an interim analysis decided the variant, which then has fewer seeds than the rest.
     """
@@ -158,20 +144,11 @@ class Question:
         return f"{self.axis} {show(self.baseline_level)} -> {show(self.level)}"
 
 
-def contrast(
-    question: Question, judged: Judged, baseline: BySeed, arm: BySeed, placebo: Judged | None = None
-) -> Contrast:
-    """Return the judgement of one arm with the values that it is based on; a seed without both values is left out.
-
-    An effect that is not larger than the floor of its metric gets no verdict.
-
-    placebo: judgement of the arm with an A/A arm as the baseline, together with the other variants. It is as good a
-        baseline, so an effect must hold against both. Both rules can only take a verdict away.
-    """
+def contrast(question: Question, judged: Judged, baseline: BySeed, arm: BySeed) -> Contrast:
+    """Return the judgement of one arm with the values that it is based on; a seed without both values is left out."""
     seeds, left, right = _pairs(baseline, arm)
     judgement = judged.judgement
     verdict: VerdictKind = judgement.verdict if question.refused is None else "none"
-    withdrawn = _withdrawn(question, judgement.effect or 0.0, placebo) if verdict in DECIDED else None
     return Contrast(
         arm=question.arm,
         axis=question.axis,
@@ -180,7 +157,7 @@ def contrast(
         metric=question.metric.name,
         unit=question.metric.unit,
         primary=question.primary,
-        method="own pairs" if judged.alone else "seed-blocked",
+        method="own pairs" if judged.variants == 1 else "seed-blocked",
         family=judged.variants,
         effect=judgement.effect if len(seeds) > 1 or judgement.low is not None else None,
         low=judgement.low,
@@ -197,17 +174,18 @@ def contrast(
         own_p=judgement.own_p_value,
         signflip_p=judgement.signflip_p,
         residual_sd=judged.sd,
+        residual_df=judged.df,
+        pool_weight=judged.pool_weight,
         df=judgement.df,
         rho=judged.rho,
-        verdict="inconclusive" if withdrawn else verdict,
-        # No number of seeds lifts an effect above the floor or beyond the placebo.
+        verdict=verdict,
         seeds_needed=judgement.seeds_needed if verdict == "inconclusive" and judgement.low is not None else None,
         labels=(
-            *(label for label in judgement.labels if not (withdrawn and label == BY_STEPS)),
+            *([PLACEBO_DIFFERS] if question.placebo and question.primary and verdict in DECIDED else []),
+            *judgement.labels,
             *_labels(question, len(seeds)),
-            *([withdrawn] if withdrawn else []),
         ),
-        sentence=_sentence(question, judged, "inconclusive" if withdrawn else verdict, withdrawn, left, right),
+        sentence=_sentence(question, judged, verdict, left, right),
         floor=question.floor,
         bundle=question.bundle,
         error=judgement.error,
@@ -230,23 +208,6 @@ def _pairs(left: BySeed, right: BySeed) -> tuple[tuple[int, ...], Values, Values
     return tuple(found), values[:, 0], values[:, 1]
 
 
-def _withdrawn(question: Question, effect: float, placebo: Judged | None) -> str | None:
-    """Return the label that takes the verdict of a significant difference away, or None."""
-    if question.floor is not None and abs(effect) <= question.floor:
-        # The mean of a placebo's differences never exceeds their root mean square, which is the floor.
-        return ONE_SIDED if question.placebo and question.primary else WITHIN_FLOOR
-    return None if _holds(question, effect, placebo) else NOT_BEYOND
-
-
-def _holds(question: Question, effect: float, placebo: Judged | None) -> bool:
-    """Return whether a difference from the baseline is one from the placebo as well; True where there is no placebo."""
-    if question.placebo:
-        return question.primary  # there the report warns about the placebo; elsewhere it is one of many metrics
-    if placebo is None or placebo.judgement.low is None or placebo.judgement.effect is None:
-        return True
-    return placebo.judgement.verdict in DECIDED and placebo.judgement.effect * effect > 0
-
-
 def _labels(question: Question, num_pairs: int) -> tuple[str, ...]:
     labels = [f"{num_pairs} of {question.num_seeds} seeds"] if num_pairs < question.num_seeds else []
     if question.lost:
@@ -256,9 +217,7 @@ def _labels(question: Question, num_pairs: int) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _sentence(
-    question: Question, judged: Judged, verdict: VerdictKind, withdrawn: str | None, left: Values, right: Values
-) -> str:
+def _sentence(question: Question, judged: Judged, verdict: VerdictKind, left: Values, right: Values) -> str:
     lost = f"; without {', '.join(question.lost)}" if question.lost else ""
     subject = f"{question.change}, {question.metric.name}"
     if question.refused is not None:
@@ -268,46 +227,24 @@ def _sentence(
         return f"{subject}: inconclusive, {_no_interval(question, left, right)}{lost}"
     unit = f" {question.metric.unit}" if question.metric.unit else ""
     ends = f"{plain_figure(float(np.mean(left)))} -> {plain_figure(float(np.mean(right)))}{unit}, " if len(left) else ""
-    alone = f"; {_set_aside(judged)}" if OWN_VARIANCE in one.labels else ""
+    steps = ""
     if BY_STEPS in one.labels and one.step_p is not None:
-        alone = f"; step-down p {plain_figure(one.step_p, 2)}: the interval is simultaneous over all {judged.variants} variants"
+        steps = f"; step-down p {plain_figure(one.step_p, 2)}: the interval is simultaneous over all {judged.variants} variants"
     figures = (
-        f"{change(one.effect, one.low, one.high, question.interval_level)}; {counted(one.pairs, 'seed')}{lost}{alone}"
+        f"{change(one.effect, one.low, one.high, question.interval_level)}; {counted(one.pairs, 'seed')}{lost}{steps}"
     )
-    return f"{subject}: {_finding(question, judged, verdict, withdrawn)}, {ends.removesuffix(', ')} ({figures})"
+    return f"{subject}: {_finding(question, one, verdict)}, {ends.removesuffix(', ')} ({figures})"
 
 
-def _set_aside(judged: Judged) -> str:
-    """Why a contrast is not judged with the others."""
-    why = "because its variance or the baseline's is unlike the other arms'"
-    return f"judged by its own pairs, Holm over {judged.variants} variants, {why}"
-
-
-def _finding(question: Question, judged: Judged, verdict: VerdictKind, withdrawn: str | None) -> str:
-    one = judged.judgement
+def _finding(question: Question, one: Judgement, verdict: VerdictKind) -> str:
     if verdict == "equivalent":
         margin = f"within plus or minus {plain_figure(question.smallest_effect or 0.0)}"
         differs = one.low is not None and one.high is not None and one.low * one.high > 0
         return f"equivalent (not zero, but {margin})" if differs else f"equivalent ({margin})"
-    if verdict != "inconclusive":
+    if verdict != "inconclusive" or question.smallest_effect is None:
         return verdict
-    why = _why_undecided(question, judged, withdrawn)
-    return f"inconclusive ({joined(why)})" if why else "inconclusive"
-
-
-def _why_undecided(question: Question, judged: Judged, withdrawn: str | None) -> list[str]:
-    if withdrawn in (WITHIN_FLOOR, ONE_SIDED):
-        return [f"within the noise floor of {plain_figure(question.floor or 0.0)}"]
-    if withdrawn == NOT_BEYOND:
-        return ["not different from the placebo"]
-    one = judged.judgement
-    only_pooled = {LOW_POWER_POOLED_ONLY, POOLED_ONLY} & set(one.labels)
-    why = ["not confirmed by its own pairs"] if only_pooled else []
-    if question.smallest_effect is None:
-        return why
-    if one.seeds_needed is None:
-        return [*why, f"needs more than {MAX_SEEDS:,} seeds"]
-    return [*why, f"needs about {one.seeds_needed} seeds"]
+    needed = f"more than {MAX_SEEDS:,}" if one.seeds_needed is None else f"about {one.seeds_needed}"
+    return f"inconclusive (needs {needed} seeds)"
 
 
 def _no_interval(question: Question, left: Values, right: Values) -> str:
@@ -363,8 +300,6 @@ def _contrasts(
     baseline = values[plan.baseline.name]
     variants = {name: values[name] for name in dict.fromkeys(represented_by.values())}
     together = judge_together(metric, baseline, variants, margin, interim_confidence)
-    placebo = next((values[arm.name] for arm in plan.arms if arm.kind == "placebo"), None)
-    against_placebo = judge_together(metric, placebo, variants, None, interim_confidence) if placebo is not None else {}
     for arm in plan.arms[1:]:
         if arm.replayed or arm.kind == "rerun":  # it changes nothing, so that there is no effect to infer
             continue
@@ -391,9 +326,7 @@ def _contrasts(
             judged = judge_together(metric, baseline, {arm.name: values[arm.name]}, margin, interim_confidence)[
                 arm.name
             ]
-        yield contrast(
-            question, judged, baseline, values[arm.name], against_placebo.get(represented_by.get(arm.name, ""))
-        )
+        yield contrast(question, judged, baseline, values[arm.name])
 
 
 def verdicts(

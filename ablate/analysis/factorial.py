@@ -24,7 +24,7 @@ from ablate.analysis.cells import (
 )
 from ablate.analysis.design_results import CellEffect, Effects
 from ablate.analysis.pairwise import read_parts
-from ablate.analysis.results import Contrast, Floor, RunReading
+from ablate.analysis.results import Contrast, RunReading
 from ablate.controls.control import Control
 from ablate.design import factorial as fraction
 from ablate.design.factorial import Cells
@@ -42,7 +42,6 @@ def design_effects(
     metrics: Sequence[MetricInfo],
     readings: Sequence[RunReading],
     checks: Sequence[Control],
-    floors: Sequence[Floor],
     contrasts: Sequence[Contrast],
 ) -> Effects | None:
     """Return the effects on the primary metric; None for a study of one axis at a time."""
@@ -50,7 +49,7 @@ def design_effects(
     if cells is None:
         return None
     metric = next(info for info in metrics if info.name == plan.metric)
-    table = cell_table(plan, cells, metric, readings, checks, floors)
+    table = cell_table(plan, cells, metric, readings, checks)
     about = Effects(
         kind=cells.kind,
         metric=metric.name,
@@ -71,7 +70,7 @@ def design_effects(
     if refused := table.refused():
         return replace(about, refused=refused, sentences=(f"{metric.name}: no effects yet, because {refused}.",))
     if cells.kind == "pairwise":
-        return read_parts(about, table, readings, contrasts)
+        return read_parts(about, table, readings)
     decided = {one.arm for one in contrasts if one.primary and one.verdict in DECIDED}
     return _read_effects(about, table, decided)
 

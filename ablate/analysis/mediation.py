@@ -28,8 +28,7 @@ from ablate.analysis.complete_seeds import (
 from ablate.analysis.design_results import HeldEffect, Mediated
 from ablate.analysis.load import RunFiles
 from ablate.analysis.mediator_checks import MediatorCheck, check_mediator
-from ablate.analysis.noise_floor import largest
-from ablate.analysis.results import Floor, RunReading
+from ablate.analysis.results import RunReading
 from ablate.config.schema import BASELINE
 from ablate.controls.control import Control
 from ablate.design.axis import show
@@ -51,7 +50,6 @@ def mediation(
     readings: Sequence[RunReading],
     runs: Sequence[RunFiles],
     checks: Sequence[Control],
-    floors: Sequence[Floor],
 ) -> Mediated | None:
     """Divide the effect on the primary metric; None for a study that does not hold a mediator."""
     design = plan.mediation
@@ -77,7 +75,7 @@ def mediation(
     difference = values[design.treated] - values[BASELINE]
     total = part("total", difference, difference, 0.95)
     about = replace(about, total=total)
-    if refused := not_divisible(total, len(seeds), largest(floors, metric.name), "the total effect"):
+    if refused := not_divisible(total, len(seeds), "the total effect"):
         cancel = "; paths that cancel each other would give the same result" if not_significant(total) else ""
         total = replace(total, share=None, share_low=None, share_high=None)
         return _without(replace(about, total=total), refused + cancel)

@@ -1,4 +1,4 @@
-"""Noise floor: the difference between runs of the same configuration. A smaller effect gets no verdict."""
+"""Noise floor: the difference between single runs of the same configuration, shown next to the effects."""
 
 from __future__ import annotations
 

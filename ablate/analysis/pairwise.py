@@ -23,9 +23,8 @@ from ablate.analysis.cells import (
     needed_arms,
     needed_words,
 )
-from ablate.analysis.contrasts import NOT_BEYOND
 from ablate.analysis.design_results import CellEffect, Effects, PartRead, PartWord
-from ablate.analysis.results import Contrast, RunReading
+from ablate.analysis.results import RunReading
 from ablate.formatting import joined
 from ablate.stats.contrasts import known
 
@@ -33,9 +32,7 @@ SAME_RUN = "IDENTICAL WEIGHTS"
 """Label of two arms that ended with identical weights: the second change had no effect on training."""
 
 
-def read_parts(
-    about: Effects, table: CellTable, readings: Sequence[RunReading], contrasts: Sequence[Contrast]
-) -> Effects:
+def read_parts(about: Effects, table: CellTable, readings: Sequence[RunReading]) -> Effects:
     """Return every part's effect alone and together with every part that it was combined with, and a word for each."""
     cells = table.cells
     where = {frozenset(np.flatnonzero(place).tolist()): number for number, place in enumerate(cells.indices)}
@@ -48,8 +45,7 @@ def read_parts(
         weights[row, where[frozenset(pair[1:])]] = -1.0
     # A false `dead` or `redundant` needs a false equivalence of the one effect that is not within the margin: one per part.
     found = table.decide(weights, equivalences=count)
-    placebo = {one.arm: NOT_BEYOND if NOT_BEYOND in one.labels else "" for one in contrasts if one.primary}
-    specs = [_spec(table, pair, placebo) for pair in pairs]
+    specs = [_spec(table, pair) for pair in pairs]
     weights_sha256 = {(run.arm, run.seed): run.weights_sha256 for run in readings}
     effects = [
         replace(one, verdict="none", labels=(*one.labels, SAME_RUN), seeds_needed=None)
@@ -68,14 +64,13 @@ def read_parts(
     return replace(about, sentences=tuple(_sentences(about)))
 
 
-def _spec(table: CellTable, pair: tuple[int, ...], placebo: Mapping[str, str]) -> EffectSpec:
+def _spec(table: CellTable, pair: tuple[int, ...]) -> EffectSpec:
     names = tuple(table.cells.names[number] for number in pair)
     return EffectSpec(
         kind="alone" if len(pair) == 1 else "with_other",
         name=" with ".join(names),
         axes=names,
         levels=tuple(table.cells.levels[number][1] for number in pair),
-        withheld=placebo.get(names[0], "") if len(pair) == 1 else "",
     )
 
 

@@ -172,7 +172,7 @@ def sd_interval(sd: float, df: int, level: float = 0.95) -> tuple[float, float]:
 def _measured(folder: Path, analysis: Analysis, metric: str, wanted: Wanted) -> Spread:
     """Return the residual of the study's contrasts; of a study with the baseline alone, its spread over seeds."""
     mine = [one for one in analysis.contrasts if one.metric == metric and one.verdict != "none"]
-    known = [one for one in mine if one.residual_sd and one.df]
+    known = [one for one in mine if one.residual_sd and one.residual_df]
     if known and wanted.rho is not None:
         raise ConfigError(
             f"--rho {wanted.rho:g}: {folder} has several arms, and their correlation is in the residual that it measured",
@@ -182,8 +182,8 @@ def _measured(folder: Path, analysis: Analysis, metric: str, wanted: Wanted) -> 
         one = _speaking(known)
         assert one.residual_sd is not None
         how = "of all arms together" if one.method == "seed-blocked" else f"of {one.arm} and the baseline"
-        basis = f"measured in {folder}: the residual {how}, {counted(one.df, 'degree')} of freedom"
-        return _spread(one.residual_sd, one.df, one.rho, basis)
+        basis = f"measured in {folder}: the residual {how}, {counted(one.residual_df, 'degree')} of freedom"
+        return _spread(one.residual_sd, one.residual_df, one.rho, basis)
     if mine and any(len(one.seeds) > 1 for one in mine):
         raise StudyError(
             f"{folder}: every difference in {metric} is the same in all seeds, and without spread nothing can be planned",
@@ -211,10 +211,8 @@ def _measured(folder: Path, analysis: Analysis, metric: str, wanted: Wanted) -> 
 
 
 def _speaking(known: Sequence[Contrast]) -> Contrast:
-    """Return the contrast whose residual is the study's: the pooled one; where every arm is judged alone, the widest."""
-    pooled = [one for one in known if one.method == "seed-blocked"]
-    alone = [one for one in known if one.family == max(one.family for one in known)]
-    return (pooled or sorted(alone, key=lambda one: -(one.residual_sd or 0.0)))[0]
+    """Return a contrast whose residual is that of all arms; in a study of one variant, of the two."""
+    return max(known, key=lambda one: one.family)
 
 
 def _spread(sd: float, df: int, rho: float | None, basis: str) -> Spread:

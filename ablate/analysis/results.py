@@ -129,23 +129,23 @@ FloorKind = Literal["noise", "nondeterminism"]
 class Contrast:
     """Variant minus baseline on one metric.
 
-    method: `seed-blocked` is judged with all variants of the study, by one residual; `own pairs` uses the runs of this arm and
-        the baseline alone: of a study with one variant, of the placebo, of an arm whose control failed, and of one whose
-        variance is unlike the others' (labelled `UNEQUAL VARIANCE`).
+    method: `seed-blocked` is judged with all variants of the study; `own pairs` uses the runs of this arm and the baseline
+        alone: of a study with one variant, of the placebo, and of an arm whose control failed.
     family: number of variants judged together, over which interval and p are simultaneous; 1 for an arm by itself.
     effect, low, high: difference and its 95% interval, in the metric's own unit; None where the runs do not give one. In a
         study with lost runs the effect is that of the incomplete layout, not the mean of `differences`.
-    error: standard error of `effect` over seeds. df: its degrees of freedom.
+    error: standard error of `effect` over seeds. df: its degrees of freedom (Satterthwaite).
+    pool_weight: weight of the residual of all arms in the squared error; the rest is the arm's own.
     inner_low, inner_high: the interval that has to be inside the smallest effect of interest for equivalence; simultaneous too.
     seeds: in which both arms have a value. differences: one per entry of `seeds`; the two means are over them as well.
     beats: share of these seeds in which the arm is better (higher, for a metric without a better side); a tie is a half.
     hedges_g: difference over the sd of single runs, corrected for their number.
     p_value: adjusted for `family`, as the interval is. step_p: step-down, which decides.
     own_p: of the arm's own paired t. signflip_p: exact. Neither is adjusted.
-    residual_sd: of a run after arm and seed are taken out, in the metric's own unit.
+    residual_sd, residual_df: of a run after arm and seed are taken out, in the metric's own unit.
     rho: measured between all arms judged together, over seeds.
     verdict: `none` when a control failed.
-    floor: the larger of the two floors of this metric; an effect that is not larger has no verdict either.
+    floor: the larger of the two floors of this metric, for comparison.
     labels: `LOW POWER`, ...
     sentence: the finding in words, figures included.
     bundle: the keys that change together as one declared change, in words; '' where one key changes.
@@ -175,7 +175,9 @@ class Contrast:
     own_p: float | None
     signflip_p: float | None
     residual_sd: float | None
-    df: int
+    residual_df: int
+    pool_weight: float
+    df: float
     rho: float | None
     verdict: VerdictKind
     seeds_needed: int | None

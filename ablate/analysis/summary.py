@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ablate.analysis.contrasts import NOT_BEYOND, ONE_SIDED, WITHIN_FLOOR
+from ablate.analysis.contrasts import PLACEBO_DIFFERS
 from ablate.analysis.resample import curve_name
 from ablate.analysis.results import Contrast, DivergenceRate, Floor, ReplayedLevel, RunReading
 from ablate.controls.control import Control
@@ -13,7 +13,7 @@ from ablate.design.plan import Arm, Plan
 from ablate.formatting import change, counted, joined, per_cent, plain_figure, plain_percent
 from ablate.stats.linear_model import ENOUGH_SEEDS
 from ablate.stats.paired import smallest_p
-from ablate.stats.verdicts import DECIDED, LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
+from ablate.stats.verdicts import DECIDED
 
 ALWAYS = ("grad_norm_p95_p5", "eval_loss")
 """Metrics summarised next to the primary one: how spiky the gradient norm is, and what it costs."""
@@ -31,13 +31,27 @@ def conclusions(
 ) -> tuple[str, ...]:
     """Return the conclusions, most important first: effects on each headline metric, artefacts, reliability, failed runs."""
     headlines = dict.fromkeys((plan.metric, *ALWAYS))
-    sentences = [_about(plan, metric, contrasts) for metric in headlines]
+    sentences = [_alarm(contrasts)]
+    sentences += [_about(plan, metric, contrasts) for metric in headlines]
     sentences.append(_diverged(diverged))
     for axis in dict.fromkeys(level.axis for level in replays):
         sentences.append(_observation(plan, [level for level in replays if level.axis == axis], dense_share))
-    sentences += [_floor(plan, floor, contrasts) for floor in floors]
+    sentences += [_floor(plan, floor, contrasts) for floor in floors if plan.metric in floor.values]
     sentences += [_refused(plan, checks), _power(contrasts), _troubles(readings)]
     return tuple(sentence for sentence in sentences if sentence)
+
+
+def _alarm(contrasts: Sequence[Contrast]) -> str:
+    """A negative control that is not negative comes before every finding."""
+    placebos = [one for one in contrasts if PLACEBO_DIFFERS in one.labels]
+    if not placebos:
+        return ""
+    figures = joined([f"{one.arm} ({_figures(one)})" for one in placebos])
+    return (
+        f"WARNING: the placebo differs significantly from the baseline in {placebos[0].metric}: {figures}. It changes nothing "
+        "but chance, so this happens in 5% of studies, or something besides the varied settings differs between arms. Find "
+        "the cause, or repeat the study with more seeds, before relying on its verdicts."
+    )
 
 
 def _about(plan: Plan, metric: str, contrasts: Sequence[Contrast]) -> str:
@@ -90,13 +104,7 @@ def _figures(one: Contrast) -> str:
 
 
 def _needed(one: Contrast) -> str:
-    if NOT_BEYOND in one.labels:
-        return "; not different from the placebo"
-    if WITHIN_FLOOR in one.labels:
-        return f"; within the noise floor of {plain_figure(one.floor or 0.0)}"
-    pooled = {LOW_POWER_POOLED_ONLY, POOLED_ONLY} & set(one.labels)
-    why = "; not confirmed by its own pairs" if pooled else ""
-    return f"{why}; needs about {one.seeds_needed} seeds" if one.seeds_needed else why
+    return f"; needs about {one.seeds_needed} seeds" if one.seeds_needed else ""
 
 
 def _diverged(diverged: Sequence[DivergenceRate]) -> str:
@@ -128,8 +136,6 @@ def _observation(plan: Plan, levels: Sequence[ReplayedLevel], dense_share: float
 
 
 def _floor(plan: Plan, floor: Floor, contrasts: Sequence[Contrast]) -> str:
-    if plan.metric not in floor.values:
-        return ""
     unit = next((f" {one.unit}" for one in contrasts if one.primary and one.unit), "")
     value = f"{plain_figure(floor.values[plan.metric])}{unit}"
     seeds = counted(len(floor.seeds), "seed")
@@ -137,14 +143,13 @@ def _floor(plan: Plan, floor: Floor, contrasts: Sequence[Contrast]) -> str:
         return f"Same seed twice ({seeds}): identical weights, nondeterminism floor 0."
     if floor.kind == "nondeterminism":
         return (
-            f"Same seed twice ({seeds}): different weights, {value} apart in {plan.metric}: the nondeterminism floor. "
-            "Effects of that size or less get no verdict."
+            f"Same seed twice ({seeds}): different weights, {value} apart in {plan.metric}: the nondeterminism floor."
         )
-    apart = f"Placebo: runs that differ only by chance are {value} apart in {plan.metric}"
-    sided = [one for one in contrasts if one.primary and one.arm in floor.arms and ONE_SIDED in one.labels]
-    if sided:
-        return f"{apart}, and always in one direction ({_figures(sided[0])}): do not rely on effects of that size."
-    return f"{apart} (root mean square over {seeds}): the noise floor. Effects of that size or less get no verdict."
+    placebo = next((one for one in contrasts if one.primary and one.arm in floor.arms and one.low is not None), None)
+    apart = f"Placebo: single runs that differ only by chance are {value} apart in {plan.metric}"
+    return f"{apart} (root mean square over {seeds}): the noise floor." + (
+        f" Mean difference from the baseline: {_figures(placebo)}." if placebo else ""
+    )
 
 
 def _refused(plan: Plan, checks: Sequence[Control]) -> str:
@@ -193,27 +198,19 @@ def method(contrasts: Sequence[Contrast]) -> str:
     level = levels[0] if len(levels) == 1 else f"{levels[0]} to {levels[-1]}"
     if family == 1:
         return f"{level} t intervals, paired by seed"
-    if not any(one.method == "seed-blocked" for one in primary):
-        return f"{level} intervals over {family} variants (Holm), each by its own pairs"
     return f"{level} simultaneous intervals over {family} variants (Dunnett), seed-blocked"
 
 
 def method_notes(contrasts: Sequence[Contrast]) -> Iterator[str]:
-    """Yield the method, the contrasts judged otherwise, the correlation of seeds, and the exact sign-flip p."""
+    """Yield the method, the arms judged alone, the correlation of seeds, and the exact sign-flip p."""
     primary = [one for one in contrasts if one.primary]
     if not primary:
         return
     together = [one for one in primary if one.method == "seed-blocked"]
     yield method(contrasts) + _residual(together)
-    aside = [one.arm for one in primary if OWN_VARIANCE in one.labels]
-    if aside:
-        yield (
-            f"judged by their own pairs with Holm's correction, because their variance (or the baseline's) is unlike the other "
-            f"arms': {joined(aside)}"
-        )
     controls = [one.arm for one in primary if one.family == 1 and one.verdict != "none"]
     if controls and together:
-        yield f"judged by their own pairs, a paired t each, because they are controls: {joined(controls)}"
+        yield f"judged alone, by a paired t test, because they are controls: {joined(controls)}"
     yield from _signflip(primary)
 
 
@@ -221,13 +218,13 @@ def _residual(together: Sequence[Contrast]) -> str:
     if not together:
         return ""
     one = together[0]
-    if not one.df:
+    if not one.residual_df:
         return "; none yet, because no seed is left to estimate the residual"
     unit = f" {one.unit}" if one.unit else ""
     sd = f"residual sd {plain_figure(one.residual_sd, 2)}{unit}" if one.residual_sd else "a residual without spread"
-    freedom = "1 degree of freedom" if one.df == 1 else f"{one.df} degrees of freedom"
     rho = "not measured" if one.rho is None else f"{one.rho:.2f}"
-    return f"; {sd} with {freedom}; rho between arms over seeds {rho}"
+    weight = f"the squared error of an effect is {plain_percent(one.pool_weight)} pooled, the rest the arm's own"
+    return f"; {sd} with {counted(one.residual_df, 'degree')} of freedom; {weight}; rho between arms over seeds {rho}"
 
 
 def _signflip(primary: Sequence[Contrast]) -> Iterator[str]:

@@ -106,7 +106,7 @@ CONTRASTS = (
     Column("hedges_g", "float64", "sd of runs", "the effect over the sd of single runs, corrected for their number"),
     Column("beats", "float64", "", "share of seeds in which the arm is better, or higher without a better side"),
     Column("residual_sd", "float64", "the metric's", "of a run after removing arm and seed"),
-    Column("df", "int64", "", "of the error"),
+    Column("df", "float64", "", "of the error"),
     Column("num_seeds", "int64", "seeds", "in which both arms have a value"),
     Column("seeds_needed", "Int64", "seeds", "about how many would decide an inconclusive effect"),
     Column("floor", "float64", "the metric's", "the larger of the noise and the nondeterminism floor"),

@@ -35,6 +35,10 @@ WORKS: dict[str, Work] = {
         "Step-Down Multiple Tests for Comparing Treatments with a Control in Unbalanced One-Way Layouts", 1991,
         "Statistics in Medicine", "10", "939--947", number="6", doi="10.1002/sim.4780100614",
     ),
+    "bartlett1937": _paper(
+        "Bartlett 1937", "Bartlett, M. S.", "Properties of Sufficiency and Statistical Tests", 1937,
+        "Proceedings of the Royal Society A", "160", "268--282", number="901", doi="10.1098/rspa.1937.0109",
+    ),
     "holm1979": _paper(
         "Holm 1979", "Holm, Sture", "A Simple Sequentially Rejective Multiple Test Procedure", 1979,
         "Scandinavian Journal of Statistics", "6", "65--70", number="2",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablate import formatting as fmt
-from ablate.analysis.contrasts import NOT_BEYOND, ONE_SIDED, WITHIN_FLOOR
+from ablate.analysis.contrasts import PLACEBO_DIFFERS
 from ablate.analysis.results import UNVERIFIED, Analysis, Contrast
 from ablate.design.axis import show
 from ablate.report.console import folded
@@ -16,7 +16,7 @@ from ablate.report.latex_text import label_of, table_environment, tex, tex_inter
 from ablate.report.section import Section, Table
 from ablate.report.sections import Sections
 from ablate.report.view_model import Row, View, floors_sentence, interval_head
-from ablate.stats.verdicts import BY_STEPS, DECIDED, LOW_POWER, LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
+from ablate.stats.verdicts import BY_STEPS, DECIDED, LOW_POWER
 from ablate.units import END
 
 _NAME = 22
@@ -25,13 +25,8 @@ _NAME = 22
 DECIDED_MARK, LOW_POWER_MARK = "*", r"$\dagger$"
 
 _MEANS = {
-    LOW_POWER_POOLED_ONLY: "decided by all arms together, not by its own pairs: no verdict",
-    POOLED_ONLY: "decided by all arms together, not by its own pairs: no verdict",
-    OWN_VARIANCE: "its variance, or the baseline's, differs from the other arms': judged by its own pairs",
     BY_STEPS: "significant by the step-down procedure; the interval, which is not step-down, still contains zero",
-    NOT_BEYOND: "not different from the placebo: no verdict",
-    WITHIN_FLOOR: "not larger than what A/A runs differ by: no verdict",
-    ONE_SIDED: "the placebo is always on the same side of the baseline",
+    PLACEBO_DIFFERS: "an A/A arm that differs significantly: something besides the varied setting may differ between arms",
     UNVERIFIED: "imported runs: that only one variable changed is not verified",
     "MISSING SEEDS": "runs of this arm or of the baseline are missing: computed from the others",
 }

@@ -19,7 +19,7 @@ from ablate.report.plan import design_lines
 from ablate.report.view_model import View, floors_sentence
 from ablate.stats.linear_model import ENOUGH_SEEDS
 from ablate.stats.paired import smallest_p
-from ablate.stats.verdicts import BY_STEPS, OWN_VARIANCE
+from ablate.stats.verdicts import BY_STEPS
 from ablate.units import END
 
 
@@ -216,35 +216,21 @@ class Description:
         pooled = any(one.method == "seed-blocked" for one in primary)
         if pooled:
             yield Sentence(
-                "All variants were judged together in one linear model (value = arm + seed + residual, one residual variance); "
-                f"intervals and p are Dunnett's, simultaneous over {family} variants",
-                ("dunnett1955",),
+                "All variants were judged together in one linear model (value = arm + seed + residual); the squared error of "
+                "an effect is a mean of the pooled one and the variant's own, weighted by how alike the own ones are "
+                f"(Bartlett's test); intervals and p are Dunnett's, simultaneous over {family} variants",
+                ("dunnett1955", "bartlett1937"),
             )
-            if any(len(one.seeds) >= ENOUGH_SEEDS for one in primary if one.family == family):
-                used = any(BY_STEPS in one.labels for one in primary)
-                yield Sentence(
-                    "Verdicts are step-down, at 5% over all variants together, and need the variant's own paired t test "
-                    "to agree" + ("; a verdict by the step-down procedure alone is marked" if used else ""),
-                    ("dunnetttamhane1991",),
-                )
-            else:
-                yield Sentence("A verdict also needs the variant's own paired t test to agree")
-        elif family > 1:
+            used = any(BY_STEPS in one.labels for one in primary)
             yield Sentence(
-                f"Each of {family} variants was judged by its own paired t test over seeds, with Holm's correction",
-                ("holm1979",),
+                "Verdicts are step-down, at 5% over all variants together"
+                + ("; a verdict by the step-down procedure alone is marked" if used else ""),
+                ("dunnetttamhane1991",),
             )
         else:
             level = self.view.method.split(",")[0]
             yield Sentence(
                 f"Each arm was compared with the baseline by a paired t test over seeds, two-sided, with {level}"
-            )
-        if pooled and any(OWN_VARIANCE in one.labels for one in primary):
-            arms = fmt.joined(one.arm for one in primary if OWN_VARIANCE in one.labels)
-            yield Sentence(
-                f"An F test set aside {arms}, whose variance (or the baseline's) differs from the other arms': judged by "
-                "their own pairs with Holm's correction",
-                ("holm1979",),
             )
         if any("MISSING SEEDS" in one.labels for one in primary) and pooled:
             yield Sentence(

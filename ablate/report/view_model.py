@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ablate import formatting as fmt
-from ablate.analysis.contrasts import ONE_SIDED
 from ablate.analysis.results import UNVERIFIED, Analysis, Contrast, Floor, ReplayedLevel, RunReading
 from ablate.analysis.summary import method
 from ablate.controls.control import Control
@@ -264,9 +263,9 @@ def resampled(levels: Sequence[ReplayedLevel]) -> str:
 
 
 def floors_sentence(view: View) -> str:
-    """Return `Noise floor 0.019, nondeterminism floor 0: an effect that is not larger gets no verdict.`"""
+    """Return `Single runs of the same config differ by: noise floor 0.019, nondeterminism floor 0.`"""
     text = ", ".join(f"{floor.name} {floor.value}" for floor in view.floors)
-    return f"{text[:1].upper()}{text[1:]}: an effect that is not larger gets no verdict." if text else ""
+    return f"Single runs of the same config differ by: {text}." if text else ""
 
 
 def _floor(floor: Floor, metric: MetricInfo) -> FloorView:
@@ -327,8 +326,7 @@ def _row(contrast: Contrast, arm: ArmView, analysis: Analysis) -> Row:
     verdict: str = "no verdict" if contrast.verdict == "none" else contrast.verdict
     moved = contrast.verdict in ("helps", "hurts", "raises", "lowers")
     if floor and not moved and contrast.verdict != "none":
-        sided = [label for label in contrast.labels if label == ONE_SIDED]
-        verdict, remarks = "noise floor", [fmt.figure(noise, 2), *sided]
+        verdict, remarks = "noise floor", [fmt.figure(noise, 2)]
     return Row(
         arm=arm,
         contrast=contrast,

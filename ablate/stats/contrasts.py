@@ -1,15 +1,17 @@
-"""Contrasts: weighted sums of cell means, estimated with one residual and decided as one family.
+"""Contrasts: weighted sums of cell means, each with one error, one interval and one decision.
 
 Every design asks about contrasts of its cells: variants against a baseline, main effects and interactions of a factorial,
-an arm alone and with another one, the contributions to the difference between two configs. All of them are analysed twice:
+an arm alone and with another one, the contributions to the difference between two configs. One rule decides them all:
 
-    pooled   the seed-blocked model of all cells, with intervals that are simultaneous over the family
-    paired   the contrast in each seed, by its own paired t, which must agree at a lenient level
+    effect    the least-squares difference of the seed-blocked model, value = cell + seed + residual
+    error     error^2 = w * pooled^2 + (1 - w) * own^2, from the residual of all cells and from the contrast in each seed
+    weight    w = (1 + 2 p) / 3, where p is that of Bartlett's test that the own errors are alike; (1 + p) / 3 below five
+              seeds, and 0 where the baseline varies more than the variants
+    interval  effect +- Dunnett's critical value * error, simultaneous over the family
+    decision  Dunnett's step-down test with the same error
 
-The second analysis makes pooling safe. A cell whose runs vary three times as much as the others' gets 11% to 13% false
-positives from the pooled analysis; the paired one bounds them whatever the variances are, and costs little power, because a
-difference that the pool detects is nearly always plain in the pairs. A guard sets aside cells whose spread is too unlike the
-others'; contrasts that need one rest on their paired t alone. `Rule` holds what differs from design to design.
+Pooling makes three to five seeds informative, and is wrong for an arm that varies more than the others. Own errors are
+right for every arm, and have few degrees of freedom. The simulations behind the weights: docs/explain/statistics.md.
 """
 
 from __future__ import annotations
@@ -17,90 +19,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from ablate.stats.dunnett import critical_value, equivalence_value, simultaneous_p
-from ablate.stats.linear_model import (
-    ENOUGH_SEEDS,
-    VARIANT_ALARM,
-    Blocked,
-    baseline_alarm,
-    blocked,
-    many_to_one,
-    set_aside,
-)
+from ablate.stats.linear_model import ENOUGH_SEEDS, Blocked, blocked, many_to_one
 from ablate.stats.paired import PairedT, paired_t
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-Claim = Literal["difference", "equivalence"]
 
 CONFIDENCE = 0.95
 """Of the simultaneous intervals, and of all claims of equivalence together: both error rates are counted over the family."""
 
-MANY_SEEDS = 8
-"""From here on a stricter paired analysis costs next to no power."""
+LEAST_WEIGHT = 1 / 3
+"""Of the pooled error, where the own errors differ clearly."""
 
-
-def variant_agreement(pairs: NDArray[np.int64], claim: Claim = "difference") -> Values:
-    """Return the two-sided level at which a variant's own paired t must agree, by its number of pairs.
-
-    5%, but 15% at 5 to 7 pairs, where 5% would cost an eighth of the power, and 7% for a claim of equivalence, which gains
-    nothing by more. Fewer pairs are LOW POWER and no guard detects a noisy arm there; with more the stricter level costs
-    little, and keeps a table with one noisy arm below 7%.
-    """
-    lenient = 0.15 if claim == "difference" else 0.07
-    return np.where((pairs >= ENOUGH_SEEDS) & (pairs < MANY_SEEDS), lenient, 0.05)
-
-
-def cell_agreement(pairs: NDArray[np.int64], _claim: Claim = "difference") -> Values:
-    """Return 5%: one noisy cell enters many contrasts, and at 10% it gave a false positive in 13% of pairwise studies."""
-    return np.full(np.shape(pairs), 0.05)
-
-
-def contribution_agreement(pairs: NDArray[np.int64], _claim: Claim = "difference") -> Values:
-    """Return 15% from five pairs on and 10% below, where the guard detects little."""
-    return np.where(pairs >= ENOUGH_SEEDS, 0.15, 0.10)
-
-
-def variant_alarms(cells: int, seeds: int) -> Values:
-    """Return the guard's false alarm rates [cells] of a many-to-one design, whose cell 0 is the baseline."""
-    alarms = np.full(cells, VARIANT_ALARM)
-    alarms[0] = baseline_alarm(seeds)
-    return alarms
-
-
-def contribution_alarms(cells: int, seeds: int) -> Values:
-    """Return the guard's false alarm rates [cells] where no cell is special."""
-    return np.full(cells, 0.05 if seeds >= ENOUGH_SEEDS else 0.2)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rule:
-    """What a design asks of its contrasts.
-
-    alarms: the guard's false alarm rates by (cells, seeds); None for no guard.
-    agreement: two-sided level at which the paired t must agree, by its pairs and what is claimed.
-    step_down: from five pairs on, contrasts that are decided leave the family of the rest.
-    """
-
-    alarms: Callable[[int, int], Values] | None
-    agreement: Callable[[NDArray[np.int64], Claim], Values]
-    step_down: bool = False
-
-
-VARIANTS = Rule(alarms=variant_alarms, agreement=variant_agreement, step_down=True)
-"""Every variant against one baseline."""
-
-CELLS = Rule(alarms=None, agreement=cell_agreement)
-"""Main effects and interactions of a factorial design, and effects with and without another arm."""
-
-CONTRIBUTIONS = Rule(alarms=contribution_alarms, agreement=contribution_agreement)
-"""Contributions to the difference between two configs; decided by `stats/shapley.py`."""
+BASELINE_ALARM = 0.1
+"""Level of the F test on the baseline, whose error enters every contrast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,50 +46,127 @@ class Contrasts:
     """Estimates of shape [..., contrasts] unless said; NaN where the runs do not give one. Unit of the values.
 
     weights: [contrasts, cells].
-    alone: whether the guard set aside a cell that the contrast needs; its estimates are then those of its own pairs.
-    df: degrees of freedom of the error.
-    pool: the model without the cells set aside. own: the paired t of every contrast.
+    df: degrees of freedom of the error (Satterthwaite).
+    pool_weight: [...], of the pooled error in `errors`, from 0 to 1.
+    pool: the seed-blocked model. own: the paired t of every contrast.
     """
 
     weights: Values
     effects: Values
     errors: Values
-    df: NDArray[np.int64]
-    alone: Flags
+    df: Values
+    pool_weight: Values
     pool: Blocked
     own: PairedT
 
 
-def estimate(values: Values, weights: Values | None = None, rule: Rule = VARIANTS) -> Contrasts:
+def estimate(values: Values, weights: Values | None = None, rounding: float = 0.0) -> Contrasts:
     """Estimate the contrasts `weights` [contrasts, cells] of `values` [..., cells, seeds]; NaN where a run has no value.
 
-    weights: default every cell minus the first. Raises ValueError where a row does not add up to 0.
+    weights: default every cell minus the first, the baseline. rounding: step of a discrete metric, in the values' unit; its
+    variance, step^2 / 12 of a run, is the least that an error is based on.
+
+    Raises ValueError where a row does not add up to 0.
     """
-    cells, seeds = values.shape[-2:]
+    cells = values.shape[-2]
+    is_baseline_first = weights is None
     weights = many_to_one(cells) if weights is None else weights
     if weights.shape[1] != cells or np.any(np.abs(weights.sum(axis=1)) > 1e-9):
         raise ValueError(
             f"weights of shape {weights.shape}: expected one column per cell of {cells}, each row adding up to 0"
         )
     weights = np.where(np.abs(weights) > 1e-12, weights, 0.0)
-    needs = weights != 0
-    aside = np.zeros(values.shape[:-1], dtype=bool)
-    if rule.alarms is not None:
-        aside = set_aside(values, weights, rule.alarms(cells, seeds))
-    alone = aside @ needs.T
-    left_out = aside | np.all(alone, axis=-1, keepdims=True)
-    pool = blocked(np.where(left_out[..., None], np.nan, values), weights)
-    present = np.isfinite(values)
-    own = paired_t(np.where(needs @ ~present, np.nan, weights @ np.where(present, values, 0.0)))
+    pool, present = blocked(values, weights), np.isfinite(values)
+    filled = np.where(present, values, 0.0)
+    size = np.max(np.abs(filled), axis=(-2, -1), initial=0.0)
+    own = paired_t(np.where((weights != 0) @ ~present, np.nan, weights @ filled), size[..., None])
+    pool_weight = _pool_weight(pool, own, is_baseline_first)
+    w = pool_weight[..., None]
+    least = rounding**2 / 12 * np.sum(weights**2, axis=1) / np.maximum(own.pairs, 1)
+    squares = w * np.nan_to_num(pool.errors) ** 2 + (1 - w) * np.nan_to_num(own.errors) ** 2
+    squares = np.maximum(squares, least)
+    df = satterthwaite(w, pool.df[..., None], own.df)
+    usable = (own.pairs > 1) & np.isfinite(pool.effects) & (squares > 0)
     return Contrasts(
         weights=weights,
-        effects=np.where(alone, own.effects, pool.effects),
-        errors=np.where(alone, own.errors, pool.errors),
-        df=np.where(alone, own.df, pool.df[..., None]),
-        alone=alone,
+        effects=pool.effects,
+        errors=np.where(usable, np.sqrt(squares), np.nan),
+        df=np.where(usable, df, 0.0),
+        pool_weight=pool_weight,
         pool=pool,
         own=own,
     )
+
+
+def _pool_weight(pool: Blocked, own: PairedT, is_baseline_first: bool) -> Values:
+    """Return the weight of the pooled error [...], in tenths."""
+    known = np.isfinite(pool.errors) & (own.df > 0)
+    ratios = np.where(known, np.nan_to_num(own.errors) / np.where(known, pool.errors, 1.0), np.nan) ** 2
+    count, pairs = np.sum(known, axis=-1), np.max(own.pairs, axis=-1, initial=0)
+    weight = _weight_of(_p_of_equal_variances(ratios, own.df, known, pool.correlation), pairs)
+    weight = np.where(count > 1, weight, LEAST_WEIGHT)
+    if is_baseline_first:
+        weight = np.where(_p_of_noisy_baseline(ratios, known, pairs) < BASELINE_ALARM, 0.0, weight)
+        weight = np.where(count > 1, weight, 1.0)  # the two are equal
+    return np.asarray(np.round(weight, 1))
+
+
+def _weight_of(p_value: Values, pairs: NDArray[np.int64] | int) -> Values:
+    return np.asarray(LEAST_WEIGHT + np.where(np.asarray(pairs) >= ENOUGH_SEEDS, 2 / 3, 1 / 3) * p_value)
+
+
+def expected_weights(seeds: int) -> dict[float, float]:
+    """Return {weight of the pooled error: share of studies}, for arms that all vary alike: p is uniform."""
+    weights = np.round(_weight_of((np.arange(1000) + 0.5) / 1000, seeds), 1)
+    kinds, counts = np.unique(weights, return_counts=True)
+    shares = (1 - BASELINE_ALARM) * counts / len(weights)
+    return {0.0: BASELINE_ALARM, **dict(zip(kinds.tolist(), shares.tolist(), strict=True))}
+
+
+def satterthwaite(
+    weight: Values | float, pooled_df: NDArray[np.int64] | float, own_df: NDArray[np.int64] | float
+) -> Values:
+    """Return the degrees of freedom of weight * pooled^2 + (1 - weight) * own^2, the own one being part of the pooled one.
+
+    They lie between the two; 0 where the own error has none.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shared = (weight**2 + 2 * weight * (1 - weight)) / np.asarray(pooled_df, dtype=np.float64)
+        df = np.round(1 / (shared + (1 - weight) ** 2 / np.asarray(own_df, dtype=np.float64)), 3)
+    return np.where(np.isfinite(df), df, 0.0)
+
+
+def _p_of_equal_variances(ratios: Values, df: NDArray[np.int64], known: Flags, correlation: Values) -> Values:
+    """Return Bartlett's p [...] that the variances `ratios` [..., contrasts] are equal (Bartlett 1937).
+
+    Contrasts that share cells have correlated variances, which differ less by chance alone: the statistic is divided by one
+    minus the mean squared correlation between them.
+    """
+    count, free = np.sum(known, axis=-1), np.where(known, df, 0)
+    total = np.maximum(np.sum(free, axis=-1), 1)
+    safe = np.where(known, np.maximum(ratios, 1e-300), 1.0)
+    mean = np.sum(free * safe, axis=-1) / total
+    statistic = total * np.log(np.maximum(mean, 1e-300)) - np.sum(free * np.log(safe), axis=-1)
+    inverse = np.sum(np.where(known, 1 / np.maximum(df, 1), 0.0), axis=-1) - 1 / total
+    others = np.maximum(count * (count - 1), 1)
+    shared = np.nan_to_num(correlation) ** 2
+    squared = (np.sum(shared, axis=(-2, -1)) - np.trace(shared, axis1=-2, axis2=-1)) / others
+    scale = (1 + inverse / (3 * np.maximum(count - 1, 1))) * np.maximum(1 - squared, 0.05)
+    return np.asarray(stats.chi2.sf(statistic / scale, np.maximum(count - 1, 1)))
+
+
+def _p_of_noisy_baseline(ratios: Values, known: Flags, pairs: NDArray[np.int64]) -> Values:
+    """Return the p [...] of the F test that the baseline varies no more than the variants.
+
+    The mean of the variants' own variances holds the baseline's in full, the pooled one only its share among all arms. F of
+    the baseline's deviation from the variants' mean follows from their ratio; exact in a complete layout.
+    """
+    count = np.sum(known, axis=-1)
+    mean = np.sum(np.where(known, ratios, 0.0), axis=-1) / np.maximum(count, 1)
+    mean = np.clip(mean, 0.5 + 1e-9, np.maximum((count + 1) / 2 - 1e-9, 0.6))
+    statistic = (count - 1) * (2 * mean - 1) / np.maximum(count + 1 - 2 * mean, 1e-12)
+    free = np.maximum(pairs - 1, 1)
+    return np.where(count > 1, stats.f.sf(statistic, free, np.maximum(count - 1, 1) * free), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +175,8 @@ class Decisions(Contrasts):
 
     low, high: interval at the chosen confidence, simultaneous over the family. inner_low, inner_high: the interval that has
         to be inside the margin for equivalence.
-    differs: both analyses exclude 0. within: both are inside the margin.
+    differs: significant by the step-down test. within: the inner interval is inside the margin.
     by_steps: differs, though the simultaneous interval holds 0: other contrasts were decided before, and fewer are left.
-    pooled_differs, pooled_within: what the pooled analysis alone gives.
-    holm_p: of contrasts that the guard set aside, else NaN.
     correlation: [..., contrasts, contrasts], of the family that the intervals are simultaneous over.
     """
 
@@ -174,15 +187,7 @@ class Decisions(Contrasts):
     differs: Flags
     by_steps: Flags
     within: Flags
-    pooled_differs: Flags
-    pooled_within: Flags
-    holm_p: Values
     correlation: Values
-
-    @property
-    def only_pooled(self) -> Flags:
-        """Contrasts that the pooled analysis decides and the paired one does not confirm."""
-        return (self.pooled_differs | self.pooled_within) & ~self.differs & ~self.within
 
 
 def decide(
@@ -192,15 +197,15 @@ def decide(
     correlation: Values | None = None,
     *,
     weights: Values | None = None,
-    rule: Rule = VARIANTS,
     equivalences: int | None = None,
+    rounding: float = 0.0,
 ) -> Decisions:
     """Decide contrasts of `values` [..., cells, seeds] as one family; NaN where a run has no value.
 
     margin: the smallest effect of interest, in the values' unit; None claims no equivalence.
     confidence: of the simultaneous intervals; an interim analysis of a sequential study has its own.
     correlation: [contrasts, contrasts], of the declared family's estimates; default is that of the runs at hand.
-    weights: [contrasts, cells]; default every cell minus the first.
+    weights, rounding: as in `estimate`.
     equivalences: correct claims of equivalence for this number of them (Bonferroni, which holds whichever of the true
         effects are at the margin); default is the exact joint distribution.
 
@@ -208,160 +213,107 @@ def decide(
     """
     if margin is not None and not margin > 0:
         raise ValueError(f"margin {margin}: expected a positive number, the smallest effect of interest")
-    found = estimate(values, weights, rule)
-    pool, own, alone, effects = found.pool, found.own, found.alone, found.effects
-    family = pool.correlation
+    found = estimate(values, weights, rounding)
+    family = found.pool.correlation
     if correlation is not None:
         family = np.broadcast_to(correlation, family.shape)
-    elif np.any(alone):
-        family = blocked(np.where(np.isfinite(values), 0.0, np.nan), found.weights).correlation
-    outer = _family_limits(critical_value, confidence, pool.df, family)
+    outer = _limits(critical_value, confidence, found.df, family)
     if equivalences is None:
-        inner = _family_limits(equivalence_value, confidence, pool.df, family)
+        inner = _limits(equivalence_value, confidence, found.df, family)
     else:
-        known = stats.t.isf((1 - confidence) / equivalences, np.maximum(pool.df, 1))
-        inner = np.where(pool.df > 0, known, np.nan)
-    holm_p, holm_half = _holm_intervals(own, alone, confidence)
-    bonferroni_half = own.half_width(1 - 2 * (1 - confidence) / alone.shape[-1])
-    half = np.where(alone, holm_half, outer[..., None] * pool.errors)
-    inner_half = np.where(alone, bonferroni_half, inner[..., None] * pool.errors)
-    limit = margin if margin is not None else 0.0
-    pooled_differs = np.abs(effects) > half
-    pooled_within = np.abs(effects) + inner_half < limit
-    agrees = alone | (np.abs(own.effects) > _own_half(own, rule, "difference")) & (own.effects * effects > 0)
-    differs = pooled_differs & agrees
-    if rule.step_down:
-        may = agrees & ~alone & (own.pairs >= ENOUGH_SEEDS)
-        differs = _step_down(differs, may, np.abs(effects) / pool.errors, confidence, pool.df, family)
-    own_within = np.abs(own.effects) + _own_half(own, rule, "equivalence") < limit
+        inner = stats.t.isf((1 - confidence) / equivalences, np.where(found.df > 0, found.df, np.nan))
+    half, inner_half, size = outer * found.errors, inner * found.errors, np.abs(found.effects)
+    differs = _step_down(size / found.errors, outer, confidence, found.df, family)
     return Decisions(
         weights=found.weights,
-        effects=effects,
+        effects=found.effects,
         errors=found.errors,
         df=found.df,
-        alone=alone,
-        pool=pool,
-        own=own,
-        low=effects - half,
-        high=effects + half,
-        inner_low=effects - inner_half,
-        inner_high=effects + inner_half,
+        pool_weight=found.pool_weight,
+        pool=found.pool,
+        own=found.own,
+        low=found.effects - half,
+        high=found.effects + half,
+        inner_low=found.effects - inner_half,
+        inner_high=found.effects + inner_half,
         differs=differs,
-        by_steps=differs & ~pooled_differs,
-        within=pooled_within & (alone | own_within),
-        pooled_differs=pooled_differs & ~alone,
-        pooled_within=pooled_within & ~alone,
-        holm_p=holm_p,
+        by_steps=differs & ~(size > half),
+        within=size + inner_half < (margin or 0.0),
         correlation=family,
     )
 
 
 def adjusted_p(decisions: Decisions) -> Values:
-    """Return the p-values [contrasts] of one study, simultaneous as its intervals are; Holm's for contrasts set aside."""
+    """Return the p-values [contrasts] of one study, simultaneous as its intervals are."""
     family = np.isfinite(np.diag(decisions.correlation))
-    correlation, df = decisions.correlation[np.ix_(family, family)], int(decisions.pool.df)
-    single = [simultaneous_p(float(t), df, correlation) for t in _statistics(decisions)]
-    return np.where(decisions.alone, decisions.holm_p, single)
+    correlation = decisions.correlation[np.ix_(family, family)]
+    statistics = np.abs(decisions.effects) / decisions.errors
+    return np.asarray(
+        [simultaneous_p(float(t), float(df), correlation) for t, df in zip(statistics, decisions.df, strict=True)]
+    )
 
 
 def step_down_p(decisions: Decisions) -> Values:
     """Return the step-down p-values [contrasts] of one study: each among those still open when its turn comes."""
     family = np.isfinite(np.diag(decisions.correlation))
-    statistics, df = _statistics(decisions), int(decisions.pool.df)
-    steps, before = np.where(decisions.alone, decisions.holm_p, np.nan), 0.0
-    for number in np.argsort(-np.nan_to_num(statistics, nan=-1.0), kind="stable"):
-        if np.isfinite(statistics[number]):
+    statistics, single = np.abs(decisions.effects) / decisions.errors, adjusted_p(decisions)
+    steps, before = np.full(len(single), np.nan), 0.0
+    for number in np.lexsort((-np.nan_to_num(statistics), single)):
+        if np.isfinite(single[number]):
             rest = decisions.correlation[np.ix_(family, family)]
-            before = steps[number] = max(before, simultaneous_p(float(statistics[number]), df, rest))
-            family[number] &= not decisions.differs[number]
+            before = max(before, simultaneous_p(float(statistics[number]), float(decisions.df[number]), rest))
+            steps[number] = before
+            family[number] = False
     return steps
 
 
-def _statistics(decisions: Decisions) -> Values:
-    with np.errstate(invalid="ignore"):
-        return np.where(decisions.alone, np.nan, np.abs(decisions.effects) / decisions.errors)
-
-
-def _step_down(
-    decided: Flags, may: Flags, statistics: Values, confidence: float, df: NDArray[np.int64], correlation: Values
-) -> Flags:
+def _step_down(statistics: Values, single: Values, confidence: float, df: Values, correlation: Values) -> Flags:
     """Dunnett's step-down test (Dunnett and Tamhane 1991): a decided contrast takes no more room in the family.
 
     The familywise error stays the same: as long as nothing false is decided, the family still holds all contrasts without an
-    effect. A contrast leaves only with the agreement of its own pairs; those set aside never do. Intervals have no steps:
-    they are simultaneous over the whole family.
+    effect. Intervals have no steps: they are simultaneous over the whole family.
 
-    may: contrasts that the steps can decide.
+    single: critical values of the whole family, the first step.
     """
-    num = decided.shape[-1]
-    flat, allowed = decided.reshape(-1, num).copy(), may.reshape(-1, num)
-    t, freedom, layout = statistics.reshape(-1, num), df.reshape(-1), correlation.reshape(-1, num, num)
-    rows = np.flatnonzero(np.any(flat & allowed, axis=1) & np.any(allowed & ~flat, axis=1))
+    num = statistics.shape[-1]
+    t, free, layout = statistics.reshape(-1, num), df.reshape(-1, num), correlation.reshape(-1, num, num)
+    decided = t > single.reshape(-1, num)
+    rows = np.flatnonzero(np.any(decided, axis=1) & ~np.all(decided, axis=1))
     while len(rows):
-        gone = flat[rows] & allowed[rows]
+        gone = decided[rows]
         left = np.where(gone[:, :, None] | gone[:, None, :], np.nan, layout[rows])
-        limits = _family_limits(critical_value, confidence, freedom[rows], left)
-        more = allowed[rows] & ~flat[rows] & (t[rows] > limits[:, None])
-        flat[rows] |= more
+        more = ~gone & (t[rows] > _limits(critical_value, confidence, np.where(gone, 0.0, free[rows]), left))
+        decided[rows] |= more
         rows = rows[np.any(more, axis=1)]
-    return flat.reshape(decided.shape)
+    return decided.reshape(statistics.shape)
 
 
-def _own_half(own: PairedT, rule: Rule, claim: Claim) -> Values:
-    """Half width of the own interval that must exclude 0, or be inside the margin: a one-sided claim on either side."""
-    levels = rule.agreement(own.pairs, claim)
-    half, sides = np.full(levels.shape, np.nan), 1 if claim == "difference" else 2
-    for level in np.unique(levels):
-        half = np.where(levels == level, own.half_width(1 - sides * float(level)), half)
-    return half
-
-
-def _family_limits(
-    value: Callable[[float, float, Values], float], confidence: float, df: NDArray[np.int64], correlation: Values
+def _limits(
+    value: Callable[[float, float, Values], float], confidence: float, df: Values, correlation: Values
 ) -> Values:
-    """Critical value of every study, shape [...]; contrasts that cannot be estimated are left out of the family."""
+    """Critical value of every contrast, shape [..., contrasts]; those that cannot be estimated are left out of the family."""
     num = correlation.shape[-1]
-    flat = correlation.reshape(-1, num, num)
-    kinds, which = np.unique(
-        np.column_stack([df.reshape(-1), flat.reshape(len(flat), -1)]), axis=0, return_inverse=True, equal_nan=True
-    )
-    limits = []
-    for kind in kinds:
-        matrix = kind[1:].reshape(num, num)
+    flat, free = correlation.reshape(-1, num * num), df.reshape(-1, num)
+    kinds, which = np.unique(flat, axis=0, return_inverse=True, equal_nan=True)
+    limits = np.full(free.shape, np.nan)
+    for number, kind in enumerate(kinds):
+        matrix = kind.reshape(num, num)
         known = np.isfinite(np.diag(matrix))
-        limits.append(value(confidence, kind[0], matrix[np.ix_(known, known)]))
-    return np.asarray(limits)[which.reshape(-1)].reshape(df.shape)
+        family, rows = matrix[np.ix_(known, known)], which.reshape(-1) == number
+        for one in np.unique(free[rows]):
+            limits[(free == one) & rows[:, None]] = value(confidence, float(one), family)
+    return limits.reshape(df.shape)
 
 
-def holm(p_values: Values, family: int | None = None) -> Values:
-    """Return Holm's step-down adjusted p-values in the order given (Holm 1979). Shape [tests]; NaN is left out.
-
-    family: number of claims that are made in all, when these are only some of them: the smallest p is multiplied by it.
-        Default is the number of p-values. Raises ValueError below that number.
-    """
+def holm(p_values: Values) -> Values:
+    """Return Holm's step-down adjusted p-values in the order given (Holm 1979). Shape [tests]; NaN is left out."""
     adjusted = np.full(p_values.shape, np.nan)
     known = np.flatnonzero(np.isfinite(p_values))
-    family = len(known) if family is None else family
-    if family < len(known):
-        raise ValueError(f"family {family}: expected at least {len(known)}, the number of p-values")
     if len(known):
         order = known[np.argsort(p_values[known], kind="stable")]
-        steps = p_values[order] * (family - np.arange(len(order)))
+        steps = p_values[order] * (len(known) - np.arange(len(order)))
         adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
-
-
-def _holm_intervals(own: PairedT, alone: Flags, confidence: float) -> tuple[Values, Values]:
-    """Adjusted p of contrasts set aside, and the half width with 0 outside exactly when p < 1 - confidence."""
-    num = alone.shape[-1]
-    adjusted, half = np.full(alone.shape, np.nan), np.full(alone.shape, np.nan)
-    p_values = np.where(alone, own.p_values, np.nan)
-    for index in map(tuple, np.argwhere(np.any(alone, axis=-1))):
-        adjusted[index] = holm(p_values[index], num)
-        steps = np.clip(adjusted[index] / np.maximum(p_values[index], 1e-300), 1.0, num)
-        limit = stats.t.isf((1 - confidence) / (2 * steps), np.maximum(own.df[index], 1))
-        half[index] = limit * own.errors[index]
-    return adjusted, half
 
 
 def known(value: float | np.float64 | Values) -> float | None:

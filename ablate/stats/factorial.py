@@ -67,9 +67,9 @@ def effect_weights(grid: NDArray[np.int64], names: Sequence[str], terms: Sequenc
 
 def term_tests(contrasts: Contrasts, effects: EffectWeights, terms: Sequence[Sequence[str]]) -> tuple[Term, ...]:
     """Return the F test of each term; empty where an effect or the residual cannot be estimated."""
-    if not np.all(np.isfinite(contrasts.errors)):
+    if not np.all(np.isfinite(contrasts.pool.errors)):
         return ()
-    covariance = contrasts.pool.correlation * np.outer(contrasts.errors, contrasts.errors)
+    covariance = contrasts.pool.correlation * np.outer(contrasts.pool.errors, contrasts.pool.errors)
     tests = []
     for number, term in enumerate(terms):
         mine = [i for i, owner in enumerate(effects.owners) if owner == number]

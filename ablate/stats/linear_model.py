@@ -11,11 +11,15 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Values = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-Ratios = tuple[Values, NDArray[np.int64], NDArray[np.int64]]
+
+ENOUGH_SEEDS = 5
+"""Below this number of seeds every finding is labelled LOW POWER."""
+
+ROUNDING = 2.0**-22
+"""Relative spread that float32 values have by rounding alone; no error is based on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,55 +87,6 @@ def blocked(values: Values, weights: Values | None = None) -> Blocked:
     )
 
 
-def variance_ratios(values: Values) -> Ratios:
-    """Return the variance of each arm over that of all others: F and its two degrees of freedom, each [..., arms].
-
-    F is what an arm's runs add to the residual sum of squares of the model without that arm, over the residual variance
-    of that model. With equal variances it follows the F distribution exactly, because the two are independent. NaN, with
-    0 degrees of freedom, where the other arms have no residual: with two arms there is nothing to compare.
-    """
-    if values.shape[-2] < 3:
-        none = np.zeros(values.shape[:-1], dtype=np.int64)
-        return np.full(values.shape[:-1], np.nan), none, none
-    found = _complete_ratios(values)
-    return _refitted_ratios(values) if found is None else found
-
-
-def _complete_ratios(values: Values) -> Ratios | None:
-    """The same in closed form, where every arm has all of its runs or none; None elsewhere, and where spread is lacking."""
-    present = np.isfinite(values)
-    complete, seeds = np.all(present, axis=-1), values.shape[-1]
-    if np.any(present & ~complete[..., None]):
-        return None
-    arms = np.sum(complete, axis=-1, keepdims=True)
-    in_seed = np.sum(np.where(present, values, 0.0), axis=-2, keepdims=True) / np.maximum(arms, 1)[..., None]
-    centred = np.where(present, values - in_seed, 0.0)
-    squares = np.sum((centred - np.mean(centred, axis=-1, keepdims=True)) ** 2, axis=-1)
-    added = squares * arms / np.maximum(arms - 1, 1)
-    rest = np.sum(squares, axis=-1, keepdims=True) - added
-    lower = np.where(complete, (arms - 2) * (seeds - 1), 0)
-    usable = lower > 0
-    size = np.max(np.where(present, np.abs(values), 0.0), axis=(-2, -1), keepdims=True)[..., 0]
-    if np.any(usable & (rest <= 1e-9 * added + 1e-24 * size**2)):
-        return None
-    ratios = added / (seeds - 1) / (np.where(usable, rest, 1.0) / np.maximum(lower, 1)) if seeds > 1 else added
-    return np.where(usable, ratios, np.nan), np.where(usable, seeds - 1, 0), np.where(usable, lower, 0)
-
-
-def _refitted_ratios(values: Values) -> Ratios:
-    whole = blocked(values)
-    ratios = np.full(values.shape[:-1], np.nan)
-    upper, lower = np.zeros(ratios.shape, dtype=np.int64), np.zeros(ratios.shape, dtype=np.int64)
-    for arm in range(values.shape[-2]):
-        rest = blocked(np.delete(values, arm, axis=-2))
-        added = whole.df - rest.df
-        usable = (added > 0) & (rest.df > 0) & np.isfinite(rest.sd) & np.isfinite(whole.sd)
-        upper[..., arm], lower[..., arm] = np.where(usable, added, 0), np.where(usable, rest.df, 0)
-        own = np.maximum(whole.square_sum - rest.square_sum, 0.0) / np.where(usable, added, 1)
-        ratios[..., arm] = np.where(usable, own / np.where(usable, rest.sd, 1.0) ** 2, np.nan)
-    return ratios, upper, lower
-
-
 def seed_correlation(values: Values) -> float | None:
     """Return the measured rho of `values` [arms, seeds]: mean covariance of two arms over seeds by mean variance of an arm.
 
@@ -190,61 +145,6 @@ def _layout(shape: tuple[int, int], present: bytes, weights: bytes) -> _Layout:
 
 
 def _spread(values: Values, residuals: Values) -> Flags:
-    """Return whether residuals exceed rounding: values that agree exactly give no standard error."""
+    """Return whether residuals exceed rounding: values that agree give no standard error."""
     size = np.max(np.where(np.isfinite(values), np.abs(values), 0.0), axis=(-2, -1))
-    return np.asarray(np.max(np.abs(residuals), axis=(-2, -1)) > 1e-13 * size)
-
-
-ENOUGH_SEEDS = 5
-"""Below this number of seeds every finding is labelled LOW POWER."""
-
-BASELINE_ALARM = 0.02
-EARLY_BASELINE_ALARM = 0.2
-VARIANT_ALARM = 0.01
-"""False alarm rates of the variance guard on one arm of a many-to-one design, when all variances are equal.
-
-The baseline's error enters every contrast, so its guard is the more sensitive. An alarm there changes the method of the
-whole table: it costs no error rate, but the power of pooling, and at .05 two hundredths of it at five seeds where at .02 a
-noisy baseline still gives less than 10% false positives. Below five seeds it seldom detects anything and is set higher.
-
-An alarm on a variant takes the noisiest arm out of the pool and makes the pooled variance too small. At .2 per arm the
-familywise error of five variants at five seeds rises from 5.0% to 11.5%, at .05 to 7.6%, at .01 not measurably. What so
-strict a guard misses, the variant's own paired analysis catches (see contrasts.py).
-"""
-
-
-def baseline_alarm(seeds: int) -> float:
-    """Return the false alarm rate of the baseline's guard in a study with this number of seeds."""
-    return BASELINE_ALARM if seeds >= ENOUGH_SEEDS else EARLY_BASELINE_ALARM
-
-
-def set_aside(values: Values, weights: Values, alarms: Values) -> Flags:
-    """Return the cells [..., cells] whose spread is too unlike the others' to share one residual variance.
-
-    The noisiest cell that the F-guard detects is set aside and the rest is checked again, because two noisy cells would hide
-    each other. It stops when none is detected, when no contrast could be pooled any more, or when two cells are left.
-
-    weights: [contrasts, cells]. alarms: [cells], false alarm rate of the guard on each cell.
-    """
-    lead, (cells, seeds) = values.shape[:-2], values.shape[-2:]
-    flat, needs = values.reshape(-1, cells, seeds), weights != 0
-    aside = np.zeros((len(flat), cells), dtype=bool)
-    rows = np.arange(len(flat))
-    for _ in range(max(0, cells - 2)):
-        if not len(rows):
-            break
-        p_values = _p_values(np.where(aside[rows, :, None], np.nan, flat[rows]))
-        detected = p_values < alarms
-        worst = np.argmin(np.where(detected, p_values / alarms, np.inf), axis=1)
-        rows, worst = rows[np.any(detected, axis=1)], worst[np.any(detected, axis=1)]
-        aside[rows, worst] = True
-        rows = rows[~np.all(aside[rows] @ needs.T, axis=1)]
-    return aside.reshape(*lead, cells)
-
-
-def _p_values(values: Values) -> Values:
-    ratios, upper, lower = variance_ratios(values)
-    known = np.isfinite(ratios) & (upper > 0) & (lower > 0)
-    p_values = np.ones(ratios.shape)
-    p_values[known] = stats.f.sf(ratios[known], upper[known], lower[known])
-    return p_values
+    return np.asarray(np.max(np.abs(residuals), axis=(-2, -1)) > ROUNDING * size)

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from ablate.stats.linear_model import ROUNDING
+
 Values = NDArray[np.float64]
 
 MAX_PAIRS = 40
@@ -39,22 +41,19 @@ class PairedT:
         with np.errstate(invalid="ignore"):
             return np.asarray(2 * stats.t.sf(np.abs(self.effects) / self.errors, np.maximum(self.df, 1)))
 
-    def half_width(self, confidence: float) -> Values:
-        """Half width of the two-sided t interval, in the values' unit."""
-        most = int(np.max(self.df, initial=1))
-        limits = np.concatenate([[np.nan], stats.t.ppf(0.5 + confidence / 2, np.arange(1, most + 1))])
-        return np.asarray(limits[self.df] * self.errors)
 
+def paired_t(differences: Values, size: Values | float = 0.0) -> PairedT:
+    """Return the paired t analysis of `differences` [..., contrasts, seeds]; NaN where a seed gives none.
 
-def paired_t(differences: Values) -> PairedT:
-    """Return the paired t analysis of `differences` [..., contrasts, seeds]; NaN where a seed gives none."""
+    size: [..., contrasts], of the values that were subtracted: spread within their rounding as float32 is none.
+    """
     present = np.isfinite(differences)
     pairs = np.sum(present, axis=-1)
     known = np.where(present, differences, 0.0)
     effects = np.where(pairs > 0, np.sum(known, axis=-1) / np.maximum(pairs, 1), np.nan)
     square_sum = np.sum(np.where(present, known - effects[..., None], 0.0) ** 2, axis=-1)
     sd = np.sqrt(square_sum / np.maximum(pairs - 1, 1))
-    spread = (pairs > 1) & (sd > 1e-12 * np.max(np.abs(known), axis=-1, initial=0.0))
+    spread = (pairs > 1) & (sd > ROUNDING * np.maximum(size, np.max(np.abs(known), axis=-1, initial=0.0)))
     errors = np.where(spread, sd / np.sqrt(np.maximum(pairs, 1)), np.nan)
     return PairedT(np.where(present, differences, np.nan), pairs, effects, errors)
 

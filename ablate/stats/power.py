@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from ablate.stats.contrasts import CONFIDENCE, Claim, variant_agreement
+from ablate.stats.contrasts import CONFIDENCE, expected_weights, satterthwaite
 from ablate.stats.dunnett import complete, critical_value, equivalence_value
-from ablate.stats.linear_model import VARIANT_ALARM, baseline_alarm
 
 POWER = 0.8
 MAX_SEEDS = 1000
@@ -24,16 +23,14 @@ def residual_sd(run_sd: float, rho: float) -> float:
 def detection_power(seeds: int, variants: int, effect: float, sd: float, confidence: float = CONFIDENCE) -> float:
     """Return the power to detect a true `effect` of one variant; 0 below two seeds.
 
-    sd: of the residual, in the effect's unit. confidence: of the intervals; an interim analysis has its own.
-
-    The verdict needs the pooled and the paired analysis, which mostly agree: the smaller of the two powers is at most some
-    hundredths too high. Where the guard gives a false alarm, the variant is judged alone.
+    sd: of the residual, in the effect's unit. confidence: of the intervals; an interim analysis has its own. Where other
+    variants have effects too, the step-down test detects more.
     """
     if seeds < 2:
         return 0.0
     shift = abs(effect) / (sd * np.sqrt(2 / seeds))
-    pooled, own, alone = (_beyond(limit, shift, df) for limit, df in _limits(seeds, variants, confidence, "difference"))
-    return _mixed(min(pooled, own), alone, seeds, variants)
+    rules = _rules(seeds, variants, confidence, sides=2)
+    return sum(share * _beyond(limit, shift, df) for share, limit, df in rules)
 
 
 def equivalence_power(seeds: int, variants: int, margin: float, sd: float, confidence: float = CONFIDENCE) -> float:
@@ -41,8 +38,8 @@ def equivalence_power(seeds: int, variants: int, margin: float, sd: float, confi
     if seeds < 2:
         return 0.0
     room = margin / (sd * np.sqrt(2 / seeds))
-    pooled, own, alone = (_inside(limit, room, df) for limit, df in _limits(seeds, variants, confidence, "equivalence"))
-    return _mixed(min(pooled, own), alone, seeds, variants)
+    rules = _rules(seeds, variants, confidence, sides=1)
+    return sum(share * _inside(limit, room, df) for share, limit, df in rules)
 
 
 def detectable_effect(
@@ -88,36 +85,29 @@ def seeds_to_decide(
 
 
 @lru_cache(maxsize=4096)
-def _limits(seeds: int, variants: int, confidence: float, claim: Claim) -> tuple[tuple[float, int], ...]:
-    """Critical values and degrees of freedom of the pooled analysis, of the own one that must agree, and of the own alone."""
-    sides = 2 if claim == "difference" else 1
-    df, own_df = variants * (seeds - 1), seeds - 1
-    value = critical_value if claim == "difference" else equivalence_value
-    agrees = float(variant_agreement(np.asarray(seeds), claim)) / sides
-    return (
-        (value(confidence, df, complete(variants)), df),
-        (float(stats.t.isf(agrees, own_df)), own_df),
-        (float(stats.t.isf((1 - confidence) / sides / variants, own_df)), own_df),
-    )
+def _rules(seeds: int, variants: int, confidence: float, sides: int) -> tuple[tuple[float, float, float], ...]:
+    """Return (share of studies, critical value, degrees of freedom) of the weights that the pooled error can have."""
+    value = critical_value if sides == 2 else equivalence_value
+    shares = expected_weights(seeds) if variants > 1 else {1.0: 1.0}
+    rules = []
+    for weight, share in shares.items():
+        df = float(satterthwaite(weight, variants * (seeds - 1), seeds - 1))
+        rules.append((share, value(confidence, df, complete(variants)), df))
+    return tuple(rules)
 
 
-def _mixed(together: float, alone: float, seeds: int, variants: int) -> float:
-    alarm = baseline_alarm(seeds) + VARIANT_ALARM if variants > 1 and seeds > 2 else 0.0
-    return (1 - alarm) * together + alarm * alone
-
-
-def _beyond(limit: float, shift: float, df: int) -> float:
+def _beyond(limit: float, shift: float, df: float) -> float:
     bar = limit * _observed_sd(df)
     return float(np.mean(special.ndtr(shift - bar) + special.ndtr(-bar - shift)))
 
 
-def _inside(limit: float, room: float, df: int) -> float:
+def _inside(limit: float, room: float, df: float) -> float:
     left = np.maximum(room - limit * _observed_sd(df), 0.0)
     return float(np.mean(2 * special.ndtr(left) - 1))
 
 
 @lru_cache(maxsize=512)
-def _observed_sd(df: int) -> NDArray[np.float64]:
+def _observed_sd(df: float) -> NDArray[np.float64]:
     """The residual sd over the true one, at 2,000 equal shares of its distribution: powers are means over them."""
     shares = (np.arange(2000) + 0.5) / 2000
     return np.asarray(np.sqrt(stats.chi2.ppf(shares, df) / df))

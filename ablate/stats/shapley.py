@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ablate.stats.contrasts import CONFIDENCE, CONTRIBUTIONS, Contrasts, estimate, known
+from ablate.stats.contrasts import CONFIDENCE, Contrasts, estimate, known
 from ablate.stats.dunnett import simultaneous_p
 
 Values = NDArray[np.float64]
@@ -29,7 +29,7 @@ class Contribution:
     share: effect over total. share_low, share_high: Fieller's 95% interval of this ratio; None where the total is not itself
         significant, because a share of it then has no meaning.
     sampling_error: standard error from the paths that were not drawn, 0 when all combinations were run.
-    df: of the error, which is pooled over all combinations unless the guard has set aside one that is needed.
+    df: of the error.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Contribution:
     share_low: float | None
     share_high: float | None
     sampling_error: float = 0.0
-    df: int = 0
+    df: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,48 +126,31 @@ def main_contributions(names: Sequence[str], values: Mapping[int, Values]) -> Co
     )
 
 
-def half_widths(contrasts: Contrasts) -> Values:
-    """Half width of each contribution's own 95% interval: the wider of the pooled and the lenient paired one."""
-    pooled = contrasts.errors * stats.t.isf((1 - CONFIDENCE) / 2, np.maximum(contrasts.df, 1))
-    agreement = CONTRIBUTIONS.agreement(contrasts.own.pairs, "difference")
-    return np.asarray(np.fmax(pooled, contrasts.own.half_width(1 - float(np.max(agreement)))))
-
-
 def significant(contrasts: Contrasts) -> Flags:
     """Return the significant contributions [contributions] of one study, with any false one in 5% of studies.
 
     A closed test in steps. The last contribution is the total, to which the others add up: it cannot be that exactly one of
-    them all is not 0, so once one is significant, one fewer of the rest may be without effect (Shaffer 1986). Every paired t
-    must agree. Each step uses the exact multivariate t of what is left, or Bonferroni's correction where one of them does not
-    share the pooled residual.
+    them all is not 0, so once one is significant, one fewer of the rest may be without effect (Shaffer 1986). Each step uses
+    the exact multivariate t of what is left.
     """
-    p_values = _unadjusted_p(contrasts)
-    agrees = contrasts.alone | (contrasts.own.p_values < CONTRIBUTIONS.agreement(contrasts.own.pairs, "difference"))
-    done = np.zeros(len(p_values), dtype=bool)
-    for number in np.argsort(p_values):
-        rest = np.flatnonzero(~done & np.isfinite(p_values))
+    statistics = np.nan_to_num(np.abs(contrasts.effects) / contrasts.errors, nan=-1.0)
+    done = np.zeros(len(statistics), dtype=bool)
+    for number in np.argsort(-statistics, kind="stable"):
+        rest = np.flatnonzero(~done & (statistics >= 0))
         families = [rest[rest != number]]
         if np.count_nonzero(done) == 1 and len(families[0]):
             families = [np.delete(families[0], i) for i in range(len(families[0]))]
-        if not np.isfinite(p_values[number]):
+        if statistics[number] < 0 or not all(_excludes_zero(contrasts, int(number), others) for others in families):
             break
-        if not max(_adjusted(contrasts, p_values, int(number), others) for others in families) < 1 - CONFIDENCE:
-            break
-        done[number] = agrees[number]
+        done[number] = True
     return done
 
 
-def _unadjusted_p(contrasts: Contrasts) -> Values:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(2 * stats.t.sf(np.abs(contrasts.effects) / contrasts.errors, np.maximum(contrasts.df, 1)))
-
-
-def _adjusted(contrasts: Contrasts, p_values: Values, number: int, others: NDArray[np.int64]) -> float:
+def _excludes_zero(contrasts: Contrasts, number: int, others: NDArray[np.int64]) -> bool:
     family = np.asarray([number, *others])
-    if np.any(contrasts.alone[family]):
-        return float(p_values[number]) * len(family)
     statistic = float(abs(contrasts.effects[number]) / contrasts.errors[number])
-    return simultaneous_p(statistic, int(contrasts.df[number]), contrasts.pool.correlation[np.ix_(family, family)])
+    p_value = simultaneous_p(statistic, float(contrasts.df[number]), contrasts.pool.correlation[np.ix_(family, family)])
+    return p_value < 1 - CONFIDENCE
 
 
 def key_weights(numbers: Sequence[int], keys: int) -> dict[str, Values]:
@@ -186,7 +169,7 @@ def key_weights(numbers: Sequence[int], keys: int) -> dict[str, Values]:
 
 def _estimate(values: Values, weights: Values) -> Contrasts:
     """Estimate contributions to complete `values`, where the effects are plain means over seeds."""
-    found = estimate(values, weights, CONTRIBUTIONS)
+    found = estimate(values, weights)
     return replace(found, effects=found.own.effects)
 
 
@@ -239,7 +222,7 @@ def _steps(numbers: Sequence[int], path: Sequence[int]) -> Values:
 
 def _named(names: Sequence[str], contrasts: Contrasts) -> tuple[Contribution, ...]:
     """The last one is the total."""
-    halves, total = half_widths(contrasts), float(contrasts.effects[-1])
+    halves, total = contrasts.errors * _critical_t(contrasts), float(contrasts.effects[-1])
     made = []
     for number, name in enumerate(names):
         effect, half = float(contrasts.effects[number]), known(halves[number])
@@ -253,27 +236,27 @@ def _named(names: Sequence[str], contrasts: Contrasts) -> tuple[Contribution, ..
                 share=effect / total if total else None,
                 share_low=share[0] if share else None,
                 share_high=share[1] if share else None,
-                df=int(contrasts.df[number]),
+                df=float(contrasts.df[number]),
             )
         )
     return tuple(made)
 
 
 def _share_interval(contrasts: Contrasts, number: int) -> tuple[float, float] | None:
-    """The wider of two, as every interval is: from the pooled residual, and from the pairs at a lenient level."""
-    own, total = contrasts.own.differences[number], contrasts.own.differences[-1]
-    if contrasts.alone[number] or contrasts.alone[-1]:
-        return ratio_interval(own, total)
-    part, whole, seeds = contrasts.weights[number], contrasts.weights[-1], len(own)
-    t = float(stats.t.ppf(0.5 + CONFIDENCE / 2, max(int(contrasts.df[number]), 1)))
-    limit = t**2 * float(contrasts.pool.sd) ** 2 / seeds
-    variances = (float(part @ part) * limit, float(part @ whole) * limit, float(whole @ whole) * limit)
-    pooled = _fieller(float(contrasts.effects[number]), float(contrasts.effects[-1]), *variances)
-    agreement = float(CONTRIBUTIONS.agreement(contrasts.own.pairs[number], "difference"))
-    lenient = ratio_interval(own, total, 1 - agreement)
-    if pooled is None or lenient is None:
+    """Fieller's interval, from the same mean of pooled and own variance as the error of each contribution."""
+    rows, weight = contrasts.weights[[number, -1]], float(contrasts.pool_weight)
+    differences = contrasts.own.differences[[number, -1]]
+    seeds = differences.shape[1]
+    if seeds < 2:
         return None
-    return min(pooled[0], lenient[0]), max(pooled[1], lenient[1])
+    limit = float(_critical_t(contrasts)[number]) ** 2 / seeds
+    pooled = rows @ rows.T * np.nan_to_num(float(contrasts.pool.sd)) ** 2
+    (own, both), (_, other) = ((weight * pooled + (1 - weight) * np.cov(differences)) * limit).tolist()
+    return _fieller(float(contrasts.effects[number]), float(contrasts.effects[-1]), own, both, other)
+
+
+def _critical_t(contrasts: Contrasts) -> Values:
+    return np.asarray(stats.t.ppf(0.5 + CONFIDENCE / 2, np.where(contrasts.df > 0, contrasts.df, np.nan)))
 
 
 def ratio_interval(part: Values, total: Values, confidence: float = CONFIDENCE) -> tuple[float, float] | None:

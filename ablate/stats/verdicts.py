@@ -22,12 +22,6 @@ VerdictKind = Literal["helps", "hurts", "raises", "lowers", "equivalent", "incon
 DECIDED: tuple[VerdictKind, ...] = ("helps", "hurts", "raises", "lowers")
 
 LOW_POWER = "LOW POWER"
-LOW_POWER_POOLED_ONLY = "LOW POWER, pooled only"
-POOLED_ONLY = "NOT CONFIRMED BY PAIRED TEST"
-"""The pooled analysis decides, and the variant's own pairs do not confirm it: no verdict."""
-
-OWN_VARIANCE = "UNEQUAL VARIANCE"
-"""The variance of the variant or of the baseline is too unlike the other arms' to be pooled with them."""
 
 BY_STEPS = "STEP-DOWN"
 """Decided after other variants were: the simultaneous interval, which has no steps, still holds 0."""
@@ -39,8 +33,8 @@ class Judgement:
 
     effect, error, low, high: in the metric's unit; low and high at 95%, simultaneous over all variants.
     inner_low, inner_high: the interval that has to be inside the margin for equivalence, simultaneous too.
-    p_value: adjusted for the number of variants (Dunnett; Holm for a variant with its own variance).
-    step_p: by steps, which decides; it differs from p_value where other variants are decided before.
+    p_value: adjusted for the number of variants (Dunnett).
+    step_p: by steps, which decides; it differs from p_value for all but the most significant variant.
     own_p_value: of the variant's own paired t, not adjusted.
     signflip_p: exact, not adjusted. smallest_p: the least it could be with this number of pairs.
     beats: share of seeds in which the variant is better (higher, for a metric without a better side).
@@ -48,11 +42,10 @@ class Judgement:
     seeds_needed: of an undecided contrast, about how many seeds would decide it.
     """
 
-    method: Literal["pooled", "own pairs"]
     pairs: int
     effect: float | None
     error: float | None
-    df: int
+    df: float
     low: float | None
     high: float | None
     inner_low: float | None
@@ -71,11 +64,15 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """rho: measured correlation between arms over seeds. sd, df: pooled residual of the seed-blocked model."""
+    """rho: measured correlation between arms over seeds. sd, df: pooled residual of the seed-blocked model.
+
+    pool_weight: weight of the pooled error in every variant's error.
+    """
 
     rho: float | None
     sd: float | None
     df: int
+    pool_weight: float
     variants: tuple[Judgement, ...]
 
 
@@ -84,6 +81,7 @@ def judge(
     margin: float | None = None,
     lower_is_better: bool | None = None,
     interim_confidence: float | None = None,
+    rounding: float = 0.0,
 ) -> Table:
     """Judge every variant of `values` [arms, seeds], the baseline first, NaN where a run gave no value.
 
@@ -92,17 +90,23 @@ def judge(
     interim_confidence: of the intervals at one of several interim analyses; variants that had stopped before then lack their
         later seeds, and the family is the one that was declared.
 
+    rounding: as in `estimate`.
+
     Raises ValueError for a margin that is not positive and for fewer than two arms.
     """
     declared = None if interim_confidence is None else complete(values.shape[0] - 1)
-    decisions = decide(values, margin, interim_confidence or CONFIDENCE, declared)
+    decisions = decide(values, margin, interim_confidence or CONFIDENCE, declared, rounding=rounding)
     p_values = adjusted_p(decisions), step_down_p(decisions)
     variants = tuple(
         _judgement(decisions, values, number, p_values, margin, lower_is_better)
         for number in range(values.shape[0] - 1)
     )
     return Table(
-        rho=seed_correlation(values), sd=known(decisions.pool.sd), df=int(decisions.pool.df), variants=variants
+        rho=seed_correlation(values),
+        sd=known(decisions.pool.sd),
+        df=int(decisions.pool.df),
+        pool_weight=float(decisions.pool_weight),
+        variants=variants,
     )
 
 
@@ -116,16 +120,14 @@ def _judgement(
 ) -> Judgement:
     both = np.isfinite(values[0]) & np.isfinite(values[number + 1])
     baseline, variant = values[0, both], values[number + 1, both]
-    pairs, effect, alone = len(baseline), known(decisions.effects[number]), bool(decisions.alone[number])
+    pairs, effect = len(baseline), known(decisions.effects[number])
     verdict = verdict_of(effect, bool(decisions.differs[number]), bool(decisions.within[number]), lower_is_better)
-    labels = [OWN_VARIANCE] if alone else []
-    labels += [BY_STEPS] if verdict in DECIDED and decisions.by_steps[number] and not alone else []
+    by_steps = verdict in DECIDED and bool(decisions.by_steps[number])
     return Judgement(
-        method="own pairs" if alone else "pooled",
         pairs=pairs,
         effect=effect,
         error=known(decisions.errors[number]),
-        df=int(decisions.df[number]),
+        df=float(decisions.df[number]),
         low=known(decisions.low[number]),
         high=known(decisions.high[number]),
         inner_low=known(decisions.inner_low[number]),
@@ -138,7 +140,7 @@ def _judgement(
         beats=known(beats(baseline, variant, bool(lower_is_better))),
         hedges_g=known(hedges_g(baseline, variant)),
         verdict=verdict,
-        labels=(*power_labels(pairs, bool(decisions.only_pooled[number])), *labels),
+        labels=(*power_labels(pairs), *([BY_STEPS] if by_steps else [])),
         seeds_needed=_needed(decisions, number, margin, pairs) if verdict == "inconclusive" else None,
     )
 
@@ -154,18 +156,15 @@ def verdict_of(effect: float | None, differs: bool, within: bool, lower_is_bette
     return "hurts" if (effect > 0) == lower_is_better else "helps"
 
 
-def power_labels(pairs: int, only_pooled: bool) -> tuple[str, ...]:
-    """Return the labels of few seeds, and of a decision that only the pooled analysis makes."""
-    if pairs < ENOUGH_SEEDS:
-        return (LOW_POWER_POOLED_ONLY if only_pooled else LOW_POWER,)
-    return (POOLED_ONLY,) if only_pooled else ()
+def power_labels(pairs: int) -> tuple[str, ...]:
+    """Return the label of few seeds."""
+    return (LOW_POWER,) if pairs < ENOUGH_SEEDS else ()
 
 
 def _needed(decisions: Decisions, number: int, margin: float | None, pairs: int) -> int | None:
-    """From the variant's own spread where it is judged alone, else from the pooled residual."""
-    alone = bool(decisions.alone[number])
-    sd = float(decisions.errors[number]) * math.sqrt(pairs / 2) if alone else float(decisions.pool.sd)
+    """From the variant's own error: a difference of two runs has the variance of both."""
+    sd = float(decisions.errors[number]) * math.sqrt(pairs / 2)
     if margin is None or not sd > 0:
         return None
-    needed = seeds_to_decide(sd, margin, 1 if alone else len(decisions.alone))
+    needed = seeds_to_decide(float(f"{sd:.6g}"), margin, len(decisions.effects))
     return None if needed is None else max(needed, pairs + 1)

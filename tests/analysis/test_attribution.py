@@ -13,7 +13,7 @@ import pytest
 from ablate.analysis.analyse import analyse, write_analysis
 from ablate.analysis.attribution import attribution
 from ablate.analysis.design_results import Attribution
-from ablate.analysis.results import Floor, RunReading
+from ablate.analysis.results import RunReading
 from ablate.controls.control import Control
 from ablate.design.attribution import Corners, draw_paths
 from ablate.design.designs import OneAtATime
@@ -65,8 +65,8 @@ def reading(arm: str, seed: int, value: float | None, status: str = "finished") 
     )
 
 
-def answer(plan: Plan, readings: Any, checks: Any = (), floors: Any = ()) -> Attribution:
-    found = attribution(plan, (ROUGH,), readings, checks, floors)
+def answer(plan: Plan, readings: Any, checks: Any = ()) -> Attribution:
+    found = attribution(plan, (ROUGH,), readings, checks)
     assert found is not None
     return found
 
@@ -214,12 +214,6 @@ def test_a_corner_whose_control_failed_spoils_the_shares_of_all() -> None:
     assert found.total is None
     elsewhere = replace(broken, arm="placebo")
     assert not answer(*made(TWO, lambda on: -1.0 * on[0]), checks=[elsewhere]).refused
-
-
-def test_what_chance_alone_makes_is_not_divided() -> None:
-    floor = Floor(kind="noise", arms=("placebo",), seeds=(0,), values={ROUGH.name: 1.5}, same_weights=False)
-    found = answer(*made(TWO, lambda on: -1.0 * on[0]), floors=[floor])
-    assert "is within the noise floor of 1.50" in found.refused
 
 
 def test_a_difference_too_small_to_matter_is_said_to_be() -> None:

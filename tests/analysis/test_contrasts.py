@@ -7,10 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from ablate.analysis.contrasts import NOT_BEYOND, BySeed, Question, contrast, judge_together
+from ablate.analysis.contrasts import PLACEBO_DIFFERS, BySeed, Question, contrast, judge_together
 from ablate.analysis.results import Contrast
 from ablate.metrics.registry import METRICS
-from ablate.stats.verdicts import LOW_POWER_POOLED_ONLY, OWN_VARIANCE, POOLED_ONLY
 
 
 def ask(
@@ -20,6 +19,7 @@ def ask(
     smallest_effect: float | None = 0.1,
     refused: str | None = None,
     lost: tuple[str, ...] = (),
+    placebo: bool = False,
 ) -> Contrast:
     baseline: BySeed = {seed: 0.5 + 0.01 * seed for seed in range(len(differences))}
     arm: BySeed = {s: None if d is None else 0.5 + 0.01 * s + d for s, d in enumerate(differences)}
@@ -34,6 +34,7 @@ def ask(
         num_seeds=len(differences),
         refused=refused,
         lost=lost,
+        placebo=placebo,
     )
     return contrast(
         question, judge_together(question.metric, baseline, {"arm": arm}, smallest_effect)["arm"], baseline, arm
@@ -174,63 +175,12 @@ def test_the_sentence_carries_the_change_the_means_and_the_interval() -> None:
     )
 
 
-def against(placebo: list[float], *, differences: list[float], chance: bool = False) -> Contrast:
-    """A secondary outcome without a better side; `placebo` and `differences` are differences from the baseline."""
-    question = Question(
-        arm="train_test_ratio=4",
-        axis="train_test_ratio",
-        level=4,
-        baseline_level=1,
-        metric=METRICS["grad_norm_p95_p5"].info,
-        primary=False,
-        smallest_effect=None,
-        num_seeds=len(differences),
-        placebo=chance,
-    )
-    baseline, arm, other = (
-        {s: 3.0 + 0.1 * s + d for s, d in enumerate(values)} for values in ([0.0] * len(placebo), differences, placebo)
-    )
-    found, second = (judge_together(question.metric, one, {"arm": arm}, None)["arm"] for one in (baseline, other))
-    return contrast(question, found, baseline, arm, second)
-
-
-def test_an_effect_that_does_not_hold_against_the_placebo_is_withdrawn() -> None:
-    """Three real seeds of the reference study: the interval from the baseline is 0.70 to 2.04, by chance alone."""
-    differences, placebo = [1.124, 1.659, 1.336], [1.945, 0.315, 1.143]
-    assert ask(list(differences), metric="grad_norm_p95_p5", smallest_effect=None).verdict == "raises"
-    found = against(placebo, differences=differences)
-    assert found.verdict == "inconclusive"
-    assert NOT_BEYOND in found.labels
-    assert found.low is not None
-    assert found.low > 0
-
-
-def test_an_effect_that_holds_against_both_stays() -> None:
-    found = against([1.945, 0.315, 1.143], differences=[-2.761, -3.275, -3.134])
-    assert found.verdict == "lowers"
-    assert NOT_BEYOND not in found.labels
-
-
-def test_an_effect_on_the_other_side_of_the_placebo_is_withdrawn() -> None:
-    found = against([2.0, 2.3, 1.8, 2.1], differences=[1.0, 1.1, 0.9, 1.05])
-    assert found.verdict == "inconclusive"
-
-
-def test_the_placebo_itself_helps_nothing() -> None:
-    assert against([0.0] * 4, differences=[1.0, 1.1, 0.9, 1.0], chance=True).verdict == "inconclusive"
-
-
-def test_the_placebo_only_ever_takes_a_verdict_away() -> None:
-    rng = np.random.default_rng(7)
-    withdrawn = 0
-    for _ in range(300):
-        differences = (rng.normal(size=5) + rng.choice([0.0, 1.5])).tolist()
-        placebo = rng.normal(size=5).tolist()
-        alone = ask(list(differences), metric="grad_norm_p95_p5", smallest_effect=None)
-        second = against(placebo, differences=differences)
-        assert second.verdict in (alone.verdict, "inconclusive")
-        withdrawn += second.verdict != alone.verdict
-    assert withdrawn > 0
+def test_a_placebo_that_differs_in_the_primary_metric_says_so() -> None:
+    moved = [1.0, 1.1, 0.9, 1.0, 1.05]
+    assert ask(list(moved), placebo=True).labels == (PLACEBO_DIFFERS,)
+    assert ask(list(moved)).labels == ()
+    assert ask(list(moved), smallest_effect=None, placebo=True).labels == (), "one of many metrics"
+    assert ask([0.3, -0.3, 0.1, 0.0, -0.1], placebo=True).labels == ()
 
 
 SEEDS_MOVE = [0.50, 0.62, 0.41, 0.55, 0.47]
@@ -248,7 +198,8 @@ def test_several_variants_share_one_residual_and_their_intervals_are_simultaneou
         [list(SEEDS_MOVE), *(shifted(by, noise) for by, noise in zip((0.3, 0.0, 0.15), CALM, strict=True))]
     )
     assert [one.verdict for one in together] == ["hurts", "equivalent", "hurts"]
-    assert {(one.method, one.family, one.df) for one in together} == {("seed-blocked", 3, 12)}
+    assert {(one.method, one.family, one.residual_df) for one in together} == {("seed-blocked", 3, 12)}
+    assert {4 <= one.df <= 12 for one in together} == {True}
     assert len({one.rho for one in together}) == len({one.residual_sd for one in together}) == 1
     for one in together:
         assert one.p_value is not None
@@ -268,42 +219,22 @@ def test_what_stands_beside_the_verdict_is_of_the_pairs() -> None:
     assert hurts.low < hurts.inner_low < (hurts.effect or 0.0)
 
 
-def test_an_arm_whose_spread_is_unlike_the_others_says_that_it_is_judged_alone() -> None:
+def test_an_arm_whose_spread_is_unlike_the_others_has_an_error_of_its_own() -> None:
     rng = np.random.default_rng(4)
     calm = [[0.5 + 0.01 * value for value in rng.normal(size=10)] for _ in range(5)]
     wild: list[float | None] = [1.5 + 0.5 * value for value in rng.normal(size=10)]
-    *others, alone = table([*map(list, calm), wild], smallest_effect=0.05)
-    assert OWN_VARIANCE in alone.labels
-    assert (alone.method, alone.df) == ("own pairs", 9)
-    assert "judged by its own pairs, Holm over 5 variants" in alone.sentence
-    assert alone.residual_sd is not None
-    assert {one.method for one in others} == {"seed-blocked"}
-    assert all((one.residual_sd or 0.0) < alone.residual_sd / 5 for one in others)
-
-
-@pytest.mark.parametrize(("seeds", "label"), [(3, LOW_POWER_POOLED_ONLY), (10, POOLED_ONLY)])
-def test_what_only_the_pool_supports_is_undecided_and_says_so(seeds: int, label: str) -> None:
-    """An effect among four variants: in some studies the pool finds it and its own pairs do not."""
-    withheld = []
-    for draw in range(60):
-        values = np.random.default_rng(draw).normal(size=(5, seeds))
-        values[1] += 4.2 / np.sqrt(seeds)
-        one = table(values.tolist(), smallest_effect=0.2)[0]
-        withheld += [one] if label in one.labels else []
-    assert withheld
-    for one in withheld:
-        assert one.verdict == "inconclusive"
-        assert one.low is not None
-        assert one.high is not None
-        assert one.low * one.high > 0
-        assert "inconclusive (not confirmed by its own pairs" in one.sentence
+    *others, one = table([*map(list, calm), wild], smallest_effect=0.05)
+    assert one.pool_weight == pytest.approx(0.3)
+    assert one.error is not None
+    assert all((other.error or 0.0) < one.error for other in others)
+    assert one.verdict == "hurts"
 
 
 def test_a_lost_run_leaves_the_other_arms_of_its_seed_in_the_analysis() -> None:
     lost = shifted(0.3, CALM[0])
     lost[1] = None
     first, second = table([list(SEEDS_MOVE), lost, shifted(0.0, CALM[1])])
-    assert (first.seeds, first.df, second.df) == ((0, 2, 3, 4), 7, 7)
+    assert (first.seeds, first.residual_df, second.residual_df) == ((0, 2, 3, 4), 7, 7)
     assert first.effect != pytest.approx(float(np.mean(first.differences)), abs=1e-12), "not the complete pairs alone"
     assert first.effect == pytest.approx(0.3, abs=0.03)
     assert second.seeds == (0, 1, 2, 3, 4)

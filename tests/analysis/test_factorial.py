@@ -14,7 +14,7 @@ import pytest
 from ablate.analysis.analyse import write_analysis
 from ablate.analysis.design_results import CellEffect, Effects
 from ablate.analysis.factorial import design_effects, effect_sentences
-from ablate.analysis.results import Floor, RunReading
+from ablate.analysis.results import RunReading
 from ablate.controls.control import Control
 from ablate.design.designs import OneAtATime
 from ablate.design.factorial import Cells
@@ -62,10 +62,8 @@ def reading(
     )
 
 
-def read(
-    plan: Plan, readings: Sequence[RunReading], checks: Any = (), floors: Any = (), contrasts: Any = ()
-) -> Effects:
-    found = design_effects(plan, (LOSS,), readings, checks, floors, contrasts)
+def read(plan: Plan, readings: Sequence[RunReading], checks: Any = (), contrasts: Any = ()) -> Effects:
+    found = design_effects(plan, (LOSS,), readings, checks, contrasts)
     assert found is not None
     return found
 
@@ -232,12 +230,6 @@ def test_a_cell_whose_control_failed_takes_every_verdict() -> None:
     assert by_name(read(*made(TWO, lambda on: 0.1 * on[0]), checks=[elsewhere]))[BATCH].verdict == "hurts"
 
 
-def test_what_chance_alone_makes_gets_no_verdict() -> None:
-    floor = Floor(kind="noise", arms=("placebo",), seeds=(0,), values={LOSS.name: 0.15}, same_weights=False)
-    found = by_name(read(*made(TWO, lambda on: 0.1 * on[0]), floors=[floor]))[BATCH]
-    assert (found.verdict, found.labels, found.seeds_needed) == ("inconclusive", ("WITHIN NOISE FLOOR",), None)
-
-
 def test_few_seeds_are_labelled_and_what_is_open_says_how_many_would_do() -> None:
     about = read(*made(TWO, lambda on: 0.1 * on[0], seeds=3, noise=0.03))
     assert "LOW POWER" in by_name(about)[BATCH].labels
@@ -250,7 +242,7 @@ def test_few_seeds_are_labelled_and_what_is_open_says_how_many_would_do() -> Non
 
 def test_a_study_of_one_axis_at_a_time_has_no_effects() -> None:
     plan, readings = made(TWO, lambda on: 0.0)
-    assert design_effects(replace(plan, design=OneAtATime()), (LOSS,), readings, (), (), ()) is None
+    assert design_effects(replace(plan, design=OneAtATime()), (LOSS,), readings, (), ()) is None
     assert effect_sentences(None) == ()
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 from ablate.analysis.design_results import HeldEffect, Mediated
 from ablate.analysis.load import RunFiles
 from ablate.analysis.mediation import mediation, mediation_sentences, part, verdict
-from ablate.analysis.results import Floor, RunReading
+from ablate.analysis.results import RunReading
 from ablate.controls.control import Control
 from ablate.design.mediation import Held, Mediation
 from ablate.design.plan import Plan
@@ -94,9 +94,9 @@ def files(arm: str, seed: int, norm: float, drawn: int | None, weights: str) -> 
     )  # fmt: skip
 
 
-def answer(made: Any, checks: Any = (), floors: Any = ()) -> Mediated:
+def answer(made: Any, checks: Any = ()) -> Mediated:
     plan, readings, runs = made
-    found = mediation(plan, (LOSS,), readings, runs, checks, floors)
+    found = mediation(plan, (LOSS,), readings, runs, checks)
     assert found is not None
     return found
 
@@ -177,11 +177,6 @@ def test_nothing_is_divided_where_the_total_is_not_told_from_0() -> None:
 def test_one_seed_has_no_answer_and_four_are_low_power() -> None:
     assert "one seed has no interval" in answer(study(NOISE, {TREATED: 0.2}, seeds=1)).refused
     assert answer(study(NOISE, {TREATED: 0.2}, seeds=4)).labels == ("LOW POWER",)
-
-
-def test_a_total_within_what_chance_makes_is_not_divided() -> None:
-    floor = Floor(kind="noise", arms=("baseline", "placebo"), seeds=(0,), values={"eval_loss": 0.3}, same_weights=False)
-    assert "is within the noise floor of 0.300" in answer(study(NOISE, {TREATED: 0.12}), (), (floor,)).refused
 
 
 @pytest.mark.parametrize("arm", ["baseline", TREATED, NOISY])

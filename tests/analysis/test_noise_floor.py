@@ -1,4 +1,4 @@
-"""Two floors, measured where they were planted; an effect that is no larger than one of them gets no verdict."""
+"""Two floors, measured where they were planted and shown next to the effects; the placebo is a negative control."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ablate.analysis.analyse import analyse
-from ablate.analysis.contrasts import NOT_BEYOND, ONE_SIDED, WITHIN_FLOOR
+from ablate.analysis.contrasts import PLACEBO_DIFFERS
 from ablate.analysis.results import Analysis, Contrast
 from tests.synthetic import write_study
 
@@ -38,73 +38,52 @@ def test_the_same_seed_twice_has_a_floor_of_zero_and_no_contrast(tmp_path: Path)
     assert "LOW POWER: 3 seeds" in "\n".join(analysis.conclusions)
 
 
-def test_other_weights_of_the_same_seed_give_the_floor_and_take_verdicts_away(tmp_path: Path) -> None:
-    """A planted effect of 0.04 nats, on a machine on which the same seed ends 0.05 apart."""
+def test_other_weights_of_the_same_seed_give_the_floor_and_leave_the_verdict(tmp_path: Path) -> None:
+    """A planted effect of 0.04 nats over eight seeds, on a machine on which a single run ends 0.05 apart."""
     effects = {RATE: -0.04}
-    write_study(tmp_path / "still", arms=[RATE, "rerun"], seeds=8, effects=effects)
     write_study(tmp_path / "loose", arms=[RATE, "rerun"], seeds=8, effects=effects, drift=0.05)
-    still, loose = analyse(tmp_path / "still"), analyse(tmp_path / "loose")
-    assert contrast(still, RATE).verdict == "helps"
+    loose = analyse(tmp_path / "loose")
     assert loose.floor("nondeterminism") == pytest.approx(0.05, abs=1e-6)
     assert status(loose, "rerun", "rerun_identical") == "unverified"
     found = contrast(loose, RATE)
-    assert (found.verdict, found.seeds_needed) == ("inconclusive", None)
-    assert WITHIN_FLOOR in found.labels
-    assert "within the noise floor of 0.050" in found.sentence
+    assert (found.verdict, found.labels) == ("helps", ())
+    assert found.floor == pytest.approx(0.05, abs=1e-6)
     said = "\n".join(loose.conclusions)
     assert "different weights, 0.0500 nats apart in eval_loss: the nondeterminism floor" in said
-    assert "within the noise floor of 0.05" in said
 
 
-def test_an_effect_beyond_both_floors_keeps_its_verdict(tmp_path: Path) -> None:
-    write_study(tmp_path / "s", arms=[RATE, "placebo", "rerun"], seeds=8, effects={RATE: -0.04}, drift=0.02)
-    found = contrast(analyse(tmp_path / "s"), RATE)
-    assert (found.verdict, found.labels) == ("helps", ())
-    assert found.floor == pytest.approx(0.02, abs=1e-6)
+def test_a_placebo_takes_no_verdict_away(tmp_path: Path) -> None:
+    """The same study with and without it: single runs of the placebo lie further from the baseline than the effect is large."""
+    effects = {RATE: 0.015}
+    write_study(tmp_path / "with", arms=[RATE, "placebo"], seeds=10, effects=effects)
+    write_study(tmp_path / "without", arms=[RATE], seeds=10, effects=effects)
+    found = [contrast(analyse(tmp_path / name), RATE) for name in ("with", "without")]
+    assert [one.verdict for one in found] == ["hurts", "hurts"]
+    assert (found[0].low, found[0].high) == (found[1].low, found[1].high)
+    assert (found[0].floor or 0.0) > 0.0
 
 
-@pytest.mark.parametrize("shift", [0.008, -0.008])
-def test_no_effect_at_or_below_a_floor_is_decided_on_any_outcome(tmp_path: Path, shift: float) -> None:
-    """Small true effects with little noise and a placebo that is far off: intervals exclude 0, and still nothing is claimed."""
-    effects = {RATE: shift, "placebo": -shift}
-    write_study(tmp_path / "s", arms=[RATE, "placebo", "rerun"], seeds=8, effects=effects, noise=0.0005, drift=0.01)
-    analysis = analyse(tmp_path / "s")
-    within = [
-        one for one in analysis.contrasts if one.effect is not None and one.floor and abs(one.effect) <= one.floor
-    ]
-    assert {one.verdict for one in within} <= {"equivalent", "inconclusive"}
-    found = contrast(analysis, RATE)
-    assert found.low is not None
-    assert found.high is not None
-    assert found.low * found.high > 0
-    # A smallest effect of 0.01 that matters makes this one `no effect`, which a floor leaves as it is.
-    assert (found.verdict, WITHIN_FLOOR in found.labels) == ("equivalent", False)
-
-
-def test_a_floor_takes_a_verdict_away_and_never_gives_one(tmp_path: Path) -> None:
-    write_study(tmp_path / "s", arms=[RATE, "rerun"], seeds=8, effects={RATE: 0.012}, noise=0.0005, drift=0.011)
+def test_accuracy_that_collapses_in_every_seed_hurts_with_a_placebo_too(tmp_path: Path) -> None:
+    """Four axes and a placebo at three seeds; accuracy falls from 0.91 to 0.35."""
+    arms = [RATE, "batch_size=64", "train_test_ratio=4", "max_grad_norm=10", "placebo"]
+    write_study(tmp_path / "s", arms=arms, seeds=3, effects={RATE: 0.56})
     assert contrast(analyse(tmp_path / "s"), RATE).verdict == "hurts"
-    write_study(tmp_path / "t", arms=[RATE, "rerun"], seeds=8, effects={RATE: 0.012}, noise=0.0005, drift=0.013)
-    assert contrast(analyse(tmp_path / "t"), RATE).verdict == "inconclusive"
 
 
-def test_a_placebo_that_lies_to_one_side_is_said_aloud(tmp_path: Path) -> None:
-    write_study(tmp_path / "s", arms=["placebo"], seeds=8, effects={"placebo": 0.05})
+def test_a_placebo_that_differs_is_the_first_conclusion(tmp_path: Path) -> None:
+    write_study(tmp_path / "s", arms=[RATE, "placebo"], seeds=8, effects={"placebo": 0.05})
     analysis = analyse(tmp_path / "s")
     found = contrast(analysis, "placebo")
-    assert (found.verdict, found.labels) == ("inconclusive", (ONE_SIDED,))
-    assert any("always in one direction" in sentence for sentence in analysis.conclusions)
+    assert (found.verdict, found.labels) == ("hurts", (PLACEBO_DIFFERS,))
+    assert analysis.conclusions[0].startswith("WARNING: the placebo differs significantly from the baseline in eval_loss")
 
 
-def test_beyond_the_floor_but_not_beyond_the_placebo_is_still_undecided(tmp_path: Path) -> None:
-    """The placebo and the arm lie to the same side: larger than the floor alone is not enough."""
-    effects = {RATE: 0.032, "placebo": 0.030}
-    write_study(tmp_path / "s", arms=[RATE, "placebo"], seeds=8, effects=effects, noise=0.003)
-    found = contrast(analyse(tmp_path / "s"), RATE)
-    assert found.floor is not None
-    assert found.effect is not None
-    assert found.effect > found.floor
-    assert (found.verdict, found.labels) == ("inconclusive", (NOT_BEYOND,))
+def test_a_placebo_that_does_not_differ_raises_no_alarm(tmp_path: Path) -> None:
+    write_study(tmp_path / "s", arms=[RATE, "placebo"], seeds=8)
+    analysis = analyse(tmp_path / "s")
+    assert contrast(analysis, "placebo").labels == ()
+    assert not any("WARNING" in sentence for sentence in analysis.conclusions)
+    assert any("the noise floor. Mean difference from the baseline:" in one for one in analysis.conclusions)
 
 
 def test_an_arm_that_failed_a_control_measures_no_floor(tmp_path: Path) -> None:

@@ -41,12 +41,8 @@ def test_the_text_quotes_the_figures_of_the_table(repo: Path) -> None:
     "label",
     [
         judge.LOW_POWER,
-        judge.LOW_POWER_POOLED_ONLY,
-        judge.POOLED_ONLY,
-        judge.OWN_VARIANCE,
         judge.BY_STEPS,
-        contrasts.NOT_BEYOND,
-        contrasts.WITHIN_FLOOR,
+        contrasts.PLACEBO_DIFFERS,
         "MISSING SEEDS",
     ],
 )

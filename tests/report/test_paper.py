@@ -21,7 +21,7 @@ from ablate.report.latex import COLUMNS, table_csv
 from ablate.report.latex_text import tex
 from ablate.report.methods import methods
 from ablate.report.view_model import View, make_view
-from ablate.stats.verdicts import OWN_VARIANCE
+from ablate.stats.verdicts import BY_STEPS
 from tests.report.conftest import Study
 from tests.report.made_up import contrast
 from tests.report.test_tables import latex, renamed
@@ -70,11 +70,11 @@ def test_the_verdict_is_marked_and_every_mark_is_explained_below(study: Study) -
 
 
 def test_a_table_without_a_decided_variant_explains_no_star(study: Study) -> None:
-    still = contrast("batch_size=64", verdict="inconclusive", seeds_needed=12, labels=(OWN_VARIANCE,))
+    still = contrast("batch_size=64", verdict="inconclusive", seeds_needed=12, labels=(BY_STEPS,))
     text = latex(make_view(replace(study.analysis, contrasts=(still,))))
     assert "{*}~" not in text
     assert r"inconclusive\textsuperscript{a} \\ (needs about 12 seeds)" in text
-    assert r"\textsuperscript{a}~UNEQUAL VARIANCE: its variance" in text
+    assert r"\textsuperscript{a}~STEP-DOWN: significant by the step-down procedure" in text
 
 
 def test_csv_holds_every_contrast_with_all_its_digits(study: Study) -> None:

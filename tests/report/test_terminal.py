@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from ablate import formatting as digits
-from ablate.analysis.contrasts import WITHIN_FLOOR
+from ablate.analysis.contrasts import PLACEBO_DIFFERS
 from ablate.analysis.results import Analysis
 from ablate.controls.control import Control
 from ablate.report import print_replay, print_report
-from ablate.stats.verdicts import LOW_POWER_POOLED_ONLY, OWN_VARIANCE
+from ablate.stats.verdicts import BY_STEPS, LOW_POWER
 from tests.report.conftest import Study
 from tests.report.made_up import contrast
 from tests.report.test_tables import renamed
@@ -76,7 +76,7 @@ def test_undecided_says_how_many_seeds(study: Study) -> None:
 
 @pytest.mark.parametrize("width", [60, 80])
 def test_the_longest_labels_fit_too(study: Study, width: int) -> None:
-    labels = (LOW_POWER_POOLED_ONLY, OWN_VARIANCE, "3 of 5 seeds", "MISSING SEEDS", WITHIN_FLOOR)
+    labels = (PLACEBO_DIFFERS, LOW_POWER, BY_STEPS, "3 of 5 seeds", "MISSING SEEDS")
     loud = contrast("batch_size=64", verdict="inconclusive", seeds_needed=120, labels=labels)
     text = shown(study, width=width, contrasts=(loud,))
     assert max(len(line.rstrip()) for line in text.splitlines() if not line.startswith("page")) <= width

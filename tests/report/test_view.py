@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ablate.analysis.analyse import analyse
-from ablate.analysis.contrasts import ONE_SIDED, WITHIN_FLOOR
+from ablate.analysis.contrasts import PLACEBO_DIFFERS
 from ablate.controls.control import Control
 from ablate.report import print_report
 from ablate.report.html import page
@@ -105,13 +105,7 @@ def test_both_floors_are_shown_on_every_outcome_and_the_repeat_is_no_row_of_mean
     assert max(len(line.rstrip()) for line in file.getvalue().splitlines() if "page" not in line) <= 80
 
 
-def test_a_verdict_that_a_floor_took_away_says_so(study: Study) -> None:
-    within = contrast("batch_size=64", verdict="inconclusive", labels=(WITHIN_FLOOR,))
-    (row,) = make_view(replace(study.analysis, contrasts=(within,))).primary
-    assert (row.verdict, row.remark) == ("inconclusive", "WITHIN NOISE FLOOR")
-
-
-def test_a_one_sided_placebo_is_marked_beside_the_floor(study: Study) -> None:
-    sided = contrast("placebo", verdict="inconclusive", labels=("LOW POWER", ONE_SIDED))
-    (row,) = make_view(replace(study.analysis, contrasts=(sided,))).primary
-    assert (row.verdict, row.remark) == ("noise floor", "0.012, ONE-SIDED")
+def test_a_placebo_that_differs_is_marked(study: Study) -> None:
+    moved = contrast("placebo", labels=(PLACEBO_DIFFERS, "LOW POWER"))
+    (row,) = make_view(replace(study.analysis, contrasts=(moved,))).primary
+    assert (row.verdict, row.remark) == ("hurts", "PLACEBO DIFFERS, LOW POWER")

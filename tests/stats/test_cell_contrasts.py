@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ablate.stats.contrasts import CELLS, Decisions, adjusted_p, decide
+from ablate.stats.contrasts import Decisions, decide
+from ablate.stats.dunnett import critical_value, simultaneous_p
 from ablate.stats.factorial import effect_weights
 from tests.stats.least_squares import factorial
 
@@ -25,7 +26,7 @@ def weights(grid: NDArray[np.int64], terms: list[tuple[str, ...]] = TERMS) -> Va
 def decide_cells(
     values: Values, weights: Values, margin: float | None = None, equivalences: int | None = None
 ) -> Decisions:
-    return decide(values, margin, weights=weights, rule=CELLS, equivalences=equivalences or len(weights))
+    return decide(values, margin, weights=weights, equivalences=equivalences or len(weights))
 
 
 def test_effects_errors_and_intervals_are_those_of_the_factorial_model() -> None:
@@ -36,9 +37,11 @@ def test_effects_errors_and_intervals_are_those_of_the_factorial_model() -> None
     assert found.pool.df == expected.df
     for i, one in enumerate(expected.effects):
         assert found.effects[i] == pytest.approx(one.effect)
-        assert found.errors[i] == pytest.approx(one.error)
-        assert (found.low[i], found.high[i]) == pytest.approx((one.low, one.high), abs=1e-6)
-        assert adjusted_p(found)[i] == pytest.approx(one.p_value, abs=1e-6)
+        assert found.pool.errors[i] == pytest.approx(one.error)
+        half = critical_value(0.95, expected.df, found.correlation) * one.error
+        assert (one.effect - half, one.effect + half) == pytest.approx((one.low, one.high), abs=1e-6)
+        p_value = simultaneous_p(one.effect / one.error, expected.df, found.correlation)
+        assert p_value == pytest.approx(one.p_value, abs=1e-6)
 
 
 def test_with_three_levels_too() -> None:
@@ -47,7 +50,7 @@ def test_with_three_levels_too() -> None:
     expected = factorial(values, levels, ["a", "b"])
     found = decide_cells(values, weights(levels, [("a",), ("b",), ("a", "b")]))
     assert found.effects == pytest.approx([one.effect for one in expected.effects])
-    assert found.high == pytest.approx([one.high for one in expected.effects], abs=1e-6)
+    assert found.pool.errors == pytest.approx([one.error for one in expected.effects], abs=1e-6)
 
 
 def test_a_cell_without_a_value_takes_its_claims_along_and_no_others() -> None:
@@ -103,7 +106,7 @@ DRAWS = 300
 )
 @pytest.mark.parametrize("seeds", [3, 5, 8])
 def test_intervals_of_the_whole_family_miss_in_about_5_percent(sums: Values, cells: int, seeds: int) -> None:
-    """Of 300 studies 15 are expected, plus or minus 3.8; the verdict, which also asks the seeds' own values, errs less."""
+    """Of 300 studies 15 are expected, plus or minus 3.8; the verdict is by the same intervals, in steps."""
     rng = np.random.default_rng([7, cells, seeds])
     missed = claimed = 0
     for _ in range(DRAWS):
@@ -119,17 +122,18 @@ def test_intervals_of_the_whole_family_miss_in_about_5_percent(sums: Values, cel
 
 @pytest.mark.parametrize("seeds", [5, 8])
 def test_a_cell_that_varies_three_times_as_much_makes_few_false_claims(seeds: int) -> None:
-    """Its sums are widened by their own seeds; the pooled interval alone would err in twice as many."""
+    """Its contrasts are widened by their own seeds; the pooled interval alone would err in twice as many."""
     rng, sums = np.random.default_rng([8, seeds]), pair_weights(4)
-    both = pooled = 0
+    ours = pooled = 0
     for _ in range(DRAWS):
         values = rng.normal(size=(1, seeds)) + rng.normal(size=(11, seeds))
         values[3] *= 3
         found = decide_cells(values, sums)
-        both += bool(found.differs.any())
-        pooled += bool(np.any((found.low > 0) | (found.high < 0)))
-    assert both < pooled / 1.5
-    assert both / DRAWS < 0.11
+        limit = critical_value(0.95, float(found.pool.df), found.correlation)
+        ours += bool(found.differs.any())
+        pooled += bool(np.any(np.abs(found.effects) > limit * found.pool.errors))
+    assert ours < pooled / 1.5
+    assert ours / DRAWS < 0.11
 
 
 def test_a_false_no_effect_anywhere_is_as_rare_as_said() -> None:

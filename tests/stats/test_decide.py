@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ablate.stats.contrasts import CONFIDENCE, decide
+from ablate.stats.contrasts import CONFIDENCE, decide, satterthwaite
 from ablate.stats.dunnett import complete, critical_value
 
 
@@ -17,15 +17,16 @@ def test_a_batch_is_its_studies_one_by_one() -> None:
     together = decide(values, 1.0)
     for number, one in enumerate(values):
         alone = decide(one, 1.0)
-        for name in ("effects", "low", "high", "inner_low", "differs", "within", "alone", "holm_p"):
+        for name in ("effects", "low", "high", "inner_low", "differs", "within", "df", "pool_weight"):
             assert getattr(together, name)[number] == pytest.approx(getattr(alone, name), nan_ok=True), name
 
 
 def test_a_complete_table_gets_dunnetts_interval() -> None:
     values = np.random.default_rng(4).normal(size=(5, 6))
     found = decide(values)
-    assert not np.any(found.alone)
-    half = critical_value(CONFIDENCE, 20, complete(4)) * float(found.pool.sd) * np.sqrt(2 / 6)
+    w = float(found.pool_weight)
+    errors = np.sqrt(w * 2 / 6 * float(found.pool.sd) ** 2 + (1 - w) * found.own.errors**2)
+    half = critical_value(CONFIDENCE, float(satterthwaite(w, 20, 5)), complete(4)) * errors
     assert (found.high - found.low) / 2 == pytest.approx(half)
 
 

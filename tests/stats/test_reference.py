@@ -11,16 +11,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.stats.contrasts import CELLS, Decisions, decide, holm
+from ablate.stats.contrasts import Decisions, _p_of_noisy_baseline, decide, estimate, holm
 from ablate.stats.dunnett import complete, critical_value, simultaneous_p
 from ablate.stats.example_variance import widened
 from ablate.stats.factorial import Term, effect_weights, term_tests
-from ablate.stats.linear_model import blocked, variance_ratios
+from ablate.stats.linear_model import blocked
 from ablate.stats.paired import hedges_g, paired_t, signflip_p
 from ablate.stats.rates import divergence, rate_interval, sign_flips
 from ablate.stats.sequential import interim_confidences
 from ablate.stats.variance_components import decompose
-from ablate.stats.verdicts import judge
 from tests.stats.least_squares import Factorial, factorial
 
 HERE = Path(__file__).parent / "reference"
@@ -73,8 +72,13 @@ def test_residual_and_correlations_are_those_of_lm() -> None:
     )
 
 
-def test_the_variance_ratio_is_that_of_two_nested_models() -> None:
-    check("R", "variance_ratio", lambda case, item: float(variance_ratios(blocks(case))[0][int(item)]), EXACT)
+def test_the_baselines_f_is_that_of_two_nested_models() -> None:
+    """Of R's four arms the first is the baseline."""
+    found = estimate(blocks("complete"))
+    ratios = (found.own.errors / found.pool.errors) ** 2
+    ours = float(_p_of_noisy_baseline(ratios, np.isfinite(ratios), np.asarray(6)))
+    theirs = next(f for case, item, f in table("R", "variance_ratio") if (case, item) == ("complete", "0"))
+    assert ours == pytest.approx(float(stats.f.sf(theirs, 5, 10)), **EXACT)
 
 
 def test_dunnett_critical_values_are_those_of_a_double_integral() -> None:
@@ -94,11 +98,22 @@ def test_dunnett_tails_are_those_of_a_double_integral() -> None:
     check("R", "dunnett_tail", ours, EXACT)
 
 
-def test_adjusted_p_and_intervals_are_those_of_multcomp() -> None:
+def test_pooled_p_and_intervals_are_those_of_multcomp() -> None:
     """The incomplete layout's correlation is no product: both sides approximate it."""
-    check("R", "dunnett_p", lambda case, item: judge(blocks(case)).variants[int(item) - 1].p_value or -1.0, DRAWN)
-    check("R", "dunnett_low", lambda case, item: float(decide(blocks(case)).low[int(item) - 1]), DRAWN)
-    check("R", "dunnett_high", lambda case, item: float(decide(blocks(case)).high[int(item) - 1]), DRAWN)
+
+    def limit(case: str, item: str, side: int) -> float:
+        pool = blocked(blocks(case))
+        half = critical_value(0.95, float(pool.df), pool.correlation) * pool.errors
+        return float((pool.effects + side * half)[int(item) - 1])
+
+    def p_value(case: str, item: str) -> float:
+        pool = blocked(blocks(case))
+        statistic = float((pool.effects / pool.errors)[int(item) - 1])
+        return simultaneous_p(statistic, float(pool.df), pool.correlation)
+
+    check("R", "dunnett_p", p_value, DRAWN)
+    check("R", "dunnett_low", lambda case, item: limit(case, item, -1), DRAWN)
+    check("R", "dunnett_high", lambda case, item: limit(case, item, 1), DRAWN)
 
 
 def test_a_one_way_layout_gives_scipys_dunnett() -> None:
@@ -179,7 +194,7 @@ def saturated(name: str) -> tuple[Decisions, tuple[Term, ...]]:
     values, grid, names = design(name)
     terms = [term for size in range(1, len(names) + 1) for term in combinations(names, size)]
     effects = effect_weights(grid, names, terms)
-    found = decide(values, weights=effects.weights, rule=CELLS)
+    found = decide(values, weights=effects.weights)
     return found, term_tests(found, effects, terms)
 
 
@@ -201,7 +216,7 @@ def test_factorial_effects_are_those_of_lm() -> None:
 def test_the_engine_is_least_squares_with_every_interaction(name: str) -> None:
     expected, (found, tests) = factorial(*design(name), order=3), saturated(name)
     assert found.effects == pytest.approx([one.effect for one in expected.effects], **EXACT)
-    assert found.errors == pytest.approx([one.error for one in expected.effects], **EXACT)
+    assert found.pool.errors == pytest.approx([one.error for one in expected.effects], **EXACT)
     assert (int(found.pool.df), float(found.pool.sd)) == (expected.df, pytest.approx(expected.sd, **EXACT))
     assert [(term.factors, term.df) for term in tests] == [(term.factors, term.df) for term in expected.terms]
     assert [term.f for term in tests] == pytest.approx([term.f for term in expected.terms], **EXACT)

@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from ablate.design.attribution import draw_paths, path_corners
-from ablate.stats.contrasts import CONTRIBUTIONS, estimate
-from ablate.stats.shapley import contributions, half_widths, key_weights, path_contributions, ratio_interval
+from ablate.stats.contrasts import estimate
+from ablate.stats.shapley import _critical_t, contributions, key_weights, path_contributions, ratio_interval
 
 DRAWS = 200
 
@@ -110,8 +110,8 @@ def test_the_intervals_of_parts_cover(seeds: int, noisy: int | None) -> None:
         values[:, noisy] *= 3
     weights = key_weights(range(4), 2)
     sums = np.concatenate([weights["alone"], weights["interaction"], weights["total"]])
-    found = estimate(values, sums, CONTRIBUTIONS)
-    halves = half_widths(found)
+    found = estimate(values, sums)
+    halves = found.errors * _critical_t(found)
     covered = np.mean(np.abs(found.effects) <= halves, axis=0)
     assert 0.925 < np.mean(covered) < 0.97
     assert np.min(covered) > 0.91

@@ -180,7 +180,7 @@ def noise_floor(view: View, _folder: Path | None = None) -> Section | None:
         title="Noise floor (A/A runs)",
         answer=" ".join(f"{floor.name[:1].upper()}{floor.name[1:]}: {floor.sentence}." for floor in view.floors),
         tables=(Table(head=("metric", *(floor.name for floor in view.floors)), rows=rows),),
-        reading="An effect that is not larger than the larger floor gets no verdict.",
+        reading="Differences between single runs; a mean over n seeds varies by less, about the floor over the root of n.",
     )
 
 
