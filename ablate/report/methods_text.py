@@ -218,9 +218,10 @@ class Description:
             yield Sentence(
                 "All variants were judged together in one linear model (value = arm + seed + residual); the squared error of "
                 "an effect is a mean of the pooled one and the variant's own, weighted by how alike the own ones are "
-                f"(Bartlett's test); intervals and p are Dunnett's, simultaneous over {family} variants",
-                ("dunnett1955", "bartlett1937"),
+                "(Bartlett's test)",
+                ("bartlett1937",),
             )
+            yield Sentence(f"Intervals and p are Dunnett's, simultaneous over {family} variants", ("dunnett1955",))
             used = any(BY_STEPS in one.labels for one in primary)
             yield Sentence(
                 "Verdicts are step-down, at 5% over all variants together"

@@ -109,7 +109,7 @@ def test_lost_runs_leave_the_rest_of_their_seed_in_the_analysis(tmp_path: Path) 
     analysis = analyse(tmp_path / "s")
     rate, ratio = contrast(analysis, RATE), contrast(analysis, RATIO)
     assert (rate.seeds, ratio.seeds) == ((0, 1, 2, 3, 4), (1, 2, 4))
-    assert rate.df == ratio.df == 6
+    assert rate.residual_df == ratio.residual_df == 6
     assert {"MISSING SEEDS", "3 of 5 seeds", "LOW POWER"} <= set(ratio.labels)
     assert "MISSING SEEDS" not in rate.labels
 
