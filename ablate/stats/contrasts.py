@@ -115,14 +115,6 @@ def _weight_of(p_value: Values, pairs: NDArray[np.int64] | int) -> Values:
     return np.asarray(LEAST_WEIGHT + np.where(np.asarray(pairs) >= ENOUGH_SEEDS, 2 / 3, 1 / 3) * p_value)
 
 
-def expected_weights(seeds: int) -> dict[float, float]:
-    """Return {weight of the pooled error: share of studies}, for arms that all vary alike: p is uniform."""
-    weights = np.round(_weight_of((np.arange(1000) + 0.5) / 1000, seeds), 1)
-    kinds, counts = np.unique(weights, return_counts=True)
-    shares = (1 - BASELINE_ALARM) * counts / len(weights)
-    return {0.0: BASELINE_ALARM, **dict(zip(kinds.tolist(), shares.tolist(), strict=True))}
-
-
 def satterthwaite(
     weight: Values | float, pooled_df: NDArray[np.int64] | float, own_df: NDArray[np.int64] | float
 ) -> Values:

@@ -6,10 +6,15 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import interpolate, optimize, special, stats
 
-from ablate.stats.contrasts import CONFIDENCE, expected_weights, satterthwaite
+from ablate.stats.contrasts import BASELINE_ALARM, CONFIDENCE, satterthwaite
 from ablate.stats.dunnett import complete, critical_value, equivalence_value
+from ablate.stats.linear_model import ENOUGH_SEEDS
+
+TYPICAL_WEIGHT, TYPICAL_EARLY_WEIGHT = 0.57, 0.5
+"""Of the pooled error where all arms vary alike, from five seeds on and below: the power at this weight is within two points
+of the mean over all weights (simulated, 2 to 10 seeds, 2 to 20 variants)."""
 
 POWER = 0.8
 MAX_SEEDS = 1000
@@ -84,16 +89,23 @@ def seeds_to_decide(
     return low
 
 
-@lru_cache(maxsize=4096)
-def _rules(seeds: int, variants: int, confidence: float, sides: int) -> tuple[tuple[float, float, float], ...]:
-    """Return (share of studies, critical value, degrees of freedom) of the weights that the pooled error can have."""
-    value = critical_value if sides == 2 else equivalence_value
-    shares = expected_weights(seeds) if variants > 1 else {1.0: 1.0}
+def _rules(seeds: int, variants: int, confidence: float, sides: int) -> list[tuple[float, float, float]]:
+    """Return (share of studies, critical value, degrees of freedom): with a typical weight of the pooled error, and with none."""
+    alarms = BASELINE_ALARM if variants > 1 else 0.0
+    weight = 1.0 if variants == 1 else TYPICAL_WEIGHT if seeds >= ENOUGH_SEEDS else TYPICAL_EARLY_WEIGHT
     rules = []
-    for weight, share in shares.items():
-        df = float(satterthwaite(weight, variants * (seeds - 1), seeds - 1))
-        rules.append((share, value(confidence, df, complete(variants)), df))
-    return tuple(rules)
+    for share, w in ((1 - alarms, weight), (alarms, 0.0)):
+        df = float(satterthwaite(w, variants * (seeds - 1), seeds - 1))
+        rules.append((share, float(np.exp(_log_limit(variants, confidence, sides)(1 / df))), df))
+    return rules
+
+
+@lru_cache(maxsize=256)
+def _log_limit(variants: int, confidence: float, sides: int) -> interpolate.CubicSpline:
+    """Log of the critical value over 1 / df, interpolated to about four digits: a plan asks for dozens of them."""
+    value = critical_value if sides == 2 else equivalence_value
+    freedom = np.asarray([1e6, 80, 30, 15, 9, 6, 4, 3, 2, 1.5, 1.2, 1])
+    return interpolate.CubicSpline(1 / freedom, np.log([value(confidence, df, complete(variants)) for df in freedom]))
 
 
 def _beyond(limit: float, shift: float, df: float) -> float:

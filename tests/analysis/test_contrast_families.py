@@ -103,7 +103,6 @@ def test_an_arm_of_another_spread_lowers_the_weight_of_the_pool(tmp_path: Path) 
     assert (rate.error or 0.0) < (ratio.error or 0.0)
 
 
-
 def test_lost_runs_leave_the_rest_of_their_seed_in_the_analysis(tmp_path: Path) -> None:
     write_study(tmp_path / "s", arms=[RATE, RATIO, "placebo"], seeds=5, seed=1, diverged=[(RATIO, 0), (RATIO, 3)])
     analysis = analyse(tmp_path / "s")

@@ -75,7 +75,9 @@ def test_a_placebo_that_differs_is_the_first_conclusion(tmp_path: Path) -> None:
     analysis = analyse(tmp_path / "s")
     found = contrast(analysis, "placebo")
     assert (found.verdict, found.labels) == ("hurts", (PLACEBO_DIFFERS,))
-    assert analysis.conclusions[0].startswith("WARNING: the placebo differs significantly from the baseline in eval_loss")
+    assert analysis.conclusions[0].startswith(
+        "WARNING: the placebo differs significantly from the baseline in eval_loss"
+    )
 
 
 def test_a_placebo_that_does_not_differ_raises_no_alarm(tmp_path: Path) -> None:

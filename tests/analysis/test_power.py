@@ -28,7 +28,7 @@ def pilot(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_pilot_says_what_its_report_rests_on(pilot: Path) -> None:
     found = power(pilot, Wanted())
     one = next(one for one in analyse(pilot).contrasts if one.primary and one.method == "seed-blocked")
-    assert (found.spread.sd, found.spread.rho, found.spread.df) == (one.residual_sd, one.rho, one.df)
+    assert (found.spread.sd, found.spread.rho, found.spread.df) == (one.residual_sd, one.rho, one.residual_df)
     assert found.variants == 2, "the placebo is no variant"
     assert found.effect == 0.01, "the study's own smallest effect"
     assert found.needed == seeds_to_decide(found.spread.sd, 0.01, 2)

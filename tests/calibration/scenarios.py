@@ -51,7 +51,9 @@ class Cell:
         numbers = np.arange(self.variants)
         if self.where == "one":
             return np.where(numbers == self.variants - 1, self.effect, 0.0)
-        return self.effect * (np.where(numbers % 2, -1.0, 1.0) if self.where == "alternating" else np.ones(len(numbers)))
+        return self.effect * (
+            np.where(numbers % 2, -1.0, 1.0) if self.where == "alternating" else np.ones(len(numbers))
+        )
 
     def draw(self, draws: int) -> Values:
         """Values [draws, arms, seeds]."""
