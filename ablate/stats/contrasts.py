@@ -100,7 +100,7 @@ def estimate(values: Values, weights: Values | None = None, rounding: float = 0.
 
 def _pool_weight(pool: Blocked, own: PairedT, is_baseline_first: bool) -> Values:
     """Return the weight of the pooled error [...], in tenths."""
-    known = np.isfinite(pool.errors) & (own.df > 0)
+    known = (pool.errors > 0) & (own.df > 0)
     ratios = np.where(known, np.nan_to_num(own.errors) / np.where(known, pool.errors, 1.0), np.nan) ** 2
     count, pairs = np.sum(known, axis=-1), np.max(own.pairs, axis=-1, initial=0)
     weight = _weight_of(_p_of_equal_variances(ratios, own.df, known, pool.correlation), pairs)

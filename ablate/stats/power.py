@@ -90,7 +90,7 @@ def seeds_to_decide(
 
 
 def _rules(seeds: int, variants: int, confidence: float, sides: int) -> list[tuple[float, float, float]]:
-    """Return (share of studies, critical value, degrees of freedom): with a typical weight of the pooled error, and with none."""
+    """Return (share of studies, critical value, degrees of freedom): with a typical weight of the pooled error, and without."""
     alarms = BASELINE_ALARM if variants > 1 else 0.0
     weight = 1.0 if variants == 1 else TYPICAL_WEIGHT if seeds >= ENOUGH_SEEDS else TYPICAL_EARLY_WEIGHT
     rules = []

@@ -1,75 +1,101 @@
-"""Prints the calibration table of docs/explain/statistics.md: python -m tests.calibration.table"""
+"""Prints the calibration tables of docs/explain/statistics.md: python -m tests.calibration.table [DRAWS]"""
 
 from __future__ import annotations
 
 import datetime
 import sys
+from collections.abc import Iterable
 
 import numpy as np
 import scipy
 
-from tests.calibration.scenarios import Cell, Noise, equal_rates, null_rates, power_rates, sequential_rates
+from ablate.stats.power import detection_power
+from tests.calibration.scenarios import Cell, Rates, detected, equal_rates, null_rates, paired_rates, sequential_rates
 
 DRAWS = 4000
-RHOS = (0.0, 0.5, 0.9)
-VARIANTS = (1, 2, 4, 8)
-NOISES: tuple[Noise, ...] = ("normal", "t3")
 
 
 def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
+def head(*columns: str) -> None:
+    print(f"\n| {' | '.join(columns)} |\n{len(columns) * '| --- '}|")
+
+
+def row(*cells: object) -> None:
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def _errors(found: Rates) -> str:
+    return f"{percent(found.false_claim)} / {percent(found.covered)}"
+
+
+def kinds() -> dict[str, dict[str, object]]:
+    """{name: what differs from a cell of equal arms with normal noise}."""
+    return {
+        "equal spread": {},
+        "t3 noise": {"noise": "t3"},
+        "lognormal noise": {"noise": "lognormal"},
+        "bimodal noise": {"noise": "bimodal"},
+        "one arm 3 x the spread": {"spread": "one noisy"},
+        "half of the arms 3 x": {"spread": "half noisy"},
+        "half correlated 0.95, half 0": {"rho": "half alike"},
+        "baseline 3 x": {"spread": "baseline noisy"},
+        "one run lost at random": {"lost": "one at random"},
+        "the worst run lost": {"lost": "the worst one"},
+        "accuracy on 256 examples": {"examples": 256},
+    }
+
+
 def main(draws: int = DRAWS) -> None:
-    say = print
     versions = f"numpy {np.__version__}, scipy {scipy.__version__}"
-    say(
+    print(
         f"Made by `python -m tests.calibration.table`, {datetime.date.today()}, {versions}; {draws} simulated studies per cell."
     )
-    say(
-        "Rates in percent of studies; seeds correlated by 0, .5 and .9 together in the first table, by .5 in the others.\n"
+    print("Percent of studies: any false `helps` or `hurts` / all intervals cover. Columns: seeds, variants.")
+    sizes = [(2, 4), (3, 4), (3, 8), (4, 4), (5, 4), (5, 8), (5, 20), (10, 4), (10, 20), (30, 8)]
+    head("study", *(f"{n}, {k}" for n, k in sizes))
+    for name, changes in kinds().items():
+        few = "lost" in changes  # every layout of lost runs has its own critical values
+        cells = (Cell(seeds=n, variants=k, **changes) for n, k in sizes)  # type: ignore[arg-type]
+        row(name, *("-" if few and one.seeds * one.variants > 40 else _errors(null_rates(one, draws)) for one in cells))
+    print("\nPercent of studies with any false `equivalent`, all effects exactly at the margin.")
+    head("seeds", "variants", "normal", "t3", "lognormal", "bimodal")
+    for n, k in ((3, 1), (3, 4), (5, 1), (5, 4), (5, 8), (10, 4), (10, 8)):
+        noises = ("normal", "t3", "lognormal", "bimodal")
+        cells = (Cell(seeds=n, variants=k, noise=one, effect=2, where="alternating") for one in noises)  # type: ignore[arg-type]
+        row(n, k, *(percent(equal_rates(one, 2 * draws).false_equal) for one in cells))
+    print("\nPercent of true effects detected, and what `ablate power` promises for one effect.")
+    head(
+        "seeds",
+        "variants",
+        "effect in sd",
+        "one effect",
+        "promised",
+        "all have it",
+        "paired t, uncorrected",
+        "Holm on paired t",
     )
-    say(
-        "| seeds | variants | noise | false helps or hurts | intervals cover | false equivalent |\n"
-        + 6 * "| --- "
-        + "|"
-    )
-    for seeds in (3, 5, 10):
-        for variants in VARIANTS:
-            for noise in NOISES:
-                cells = [Cell(seeds=seeds, variants=variants, rho=rho, noise=noise) for rho in RHOS]
-                found = [null_rates(cell, draws) for cell in cells]
-                equal = equal_rates(
-                    Cell(seeds=seeds, variants=variants, noise=noise, effect=2, alternate=True), 2 * draws
-                )
-                rates = [np.mean([one.false_claim for one in found]), np.mean([one.covered for one in found])]
-                said = " | ".join(percent(float(rate)) for rate in (*rates, equal.false_equal))
-                say(f"| {seeds} | {variants} | {noise} | {said} |", flush=True)
-    say(
-        "\n| seeds | variants | noisy arm | its false helps or hurts | anywhere in the table |\n| --- | --- | --- | --- | --- |"
-    )
-    for seeds in (3, 5, 8, 10):
-        for variants in (2, 4, 8):
-            for noisy in (1, 0):
-                rates_ = null_rates(Cell(seeds=seeds, variants=variants, noisy=noisy), 2 * draws)
-                own = percent(rates_.noisy) if noisy else "-"
-                name = "a variant" if noisy else "the baseline"
-                say(f"| {seeds} | {variants} | {name} | {own} | {percent(rates_.false_claim)} |", flush=True)
-    say(
-        "\n| seeds | effect in sd | detected | paired t, uncorrected | Holm on paired t |\n| --- | --- | --- | --- | --- |"
-    )
-    for seeds, effect in ((3, 2.0), (5, 1.5), (10, 1.0)):
-        said = " | ".join(percent(rate) for rate in power_rates(Cell(seeds=seeds, variants=5, effect=effect), draws))
-        say(f"| {seeds} | {effect:g} | {said} |", flush=True)
-    say(
-        "\n| interim seeds | variants | alpha spending | false helps or hurts | false equivalent |\n"
-        "| --- | --- | --- | --- | --- |"
-    )
+    for n, k, effect in _powers():
+        one, everyone = (Cell(seeds=n, variants=k, effect=effect, where=where) for where in ("one", "all"))
+        promised = detection_power(n, k, effect, 0.5**0.5)
+        row(
+            n,
+            k,
+            f"{effect:g}",
+            *map(percent, (detected(one, draws), promised, detected(everyone, draws), *paired_rates(one, draws))),
+        )
+    head("interim seeds", "variants", "alpha spending", "false helps or hurts", "false equivalent")
     for looks, variants in (((5, 8, 12), 1), ((5, 8, 12), 4)):
         for spending in ("obrien_fleming", "pocock"):
-            rates_ = sequential_rates(variants, looks, spending, draws if variants > 1 else 5 * draws)
-            said = f"{percent(rates_.false_claim)} | {percent(rates_.false_equal)}"
-            say(f"| {', '.join(map(str, looks))} | {variants} | {spending} | {said} |", flush=True)
+            found = sequential_rates(variants, looks, spending, draws if variants > 1 else 5 * draws)
+            row(", ".join(map(str, looks)), variants, spending, percent(found.false_claim), percent(found.false_equal))
+
+
+def _powers() -> Iterable[tuple[int, int, float]]:
+    effects = {2: 4.0, 3: 2.0, 4: 1.75, 5: 1.5, 8: 1.15, 10: 1.0, 20: 0.7, 30: 0.55}
+    return ((n, k, effect) for n, effect in effects.items() for k in ((1, 4, 8) if n in (3, 5, 10) else (4,)))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from ablate.design.factorial import (
     mixed_with,
     resolution,
 )
-from ablate.stats.contrasts import CELLS, estimate
+from ablate.stats.contrasts import estimate
 from ablate.stats.factorial import effect_weights
 
 DESIGNS = [
@@ -126,7 +126,7 @@ def test_one_effect_of_each_group_can_be_estimated() -> None:
     terms = [tuple(sorted(group[0])) for group in alias_sets(factors, generators)]
     values = np.random.default_rng(0).normal(size=(8, 3))
     effects = effect_weights(fraction_cells(factors, generators), factors, terms)
-    assert np.all(np.isfinite(estimate(values, effects.weights, CELLS).effects))
+    assert np.all(np.isfinite(estimate(values, effects.weights).effects))
     assert len(effects.owners) == 7
 
 

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from ablate.stats.contrasts import CELLS, Decisions, decide
+from ablate.stats.contrasts import Decisions, decide
 from ablate.stats.factorial import EffectWeights, Term, effect_weights, term_tests
 
 TWO = np.asarray(list(np.ndindex(2, 2, 2)))
@@ -25,7 +25,7 @@ def analysed(
     """All effects of a design, their decisions and the F test of each term."""
     terms = terms_of(names, len(names))
     effects = effect_weights(grid, names, terms)
-    found = decide(values, weights=effects.weights, rule=CELLS)
+    found = decide(values, weights=effects.weights)
     return effects, found, {term.factors: term for term in term_tests(found, effects, terms)}
 
 
