@@ -116,6 +116,25 @@ def test_the_smallest_design_of_a_resolution_is_found(count: int, least: int, ru
     assert len(defining_words(found)) == 2 ** len(found) - 1
 
 
+CATALOGUE = {
+    (5, 3): {3: 2, 4: 1}, (6, 3): {3: 4, 4: 3}, (7, 3): {3: 7, 4: 7}, (9, 3): {3: 4, 4: 14}, (10, 3): {3: 8, 4: 18},
+    (11, 3): {3: 12, 4: 26}, (12, 3): {3: 16, 4: 39}, (6, 4): {4: 3}, (7, 4): {4: 7}, (8, 4): {4: 14},
+    (9, 4): {4: 6}, (10, 4): {4: 10}, (11, 4): {4: 25}, (12, 4): {4: 38}, (8, 5): {5: 2, 6: 1},
+}  # fmt: skip
+"""{(axes, resolution): number of defining words by length} of minimum-aberration designs with 8, 16, 32 and 64 runs, from the
+catalogue of Chen, Sun and Wu 1993 (International Statistical Review 61, 131-145), tables 2 to 4."""
+
+
+@pytest.mark.parametrize(("count", "least"), CATALOGUE)
+def test_of_equal_sizes_the_design_of_minimum_aberration_is_chosen(count: int, least: int) -> None:
+    factors = [f"x{number}" for number in range(count)]
+    found = generators_for(factors, least)
+    assert found is not None
+    lengths = [len(word) for word in defining_words(found)]
+    assert {length: lengths.count(length) for length in CATALOGUE[count, least]} == CATALOGUE[count, least]
+    assert min(lengths) == min(CATALOGUE[count, least])
+
+
 @pytest.mark.parametrize(("count", "least"), [(2, 3), (3, 4), (4, 5)])
 def test_a_resolution_that_only_all_corners_have(count: int, least: int) -> None:
     assert generators_for("abcd"[:count], least) is None
