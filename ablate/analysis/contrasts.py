@@ -189,6 +189,9 @@ def contrast(question: Question, judged: Judged, baseline: BySeed, arm: BySeed) 
         floor=question.floor,
         bundle=question.bundle,
         error=judgement.error,
+        corrected_effect=judgement.corrected_effect if verdict != "none" else None,
+        pair_low=judgement.pair_low,
+        pair_high=judgement.pair_high,
         step_p=judgement.step_p,
         interval_level=question.interval_level,
     )
@@ -230,10 +233,26 @@ def _sentence(question: Question, judged: Judged, verdict: VerdictKind, left: Va
     steps = ""
     if BY_STEPS in one.labels and one.step_p is not None:
         steps = f"; step-down p {plain_figure(one.step_p, 2)}: the interval is simultaneous over all {judged.variants} variants"
-    figures = (
-        f"{change(one.effect, one.low, one.high, question.interval_level)}; {counted(one.pairs, 'seed')}{lost}{steps}"
-    )
+    figures = f"{_figures(question, one, verdict)}; {counted(one.pairs, 'seed')}{lost}{steps}"
     return f"{subject}: {_finding(question, one, verdict)}, {ends.removesuffix(', ')} ({figures})"
+
+
+def _figures(question: Question, one: Judgement, verdict: VerdictKind) -> str:
+    """The effect with its interval; of an equivalent one, the interval that is inside the margin as well."""
+    assert one.effect is not None
+    assert one.low is not None
+    assert one.high is not None
+    figures = change(one.effect, one.low, one.high, question.interval_level)
+    if verdict == "equivalent" and one.inner_low is not None and one.inner_high is not None:
+        return f"{figures}; {equivalence(one.inner_low, one.inner_high)}"
+    if verdict in DECIDED and one.corrected_effect is not None:
+        return f"{figures}; corrected for selection {plain_figure(one.corrected_effect, 2)}"
+    return figures
+
+
+def equivalence(low: float, high: float) -> str:
+    """Return `equivalence interval [-0.006, 0.008]`: the one that has to be inside the margin."""
+    return f"equivalence interval [{plain_figure(low, 2)}, {plain_figure(high, 2)}]"
 
 
 def _finding(question: Question, one: Judgement, verdict: VerdictKind) -> str:

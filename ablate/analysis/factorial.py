@@ -190,7 +190,7 @@ def _sentences(about: Effects, table: CellTable, means: Values, decided: Abstrac
             yield f"{about.metric}: {_interacts(one, about, table, means, decided)}"
     for one in significant:
         if one.kind == "main":
-            yield f"{about.metric}: {_acts(one, about, cells)}"
+            yield f"{about.metric}: {_acts(one, about, cells, decided)}"
     if not significant:
         yield f"{about.metric}: no main effect or interaction is significant (corrected for {about.family} effects)."
     low = [one for one in about.effects if len(one.axes) < 3]
@@ -241,11 +241,16 @@ def _only_together(one: CellEffect, about: Effects, cells: Cells, decided: Abstr
     return f"; on average over the other's levels neither has a significant effect ({apart})"
 
 
-def _acts(one: CellEffect, about: Effects, cells: Cells) -> str:
+def _acts(one: CellEffect, about: Effects, cells: Cells, decided: AbstractSet[str]) -> str:
+    """A main effect is an average: where its arm alone shows no difference, it may be that of a combination."""
     direction = "raises" if (one.effect or 0.0) > 0 else "lowers"
     better = f", which {one.verdict}" if one.verdict in ("helps", "hurts") else ""
     effect = f"{one.name} {direction} it by {measured(one, about.unit)}{better}"
     if one.mixed_with:
         effect += f"; this is the effect of {one.axes[0]} {' '.join(one.mixed_with)}"
     rest = [name for name in cells.names if name != one.axes[0]]
-    return f"{effect}; {one.average or f'over the levels of {joined(rest)}'}."
+    axis = cells.names.index(one.axes[0])
+    alone = cells.parts[axis][cells.levels[axis].index(one.levels[0], 1) - 1]
+    open_ = not one.average and alone in cells.arms and alone not in decided
+    only = f"; {alone} alone does not differ significantly, so it may act only in combination" if open_ else ""
+    return f"{effect}; {one.average or f'on average over the levels of {joined(rest)}'}{only}."

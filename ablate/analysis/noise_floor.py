@@ -54,5 +54,5 @@ def _floor(kind: FloorKind, arms: tuple[str, ...], pairs: Sequence[tuple[RunRead
         arms=arms,
         seeds=tuple(sorted({run.seed for _, run in pairs})),
         values=values,
-        same_weights=all(left.weights_sha256 == right.weights_sha256 for left, right in pairs),
+        same_weights=all(left.weights_sha256 == right.weights_sha256 is not None for left, right in pairs),
     )

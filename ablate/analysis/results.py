@@ -145,6 +145,8 @@ class Contrast:
     residual_sd, residual_df: of a run after arm and seed are taken out, in the metric's own unit.
     rho: measured between all arms judged together, over seeds.
     verdict: `none` when a control failed.
+    corrected_effect: of a significant effect, without the excess of being selected by its significance.
+    pair_low, pair_high: 95% prediction interval for the difference in one new pair of runs.
     floor: the larger of the two floors of this metric, for comparison.
     labels: `LOW POWER`, ...
     sentence: the finding in words, figures included.
@@ -186,6 +188,9 @@ class Contrast:
     floor: float | None = None
     bundle: str = ""
     error: float | None = None
+    corrected_effect: float | None = None
+    pair_low: float | None = None
+    pair_high: float | None = None
     step_p: float | None = None
     interval_level: float = 0.95
     """Confidence of low and high; an interim analysis has its own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ablate.analysis.contrasts import PLACEBO_DIFFERS
+from ablate.analysis.contrasts import PLACEBO_DIFFERS, equivalence
 from ablate.analysis.resample import curve_name
 from ablate.analysis.results import Contrast, DivergenceRate, Floor, ReplayedLevel, RunReading
 from ablate.controls.control import Control
@@ -17,6 +17,9 @@ from ablate.stats.verdicts import DECIDED
 
 ALWAYS = ("grad_norm_p95_p5", "eval_loss")
 """Metrics summarised next to the primary one: how spiky the gradient norm is, and what it costs."""
+
+
+EXPLORATORY = "Exploratory: intervals are not corrected for the number of metrics"
 
 
 def conclusions(
@@ -67,6 +70,7 @@ def _about(plan: Plan, metric: str, contrasts: Sequence[Contrast]) -> str:
     parts += [f"Equivalent (within plus or minus {plan.smallest_effect:g}): {joined(equal)}"] if equal else []
     parts += [f"Inconclusive: {joined(undecided)}"] if undecided else []
     parts += [f"No verdict: {joined(refused)}"] if refused else []
+    parts += [EXPLORATORY] if metric != plan.metric else []
     return f"{metric}: {'. '.join(parts)}."
 
 
@@ -100,7 +104,10 @@ def _figures(one: Contrast) -> str:
         return "no seed has a value in both arms"
     if one.effect is None or one.low is None or one.high is None:
         return "no interval"
-    return change(one.effect, one.low, one.high, one.interval_level)
+    figures = change(one.effect, one.low, one.high, one.interval_level)
+    if one.verdict == "equivalent" and one.inner_low is not None and one.inner_high is not None:
+        return f"{figures}; {equivalence(one.inner_low, one.inner_high)}"
+    return figures
 
 
 def _needed(one: Contrast) -> str:

@@ -323,6 +323,10 @@ def _row(contrast: Contrast, arm: ArmView, analysis: Analysis) -> Row:
     remarks = list(contrast.labels)
     if contrast.verdict == "inconclusive" and contrast.seeds_needed:
         remarks.insert(0, f"needs about {contrast.seeds_needed} seeds")
+    ends = contrast.low, contrast.high
+    if contrast.verdict == "equivalent":  # the interval that the verdict rests on
+        ends = contrast.inner_low, contrast.inner_high
+        remarks.insert(0, "equivalence interval")
     verdict: str = "no verdict" if contrast.verdict == "none" else contrast.verdict
     moved = contrast.verdict in ("helps", "hurts", "raises", "lowers")
     if floor and not moved and contrast.verdict != "none":
@@ -331,7 +335,7 @@ def _row(contrast: Contrast, arm: ArmView, analysis: Analysis) -> Row:
         arm=arm,
         contrast=contrast,
         effect=fmt.number(contrast.effect, decimals),
-        interval=fmt.interval(contrast.low, contrast.high, decimals),
+        interval=fmt.interval(*ends, decimals),
         verdict=verdict,
         remark=", ".join(remarks),
         beats=fmt.percent(contrast.beats),

@@ -120,7 +120,7 @@ def satterthwaite(
 ) -> Values:
     """Return the degrees of freedom of weight * pooled^2 + (1 - weight) * own^2, the own one being part of the pooled one.
 
-    They lie between the two; 0 where the own error has none.
+    From those of the own error to those of the pooled one; 0 where the own error has none.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         shared = (weight**2 + 2 * weight * (1 - weight)) / np.asarray(pooled_df, dtype=np.float64)

@@ -28,10 +28,11 @@ class Widened:
     def half_width(self, over_seeds: float, error: float, df: float) -> float:
         """Return the half width of the interval whose counterpart over seeds alone has `over_seeds`, from `error` with `df`.
 
-        It has the same tail probability of t at the new degrees of freedom, so that a simultaneous interval stays so.
+        It has the same tail probability of t at the new degrees of freedom, so that a simultaneous interval stays so. It is
+        never narrower: a wider population cannot be known more precisely, though the new degrees of freedom may be more.
         """
         outside = float(stats.t.sf(over_seeds / error, df))
-        return float(stats.t.isf(outside, self.df)) * self.error
+        return max(over_seeds, float(stats.t.isf(outside, self.df)) * self.error)
 
 
 def widened(differences: Values, error: float, df: float) -> Widened:
@@ -51,7 +52,5 @@ def widened(differences: Values, error: float, df: float) -> Widened:
     cells = seeds * examples
     added = max(example_square - rest_square, 0.0) / cells
     variance = error**2 + added
-    spread = error**4 / df
-    if added > 0:
-        spread += (example_square / cells) ** 2 / (examples - 1) + (rest_square / cells) ** 2 / rest_df
+    spread = error**4 / df + (example_square / cells) ** 2 / (examples - 1) + (rest_square / cells) ** 2 / rest_df
     return Widened(variance**0.5, max(1.0, variance**2 / spread), added / variance)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import optimize, special, stats
 
 from ablate.stats.contrasts import CONFIDENCE, Decisions, adjusted_p, decide, known, step_down_p
 from ablate.stats.dunnett import complete
@@ -37,6 +38,8 @@ class Judgement:
     step_p: by steps, which decides; it differs from p_value for all but the most significant variant.
     own_p_value: of the variant's own paired t, not adjusted.
     signflip_p: exact, not adjusted. smallest_p: the least it could be with this number of pairs.
+    corrected_effect: of a significant effect, corrected for having been selected by its significance; None for any other.
+    pair_low, pair_high: 95% prediction interval for the difference in one new pair of runs, not simultaneous.
     beats: share of seeds in which the variant is better (higher, for a metric without a better side).
     hedges_g: effect over the sd of single runs.
     seeds_needed: of an undecided contrast, about how many seeds would decide it.
@@ -55,6 +58,9 @@ class Judgement:
     own_p_value: float | None
     signflip_p: float | None
     smallest_p: float
+    corrected_effect: float | None
+    pair_low: float | None
+    pair_high: float | None
     beats: float | None
     hedges_g: float | None
     verdict: VerdictKind
@@ -123,6 +129,8 @@ def _judgement(
     pairs, effect = len(baseline), known(decisions.effects[number])
     verdict = verdict_of(effect, bool(decisions.differs[number]), bool(decisions.within[number]), lower_is_better)
     by_steps = verdict in DECIDED and bool(decisions.by_steps[number])
+    half = float(decisions.high[number] - decisions.effects[number])
+    pair_half = _pair_half_width(float(decisions.errors[number]), float(decisions.df[number]), pairs)
     return Judgement(
         pairs=pairs,
         effect=effect,
@@ -137,6 +145,15 @@ def _judgement(
         own_p_value=known(decisions.own.p_values[number]),
         signflip_p=known(signflip_p(variant - baseline)) if pairs <= MAX_PAIRS else None,
         smallest_p=smallest_p(pairs),
+        corrected_effect=known(
+            corrected_effect(
+                float(decisions.effects[number]), float(decisions.errors[number]), float(decisions.df[number]), half
+            )
+        )
+        if verdict in DECIDED
+        else None,
+        pair_low=known(decisions.effects[number] - pair_half),
+        pair_high=known(decisions.effects[number] + pair_half),
         beats=known(beats(baseline, variant, bool(lower_is_better))),
         hedges_g=known(hedges_g(baseline, variant)),
         verdict=verdict,
@@ -154,6 +171,31 @@ def verdict_of(effect: float | None, differs: bool, within: bool, lower_is_bette
     if lower_is_better is None:
         return "raises" if effect > 0 else "lowers"
     return "hurts" if (effect > 0) == lower_is_better else "helps"
+
+
+def corrected_effect(effect: float, error: float, df: float, half: float) -> float:
+    """Return a significant effect without the excess that selection by significance gives it.
+
+    The value whose mean, among the results that are significant, is the observed one (Zhong and Prentice 2008), with t read
+    as the normal quantile of equal probability. half: half width of the interval that has to exclude 0.
+    """
+    statistic = abs(effect) / error
+    limit = min(half / error, statistic)
+    z, bound = (float(stats.norm.isf(stats.t.sf(one, df))) for one in (min(statistic, 1e6), limit))
+    if not math.isfinite(z) or z > bound + 8:
+        return effect
+
+    def excess(true: float) -> float:
+        selected = special.ndtr(true - bound) + special.ndtr(-bound - true)
+        shift = (stats.norm.pdf(bound - true) - stats.norm.pdf(bound + true)) / selected
+        return float(true + shift - z)
+
+    return effect * float(optimize.brentq(excess, 0.0, z)) / z
+
+
+def _pair_half_width(error: float, df: float, pairs: int) -> float:
+    """Half width of the prediction interval: the variance of one pair is `pairs` times that of their mean."""
+    return float(stats.t.isf((1 - CONFIDENCE) / 2, df)) * error * math.sqrt(1 + pairs) if df > 0 else math.nan
 
 
 def power_labels(pairs: int) -> tuple[str, ...]:
