@@ -77,7 +77,7 @@ def analysis_of(
     contrasts = tuple(
         one for metric in metrics for one in contrasts_of(plan, metric, represented_by, readings, checks, interims)
     )
-    contrasts = labelled(contrasts, runs, plan.baseline.name)
+    contrasts = labelled(contrasts, runs, checks, plan.baseline.name)
     diverged = divergences(plan, represented_by, readings)
     replays, refused = _replays(plan, runs)
     # What the runs were planned to have at their end does not apply where they are read earlier.

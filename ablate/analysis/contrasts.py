@@ -33,7 +33,6 @@ class Judged:
 
     variants: number of arms judged together; 1 for an arm by itself, whose analysis is the paired t.
     sd, df: of the residual. rho: measured between all these arms and the baseline over seeds.
-    pool_weight: weight of the residual in the squared error of every arm.
     """
 
     judgement: Judgement
@@ -41,7 +40,6 @@ class Judged:
     sd: float | None
     df: int
     rho: float | None
-    pool_weight: float
 
 
 def family(plan: Plan, readings: Sequence[RunReading], checks: Sequence[Control]) -> dict[str, str]:
@@ -88,7 +86,6 @@ def judge_together(
             sd=table.sd,
             df=table.df,
             rho=table.rho,
-            pool_weight=table.pool_weight,
         )
         for name, one in zip(arms, table.variants, strict=True)
     }
@@ -175,7 +172,7 @@ def contrast(question: Question, judged: Judged, baseline: BySeed, arm: BySeed) 
         signflip_p=judgement.signflip_p,
         residual_sd=judged.sd,
         residual_df=judged.df,
-        pool_weight=judged.pool_weight,
+        pool_weight=judgement.pool_weight,
         df=judgement.df,
         rho=judged.rho,
         verdict=verdict,

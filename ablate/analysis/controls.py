@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ablate.analysis.hydra_app import app_controls
 from ablate.analysis.imported_runs import imported_controls
 from ablate.analysis.infer_plan import isolate_adopted
@@ -12,10 +14,12 @@ from ablate.controls.config_isolation import isolate
 from ablate.controls.control import Control
 from ablate.controls.declared_settings import COLUMNS, Made, applied
 from ablate.controls.fingerprint_match import Fingerprints, Sessions, match, match_baseline, sessions_alike
+from ablate.controls.recorded_evidence import Evidence, with_evidence
 from ablate.controls.took_effect import repeats, seeds_differ, took_effect
 from ablate.design.axis import Axis
 from ablate.design.plan import Arm, Plan
-from ablate.errors import AblateError
+from ablate.errors import AblateError, RecordError
+from ablate.records.reader import read_predictions
 
 
 def controls(plan: Plan, runs: Sequence[RunFiles]) -> tuple[Control, ...]:
@@ -25,7 +29,12 @@ def controls(plan: Plan, runs: Sequence[RunFiles]) -> tuple[Control, ...]:
         isolated = {arm.name: [_isolate(plan, arm, plan.axis(arm.axis))] for arm in plan.arms if arm.axis}
         return tuple(one for arm in plan.arms for one in (*isolated.get(arm.name, ()), *app_controls(plan, arm, runs)))
     found = imported_controls(plan, plan.baseline, runs) or [
-        match_baseline(plan.baseline.name, _fingerprints(runs, plan.baseline)),
+        with_evidence(
+            match_baseline(plan.baseline.name, _fingerprints(runs, plan.baseline)),
+            None,
+            {},
+            _evidence(runs, plan.baseline),
+        ),
         *_alone(plan, plan.baseline, runs),
     ]
     for arm in plan.arms[1:]:
@@ -53,6 +62,7 @@ def _trained(plan: Plan, arm: Arm, axis: Axis, runs: Sequence[RunFiles]) -> list
     baseline, own = _fingerprints(runs, plan.baseline), _fingerprints(runs, arm)
     weights = (_weights(runs, plan.baseline), _weights(runs, arm))
     matched = match(arm.name, axis, baseline=baseline, fingerprints=own)
+    matched = with_evidence(matched, axis, _evidence(runs, plan.baseline), _evidence(runs, arm))
     if axis.kind == "rerun":  # equal weights are what it should have
         return [matched, repeats(arm.name, weights=weights)]
     return [matched, took_effect(arm.name, axis, baseline=baseline, fingerprints=own, weights=weights)]
@@ -69,6 +79,29 @@ def _alone(plan: Plan, arm: Arm, runs: Sequence[RunFiles]) -> list[Control]:
         sessions_alike(arm.name, sessions, accepted=(plan.code_digest, *plan.accepted) if plan.accepted else ()),
     ]
     return [control for control in controls if control is not None]
+
+
+def _evidence(runs: Sequence[RunFiles], arm: Arm) -> dict[int, Evidence]:
+    return {run.seed: recorded_evidence(run) for run in runs if run.arm == arm.name and run.finished}
+
+
+def recorded_evidence(run: RunFiles) -> Evidence:
+    """Collect what the record of a run shows besides its fingerprint; predictions that cannot be read are left out."""
+    items = run.fingerprint.items if run.fingerprint is not None else {}
+    every_step = run.trace is not None and run.trace.every_step
+    rates = run.trace["learning_rate"] if run.trace is not None and every_step else None
+    if not run.folder.predictions.exists():
+        return Evidence(items=items, rates=rates, final={})
+    try:
+        predictions = read_predictions(run.folder.predictions)
+    except RecordError:
+        return Evidence(items=items, rates=rates, final={})
+    total = float(np.sum(predictions["items"]))
+    final = {}
+    for metric, curve in (run.curves or {}).items():
+        if metric in predictions.metrics and len(curve) and curve.step[-1] == predictions.step and total:
+            final[metric] = (float(np.sum(predictions[metric])) / total, float(curve.value[-1]))
+    return Evidence(items=items, eval_ids=np.sort(predictions["id"].astype(np.int64)), rates=rates, final=final)
 
 
 def _made(run: RunFiles) -> Made | None:

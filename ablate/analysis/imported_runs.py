@@ -159,12 +159,19 @@ def controls_to_conclude(runs: Runs, checks: Sequence[Control]) -> Sequence[Cont
     return [check for check in checks if check.status == "failed" and check.name != "one_variable"]
 
 
-def labelled(contrasts: Sequence[Contrast], runs: Runs, baseline: str) -> tuple[Contrast, ...]:
-    """Add `UNVERIFIED` where the arm or the baseline was imported; an arm without a verdict needs no label."""
+def labelled(
+    contrasts: Sequence[Contrast], runs: Runs, checks: Sequence[Control], baseline: str
+) -> tuple[Contrast, ...]:
+    """Add `UNVERIFIED` where the arm or the baseline was imported, or could not be compared with the other.
+
+    An arm without a verdict or without an effect needs no label.
+    """
     arms = {run.arm for run in runs if run.origin is not None}
+    recorded = {run.arm for run in runs if run.finished and run.returned is None}
+    arms |= recorded & {one.arm for one in checks if (one.name, one.status) == ("matched", "unverified")}
     return tuple(
         replace(contrast, labels=(*contrast.labels, UNVERIFIED))
-        if contrast.verdict != "none" and {contrast.arm, baseline} & arms
+        if contrast.verdict != "none" and contrast.effect is not None and {contrast.arm, baseline} & arms
         else contrast
         for contrast in contrasts
     )

@@ -5,8 +5,8 @@ an arm alone and with another one, the contributions to the difference between t
 
     effect    the least-squares difference of the seed-blocked model, value = cell + seed + residual
     error     error^2 = w * pooled^2 + (1 - w) * own^2, from the residual of all cells and from the contrast in each seed
-    weight    w = (1 + 2 p) / 3, where p is that of Bartlett's test that the own errors are alike; (1 + p) / 3 below five
-              seeds, and 0 where the baseline varies more than the variants
+    weight    w = (1 + 2 sqrt(p)) / 3, where p is that of Bartlett's test that the own errors are alike; (1 + p) / 3 below
+              five seeds, and 0 where an F test finds that the baseline, or the contrast itself, varies more than the rest
     interval  effect +- Dunnett's critical value * error, simultaneous over the family
     decision  Dunnett's step-down test with the same error
 
@@ -37,8 +37,11 @@ CONFIDENCE = 0.95
 LEAST_WEIGHT = 1 / 3
 """Of the pooled error, where the own errors differ clearly."""
 
-BASELINE_ALARM = 0.1
-"""Level of the F test on the baseline, whose error enters every contrast."""
+EARLY_ALARM, ALARM = 0.1, 0.05
+"""Level of the F test on a baseline: below five seeds or five variants, where it seldom detects anything, and else."""
+
+OWN_ALARM = 0.2
+"""Level of the F test on each contrast of a family without a baseline. A false alarm costs little: the own error is large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class Contrasts:
 
     weights: [contrasts, cells].
     df: degrees of freedom of the error (Satterthwaite).
-    pool_weight: [...], of the pooled error in `errors`, from 0 to 1.
+    pool_weight: of the pooled error in `errors`, from 0 to 1.
     pool: the seed-blocked model. own: the paired t of every contrast.
     """
 
@@ -80,8 +83,7 @@ def estimate(values: Values, weights: Values | None = None, rounding: float = 0.
     filled = np.where(present, values, 0.0)
     size = np.max(np.abs(filled), axis=(-2, -1), initial=0.0)
     own = paired_t(np.where((weights != 0) @ ~present, np.nan, weights @ filled), size[..., None])
-    pool_weight = _pool_weight(pool, own, is_baseline_first)
-    w = pool_weight[..., None]
+    w = _pool_weight(pool, own, is_baseline_first, cells - 1)
     least = rounding**2 / 12 * np.sum(weights**2, axis=1) / np.maximum(own.pairs, 1)
     squares = w * np.nan_to_num(pool.errors) ** 2 + (1 - w) * np.nan_to_num(own.errors) ** 2
     squares = np.maximum(squares, least)
@@ -92,27 +94,31 @@ def estimate(values: Values, weights: Values | None = None, rounding: float = 0.
         effects=pool.effects,
         errors=np.where(usable, np.sqrt(squares), np.nan),
         df=np.where(usable, df, 0.0),
-        pool_weight=pool_weight,
+        pool_weight=w,
         pool=pool,
         own=own,
     )
 
 
-def _pool_weight(pool: Blocked, own: PairedT, is_baseline_first: bool) -> Values:
-    """Return the weight of the pooled error [...], in tenths."""
+def _pool_weight(pool: Blocked, own: PairedT, is_baseline_first: bool, components: int) -> Values:
+    """Return the weight of the pooled error [..., contrasts], in tenths.
+
+    components: of the residual, each with as many degrees of freedom as an own error: one fewer than cells.
+    """
     known = (pool.errors > 0) & (own.df > 0)
     ratios = np.where(known, np.nan_to_num(own.errors) / np.where(known, pool.errors, 1.0), np.nan) ** 2
-    count, pairs = np.sum(known, axis=-1), np.max(own.pairs, axis=-1, initial=0)
-    weight = _weight_of(_p_of_equal_variances(ratios, own.df, known, pool.correlation), pairs)
-    weight = np.where(count > 1, weight, LEAST_WEIGHT)
+    count, pairs = np.sum(known, axis=-1, keepdims=True), np.max(own.pairs, axis=-1, initial=0, keepdims=True)
+    p_equal = _p_of_equal_variances(ratios, own.df, known, pool.correlation)[..., None]
+    early = pairs < ENOUGH_SEEDS
+    weight = LEAST_WEIGHT + np.where(early, p_equal, 2 * np.sqrt(p_equal)) / 3
+    weight = np.where(count > 1, weight, 1.0 if is_baseline_first else LEAST_WEIGHT)
+    free = np.maximum(pairs - 1, 1)
     if is_baseline_first:
-        weight = np.where(_p_of_noisy_baseline(ratios, known, pairs) < BASELINE_ALARM, 0.0, weight)
-        weight = np.where(count > 1, weight, 1.0)  # the two are equal
-    return np.asarray(np.round(weight, 1))
-
-
-def _weight_of(p_value: Values, pairs: NDArray[np.int64] | int) -> Values:
-    return np.asarray(LEAST_WEIGHT + np.where(np.asarray(pairs) >= ENOUGH_SEEDS, 2 / 3, 1 / 3) * p_value)
+        statistic, alarm = _baseline_f(ratios, known)[..., None], np.where(early | (count < 5), EARLY_ALARM, ALARM)
+    else:
+        statistic, alarm = ratios * (components - 1) / np.maximum(components - ratios, 1e-12), np.asarray(OWN_ALARM)
+    noisy = stats.f.sf(statistic, free, max(components - 1, 1) * free) < alarm
+    return np.asarray(np.round(np.where(noisy & (count > 1), 0.0, weight), 1))
 
 
 def satterthwaite(
@@ -147,18 +153,16 @@ def _p_of_equal_variances(ratios: Values, df: NDArray[np.int64], known: Flags, c
     return np.asarray(stats.chi2.sf(statistic / scale, np.maximum(count - 1, 1)))
 
 
-def _p_of_noisy_baseline(ratios: Values, known: Flags, pairs: NDArray[np.int64]) -> Values:
-    """Return the p [...] of the F test that the baseline varies no more than the variants.
+def _baseline_f(ratios: Values, known: Flags) -> Values:
+    """Return F [...] of the baseline's deviation from the variants' mean against the residual of the variants.
 
-    The mean of the variants' own variances holds the baseline's in full, the pooled one only its share among all arms. F of
-    the baseline's deviation from the variants' mean follows from their ratio; exact in a complete layout.
+    The mean of the variants' own variances holds the baseline's in full, the pooled one only its share among all arms: F
+    follows from their ratio. Exact in a complete layout.
     """
     count = np.sum(known, axis=-1)
     mean = np.sum(np.where(known, ratios, 0.0), axis=-1) / np.maximum(count, 1)
     mean = np.clip(mean, 0.5 + 1e-9, np.maximum((count + 1) / 2 - 1e-9, 0.6))
-    statistic = (count - 1) * (2 * mean - 1) / np.maximum(count + 1 - 2 * mean, 1e-12)
-    free = np.maximum(pairs - 1, 1)
-    return np.where(count > 1, stats.f.sf(statistic, free, np.maximum(count - 1, 1) * free), 1.0)
+    return np.asarray((count - 1) * (2 * mean - 1) / np.maximum(count + 1 - 2 * mean, 1e-12))
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,7 +244,7 @@ def _named(names: Sequence[str], contrasts: Contrasts) -> tuple[Contribution, ..
 
 def _share_interval(contrasts: Contrasts, number: int) -> tuple[float, float] | None:
     """Fieller's interval, from the same mean of pooled and own variance as the error of each contribution."""
-    rows, weight = contrasts.weights[[number, -1]], float(contrasts.pool_weight)
+    rows, weight = contrasts.weights[[number, -1]], float(min(contrasts.pool_weight[[number, -1]]))
     differences = contrasts.own.differences[[number, -1]]
     seeds = differences.shape[1]
     if seeds < 2:

@@ -32,6 +32,7 @@ BY_STEPS = "STEP-DOWN"
 class Judgement:
     """One variant against the baseline. None where the runs do not give a figure.
 
+    pool_weight: of the pooled error in `error`.
     effect, error, low, high: in the metric's unit; low and high at 95%, simultaneous over all variants.
     inner_low, inner_high: the interval that has to be inside the margin for equivalence, simultaneous too.
     p_value: adjusted for the number of variants (Dunnett).
@@ -49,6 +50,7 @@ class Judgement:
     effect: float | None
     error: float | None
     df: float
+    pool_weight: float
     low: float | None
     high: float | None
     inner_low: float | None
@@ -70,15 +72,11 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """rho: measured correlation between arms over seeds. sd, df: pooled residual of the seed-blocked model.
-
-    pool_weight: weight of the pooled error in every variant's error.
-    """
+    """rho: measured correlation between arms over seeds. sd, df: pooled residual of the seed-blocked model."""
 
     rho: float | None
     sd: float | None
     df: int
-    pool_weight: float
     variants: tuple[Judgement, ...]
 
 
@@ -108,11 +106,7 @@ def judge(
         for number in range(values.shape[0] - 1)
     )
     return Table(
-        rho=seed_correlation(values),
-        sd=known(decisions.pool.sd),
-        df=int(decisions.pool.df),
-        pool_weight=float(decisions.pool_weight),
-        variants=variants,
+        rho=seed_correlation(values), sd=known(decisions.pool.sd), df=int(decisions.pool.df), variants=variants
     )
 
 
@@ -136,6 +130,7 @@ def _judgement(
         effect=effect,
         error=known(decisions.errors[number]),
         df=float(decisions.df[number]),
+        pool_weight=float(decisions.pool_weight[number]),
         low=known(decisions.low[number]),
         high=known(decisions.high[number]),
         inner_low=known(decisions.inner_low[number]),

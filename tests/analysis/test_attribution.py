@@ -233,7 +233,7 @@ def test_on_paths_the_error_of_the_orders_is_told() -> None:
 
 def test_a_study_of_another_kind_has_no_shares() -> None:
     plan, readings = made(TWO, lambda on: 0.0)
-    assert attribution(replace(plan, design=OneAtATime()), (ROUGH,), readings, (), ()) is None
+    assert attribution(replace(plan, design=OneAtATime()), (ROUGH,), readings, ()) is None
 
 
 def test_from_runs_on_disk_to_the_answer(tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from ablate.analysis.analyse import analyse
 from ablate.analysis.example_variance import THIS_SET
 from ablate.analysis.results import Analysis, Contrast, Examples, OverExamples
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.reader import read_predictions
+from ablate.records.reader import read_predictions, read_table
+from ablate.records.schema import EVALS
+from ablate.records.writer import TableWriter
 from ablate.stats.example_variance import widened
 from ablate.stats.rates import paired_examples, sign_flips
 from ablate.training.predictions import write_predictions
@@ -110,11 +112,11 @@ def test_arms_with_other_evaluation_sets_are_refused_with_the_reason(tmp_path: P
     analysis = made(tmp_path / "s", ids={UP: 100})
     _, one = of(analysis, UP)
     assert one.low is None
-    assert one.refused.startswith(
-        f"{UP} was evaluated on other examples than baseline (156 in common, of 256 and 256): a difference"
-    )
+    assert one.refused == "a control failed, so there is no verdict to widen"
+    contrast, _ = of(analysis, UP)
+    assert contrast.verdict == "none"
+    assert "evaluated on other examples than the baseline (156 in common, of 256 and 256)" in contrast.sentence
     assert of(analysis, SAME)[1].low is not None
-    assert f"{UP} has none, because" in analysis.notes[-1]
 
 
 def test_a_run_that_was_taken_over_without_examples_reads_as_not_kept(tmp_path: Path) -> None:
@@ -135,7 +137,6 @@ def rewrite(run: RunDir, *, step: int | None = None, shift: float = 0.0, without
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"shift": 0.1}, "they are not of this run"),
         ({"step": 3}, "predictions are of step 3, and seed 1 of baseline is read at step 128"),
         ({"without": "loss"}, "seed 1 of baseline has saved no loss of each example"),
     ],
@@ -147,6 +148,22 @@ def test_examples_that_do_not_belong_to_the_evaluation_are_refused(
     rewrite(StudyDir(tmp_path / "s").run("baseline", 1), **change)  # type: ignore[arg-type]
     _, one = of(analyse(tmp_path / "s"), UP)
     assert said in one.refused
+
+
+@pytest.mark.parametrize("edited", ["predictions", "evaluations"])
+def test_evaluations_that_the_predictions_contradict_have_no_verdict(tmp_path: Path, edited: str) -> None:
+    made(tmp_path / "s")
+    run = StudyDir(tmp_path / "s").run("baseline", 1)
+    if edited == "predictions":
+        rewrite(run, shift=0.1)
+    else:
+        rows = read_table(run.evals).to_pylist()
+        with TableWriter(run.evals, EVALS) as table:
+            shifted = [row | {"sum": row["sum"] + 0.1 * row["count"]} for row in rows]
+            table.write({name: [row[name] for row in shifted] for name in EVALS.names})
+    analysis = analyse(tmp_path / "s")
+    assert {one.verdict for one in analysis.contrasts} == {"none"}, "there is no baseline to compare with"
+    assert any("was altered, or is of another run" in one.sentence for one in analysis.controls)
 
 
 def test_a_torn_file_costs_its_own_interval_and_nothing_else(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_a_batch_is_its_studies_one_by_one() -> None:
 def test_a_complete_table_gets_dunnetts_interval() -> None:
     values = np.random.default_rng(4).normal(size=(5, 6))
     found = decide(values)
-    w = float(found.pool_weight)
+    w = float(found.pool_weight[0])
     errors = np.sqrt(w * 2 / 6 * float(found.pool.sd) ** 2 + (1 - w) * found.own.errors**2)
     half = critical_value(CONFIDENCE, float(satterthwaite(w, 20, 5)), complete(4)) * errors
     assert (found.high - found.low) / 2 == pytest.approx(half)

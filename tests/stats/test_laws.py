@@ -63,7 +63,6 @@ def test_the_order_of_arms_and_seeds_changes_nothing(rng: np.random.Generator) -
         rho=again.rho,
         sd=again.sd,
         df=again.df,
-        pool_weight=again.pool_weight,
         variants=tuple(again.variants[int(np.argwhere(arms == i)[0, 0])] for i in range(len(arms))),
     )
     assert same(plain, back)

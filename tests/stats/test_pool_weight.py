@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.stats.contrasts import BASELINE_ALARM, estimate, satterthwaite
+from ablate.stats.contrasts import ALARM, estimate, satterthwaite
 from ablate.stats.linear_model import many_to_one
 
 
 def test_weights_of_equal_arms_are_spread_as_planned() -> None:
     """Bartlett's p is about uniform, although the own errors share the baseline."""
-    weights = estimate(np.random.default_rng(0).normal(size=(6000, 6, 6))).pool_weight
-    assert np.mean(weights == 0) == pytest.approx(BASELINE_ALARM, abs=0.012)
-    assert np.mean(weights[weights > 0]) == pytest.approx(2 / 3, abs=0.04), "of a uniform p"
+    weights = estimate(np.random.default_rng(0).normal(size=(6000, 6, 6))).pool_weight[:, 0]
+    assert np.mean(weights == 0) == pytest.approx(ALARM, abs=0.012)
+    assert np.mean(weights[weights > 0]) == pytest.approx((1 + 2 * 2 / 3) / 3, abs=0.04), "of a uniform p"
 
 
 def test_several_noisy_arms_do_not_hide_each_other() -> None:
     values = np.random.default_rng(1).normal(size=(500, 6, 8))
     values[:, 2:4] *= 8
     found = estimate(values)
-    assert np.mean(found.pool_weight <= 0.4) > 0.95
+    assert np.mean(found.pool_weight <= 0.5) > 0.95
     calm, noisy = np.mean(found.errors[:, [0, 3, 4]]), np.mean(found.errors[:, 1:3])
     assert noisy > 1.3 * calm
 
@@ -31,7 +31,7 @@ def test_behind_a_noisy_baseline_nothing_is_pooled() -> None:
     values[:, 0] *= 6
     found = estimate(values)
     assert np.mean(found.pool_weight == 0) > 0.95
-    alone = found.pool_weight == 0
+    alone = found.pool_weight[:, 0] == 0
     assert found.errors[alone] == pytest.approx(found.own.errors[alone])
     assert np.all(found.df[alone] == 7)
 
@@ -39,7 +39,7 @@ def test_behind_a_noisy_baseline_nothing_is_pooled() -> None:
 @pytest.mark.parametrize("shape", [(2, 5), (3, 1), (3, 2)])
 def test_one_variant_or_one_seed_has_nothing_to_weigh(shape: tuple[int, int]) -> None:
     found = estimate(np.random.default_rng(3).normal(size=shape))
-    assert 0 <= found.pool_weight <= 1
+    assert np.all((found.pool_weight >= 0) & (found.pool_weight <= 1))
     if shape[0] == 2:
         assert found.errors == pytest.approx(found.own.errors)
         assert found.df == pytest.approx(found.own.df)
@@ -59,7 +59,8 @@ def test_the_p_of_equal_variances_is_scipys_where_contrasts_share_no_cell() -> N
         weights = np.zeros((3, 6))
         weights[[0, 1, 2], [0, 2, 4]], weights[[0, 1, 2], [1, 3, 5]] = -1, 1
         expected = float(stats.bartlett(*(values[1::2] - values[::2])).pvalue)
-        assert float(estimate(values, weights).pool_weight) == pytest.approx((1 + 2 * expected) / 3, abs=0.051)
+        weights_found = estimate(values, weights).pool_weight
+        assert float(np.max(weights_found)) == pytest.approx((1 + 2 * expected**0.5) / 3, abs=0.051)
 
 
 def test_degrees_of_freedom_are_between_the_own_and_the_pooled() -> None:
