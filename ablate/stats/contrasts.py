@@ -118,7 +118,7 @@ def _pool_weight(pool: Blocked, own: PairedT, is_baseline_first: bool, component
     else:
         statistic, alarm = ratios * (components - 1) / np.maximum(components - ratios, 1e-12), np.asarray(OWN_ALARM)
     noisy = stats.f.sf(statistic, free, max(components - 1, 1) * free) < alarm
-    return np.asarray(np.round(np.where(noisy & (count > 1), 0.0, weight), 1))
+    return np.broadcast_to(np.round(np.where(noisy & (count > 1), 0.0, weight), 1), ratios.shape)
 
 
 def satterthwaite(
