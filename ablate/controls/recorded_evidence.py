@@ -65,12 +65,12 @@ def _altered(run: Evidence) -> str:
 
 
 def _other_examples(axis: Axis, baseline: Evidence, arm: Evidence) -> str:
-    ids = baseline.eval_ids, arm.eval_ids
-    if ids[0] is None or ids[1] is None or np.array_equal(*ids) or _may_change(axis, _EVAL_WORDS):
+    theirs, ids = baseline.eval_ids, arm.eval_ids
+    if theirs is None or ids is None or np.array_equal(theirs, ids) or _may_change(axis, _EVAL_WORDS):
         return ""
-    common = len(np.intersect1d(*ids))
+    common = len(np.intersect1d(theirs, ids))
     return (
-        f"evaluated on other examples than the baseline ({common} in common, of {len(ids[1])} and {len(ids[0])}), and axis "
+        f"evaluated on other examples than the baseline ({common} in common, of {len(ids)} and {len(theirs)}), and axis "
         f"{axis.name} does not accept it"
     )
 
