@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.analysis.contrasts import rounding_of
 from ablate.analysis.design_results import CellEffect, EffectKind
 from ablate.analysis.results import RunReading
 from ablate.controls.control import Control
@@ -35,6 +36,7 @@ class CellTable:
     values: [cells, seeds], NaN where a run has none.
     left_out: seeds that lack a cell, in words. lost: runs that ended without a result, in words.
     failed: {arm: why} of cells whose control failed.
+    rounding: step of a metric that counts examples, else 0.
     waiting: runs that have not ended. num_runs: of all cells.
     """
 
@@ -46,6 +48,7 @@ class CellTable:
     left_out: tuple[str, ...]
     lost: tuple[str, ...]
     failed: dict[str, str]
+    rounding: float
     waiting: int
     num_runs: int
 
@@ -76,7 +79,9 @@ class CellTable:
     def decide(self, weights: Values, equivalences: int | None = None) -> Decisions:
         """Decide effects [effects, cells] as one family. equivalences: claims of equivalence; default is one per effect."""
         margin = self.margin if self.margin > 0 else None
-        return decide(self.values, margin, weights=weights, equivalences=equivalences or len(weights))
+        return decide(
+            self.values, margin, weights=weights, equivalences=equivalences or len(weights), rounding=self.rounding
+        )
 
 
 def cell_table(
@@ -108,6 +113,7 @@ def cell_table(
         left_out=tuple(_left_out(cells, plan.seeds, values, runs)),
         lost=tuple(f"seed {run.seed} of {run.arm}" for run in lost),
         failed=failed,
+        rounding=rounding_of(plan, metric.name),
         waiting=sum(run.status in ("missing", "running", "interrupted") for run in mine),
         num_runs=len(mine),
     )

@@ -18,10 +18,11 @@ from ablate.config.flatten import leaf_or_absent
 from ablate.controls.control import Control
 from ablate.design.axis import show
 from ablate.design.plan import Arm, Plan
-from ablate.formatting import change, counted, plain_figure
+from ablate.formatting import change, counted, plain_figure, plain_percent
 from ablate.metrics.metric import MetricInfo
 from ablate.stats.contrasts import CONFIDENCE
 from ablate.stats.power import MAX_SEEDS
+from ablate.stats.rates import collapsed, highest_rate
 from ablate.stats.verdicts import BY_STEPS, DECIDED, Judgement, VerdictKind, judge
 
 BySeed = Mapping[int, float | None]
@@ -32,6 +33,7 @@ class Judged:
     """A judgement, and what its arm shares with those that were judged with it.
 
     variants: number of arms judged together; 1 for an arm by itself, whose analysis is the paired t.
+    collapsed: (collapsed runs, runs) of the baseline and of the arm, where the metric has a better side; else None.
     sd, df: of the residual. rho: measured between all these arms and the baseline over seeds.
     """
 
@@ -40,6 +42,7 @@ class Judged:
     sd: float | None
     df: int
     rho: float | None
+    collapsed: tuple[tuple[int, int], tuple[int, int]] | None = None
 
 
 def family(plan: Plan, readings: Sequence[RunReading], checks: Sequence[Control]) -> dict[str, str]:
@@ -68,17 +71,20 @@ def judge_together(
     arms: Mapping[str, BySeed],
     smallest_effect: float | None,
     interim_confidence: float | None = None,
+    rounding: float = 0.0,
 ) -> dict[str, Judged]:
     """Judge every arm against the baseline in one table; values that are not finite count as missing.
 
-    interim_confidence: as in `judge`.
+    interim_confidence, rounding: as in `judge`.
     """
     if not arms:
         return {}
     seeds = sorted({seed for arm in (baseline, *arms.values()) for seed in arm})
     values = np.stack([_row(arm, seeds) for arm in (baseline, *arms.values())])
     margin = smallest_effect if smallest_effect is not None and smallest_effect > 0 else None
-    table = judge(values, margin, metric.lower_is_better, interim_confidence)
+    far = collapsed(values, metric.lower_is_better)
+    counts = [(int(np.sum(row)), int(np.sum(np.isfinite(value)))) for row, value in zip(far, values, strict=True)]
+    table = judge(values, margin, metric.lower_is_better, interim_confidence, rounding)
     return {
         name: Judged(
             judgement=one,
@@ -86,8 +92,9 @@ def judge_together(
             sd=table.sd,
             df=table.df,
             rho=table.rho,
+            collapsed=None if metric.lower_is_better is None else (counts[0], own),
         )
-        for name, one in zip(arms, table.variants, strict=True)
+        for name, one, own in zip(arms, table.variants, counts[1:], strict=True)
     }
 
 
@@ -99,6 +106,10 @@ Values = np.ndarray[Any, np.dtype[np.float64]]
 
 PLACEBO_DIFFERS = "PLACEBO DIFFERS"
 """Label of a placebo that differs significantly from the baseline: something besides chance differs between equal arms."""
+
+
+COLLAPSED_RUNS = "COLLAPSED RUNS"
+"""Label of a contrast with runs far worse than the others of their arm: a mean hides them, and equivalence is withheld."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,6 +157,9 @@ def contrast(question: Question, judged: Judged, baseline: BySeed, arm: BySeed) 
     seeds, left, right = _pairs(baseline, arm)
     judgement = judged.judgement
     verdict: VerdictKind = judgement.verdict if question.refused is None else "none"
+    collapses = sum(count for count, _ in judged.collapsed or ()) if question.primary else 0
+    if verdict == "equivalent" and collapses:
+        verdict = "inconclusive"  # of a rare collapse the mean of a few runs does not tell
     return Contrast(
         arm=question.arm,
         axis=question.axis,
@@ -178,6 +192,7 @@ def contrast(question: Question, judged: Judged, baseline: BySeed, arm: BySeed) 
         verdict=verdict,
         seeds_needed=judgement.seeds_needed if verdict == "inconclusive" and judgement.low is not None else None,
         labels=(
+            *([COLLAPSED_RUNS] if collapses and verdict != "none" else []),
             *([PLACEBO_DIFFERS] if question.placebo and question.primary and verdict in DECIDED else []),
             *judgement.labels,
             *_labels(question, len(seeds)),
@@ -231,6 +246,7 @@ def _sentence(question: Question, judged: Judged, verdict: VerdictKind, left: Va
     if BY_STEPS in one.labels and one.step_p is not None:
         steps = f"; step-down p {plain_figure(one.step_p, 2)}: the interval is simultaneous over all {judged.variants} variants"
     figures = f"{_figures(question, one, verdict)}; {counted(one.pairs, 'seed')}{lost}{steps}"
+    figures += _collapse_words(judged, verdict) if question.primary else ""
     return f"{subject}: {_finding(question, one, verdict)}, {ends.removesuffix(', ')} ({figures})"
 
 
@@ -245,6 +261,27 @@ def _figures(question: Question, one: Judgement, verdict: VerdictKind) -> str:
     if verdict in DECIDED and one.corrected_effect is not None:
         return f"{figures}; corrected for selection {plain_figure(one.corrected_effect, 2)}"
     return figures
+
+
+def _collapse_words(judged: Judged, verdict: VerdictKind) -> str:
+    """`; no collapse in 10 runs, up to 26% possible`: of equivalent arms, and wherever a run collapsed."""
+    if judged.collapsed is None:
+        return ""
+    (theirs, left), (own, right) = judged.collapsed
+    if theirs or own:
+        parts = [
+            f"{count} of {counted(runs, 'run')} of the {name} collapsed"
+            for name, count, runs in (("baseline", theirs, left), ("arm", own, right))
+            if count
+        ]
+        withheld = ", so equivalence is not claimed" if verdict == "inconclusive" else ""
+        return f"; {' and '.join(parts)}{withheld}"
+    runs = min(left, right)
+    if verdict != "equivalent" or not runs:
+        return ""
+    return (
+        f"; no collapse in {counted(runs, 'run')} of either arm, up to {plain_percent(highest_rate(0, runs))} possible"
+    )
 
 
 def equivalence(low: float, high: float) -> str:
@@ -315,7 +352,8 @@ def _contrasts(
         values[run.arm][run.seed] = run.values[metric.name]
     baseline = values[plan.baseline.name]
     variants = {name: values[name] for name in dict.fromkeys(represented_by.values())}
-    together = judge_together(metric, baseline, variants, margin, interim_confidence)
+    step = rounding_of(plan, metric.name)
+    together = judge_together(metric, baseline, variants, margin, interim_confidence, step)
     for arm in plan.arms[1:]:
         if arm.replayed or arm.kind == "rerun":  # it changes nothing, so that there is no effect to infer
             continue
@@ -339,10 +377,19 @@ def _contrasts(
         if arm.name in represented_by:
             judged = together[represented_by[arm.name]]
         else:
-            judged = judge_together(metric, baseline, {arm.name: values[arm.name]}, margin, interim_confidence)[
-                arm.name
-            ]
+            alone = {arm.name: values[arm.name]}
+            judged = judge_together(metric, baseline, alone, margin, interim_confidence, step)[arm.name]
         yield contrast(question, judged, baseline, values[arm.name])
+
+
+COUNTED = ("eval_accuracy", "best_eval_accuracy", "min_eval_accuracy", "max_eval_accuracy")
+"""Metrics that are a count of examples over their number."""
+
+
+def rounding_of(plan: Plan, metric: str) -> float:
+    """Return the step of a metric that counts examples; 0 for any other, and where their number is not known."""
+    examples = plan.baseline.derived.get("eval_examples")
+    return 1 / float(examples) if metric in COUNTED and examples else 0.0
 
 
 def verdicts(

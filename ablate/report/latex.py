@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablate import formatting as fmt
-from ablate.analysis.contrasts import PLACEBO_DIFFERS
+from ablate.analysis.contrasts import COLLAPSED_RUNS, PLACEBO_DIFFERS
 from ablate.analysis.results import UNVERIFIED, Analysis, Contrast
 from ablate.design.axis import show
 from ablate.report.console import folded
@@ -26,6 +26,7 @@ DECIDED_MARK, LOW_POWER_MARK = "*", r"$\dagger$"
 
 _MEANS = {
     BY_STEPS: "significant by the step-down procedure; the interval, which is not step-down, still contains zero",
+    COLLAPSED_RUNS: "runs far worse than the others of their arm: equivalence is not claimed",
     PLACEBO_DIFFERS: "an A/A arm that differs significantly: something besides the varied setting may differ between arms",
     UNVERIFIED: "imported runs: that only one variable changed is not verified",
     "MISSING SEEDS": "runs of this arm or of the baseline are missing: computed from the others",

@@ -75,6 +75,35 @@ def rate_interval(count: int, runs: int, confidence: float = 0.95) -> tuple[floa
     return low, high
 
 
+COLLAPSE = 6.0
+"""Robust standard deviations from the median of its arm, on the worse side, from which on a run counts as collapsed."""
+
+
+def collapsed(values: Values, lower_is_better: bool | None) -> NDArray[np.bool_]:
+    """Return the runs of `values` [arms, seeds] that are far worse than the others of their arm; missing ones are none.
+
+    The standard deviation is 1.48 times the median of the absolute deviations from the arms' medians, over all arms and
+    without those that are 0. Without a better side, and below five runs an arm, no run counts as collapsed.
+    """
+    found = np.zeros(values.shape, dtype=bool)
+    known = np.isfinite(values)
+    if lower_is_better is None or np.max(np.sum(known, axis=1), initial=0) < 5:
+        return found
+    rows = np.any(known, axis=1)
+    worse = np.full(values.shape, np.nan)
+    medians = np.asarray([np.median(row[np.isfinite(row)]) for row in values[rows]])
+    worse[rows] = (values[rows] - medians[:, None]) * (1 if lower_is_better else -1)
+    sizes = np.abs(worse[known])
+    if np.any(sizes > 0):  # a run that is its arm's median has no deviation
+        found[known] = worse[known] > COLLAPSE * 1.4826 * float(np.median(sizes[sizes > 0]))
+    return found
+
+
+def highest_rate(count: int, runs: int, confidence: float = 0.95) -> float:
+    """Return the one-sided upper bound of a rate (Clopper and Pearson 1934): .26 for 0 of 10."""
+    return float(stats.beta.isf(1 - confidence, count + 1, runs - count)) if count < runs else 1.0
+
+
 def _fisher(baseline: int, variant: int, runs: int) -> float:
     table = [[baseline, runs - baseline], [variant, runs - variant]]
     return float(stats.fisher_exact(table).pvalue) if runs else float("nan")

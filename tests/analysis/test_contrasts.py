@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from ablate.analysis.contrasts import PLACEBO_DIFFERS, BySeed, Question, contrast, judge_together
+from ablate.analysis.contrasts import COLLAPSED_RUNS, PLACEBO_DIFFERS, BySeed, Question, contrast, judge_together
 from ablate.analysis.results import Contrast
 from ablate.metrics.registry import METRICS
 
@@ -273,3 +273,36 @@ def test_one_seed_of_several_arms_has_no_interval() -> None:
 @pytest.mark.parametrize("margin", [0.0, -0.1])
 def test_a_margin_that_is_not_positive_claims_no_effect_of_nothing(margin: float) -> None:
     assert ask([0.01, -0.01, 0.02, -0.02, 0.00], smallest_effect=margin).verdict == "inconclusive"
+
+
+def test_equal_differences_decide_alike_in_either_precision_and_by_the_rounding_of_a_count() -> None:
+    """Python floats were inconclusive and float32 `hurts`, by the last digit of a difference."""
+    baseline = {0: 0.5, 1: 0.25, 2: 0.75}
+    info = METRICS["eval_loss"].info
+    for precision in (np.float64, np.float32):
+        left: BySeed = {seed: float(precision(value)) for seed, value in baseline.items()}
+        right: BySeed = {seed: float(precision(value + 0.1)) for seed, value in baseline.items()}
+        assert judge_together(info, left, {"arm": right}, 0.01)["arm"].judgement.verdict == "inconclusive"
+        counted = judge_together(info, left, {"arm": right}, 0.01, rounding=1 / 256)["arm"].judgement
+        assert counted.verdict == "hurts"
+        assert counted.error == pytest.approx((2 / 12 / 3) ** 0.5 / 256)
+
+
+def test_equivalent_arms_say_how_often_a_collapse_is_still_possible() -> None:
+    found = ask([0.001, -0.002, 0.003, 0.0, -0.001, 0.002, 0.0, -0.003, 0.001, 0.002], smallest_effect=0.1)
+    assert found.verdict == "equivalent"
+    assert "no collapse in 10 runs of either arm, up to 26% possible" in found.sentence
+    assert found.inner_low is not None
+    assert "equivalence interval [" in found.sentence
+
+
+def test_a_collapsed_run_is_named_and_equivalence_is_withheld() -> None:
+    values = [*map(list, ([0.50, 0.52, 0.49, 0.51, 0.50], [0.51, 0.51, 0.50, 0.50, 0.51], [0.5, 0.52, 0.5, 0.5, 0.5]))]
+    plain = table(values, smallest_effect=5.0)
+    assert {one.verdict for one in plain} == {"equivalent"}
+    values[0][3] = 0.95
+    found = table(values, smallest_effect=5.0)
+    assert {one.verdict for one in found} == {"inconclusive"}
+    for one in found:
+        assert COLLAPSED_RUNS in one.labels
+        assert "1 of 5 runs of the baseline collapsed, so equivalence is not claimed" in one.sentence
