@@ -6,7 +6,7 @@ an arm alone and with another one, the contributions to the difference between t
     effect    the least-squares difference of the seed-blocked model, value = cell + seed + residual
     error     error^2 = w * pooled^2 + (1 - w) * own^2, from the residual of all cells and from the contrast in each seed
     weight    w = (1 + 2 sqrt(p)) / 3, where p is that of Bartlett's test that the own errors are alike; (1 + p) / 3 below
-              five seeds, and 0 where an F test finds that the baseline, or the contrast itself, varies more than the rest
+              five seeds, and 0 where an F test finds that the baseline (of other designs: a cell of the contrast) varies more
     interval  effect +- Dunnett's critical value * error, simultaneous over the family
     decision  Dunnett's step-down test with the same error
 
@@ -38,10 +38,8 @@ LEAST_WEIGHT = 1 / 3
 """Of the pooled error, where the own errors differ clearly."""
 
 EARLY_ALARM, ALARM = 0.1, 0.05
-"""Level of the F test on a baseline: below five seeds or five variants, where it seldom detects anything, and else."""
-
-OWN_ALARM = 0.2
-"""Level of the F test on each contrast of a family without a baseline. A false alarm costs little: the own error is large."""
+"""Level of the F test on a cell: below five seeds (of a baseline below five variants too), where it seldom detects anything,
+and else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +77,14 @@ def estimate(values: Values, weights: Values | None = None, rounding: float = 0.
             f"weights of shape {weights.shape}: expected one column per cell of {cells}, each row adding up to 0"
         )
     weights = np.where(np.abs(weights) > 1e-12, weights, 0.0)
+    needs = weights != 0
     pool, present = blocked(values, weights), np.isfinite(values)
     filled = np.where(present, values, 0.0)
     size = np.max(np.abs(filled), axis=(-2, -1), initial=0.0)
-    own = paired_t(np.where((weights != 0) @ ~present, np.nan, weights @ filled), size[..., None])
-    w = _pool_weight(pool, own, is_baseline_first, cells - 1)
+    own = paired_t(np.where(needs @ ~present, np.nan, weights @ filled), size[..., None])
+    noisy = _noisy_cells(values, is_baseline_first) @ needs.T
+    noisy &= ~np.all(needs, axis=1)  # of all cells, both errors have their mean variance
+    w = _pool_weight(pool, own, noisy, 1.0 if cells == 2 else LEAST_WEIGHT)
     least = rounding**2 / 12 * np.sum(weights**2, axis=1) / np.maximum(own.pairs, 1)
     squares = w * np.nan_to_num(pool.errors) ** 2 + (1 - w) * np.nan_to_num(own.errors) ** 2
     squares = np.maximum(squares, least)
@@ -100,25 +101,47 @@ def estimate(values: Values, weights: Values | None = None, rounding: float = 0.
     )
 
 
-def _pool_weight(pool: Blocked, own: PairedT, is_baseline_first: bool, components: int) -> Values:
+def _pool_weight(pool: Blocked, own: PairedT, noisy: Flags, single: float) -> Values:
     """Return the weight of the pooled error [..., contrasts], in tenths.
 
-    components: of the residual, each with as many degrees of freedom as an own error: one fewer than cells.
+    noisy: [..., contrasts], that need a cell that varies more than the others. single: weight where there is one contrast.
     """
     known = (pool.errors > 0) & (own.df > 0)
     ratios = np.where(known, np.nan_to_num(own.errors) / np.where(known, pool.errors, 1.0), np.nan) ** 2
     count, pairs = np.sum(known, axis=-1, keepdims=True), np.max(own.pairs, axis=-1, initial=0, keepdims=True)
     p_equal = _p_of_equal_variances(ratios, own.df, known, pool.correlation)[..., None]
-    early = pairs < ENOUGH_SEEDS
-    weight = LEAST_WEIGHT + np.where(early, p_equal, 2 * np.sqrt(p_equal)) / 3
-    weight = np.where(count > 1, weight, 1.0 if is_baseline_first else LEAST_WEIGHT)
-    free = np.maximum(pairs - 1, 1)
-    if is_baseline_first:
-        statistic, alarm = _baseline_f(ratios, known)[..., None], np.where(early | (count < 5), EARLY_ALARM, ALARM)
-    else:
-        statistic, alarm = ratios * (components - 1) / np.maximum(components - ratios, 1e-12), np.asarray(OWN_ALARM)
-    noisy = stats.f.sf(statistic, free, max(components - 1, 1) * free) < alarm
-    return np.broadcast_to(np.round(np.where(noisy & (count > 1), 0.0, weight), 1), ratios.shape)
+    weight = LEAST_WEIGHT + np.where(pairs < ENOUGH_SEEDS, p_equal, 2 * np.sqrt(p_equal)) / 3
+    weight = np.where(count > 1, weight, single)
+    return np.asarray(np.round(np.where(noisy & (count > 1), 0.0, weight), 1))
+
+
+def _noisy_cells(values: Values, is_baseline_first: bool) -> Flags:
+    """Return the cells [..., cells] that an F test finds to vary more than the others; of a many-to-one design the baseline."""
+    cells, seeds = values.shape[-2:]
+    if cells < 3:
+        return np.zeros(values.shape[:-1], dtype=bool)
+    ratio, free = variance_ratios(values)
+    early = seeds < ENOUGH_SEEDS or (is_baseline_first and cells <= ENOUGH_SEEDS)
+    noisy = stats.f.sf(ratio, free, (cells - 2) * free) < (EARLY_ALARM if early else ALARM)
+    return np.asarray(noisy & (np.arange(cells) == 0) if is_baseline_first else noisy)
+
+
+def variance_ratios(values: Values) -> tuple[Values, Values]:
+    """Return F of every cell's variance against that of the others, and the degrees of freedom of the cell; [..., cells].
+
+    F is what a cell's runs add to the residual sum of squares of the model without that cell, over the residual variance of
+    that model, which has cells - 2 times the degrees of freedom. Exact in a complete layout of at least three cells.
+    """
+    present, cells = np.isfinite(values), values.shape[-2]
+    filled = np.where(present, values, 0.0)
+    in_seed = np.sum(filled, axis=-2, keepdims=True) / np.maximum(np.sum(present, axis=-2, keepdims=True), 1)
+    runs = np.sum(present, axis=-1, keepdims=True)
+    centred = np.where(present, filled - in_seed, 0.0)
+    centred = np.where(present, centred - np.sum(centred, axis=-1, keepdims=True) / np.maximum(runs, 1), 0.0)
+    squares = np.sum(centred**2, axis=-1)
+    added = squares * cells / (cells - 1)
+    rest = np.maximum(np.sum(squares, axis=-1, keepdims=True) - added, 1e-300)
+    return added / rest * (cells - 2), np.maximum(runs[..., 0] - 1, 1)
 
 
 def satterthwaite(
@@ -151,18 +174,6 @@ def _p_of_equal_variances(ratios: Values, df: NDArray[np.int64], known: Flags, c
     squared = (np.sum(shared, axis=(-2, -1)) - np.trace(shared, axis1=-2, axis2=-1)) / others
     scale = (1 + inverse / (3 * np.maximum(count - 1, 1))) * np.maximum(1 - squared, 0.05)
     return np.asarray(stats.chi2.sf(statistic / scale, np.maximum(count - 1, 1)))
-
-
-def _baseline_f(ratios: Values, known: Flags) -> Values:
-    """Return F [...] of the baseline's deviation from the variants' mean against the residual of the variants.
-
-    The mean of the variants' own variances holds the baseline's in full, the pooled one only its share among all arms: F
-    follows from their ratio. Exact in a complete layout.
-    """
-    count = np.sum(known, axis=-1)
-    mean = np.sum(np.where(known, ratios, 0.0), axis=-1) / np.maximum(count, 1)
-    mean = np.clip(mean, 0.5 + 1e-9, np.maximum((count + 1) / 2 - 1e-9, 0.6))
-    return np.asarray((count - 1) * (2 * mean - 1) / np.maximum(count + 1 - 2 * mean, 1e-12))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ablate.stats.contrasts import Decisions, _baseline_f, decide, estimate, holm
+from ablate.stats.contrasts import Decisions, decide, holm, variance_ratios
 from ablate.stats.dunnett import complete, critical_value, simultaneous_p
 from ablate.stats.example_variance import widened
 from ablate.stats.factorial import Term, effect_weights, term_tests
@@ -72,13 +72,11 @@ def test_residual_and_correlations_are_those_of_lm() -> None:
     )
 
 
-def test_the_baselines_f_is_that_of_two_nested_models() -> None:
-    """Of R's four arms the first is the baseline."""
-    found = estimate(blocks("complete"))
-    ratios = (found.own.errors / found.pool.errors) ** 2
-    ours = float(_baseline_f(ratios, np.isfinite(ratios)))
-    theirs = next(f for case, item, f in table("R", "variance_ratio") if (case, item) == ("complete", "0"))
-    assert ours == pytest.approx(theirs, **EXACT)
+def test_the_variance_ratio_is_that_of_two_nested_models() -> None:
+    complete_only = [one for one in table("R", "variance_ratio") if one[0] == "complete"]
+    assert len(complete_only) == 4
+    for case, item, value in complete_only:
+        assert float(variance_ratios(blocks(case))[0][int(item)]) == pytest.approx(value, **EXACT)
 
 
 def test_dunnett_critical_values_are_those_of_a_double_integral() -> None:
