@@ -82,7 +82,7 @@ def judge_together(
     seeds = sorted({seed for arm in (baseline, *arms.values()) for seed in arm})
     values = np.stack([_row(arm, seeds) for arm in (baseline, *arms.values())])
     margin = smallest_effect if smallest_effect is not None and smallest_effect > 0 else None
-    far = collapsed(values, metric.lower_is_better)
+    far = collapsed(values, metric.lower_is_better, margin)
     counts = [(int(np.sum(row)), int(np.sum(np.isfinite(value)))) for row, value in zip(far, values, strict=True)]
     table = judge(values, margin, metric.lower_is_better, interim_confidence, rounding)
     return {

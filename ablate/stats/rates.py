@@ -79,8 +79,10 @@ COLLAPSE = 6.0
 """Robust standard deviations from the median of its arm, on the worse side, from which on a run counts as collapsed."""
 
 
-def collapsed(values: Values, lower_is_better: bool | None) -> NDArray[np.bool_]:
+def collapsed(values: Values, lower_is_better: bool | None, margin: float | None = None) -> NDArray[np.bool_]:
     """Return the runs of `values` [arms, seeds] that are far worse than the others of their arm; missing ones are none.
+
+    margin: the smallest effect of interest; a run that is worse by less has not collapsed.
 
     The standard deviation is 1.48 times the median of the absolute deviations from the arms' medians, over all arms and
     without those that are 0. Without a better side, and below five runs an arm, no run counts as collapsed.
@@ -95,7 +97,7 @@ def collapsed(values: Values, lower_is_better: bool | None) -> NDArray[np.bool_]
     worse[rows] = (values[rows] - medians[:, None]) * (1 if lower_is_better else -1)
     sizes = np.abs(worse[known])
     if np.any(sizes > 0):  # a run that is its arm's median has no deviation
-        found[known] = worse[known] > COLLAPSE * 1.4826 * float(np.median(sizes[sizes > 0]))
+        found[known] = worse[known] > max(COLLAPSE * 1.4826 * float(np.median(sizes[sizes > 0])), margin or 0.0)
     return found
 
 

@@ -297,12 +297,12 @@ def test_equivalent_arms_say_how_often_a_collapse_is_still_possible() -> None:
 
 
 def test_a_collapsed_run_is_named_and_equivalence_is_withheld() -> None:
-    values = [*map(list, ([0.50, 0.52, 0.49, 0.51, 0.50], [0.51, 0.51, 0.50, 0.50, 0.51], [0.5, 0.52, 0.5, 0.5, 0.5]))]
-    plain = table(values, smallest_effect=5.0)
-    assert {one.verdict for one in plain} == {"equivalent"}
-    values[0][3] = 0.95
-    found = table(values, smallest_effect=5.0)
+    rng = np.random.default_rng(5)
+    values = (0.5 + 0.01 * rng.normal(size=(3, 30))).tolist()
+    assert {one.verdict for one in table(values, smallest_effect=0.1)} == {"equivalent"}
+    values[0][3] = 0.65
+    found = table(values, smallest_effect=0.1)
     assert {one.verdict for one in found} == {"inconclusive"}
     for one in found:
         assert COLLAPSED_RUNS in one.labels
-        assert "1 of 5 runs of the baseline collapsed, so equivalence is not claimed" in one.sentence
+        assert "1 of 30 runs of the baseline collapsed, so equivalence is not claimed" in one.sentence
