@@ -13,7 +13,7 @@ from ablate.analysis.load import RunFiles
 from ablate.analysis.results import RunReading
 from ablate.config.schema import RandomStreamsConfig
 from ablate.controls.control import Control
-from ablate.controls.variance_components import streams_crossed
+from ablate.controls.took_effect import streams_crossed
 from ablate.design.plan import Plan
 from ablate.design.variance_components import Crossed
 from ablate.formatting import joined, plain_figure, plain_percent

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -69,19 +70,25 @@ def _nearby(path: Path) -> str:
 
 def _extracted(archive: Path, inner: str, target: Path) -> RunDir:
     try:
-        members = _members(archive)
-        every = sorted({PurePosixPath(name).parent for name in members if PurePosixPath(name).name == "manifest.json"})
-        wanted = PurePosixPath(inner).parts if inner else ()
-        runs = [run for run in every if not wanted or run.parts[-len(wanted) :] == wanted]
-        if len(runs) != 1:
-            raise _ambiguous(archive, inner, runs or every)
-        parts = runs[0].parts[-2:] if len(runs[0].parts) > 1 else ("run", runs[0].name or "seed")
-        folder = target.joinpath("archive", *parts)
-        folder.mkdir(parents=True)
-        left = _MAX_BYTES
-        for name in NAMES:
-            if (member := (runs[0] / name).as_posix()) in members or (member := f"./{member}") in members:
-                left -= _extract(archive, member, folder / name, left)
+        with _opened(archive) as (members, read):
+            every = sorted({name.parent for name in members if name.name == "manifest.json"})
+            wanted = PurePosixPath(inner).parts if inner else ()
+            runs = [run for run in every if not wanted or run.parts[-len(wanted) :] == wanted]
+            if len(runs) != 1:
+                raise _ambiguous(archive, inner, runs or every)
+            parts = runs[0].parts[-2:] if len(runs[0].parts) > 1 else ("run", runs[0].name or "seed")
+            folder = target.joinpath("archive", *parts)
+            folder.mkdir(parents=True)
+            files = [name for name in NAMES if runs[0] / name in members]
+            if (
+                sum(members[runs[0] / name][1] for name in files) > _MAX_BYTES
+            ):  # a small archive may hold more than a disk
+                raise ValueError(f"a run in it has more than {_MAX_BYTES // 2**30} GiB")
+            for name in files:
+                source = read(members[runs[0] / name][0])
+                assert source is not None
+                with source, (folder / name).open("xb") as file:
+                    shutil.copyfileobj(source, file)
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
         raise RecordError(
             f"{archive} cannot be read as an archive: {error or type(error).__name__}", "make it again"
@@ -99,39 +106,21 @@ def _ambiguous(archive: Path, inner: str, runs: list[PurePosixPath]) -> StudyErr
     )
 
 
-def _members(archive: Path) -> dict[str, int]:
-    """{name: size} of the plain files, without links and devices, and without names that lead out of the archive."""
-    if archive.suffix == ".zip":
-        with zipfile.ZipFile(archive) as zipped:
-            sizes = {info.filename: info.file_size for info in zipped.infolist() if not info.is_dir()}
-    else:
-        with tarfile.open(archive) as tar:
-            sizes = {info.name: info.size for info in tar if info.isreg()}
-    return {name: size for name, size in sizes.items() if _stays_inside(PurePosixPath(name))}
+Members = dict[PurePosixPath, tuple[str, int]]
+"""{path: (name in the archive, bytes)}."""
 
 
-def _stays_inside(name: PurePosixPath) -> bool:
-    return not name.is_absolute() and ".." not in name.parts
-
-
-def _extract(archive: Path, member: str, target: Path, limit: int) -> int:
-    """Return the number of extracted bytes. Raises ValueError above `limit`: a small archive may hold more than a disk."""
-    if archive.suffix == ".zip":
-        with zipfile.ZipFile(archive) as zipped, zipped.open(member) as source:
-            return _copy(source, target, limit)
-    with tarfile.open(archive) as tar:
-        file = tar.extractfile(member)
-        assert file is not None
-        with file:
-            return _copy(file, target, limit)
-
-
-def _copy(source: IO[bytes], target: Path, limit: int) -> int:
-    written = 0
-    with target.open("xb") as file:
-        while block := source.read(2**20):
-            written += len(block)
-            if written > limit:
-                raise ValueError(f"a run in it has more than {_MAX_BYTES // 2**30} GiB")
-            file.write(block)
-    return written
+@contextmanager
+def _opened(archive: Path) -> Iterator[tuple[Members, Callable[[str], IO[bytes] | None]]]:
+    """Yield the plain files, without links, devices and names that lead out of the archive, and a function that opens one."""
+    with zipfile.ZipFile(archive) if archive.suffix == ".zip" else tarfile.open(archive) as opened:
+        if isinstance(opened, zipfile.ZipFile):
+            sizes = {info.filename: info.file_size for info in opened.infolist() if not info.is_dir()}
+            read: Callable[[str], IO[bytes] | None] = opened.open
+        else:
+            sizes, read = {info.name: info.size for info in opened if info.isreg()}, opened.extractfile
+        members = {PurePosixPath(name): (name, size) for name, size in sizes.items()}
+        yield (
+            {path: member for path, member in members.items() if not path.is_absolute() and ".." not in path.parts},
+            read,
+        )

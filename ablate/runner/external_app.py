@@ -14,8 +14,7 @@ from ablate.design.plan import Plan, Run
 from ablate.design.plan_file import read_plan
 from ablate.errors import AblateError, ConfigError, StudyError
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Manifest, RunStatus, read_status, write_value
-from ablate.records.provenance import git_state, now, versions
+from ablate.records.metadata import Manifest, RunStatus, git_state, now, read_status, versions, write_value
 from ablate.records.returned_values import (
     BARE,
     FIX,

@@ -19,8 +19,7 @@ from ablate.config.schema import make_config
 from ablate.design.plan import Plan, Run
 from ablate.errors import RecordError, StudyError
 from ablate.records.layout import RunDir, StudyDir, safe_name
-from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status, write_value
-from ablate.records.provenance import PACKAGES, versions
+from ablate.records.metadata import PACKAGES, Manifest, RunStatus, read_manifest, read_status, versions, write_value
 from ablate.records.source_code import changed_files, code_digest, hashed_again
 from ablate.serialization import read_json, write_json, write_text
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ablate.errors import StudyError
 from ablate.records.layout import StudyDir
-from ablate.records.provenance import now
+from ablate.records.metadata import now
 from ablate.serialization import read_json, write_json
 
 _FILE = ".stop"

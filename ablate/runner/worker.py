@@ -17,8 +17,17 @@ from ablate.config.schema import Config
 from ablate.errors import DataError, RecordError, StudyError
 from ablate.hashing import Planned
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status, write_value
-from ablate.records.provenance import PACKAGES, git_state, now, versions
+from ablate.records.metadata import (
+    PACKAGES,
+    Manifest,
+    RunStatus,
+    git_state,
+    now,
+    read_manifest,
+    read_status,
+    versions,
+    write_value,
+)
 from ablate.records.source_code import changed_files, code_digest, code_files, hashed_again, imported_files
 from ablate.runner.failures import earlier_attempts, why
 from ablate.runner.reuse import holds_result, publish
@@ -94,7 +103,7 @@ def _train(
     from ablate.models.optimizers import make_optimizer
     from ablate.tasks.registry import build_task
     from ablate.tasks.task import evaluation_of, speed_up
-    from ablate.training.checkpoint_manager import Checkpoints
+    from ablate.training.checkpoint import Checkpoints
     from ablate.training.fingerprint import environment
     from ablate.training.grad_norms import GROUPINGS
     from ablate.training.gradient_noise import SubsampledLoss

@@ -13,7 +13,7 @@ from ablate.analysis.design_results import VarianceStudy
 from ablate.analysis.results import RunReading
 from ablate.analysis.variance_components import variance_study
 from ablate.controls.control import Control
-from ablate.controls.variance_components import streams_crossed
+from ablate.controls.took_effect import streams_crossed
 from ablate.design.plan import Plan
 from ablate.design.variance_components import Crossed
 from ablate.metrics.metric import MetricInfo

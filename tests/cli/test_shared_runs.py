@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, RunStatus, read_manifest, write_value
-from ablate.records.provenance import PACKAGES, versions
+from ablate.records.metadata import PACKAGES, Manifest, RunStatus, read_manifest, versions, write_value
 from ablate.runner.reuse import publish
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, RunStatus, write_value
-from ablate.records.provenance import now
+from ablate.records.metadata import Manifest, RunStatus, now, write_value
 from ablate.runner.freeze import read_plan
 from ablate.runner.locks import Locks
 from ablate.runner.stop import StudyStopped, stop_request
