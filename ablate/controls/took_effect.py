@@ -1,4 +1,4 @@
-"""Check that an arm took effect, that a rerun is identical, that seeds differ, and that crossed random streams are as declared."""
+"""Check that an arm took effect, that a rerun is identical, that seeds differ, and that random streams are as declared."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def repeats(arm: str, *, weights: tuple[Weights, Weights]) -> Control:
 
 
 _DRAWN = ("init", "order")
-"""Random streams that leave an item of their name in a fingerprint before the first step; dropout and augmentation leave none."""
+"""Random streams that leave an item of their name in a fingerprint; dropout and augmentation leave none."""
 
 
 def seeds_differ(arm: str, *, fingerprints: Fingerprints, weights: Weights) -> Control | None:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from ablate.config.schema import Config
-from ablate.data.datasets import Ids, Splits, load_examples, split
+from ablate.data.datasets import load_examples
+from ablate.data.splits import Ids, Splits, split
 from ablate.data.tokenization import Tokens, load_tokenizer, tokens_of
 from ablate.errors import DataError
-from ablate.models.hf_config import check_causal, check_fits, load_settings
+from ablate.models.hub import check_causal, check_fits, load_settings
 
 
 @dataclass(frozen=True, slots=True, eq=False)

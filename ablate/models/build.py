@@ -1,17 +1,18 @@
-"""Building a transformers model so that every weight that comes from no file is drawn from the `init` stream."""
+"""Build a transformers model, weights that come from no file drawn from the `init` stream; or its outline without memory."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from ablate.config.schema import ModelConfig
-from ablate.models.components import operate
-from ablate.models.hf_config import from_hub, revision
-from ablate.models.hub import locate_model
+from ablate.config.schema import Config, ModelConfig
+from ablate.data.tokenization import load_tokenizer
+from ablate.models.components import operate, planned
+from ablate.models.hub import ARCHITECTURE, from_hub, load_settings, locate_model, revision
 from ablate.training.random_streams import RandomStreams
 
 
@@ -51,3 +52,60 @@ def _fill(model: Any, module: nn.Module) -> None:
         parameter._is_hf_initialized = False  # type: ignore[attr-defined]
     with torch.no_grad():
         model._init_weights(module)
+
+
+_made: dict[str, nn.Module] = {}
+"""A plan asks for every arm's, and more than once."""
+
+
+def outline(config: Config, *, num_classes: int) -> nn.Module:
+    """The model that a run builds, its components changed.
+
+    Raises ModelError for a model that cannot be had, for a component that it does not have, and for one that cannot be changed
+    so; the last only where the model's code runs on shapes alone, otherwise the run finds it.
+    """
+    key = repr((config.task, config.model, num_classes))
+    if key not in _made:
+        _made[key] = _make(config, num_classes)
+    return _made[key]
+
+
+def _make(config: Config, num_classes: int) -> nn.Module:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    classifies = config.task.name == "text_classification"
+    tokenizer = load_tokenizer(config.model) if config.model.name.startswith(ARCHITECTURE) else None
+    settings = load_settings(config.model, tokenizer, **({"num_labels": num_classes} if classifies else {}))
+    kind: Any = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
+    with RandomStreams().scope("init"), torch.device("meta"):
+        model = kind.from_config(settings, dtype=torch.float32)
+    assert isinstance(model, nn.Module)
+    operate(model, config.model)
+    return model
+
+
+def parameter_counts(config: Config, *, num_classes: int) -> dict[str, int] | None:
+    """`count` and `trainable` as `model.*` leaves them; None for a task of one's own, whose model only the run knows.
+
+    Raises ModelError for a model that cannot be had, and for a component that it does not have.
+    """
+    if config.task.name == "custom":
+        return None
+    model = outline(config, num_classes=num_classes)
+    weights = list(model.parameters())
+    return {
+        "count": sum(weight.numel() for weight in weights),
+        "trainable": sum(weight.numel() for weight in weights if weight.requires_grad),
+    }
+
+
+def modules_changed(config: Config, *, num_classes: int) -> frozenset[tuple[str, str]] | None:
+    """Return (action, path) of every module that `model.*` edits; None for a custom task.
+
+    Raises ModelError for a module that the model does not have.
+    """
+    if config.task.name == "custom":
+        return None
+    whole = replace(config.model, module_edits=[], drop_layers=[], freeze=[], reinit_top_layers=0)
+    model = outline(replace(config, model=whole), num_classes=num_classes)
+    return frozenset((change.action, path) for change in planned(model, config.model) for path in change.paths)

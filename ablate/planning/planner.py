@@ -329,7 +329,7 @@ def _check_replayable(axis: Axis, changes: Mapping[str, Any], base: Config, fact
 
 
 def _from_disk(config: Config) -> Sizes:
-    from ablate.tasks.sizes import data_facts
+    from ablate.tasks.registry import data_facts
 
     return data_facts(config)
 
@@ -343,7 +343,7 @@ def _parameters(drafts: Sequence[_Draft], facts: Facts) -> Counts:
     shapes = {shape(config): config for config in (make_config(draft.config) for draft in drafts)}
     if len(shapes) == 1:
         return lambda _: None
-    from ablate.models.meta_model import parameter_counts
+    from ablate.models.build import parameter_counts
 
     found = {key: parameter_counts(config, num_classes=key[1]) for key, config in shapes.items()}
     whole = all(counts is not None for counts in found.values())
@@ -354,7 +354,7 @@ def _touched(facts: Facts) -> Touched:
     """Which modules of the model a config changes."""
 
     def touched(config: Mapping[str, Any]) -> object:
-        from ablate.models.meta_model import modules_changed
+        from ablate.models.build import modules_changed
 
         typed = make_config(config)
         return modules_changed(typed, num_classes=facts(typed).num_classes)

@@ -151,7 +151,7 @@ def _plan_in(folder: Path, _written: int) -> Plan:
 
 def _planned_alone(config: dict[str, Any]) -> Planned:
     """Return what the digest of a run of its own is computed from. Raises DataError or ModelError."""
-    from ablate.tasks.sizes import data_facts
+    from ablate.tasks.registry import data_facts
 
     facts = data_facts(make_config(config))
     request = request_digest(config_digest(config), seed=config["seed"], data=facts.data, model=facts.model)

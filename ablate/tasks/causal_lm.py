@@ -12,12 +12,11 @@ from torch.nn import functional
 
 from ablate.config.schema import Config
 from ablate.data.batching import Sample, Samples, pad_rows, with_spans
-from ablate.data.datasets import Ids
 from ablate.data.documents import Corpus, Pieces, load_corpus
-from ablate.data.hub import hub_revisions
+from ablate.data.splits import Ids
 from ablate.models.build import build
 from ablate.models.components import components_of
-from ablate.models.hf_config import not_causal
+from ablate.models.hub import hub_revisions, not_causal
 from ablate.tasks.task import Task, count_tokens, make_evaluation
 from ablate.training.fingerprint import ids_hash
 from ablate.training.random_streams import RandomStreams

@@ -13,13 +13,12 @@ from torch.nn import functional
 
 from ablate.config.schema import Config, ModelConfig
 from ablate.data.batching import Sample, Samples, pad_rows, with_spans
-from ablate.data.datasets import Examples, load_examples, split
-from ablate.data.hub import hub_revisions
-from ablate.data.splits import with_wrong_labels
+from ablate.data.datasets import load_examples
+from ablate.data.splits import Examples, split, with_wrong_labels
 from ablate.data.tokenization import Tokens, load_tokenizer, tokens_of
 from ablate.models.build import build
 from ablate.models.components import components_of
-from ablate.models.hf_config import check_fits, load_settings
+from ablate.models.hub import check_fits, hub_revisions, load_settings
 from ablate.models.pooling import pool_tokens
 from ablate.tasks.task import Task, count_tokens, make_evaluation
 from ablate.training.fingerprint import ids_hash

@@ -149,9 +149,9 @@ def test_other_files_under_the_same_name_are_another_study(ablate, recorded, her
         sizes = DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2, **{what: digest})
         return lambda config: sizes
 
-    monkeypatch.setattr("ablate.tasks.sizes.data_facts", facts("1" * 64))
+    monkeypatch.setattr("ablate.tasks.registry.data_facts", facts("1" * 64))
     ablate("-m", "axis=batch_size", "study.seeds=1")
-    monkeypatch.setattr("ablate.tasks.sizes.data_facts", facts("2" * 64))
+    monkeypatch.setattr("ablate.tasks.registry.data_facts", facts("2" * 64))
     recorded.forget()
     status, _, err = ablate("-m", "axis=batch_size", "study.seeds=1")
     assert status == 2

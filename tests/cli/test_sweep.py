@@ -91,7 +91,7 @@ def test_nothing_to_run_imports_no_torch(ablate, runs, here):
 
     ablate("-m", "axis=batch_size", "study.seeds=1")
     script = (
-        "import sys, ablate.cli, ablate.study_command, ablate.tasks.sizes as facts\n"
+        "import sys, ablate.cli, ablate.study_command, ablate.tasks.registry as facts\n"
         "facts.data_facts = lambda config: facts.DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2)\n"
         "ablate.study_command.conclude = lambda folder: 0\n"
         "assert ablate.cli.main(['-m', 'axis=batch_size', 'study.seeds=1']) == 0\n"

@@ -15,8 +15,7 @@ from ablate.config.schema import Config, DataConfig, EvalConfig, ModelConfig, St
 from ablate.errors import AblateError, ConfigError
 from ablate.tasks import causal_lm as module
 from ablate.tasks.causal_lm import causal_lm_task, is_causal, pad_batch
-from ablate.tasks.registry import build_task
-from ablate.tasks.sizes import data_facts
+from ablate.tasks.registry import build_task, data_facts
 from ablate.tasks.task import Task
 from ablate.training.fingerprint import init_hashes
 from ablate.training.random_streams import RandomStreams
