@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ablate.config.schema import ModelConfig
 from ablate.models.hub import from_hub, locate, revision
+from ablate.serialization import replacing
 
 
 def load_tokenizer(config: ModelConfig) -> Any:

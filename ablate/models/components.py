@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from ablate.config.schema import ModelConfig
 from ablate.errors import ModelError
 from ablate.models.hub import check_layers
 from ablate.models.module_paths import Paths, evaluating, first_line, inside
-from ablate.models.placeholder import Call, StandIn, subject
 from ablate.training.fingerprint import weights_hash
 
 REPLACING = ("remove", "zero")
@@ -256,3 +256,109 @@ def _run(model: Any, probe: torch.Tensor, text: str = "") -> torch.Tensor:
             raise ModelError(f"{problem}: {first_line(error)}", "name another module") from error
     assert isinstance(logits, torch.Tensor)
     return logits
+
+
+# A placeholder for a module that is removed: it returns outputs of the same form, made of its inputs.
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One recorded call of a module: its input tensor and its output."""
+
+    given: torch.Tensor
+    output: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """A tensor of the output. dtype: None is the input's.
+
+    dims: for each dimension the input's whose size it has, or ~size where that is always the same.
+    """
+
+    dims: tuple[int, ...]
+    dtype: torch.dtype | None
+
+    def zeros(self, given: torch.Tensor) -> torch.Tensor:
+        sizes = [given.shape[dim] if dim >= 0 else ~dim for dim in self.dims]
+        return given.new_zeros(sizes, dtype=self.dtype or given.dtype)
+
+
+class StandIn(nn.Module):
+    """Module without weights that returns its input or zeros.
+
+    passing: the first tensor of the output is the input; otherwise it is zeros, as all other tensors are.
+    calls: two calls of the original module on inputs of different shapes.
+    text: the edit as in the config, for messages.
+    Raises ModelError if the calls do not determine the form of the output.
+    """
+
+    def __init__(self, original: nn.Module, *, passing: bool, calls: Sequence[Call], text: str) -> None:
+        super().__init__()
+        self.kind = "removed" if passing else "zeroed"
+        for name, value in vars(original).items():  # callers read plain attributes of a layer, such as `attention_type`
+            if not name.startswith("_") and name not in vars(self) and isinstance(value, str | int):
+                setattr(self, name, value)
+        first, second = calls
+        parts, self._form = pytree.tree_flatten(first.output)
+        self._parts = [
+            _tensor(part, again, (first.given, second.given), text) if isinstance(part, torch.Tensor) else part
+            for part, again in zip(parts, pytree.tree_leaves(second.output), strict=True)
+        ]
+        first_tensor = next((k for k, part in enumerate(parts) if isinstance(part, torch.Tensor)), None)
+        if first_tensor is None:
+            raise ModelError(f"{text}: its output has no tensor", "name a module inside or around it")
+        self._passed = first_tensor if passing else None
+        if passing:
+            _check_passes(first.given, parts[first_tensor], text)
+            self._parts[first_tensor] = None
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        given = subject(args, kwargs)
+        parts = [part.zeros(given) if isinstance(part, _Tensor) else part for part in self._parts]
+        if self._passed is not None:
+            parts[self._passed] = given
+        return pytree.tree_unflatten(parts, self._form)
+
+    def extra_repr(self) -> str:
+        return self.kind
+
+
+def subject(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """The tensor that a module works on: its first positional one, or `hidden_states`, or the first keyword that is one."""
+    named = [kwargs[name] for name in ("hidden_states",) if name in kwargs]
+    found = next((value for value in (*args, *named, *kwargs.values()) if isinstance(value, torch.Tensor)), None)
+    if found is None:
+        raise ModelError("a module that takes no tensor cannot be replaced", "name the modules inside it")
+    return found
+
+
+def _tensor(made: torch.Tensor, again: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor], text: str) -> _Tensor:
+    """How the shape of an output follows from the input's, from two pairs of them."""
+    first, second = given
+    dims = []
+    for size, other in zip(made.shape, again.shape, strict=True):
+        pairs = list(zip(first.shape, second.shape, strict=True))
+        if size == other:
+            dims.append(~size)
+        elif (size, other) in pairs:
+            dims.append(pairs.index((size, other)))
+        else:
+            raise ModelError(
+                f"{text}: the shape of its output, {_shape(made)}, does not follow from its input's, {_shape(first)}",
+                "name a module inside or around it",
+            )
+    return _Tensor(tuple(dims), None if made.dtype == first.dtype else made.dtype)
+
+
+def _check_passes(given: torch.Tensor, made: torch.Tensor, text: str) -> None:
+    if given.shape != made.shape or given.is_floating_point() != made.is_floating_point():
+        raise ModelError(
+            f"{text}: its input, {_shape(given)}, has another shape than its output, {_shape(made)}",
+            f"{text.replace('remove:', 'zero:')}, or remove a module inside it",
+        )
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    """In words: float32 [2, 5, 384]."""
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
