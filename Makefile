@@ -61,7 +61,7 @@ benchmarks: $(DEV) ## every benchmark, figures to docs/benchmarks; let nothing e
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 gpu: $(DEV) ## on a machine with a GPU: its tests, then every benchmark there
-	$(BIN)/python -m pytest tests/gpu tests/training tests/parity tests/tasks/test_unpad.py -m "not slow"
+	$(BIN)/python -m pytest tests/gpu tests/training tests/parity tests/models/test_unpad.py -m "not slow"
 	$(BIN)/python -m benchmarks.run --device cuda $(ARGS)
 
 lint: $(DEV) ## style, types and layers
