@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ablate.analysis.load import RunFiles, common_evaluations, common_rows, reading
 from ablate.analysis.power import Wanted, power
 from ablate.config.flatten import changed
-from ablate.controls.fingerprint_diff import differences
+from ablate.controls.fingerprint_match import differences
 from ablate.design.axis import show
 from ablate.design.plan import what_counts
 from ablate.errors import AblateError

@@ -24,7 +24,7 @@ def run_compare(argv: list[str]) -> int:
     parser.add_argument("--all", action="store_true", help="print every metric that both runs have")
     args = parser.parse_args(argv)
     from ablate.analysis.run_comparison import compare_runs
-    from ablate.records.open_run import open_run
+    from ablate.records.run_files import open_run
     from ablate.report.run_comparison import print_comparison, print_comparison_json
 
     with open_run(args.first) as first, open_run(args.second) as second:
@@ -49,7 +49,7 @@ def run_diff(argv: list[str]) -> int:
     parser.add_argument("second", metavar="RUN", help="run to compare it with")
     args = parser.parse_args(argv)
     from ablate.analysis.run_comparison import diff_runs
-    from ablate.records.open_run import open_run
+    from ablate.records.run_files import open_run
     from ablate.report.run_comparison import print_diff, print_diff_json
 
     with open_run(args.first) as first, open_run(args.second) as second:

@@ -7,8 +7,7 @@ from functools import partial
 from itertools import combinations
 
 from ablate.controls.control import Control
-from ablate.controls.fingerprint_diff import differences
-from ablate.controls.fingerprint_match import Fingerprints, Items, finished_pairs, seeds_in_words
+from ablate.controls.fingerprint_match import Fingerprints, Items, differences, finished_pairs, seeds_in_words
 from ablate.design.axis import Axis
 from ablate.records.metadata import Fingerprint
 

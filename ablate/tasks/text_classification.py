@@ -16,10 +16,9 @@ from ablate.data.batching import Sample, Samples, pad_rows, with_spans
 from ablate.data.datasets import load_examples
 from ablate.data.splits import Examples, split, with_wrong_labels
 from ablate.data.tokenization import Tokens, load_tokenizer, tokens_of
-from ablate.models.build import build
+from ablate.models.build import build, pool_tokens
 from ablate.models.components import components_of
 from ablate.models.hub import check_fits, hub_revisions, load_settings
-from ablate.models.pooling import pool_tokens
 from ablate.tasks.task import Task, count_tokens, make_evaluation
 from ablate.training.fingerprint import ids_hash
 from ablate.training.random_streams import RandomStreams
