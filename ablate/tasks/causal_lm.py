@@ -11,13 +11,13 @@ from torch import nn
 from torch.nn import functional
 
 from ablate.config.schema import Config
-from ablate.data.batching import Sample, Samples, pad_rows, with_spans
+from ablate.data.batching import Sample, Samples, padded
 from ablate.data.documents import Corpus, Pieces, load_corpus
 from ablate.data.splits import Ids
 from ablate.models.build import build
 from ablate.models.components import components_of
 from ablate.models.hub import hub_revisions, not_causal
-from ablate.tasks.task import Task, count_tokens, make_evaluation
+from ablate.tasks.task import Task, count_tokens, logits_of, make_evaluation
 from ablate.training.fingerprint import ids_hash
 from ablate.training.random_streams import RandomStreams
 
@@ -100,33 +100,20 @@ def metric_fn(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, torch.Ten
 
 
 def _logits(model: nn.Module, batch: dict[str, Any]) -> torch.Tensor:
-    mask = with_spans(batch["attention_mask"], batch["spans"])
-    logits: torch.Tensor = model(input_ids=batch["input_ids"], attention_mask=mask).logits
-    return logits[:, :-1].float()  # the last position has no next token; the loss in fp32 whatever autocast ran in
+    return logits_of(model, batch)[:, :-1]  # the last position has no next token
 
 
-def _rows(batch: dict[str, Any], most_tokens: int) -> Iterator[dict[str, Any]]:
-    """The batch in parts of at most `most_tokens` positions, one row at least."""
-    by_row = {key: value for key, value in batch.items() if key != "num_predicted"}
-    rows = max(1, most_tokens // batch["input_ids"].shape[1])
+def _rows(batch: dict[str, Any], max_tokens: int) -> Iterator[dict[str, Any]]:
+    """The batch in parts of at most `max_tokens` positions, one row at least."""
+    rows = max(1, max_tokens // batch["input_ids"].shape[1])
     for start in range(0, len(batch["input_ids"]), rows):
-        yield {key: value[start : start + rows] for key, value in by_row.items()}
+        yield {key: value[start : start + rows] for key, value in batch.items()}
 
 
 def pad_batch(samples: list[Sample], pad: int) -> dict[str, Any]:
-    """Pad to the longest of the batch: input_ids, attention_mask and labels, each int64 [batch, longest].
-
-    labels: the tokens themselves, IGNORED at padding. num_predicted: all tokens but each piece's first; it is
-    counted here, on the host, so that the loop need not wait for a device.
-    """
-    input_ids, attention_mask = pad_rows([tokens for tokens, _ in samples], pad)
-    return {
-        "input_ids": input_ids,
-        "attention_mask": attention_mask,
-        "spans": [(0, len(tokens)) for tokens, _ in samples],
-        "labels": input_ids.masked_fill(attention_mask == 0, IGNORED),
-        "num_predicted": sum(len(tokens) - 1 for tokens, _ in samples),
-    }
+    """A padded batch with its labels, int64 [batch, longest]: the tokens themselves, IGNORED at padding."""
+    batch = padded(samples, pad)
+    return batch | {"labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)}
 
 
 def is_causal(model: nn.Module) -> bool:
