@@ -17,6 +17,7 @@ from ablate.data.splits import Ids
 from ablate.models.build import build
 from ablate.models.components import components_of
 from ablate.models.hub import hub_revisions, not_causal
+from ablate.models.module_paths import evaluating
 from ablate.tasks.task import Task, count_tokens, logits_of, make_evaluation
 from ablate.training.fingerprint import ids_hash
 from ablate.training.random_streams import RandomStreams
@@ -57,12 +58,12 @@ def causal_lm_task(config: Config, streams: RandomStreams) -> Task:
         count_tokens=count_tokens,
         sample_ids=corpus.train.tolist(),
         facts={
-            "data": {"source": corpus.source, "texts": corpus.texts},
+            "data": {"source": corpus.pool.source, "texts": corpus.pool.texts},
             "components": components_of(model),
             "splits": {"train": ids_hash(corpus.documents.train), "held_out": ids_hash(corpus.documents.held_out)},
             "eval_set": {"ids": _content_hash(corpus.pieces, corpus.evaluated), "count": len(corpus.evaluated)},
         },
-        hub=hub_revisions(config, corpus.commit),
+        hub=hub_revisions(config, corpus.pool.commit),
     )
 
 
@@ -118,13 +119,9 @@ def pad_batch(samples: list[Sample], pad: int) -> dict[str, Any]:
 
 def is_causal(model: nn.Module) -> bool:
     """Whether another last token leaves what the model says before it as it was: seen in the model, not in its config."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    with torch.no_grad():
-        numbers = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]])
+    numbers = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]])
+    with evaluating(model):
         first, second = model(input_ids=numbers, attention_mask=torch.ones_like(numbers)).logits.float()
-    for module, mode in modes:
-        module.training = mode
     moved = (first - second).abs().amax(dim=-1)  # [4]
     return bool(moved[:-1].max() <= 1e-3 * moved[-1])
 

@@ -67,7 +67,7 @@ def _of_pieces(config: Config) -> DataFacts:
     _check_components(config, 0)
     return DataFacts(
         num_train=len(corpus.train), num_held_out=len(corpus.held_out), num_eval=len(corpus.evaluated), num_classes=0,
-        data=corpus.source,
+        data=corpus.pool.source,
     )  # fmt: skip
 
 
