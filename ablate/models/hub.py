@@ -48,16 +48,8 @@ def num_layers(config: ModelConfig) -> int | None:
     if folder.is_dir():
         said = json.loads((folder / "config.json").read_text(encoding="utf-8")) | config.config_overrides
         return next((said[name] for name in names if isinstance(said.get(name), int)), None)
-    from transformers import AutoConfig
-
-    if config.name.startswith(ARCHITECTURE):
-        settings = AutoConfig.for_model(config.name.removeprefix(ARCHITECTURE), **config.config_overrides)
-    else:
-        settings = _pretrained_config(config, config.name)
-        for name, value in config.config_overrides.items():
-            setattr(settings, name, value)
-    found = getattr(settings, "num_hidden_layers", None)
-    return found if isinstance(found, int) else None
+    layers = getattr(load_settings(config, None), "num_hidden_layers", None)
+    return layers if isinstance(layers, int) else None
 
 
 def check_layers(config: ModelConfig, count: int) -> None:
@@ -130,7 +122,7 @@ CAUSAL_FIX = "model=gpt2_tiny, or the name of a causal model: model.name=openai-
 def load_settings(config: ModelConfig, tokenizer: Any, **settings: Any) -> Any:
     """The transformers config object. settings: further attributes to set before shape and dropout.
 
-    An architecture's default (`config:gpt2`) takes vocabulary and special tokens from the tokenizer.
+    An architecture's default (`config:gpt2`) takes vocabulary and special tokens from the tokenizer, if there is one.
     Raises ModelError for a model that cannot be loaded and for an unknown name in `model.config_overrides`.
     """
     location = locate_model(config)
@@ -225,6 +217,8 @@ def _of_architecture(name: str, config: ModelConfig, tokenizer: Any) -> Any:
     _check_shape(AutoConfig.for_model(name), config)
     # Given at once, because a config computes some of its values (a head's width) from others. The default's special
     # tokens are numbers of another vocabulary: all of them are replaced, those that the tokenizer lacks by None.
+    if tokenizer is None:
+        return AutoConfig.for_model(name, **config.config_overrides)
     end = _first(tokenizer.eos_token_id, tokenizer.sep_token_id)
     of_tokenizer = {
         "vocab_size": len(tokenizer),
