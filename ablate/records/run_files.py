@@ -226,9 +226,9 @@ Members = dict[PurePosixPath, tuple[str, int]]
 @contextmanager
 def _opened(archive: Path) -> Iterator[tuple[Members, Callable[[str], IO[bytes] | None]]]:
     """Yield the plain files, without links, devices and names that lead out of the archive, and a function that opens one."""
-    opened: zipfile.ZipFile | tarfile.TarFile
-    opened = zipfile.ZipFile(archive) if archive.suffix == ".zip" else tarfile.open(archive)
-    with opened:
+    open_archive: Callable[[Path], zipfile.ZipFile | tarfile.TarFile]
+    open_archive = zipfile.ZipFile if archive.suffix == ".zip" else tarfile.open
+    with open_archive(archive) as opened:
         if isinstance(opened, zipfile.ZipFile):
             sizes = {info.filename: info.file_size for info in opened.infolist() if not info.is_dir()}
             read: Callable[[str], IO[bytes] | None] = opened.open
