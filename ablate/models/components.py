@@ -6,13 +6,12 @@ is renamed, and its weights are unchanged, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from ablate.config.schema import ModelConfig
 from ablate.errors import ModelError
@@ -284,13 +283,21 @@ class _Tensor:
         return given.new_zeros(sizes, dtype=self.dtype or given.dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A mapping of the output, such as one of transformers' outputs."""
+
+    kind: Any
+    parts: dict[str, Any]
+
+
 class StandIn(nn.Module):
     """Module without weights that returns its input or zeros.
 
     passing: the first tensor of the output is the input; otherwise it is zeros, as all other tensors are.
-    calls: two calls of the original module on inputs of different shapes.
+    calls: two calls of the original module on inputs of different shapes. Raises ModelError if they do not determine the form
+    of the output.
     text: the edit as in the config, for messages.
-    Raises ModelError if the calls do not determine the form of the output.
     """
 
     def __init__(self, original: nn.Module, *, passing: bool, calls: Sequence[Call], text: str) -> None:
@@ -300,25 +307,17 @@ class StandIn(nn.Module):
             if not name.startswith("_") and name not in vars(self) and isinstance(value, str | int):
                 setattr(self, name, value)
         first, second = calls
-        parts, self._form = pytree.tree_flatten(first.output)
-        self._parts = [
-            _tensor(part, again, (first.given, second.given), text) if isinstance(part, torch.Tensor) else part
-            for part, again in zip(parts, pytree.tree_leaves(second.output), strict=True)
-        ]
-        first_tensor = next((k for k, part in enumerate(parts) if isinstance(part, torch.Tensor)), None)
-        if first_tensor is None:
+        self._passing = passing
+        self._form = _form(first.output, second.output, (first.given, second.given), text)
+        made = _tensors(first.output)
+        if not made:
             raise ModelError(f"{text}: its output has no tensor", "name a module inside or around it")
-        self._passed = first_tensor if passing else None
         if passing:
-            _check_passes(first.given, parts[first_tensor], text)
-            self._parts[first_tensor] = None
+            _check_passes(first.given, made[0], text)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         given = subject(args, kwargs)
-        parts = [part.zeros(given) if isinstance(part, _Tensor) else part for part in self._parts]
-        if self._passed is not None:
-            parts[self._passed] = given
-        return pytree.tree_unflatten(parts, self._form)
+        return _filled(self._form, given, [given] if self._passing else [])
 
     def extra_repr(self) -> str:
         return self.kind
@@ -331,6 +330,35 @@ def subject(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     if found is None:
         raise ModelError("a module that takes no tensor cannot be replaced", "name the modules inside it")
     return found
+
+
+def _form(output: Any, again: Any, given: tuple[torch.Tensor, torch.Tensor], text: str) -> Any:
+    """The output with a `_Tensor` for every tensor. again, given: the second output, and the inputs of both."""
+    if isinstance(output, torch.Tensor):
+        return _tensor(output, again, given, text)
+    if isinstance(output, Mapping):
+        return _Record(type(output), {key: _form(output[key], again[key], given, text) for key in output})
+    if isinstance(output, tuple | list):
+        return type(output)(_form(*pair, given, text) for pair in zip(output, again, strict=True))
+    return output
+
+
+def _filled(form: Any, given: torch.Tensor, through: list[torch.Tensor]) -> Any:
+    """An output of that form. through: what the first tensor of it is, if anything; it is taken out of the list."""
+    if isinstance(form, _Tensor):
+        return through.pop() if through else form.zeros(given)
+    if isinstance(form, _Record):
+        return form.kind(**{key: _filled(part, given, through) for key, part in form.parts.items()})
+    if isinstance(form, tuple | list):
+        return type(form)(_filled(part, given, through) for part in form)
+    return form
+
+
+def _tensors(output: Any) -> list[torch.Tensor]:
+    if isinstance(output, torch.Tensor):
+        return [output]
+    parts = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple | list) else ()
+    return [tensor for part in parts for tensor in _tensors(part)]
 
 
 def _tensor(made: torch.Tensor, again: torch.Tensor, given: tuple[torch.Tensor, torch.Tensor], text: str) -> _Tensor:
