@@ -59,7 +59,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
             return
         self._block = io.BytesIO()
         self._stream = pa.ipc.new_stream(self._block, self.schema)
-        empty = {name: [] for name in self.schema.names}
+        empty: dict[str, list[Any]] = {name: [] for name in self.schema.names}
         if resume_at is None:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             # Sent immediately, so that a run which has not finished its first block is already a readable, empty table.
