@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.errors import AblateError
+from ablate.errors import AblateError, StudyError
 
 if TYPE_CHECKING:
     from ablate.analysis.infer_plan import PlanOptions
@@ -174,14 +174,14 @@ def _print_plan(prepared: Prepared, options: Options) -> None:
 
 def _confirmed(prepared: Prepared, *, local: bool) -> bool:
     """Ask before a study that is expected to take long. Raises StudyError where there is no terminal to ask on."""
-    from ablate.runner.forecast import longer_than_allowed
+    from ablate.runner.forecast import too_long
 
-    long = longer_than_allowed(prepared, local=local)
-    if long is None:
+    refusal = too_long(prepared, local=local)
+    if refusal is None:
         return True
     if not sys.stdin.isatty():
-        raise long.refusal()
+        raise StudyError(f"{refusal.problem}; there is no terminal to ask on, and nothing was started", refusal.fix)
     try:
-        return input(f"{long.sentence}. Start it? [y/N] ").strip().lower() in ("y", "yes")
+        return input(f"{refusal.problem}. Start it? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
