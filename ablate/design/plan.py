@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ablate.config.flatten import changed, covered
-from ablate.design.attribution import Corners
 from ablate.design.axis import RULES, Axis, Kind, show
-from ablate.design.designs import Design, ExternalApp, OneAtATime
+from ablate.design.designs import Corners, Crossed, ExternalApp, Mediation, OneAtATime
 from ablate.design.factorial import Cells
-from ablate.design.mediation import Mediation
-from ablate.design.variance_components import Crossed
+from ablate.errors import StudyError
 from ablate.hashing import digest_of
-from ablate.serialization import built
+from ablate.records.layout import StudyDir
+from ablate.redact import redact
+from ablate.serialization import built, read_json, write_json
+
+Design = OneAtATime | Cells | Corners | Mediation | Crossed | ExternalApp
 
 _NO_RESULT = {
     "eval": ("save_predictions",),
@@ -248,3 +251,33 @@ def _check(plan: Plan) -> None:
 
 
 _LARGEST = 1e15
+
+
+def read_plan(folder: Path, *, rename: str = "study.name=<another>") -> Plan:
+    """Return the plan that is frozen in a study directory.
+
+    rename: setting that gives a new study another directory, for the fix of the error.
+    Raises StudyError where plan.json does not exist or cannot be read.
+    """
+    path = StudyDir(folder).plan
+    try:
+        return Plan.from_json(read_json(path))
+    except FileNotFoundError:
+        raise StudyError(
+            f"{folder} is not a study directory: it has no {path.name}", "ablate -m axis=... makes one"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} cannot be read as a plan: {error}", f"remove {folder}, or {rename}") from None
+
+
+def write_plan(plan: Plan, folder: Path) -> None:
+    """Freeze a plan in its study directory, with its digest and without secrets."""
+    write_json(StudyDir(folder).plan, plan.to_json() | {"command": redact(plan.command), "digest": plan.digest})
+
+
+def free_name(folder: Path) -> str:
+    """Return the first of `<name>_2`, `<name>_3` ... that no directory next to this one has."""
+    number = 2
+    while folder.with_name(f"{folder.name}_{number}").exists():
+        number += 1
+    return f"{folder.name}_{number}"

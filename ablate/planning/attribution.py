@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ablate.config.flatten import ABSENT, changed, leaf_or_absent, leaves
-from ablate.design.attribution import MOST_KEYS, Corners, draw_paths, short_names
 from ablate.design.axis import NOISE_FLOOR, show
+from ablate.design.designs import MOST_KEYS, Corners, draw_paths, short_names
 from ablate.design.plan import what_counts
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.planning.compose import Composer, Request, override_text, with_open_key

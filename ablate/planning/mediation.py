@@ -8,9 +8,8 @@ from typing import Any
 
 from ablate.config.flatten import leaf
 from ablate.config.schema import BASELINE, Config, make_config
-from ablate.design.attribution import short_names
 from ablate.design.axis import NOISE_FLOOR, Axis, show
-from ablate.design.mediation import MEDIATORS, Held, Mediation
+from ablate.design.designs import MEDIATORS, Held, Mediation, short_names
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.planning.compose import Composer, Request, override_text
 from ablate.planning.planner import Facts, Prepared, make_plan

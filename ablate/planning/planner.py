@@ -11,11 +11,10 @@ from ablate.config.flatten import leaves
 from ablate.config.schema import BASELINE, Config, make_config
 from ablate.controls.config_isolation import isolate
 from ablate.design.axis import Axis, show
-from ablate.design.axis_files import REPLAYABLE, ad_hoc_axis, at_equal_epochs, at_equal_steps, execution_order
+from ablate.design.axis_files import REPLAYABLE, ad_hoc_axis, at_equal, execution_order
 from ablate.design.derived import Sizes, derive, shape_of
-from ablate.design.designs import one_at_a_time
+from ablate.design.designs import Crossed, declared_design
 from ablate.design.plan import Arm, Plan, Run, config_digest, digest_by, request_digest
-from ablate.design.variance_components import check_alone, crossed
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.hashing import digest_of
 from ablate.planning.compose import OPEN, Composer, Request, override_text
@@ -108,7 +107,7 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
         code=sources,
         command=command,
         notes=(*level_notes, *(crossing.notes if crossing else ()), *notes, *controls_notes),
-        design=crossing.cells if crossing else crossed(settings) or one_at_a_time(settings),
+        design=crossing.cells if crossing else declared_design(settings),
     )
     typed = {_name(draft): tuple(override_text(key, value) for key, value in draft.typed.items()) for draft in drafts}
     return Prepared(
@@ -121,11 +120,15 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
 def with_streams(composer: Composer, request: Request, base: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
     """Return a request for a study of two random streams with the axes that it needs; any other unchanged."""
     settings = make_config(base).study
-    table = crossed(settings)
-    if table is None:
+    table = declared_design(settings)
+    if not isinstance(table, Crossed):
         return request, base
     named = base["study"]["axes"] if request.axes is None else request.axes
-    check_alone([*named, *(axis.name for axis in request.made), *request.swept])
+    if others := [*named, *(axis.name for axis in request.made), *request.swept]:
+        raise ConfigError(
+            f"study.design=variance_components with {', '.join(others)}: all its runs are of one config",
+            "leave out the axes",
+        )
     unsaid = {"name": "variance", "question": f"Which makes runs of one config differ: {' or '.join(table.names)}?"}
     more = [override_text(f"study.{key}", text) for key, text in unsaid.items() if base["study"][key] is None]
     request = replace(request, fixed=(*request.fixed, *more), made=table.axes())
@@ -152,10 +155,8 @@ def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> tupl
             )
     both = [expanded(axis, base) for axis in named]
     found = [*(axis for axis, _ in both), *swept]
-    turned = {"steps": at_equal_steps, "epochs": at_equal_epochs}.get(make_config(base).budget.unit)
-    if turned is not None:
-        found = [turned(axis) for axis in found]
-    return found, [note for _, notes in both for note in notes]
+    unit = make_config(base).budget.unit
+    return [at_equal(unit, axis) for axis in found], [note for _, notes in both for note in notes]
 
 
 def _title(axes: Sequence[Axis], crossing: Crossing | None) -> str:

@@ -10,8 +10,7 @@ from typing import Any
 
 import yaml
 
-from ablate.design.plan import Plan, Run
-from ablate.design.plan_file import read_plan
+from ablate.design.plan import Plan, Run, read_plan
 from ablate.errors import AblateError, ConfigError, StudyError
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest, RunStatus, read_status, write_value

@@ -11,8 +11,7 @@ from typing import Any
 
 from ablate.config.flatten import changed
 from ablate.design.axis import show
-from ablate.design.plan import Plan, Run
-from ablate.design.plan_file import free_name, read_plan, write_plan
+from ablate.design.plan import Plan, Run, free_name, read_plan, write_plan
 from ablate.errors import RecordError, StudyError
 from ablate.hashing import digest_of
 from ablate.records.layout import StudyDir

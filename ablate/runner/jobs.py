@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ablate.config.flatten import changed
 from ablate.config.schema import BASELINE, make_config
-from ablate.design.plan import Plan, Run, config_digest, digest_by, request_digest, what_counts
-from ablate.design.plan_file import read_plan
+from ablate.design.plan import Plan, Run, config_digest, digest_by, read_plan, request_digest, what_counts
 from ablate.errors import StudyError
 from ablate.hashing import Planned
 from ablate.records.layout import RunDir, StudyDir, safe_name

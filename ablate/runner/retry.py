@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ablate.design.plan import Plan, Run
-from ablate.design.plan_file import read_plan
+from ablate.design.plan import Plan, Run, read_plan
 from ablate.errors import StudyError, nearest
 from ablate.planning.compose import override_text
 from ablate.records.layout import RunDir, StudyDir, safe_name

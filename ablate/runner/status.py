@@ -9,8 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Literal
 
-from ablate.design.plan import Plan, Run
-from ablate.design.plan_file import read_plan
+from ablate.design.plan import Plan, Run, read_plan
 from ablate.errors import RecordError
 from ablate.records.interim import read_interims
 from ablate.records.layout import RunDir, StudyDir

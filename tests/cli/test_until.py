@@ -30,7 +30,7 @@ DECIDED = ("axis=batch_size", "study.stopping=sequential")
         (
             (*DECIDED, "study.alpha_spending=pococ"),
             "study.alpha_spending='pococ' is not one of obrien_fleming, pocock",
-            "obrien",
+            "study.alpha_spending=pocock",
         ),
         (
             (*DECIDED, "study.seeds=20", "study.interim_seeds=[5,8]"),
