@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.errors import AblateError, StudyError
+from ablate.serialization import built
 
 if TYPE_CHECKING:
     from ablate.analysis.infer_plan import PlanOptions
@@ -42,19 +43,19 @@ def plan_study(
 ) -> int:
     """Plan the study that the arguments describe and carry it out. Returns the exit code.
 
-    attribute, mediate: values of `ablate.planning.attribution.Bisect` and `ablate.planning.mediation.Mediate` for these verbs.
+    attribute, mediate: values of the `AttributionRequest` and the `MediationRequest` of these verbs.
     """
     if attribute is not None:
         from ablate.planning import attribution
 
-        prepared = attribution.prepare(composer, arguments, attribution.Bisect.from_values(attribute))
+        prepared = attribution.prepare(composer, arguments, built(attribution.AttributionRequest, attribute))
         if isinstance(prepared, attribution.OneKey):
             print(prepared.to_json() if options.as_json else prepared.sentence)
             return 0
     elif mediate is not None:
         from ablate.planning import mediation
 
-        prepared = mediation.prepare(composer, arguments, mediation.Mediate.from_values(mediate))
+        prepared = mediation.prepare(composer, arguments, built(mediation.MediationRequest, mediate))
     else:
         from ablate.planning.planner import make_plan
 

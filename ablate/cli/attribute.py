@@ -48,11 +48,11 @@ def run_attribute(argv: list[str]) -> int:
     from ablate.planning.compose import opened, override_text
 
     with opened(config_dir=Path(args.config_dir) if args.config_dir else None) as composer:
-        first, bisect = ask(
-            composer, args.first, args.second, args.overrides, together=args.group, all_up_to=args.full_factorial_up_to,
-            pairs=args.permutations, command=_command("attribute", argv),
+        first, request = ask(
+            composer, args.first, args.second, args.overrides, groups=args.group,
+            full_factorial_up_to=args.full_factorial_up_to, permutations=args.permutations, command=_command("attribute", argv),
         )  # fmt: skip
-    question = override_text("hydra.sweeper.attribute", asdict(bisect))
+    question = override_text("hydra.sweeper.attribute", asdict(request))
     return through_hydra(["-m", *first, *study_overrides(args, plan_only=args.plan), question])
 
 
@@ -75,10 +75,10 @@ def run_mediate(argv: list[str]) -> int:
     add_study_options(parser, plan=True)
     args = parser.parse_intermixed_args(argv)
     from ablate.planning.compose import override_text
-    from ablate.planning.mediation import Mediate, read_through
+    from ablate.planning.mediation import MediationRequest, read_through
 
     read_through(args.through)
-    mediate = Mediate(through=tuple(args.through), command=_command("mediate", argv))
+    mediate = MediationRequest(through=tuple(args.through), command=_command("mediate", argv))
     question = override_text("hydra.sweeper.mediate", asdict(mediate))
     return through_hydra(["-m", *args.overrides, *study_overrides(args, plan_only=args.plan), question])
 

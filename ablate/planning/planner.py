@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ from typing import Any
 from ablate.config.flatten import leaves
 from ablate.config.schema import BASELINE, Config, make_config
 from ablate.controls.config_isolation import isolate
-from ablate.design.axis import Axis, show
+from ablate.design.axis import NOISE_FLOOR, Axis, show
 from ablate.design.axis_files import REPLAYABLE, ad_hoc_axis, at_equal, execution_order
 from ablate.design.derived import Sizes, derive, shape_of
 from ablate.design.designs import Crossed, declared_design
-from ablate.design.plan import Arm, Plan, Run, config_digest, digest_by, request_digest
+from ablate.design.plan import Arm, Design, Plan, Run, config_digest, digest_by, request_digest
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.hashing import digest_of
 from ablate.planning.compose import OPEN, Composer, Request, override_text
@@ -42,6 +42,10 @@ class Prepared:
         if self.plan.app is not None:
             named = {self.plan.app.seed_key: run.seed}
         return [*self.overrides[run.arm], *(override_text(key, value) for key, value in named.items())]
+
+    def with_design(self, design: Design, notes: Iterable[str]) -> Prepared:
+        """Return the same plan with another design, and these notes before its own."""
+        return replace(self, plan=replace(self.plan, design=design, notes=(*notes, *self.plan.notes)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,36 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
         folder=Path(settings.output_dir) / safe_name(study),
         overrides={arm.name: (*fixed, *typed[arm.name]) for arm in arms},
     )
+
+
+def plan_made_axes(
+    composer: Composer,
+    request: Request,
+    *,
+    title: str,
+    question: str,
+    all_seeds: str,
+    command: str,
+    facts: Facts | None,
+) -> Prepared:
+    """Plan the study of the axes that were made from the arguments of `ablate attribute` or `ablate mediate`.
+
+    title, question: of a study that the user has given none; `{metric}` in a question is its metric. all_seeds: why every arm
+    needs every seed, so that the study cannot be sequential.
+    """
+    study = composer.compose(request.fixed)["study"]
+    if study["stopping"] == "sequential":
+        raise ConfigError(f"study.stopping=sequential: {all_seeds}", "study.stopping=fixed")
+    unsaid = {"name": title, "question": question.replace("{metric}", study["metric"])}
+    own = [override_text(f"study.{key}", text) for key, text in unsaid.items() if not study[key]]
+    return make_plan(composer, replace(request, fixed=(*request.fixed, *own)), command=command, facts=facts)
+
+
+def check_noise_floor(request: Request, problem: str, fix: str) -> None:
+    """Raise AxisError where an axis is named that is not an A/A axis: the arms follow from other arguments."""
+    for name in request.axes or ():
+        if name not in NOISE_FLOOR:
+            raise AxisError(f"axis={name}: {problem}", fix)
 
 
 def with_streams(composer: Composer, request: Request, base: dict[str, Any]) -> tuple[Request, dict[str, Any]]:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # plan_only: print what would run, and run nothing. launched_from: the directory in which the command was started; the sweeper
 # sets it.
-# attribute, mediate: the questions of these verbs, `ablate.planning.attribution.Bisect` and
-# `ablate.planning.mediation.Mediate`.
+# attribute, mediate: the requests of these verbs, `ablate.planning.attribution.AttributionRequest` and
+# `ablate.planning.mediation.MediationRequest`.
 # as_json: print the answer as JSON. A plain dict, because Hydra runs this module before it is in sys.modules, where a dataclass
 # would search for it. The others are for an external app, with their defaults: `ablate.planning.external_plan.Options`.
 _APP = {
