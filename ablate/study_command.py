@@ -88,14 +88,13 @@ def run_external_study(prepared: Prepared, launch: Launch | None) -> int:
     from ablate.records.layout import StudyDir
     from ablate.runner.external_app import check_returned
     from ablate.runner.freeze import is_done
-    from ablate.runner.jobs import run_name
     from ablate.runner.run_study import run_study
 
     plan, folder = prepared.plan, prepared.folder
     done = [run for run in plan.runs if is_done(plan, folder, run)]
     if launch is None:
         for run in plan.runs:
-            print(f"{'done' if run in done else 'to do':<6} {run_name(run)}")
+            print(f"{'done' if run in done else 'to do':<6} {run.name}")
         return 0
     compared = f"compared: {plan.metric or 'what main returns'}; smallest effect that matters {plan.smallest_effect:g}"
     print(f"{plan.study}  {len(plan.runs)} runs, {len(done)} done; {compared}", flush=True)

@@ -95,6 +95,11 @@ class Run:
     digest: str
     request: str = ""
 
+    @property
+    def name(self) -> str:
+        """`<arm>/seed=<n>`."""
+        return f"{self.arm}/seed={self.seed}"
+
 
 def counted_of(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts of a plan.json, of whichever version, that decide what runs and how it is read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +30,22 @@ Counts = Callable[[Config], Mapping[str, int] | None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """A plan, where it will live, and per arm the overrides that compose it."""
+    """A plan, and where it will live.
+
+    overrides: per arm of an external app what composes it; our own runs are read from the plan.
+    """
 
     plan: Plan
     folder: Path
-    overrides: dict[str, tuple[str, ...]]
+    overrides: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def job(self, run: Run) -> list[str]:
-        """Return one run in Hydra's grammar. An external app gets only its seed."""
-        named: dict[str, Any] = {"study.name": self.plan.study, "arm": run.arm, "seed": run.seed}
+        """Return one run in Hydra's grammar, for a process on another machine. An external app gets only its seed."""
+        place = {"study.output_dir": str(self.folder.parent), "study.name": self.plan.study}
+        named: dict[str, Any] = {**place, "arm": run.arm, "seed": run.seed}
         if self.plan.app is not None:
             named = {self.plan.app.seed_key: run.seed}
-        return [*self.overrides[run.arm], *(override_text(key, value) for key, value in named.items())]
+        return [*self.overrides.get(run.arm, ()), *(override_text(key, value) for key, value in named.items())]
 
     def with_design(self, design: Design, notes: Iterable[str]) -> Prepared:
         """Return the same plan with another design, and these notes before its own."""
@@ -73,7 +77,7 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
     if crossing is not None:
         axes = named = [*crossing.axes, *crossing.joint]
     drafts = [_Draft(None, None, {}, base), *_drafts(compose, axes, base, crossing)]
-    drafts, fixed, notes = _one_evaluation_set(drafts, request.fixed)
+    notes = _one_evaluation_set(drafts)
     study = str(base["study"]["name"] or _title(axes, crossing) or BASELINE)
     arms, controls_notes = _arms(
         drafts, named, study, known, _parameters(drafts, known), crossing.joint if crossing else ()
@@ -113,12 +117,7 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
         notes=(*level_notes, *(crossing.notes if crossing else ()), *notes, *controls_notes),
         design=crossing.cells if crossing else declared_design(settings),
     )
-    typed = {_name(draft): tuple(override_text(key, value) for key, value in draft.typed.items()) for draft in drafts}
-    return Prepared(
-        plan=plan,
-        folder=Path(settings.output_dir) / safe_name(study),
-        overrides={arm.name: (*fixed, *typed[arm.name]) for arm in arms},
-    )
+    return Prepared(plan=plan, folder=Path(settings.output_dir) / safe_name(study))
 
 
 def plan_made_axes(
@@ -228,21 +227,18 @@ def _drafts(
                 yield _Draft(axis, level, typed, dict(compose(axis, level, typed)))
 
 
-def _one_evaluation_set(
-    drafts: Sequence[_Draft], fixed: Sequence[str]
-) -> tuple[list[_Draft], tuple[str, ...], list[str]]:
-    """Arms of unequal train:test ratio are evaluated on the examples that all of them hold out."""
+def _one_evaluation_set(drafts: Sequence[_Draft]) -> list[str]:
+    """Evaluate arms of unequal train:test ratio on the examples that all of them hold out; return a note that says so."""
     ratios = {draft.config["data"]["train_test_ratio"] for draft in drafts}
     if len(ratios) == 1 or drafts[0].config["data"]["eval_test_ratio"] is not None:
-        return list(drafts), tuple(fixed), []
+        return []
     largest = max(ratios)
     for draft in drafts:
         draft.config["data"] = {**draft.config["data"], "eval_test_ratio": largest}
-    note = (
+    return [
         f"arms differ in data.train_test_ratio, so all of them are evaluated on the part that is held out at "
         f"{largest:g}:1 (data.eval_test_ratio={largest:g}), which all of them hold out"
-    )
-    return list(drafts), (*fixed, f"data.eval_test_ratio={largest}"), [note]
+    ]
 
 
 def _arms(

@@ -13,7 +13,6 @@ from ablate.planning.compose import override_text
 from ablate.records.layout import RunDir, StudyDir, safe_name
 from ablate.records.metadata import RunStatus, write_value
 from ablate.redact import HIDDEN
-from ablate.runner.jobs import run_name
 from ablate.runner.locks import Locks
 from ablate.runner.reuse import forget, stored_status
 from ablate.runner.run_study import at_most
@@ -33,7 +32,7 @@ def again(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
     arguments = _arguments(plan, folder)
     if not names:
         return [
-            run_name(run) for run in plan.runs if stored_status(StudyDir(folder).run(run.arm, run.seed)) in _FAILED
+            run.name for run in plan.runs if stored_status(StudyDir(folder).run(run.arm, run.seed)) in _FAILED
         ], arguments
     chosen = list(dict.fromkeys(run for name in names for run in _named(plan, folder, name)))
     with Locks(folder.parent) as locks:
@@ -41,10 +40,10 @@ def again(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
             if locks.acquire(run.digest) is None:
                 owner = locks.holder(run.digest)
                 where = f" by process {owner.pid} on {owner.host}" if owner else ""
-                raise StudyError(f"{run_name(run)} is being run{where}", f"ablate stop {folder}, and then again")
+                raise StudyError(f"{run.name} is being run{where}", f"ablate stop {folder}, and then again")
         for run in chosen:
             _undo(StudyDir(folder).run(run.arm, run.seed), run, folder.parent)
-    return [run_name(run) for run in chosen], arguments
+    return [run.name for run in chosen], arguments
 
 
 def _arguments(plan: Plan, folder: Path) -> list[str]:
@@ -72,14 +71,14 @@ def _arguments(plan: Plan, folder: Path) -> list[str]:
 
 def _named(plan: Plan, folder: Path, name: str) -> list[Run]:
     """Return the runs of an arm, or the one of an arm and a seed."""
-    matching = [run for run in plan.runs if name in (run.arm, run_name(run))]
+    matching = [run for run in plan.runs if name in (run.arm, run.name)]
     if matching:
         return matching
     if any(arm.name == name and arm.replayed for arm in plan.arms):
         raise StudyError(
             f"{name} has no runs of its own: it is read from the record of the baseline", plan.baseline.name
         )
-    known = [arm.name for arm in plan.arms if not arm.replayed] + ([run_name(run) for run in plan.runs] * ("/" in name))
+    known = [arm.name for arm in plan.arms if not arm.replayed] + ([run.name for run in plan.runs] * ("/" in name))
     raise StudyError(f"{folder} has no run {name!r}", nearest(name, known))
 
 

@@ -15,7 +15,6 @@ from ablate.records.interim import read_interims
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest, read_manifest, read_status
 from ablate.runner.freeze import is_done
-from ablate.runner.jobs import run_name
 from ablate.runner.locks import Locks, Owner
 from ablate.runner.run_study import at_most
 from ablate.runner.stop import stop_request
@@ -47,7 +46,7 @@ class RunState:
 
     @property
     def name(self) -> str:
-        return run_name(self)
+        return f"{self.arm}/seed={self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
