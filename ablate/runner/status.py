@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from statistics import mean
 from typing import Any, Literal
 
 from ablate.design.plan import Plan, Run, read_plan
@@ -16,9 +14,9 @@ from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest, read_manifest, read_status
 from ablate.runner.freeze import is_done
 from ablate.runner.locks import Locks, Owner
+from ablate.runner.progress import RunProgress, read_progress, seconds_left
 from ablate.runner.run_study import at_most
 from ablate.runner.stop import stop_request
-from ablate.serialization import read_json
 
 State = Literal["done", "running", "failed", "waiting"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "waiting")
@@ -83,18 +81,22 @@ def study_state(folder: Path) -> StudyState:
     plan = at_most(folder, plan)
     order = {arm.name: number for number, arm in enumerate(plan.arms)}
     wanted = sorted(plan.runs, key=lambda run: (order[run.arm], run.seed))
-    runs, took = [], []
+    runs, took, going = [], list[float](), list[tuple[float, RunProgress | None]]()
     for run in wanted:
         run_dir = StudyDir(folder).run(run.arm, run.seed)
         manifest = _manifest(run_dir)
-        runs.append(_run_state(plan, folder, run, run_dir, manifest, locks.holder(run.digest)))
+        progress = read_progress(run_dir, _since_epoch(manifest.started)) if manifest and manifest.started else None
+        runs.append(_run_state(plan, folder, run, run_dir, manifest, locks.holder(run.digest), progress))
+        if runs[-1].state == "running":
+            going.append((0.0, progress))
         if runs[-1].state == "done" and manifest is not None and manifest.ended and manifest.shared_from is None:
-            took.append(_seconds_between(manifest.started, manifest.ended))
+            took.append(_since_epoch(manifest.ended) - _since_epoch(manifest.started))
+    waiting = sum(run.state == "waiting" for run in runs)
     return StudyState(
         study=plan.study,
         folder=str(folder),
         runs=runs,
-        seconds_left=_seconds_left(runs, took),
+        seconds_left=seconds_left(took, going, waiting, len(going)) if going or waiting else 0.0,
         stopping=stop_request(folder) is not None,
         command=plan.command,
         interim=[{"seeds": n, "made": n in made, "stops": made.get(n, {})} for n in plan.interim_seeds],
@@ -115,55 +117,31 @@ def holders(folder: Path) -> list[Owner]:
 
 
 def _run_state(
-    plan: Plan, folder: Path, run: Run, run_dir: RunDir, manifest: Manifest | None, owner: Owner | None
+    plan: Plan,
+    folder: Path,
+    run: Run,
+    run_dir: RunDir,
+    manifest: Manifest | None,
+    owner: Owner | None,
+    progress: RunProgress | None,
 ) -> RunState:
-    named: dict[str, Any] = {"arm": run.arm, "seed": run.seed}
-    if manifest is not None:
-        named["tries"] = len(manifest.attempts)
+    named: dict[str, Any] = {"arm": run.arm, "seed": run.seed, "tries": len(manifest.attempts) if manifest else 0}
     try:
-        if is_done(plan, folder, run):
-            outcome = read_status(run_dir)
-            return RunState(state="done", sentence=outcome.message if outcome else "", **named)
         outcome = read_status(run_dir)
+        if is_done(plan, folder, run):
+            return RunState(state="done", sentence=outcome.message if outcome else "", **named)
     except (RecordError, TypeError) as error:
         return RunState(state="waiting", reason="unreadable", sentence=f"will be made again: {error}", **named)
+    if progress is not None:
+        named |= {"step": progress.step, "total_steps": progress.total_steps}
     if owner is not None:
-        return RunState(
-            state="running", host=owner.host, pid=owner.pid, **named, **_progress(run_dir, manifest, current=True)
-        )
+        pace = (progress.samples_per_second, progress.seconds_left) if progress is not None else (0.0, None)
+        named |= {"host": owner.host, "pid": owner.pid, "samples_per_second": pace[0], "seconds_left": pace[1]}
+        return RunState(state="running", **named)
     if outcome is not None and outcome.status == "failed":
-        return RunState(state="failed", step=outcome.step, reason=outcome.reason, sentence=outcome.message, **named)
-    return RunState(state="waiting", **named, **_progress(run_dir, manifest, current=False))
-
-
-def _progress(run_dir: RunDir, manifest: Manifest | None, *, current: bool) -> dict[str, Any]:
-    """Return the fields of RunState that progress.json tells. current: only those of the present session."""
-    try:
-        progress = read_json(run_dir.progress)
-        if manifest is None or (current and progress["updated"] < manifest.started):
-            return {}
-        before = progress["sessions"][-1]["first_step"] - 1
-        share = (progress["step"] - before) / max(progress["total_steps"] - before, 1)
-        left = _seconds_between(manifest.started, progress["updated"]) * (1 - share) / share if share > 0.05 else None
-        known = {"step": progress["step"], "total_steps": progress["total_steps"]}
-        return known | ({"samples_per_second": progress["samples_per_second"], "seconds_left": left} if current else {})
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _seconds_left(runs: Sequence[RunState], took: Sequence[float]) -> float | None:
-    running = [run for run in runs if run.state == "running"]
-    waiting = sum(run.state == "waiting" for run in runs)
-    if not (running or waiting):
-        return 0.0
-    whole = [
-        run.seconds_left * run.total_steps / max(run.total_steps - run.step, 1) for run in running if run.seconds_left
-    ]
-    if not (took or whole):
-        return None
-    each = mean(took or whole)
-    rest = sum(each if run.seconds_left is None else run.seconds_left for run in running) + waiting * each
-    return rest / max(len(running), 1)
+        named |= {"step": outcome.step}
+        return RunState(state="failed", reason=outcome.reason, sentence=outcome.message, **named)
+    return RunState(state="waiting", **named)
 
 
 def _manifest(run_dir: RunDir) -> Manifest | None:
@@ -173,5 +151,5 @@ def _manifest(run_dir: RunDir) -> Manifest | None:
         return None
 
 
-def _seconds_between(earlier: str, later: str) -> float:
-    return max(0.0, (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds())
+def _since_epoch(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
