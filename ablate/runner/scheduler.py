@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,6 @@ from pathlib import Path
 
 from ablate.config.schema import StudyConfig
 from ablate.errors import RecordError
-from ablate.records.layout import RunDir
 from ablate.records.metadata import RunStatus, read_status, write_value
 from ablate.runner import failures as ends
 from ablate.runner.devices import Lease, leases
@@ -98,9 +97,6 @@ class _Running:
     process: RunProcess
     lease: Lease
     lock: Lock
-    tries: int
-    mark: _Mark
-    """Of the outcome that was stored before."""
     is_ending: bool = False
     """Whether it was signalled to end because the study ends."""
     signs: tuple[_Mark, ...] = ()
@@ -112,20 +108,9 @@ class _Running:
     """Whether it was signalled to end because it hangs."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Paused:
-    """A run that is retried soon; its lease waits with it."""
-
-    job: Job
-    lease: Lease
-    lock: Lock
-    tries: int
-    until: float
-
-
 @dataclass
 class _Scheduler:
-    """State of `run_all`. Its jobs move from waiting to running, maybe to paused and back, and to an outcome."""
+    """State of `run_all`. Its jobs move from waiting to running, maybe back for another try, and to an outcome."""
 
     jobs: Sequence[Job]
     study: StudyConfig
@@ -143,15 +128,16 @@ class _Scheduler:
         self._free = leases(self.study.workers, self.study.runs_per_gpu)
         self._waiting = list(self.jobs)
         self._before = {job.folder: _mark(job.run.status) for job in self.jobs}
+        """Of the outcomes that were stored before."""
+        self._tries, self._retry_at = Counter[Path](), dict[Path, float]()
         self._running: list[_Running] = []
-        self._paused: list[_Paused] = []
         self._checked_elsewhere = self._watched = 0.0
         self._only_elsewhere = False
         self._oom_kills = ends.oom_kills()
 
     def work(self) -> None:
         """Run until nothing is left to do, here and elsewhere."""
-        while self._waiting or self._running or self._paused:
+        while self._waiting or self._running:
             with self._disk_space():
                 self._start_what_can()
             for running in self._ended():
@@ -173,9 +159,6 @@ class _Scheduler:
 
     def _start_what_can(self) -> None:
         now = time.monotonic()
-        for paused in [one for one in self._paused if one.until <= now]:
-            self._paused.remove(paused)
-            self._start(paused.job, paused.lease, paused.lock, tries=paused.tries)
         if not self._free or (self._only_elsewhere and now - self._checked_elsewhere < _ELSEWHERE_SECONDS):
             return
         self._checked_elsewhere = now
@@ -183,6 +166,8 @@ class _Scheduler:
         for job in list(self._waiting):
             if not self._free:
                 break
+            if self._retry_at.get(job.folder, now) > now:
+                continue
             lock = self.locks.acquire(job.digest)
             if lock is None:
                 elsewhere += not any(running.job.digest == job.digest for running in self._running)
@@ -190,7 +175,7 @@ class _Scheduler:
             self._waiting.remove(job)
             outcome = self._result_elsewhere(job)
             if outcome is None:
-                self._start(job, self._free.pop(0), lock, tries=0)
+                self._start(job, lock)
             else:
                 self.locks.release(lock)
                 self._finish(job, outcome)
@@ -204,15 +189,16 @@ class _Scheduler:
         outcome = read_status(job.run)
         return outcome if outcome is not None and outcome.status == "failed" else None
 
-    def _start(self, job: Job, lease: Lease, lock: Lock, *, tries: int) -> None:
-        mark = _mark(job.run.status)
+    def _start(self, job: Job, lock: Lock) -> None:
+        self._before[job.folder] = _mark(job.run.status)
+        lease = self._free.pop(0)
         try:
             process = start(self._context, job, lease, lock)
         except OSError:
             self.locks.release(lock)
             self._free.append(lease)
             raise
-        self._running.append(_Running(job=job, process=process, lease=lease, lock=lock, tries=tries, mark=mark))
+        self._running.append(_Running(job=job, process=process, lease=lease, lock=lock))
         self.view.started(job.name, job.run)
 
     # ---- ending --------------------------------------------------------------------------------------------------
@@ -224,34 +210,25 @@ class _Scheduler:
 
     def _close(self, running: _Running) -> None:
         """Record how a run ended, and retry it where that may help."""
+        job = running.job
         self._running.remove(running)
+        self._free.append(running.lease)
         if running.process.exitcode == LOST_EXIT or self.locks.is_lost(running.lock):
-            self._free.append(running.lease)
-            self._waiting.append(running.job)  # the process that has it now records how it ended
-            self.view.lost(running.job.name)
+            self._waiting.append(job)  # the process that has it now records how it ended
+            self.view.lost(job.name)
             return
         outcome = self._outcome_of(running)
-        if (
-            running.tries < self.study.retries
-            and not running.is_ending
-            and not self._is_ending()
-            and ends.is_temporary(outcome)
-        ):
-            pause = _PAUSE_SECONDS if outcome.reason in (ends.NETWORK, ends.DEVICE) else 0.0
-            self._paused.append(
-                _Paused(
-                    job=running.job,
-                    lease=running.lease,
-                    lock=running.lock,
-                    tries=running.tries + 1,
-                    until=time.monotonic() + pause,
-                )
-            )
-            self.view.again(running.job.name, outcome, f"try {running.tries + 2} of {self.study.retries + 1}")
-            return
-        self._free.append(running.lease)
         self.locks.release(running.lock)
-        self._finish(running.job, outcome)
+        self._tries[job.folder] += 1
+        tries, ending = self._tries[job.folder], running.is_ending or self._is_ending()
+        if tries <= self.study.retries and not ending and ends.is_temporary(outcome):
+            pause = _PAUSE_SECONDS if outcome.reason in (ends.NETWORK, ends.DEVICE) else 0.0
+            self._retry_at[job.folder] = time.monotonic() + pause
+            self._before[job.folder] = _mark(job.run.status)
+            self._waiting.insert(0, job)
+            self.view.again(job.name, outcome, f"try {tries + 1} of {self.study.retries + 1}")
+            return
+        self._finish(job, outcome)
         if outcome.reason == ends.DISK_FULL:
             self._stop_disk_full()
         elif outcome.status == "failed" and self.study.fail_fast:
@@ -266,7 +243,10 @@ class _Scheduler:
     def _outcome_of(self, running: _Running) -> RunStatus:
         """Return the outcome that the run wrote, or else what its exit code tells."""
         run = running.job.run
-        written = _written(run, running.mark)
+        written = None
+        if _mark(run.status) != self._before[running.job.folder]:
+            with suppress(RecordError):
+                written = read_status(run)
         if running.hung_at is not None and (written is None or written.status in ("failed", "interrupted")):
             message = (
                 f"no sign of life for {self.study.hang_timeout_minutes:g} minutes (study.hang_timeout_minutes): "
@@ -298,7 +278,9 @@ class _Scheduler:
                 running, passed, 60 * self.study.hang_timeout_minutes
             ):
                 running.hung_at = now
-                _send(running.process, DUMP_SIGNAL)
+                if running.process.pid is not None:
+                    with suppress(ProcessLookupError):
+                        os.kill(running.process.pid, DUMP_SIGNAL)
 
     def _obey(self) -> None:
         """Act on interrupts and on `ablate stop`."""
@@ -306,17 +288,11 @@ class _Scheduler:
         if not self.interrupts and request is None:
             return
         at_next_step = bool(self.interrupts) or (request is not None and not request.after_current)
-        if self._waiting or self._paused or (self._running and at_next_step):
+        if self._waiting or (self._running and at_next_step):
             self.was_stopped = True
-        self._start_no_more()
+        self._waiting.clear()
         if at_next_step:
             self._end_running(force=len(self.interrupts) >= 3)
-
-    def _start_no_more(self) -> None:
-        self._waiting.clear()
-        for paused in self._paused:
-            self.locks.release(paused.lock)
-        self._paused.clear()
 
     def _end_running(self, *, force: bool = False) -> None:
         """Ask every run to end at its next step; force: kill it."""
@@ -332,7 +308,7 @@ class _Scheduler:
 
     def _stop_disk_full(self) -> None:
         self.disk_is_full = True
-        self._start_no_more()
+        self._waiting.clear()
         self._end_running()
 
     @contextmanager
@@ -358,16 +334,6 @@ def _mark(path: Path) -> _Mark:
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 
-def _written(run: RunDir, before: _Mark) -> RunStatus | None:
-    """Return the outcome that this try has written."""
-    if _mark(run.status) == before:
-        return None
-    try:
-        return read_status(run)
-    except RecordError:
-        return None
-
-
 def _is_silent(running: _Running, passed: float, limit: float) -> bool:
     """Return whether no file has changed for `limit` seconds. A run touches its log whenever it checks whether to stop."""
     run = running.job.run
@@ -384,9 +350,3 @@ def _end_hung(running: _Running, seconds: float) -> None:
     elif seconds >= _DUMP_SECONDS and not running.is_terminated:
         running.is_terminated = True
         running.process.terminate()
-
-
-def _send(process: RunProcess, number: signal.Signals) -> None:
-    if process.pid is not None:
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, number)
