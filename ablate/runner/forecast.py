@@ -26,9 +26,9 @@ from ablate.hashing import digest_of
 from ablate.planning.planner import Prepared
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import read_fingerprint, read_manifest, read_status
-from ablate.runner.devices import num_slots
 from ablate.runner.freeze import pending, settled
 from ablate.runner.jobs import Job
+from ablate.runner.processes import leases
 from ablate.runner.reuse import reusable
 from ablate.runner.run_study import at_most
 from ablate.runner.scheduler import run_all
@@ -266,7 +266,7 @@ def _keys(runs: Iterable[Run]) -> frozenset[RunKey]:
 
 def _slots(plan: Plan) -> int:
     settings = plan.baseline.config["study"]
-    return num_slots(settings["workers"], settings["runs_per_gpu"])
+    return len(leases(settings["workers"], settings["runs_per_gpu"]))
 
 
 def _median(paces: Sequence[Pace]) -> Pace:

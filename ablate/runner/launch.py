@@ -21,11 +21,11 @@ from ablate.design.plan import read_plan
 from ablate.errors import RecordError, StudyError
 from ablate.records.layout import StudyDir
 from ablate.records.metadata import RunStatus, read_manifest, read_status
-from ablate.runner.devices import leases
 from ablate.runner.freeze import check_writable
 from ablate.runner.jobs import Job, composed_job, planned_job
 from ablate.runner.locks import Lock, Locks
 from ablate.runner.log_capture import captured
+from ablate.runner.processes import leases
 from ablate.runner.reuse import has_result, holds_result, what_changed
 from ablate.runner.scheduler import run_all, stored_result
 from ablate.runner.stop import forget_stop, stop_request

@@ -15,14 +15,13 @@ from ablate.config.schema import StudyConfig
 from ablate.errors import RecordError
 from ablate.records.metadata import RunStatus, read_status, write_value
 from ablate.runner import failures as ends
-from ablate.runner.devices import Lease, leases
 from ablate.runner.jobs import Job
 from ablate.runner.locks import Lock, Locks
 from ablate.runner.log_capture import interrupts
+from ablate.runner.processes import DUMP_SIGNAL, LOST_EXIT, Lease, RunProcess, leases, server, start
 from ablate.runner.progress import LiveView, plain_or_live
 from ablate.runner.reuse import copy_run, find_equal, holds_result
 from ablate.runner.stop import StudyStopped, stop_request
-from ablate.runner.subprocess_run import DUMP_SIGNAL, LOST_EXIT, RunProcess, server, start
 
 _PASS_SECONDS = 0.5
 _ELSEWHERE_SECONDS = 1.0

@@ -15,8 +15,6 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 
 from ablate.errors import AblateError, ConfigError, StudyError
 
@@ -29,40 +27,16 @@ _ASK_QUEUE_SECONDS = 30
 
 
 class LocalLauncher(Launcher):
-    """Launcher for other sweepers, such as Hydra's own. `hydra/sweeper=ablation` calls `ablate.runner.launch` directly."""
+    """The name that `hydra/sweeper=ablation` starts the runs by itself under, with `ablate.runner.launch`. Launches nothing."""
 
-    def setup(  # the arguments are Hydra's
-        self,
-        *,
-        hydra_context: HydraContext,  # noqa: ARG002
-        task_function: TaskFunction,  # noqa: ARG002
-        config: DictConfig,
-    ) -> None:
-        from hydra_plugins.ablate.external_app import is_ours
+    def setup(self, **_: Any) -> None:
+        raise ConfigError(
+            "hydra/launcher=local starts the runs of hydra/sweeper=ablation only",
+            "hydra/sweeper=ablation, or hydra/launcher=basic",
+        )
 
-        if not is_ours(config):
-            raise ConfigError(
-                "hydra/launcher=local starts the runs of an external app under hydra/sweeper=ablation only",
-                "hydra/sweeper=ablation, or hydra/launcher=basic",
-            )
-        self._hydra = config.hydra
-
-    def launch(
-        self,
-        job_overrides: Sequence[Sequence[str]],
-        initial_job_idx: int,  # noqa: ARG002
-    ) -> Sequence[JobReturn]:
-        from ablate.planning.compose import composer_of
-        from ablate.runner.jobs import composed_job
-        from ablate.runner.launch import launch_local
-
-        composer = composer_of(self._hydra)
-        jobs = [composed_job(composer, overrides) for overrides in job_overrides]
-        outcomes = launch_local(jobs, jobs[0].folder.parents[1].name, 0)
-        return [
-            JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=outcome)
-            for overrides, outcome in zip(job_overrides, outcomes, strict=False)
-        ]
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        raise NotImplementedError
 
 
 def launch_all(launcher: Launcher, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:

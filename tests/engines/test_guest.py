@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from ablate.errors import RecordError
-from ablate.runner.devices import leases
 from ablate.runner.launch import as_local_run, run_planned, working_in
+from ablate.runner.processes import leases
 
 
 @pytest.fixture
