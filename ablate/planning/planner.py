@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ablate.design.plan import Arm, Design, Plan, Run, config_digest, digest_by,
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.hashing import digest_of
 from ablate.planning.compose import OPEN, Composer, Request, override_text
-from ablate.planning.factorial import Composed, Crossing, Touched, cross
+from ablate.planning.factorial import Crossing, cross
 from ablate.planning.values import expanded
 from ablate.records.layout import safe_name
 from ablate.records.source_code import code_digest, code_files
@@ -52,55 +52,25 @@ class Prepared:
         return replace(self, plan=replace(self.plan, design=design, notes=(*notes, *self.plan.notes)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """An arm before its derived quantities are known. typed: the changes as the axis states them, not yet composed."""
-
-    axis: Axis | None
-    level: Any
-    typed: dict[str, Any]
-    config: dict[str, Any]
-
-
 def make_plan(composer: Composer, request: Request, *, command: str, facts: Facts | None = None) -> Prepared:
     """Compose the baseline and every arm, once each, and check on paper that each arm varies one thing.
 
     facts: sizes of a config's data; None reads them from the data itself.
     Raises AxisError, ConfigError, DataError or ModelError; writes nothing.
     """
-    request, base = with_streams(composer, request, composer.compose(request.fixed))
-    axes, level_notes = _axes(composer, request, base)
-    named = axes[: len(axes) - len(request.swept)]
-    known = _cached(facts or _from_disk)
-    compose = _composed(composer, request.fixed, [axis.name for axis in named])
-    crossing = cross(axes, request, base, compose, _touched(known))
-    if crossing is not None:
-        axes = named = [*crossing.axes, *crossing.joint]
-    drafts = [_Draft(None, None, {}, base), *_drafts(compose, axes, base, crossing)]
-    notes = _one_evaluation_set(drafts)
-    study = str(base["study"]["name"] or _title(axes, crossing) or BASELINE)
-    arms, controls_notes = _arms(
-        drafts, named, study, known, _parameters(drafts, known), crossing.joint if crossing else ()
-    )
-    axes = [*named, *_with_arms(axes[len(named) :], arms)]
-    settings = make_config(base).study
-    seeds, looks = tuple(range(settings.most_seeds)), settings.planned_interim_seeds
-    if looks and not any(arm.kind not in ("placebo", "rerun", "observation") for arm in arms[1:]):
+    planner = _Planner(composer, request, facts or _from_disk)
+    settings, base = make_config(planner.base).study, planner.base
+    crossing = cross(planner.axes, planner.request, base, planner.compose, planner.touched)
+    study = str(settings.name or _title(planner.axes, crossing) or BASELINE)
+    arms, axes, notes = planner.arms(crossing, study)
+    seeds = tuple(range(settings.most_seeds))
+    if settings.planned_interim_seeds and all(arm.replayed or arm.kind in NOISE_FLOOR for arm in arms[1:]):
         what = ", ".join(axis.name for axis in axes) or "the baseline alone"
         raise ConfigError(
             f"study.stopping=sequential: {what} has no variant to decide about",
             "axis=batch_size, or any other that trains differently; or study.stopping=fixed",
         )
-    sources = code_files({arm.config["task"]["entry_point"] for arm in arms})
-    code = code_digest(sources)
-    training = {arm.name: arm for arm in arms if not arm.replayed}
-    asked = {arm.name: _seeds(arm, axes, seeds) for arm in arms}
-    configs = {name: config_digest(arm.config) for name, arm in training.items()}
-    runs = tuple(
-        _run(name, seed, request_digest(configs[name], seed=seed, data=arm.data, model=arm.model), code)
-        for name, seed in execution_order(list(training), seeds, settings.arm_order_seed)
-        if (arm := training[name]) and seed in asked[name]
-    )
+    code = code_files({arm.config["task"]["entry_point"] for arm in arms})
     plan = Plan(
         study=study,
         question=settings.question or " ".join(axis.question for axis in axes if axis.question),
@@ -108,16 +78,29 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
         smallest_effect=settings.smallest_effect,
         compare_at=settings.compare_at or "",
         seeds=seeds,
-        axes=tuple(axes),
-        arms=tuple(arms),
-        runs=runs,
-        code_digest=code,
-        code=sources,
+        axes=axes,
+        arms=arms,
+        runs=(),
+        code_digest=code_digest(code),
+        code=code,
         command=command,
-        notes=(*level_notes, *(crossing.notes if crossing else ()), *notes, *controls_notes),
+        notes=(*planner.notes, *(crossing.notes if crossing else ()), *notes),
         design=crossing.cells if crossing else declared_design(settings),
     )
-    return Prepared(plan=plan, folder=Path(settings.output_dir) / safe_name(study))
+    return Prepared(plan=_with_runs(plan, settings.arm_order_seed), folder=Path(settings.output_dir) / safe_name(study))
+
+
+def _with_runs(plan: Plan, arm_order_seed: int) -> Plan:
+    """Return the plan with a run for each arm that trains and each of its seeds, in the order of execution."""
+    training = {arm.name: arm for arm in plan.arms if not arm.replayed}
+    configs = {name: config_digest(arm.config) for name, arm in training.items()}
+    runs = []
+    for name, seed in execution_order(list(training), plan.seeds, arm_order_seed):
+        arm = training[name]
+        if seed in plan.seeds_of(arm):
+            request = request_digest(configs[name], seed=seed, data=arm.data, model=arm.model)
+            runs.append(Run(arm=name, seed=seed, digest=digest_by(request, plan.code_digest), request=request))
+    return replace(plan, runs=tuple(runs))
 
 
 def plan_made_axes(
@@ -150,10 +133,148 @@ def check_noise_floor(request: Request, problem: str, fix: str) -> None:
             raise AxisError(f"axis={name}: {problem}", fix)
 
 
-def with_streams(composer: Composer, request: Request, base: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
-    """Return a request for a study of two random streams with the axes that it needs; any other unchanged."""
-    settings = make_config(base).study
-    table = declared_design(settings)
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """An arm before its derived quantities are known. typed: the changes as the axis states them, not yet composed."""
+
+    axis: Axis | None
+    level: Any
+    typed: dict[str, Any]
+    config: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.axis.label(self.level) if self.axis else BASELINE
+
+
+class _Planner:
+    """Composes the arms of a study and reads the sizes of their data, each once.
+
+    request, base: of the baseline. axes: the named and the made ones, then one per swept key. notes: on their levels.
+    """
+
+    def __init__(self, composer: Composer, request: Request, facts: Facts) -> None:
+        self._composer, self._facts = composer, facts
+        self._composed: dict[str, dict[str, Any]] = {}
+        self._sizes: dict[str, Sizes] = {}
+        self.request, self.base = _with_streams(composer, request)
+        names = list(self.base["study"]["axes"]) if request.axes is None else list(request.axes)
+        named = [*composer.axes(names), *self.request.made]
+        _check_keys(named, set(leaves(self.base)))
+        swept = []
+        if request.swept:
+            known = sorted(composer.axes(), key=lambda axis: (len(axis.name), axis.name))
+            swept = [ad_hoc_axis(key, levels, known) for key, levels in request.swept.items()]
+        for axis in swept:
+            if axis.name in names:
+                raise AxisError(
+                    f"{axis.keys[0]} is moved by axis={axis.name} and swept as well", f"leave out one: axis={axis.name}"
+                )
+        both = [expanded(axis, self.base) for axis in named]
+        unit = make_config(self.base).budget.unit
+        self.axes = [at_equal(unit, axis) for axis in (*(axis for axis, _ in both), *swept)]
+        self.notes = [note for _, notes in both for note in notes]
+        self._named = self.axes[: len(both)]
+
+    def compose(self, axis: Axis, level: Any, typed: Mapping[str, Any]) -> dict[str, Any]:
+        """Compose the config of an axis at a level. For a swept key the error quotes its override."""
+        key = digest_of(typed)
+        try:
+            if key not in self._composed:
+                self._composed[key] = self._composer.vary(self.request.fixed, typed)
+        except AblateError as error:
+            if all(axis.name != named.name for named in self._named):
+                raise
+            raise type(error)(f"axis {axis.name!r}, level {show(level)}: {error.problem}", error.fix) from None
+        return {**self._composed[key]}
+
+    def sizes(self, config: Config) -> Sizes:
+        """Return the sizes of a config's data. Arms share their data, mostly: they are read once."""
+        key = digest_of([repr(config.task), repr(config.model), repr(config.data), config.eval.max_examples])
+        if key not in self._sizes:
+            self._sizes[key] = self._facts(config)
+        return self._sizes[key]
+
+    def touched(self, config: Mapping[str, Any]) -> object:
+        """Return which modules of the model a config changes."""
+        from ablate.models.meta_model import modules_changed
+
+        typed = make_config(config)
+        return modules_changed(typed, num_classes=self.sizes(typed).num_classes)
+
+    def arms(self, crossing: Crossing | None, study: str) -> tuple[tuple[Arm, ...], tuple[Axis, ...], list[str]]:
+        """Return the arms in plan order, each proven to vary one thing; their axes; and notes.
+
+        An arm that would repeat another one is left out, with a note.
+        """
+        axes = self.axes if crossing is None else [*crossing.axes, *crossing.joint]
+        named, joint = (self._named, ()) if crossing is None else (axes, crossing.joint)
+        drafts = [_Draft(None, None, {}, self.base)]
+        for axis in axes:
+            for level in axis.values:
+                if crossing is None or crossing.wants(axis, level):
+                    typed = axis.changes(level, self.base)
+                    drafts.append(_Draft(axis, level, typed, self.compose(axis, level, typed)))
+        notes = _one_evaluation_set(drafts)
+        parameters = self._parameters(drafts)
+        baseline = self._arm(drafts[0], study, parameters)
+        arms, known = [baseline], {digest_of(baseline.config): baseline}  # by digest, as there may be a thousand arms
+        for draft in drafts[1:]:
+            assert draft.axis is not None
+            arm = self._arm(draft, study, parameters)
+            same = known.setdefault(digest_of(arm.config), arm)
+            if same is not arm and (same.axis is not None or draft.axis not in named):
+                notes.append(f"{arm.name} has the same config as the arm {same.name}, and is not run twice")
+                continue
+            _isolate(baseline, arm, draft.axis, joint)
+            if arm.replayed:
+                base = make_config(self.base)
+                _check_replayable(draft.axis, draft.typed, base, self.sizes(base))
+            elif config_digest(arm.config) == config_digest(baseline.config):
+                raise AxisError(
+                    f"axis {draft.axis.name!r}: {', '.join(arm.changes)} cannot change what a run computes",
+                    f"kind: observation, if it is one of {', '.join(REPLAYABLE)}",
+                )
+            arms.append(arm)
+        return tuple(arms), tuple(axes[: len(named)] + _with_arms(axes[len(named) :], arms)), notes
+
+    def _arm(self, draft: _Draft, study: str, parameters: Counts) -> Arm:
+        config = {key: value for key, value in draft.config.items() if key not in ("seed", "arm")}
+        config["study"] = {**config["study"], "name": study}
+        typed, flat = make_config(config), leaves(config)
+        sizes = self.sizes(typed)
+        return Arm(
+            name=draft.name,
+            axis=draft.axis.name if draft.axis else None,
+            value=draft.level,
+            kind=draft.axis.kind if draft.axis else None,
+            changes={key: flat.get(key, value) for key, value in draft.typed.items()},
+            config=config,
+            derived=derive(typed, sizes, parameters(typed)),
+            data=sizes.data,
+            model=sizes.model,
+        )
+
+    def _parameters(self, drafts: Sequence[_Draft]) -> Counts:
+        """Count where arms differ in what decides the counts. Most do not, and then nothing is counted: they are equal."""
+
+        def shape(config: Config) -> tuple[str, int]:
+            return shape_of(config), self.sizes(config).num_classes
+
+        shapes = {shape(config): config for config in (make_config(draft.config) for draft in drafts)}
+        if len(shapes) == 1:
+            return lambda _: None
+        from ablate.models.meta_model import parameter_counts
+
+        found = {key: parameter_counts(config, num_classes=key[1]) for key, config in shapes.items()}
+        whole = all(counts is not None for counts in found.values())
+        return lambda config: found[shape(config)] if whole else None
+
+
+def _with_streams(composer: Composer, request: Request) -> tuple[Request, dict[str, Any]]:
+    """Return the request with the axes that a study of two random streams needs, any other unchanged; and its baseline."""
+    base = composer.compose(request.fixed)
+    table = declared_design(make_config(base).study)
     if not isinstance(table, Crossed):
         return request, base
     named = base["study"]["axes"] if request.axes is None else request.axes
@@ -168,28 +289,12 @@ def with_streams(composer: Composer, request: Request, base: dict[str, Any]) -> 
     return request, composer.compose(request.fixed)
 
 
-def _axes(composer: Composer, request: Request, base: Mapping[str, Any]) -> tuple[list[Axis], list[str]]:
-    """The named axes, then one per swept key; notes on their levels."""
-    names = list(base["study"]["axes"]) if request.axes is None else list(request.axes)
-    named = [*composer.axes(names), *request.made]
-    keys = set(leaves(base))
-    for axis in named:
+def _check_keys(axes: Sequence[Axis], keys: set[str]) -> None:
+    """Raise AxisError where an axis moves a key that no config has."""
+    for axis in axes:
         for key in axis.keys:
             if key not in keys and not any(known.startswith(f"{key}.") for known in keys) and not key.startswith(OPEN):
                 raise AxisError(f"axis/{axis.name}.yaml moves {key!r}, which is not a config key", nearest(key, keys))
-    swept = []
-    if request.swept:
-        known = sorted(composer.axes(), key=lambda axis: (len(axis.name), axis.name))
-        swept = [ad_hoc_axis(key, levels, known) for key, levels in request.swept.items()]
-    for axis in swept:
-        if axis.name in names:
-            raise AxisError(
-                f"{axis.keys[0]} is moved by axis={axis.name} and swept as well", f"leave out one: axis={axis.name}"
-            )
-    both = [expanded(axis, base) for axis in named]
-    found = [*(axis for axis, _ in both), *swept]
-    unit = make_config(base).budget.unit
-    return [at_equal(unit, axis) for axis in found], [note for _, notes in both for note in notes]
 
 
 def _title(axes: Sequence[Axis], crossing: Crossing | None) -> str:
@@ -197,34 +302,6 @@ def _title(axes: Sequence[Axis], crossing: Crossing | None) -> str:
     joint = crossing.joint if crossing else ()
     title = "+".join(axis.name for axis in axes if axis not in joint)
     return f"{crossing.cells.kind}-{title}" if crossing else title
-
-
-def _composed(composer: Composer, fixed: Sequence[str], named: Sequence[str]) -> Composed:
-    """Composes the config of an axis at a level, each once. For a swept key the error quotes its override."""
-    known: dict[str, dict[str, Any]] = {}
-
-    def compose(axis: Axis, level: Any, typed: Mapping[str, Any]) -> dict[str, Any]:
-        key = digest_of(typed)
-        try:
-            if key not in known:
-                known[key] = composer.vary(fixed, typed)
-        except AblateError as error:
-            if axis.name not in named:
-                raise
-            raise type(error)(f"axis {axis.name!r}, level {show(level)}: {error.problem}", error.fix) from None
-        return {**known[key]}
-
-    return compose
-
-
-def _drafts(
-    compose: Composed, axes: Sequence[Axis], base: Mapping[str, Any], crossing: Crossing | None
-) -> Iterator[_Draft]:
-    for axis in axes:
-        for level in axis.values:
-            if crossing is None or crossing.wants(axis, level):
-                typed = axis.changes(level, base)
-                yield _Draft(axis, level, typed, dict(compose(axis, level, typed)))
 
 
 def _one_evaluation_set(drafts: Sequence[_Draft]) -> list[str]:
@@ -241,41 +318,6 @@ def _one_evaluation_set(drafts: Sequence[_Draft]) -> list[str]:
     ]
 
 
-def _arms(
-    drafts: Sequence[_Draft],
-    named: Sequence[Axis],
-    study: str,
-    facts: Facts,
-    parameters: Counts,
-    joint: Sequence[Axis],
-) -> tuple[list[Arm], list[str]]:
-    """Arms in plan order, each proven to vary one thing; those that would repeat another arm are left out, with a note."""
-    arms: list[Arm] = []
-    notes: list[str] = []
-    known: dict[str, Arm] = {}  # by all of the config: with a thousand arms, a comparison of each pair takes a minute
-    for draft in drafts:
-        arm = _arm(draft, study, facts, parameters)
-        if draft.axis is None:
-            arms.append(arm)
-            known[digest_of(arm.config)] = arm
-            continue
-        same = known.get(digest_of(arm.config))
-        if same is not None and (same.axis is not None or draft.axis not in named):
-            notes.append(f"{arm.name} has the same config as the arm {same.name}, and is not run twice")
-            continue
-        _isolate(arms[0], arm, draft.axis, joint)
-        if arm.replayed:
-            _check_replayable(draft.axis, draft.typed, make_config(drafts[0].config), facts)
-        elif config_digest(arm.config) == config_digest(arms[0].config):
-            raise AxisError(
-                f"axis {draft.axis.name!r}: {', '.join(arm.changes)} cannot change what a run computes",
-                f"kind: observation, if it is one of {', '.join(REPLAYABLE)}",
-            )
-        arms.append(arm)
-        known.setdefault(digest_of(arm.config), arm)
-    return arms, notes
-
-
 def _isolate(baseline: Arm, arm: Arm, axis: Axis, joint: Sequence[Axis]) -> None:
     """What is wrong with an arm that moves several axes is in none of their files."""
     try:
@@ -288,38 +330,6 @@ def _isolate(baseline: Arm, arm: Arm, axis: Axis, joint: Sequence[Axis]) -> None
         ) from None
 
 
-def _arm(draft: _Draft, study: str, facts: Facts, parameters: Counts) -> Arm:
-    config = {key: value for key, value in draft.config.items() if key not in ("seed", "arm")}
-    config["study"] = {**config["study"], "name": study}
-    typed = make_config(config)
-    sizes = facts(typed)
-    flat = leaves(config)
-    return Arm(
-        name=_name(draft),
-        axis=draft.axis.name if draft.axis else None,
-        value=draft.level,
-        kind=draft.axis.kind if draft.axis else None,
-        changes={key: flat.get(key, value) for key, value in draft.typed.items()},
-        config=config,
-        derived=derive(typed, sizes, parameters(typed)),
-        data=sizes.data,
-        model=sizes.model,
-    )
-
-
-def _run(arm: str, seed: int, request: str, code_digest: str) -> Run:
-    return Run(arm=arm, seed=seed, digest=digest_by(request, code_digest), request=request)
-
-
-def _seeds(arm: Arm, axes: Sequence[Axis], seeds: Sequence[int]) -> tuple[int, ...]:
-    axis = next((axis for axis in axes if axis.name == arm.axis), None)
-    return tuple(seeds) if axis is None else axis.runs_with(seeds)
-
-
-def _name(draft: _Draft) -> str:
-    return draft.axis.label(draft.level) if draft.axis else BASELINE
-
-
 def _with_arms(axes: Sequence[Axis], arms: Sequence[Arm]) -> list[Axis]:
     """Swept keys with the values that became arms; one without any is left out."""
     kept = []
@@ -330,7 +340,7 @@ def _with_arms(axes: Sequence[Axis], arms: Sequence[Arm]) -> list[Axis]:
     return kept
 
 
-def _check_replayable(axis: Axis, changes: Mapping[str, Any], base: Config, facts: Facts) -> None:
+def _check_replayable(axis: Axis, changes: Mapping[str, Any], base: Config, facts: Sizes) -> None:
     """A level of an observation axis must be readable, exactly, from the baseline's record."""
     strange = [key for key in axis.keys if key not in REPLAYABLE]
     if strange:
@@ -341,7 +351,7 @@ def _check_replayable(axis: Axis, changes: Mapping[str, Any], base: Config, fact
     typed = changes.get("eval.every")
     if typed is None:
         return
-    sizes = {"samples_per_step": base.samples_per_step, "samples_per_epoch": facts(base).num_train}
+    sizes = {"samples_per_step": base.samples_per_step, "samples_per_epoch": facts.num_train}
     wanted = parse_interval(typed, key="eval.every")
     dense = parse_interval(base.eval.every, key="eval.every")
     step = dense.samples(**sizes)
@@ -363,44 +373,3 @@ def _from_disk(config: Config) -> Sizes:
     from ablate.tasks.sizes import data_facts
 
     return data_facts(config)
-
-
-def _parameters(drafts: Sequence[_Draft], facts: Facts) -> Counts:
-    """Counts where arms differ in what decides them. Most plans do not, and then nothing is counted: they are equal."""
-
-    def shape(config: Config) -> tuple[str, int]:
-        return shape_of(config), facts(config).num_classes
-
-    shapes = {shape(config): config for config in (make_config(draft.config) for draft in drafts)}
-    if len(shapes) == 1:
-        return lambda _: None
-    from ablate.models.meta_model import parameter_counts
-
-    found = {key: parameter_counts(config, num_classes=key[1]) for key, config in shapes.items()}
-    whole = all(counts is not None for counts in found.values())
-    return lambda config: found[shape(config)] if whole else None
-
-
-def _touched(facts: Facts) -> Touched:
-    """Which modules of the model a config changes."""
-
-    def touched(config: Mapping[str, Any]) -> object:
-        from ablate.models.meta_model import modules_changed
-
-        typed = make_config(config)
-        return modules_changed(typed, num_classes=facts(typed).num_classes)
-
-    return touched
-
-
-def _cached(facts: Facts) -> Facts:
-    """Arms share their data, mostly: read it once."""
-    known: dict[str, Sizes] = {}
-
-    def cached(config: Config) -> Sizes:
-        key = digest_of([repr(config.task), repr(config.model), repr(config.data), config.eval.max_examples])
-        if key not in known:
-            known[key] = facts(config)
-        return known[key]
-
-    return cached
