@@ -33,7 +33,7 @@ def run_axes(argv: list[str]) -> int:
     from ablate.report.json import print_axes_json
 
     with opened(config_dir=args.config_dir) as composer:
-        axes = composer.axes() if args.name is None else (composer.axis(args.name),)
+        axes = composer.axes(None if args.name is None else [args.name])
     if args.json:
         print_axes_json(axes)
     elif args.with_overrides:

@@ -24,7 +24,8 @@ def through_hydra(argv: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from ablate.planning.compose import CONFIG_NAME, conf_dir, register_schema, version_base, with_open_key
+    from ablate.config import conf_dir
+    from ablate.planning.compose import CONFIG_NAME, register_schema, version_base, with_open_key
     from ablate.planning.hydra_errors import is_refusal, refusal
 
     register_schema()

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.config import conf_dir
 from ablate.config.schema import Config, make_config
 from ablate.design.axis import Axis
 from ablate.design.axis_files import axis_from
@@ -47,12 +48,6 @@ class Request:
     swept: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     fixed: tuple[str, ...] = ()
     made: tuple[Axis, ...] = ()
-
-
-def conf_dir() -> Path:
-    """The config files: `ablate/conf` in an installed package, `conf` next to it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
 
 
 def version_base() -> dict[str, str]:
@@ -127,12 +122,11 @@ class Composer:
             config_loader().get_group_options("axis", config_name=self.config_name, overrides=list(self.always))
         )
 
-    def axis(self, name: str) -> Axis:
-        """The axis of that name. Raises AxisError when it does not exist or its file is not valid."""
-        return self.axes([name])[0]
-
     def axes(self, names: Sequence[str] | None = None) -> list[Axis]:
-        """Several axes at the price of one composition; all of them without `names`."""
+        """Several axes at the price of one composition; all of them without `names`.
+
+        Raises AxisError for a name that does not exist, and for a file that is not valid.
+        """
         known = self.axis_names()
         names = known if names is None else names
         for name in names:

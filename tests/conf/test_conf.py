@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from ablate.config import conf_dir
 from ablate.config.flatten import changed
 from ablate.config.schema import Config, make_config
 from ablate.design.axis import Axis
 from ablate.errors import AblateError
-from ablate.planning.compose import Composer, Request, conf_dir, opened, override_text
+from ablate.planning.compose import Composer, Request, opened, override_text
 from ablate.planning.planner import make_plan
 
 FILES = sorted(conf_dir().rglob("*.yaml"))

@@ -34,7 +34,7 @@ def test_an_axis_of_the_users_own_folder_stands_beside_ours(own: Path):
     write(own, BETA2)
     with opened(config_dir=own) as composer:
         assert {"beta2", "batch_size"} <= set(composer.axis_names())
-        assert composer.axis("beta2").values == (0.98,)
+        assert composer.axes(["beta2"])[0].values == (0.98,)
 
 
 def test_a_choice_of_the_users_own_is_composed(own: Path):
