@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ablate.cli._parser import add_inferred_plan, console, count, inferred_plan, parser_of
+from ablate.cli._parser import console, count, inferred_plan, parser_of
 from ablate.study_command import conclude
 
 
@@ -22,10 +22,10 @@ def run_bundle(argv: list[str]) -> int:
         "ablate bundle runs/mine --metric eval_accuracy",
         "ablate verify reference.tar",
         study=True,
+        infer_plan=True,
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="archive to write (default: <study>.tar)")
     parser.add_argument("--allow-incomplete", action="store_true", help="bundle a study in which runs are missing")
-    add_inferred_plan(parser)
     args = parser.parse_args(argv)
     from ablate.archive.bundle import write_bundle
     from ablate.archive.report import print_bundle
