@@ -20,7 +20,6 @@ from ablate.records.metadata import RunStatus
 from ablate.serialization import read_json
 
 _PLAIN_EVERY_SECONDS = 20.0
-_ELSEWHERE = "elsewhere"
 _WIDTH, _LONGEST_NAME = 80, 28
 
 
@@ -82,15 +81,20 @@ def seconds_left(
 
 
 class LiveView:
-    """Count runs and read the `progress.json` of each running run."""
+    """Count runs and read the `progress.json` of each running run.
 
-    def __init__(self, title: str, total: int, done: int) -> None:
-        self.title, self.total, self.already_done = title, total, done
+    live: redrawn in place on a terminal, with the ended runs above; None prints a line per ended run, and the state every 20
+    seconds, for pipes and files.
+    """
+
+    def __init__(self, title: str, total: int, done: int, live: Live | None = None) -> None:
+        self.title, self.total, self.already_done, self.live = title, total, done, live
         self.done = self.failed = self.elsewhere = 0
         """elsewhere: runs that another process of the study has locked."""
         self.running: dict[str, tuple[RunDir, float]] = {}
         """{name: (run, start in seconds since the epoch)}."""
         self._began = time.time()
+        self._printed = 0.0
         self._seconds: list[float] = []
         self._most = 1
 
@@ -99,33 +103,37 @@ class LiveView:
         self._most = max(self._most, len(self.running))
 
     def ended(self, name: str, outcome: RunStatus) -> None:
-        """Count a run that ended without a retry, here or elsewhere."""
-        took = _ELSEWHERE
+        """Count and print a run that ended without a retry, here or elsewhere."""
+        took = "elsewhere"
         if name in self.running:
             self._seconds.append(time.time() - self.running.pop(name)[1])
             took = duration(self._seconds[-1])
-        self.done += outcome.status == "finished"
-        self.failed += outcome.status != "finished"
-        self.print_end(name, outcome, took)
+        good = outcome.status == "finished"
+        self.done += good
+        self.failed += not good
+        counts = f"   {self.counts()}" if self.total > 1 and self.live is None else ""
+        self._print(f"{outcome.status:<11} {name}  {took}{counts}", style="" if good else "bold red")
+        if not good:
+            self._print(f"  {outcome.message}")
 
     def again(self, name: str, outcome: RunStatus, which: str) -> None:
         """Report a run that is retried. which: `try 2 of 2`."""
         self.running.pop(name)
-        self.print_event(f"{name}: {outcome.message}; {which} follows")
+        self._print(f"{name}: {outcome.message}; {which} follows")
 
     def lost(self, name: str) -> None:
         """Report a run that another process has taken over."""
         self.running.pop(name)
-        self.print_event(f"{name}: another process has taken this run over, and it was ended here")
-
-    def print_end(self, name: str, outcome: RunStatus, took: str) -> None:
-        """Print one line for a run that has ended. took: how long, or `elsewhere`."""
-
-    def print_event(self, line: str) -> None:
-        """Print an event."""
+        self._print(f"{name}: another process has taken this run over, and it was ended here")
 
     def refresh(self) -> None:
         """Show the present state."""
+        if self.live is not None:
+            lines = [Text(line, overflow="ellipsis", no_wrap=True) for line in self.lines()]
+            self.live.update(Group(Text(self._headline(), style="bold"), *lines))
+        elif time.monotonic() - self._printed >= _PLAIN_EVERY_SECONDS and (self.running or self.elsewhere):
+            self._printed = time.monotonic()
+            self._print("\n".join([self._headline(), *self.lines()]))
 
     def counts(self) -> str:
         """Return `3/12 done, 2 running, 4 min elapsed, about 9 min left`."""
@@ -149,44 +157,14 @@ class LiveView:
         width = min(_LONGEST_NAME, _WIDTH - 4 - max(map(len, states.values()), default=0))
         return [f"  {_short(name, width):<{width}}  {state}" for name, state in states.items()]
 
+    def _headline(self) -> str:
+        return f"{self.title}: {self.counts()}" if self.title else self.counts()
 
-class PlainView(LiveView):
-    """View for pipes and files: a line per ended run, and the state every 20 seconds."""
-
-    _printed = 0.0
-
-    def print_end(self, name: str, outcome: RunStatus, took: str) -> None:
-        state = f"   {self.counts()}" if self.total > 1 else ""
-        print(f"{outcome.status:<11} {name}  {took}{state}", flush=True)
-        if outcome.status != "finished":
-            print(f"  {outcome.message}", flush=True)
-
-    def print_event(self, line: str) -> None:
-        print(line, flush=True)
-
-    def refresh(self) -> None:
-        if time.monotonic() - self._printed >= _PLAIN_EVERY_SECONDS and (self.running or self.elsewhere):
-            self._printed = time.monotonic()
-            print("\n".join([f"{self.title}: {self.counts()}", *self.lines()]), flush=True)
-
-
-class MovingView(LiveView):
-    """View for a terminal: redrawn in place, with the ended runs above."""
-
-    live: Live
-
-    def print_end(self, name: str, outcome: RunStatus, took: str) -> None:
-        good = outcome.status == "finished"
-        self.live.console.print(Text(f"{outcome.status:<11} {name}  {took}", style="" if good else "bold red"))
-        if not good:
-            self.live.console.print(Text(f"  {outcome.message}"))
-
-    def print_event(self, line: str) -> None:
-        self.live.console.print(Text(line))
-
-    def refresh(self) -> None:
-        lines = [Text(line, overflow="ellipsis", no_wrap=True) for line in self.lines()]
-        self.live.update(Group(Text(f"{self.title}: {self.counts()}", style="bold"), *lines))
+    def _print(self, text: str, style: str = "") -> None:
+        if self.live is None:
+            print(text, flush=True)
+        else:
+            self.live.console.print(Text(text, style=style))
 
 
 @contextmanager
@@ -194,11 +172,10 @@ def plain_or_live(title: str, total: int, done: int) -> Iterator[LiveView]:
     """Yield the view for standard output: plain lines in a pipe, a file, a notebook and a dumb terminal."""
     console = Console()
     if not (console.is_terminal and sys.stdout.isatty()) or console.is_dumb_terminal or console.is_jupyter:
-        yield PlainView(title, total, done)
+        yield LiveView(title, total, done)
         return
-    view = MovingView(title, total, done)
-    with Live(console=console, refresh_per_second=4, transient=True) as view.live:
-        yield view
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        yield LiveView(title, total, done, live)
 
 
 def _short(name: str, width: int) -> str:
