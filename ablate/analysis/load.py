@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from ablate.analysis.infer_plan import PlanOptions, adopt
 from ablate.analysis.results import Contrast, RunReading
 from ablate.design import plan as frozen_plan
-from ablate.design.interim import Course
-from ablate.design.plan import Arm, Plan, Run, run_digest
+from ablate.design.plan import Arm, Course, Plan, Run, run_digest
 from ablate.errors import ConfigError, StudyError
 from ablate.metrics.metric import MetricInfo, Record
 from ablate.metrics.registry import METRICS, find

@@ -24,9 +24,9 @@ def run_retry(argv: list[str]) -> int:
     parser.add_argument("runs", nargs="*", metavar="ARM[/seed=N]", help="runs to repeat (default: the failed ones)")
     parser.add_argument("--accept-code-change", action="store_true", help="keep runs that other code has made")
     args = parser.parse_args(argv)
-    from ablate.runner.retry import again
+    from ablate.runner.status import retry
 
-    names, arguments = again(args.folder, args.runs)
+    names, arguments = retry(args.folder, args.runs)
     print(f"again: {', '.join(names)}" if names else "no run has failed; the study continues")
     print(f"with: ablate {shlex.join(arguments)}", flush=True)
     arguments += [ACCEPT] * args.accept_code_change
@@ -70,7 +70,7 @@ def run_stop(argv: list[str]) -> int:
     )
     parser.add_argument("--after-current", action="store_true", help="let the running runs finish first")
     args = parser.parse_args(argv)
-    from ablate.runner.stop import stop
+    from ablate.runner.status import stop
 
     print(stop(args.folder, after_current=args.after_current))
     return 0

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from secrets import token_hex
 
-from ablate.design.interim import Course, course
-from ablate.design.plan import Plan
+from ablate.design.plan import Course, Plan, course
 from ablate.errors import RecordError, StudyError
 from ablate.planning.planner import Prepared
 from ablate.records.interim import InterimResult, read_interims, write_interim

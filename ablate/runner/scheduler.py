@@ -17,11 +17,10 @@ from ablate.records.metadata import RunStatus, read_status, write_value
 from ablate.runner import failures as ends
 from ablate.runner.jobs import Job
 from ablate.runner.locks import Lock, Locks
-from ablate.runner.log_capture import interrupts
 from ablate.runner.processes import DUMP_SIGNAL, LOST_EXIT, Lease, RunProcess, leases, server, start
 from ablate.runner.progress import LiveView, plain_or_live
 from ablate.runner.reuse import copy_run, find_equal, holds_result
-from ablate.runner.stop import StudyStopped, stop_request
+from ablate.runner.stop import StudyStopped, interrupts, stop_request
 
 _PASS_SECONDS = 0.5
 _ELSEWHERE_SECONDS = 1.0
