@@ -136,8 +136,8 @@ class LiveView:
             self._print("\n".join([self._headline(), *self.lines()]))
 
     def counts(self) -> str:
-        """Return `3/12 done, 2 running, 4 min elapsed, about 9 min left`."""
-        parts = [f"{self.done + self.already_done}/{self.total} done"] * (self.total > 1)
+        """Return `3/12 runs done, 2 running, 4 min elapsed, about 9 min left`."""
+        parts = [f"{self.done + self.already_done}/{self.total} runs done"] * (self.total > 1)
         parts += [f"{len(self.running)} running"]
         parts += [f"{self.elsewhere} elsewhere"] * bool(self.elsewhere) + [f"{self.failed} failed"] * bool(self.failed)
         return ", ".join([*parts, f"{duration(time.time() - self._began)} elapsed", self.time_left()])

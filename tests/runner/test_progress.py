@@ -101,4 +101,4 @@ def test_a_line_of_a_running_run_fits_80_columns_with_its_eval_loss_and_both_tim
     assert "step 1234/12340  eval loss 0.693  10 min  90 min left" in line
     assert "/seed=3" in line
     assert len(line) <= 80
-    assert view.counts() == "0/2 done, 1 running, 10 min elapsed, about 3 h 10 min left"
+    assert view.counts() == "0/2 runs done, 1 running, 10 min elapsed, about 3 h 10 min left"
