@@ -20,11 +20,10 @@ def run_axes(argv: list[str]) -> int:
         "ablate axes --config-dir my",
         json=True,
     )
-    parser.add_argument("name", nargs="?", help="axis name, as listed")
-    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="directory with your own config files")
-    parser.add_argument(
-        "--with-overrides", action="store_true", help="print only the overrides that this axis requires"
-    )
+    add = parser.add_argument
+    add("name", nargs="?", help="axis name, as listed")
+    add("--config-dir", type=Path, metavar="DIR", help="directory with your own config files")
+    add("--with-overrides", action="store_true", help="print only the overrides that this axis requires")
     args = parser.parse_args(argv)
     if args.with_overrides and args.name is None:
         parser.error("--with-overrides needs an axis: ablate axes NAME --with-overrides")
@@ -73,21 +72,22 @@ def run_power(argv: list[str]) -> int:
         "ablate power --sd 0.02 --rho 0.5 --variants 4 --smallest-effect 0.01",
         json=True,
     )
-    parser.add_argument("folder", type=Path, nargs="?", help="study directory of the pilot, such as runs/pilot")
-    parser.add_argument("--metric", help="metric of the pilot (default: its primary metric)")
-    parser.add_argument("--sd", type=float, help="without a pilot: standard deviation between runs of one arm")
-    parser.add_argument("--rho", type=float, help="without a pilot: correlation of two arms over seeds (default: 0)")
-    parser.add_argument("--variants", type=int, help="variants in the new study (default: as in the pilot, or 1)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("folder", type=Path, nargs="?", help="study directory of the pilot, such as runs/pilot")
+    add("--metric", help="metric of the pilot (default: its primary metric)")
+    add("--sd", type=float, help="without a pilot: standard deviation between runs of one arm")
+    add("--rho", type=float, help="without a pilot: correlation of two arms over seeds (default: 0)")
+    add("--variants", type=int, help="variants in the new study (default: as in the pilot, or 1)")
+    add(
         "--smallest-effect",
         dest="effect",
         type=float,
         metavar="EFFECT",
         help="smallest effect of interest (default: as in the pilot)",
     )
-    parser.add_argument("--seeds", type=counts, metavar="N,...", help="numbers of seeds (default: 3,5,8,10,15,20)")
-    parser.add_argument("--power", dest="chance", metavar="POWER", type=float, default=0.8, help="power (default: 0.8)")
-    parser.add_argument(
+    add("--seeds", type=counts, metavar="N,...", help="numbers of seeds (default: 3,5,8,10,15,20)")
+    add("--power", dest="chance", metavar="POWER", type=float, default=0.8, help="power (default: 0.8)")
+    add(
         "--confidence",
         dest="level",
         metavar="LEVEL",
@@ -120,21 +120,18 @@ def run_attribute(argv: list[str]) -> int:
         "ablate attribute runs/one/baseline/seed=0 runs/other/baseline/seed=0 axis=placebo",
         "ablate attribute a.yaml b.yaml --plan",
     )
-    parser.add_argument("first", help="first config")
-    parser.add_argument("second", help="second config")
-    parser.add_argument(
-        "overrides", nargs="*", help="overrides for both configs and for the study; axis=placebo adds A/A runs"
-    )
-    parser.add_argument(
-        "--group", action="append", default=[], metavar="KEY,KEY", help="keys to change as one; repeatable"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("first", help="first config")
+    add("second", help="second config")
+    add("overrides", nargs="*", help="overrides for both configs and for the study; axis=placebo adds A/A runs")
+    add("--group", action="append", default=[], metavar="KEY,KEY", help="keys to change as one; repeatable")
+    add(
         "--full-factorial-up-to",
         type=count,
         metavar="KEYS",
         help="largest number of keys with every combination run (default: 4)",
     )
-    parser.add_argument(
+    add(
         "--permutations",
         type=count,
         metavar="N",

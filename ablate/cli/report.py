@@ -69,15 +69,12 @@ def run_figures(argv: list[str]) -> int:
         study=True,
         compare_at=True,
     )
-    parser.add_argument("--style", default="paper", help="paper (8 pt, serif) or slides (12 pt) (default: paper)")
-    parser.add_argument(
-        "--width", default="column", help="column (3.25in), text (5.5in), page (6.75in), or 8.5cm (default: column)"
-    )
-    parser.add_argument("--format", default="pdf", metavar="pdf,svg,png", help="file formats (default: pdf)")
-    parser.add_argument(
-        "--only", default="", metavar="NAME,...", help="forest, curves, grad_norm, cadence (default: all)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--style", default="paper", help="paper (8 pt, serif) or slides (12 pt) (default: paper)")
+    add("--width", default="column", help="column (3.25in), text (5.5in), page (6.75in), or 8.5cm (default: column)")
+    add("--format", default="pdf", metavar="pdf,svg,png", help="file formats (default: pdf)")
+    add("--only", default="", metavar="NAME,...", help="forest, curves, grad_norm, cadence (default: all)")
+    add(
         "--x",
         choices=("steps", "samples", "epochs", "seconds"),
         default="samples",

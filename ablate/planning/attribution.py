@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate.config.flatten import ABSENT, changed, leaf_or_absent, leaves
+from ablate.config.flatten import ABSENT, changed, leaf_or_absent, leaves, same
 from ablate.design.axis import show
 from ablate.design.designs import MOST_KEYS, Corners, draw_paths, short_names
 from ablate.design.plan import what_counts
@@ -27,7 +27,7 @@ PERMUTATIONS = 3
 
 _SETTINGS = ("seed", "arm", "study", "tracker")
 _NAMES = ("arm", "study.name", "study.output_dir")
-_LOOKS = ("eval.every", "eval.spacing", "eval.num_evaluations")
+_CADENCE = ("eval.every", "eval.spacing", "eval.num_evaluations")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,7 +210,7 @@ def _from_file(composer: Composer, source: str, path: Path, common: Sequence[str
         overrides=tuple(
             override_text(key, value)
             for key, value in flat.items()
-            if not _is_setting(key) and not _same(leaf_or_absent(base, key), value)
+            if not _is_setting(key) and not same(leaf_or_absent(base, key), value)
         ),
         settings={key: value for key, value in flat.items() if _is_setting(key)},
     )
@@ -226,10 +226,6 @@ def _config_in(folder: Path) -> Path:
             f"{folder} is a study of many runs, expected one run", str(run.path if run else folder / "<arm>/seed=0")
         )
     raise ConfigError(f"{folder} is not a run directory: it has no {config.name}", "runs/<study>/<arm>/seed=0")
-
-
-def _same(left: Any, right: Any) -> bool:
-    return type(left) is type(right) and bool(left == right)
 
 
 def _is_setting(text: str) -> bool:
@@ -268,11 +264,21 @@ def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[d
     """{key: (first, second)} of the keys that can change a run's result; notes on the others that differ."""
     every = {key: pair for key, pair in changed(first, second).items() if not _is_setting(key)}
     counting = changed(what_counts(first), what_counts(second))
-    found = {key: pair for key, pair in counting.items() if key not in _LOOKS and key != "rerun"}
-    notes = [_note(key, *pair) for key, pair in every.items() if key not in found]
+    found = {key: pair for key, pair in counting.items() if key not in _CADENCE and key != "rerun"}
+    why = {
+        True: "which changes how often the curve is evaluated and never the training",
+        False: "which changes no result",
+    }
+    notes = [
+        f"{key} differs as well ({show(one)} and {show(other)}), {why[key in _CADENCE]}: every corner has the first config's"
+        for key, (one, other) in every.items()
+        if key not in found
+    ]
     if not found:
         also = f" They differ in {', '.join(every)}, which cannot change what a run computes." if every else ""
-        fix = "ablate resample <study> eval.every=... shows what a cadence hides" if set(every) & set(_LOOKS) else None
+        fix = (
+            "ablate resample <study> eval.every=... shows what a cadence hides" if set(every) & set(_CADENCE) else None
+        )
         raise ConfigError(
             f"the two configs are equal in every key that counts: there is no difference to explain.{also}", fix
         )
@@ -283,15 +289,6 @@ def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[d
             f"{gone[0]}=<a value> in both, or the two configs the other way round",
         )
     return found, notes
-
-
-def _note(key: str, first: Any, second: Any) -> str:
-    why = (
-        "which changes how often the curve is evaluated and never the training"
-        if key in _LOOKS
-        else "which changes no result"
-    )
-    return f"{key} differs as well ({show(first)} and {show(second)}), {why}: every corner has the first config's"
 
 
 def _factors(found: Mapping[str, Any], groups: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
