@@ -18,8 +18,8 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol
 
 from ablate.redact import redact
 from ablate.runner.failures import DISK_FULL_EXIT, is_disk_full
@@ -73,27 +73,6 @@ def _visible_gpus() -> list[str]:
     return [str(k) for k in range(len(list(devices.iterdir())))] if devices.is_dir() else []
 
 
-class RunProcess(Protocol):
-    """The part of `multiprocessing.Process` that the scheduler uses."""
-
-    @property
-    def pid(self) -> int | None: ...
-
-    @property
-    def exitcode(self) -> int | None: ...
-
-    @property
-    def sentinel(self) -> int: ...
-
-    def is_alive(self) -> bool: ...
-
-    def terminate(self) -> None: ...
-
-    def kill(self) -> None: ...
-
-    def join(self) -> None: ...
-
-
 def server() -> mp.context.ForkServerContext:
     """Return the context that makes the processes; the libraries are imported once, when the first one is made."""
     context = mp.get_context("forkserver")
@@ -101,7 +80,7 @@ def server() -> mp.context.ForkServerContext:
     return context
 
 
-def start(context: mp.context.ForkServerContext, job: Job, lease: Lease, lock: Lock) -> RunProcess:
+def start(context: mp.context.ForkServerContext, job: Job, lease: Lease, lock: Lock) -> BaseProcess | CommandProcess:
     """Start the run and return its process."""
     job.folder.mkdir(parents=True, exist_ok=True)
     if job.command:

@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ablate.config.schema import StudyConfig
 from ablate.errors import RecordError
 from ablate.records.metadata import RunStatus, read_status, write_value
-from ablate.runner import failures as ends
+from ablate.runner import failures
 from ablate.runner.jobs import Job
 from ablate.runner.locks import Lock, Locks
-from ablate.runner.processes import DUMP_SIGNAL, LOST_EXIT, Lease, RunProcess, leases, server, start
+from ablate.runner.processes import DUMP_SIGNAL, LOST_EXIT, CommandProcess, Lease, leases, server, start
 from ablate.runner.progress import LiveView, plain_or_live
 from ablate.runner.reuse import copy_run, find_equal, holds_result
 from ablate.runner.stop import StudyStopped, interrupts, stop_request
@@ -65,7 +66,7 @@ def run_all(
     if caught:
         raise KeyboardInterrupt
     if scheduler.disk_is_full:
-        raise ends.disk_full(folder)
+        raise failures.disk_full(folder)
     if scheduler.was_stopped:
         raise StudyStopped("stopped by `ablate stop`")
     return [scheduler.outcomes[job.folder] for job in jobs if job.folder in scheduler.outcomes]
@@ -92,11 +93,11 @@ class _Running:
     """A run in its process."""
 
     job: Job
-    process: RunProcess
+    process: BaseProcess | CommandProcess
     lease: Lease
     lock: Lock
     is_ending: bool = False
-    """Whether it was signalled to end because the study ends."""
+    """Whether it was signalled to end because the study failures."""
     signs: tuple[_Mark, ...] = ()
     """Of the files that it last wrote."""
     silent_seconds: float = 0.0
@@ -131,7 +132,7 @@ class _Scheduler:
         self._running: list[_Running] = []
         self._checked_elsewhere = self._watched = 0.0
         self._only_elsewhere = False
-        self._oom_kills = ends.oom_kills()
+        self._oom_kills = failures.oom_kills()
 
     def work(self) -> None:
         """Run until nothing is left to do, here and elsewhere."""
@@ -141,7 +142,7 @@ class _Scheduler:
             for running in self._ended():
                 with self._disk_space():
                     self._close(running)
-            self._oom_kills = ends.oom_kills()
+            self._oom_kills = failures.oom_kills()
             self._watch()
             self._obey()
             self.view.refresh()
@@ -219,15 +220,15 @@ class _Scheduler:
         self.locks.release(running.lock)
         self._tries[job.folder] += 1
         tries, ending = self._tries[job.folder], running.is_ending or self._is_ending()
-        if tries <= self.study.retries and not ending and ends.is_temporary(outcome):
-            pause = _PAUSE_SECONDS if outcome.reason in (ends.NETWORK, ends.DEVICE) else 0.0
+        if tries <= self.study.retries and not ending and failures.is_temporary(outcome):
+            pause = _PAUSE_SECONDS if outcome.reason in (failures.NETWORK, failures.DEVICE) else 0.0
             self._retry_at[job.folder] = time.monotonic() + pause
             self._before[job.folder] = _mark(job.run.status)
             self._waiting.insert(0, job)
             self.view.again(job.name, outcome, f"try {tries + 1} of {self.study.retries + 1}")
             return
         self._finish(job, outcome)
-        if outcome.reason == ends.DISK_FULL:
+        if outcome.reason == failures.DISK_FULL:
             self._stop_disk_full()
         elif outcome.status == "failed" and self.study.fail_fast:
             self._waiting.clear()
@@ -250,12 +251,14 @@ class _Scheduler:
                 f"no sign of life for {self.study.hang_timeout_minutes:g} minutes (study.hang_timeout_minutes): "
                 "the run was ended; log.txt has the stacks of where it hung"
             )
-            outcome = replace(written or RunStatus(status="failed"), status="failed", reason=ends.HANG, message=message)
+            outcome = replace(
+                written or RunStatus(status="failed"), status="failed", reason=failures.HANG, message=message
+            )
         elif written is not None:
             return written
         else:
             code = running.process.exitcode or 0
-            reason, sentence = ends.how(code, running.job.config, oom_killed=ends.oom_kills() > self._oom_kills)
+            reason, sentence = failures.how(code, running.job.config, oom_killed=failures.oom_kills() > self._oom_kills)
             outcome = RunStatus(status="failed", reason=reason, message=sentence)
         with suppress(OSError):  # a full disk: the run counts as killed then
             write_value(run, outcome)
@@ -315,7 +318,7 @@ class _Scheduler:
         try:
             yield
         except (OSError, RecordError) as error:
-            if not ends.is_disk_full(error):
+            if not failures.is_disk_full(error):
                 raise
             self._stop_disk_full()
 
