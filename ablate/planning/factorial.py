@@ -131,7 +131,7 @@ class _Crosser:
         self._check_axes()
         sizes = [len(found) + 1 for found in self.crossed]
         self._check_number(prod(sizes))
-        return self._combined(self.crossed, [tuple(place) for place in np.ndindex(*sizes)])
+        return self._combined(self.crossed, [tuple(index) for index in np.ndindex(*sizes)])
 
     def fractional(self) -> _Combined:
         self._check_axes()
@@ -158,11 +158,11 @@ class _Crosser:
                 f"study.resolution={least} cannot be had of {count} axes ({', '.join(names)}), {which}",
                 f"{instead}study.design=factorial takes all {full}",
             )
-        places = [tuple(place) for place in fraction.fraction_cells(names, generators).tolist()]
-        self._check_number(len(places))
-        cells, joint, _ = self._combined(self.crossed, places, generators)
+        indices = [tuple(index) for index in fraction.fraction_cells(names, generators).tolist()]
+        self._check_number(len(indices))
+        cells, joint, _ = self._combined(self.crossed, indices, generators)
         note = (
-            f"a fractional design of resolution {cells.resolution}: {len(places)} of the {full} arms that all combinations of "
+            f"a fractional design of resolution {cells.resolution}: {len(indices)} of the {full} arms that all combinations of "
             f"{count} axes have; the report names the effects that are confounded"
         )
         return cells, joint, (note,)
@@ -183,18 +183,18 @@ class _Crosser:
     def _combined(
         self,
         factors: Sequence[Sequence[_Part]],
-        places: Sequence[tuple[int, ...]],
+        indices: Sequence[tuple[int, ...]],
         generators: Mapping[str, tuple[str, ...]] | None = None,
     ) -> _Combined:
         """Join the parts of every cell. Cells that cannot be are left out of a pairwise design, and refused in any other.
 
-        places: per cell the number of each factor's level, 0 the baseline's.
+        indices: per cell the number of each factor's level, 0 the baseline's.
         """
         kind = cast("Literal['factorial', 'fractional', 'pairwise']", self.settings.design)
         known = {digest_of(self._config(part)): part.name for found in factors for part in found}
         arms, joint, apart = dict[tuple[int, ...], str](), list[Axis](), dict[str, list[str]]()
-        for place in places:
-            moved = [found[number - 1] for found, number in zip(factors, place, strict=True) if number]
+        for index in indices:
+            moved = [found[number - 1] for found, number in zip(factors, index, strict=True) if number]
             name = "+".join(part.name for part in moved) or BASELINE
             if len(moved) > 1:
                 try:
@@ -209,7 +209,7 @@ class _Crosser:
                     continue
                 known[digest] = name
                 joint.append(axis)
-            arms[place] = name
+            arms[index] = name
         refused = [f"{', '.join(pairs)} ({why})" for why, pairs in apart.items()]
         if not joint:
             raise AxisError(

@@ -88,7 +88,7 @@ def composed_job(composer: Composer, overrides: Sequence[str]) -> Job:
         arm = ",".join(sorted(text for text in overrides if not text.startswith(_NOT_IN_ARM_NAME))) or BASELINE
     if StudyDir(folder).plan.exists():
         raise StudyError(
-            f"{folder} holds a study, and {arm} is no part of it", "study.name=<another> for a separate run"
+            f"{folder} holds a study whose plan does not have this run", "study.name=<another> for a separate run"
         )
     facts = data_facts(typed)
     request = request_digest(config_digest(config), seed=typed.seed, data=facts.data, model=facts.model)
