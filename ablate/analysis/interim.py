@@ -10,8 +10,7 @@ from typing import Any, get_args
 
 from ablate.analysis.load import InterimReader, RunFiles
 from ablate.analysis.results import Contrast, InterimAnalyses, InterimAnalysis, RunReading
-from ablate.design.interim import course
-from ablate.design.plan import Plan
+from ablate.design.plan import Plan, course
 from ablate.formatting import counted, joined, per_cent
 from ablate.records.interim import InterimResult, read_interims
 from ablate.stats.sequential import ALPHA, Spending, interim_confidences

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from ablate.analysis.infer_plan import PlanOptions, adopt
 from ablate.analysis.results import Contrast, RunReading
-from ablate.design import plan_file
-from ablate.design.interim import Course
-from ablate.design.plan import Arm, Plan, Run, run_digest
+from ablate.design import plan as frozen_plan
+from ablate.design.plan import Arm, Course, Plan, Run, run_digest
 from ablate.errors import ConfigError, StudyError
 from ablate.metrics.metric import MetricInfo, Record
 from ablate.metrics.registry import METRICS, find
@@ -46,7 +45,7 @@ def read_plan(folder: Path, options: PlanOptions | None = None) -> Plan:
             "the first run",
             f"ablate report {folder}; another metric is another study: study.name=... study.metric=...",
         )
-    return plan_file.read_plan(folder)
+    return frozen_plan.read_plan(folder)
 
 
 def read_runs(folder: Path, plan: Plan) -> list[RunFiles]:

@@ -15,7 +15,7 @@ from ablate.analysis.load import RunFiles
 from ablate.analysis.results import RunReading
 from ablate.config.schema import BASELINE
 from ablate.design.axis import show
-from ablate.design.mediation import MEDIATORS, Held, Mediation
+from ablate.design.designs import MEDIATORS, Held, Mediation
 from ablate.formatting import plain_figure, plain_percent
 
 ByArm = Mapping[str, Mapping[int, float]]

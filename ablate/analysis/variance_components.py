@@ -14,8 +14,8 @@ from ablate.analysis.results import RunReading
 from ablate.config.schema import RandomStreamsConfig
 from ablate.controls.control import Control
 from ablate.controls.took_effect import streams_crossed
+from ablate.design.designs import Crossed
 from ablate.design.plan import Plan
-from ablate.design.variance_components import Crossed
 from ablate.formatting import joined, plain_figure, plain_percent
 from ablate.metrics.metric import MetricInfo
 from ablate.stats.variance_components import Component, Interval, decompose, detectable_share, share_intervals

@@ -119,6 +119,7 @@ class RunRecorder:
         self._order, self._fed = OrderHash(), list[NDArray[np.int64]]()
         self._resumed_order: dict[str, str] = resumed["order"]
         self._train_seconds, self._tokens = resumed["train_seconds"], 0
+        self._eval_loss: float | None = None
         self._best = Best(resumed["best"])
         self._rate_steps = {max(1, math.ceil(part * total_steps)) for part in FRACTIONS} if total_steps else set()
         rates = {int(step): float(rate) for step, rate in resumed["rates"].items()}
@@ -193,6 +194,7 @@ class RunRecorder:
         if update_best:
             means = {metric: summed.mean for metric, summed in result.metrics.items()}
             self._best.update(means, position.step)
+            self._eval_loss = means.get("loss")
             if position.step == 0:
                 self.add_item("loss_at_start", means)
 
@@ -361,6 +363,7 @@ class RunRecorder:
             "grad_norm": last["grad_norm"],
             "samples_per_second": rates["train_samples_per_second"],
             "updated": now(),
+            **({"eval_loss": self._eval_loss} if self._eval_loss is not None else {}),
             "sessions": [asdict(session) for session in (*self._earlier, self.session)],
         }
         write_json(self._run.progress, progress, durable=False)

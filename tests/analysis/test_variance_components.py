@@ -14,8 +14,8 @@ from ablate.analysis.results import RunReading
 from ablate.analysis.variance_components import variance_study
 from ablate.controls.control import Control
 from ablate.controls.took_effect import streams_crossed
+from ablate.design.designs import Crossed
 from ablate.design.plan import Plan
-from ablate.design.variance_components import Crossed
 from ablate.metrics.metric import MetricInfo
 from ablate.records.metadata import Fingerprint
 from ablate.serialization import built

@@ -67,7 +67,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def runs(monkeypatch: pytest.MonkeyPatch, here: Path) -> Runs:
     found = Runs()
     sizes = DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2)
-    monkeypatch.setattr("ablate.runner.local.run_all", found.run_all)
+    monkeypatch.setattr("ablate.runner.launch.run_all", found.run_all)
     monkeypatch.setattr("ablate.tasks.registry.data_facts", lambda config: sizes)
     monkeypatch.setattr("ablate.study_command.conclude", lambda folder: 0)
     monkeypatch.setattr("ablate.runner.forecast.time_steps", _not_timed)

@@ -123,7 +123,7 @@ def test_the_record_of_an_app_with_a_recorder_is_read(app: App, tmp_path: Path) 
 def test_our_launcher_alone_says_what_belongs_to_it(app: App) -> None:
     code, printed = app("lr=0.1,0.2", "hydra/sweeper=basic", "hydra/launcher=local", seed_key=None)
     assert code == 1
-    assert "hydra/launcher=local starts the runs of an external app under hydra/sweeper=ablation" in printed
+    assert "hydra/launcher=local starts the runs of hydra/sweeper=ablation only" in printed
 
 
 _REFUSED = {

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ablate import formatting as digits
 from ablate.analysis.results import Analysis
-from ablate.design.attribution import Corners
+from ablate.design.designs import Corners
 from ablate.report import build_report, print_report
 from ablate.report.json import print_shares_json
 from ablate.report.sections.answers import attribution

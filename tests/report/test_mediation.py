@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from ablate.analysis.results import Analysis
-from ablate.design.mediation import Mediation
+from ablate.design.designs import Mediation
 from ablate.records.layout import StudyDir
 from ablate.report import build_report, print_report
 from ablate.report.json import print_shares_json

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from ablate.design.attribution import draw_paths, path_corners
+from ablate.design.designs import draw_paths, path_corners
 from ablate.stats.contrasts import CONTRIBUTIONS, estimate
 from ablate.stats.shapley import contributions, half_widths, key_weights, path_contributions, ratio_interval
 
