@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 from pathlib import Path
@@ -349,6 +350,31 @@ def test_numbers_that_are_none_are_kept_as_what_they_are(here: Path) -> None:
     assert trace["applied"].tolist()[0] == 0
     assert str(trace["loss"].tolist()) == "[nan, inf]"
     assert analyse(here / "runs" / "x").runs[0].values["eval_loss"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "status"),
+    [
+        ([(0.5, 0.6), (math.nan, math.nan), (math.nan, math.nan)], "diverged"),
+        ([(0.5, 0.6), (math.nan, None), (math.inf, None), (math.nan, None)], "diverged"),
+        ([(0.5, 0.6), (math.nan, None), (0.4, None)], "finished"),
+        ([(math.nan, math.nan), (0.5, 0.6)], "finished"),
+        ([(None, 0.6), (None, math.nan)], "diverged"),
+    ],
+    ids=["evaluation", "losses after it", "one step", "it recovered", "no losses"],
+)
+def test_a_run_that_is_no_number_at_its_end_has_diverged(
+    here: Path, rows: list[tuple[float | None, float | None]], status: str
+) -> None:
+    from ablate.records.metadata import read_status
+
+    lines = [{"step": step, "loss": loss, "val_loss": value} for step, (loss, value) in enumerate(rows, start=1)]
+    (here / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    import_runs(ImportRequest(arms=["baseline=a.jsonl"], output=Path("runs/x")))
+    read = read_status(RunDir(here / "runs/x/baseline/seed=0"))
+    assert read is not None
+    assert read.status == status
+    assert ("at step" in read.message and " is " in read.message.partition(";")[0]) == (status == "diverged")
 
 
 def test_a_manifest_whose_origin_is_none_is_an_unreadable_run(here: Path) -> None:

@@ -266,6 +266,51 @@ def test_two_runs_in_one_folder_are_not_put_together(tmp_path: Path) -> None:
         brought(tmp_path, f"baseline={tmp_path / 'tb2'}")
 
 
+def test_a_run_that_was_resumed_is_read_as_tensorboard_shows_it(tmp_path: Path) -> None:
+    """Killed at step 5, resumed from step 3: the second file purges steps 4 and 5 of the first."""
+    import time
+
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path / "tb")) as writer:
+        for step in range(1, 6):
+            writer.add_scalar("train/loss", 1.0 / step, step)
+    time.sleep(1.1)  # a file's name holds the second in which it was made
+    with SummaryWriter(str(tmp_path / "tb"), purge_step=4) as writer:
+        for step in range(4, 8):
+            writer.add_scalar("train/loss", 2.0 / step, step)
+    trace = read_trace(brought(tmp_path, f"baseline={tmp_path / 'tb'}").trace)
+    assert trace["step"].tolist() == [1, 2, 3, 4, 5, 6, 7]
+    np.testing.assert_array_equal(trace["loss"], np.float32([1, 1 / 2, 1 / 3, 2 / 4, 2 / 5, 2 / 6, 2 / 7]))
+
+
+def test_a_folder_below_the_runs_own_is_named_and_left_out(tmp_path: Path) -> None:
+    """`add_hparams` writes its metrics there."""
+    made.tensorboard(tmp_path / "tb", SCALARS)
+    made.tensorboard(tmp_path / "tb" / "1700000000.1", [(0, {"hparam/accuracy": 0.9})])
+    run = brought(tmp_path, f"baseline={tmp_path / 'tb'}")
+    assert read_trace(run.trace)["step"].tolist() == [10, 20, 30, 40, 50]
+    assert any("1700000000.1 is another run to TensorBoard and is left out" in note for note in origin(run).notes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.4}\n', '[{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.4}]'],
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_json_file_holds_a_list_or_lines_with_or_without_a_byte_order_mark(
+    tmp_path: Path, text: str, mark: str
+) -> None:
+    (tmp_path / "log.json").write_text(mark + text, encoding="utf-8")
+    assert read_trace(brought(tmp_path, f"baseline={tmp_path / 'log.json'}").trace)["step"].tolist() == [1, 2]
+
+
+def test_a_trainer_state_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = made.state(tmp_path / "a", steps=20)
+    path.write_text("\ufeff" + path.read_text(), encoding="utf-8")
+    assert read_trace(brought(tmp_path, f"baseline={tmp_path / 'a'}").trace)["step"].tolist() == [10, 20]
+
+
 def test_without_tensorboard_the_line_to_type_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
