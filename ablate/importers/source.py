@@ -82,6 +82,11 @@ class Source:
     """Whether rows are means over stretches of a chart."""
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def counts_log_calls(self) -> bool:
+        """Return whether the steps are W&B's own, which count calls of `log`: the batch size gives no samples then."""
+        return self.step == "_step" or (self.format == "wandb_table" and self.step == "Step")
+
     def names(self) -> list[str]:
         """Return every logged name, in order of first appearance."""
         return list(dict.fromkeys(name for values in self.rows.values() for name in values))
@@ -91,7 +96,7 @@ class Source:
         self.config, self.cadence, self.settings = settings.config, settings.cadence, where
         if use_seed and settings.seed is not None:
             self.seed, self.seed_from = settings.seed, settings.seed_from
-        if settings.batch is not None:
+        if settings.batch is not None and not self.counts_log_calls:
             self.samples_per_step, self.samples_from = settings.batch, f"{settings.batch_from}; {caveat}"
 
     def use_hparams(self, folder: Path) -> None:

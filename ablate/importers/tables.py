@@ -78,7 +78,10 @@ def step_notes(step: str, missing: int) -> list[str]:
     """Return what the reader has to know about the steps. missing: number of rows without one."""
     notes = [f"{missing} rows without {step} are left out"] if missing else []
     if step == "_step":
-        notes.append("_step counts calls of wandb.log, which are optimizer steps only if the run logs at every step")
+        notes.append(
+            "_step counts calls of wandb.log, which are optimizer steps only if the run logs at every step; samples are not "
+            "counted from it"
+        )
     return notes
 
 

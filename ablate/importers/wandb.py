@@ -35,7 +35,7 @@ def read(path: Path, files: Sequence[Path], step_column: str | None) -> Source:
             f"{file}: expected rows of history, got none; the run logged nothing, or the file is truncated"
         )
     table = Table(list(dict.fromkeys(name for row in history for name in row)), history)
-    source = source_of(table, "wandb", path, file, step_column, "--step-column _step")
+    source = source_of(table, "wandb", path, file, step_column, "log each metric once per step, or --step-column NAME")
     source.ended = code == 0
     source.end_message = (
         "the run was killed, or its end was not written" if code is None else f"it ended with code {code}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -65,7 +66,9 @@ def sync(folder: Path, options: SyncOptions) -> Iterator[SyncResult]:
 
 def _tracker(folder: Path, runs: Sequence[RunDir], options: SyncOptions) -> TrackerConfig:
     """Return the tracker of the first readable config, with the options applied."""
-    for name in (options.to or "").split("+") if options.to is not None else ():
+    # `[wandb, mlflow]` is accepted as well, as in `tracker=[wandb,mlflow]`.
+    names = [name.strip() for name in re.split("[+,]", options.to.strip("[]"))] if options.to is not None else []
+    for name in names:
         if name not in BACKENDS:
             problem = f"--to {options.to}: expected {', '.join(BACKENDS)}, got {name!r}; {nearest(name, BACKENDS)}"
             raise ConfigError(problem, "--to wandb")
@@ -74,7 +77,12 @@ def _tracker(folder: Path, runs: Sequence[RunDir], options: SyncOptions) -> Trac
         with suppress(RecordError):  # reported with its run
             recorded = tracker_of(read_config(run))
             break
-    changes = {"name": options.to, "project": options.project, "entity": options.entity, "uri": options.uri}
+    changes = {
+        "name": "+".join(names) or None,
+        "project": options.project,
+        "entity": options.entity,
+        "uri": options.uri,
+    }
     tracker = replace(recorded, **{key: value for key, value in changes.items() if value is not None})
     if not tracker.names:
         raise ConfigError(

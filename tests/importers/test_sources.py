@@ -195,6 +195,18 @@ def test_an_offline_run_of_wandb_is_what_was_logged(tmp_path: Path, offline: Pat
     assert (outcome.status, outcome.message) == ("finished", "it ended with code 0")
 
 
+def test_wandbs_own_steps_give_no_samples(tmp_path: Path) -> None:
+    """They count calls of `log`, here one every 25 updates."""
+    rows = [{"train/loss": 1 / (k + 1), "eval/loss": 0.5 / (k + 1)} for k in range(4)]
+    folder = made.wandb_run(tmp_path, rows, {"batch_size": 8})
+    run = brought(tmp_path, f"baseline={folder}")
+    assert read_trace(run.trace).table["samples"].null_count == 4
+    assert (origin(run).step, origin(run).samples_per_step) == ("_step", 0)
+    assert any("samples are not counted from it" in note for note in origin(run).notes)
+    asked = brought(tmp_path / "asked", f"baseline={folder}", samples_per_step=["200"])
+    assert read_trace(asked.trace)["samples"].tolist() == [200, 400, 600, 800]
+
+
 def test_a_file_of_wandb_that_breaks_off_is_read_as_far_as_it_is_whole(tmp_path: Path, offline: Path) -> None:
     (whole,) = offline.glob("*.wandb")
     data = whole.read_bytes()
