@@ -12,7 +12,7 @@ from ablate.config.flatten import leaves
 from ablate.errors import RecordError
 from ablate.serialization import read_json, read_yaml
 
-_BOOKKEEPING = (
+BOOKKEEPING = (
     "output_dir", "overwrite_output_dir", "run_name", "project", "report_to", "disable_tqdm", "logging_dir",
     "logging_nan_inf_filter", "log_level", "log_on_each_node", "push_to_hub", "hub_", "trackio_", "do_train", "do_eval",
     "do_predict", "local_rank", "resume_from_checkpoint", "debug", "skip_memory_metrics", "save_", "_", "transformers_version",
@@ -82,7 +82,7 @@ def _split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             inner, inner_cadence = _split(value)
             cadence |= inner_cadence
             trained |= {key: inner} if inner else {}
-        elif not key.startswith(_BOOKKEEPING) and key not in _SEEDS:
+        elif not key.startswith(BOOKKEEPING) and key not in _SEEDS:
             trained[key] = value
     return trained, cadence
 

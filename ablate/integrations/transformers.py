@@ -13,16 +13,14 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from ablate.errors import LoopError
+from ablate.importers.hyperparameters import BOOKKEEPING
 from ablate.integrations._common import Step, TrainerTrace, length_of
 from ablate.integrations.recorder import Gradient
 from ablate.training.evaluation import MetricSum
 from ablate.training.grad_norms import Grouping, by_layer
 
-_NO_SETTING = (
-    "output_dir", "run_name", "project", "report_to", "disable_tqdm", "logging_", "log_", "save_", "push_to_hub", "hub_",
-    "trackio_", "do_", "local_rank", "resume_from_checkpoint", "debug", "skip_memory_metrics",
-)  # fmt: skip
-"""Beginnings of the arguments that say where a run goes and what it tells; they make no arm another one."""
+_NO_SETTING = (*BOOKKEEPING, "logging_", "log_", "do_")
+"""Prefixes of the arguments that are not settings of the run."""
 
 _TIMINGS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "jit_compilation_time")
 

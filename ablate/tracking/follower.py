@@ -1,6 +1,6 @@
 """Process that sends one run, or the conclusions of one study, to one tracker:
 
-`python -m ablate.tracking.follower run|resumed|study FOLDER TRACKER online|offline PARENT_PID TRACKER_CONFIG`
+`python -m ablate.tracking.follower run|resumed|study FOLDER TRACKER online|offline PARENT_PID`
 
 It reads new rows of the record every two seconds, and ends when the run has ended or its process is gone; with PARENT_PID 0 it
 sends a record that is complete. Its errors are written to `tracker.log` and affect nothing else.
@@ -44,6 +44,9 @@ from ablate.tracking.wandb import offline_runs, upload_offline
 
 LOG = "tracker.log"
 """Output of the followers and of the trackers' libraries, in the directory of a run or study."""
+
+_TRACKER = "ABLATE_TRACKER"
+"""Environment variable with the tracker's config, as JSON."""
 
 _POLL_SECONDS = 2.0
 _END_POLL_SECONDS = 0.1  # checks only whether a file exists
@@ -95,8 +98,8 @@ def _start(what: str, folder: Path, tracker: TrackerConfig) -> Follower | None:
             with (folder / LOG).open("ab") as log:
                 # In a session of its own: Ctrl-C stops the run, and the follower then sends the rows up to that point.
                 process = subprocess.Popen(
-                    command(what, folder, name, mode, tracker, parent=os.getpid()),
-                    stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                    **command(what, folder, name, mode, tracker, parent=os.getpid()), stdout=log,
+                    stderr=subprocess.STDOUT, start_new_session=True,
                 )  # fmt: skip
         except OSError as error:
             of = "study" if what == "study" else "run"
@@ -106,10 +109,18 @@ def _start(what: str, folder: Path, tracker: TrackerConfig) -> Follower | None:
     return Follower(tuple(processes)) if processes else None
 
 
-def command(what: str, folder: Path, name: str, mode: Mode, tracker: TrackerConfig, *, parent: int) -> list[str]:
-    """Return the command of a follower. Modules of the working directory do not shadow those that it imports (`-P`)."""
-    arguments = [what, str(folder.resolve()), name, mode, str(parent), json.dumps(asdict(tracker))]
-    return [sys.executable, "-P", "-m", "ablate.tracking.follower", *arguments]
+def command(what: str, folder: Path, name: str, mode: Mode, tracker: TrackerConfig, *, parent: int) -> dict[str, Any]:
+    """Return the arguments that start a follower with `subprocess`.
+
+    Modules of the working directory do not shadow those that it imports (`-P`). The tracker's config may contain an address
+    with a token, so it is in the environment, and not on the command line, which every user of the machine can read.
+    """
+    arguments = [what, str(folder.resolve()), name, mode, str(parent)]
+    return {
+        "args": [sys.executable, "-P", "-m", "ablate.tracking.follower", *arguments],
+        "env": {**os.environ, _TRACKER: json.dumps(asdict(tracker))},
+        "stdin": subprocess.DEVNULL,
+    }
 
 
 # ---- in the process ----
@@ -117,9 +128,9 @@ def command(what: str, folder: Path, name: str, mode: Mode, tracker: TrackerConf
 
 def main(arguments: Sequence[str]) -> int:
     """Print what was sent, or why it was not, as one line. Return exit code 0 if everything was sent."""
-    what, folder, name, mode, parent, settings = arguments
+    what, folder, name, mode, parent = arguments
     os.nice(10)  # the run may need every core
-    tracker, chosen = TrackerConfig(**json.loads(settings)), cast(Mode, mode)
+    tracker, chosen = TrackerConfig(**json.loads(os.environ[_TRACKER])), cast(Mode, mode)
     try:
         with captured(Path(folder) / LOG):
             try:

@@ -109,9 +109,7 @@ def _send(what: str, folder: Path, *, name: str, tracker: TrackerConfig, options
         return result(status="not finished", message="it has no status yet")
     if not options.force and is_sent(folder, name, destination(name, tracker, options.mode)):
         return result(status="already sent")
-    done = subprocess.run(
-        command(what, folder, name, options.mode, tracker, parent=0), stdin=subprocess.DEVNULL, capture_output=True,
-        text=True, errors="replace",
-    )  # fmt: skip
+    process = command(what, folder, name, options.mode, tracker, parent=0)
+    done = subprocess.run(**process, capture_output=True, text=True, errors="replace", check=False)
     lines = [*done.stderr.splitlines(), *done.stdout.splitlines()] or [f"its process ended: {done.returncode}"]
     return result(status="failed" if done.returncode else "sent", message=lines[-1])
