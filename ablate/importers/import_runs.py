@@ -217,9 +217,7 @@ def _write(
         for source, seed in zip(runs, numbers, strict=True):
             columns = map_columns(source.names(), renames, source.path)
             unused -= set(source.names())
-            conflict = next((source.rows.conflicts[name] for name in columns if name in source.rows.conflicts), None)
-            if conflict is not None:
-                raise RecordError(conflict, source.rows.fix)
+            _resolve_conflicts(source, columns)
             unknown = "; its own is not recorded" if source.seed is None else ""
             seed_from = source.seed_from if recorded else f"numbered in order{unknown}"
             origin = _write_run(study.run(arm, seed), source, columns, arm=arm, seed=seed, seed_from=seed_from)
@@ -228,6 +226,19 @@ def _write(
         logged = dict.fromkeys(name for runs in sources.values() for source in runs for name in source.names())
         problem = f"--rename {min(unused)}=...: expected a logged name, one of {', '.join(logged)}"
         raise ConfigError(problem, f"--rename {next(iter(logged), 'NAME')}=...")
+
+
+def _resolve_conflicts(source: Source, columns: Mapping[str, str]) -> None:
+    """Let the evaluation during training count, not one after it. Raises RecordError for any other pair of values at a step."""
+    conflicts = [name for name in columns if name in source.rows.conflicts]
+    after = [name for name in conflicts if columns[name].startswith("eval_") and name in source.rows.repeated_at_end]
+    for name in conflicts:
+        if name not in after:
+            raise RecordError(source.rows.conflicts[name], source.rows.fix)
+    if after:
+        source.notes.append(
+            f"{', '.join(after)}: evaluated again at the last step, perhaps with the best weights; the first values count"
+        )
 
 
 def _line(arm: str, seed: int, source: Source, origin: Origin) -> str:

@@ -33,11 +33,13 @@ class Rows(dict[int, dict[str, float]]):
     """{logged step: {logged name: value}} in step order.
 
     conflicts: {name: problem} of names with two values at one step. fix: how to resolve them.
+    repeated_at_end: names with two values at the last step and at no other, as an evaluation after training leaves them.
     """
 
     def __init__(self, logged: Iterable[tuple[int, Mapping[str, float]]], where: str, fix: str) -> None:
         rows: dict[int, dict[str, float]] = {}
         self.conflicts, self.fix = dict[str, str](), fix
+        steps: dict[str, set[int]] = {}
         for step, values in logged:
             row = rows.setdefault(step, {})
             for name, value in values.items():
@@ -45,7 +47,9 @@ class Rows(dict[int, dict[str, float]]):
                 if before != value and not (math.isnan(before) and math.isnan(value)):
                     problem = f"{where} has two values of {name} at step {step}: {before:g} and {value:g}"
                     self.conflicts.setdefault(name, problem)
+                    steps.setdefault(name, set()).add(step)
         super().__init__(sorted(rows.items()))
+        self.repeated_at_end = {name for name in steps if steps[name] == {max(rows)} and len(rows) > 1}
 
 
 @dataclass(kw_only=True, slots=True)

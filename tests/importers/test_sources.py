@@ -111,6 +111,25 @@ def test_the_models_own_config_is_among_the_settings(tmp_path: Path) -> None:
     assert yaml.safe_load(run.config.read_text()) == {"trainer": {"train_batch_size": 8}, "model": {"dropout": 0.1}}
 
 
+def test_an_evaluation_after_training_does_not_count_and_is_named(tmp_path: Path) -> None:
+    """`trainer.evaluate()` after `load_best_model_at_end`: a second row at the last step, of other weights."""
+    path = made.state(tmp_path / "a", steps=20, eval_steps=10, last=True)
+    state = json.loads(path.read_text())
+    during = [row["eval_loss"] for row in state["log_history"] if "eval_loss" in row]
+    state["log_history"].append({"eval_loss": 0.01, "eval_runtime": 9.0, "epoch": 0.01, "step": 20})
+    path.write_text(json.dumps(state))
+    run = brought(tmp_path, f"baseline={tmp_path / 'a'}")
+    assert read_evals(run.evals).curve("loss").value.tolist() == during
+    assert any("eval_loss, eval_runtime: evaluated again at the last step" in note for note in origin(run).notes)
+    rows = [(step, {"train/loss": 1 / step, "eval/loss": 0.5 / step}) for step in (1, 2, 3)]
+    made.tensorboard(tmp_path / "tb", [*rows, (3, {"eval/loss": 0.9})])
+    run = brought(tmp_path / "b", f"baseline={tmp_path / 'tb'}")
+    assert read_evals(run.evals).curve("loss").value[-1] == np.float32(0.5 / 3)
+    made.tensorboard(tmp_path / "two", [*rows, (2, {"eval/loss": 0.9})])
+    with pytest.raises(AblateError, match="two values of eval/loss at step 2"):
+        brought(tmp_path / "c", f"baseline={tmp_path / 'two'}")
+
+
 def test_other_evaluation_sets_are_other_splits(tmp_path: Path) -> None:
     path = made.state(tmp_path / "a", steps=20, eval_steps=10)
     state = json.loads(path.read_text())
