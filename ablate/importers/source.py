@@ -126,12 +126,16 @@ def step_of(value: Any, where: str) -> int:
     """Return a logged step. Raises RecordError unless it is a whole number from 0 to `MAX_STEP`."""
     step = number(value)
     if step is None or not step.is_integer() or not 0 <= step <= MAX_STEP:
-        try:
-            shown = repr(value)[:60]
-        except ValueError:  # an integer too long to be written out
-            shown = "a number of thousands of digits"
-        raise RecordError(f"{where}: expected a step, a whole number from 0 on, got {shown}")
+        raise RecordError(f"{where}: expected a step, a whole number from 0 on, got {shown(value)}")
     return int(value)
+
+
+def shown(value: Any) -> str:
+    """Return a logged value as a message shows it."""
+    try:
+        return repr(value)[:60]
+    except ValueError:  # an integer too long to be written out
+        return "a number of thousands of digits"
 
 
 def numbers(records: Iterable[Mapping[str, Any]], step: str, where: str) -> Iterator[tuple[int, dict[str, float]]]:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ablate.errors import RecordError
-from ablate.importers.metric_names import STEPS
-from ablate.importers.source import LIGHTNING_SHIFT, Rows, Source, numbers, only_file, parse_json, read_log_text
+from ablate.importers.metric_names import STEPS, column_name
+from ablate.importers.source import (
+    LIGHTNING_SHIFT,
+    Rows,
+    Source,
+    number,
+    numbers,
+    only_file,
+    parse_json,
+    read_log_text,
+    shown,
+)
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 _TRUNCATED = "the last line is truncated and left out"
@@ -54,12 +64,31 @@ def read_lightning(path: Path, files: Sequence[Path], _: str | None) -> Source:
 def source_of(table: Table, format: str, path: Path, file: Path, step_column: str | None, fix: str) -> Source:
     """Return the run in a table, whatever its file. fix: how to resolve two values at one step; may name `{step}`."""
     step = choose_step(table.names, step_column, str(file))
-    rows = Rows(numbers(table.rows, step, str(file)), str(file), fix.format(step=step))
-    notes = [*table.notes, *step_notes(step, sum(step not in row for row in table.rows))]
+    rows = [_flat(row) for row in table.rows]
+    notes = [*table.notes, *step_notes(step, sum(step not in row for row in rows)), *_unreadable(rows, step)]
     return Source(
-        format=format, path=str(path), files=(file,), step=step, shift=int(step == "trainer/global_step"), rows=rows,
-        notes=notes,
+        format=format, path=str(path), files=(file,), step=step, shift=int(step == "trainer/global_step"),
+        rows=Rows(numbers(rows, step, str(file)), str(file), fix.format(step=step)), notes=notes,
     )  # fmt: skip
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with `eval_accuracy/accuracy` for a metric that is itself a mapping; W&B's media are left out."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if not isinstance(value, Mapping):
+            flat[name] = value
+        elif "_type" not in value:
+            flat |= {f"{name}/{inner}": item for inner, item in value.items()}
+    return flat
+
+
+def _unreadable(rows: Sequence[Mapping[str, Any]], step: str) -> Iterator[str]:
+    """Yield a note for each metric with values that are not numbers."""
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row[name] for row in rows if row.get(name) is not None and number(row[name]) is None]
+        if values and name != step and column_name(name) is not None:
+            yield f"{len(values)} values of {name} are not numbers and are left out, such as {shown(values[0])}"
 
 
 def choose_step(names: Sequence[str], wanted: str | None, where: str) -> str:
@@ -129,13 +158,13 @@ def _parse_csv(path: Path, text: str, dialect: str) -> Table:
 
 def _parse_lines(path: Path, text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
     """Parse one JSON object per line, which a `.json` file may contain as well."""
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    lines = [(position, line) for position, line in enumerate(text.splitlines(), start=1) if line.strip()]
     values = [parse_json(line) for _, line in lines]
     notes = [_TRUNCATED] if values and values[-1] is None else []
     rows = values[: len(values) - len(notes)]
-    for (number, line), row in zip(lines, rows, strict=False):
+    for (position, line), row in zip(lines, rows, strict=False):
         if not isinstance(row, Mapping):
-            problem = f"{path}, line {number}: expected a JSON object, got {line[:60]!r}"
+            problem = f"{path}, line {position}: expected a JSON object, got {line[:60]!r}"
             raise RecordError(problem, "one object per line, or a list of {'step': ..., ...}")
     return rows, notes
 

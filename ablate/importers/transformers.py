@@ -15,14 +15,13 @@ from ablate.importers.hyperparameters import settings_of
 from ablate.importers.source import (
     NO_ACCUMULATION,
     WINDOW_LOSS,
-    Rows,
     Source,
     check_inside,
     number,
     parse_json,
     read_log_text,
-    step_of,
 )
+from ablate.importers.tables import Table, source_of
 
 NAME = "trainer_state.json"
 
@@ -42,11 +41,10 @@ def read(path: Path, files: Sequence[Path], _: str | None) -> Source:
                 f"{path}: expected one run, got two: the log of {file} does not continue that of {other}",
                 f"name one: {file}",
             )
-    logged = [(step_of(row.get("step"), str(file)), _values(row)) for row in rows if not _is_summary(row)]
-    source = Source(
-        format="trainer_state", path=str(path), files=(file,), total_steps=_count(state.get("max_steps")),
-        rows=Rows(logged, str(file), "name the checkpoint of one run"), loss=WINDOW_LOSS,
-    )  # fmt: skip
+    logged = [_with_splits(row) for row in rows if not _is_summary(row)]
+    table = Table(list(dict.fromkeys(name for row in logged for name in row)), logged)
+    source = source_of(table, "trainer_state", path, file, "step", "name the checkpoint of one run")
+    source.total_steps, source.loss = _count(state.get("max_steps")), WINDOW_LOSS
     model = _model_config(file)
     trainer = {
         key: state[key]
@@ -91,18 +89,17 @@ def _state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _values(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a row. A metric of a second evaluation set, `eval_other_loss`, becomes `eval_loss::other`."""
+def _with_splits(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row in which a metric of a second evaluation set, `eval_other_loss`, is called `eval_loss::other`."""
     timing = next((key for key in row if key.startswith("eval_") and key.endswith("_runtime")), "eval_runtime")
     prefix = timing.removesuffix("_runtime")
-    values: dict[str, float] = {}
-    for key, value in row.items():
-        known = number(value)
-        if key == "step" or known is None:
-            continue
-        other = prefix != "eval" and key.startswith(f"{prefix}_")
-        values[f"eval_{key.removeprefix(f'{prefix}_')}::{prefix.removeprefix('eval_')}" if other else key] = known
-    return values
+    split = prefix.removeprefix("eval_")
+    return {
+        f"eval_{key.removeprefix(f'{prefix}_')}::{split}"
+        if split != "eval" and key.startswith(f"{prefix}_")
+        else key: value
+        for key, value in row.items()
+    }
 
 
 def _is_summary(row: Mapping[str, Any]) -> bool:

@@ -408,6 +408,23 @@ def test_a_name_in_a_log_cannot_write_on_the_terminal_or_the_page(
     assert "<script>alert" not in page
 
 
+def test_values_that_cannot_be_read_are_read_where_they_can_be_else_named(here: Path) -> None:
+    from ablate.records.reader import read_evals
+
+    rows = [
+        {"step": k, "loss": 0.5, "eval_accuracy": {"accuracy": k / 10}, "eval_f1": "0,5", "odd": "x"} for k in (1, 2)
+    ]
+    (here / "a").mkdir()
+    (here / "a" / "trainer_state.json").write_text(json.dumps({"log_history": rows}))
+    (here / "b.csv").write_text("step,loss,val_loss\n1,\"tensor(0.5, device='cuda:0')\",0.5\n2,0.4,0.3\n")
+    lines = import_runs(ImportRequest(arms=["baseline=a,b.csv"], output=Path("runs/x"))).lines
+    evals = read_evals(RunDir(here / "runs/x/baseline/seed=0").evals)
+    assert evals.curve("accuracy/accuracy").value.tolist() == [0.1, 0.2]
+    assert "2 values of eval_f1 are not numbers and are left out, such as '0,5'" in lines[0]
+    assert "odd" not in lines[0]
+    assert '1 values of loss are not numbers and are left out, such as "tensor(0.5' in lines[1]
+
+
 def test_training_steps_that_are_counted_from_0_are_moved_and_said(here: Path) -> None:
     from ablate.records.reader import read_evals, read_trace
 
