@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ablate.errors import AblateError, LoopError, RecordError
+from ablate.records.divergence import divergence
 from ablate.records.layout import RunDir, StudyDir, safe_name
 from ablate.records.metadata import Manifest, Status, git_state, now, versions, write_value
 from ablate.records.source_code import code_digest
@@ -330,6 +331,10 @@ class Recorder:
     def _end(self, status: Status, reason: str, message: str) -> None:
         weights = weights_hash(self.ranks.bare.state_dict().items()) if status == "finished" else None
         self._opened = False
+        if status == "finished":
+            self._recorder.flush(wait=True)
+            if self.ranks.records and (diverged := divergence(self._run)):
+                status, reason, message = "diverged", "not finite", f"{diverged}; {message}"
         self._manifest.ended = now()
         if order := self._recorder.order_hashes():
             self._recorder.add_item("order", order)
