@@ -18,6 +18,36 @@ settings.load_profile("seeded")
 # Before any test module imports them: the Hugging Face libraries read these once.
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HYDRA_FULL_ERROR": "0"}
 
+SLOW_FIRST = (
+    "parity",
+    "training",
+    "controls",
+    "runner",
+    "archive",
+    "calibration",
+    "safety",
+    "cli",
+    "integrations",
+    "importers",
+    "tracking",
+)
+"""Directories of slow tests in their order: what a wrong number or a lost run would cost most comes first, the rest last."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slow tests last and into the order of `SLOW_FIRST`; all others stay where they are."""
+    top = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        if item.get_closest_marker("slow") is None:
+            return -1
+        directory = item.path.relative_to(top).parts[0]
+        return SLOW_FIRST.index(directory) if directory in SLOW_FIRST else len(SLOW_FIRST)
+
+    items.sort(key=rank)
+
+
 _connect = socket.socket.connect
 
 
