@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import socket
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every garbage collection: there are millions of objects, and none of them goes."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 _connect = socket.socket.connect
 
 
@@ -64,6 +73,27 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path_factory.getbasetemp() / "no-netrc"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path_factory.getbasetemp() / "no-wandb-settings"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _axis_files_are_read_once() -> Iterator[None]:
+    """Share the axes of conf/ among all commands of a process: to compose their files takes as long as the rest of planning."""
+    from ablate.planning import compose
+
+    read, shared = compose.Composer.axes, dict[str, Any]()
+
+    def axes(self: compose.Composer, names: Sequence[str] | None = None) -> list[Any]:
+        search_path = [str(one.path) for one in compose._loader().get_search_path().get_path()]
+        directories = [path.removeprefix("file://") for path in search_path if "://" not in path or "file://" in path]
+        if directories == [str(compose.conf_dir())] and not self.always:
+            self._axes = shared
+            if not shared:
+                read(self)
+        return read(self, names)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compose.Composer, "axes", axes)
+        yield
 
 
 @pytest.fixture
