@@ -75,9 +75,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, here: Path) -> Runs:
 
 
 @pytest.fixture
-def ablate(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[int, str, str]]:
+def ablate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """ablate(*arguments) -> (exit code, standard output, standard error).
 
     Hydra composes every config twice, the first time only to see whether a file sets `hydra.mode`. None of ours does.

@@ -112,4 +112,6 @@ def test_without_shares_the_effects_are_still_shown(tmp_path: Path) -> None:
     assert analysis.attribution is not None
     assert analysis.attribution.refused
     assert {row[3] for row in rows(analysis)} == {digits.DASH}
-    assert "no shares, because the total difference is not significant" in " ".join(printed(analysis, tmp_path / "b").split())
+    assert "no shares, because the total difference is not significant" in " ".join(
+        printed(analysis, tmp_path / "b").split()
+    )
