@@ -78,12 +78,14 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(autouse=True, scope="session")
 def _axis_files_are_read_once() -> Iterator[None]:
     """Share the axes of conf/ among all commands of a process: to compose their files takes as long as the rest of planning."""
+    from hydra.core.global_hydra import GlobalHydra
+
     from ablate.planning import compose
 
     read, shared = compose.Composer.axes, dict[str, Any]()
 
     def axes(self: compose.Composer, names: Sequence[str] | None = None) -> list[Any]:
-        search_path = [str(one.path) for one in compose._loader().get_search_path().get_path()]
+        search_path = [str(one.path) for one in GlobalHydra.instance().config_loader().get_search_path().get_path()]
         directories = [path.removeprefix("file://") for path in search_path if "://" not in path or "file://" in path]
         if directories == [str(compose.conf_dir())] and not self.always:
             self._axes = shared

@@ -281,7 +281,9 @@ def test_an_arm_whose_spread_is_unlike_the_others_says_that_it_is_judged_alone()
     assert all((one.residual_sd or 0.0) < alone.residual_sd / 5 for one in others)
 
 
-@pytest.mark.parametrize(("seeds", "label"), [(3, LOW_POWER_POOLED_ONLY), (10, POOLED_ONLY)])
+@pytest.mark.parametrize(
+    ("seeds", "label"), [(3, LOW_POWER_POOLED_ONLY), pytest.param(10, POOLED_ONLY, marks=pytest.mark.slow)]
+)
 def test_what_only_the_pool_supports_is_undecided_and_says_so(seeds: int, label: str) -> None:
     """An effect among four variants: in some studies the pool finds it and its own pairs do not."""
     withheld = []
