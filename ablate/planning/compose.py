@@ -92,7 +92,7 @@ class Composer:
 
     def compose(self, overrides: Sequence[str] = ()) -> dict[str, Any]:
         """The resolved config as plain values, every type and range checked. Raises ConfigError."""
-        return plain(self._compose(overrides), overrides)
+        return plain(self._composed_once(overrides), overrides)
 
     def vary(self, overrides: Sequence[str], changes: Mapping[str, Any]) -> dict[str, Any]:
         """The config of `overrides` with some keys set: what `compose` makes of both, without reading every file again.
@@ -105,16 +105,19 @@ class Composer:
         texts = [*overrides, *(override_text(key, value) for key, value in changes.items())]
         if not all(_is_leaf(key, value) for key, value in changes.items()):
             return self.compose(texts)
-        base = tuple(overrides)
-        if base not in self._composed:
-            self._composed[base] = self._compose(overrides)
-        config = deepcopy(self._composed[base])
+        config = deepcopy(self._composed_once(overrides))
         try:
             for key, value in changes.items():
                 OmegaConf.update(config, key, value, merge=True)
         except OmegaConfBaseException:
             return self.compose(texts)  # which refuses it, in our words
         return plain(config, texts)
+
+    def _composed_once(self, overrides: Sequence[str]) -> DictConfig:
+        key = tuple(overrides)
+        if key not in self._composed:
+            self._composed[key] = self._compose(overrides)
+        return self._composed[key]
 
     def axis_names(self) -> list[str]:
         """Names of the axis files on the search path, the user's own included."""

@@ -75,8 +75,12 @@ def runs(monkeypatch: pytest.MonkeyPatch, here: Path) -> Runs:
 
 
 @pytest.fixture
-def ablate(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """ablate(*arguments) -> (exit code, standard output, standard error)."""
+def ablate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """ablate(*arguments) -> (exit code, standard output, standard error).
+
+    Hydra composes every config twice, the first time only to see whether a file sets `hydra.mode`. None of ours does.
+    """
+    monkeypatch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         code = cli.main(arguments)

@@ -17,6 +17,8 @@ from ablate.planning.planner import make_plan
 
 FILES = sorted(conf_dir().rglob("*.yaml"))
 OPTIONS = [file.relative_to(conf_dir()) for file in FILES if file.parent != conf_dir() and file.parent.name != "axis"]
+VARIED = ("batch_size", "drop_layer", "placebo", "schedule", "train_test_ratio")
+"""Axes of several kinds, whose arms are compared with composed ones at every change; those of the others less often."""
 AXES = sorted(file.stem for file in (conf_dir() / "axis").glob("*.yaml"))
 
 
@@ -127,7 +129,10 @@ def test_axes_are_values(composer: Composer):
     assert [axis.name for axis in composer.axes()] == AXES
 
 
-@pytest.mark.parametrize("name", AXES)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in VARIED else pytest.param(name, marks=pytest.mark.slow) for name in AXES],
+)
 def test_a_config_that_is_varied_is_the_one_that_is_composed(composer: Composer, name: str):
     """Arms are not composed anew, which takes long; the shortcut must not be seen."""
     axis = composer.axes([name])[0]
