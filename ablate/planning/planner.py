@@ -197,7 +197,7 @@ class _Planner:
 
     def touched(self, config: Mapping[str, Any]) -> object:
         """Return which modules of the model a config changes."""
-        from ablate.models.meta_model import modules_changed
+        from ablate.models.build import modules_changed
 
         typed = make_config(config)
         return modules_changed(typed, num_classes=self.sizes(typed).num_classes)
@@ -264,7 +264,7 @@ class _Planner:
         shapes = {shape(config): config for config in (make_config(draft.config) for draft in drafts)}
         if len(shapes) == 1:
             return lambda _: None
-        from ablate.models.meta_model import parameter_counts
+        from ablate.models.build import parameter_counts
 
         found = {key: parameter_counts(config, num_classes=key[1]) for key, config in shapes.items()}
         whole = all(counts is not None for counts in found.values())
