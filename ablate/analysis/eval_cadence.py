@@ -19,7 +19,7 @@ from ablate.analysis.results import Adequacy, Rung
 from ablate.config.schema import EvalConfig
 from ablate.design.plan import Plan
 from ablate.formatting import counted, joined, plain_figure, plain_percent
-from ablate.metrics.decrease import decrease_before, decrease_shares, orientation, train_loss_decrease
+from ablate.metrics.curves import decrease_before, decrease_shares, orientation, train_loss_decrease
 from ablate.metrics.metric import Metric, MetricInfo, Record
 from ablate.metrics.registry import find, get_metric
 from ablate.units import Interval, evaluation_points

@@ -17,7 +17,7 @@ from ablate.design.axis import show
 from ablate.design.plan import Arm, Plan
 from ablate.errors import ConfigError
 from ablate.formatting import counted, joined, plain_figure, plain_percent
-from ablate.metrics.decrease import decrease_before, decrease_shares, orientation
+from ablate.metrics.curves import decrease_before, decrease_shares, orientation
 from ablate.metrics.eval_metrics import MIN_EVALUATIONS
 from ablate.metrics.registry import METRICS, find
 from ablate.records.metadata import Origin

@@ -14,12 +14,12 @@ from ablate.analysis.infer_plan import PlanOptions, adopt
 from ablate.analysis.results import Contrast, RunReading
 from ablate.design import plan_file
 from ablate.design.interim import Course
-from ablate.design.plan import Arm, Plan, Run, run_digest
+from ablate.design.plan import Plan, Run, run_digest
 from ablate.errors import ConfigError, StudyError
 from ablate.metrics.metric import MetricInfo, Record
 from ablate.metrics.registry import METRICS, find
 from ablate.records.interim import InterimResult
-from ablate.records.layout import StudyDir
+from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest
 from ablate.records.run_files import RunFiles as RunFiles
 from ablate.records.run_files import read_run
@@ -49,28 +49,34 @@ def read_plan(folder: Path, options: PlanOptions | None = None) -> Plan:
     return plan_file.read_plan(folder)
 
 
-def read_runs(folder: Path, plan: Plan) -> list[RunFiles]:
-    """Read every trained arm at every seed, in plan order; arms of equal digest share one directory."""
+def planned_runs(folder: Path, plan: Plan) -> Iterator[tuple[str, Run, RunDir]]:
+    """Yield (arm, run, run directory) of every trained arm at every seed, in plan order; arms of equal digest share one."""
     study = StudyDir(folder)
     planned = {(run.arm, run.seed): run for run in plan.runs}
     shared = {run.digest: run for run in reversed(plan.runs)}
-
-    def digest(arm: Arm, seed: int) -> str:
-        return run_digest(arm.config, seed=seed, code_digest=plan.code_digest, data=arm.data, model=arm.model)
-
-    def accept(run: Run, manifest: Manifest) -> bool:
-        return not manifest.digest or plan.keeps(
-            run, digest=manifest.digest, request=manifest.request, code_digest=manifest.code_digest
-        )
-
-    runs = []
     for arm in (arm for arm in plan.arms if not arm.replayed):
         for seed in plan.seeds_of(arm):
-            run = planned.get((arm.name, seed)) or shared.get(digest(arm, seed))
+            run = planned.get((arm.name, seed))
+            if run is None and plan.app is None:
+                run = shared.get(
+                    run_digest(arm.config, seed=seed, code_digest=plan.code_digest, data=arm.data, model=arm.model)
+                )
             if run is not None:
-                directory = study.run(run.arm, run.seed)
-                runs.append(read_run(directory, arm=arm.name, seed=run.seed, accept=partial(accept, run)))
-    return runs
+                yield arm.name, run, study.run(run.arm, run.seed)
+
+
+def of_plan(plan: Plan, run: Run, manifest: Manifest) -> bool:
+    """Return False for the manifest of a run with other settings or other code than the plan's."""
+    asked = {"digest": manifest.digest, "request": manifest.request, "code_digest": manifest.code_digest}
+    return not manifest.digest or plan.keeps(run, **asked)
+
+
+def read_runs(folder: Path, plan: Plan) -> list[RunFiles]:
+    """Read every trained arm at every seed, in plan order."""
+    return [
+        read_run(run_dir, arm=arm, seed=run.seed, accept=partial(of_plan, plan, run))
+        for arm, run, run_dir in planned_runs(folder, plan)
+    ]
 
 
 def common_evaluations(runs: list[RunFiles]) -> NDArray[np.int64]:

@@ -22,7 +22,7 @@ from ablate.design.axis_files import REPLAYABLE
 from ablate.design.plan import Arm, Plan
 from ablate.errors import ConfigError, StudyError, nearest
 from ablate.formatting import counted, plain_figure, plain_percent
-from ablate.metrics.decrease import decrease_before, train_loss_decrease
+from ablate.metrics.curves import decrease_before, train_loss_decrease
 from ablate.metrics.metric import Record
 from ablate.records.reader import EvalCurve, Trace
 from ablate.units import evaluation_points, parse_interval

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablate.errors import ConfigError
-from ablate.metrics.curve_fits import falling, valley
+from ablate.metrics.curves import falling, valley
 from ablate.metrics.metric import Record
 from ablate.metrics.registry import METRICS, check_metric, check_recorded, get_metric, one_slip
 from ablate.metrics.step_metrics import spread
