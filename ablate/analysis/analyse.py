@@ -19,11 +19,18 @@ from ablate.analysis.divergence import divergences
 from ablate.analysis.eval_cadence import adequacy
 from ablate.analysis.example_variance import over_examples
 from ablate.analysis.factorial import design_effects, effect_sentences
-from ablate.analysis.hydra_app import metrics_of, settled
 from ablate.analysis.imported_runs import check_readable, controls_to_conclude, imported, in_brief, labelled
 from ablate.analysis.infer_plan import PlanOptions
-from ablate.analysis.interim import interim_reader, interim_report, interim_result, next_interim
-from ablate.analysis.load import InterimReader, RunFiles, common_evaluations, common_rows, read_plan, read_runs, reading
+from ablate.analysis.interim import InterimReader, interim_reader, interim_report, interim_result, next_interim
+from ablate.analysis.load import (
+    common_evaluations,
+    common_rows,
+    metrics_of,
+    read_plan,
+    read_runs,
+    reading,
+    settled,
+)
 from ablate.analysis.mediation import mediation, mediation_sentences
 from ablate.analysis.noise_floor import floors
 from ablate.analysis.resample import finished_baseline, recorded_share, resample_value
@@ -36,6 +43,7 @@ from ablate.errors import ConfigError
 from ablate.formatting import counted, joined
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import StudyDir
+from ablate.records.run_files import RunFiles
 from ablate.serialization import write_json
 from ablate.stats.verdicts import DECIDED
 from ablate.units import END

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.load import RunFiles, common_evaluations
+from ablate.analysis.load import common_evaluations
 from ablate.analysis.results import ArmAmount, Budgets
 from ablate.design.plan import Plan
 from ablate.errors import ConfigError
 from ablate.formatting import counted, joined, plain_percent
 from ablate.metrics.registry import find
 from ablate.records.reader import EvalCurve, Trace
+from ablate.records.run_files import RunFiles
 from ablate.units import END, Amount, parse_amount
 
 Values = NDArray[np.float64]

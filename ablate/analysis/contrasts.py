@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.load import InterimReader
+from ablate.analysis.interim import InterimReader
 from ablate.analysis.noise_floor import floors, largest
 from ablate.analysis.results import Contrast, Floor, RunReading
 from ablate.config.flatten import leaf_or_absent

@@ -13,7 +13,6 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.load import RunFiles
 from ablate.analysis.resample import resample_record, resample_trace
 from ablate.analysis.results import Adequacy, Rung
 from ablate.config.schema import EvalConfig
@@ -22,6 +21,7 @@ from ablate.formatting import counted, joined, plain_figure, plain_percent
 from ablate.metrics.curves import decrease_before, decrease_shares, orientation, train_loss_decrease
 from ablate.metrics.metric import Metric, MetricInfo, Record
 from ablate.metrics.registry import find, get_metric
+from ablate.records.run_files import RunFiles
 from ablate.units import Interval, evaluation_points
 
 MAX_SHARE = 0.1

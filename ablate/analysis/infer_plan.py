@@ -11,7 +11,6 @@ import numpy as np
 
 from ablate.config.flatten import ABSENT, changed, leaf, leaf_or_absent
 from ablate.config.schema import BASELINE, StudyConfig
-from ablate.controls.control import Control
 from ablate.design.axis import Axis, show
 from ablate.design.axis_files import FINGERPRINT, ad_hoc_axis
 from ablate.design.derived import DERIVED
@@ -143,20 +142,6 @@ def _undotted(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     return {str(key).replace(".", "_"): _undotted(item) for key, item in value.items()}
-
-
-def isolate_adopted(baseline: Arm, arm: Arm) -> Control:
-    """Return the control of an arm whose axis has no keys: it changes several settings, or none."""
-    if arm.kind == "placebo":
-        return Control(
-            arm=arm.name, name="one_variable", status="proven", sentence="the baseline's settings, leaf by leaf"
-        )
-    if arm.changes:
-        pairs = [f"{key} ({show(leaf(baseline.config, key))} -> {show(value)})" for key, value in arm.changes.items()]
-        reason = f"changes {len(pairs)} settings together, so it is not a one-variable comparison: {', '.join(pairs)}"
-    else:
-        reason = "has the baseline's settings, leaf by leaf: no variable is changed"
-    return Control(arm=arm.name, name="one_variable", status="failed", sentence=f"{arm.name} {reason}")
 
 
 def _moves(baseline: _StoredArm, arm: _StoredArm, seeds: Sequence[int]) -> dict[str, int]:

@@ -11,12 +11,12 @@ from scipy import stats
 
 from ablate.analysis.complete_seeds import by_arm
 from ablate.analysis.design_results import MediatorMeasure
-from ablate.analysis.load import RunFiles
 from ablate.analysis.results import RunReading
 from ablate.config.schema import BASELINE
 from ablate.design.axis import show
 from ablate.design.mediation import MEDIATORS, Held, Mediation
 from ablate.formatting import plain_figure, plain_percent
+from ablate.records.run_files import RunFiles
 
 ByArm = Mapping[str, Mapping[int, float]]
 

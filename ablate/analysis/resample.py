@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ablate.analysis.load import RunFiles, read_plan, read_runs
+from ablate.analysis.load import read_plan, read_runs
 from ablate.analysis.results import ReplayedLevel
 from ablate.config.schema import EvalConfig
 from ablate.design.axis_files import REPLAYABLE
@@ -25,6 +25,7 @@ from ablate.formatting import counted, plain_figure, plain_percent
 from ablate.metrics.curves import decrease_before, train_loss_decrease
 from ablate.metrics.metric import Record
 from ablate.records.reader import EvalCurve, Trace
+from ablate.records.run_files import RunFiles
 from ablate.units import evaluation_points, parse_interval
 
 KEYS = (*REPLAYABLE, "eval.spacing")

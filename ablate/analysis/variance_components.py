@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.analysis.design_results import VarianceOf, VariancePart, VarianceStudy
-from ablate.analysis.load import RunFiles
 from ablate.analysis.results import RunReading
 from ablate.config.schema import RandomStreamsConfig
 from ablate.controls.control import Control
@@ -18,6 +17,7 @@ from ablate.design.plan import Plan
 from ablate.design.variance_components import Crossed
 from ablate.formatting import joined, plain_figure, plain_percent
 from ablate.metrics.metric import MetricInfo
+from ablate.records.run_files import RunFiles
 from ablate.stats.variance_components import Component, Interval, decompose, detectable_share, share_intervals
 
 REST = "both together"

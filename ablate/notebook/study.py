@@ -205,7 +205,7 @@ class Study:
         return "\n".join([f"<ablate study {self.name}: {view.heading}>", *([view.headline] if view.headline else [])])
 
     def _repr_html_(self) -> str:
-        """Return the answer and the contrasts, or the metrics of one run. All text is escaped: a run can be named `<script>`."""
+        """Return the answer and the contrasts, or the metrics of one run; all text is escaped."""
         from ablate import formatting as fmt
         from ablate.report.html import environment
         from ablate.report.view_model import make_view

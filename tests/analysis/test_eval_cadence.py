@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from ablate.analysis.analyse import analyse
 from ablate.analysis.eval_cadence import MAX_SHARE, adequacy, cadence_advice, even_evaluations, ladder, row_ends
-from ablate.analysis.load import RunFiles, common_evaluations
+from ablate.analysis.load import common_evaluations
 from ablate.analysis.resample import reduce_windows, resample, resample_trace
 from ablate.analysis.results import Adequacy
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import RunDir
 from ablate.records.reader import read_table
+from ablate.records.run_files import RunFiles
 from ablate.records.schema import EVALS
 from ablate.records.writer import TableWriter
 from ablate.stats.verdicts import judge

@@ -12,8 +12,7 @@ import pytest
 
 from ablate.analysis.analyse import analyse, analyse_interim, contrasts_of
 from ablate.analysis.contrasts import family
-from ablate.analysis.interim import after, interim_result, levels_of, next_interim
-from ablate.analysis.load import InterimReader
+from ablate.analysis.interim import InterimReader, after, interim_result, levels_of, next_interim
 from ablate.analysis.results import Contrast, RunReading
 from ablate.controls.control import Control
 from ablate.design.designs import OneAtATime
