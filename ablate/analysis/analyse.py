@@ -34,7 +34,7 @@ from ablate.analysis.load import (
 from ablate.analysis.mediation import mediation, mediation_sentences
 from ablate.analysis.noise_floor import floors
 from ablate.analysis.resample import finished_baseline, recorded_share, resample_value
-from ablate.analysis.results import Analysis, Contrast, ReplayedLevel, RunReading
+from ablate.analysis.results import Analysis, Contrast, ResampledCadence, RunReading
 from ablate.analysis.summary import conclusions, method_notes
 from ablate.analysis.variance_components import crossed_controls, variance_study
 from ablate.design.axis import show
@@ -191,7 +191,7 @@ def _readings(
     return tuple(reading(run, folder, rows, names, logged) for run, rows in zip(read.runs, read.common, strict=True))
 
 
-def _replays(plan: Plan, runs: Sequence[RunFiles]) -> tuple[tuple[ReplayedLevel, ...], list[str]]:
+def _replays(plan: Plan, runs: Sequence[RunFiles]) -> tuple[tuple[ResampledCadence, ...], list[str]]:
     """Return the levels of the observation axes, and a note for each that cannot be shown yet."""
     levels, notes = [], []
     finished = finished_baseline(plan, runs)
@@ -212,7 +212,7 @@ def _arm(plan: Plan, arm: Arm) -> dict[str, Any]:
     return {
         "name": arm.name,
         "axis": arm.axis,
-        "level": arm.value,
+        "value": arm.value,
         "kind": arm.kind,
         "changes": arm.changes,
         "bundle": plan.bundle(arm),

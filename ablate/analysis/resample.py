@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ablate.analysis.load import read_plan, read_runs
-from ablate.analysis.results import ReplayedLevel
+from ablate.analysis.results import ResampledCadence
 from ablate.config.schema import EvalConfig
 from ablate.design.axis_files import REPLAYABLE
 from ablate.design.plan import Arm, Plan
@@ -141,7 +141,7 @@ class _Resampled:
     remark: str = ""
 
 
-def resample(folder: Path, key: str, values: Sequence[str]) -> tuple[ReplayedLevel, ...]:
+def resample(folder: Path, key: str, values: Sequence[str]) -> tuple[ResampledCadence, ...]:
     """Read the baseline of a study at other values of `eval.every`, `tracker.log_every` or `eval.spacing`.
 
     Raises ConfigError for another key, and for a value that the dense record cannot show exactly; StudyError for a folder
@@ -163,7 +163,9 @@ def finished_baseline(plan: Plan, runs: Sequence[RunFiles]) -> list[RunFiles]:
     return [run for run in runs if run.arm == plan.baseline.name and run.finished]
 
 
-def resample_value(plan: Plan, runs: Sequence[RunFiles], key: str, value: str, *, arm: str, axis: str) -> ReplayedLevel:
+def resample_value(
+    plan: Plan, runs: Sequence[RunFiles], key: str, value: str, *, arm: str, axis: str
+) -> ResampledCadence:
     """Read the finished runs of the baseline at one value; there must be one. Raises as `resample` does."""
     budget = budget_of(plan.baseline)
     due = budget.due(key, value)
@@ -172,10 +174,10 @@ def resample_value(plan: Plan, runs: Sequence[RunFiles], key: str, value: str, *
     seeds = [read(run, due, key, value, budget) for run in dense]
     shares = [seed.share for seed in seeds if seed.share is not None]
     first_step = -(-int(due[0]) // budget.samples_per_step)
-    return ReplayedLevel(
+    return ResampledCadence(
         arm=arm,
         axis=axis,
-        level=value,
+        value=value,
         evaluations=len(due),
         seeds=tuple(run.seed for run in dense),
         first_eval_step=first_step,

@@ -153,8 +153,8 @@ class Contrast:
 
     arm: str
     axis: str
-    level: Any
-    baseline_level: Any
+    value: Any
+    baseline_value: Any
     metric: str
     unit: str
     primary: bool
@@ -185,7 +185,7 @@ class Contrast:
     bundle: str = ""
     error: float | None = None
     step_p: float | None = None
-    interval_level: float = 0.95
+    confidence: float = 0.95
     """Confidence of low and high; an interim analysis has its own."""
 
 
@@ -226,8 +226,8 @@ class Floor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReplayedLevel:
-    """What one level of an observation axis would have shown, read from the baseline's dense record.
+class ResampledCadence:
+    """What one value of an observation axis would have shown, read from the baseline's dense record.
 
     first_eval_step, share_decrease_before_first_eval: the first evaluation after training began, and the part of the
         eval loss's total fall (start to lowest) that lay before it, per seed (order of `seeds`) and as mean; for
@@ -237,7 +237,7 @@ class ReplayedLevel:
 
     arm: str
     axis: str
-    level: Any
+    value: Any
     evaluations: int
     seeds: tuple[int, ...]
     first_eval_step: int
@@ -342,12 +342,12 @@ class Analysis:
     seeds: tuple[int, ...]
     metrics: tuple[MetricInfo, ...]
     arms: tuple[dict[str, Any], ...]
-    """[{name, axis, level, kind, changes, bundle, derived, question, expect, source}], the baseline first."""
+    """[{name, axis, value, kind, changes, bundle, derived, question, expect, source}], the baseline first."""
     contrasts: tuple[Contrast, ...]
     """Primary metric first, arm by arm in plan order; then the secondary outcomes."""
     divergences: tuple[DivergenceRate, ...]
     """Of the variants, in plan order; empty where no run of the baseline or of a variant diverged."""
-    replays: tuple[ReplayedLevel, ...]
+    replays: tuple[ResampledCadence, ...]
     controls: tuple[Control, ...]
     runs: tuple[RunReading, ...]
     floors: tuple[Floor, ...]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.analysis.load import common_evaluations, common_rows, reading
-from ablate.analysis.power import Wanted, power
+from ablate.analysis.power import PowerOptions, power
 from ablate.config.flatten import changed
 from ablate.controls.fingerprint_diff import Difference, differences
 from ablate.design.axis import show
@@ -316,7 +316,7 @@ def _study(first: RunFiles, second: RunFiles, named: str) -> _Study | None:
     parent = Path(named).parent.parent
     shown = str(parent) if parent.resolve() == folder.resolve() else str(folder)
     try:
-        known = power(folder, Wanted(variants=1))
+        known = power(folder, PowerOptions(variants=1))
     except AblateError:
         return _Study(shown)
     unit = f" {known.unit}" if known.unit else ""

@@ -41,7 +41,7 @@ RUNS = (
     _ARM,
     _SEED,
     Column("axis", "object", "", "the axis; None for the baseline"),
-    Column("level", "object", "", "the axis's value in this arm, as its config has it; None for the baseline"),
+    Column("value", "object", "", "the axis's value in this arm, as its config has it; None for the baseline"),
     Column("status", "category", "", "finished, diverged, failed, interrupted, running, missing or unreadable"),
     Column("sentence", "str", "", "status in words"),
     Column("steps", "Int64", "optimizer steps", "taken; missing before the run has ended"),
@@ -107,7 +107,7 @@ CONTRASTS = (
     Column("effect", "float64", "the metric's", "variant minus baseline"),
     Column("low", "float64", "the metric's", "lower end of its interval, simultaneous over the family"),
     Column("high", "float64", "the metric's", "upper end"),
-    Column("interval_level", "float64", "", "confidence of the interval: 0.95, or that of an interim analysis"),
+    Column("confidence", "float64", "", "confidence of the interval: 0.95, or that of an interim analysis"),
     Column("p_value", "float64", "", "adjusted for the family, as the interval is"),
     Column("hedges_g", "float64", "sd of runs", "the effect over the sd of single runs, corrected for their number"),
     Column("beats", "float64", "", "share of seeds in which the arm is better, or higher without a better side"),
@@ -216,7 +216,7 @@ def runs_frame(
     arms: Sequence[Mapping[str, Any]],
     metrics: Sequence[MetricInfo],
 ) -> pd.DataFrame:
-    """readings: one per row. arms: [{name, axis, level}], in plan order. metrics: each a column."""
+    """readings: one per row. arms: [{name, axis, value}], in plan order. metrics: each a column."""
     by_name = {arm["name"]: arm for arm in arms}
     by_run = {(run.arm, run.seed): run.run_dir for run in runs}
     rows = [_run(one, by_name[one.arm], by_run.get((one.arm, one.seed)), metrics) for one in readings]
@@ -242,7 +242,7 @@ def _run(
         **{name: reading.throughput.get(name) for name in measured},
         **{info.name: reading.values.get(info.name) for info in metrics},
         "axis": arm.get("axis"),
-        "level": arm.get("level"),
+        "value": arm.get("value"),
         "steps": outcome.step if outcome else None,
         "device": manifest.device if manifest else "",
         "digest": manifest.digest if manifest else "",
