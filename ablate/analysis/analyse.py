@@ -22,6 +22,15 @@ from ablate.analysis.factorial import design_effects, effect_sentences
 from ablate.analysis.imported_runs import check_readable, controls_to_conclude, imported, in_brief, labelled
 from ablate.analysis.infer_plan import PlanOptions
 from ablate.analysis.interim import InterimReader, interim_reader, interim_report, interim_result, next_interim
+from ablate.analysis.irregularity import irregularity_answer, observation_contrasts
+from ablate.analysis.learning import (
+    SMOKE_RUN,
+    label_learning,
+    learned_controls,
+    learning,
+    learning_sentence,
+    smoke_control,
+)
 from ablate.analysis.load import (
     common_evaluations,
     common_rows,
@@ -77,7 +86,13 @@ def analysis_of(
     metrics = metrics_of(plan, runs)
     common, read, logged = common_evaluations(runs), read_at(plan, runs, at), common_rows(runs)
     readings = _readings(read, folder, metrics, logged)
-    checks = (*controls(plan, runs), *crossed_controls(plan, runs))
+    smoke_run = bool(plan.baseline.config.get("study", {}).get("smoke_run", False))
+    learned = learning(plan, read.runs)
+    checks = (
+        *controls(plan, runs),
+        *crossed_controls(plan, runs),
+        *(() if smoke_run else learned_controls(plan, learned)),
+    )
     variance = variance_study(plan, metrics, readings, checks)
     last = readings if interims is None else interims.at_last(readings)
     measured_floors = floors(plan, last, checks) if variance is None else ()
@@ -86,6 +101,11 @@ def analysis_of(
         one for metric in metrics for one in contrasts_of(plan, metric, represented_by, readings, checks, interims)
     )
     contrasts = labelled(contrasts, runs, plan.baseline.name)
+    observed = tuple(observation_contrasts(plan, metrics, runs, common)) if read.budgets.unit == END else ()
+    contrasts, observed = (
+        tuple(label_learning(one, plan.baseline.name, learned, smoke_run=smoke_run) for one in group)
+        for group in (contrasts, observed)
+    )
     diverged = divergences(plan, represented_by, readings)
     replays, refused = _replays(plan, runs)
     # What the runs were planned to have at their end does not apply where they are read earlier.
@@ -93,9 +113,15 @@ def analysis_of(
     examples = over_examples(plan, read.runs, contrasts)
     external = imported(plan, runs, common)
     legible = [one for one in contrasts if external is None or one.metric not in external.not_read]
-    attributed = attribution(plan, metrics, readings, checks, measured_floors)
-    mediated = mediation(plan, metrics, readings, runs, checks, measured_floors)
-    effects = design_effects(plan, metrics, readings, checks, measured_floors, contrasts)
+    judged = (*checks, smoke_control(plan)) if smoke_run else checks
+    attributed = attribution(plan, metrics, readings, judged, measured_floors)
+    mediated = mediation(plan, metrics, readings, runs, judged, measured_floors)
+    effects = design_effects(plan, metrics, readings, judged, measured_floors, contrasts)
+    irregular = None
+    if read.budgets.unit == END and not smoke_run:
+        irregular = irregularity_answer(
+            plan, runs, readings, common, represented_by, checks, contrasts, observed, interims
+        )
     interim = None if interims is None else interim_report(interims, runs, readings, contrasts)
     return Analysis(
         study=plan.study,
@@ -113,7 +139,10 @@ def analysis_of(
         runs=readings,
         floors=measured_floors,
         conclusions=(
+            *([SMOKE_RUN] if smoke_run else []),
+            *([text] if not smoke_run and (text := learning_sentence(plan, learned)) else []),
             *([in_brief(external)] if external else []),
+            *([irregular.answer, *irregular.sentences] if irregular else []),
             *attribution_sentences(attributed),
             *mediation_sentences(mediated),
             *effect_sentences(effects),
@@ -148,6 +177,10 @@ def analysis_of(
         effects=effects,
         imported=external,
         interim=interim,
+        learning=learned,
+        observed=observed,
+        irregularity=irregular,
+        smoke_run=smoke_run,
         variance=variance,
     )
 
@@ -162,7 +195,7 @@ def analyse_interim(folder: Path) -> dict[str, Any]:
     due = settled(due, runs)
     metric = next(info for info in metrics_of(due, runs) if info.name == plan.metric)
     readings = _readings(read_at(due, runs, None), folder, [metric], common_rows(runs))
-    checks = controls(due, runs)
+    checks = (*controls(due, runs), *learned_controls(due, learning(due, runs)))
     found = contrasts_of(due, metric, family(due, readings, checks), readings, checks, coming)
     return interim_result(plan, tuple(found), before.made)
 
@@ -237,8 +270,8 @@ def _notes(read: ReadAt, contrasts: Sequence[Contrast]) -> Iterable[str]:
     denser = [f"{arm} ({count})" for arm, count in most.items() if count > num_common]
     if denser:
         yield (
-            f"curve metrics (best, roughness, auc) use the {num_common} evaluations that all arms have in common, because more "
-            f"evaluations alone give a lower best and more roughness; evaluated more often or at other steps: {joined(denser)}"
+            f"curve metrics (best, irregularity, auc) use the {num_common} evaluations that all arms have in common, because "
+            f"they depend on the evaluations that are read; evaluated more often or at other steps: {joined(denser)}"
         )
     yield from method_notes(contrasts)
     if any(not one.primary and one.verdict in DECIDED for one in contrasts):

@@ -172,7 +172,7 @@ def adequacy(
     # Without an evaluation before training nothing shows the whole decrease of an imported curve.
     has_start = logged is None or bool(np.any(common == 0))
     if (metric := _eval_metric(primary, baseline[0])) and has_start:
-        judged_by = _judged_by(primary, "eval", f"eval_{metric}_roughness")
+        judged_by = _judged_by(primary, "eval", f"eval_{metric}_irregularity")
         advice = _eval_advice([run for run in recorded if run.arm == plan.baseline.name], baseline, metric, batch)
         cadences = list(eval_cadences(records, judged_by, metric, common, batch))
         curves = [record.curves[metric] for record in records if metric in record.curves]

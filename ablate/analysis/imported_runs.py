@@ -16,8 +16,7 @@ from ablate.controls.control import Control
 from ablate.design.plan import Plan
 from ablate.errors import ConfigError
 from ablate.formatting import counted, joined, plain_figure, plain_percent
-from ablate.metrics.curves import decrease_before, decrease_shares, orientation
-from ablate.metrics.eval_metrics import MIN_EVALUATIONS
+from ablate.metrics.curves import MIN_EVALUATIONS, decrease_before, decrease_shares, orientation
 from ablate.metrics.registry import METRICS, find
 from ablate.records.metadata import Origin
 from ablate.records.reader import Trace
@@ -157,8 +156,8 @@ def _few_common(curves: Sequence[LoggedCurve], common: int) -> Iterator[tuple[st
     cadences = joined([f"{curve.arm} every {curve.every}" for curve in evals])
     yield (
         "FEW COMMON EVALUATIONS",
-        f"all runs were evaluated after the same number of samples {counted(common, 'time')} ({cadences}): best, roughness and "
-        "area, which depend on the cadence, are read there alone",
+        f"all runs were evaluated after the same number of samples {counted(common, 'time')} ({cadences}): best, "
+        "irregularity and area, which depend on the cadence, are read there alone",
     )
 
 

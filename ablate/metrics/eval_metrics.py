@@ -11,19 +11,16 @@ from numpy.typing import NDArray
 
 from ablate.errors import ConfigError
 from ablate.metric_direction import lower_is_better
-from ablate.metrics.curves import decrease_before, orientation, valley
+from ablate.metrics.curves import MIN_EVALUATIONS, decrease_before, irregularity, orientation
 from ablate.metrics.metric import COMMON_EVALUATIONS, FINAL_EVALUATION, Metric, MetricInfo, Reading, Record
 from ablate.records.reader import EvalCurve
-
-MIN_EVALUATIONS = 4
-"""Three points are always a fall, a rise, or one of each; roughness begins with the fourth."""
 
 FORMS = (
     "eval_{}",
     "best_eval_{}",
     "min_eval_{}",
     "max_eval_{}",
-    "eval_{}_roughness",
+    "eval_{}_irregularity",
     "eval_{}_auc",
     "eval_{}_decrease_before_first_eval",
 )
@@ -64,13 +61,14 @@ def _metric(form: str, name: str, recorded: str) -> Metric | None:
         early = "High when it rises early." if side is False else "Low when it falls early."
         text = f"Mean eval {recorded} over the budget: trapezoids over samples, at {COMMON_EVALUATIONS}. {early}"
         read = _area
-    elif form == "eval_{}_roughness":
+    elif form == "eval_{}_irregularity":
         text = (
-            f"Root mean square distance of the eval {recorded} from the nearest curve that {down}s and then {up}s, "
-            f"at {COMMON_EVALUATIONS}. A smooth {down} is 0 however steep, and so is the smooth {up} of an overfit; "
-            "a zigzag is not."
+            f"Share of the variation of the eval {recorded} that the nearest curve which {down}s and then {up}s leaves over (1 "
+            f"minus its adjusted R^2), at {COMMON_EVALUATIONS} after training began. 0 is smooth: a {down} however steep, and "
+            f"the {up} of an overfit; 1 is like noise without a trend, however many evaluations; a zigzag is above 1. "
+            f"Needs {MIN_EVALUATIONS} evaluations."
         )
-        read, better = lambda curve: _roughness(orientation(recorded) * curve.value), True
+        read, better, unit = lambda curve: irregularity(orientation(recorded) * curve.value[curve.step > 0]), True, ""
     elif form == "eval_{}_decrease_before_first_eval":
         text = (
             f"Share of the whole {down} of the eval {recorded}, from the evaluation before training to the best one, that had "
@@ -112,12 +110,6 @@ def _lowest(curve: EvalCurve) -> float | None:
 def _highest(curve: EvalCurve) -> float | None:
     trained = curve.value[curve.samples > 0]
     return float(np.max(trained)) if len(trained) else None
-
-
-def _roughness(values: NDArray[np.float64]) -> float | None:
-    if len(values) < MIN_EVALUATIONS or not np.isfinite(values).all():
-        return None
-    return float(np.sqrt(np.mean(np.square(values - valley(values)))))
 
 
 def _area(curve: EvalCurve) -> float | None:

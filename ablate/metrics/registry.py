@@ -22,7 +22,7 @@ _EVAL_METRICS = (
     "eval_accuracy",
     "best_eval_loss",
     "best_eval_accuracy",
-    "eval_loss_roughness",
+    "eval_loss_irregularity",
     "eval_loss_auc",
     "eval_loss_decrease_before_first_eval",
 )

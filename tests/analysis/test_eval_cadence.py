@@ -146,7 +146,7 @@ def test_arms_that_differ_throughout_are_told_apart_at_any_cadence() -> None:
 def test_a_curve_that_the_primary_metric_is_not_read_from_is_judged_by_an_outcome_of_its_own() -> None:
     found = planted(metric="grad_norm_cv", norms={"baseline": spiky, ARM: calm})
     assert {name: one.metric for name, one in found.items()} == {
-        "eval loss": "eval_loss_roughness",
+        "eval loss": "eval_loss_irregularity",
         "train loss": "final_train_loss",
         "grad norm": "grad_norm_cv",
     }

@@ -279,7 +279,7 @@ def test_runs_of_unequal_length_and_without_a_common_look_are_said_to_be(tmp_pat
         in said["UNEQUAL LENGTHS"]
     )
     assert "all runs were evaluated after the same number of samples 0 times" in said["FEW COMMON EVALUATIONS"]
-    assert {run.values["eval_loss_roughness"] for run in analysis.runs} == {None}
+    assert {run.values["eval_loss_irregularity"] for run in analysis.runs} == {None}
     assert all(run.values["eval_loss"] is not None for run in analysis.runs)
 
 
