@@ -101,7 +101,7 @@ def analysis_of(
         one for metric in metrics for one in contrasts_of(plan, metric, represented_by, readings, checks, interims)
     )
     contrasts = labelled(contrasts, runs, plan.baseline.name)
-    observed = tuple(observation_contrasts(plan, metrics, runs, common)) if read.budgets.unit == END else ()
+    observed = tuple(observation_contrasts(plan, metrics, runs)) if read.budgets.unit == END else ()
     contrasts, observed = (
         tuple(label_learning(one, plan.baseline.name, learned, smoke_run=smoke_run) for one in group)
         for group in (contrasts, observed)

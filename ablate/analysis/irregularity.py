@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ablate.analysis.contrasts import Question, contrast, contrasts_of, judge_together
 from ablate.analysis.interim import InterimReader
-from ablate.analysis.resample import budget_of, finished_baseline, resample_record
+from ablate.analysis.load import common_evaluations
+from ablate.analysis.resample import budget_of, finished_baseline
 from ablate.analysis.results import Contrast, Irregularity, RunReading, Suspect
 from ablate.config.flatten import leaf_or_absent
 from ablate.controls.control import Control
@@ -40,10 +41,10 @@ BySeed = Mapping[int, float | None]
 
 @dataclass(frozen=True, slots=True)
 class _Cadence:
-    """An observation arm on `eval.every`, and the sample counts of its evaluations."""
+    """An observation arm on `eval.every`, and the sample counts of its evaluations; the first one is before training."""
 
     arm: Arm
-    due: NDArray[np.int64]
+    samples: NDArray[np.int64]
 
 
 def _cadences(plan: Plan, runs: Sequence[RunFiles]) -> list[_Cadence]:
@@ -58,36 +59,32 @@ def _cadences(plan: Plan, runs: Sequence[RunFiles]) -> list[_Cadence]:
             except AblateError:
                 continue  # a note of the analysis names it
             if np.isin(due, recorded).all():
-                found.append(_Cadence(arm, due))
-    return sorted(found, key=lambda one: -len(one.due))
+                found.append(_Cadence(arm, np.union1d(recorded.min(), due)))
+    return sorted(found, key=lambda one: -len(one.samples))
 
 
-def _read(
-    metric: Metric, run: RunFiles, common: NDArray[np.int64], due: NDArray[np.int64] | None = None
-) -> float | None:
-    """A run's value of a metric, from all evaluations that the runs have in common or from those at `due` samples."""
+def _read(metric: Metric, run: RunFiles, samples: NDArray[np.int64]) -> float | None:
+    """A run's value of a metric, from its evaluations at these sample counts."""
     if run.trace is None or run.curves is None:
         return None
-    record = Record(trace=run.trace, curves=run.curves, common=common)
-    return metric(record if due is None else resample_record(record, np.union1d(common[:1], due)))
+    return metric(Record(trace=run.trace, curves=run.curves, common=samples))
 
 
-def observation_contrasts(
-    plan: Plan, metrics: Sequence[MetricInfo], runs: Sequence[RunFiles], common: NDArray[np.int64]
-) -> Iterator[Contrast]:
+def observation_contrasts(plan: Plan, metrics: Sequence[MetricInfo], runs: Sequence[RunFiles]) -> Iterator[Contrast]:
     """Yield the contrasts of every other cadence of `eval.every` with the record, on metrics of the curve, paired by seed.
 
     They are judged as one family over the cadences of the axis. A cadence changes nothing in the training: it raises or lowers
     a metric, and neither helps nor hurts; noise floors do not apply to one trajectory that is read twice.
     """
     cadences, baseline = _cadences(plan, runs), finished_baseline(plan, runs)
+    every = common_evaluations(baseline)
     for info in metrics if cadences else ():
         metric = find(info.name)
         if metric is None or metric.curve != "eval" or info.cadence != COMMON_EVALUATIONS:
             continue
         sideless = replace(info, lower_is_better=None)
-        record: BySeed = {run.seed: _read(metric, run, common) for run in baseline}
-        arms = {one.arm.name: {run.seed: _read(metric, run, common, one.due) for run in baseline} for one in cadences}
+        record: BySeed = {run.seed: _read(metric, run, every) for run in baseline}
+        arms = {one.arm.name: {run.seed: _read(metric, run, one.samples) for run in baseline} for one in cadences}
         margin = plan.smallest_effect if info.name == plan.metric else None
         judged = judge_together(sideless, record, arms, margin)
         for one in cadences:
@@ -124,12 +121,13 @@ def irregularity_answer(
     metric = get_metric(f"eval_{curve}_irregularity")
     if not cadences and metric.info.name != plan.metric:
         return None
-    symptom = next((one for one in reversed(cadences) if len(one.due) >= MIN_EVALUATIONS), None)
-    due = symptom.due if symptom else None
-    values = {(run.arm, run.seed): _read(metric, run, common, due) for run in runs}
+    symptom = next((one for one in reversed(cadences) if len(one.samples) > MIN_EVALUATIONS), None)
+    samples = np.intersect1d(symptom.samples, common) if symptom else common
+    values = {(run.arm, run.seed): _read(metric, run, samples) for run in runs}
     coarse = [replace(run, values={metric.info.name: values.get((run.arm, run.seed))}) for run in readings]
     base = [value for (arm, _), value in values.items() if arm == plan.baseline.name and value is not None]
-    dense = [_read(metric, run, common) for run in finished_baseline(plan, runs)]
+    baseline = finished_baseline(plan, runs)
+    dense = [_read(metric, run, common_evaluations(baseline)) for run in baseline]
     recorded = [value for value in dense if value is not None]
     every = show(leaf_or_absent(plan.baseline.config, "eval.every"))
     about = Irregularity(
@@ -275,11 +273,8 @@ def _sentences(about: Irregularity) -> Iterator[str]:
         if one.grad_norm_before is not None and one.grad_norm_after is not None
     ]
     if norms:
-        before = next(one.grad_norm_before for one in trained if one.grad_norm_before is not None)
-        yield (
-            f"Gradient-norm spread (p95 - p5), {plain_figure(before or 0.0, 2)} in the baseline: {'; '.join(norms)}. No cadence "
-            "changes it."
-        )
+        before = plain_figure(next(one.grad_norm_before for one in trained if one.grad_norm_before is not None), 2)
+        yield f"Gradient-norm spread (p95 - p5), {before} in the baseline: {'; '.join(norms)}. No cadence changes it."
 
 
 _NORM_VERBS = {"lowers": "lowers it to", "raises": "raises it to", "helps": "lowers it to", "hurts": "raises it to"}

@@ -140,7 +140,8 @@ def test_two_that_nearly_cancel_are_not_one_cause_of_several_hundred_per_cent() 
     assert found.sentence.startswith("eval-loss irregularity: by itself batch_size raises it (+")
     assert "and train_test_ratio lowers it (-0." in found.sentence
     assert (
-        "): they work against each other. Of the remaining rise in eval-loss irregularity, batch_size 4" in found.sentence
+        "): they work against each other. Of the remaining rise in eval-loss irregularity, batch_size 4"
+        in found.sentence
     )
     most = answer(*made(TWO, lambda on: 1.0 * on[0] - 0.2 * on[1]))
     assert most.sentence.startswith("batch_size explains 12")
