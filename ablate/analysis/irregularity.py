@@ -30,6 +30,7 @@ from ablate.metrics.curves import MIN_EVALUATIONS
 from ablate.metrics.metric import COMMON_EVALUATIONS, Metric, MetricInfo, Record
 from ablate.metrics.registry import find, get_metric
 from ablate.records.run_files import RunFiles
+from ablate.stats.contrasts import CONFIDENCE
 
 IRREGULAR = 0.25
 """Irregularity from which a curve is called irregular: a smooth curve explains less than three quarters of its variation."""
@@ -73,8 +74,9 @@ def _read(metric: Metric, run: RunFiles, samples: NDArray[np.int64]) -> float | 
 def observation_contrasts(plan: Plan, metrics: Sequence[MetricInfo], runs: Sequence[RunFiles]) -> Iterator[Contrast]:
     """Yield the contrasts of every other cadence of `eval.every` with the record, on metrics of the curve, paired by seed.
 
-    They are judged as one family over the cadences of the axis. A cadence changes nothing in the training: it raises or lowers
-    a metric, and neither helps nor hurts; noise floors do not apply to one trajectory that is read twice.
+    Each is judged alone, because a metric is noisier the fewer evaluations it is read from; the intervals hold for all
+    cadences together (Bonferroni). A cadence changes nothing in the training: it raises or lowers a metric, and neither helps
+    nor hurts; noise floors do not apply to one trajectory that is read twice.
     """
     cadences, baseline = _cadences(plan, runs), finished_baseline(plan, runs)
     every = common_evaluations(baseline)
@@ -86,7 +88,7 @@ def observation_contrasts(plan: Plan, metrics: Sequence[MetricInfo], runs: Seque
         record: BySeed = {run.seed: _read(metric, run, every) for run in baseline}
         arms = {one.arm.name: {run.seed: _read(metric, run, one.samples) for run in baseline} for one in cadences}
         margin = plan.smallest_effect if info.name == plan.metric else None
-        judged = judge_together(sideless, record, arms, margin)
+        confidence = 1 - (1 - CONFIDENCE) / len(cadences)
         for one in cadences:
             question = Question(
                 arm=one.arm.name,
@@ -97,8 +99,11 @@ def observation_contrasts(plan: Plan, metrics: Sequence[MetricInfo], runs: Seque
                 primary=info.name == plan.metric,
                 smallest_effect=margin,
                 num_seeds=len(plan.seeds),
+                confidence=confidence,
             )
-            yield contrast(question, judged[one.arm.name], record, arms[one.arm.name])
+            name, alone = one.arm.name, None if len(cadences) == 1 else confidence
+            judged = judge_together(sideless, record, {name: arms[name]}, margin, alone)
+            yield contrast(question, judged[name], record, arms[name])
 
 
 def irregularity_answer(
