@@ -99,14 +99,14 @@ def _majority(runs: Sequence[RunFiles]) -> float | None:
     return max(shares, default=None)
 
 
-def learned_controls(plan: Plan, found: Sequence[Learning]) -> Iterator[Control]:
+def learned_controls(plan: Plan, results: Sequence[Learning]) -> Iterator[Control]:
     """Yield the control `learned`: proven for an arm that did; failed for one that did not where the baseline did not either.
 
     An arm that did not learn next to a baseline that did keeps its verdict: `label_learning` names it.
     """
-    by_arm = {one.arm: one for one in found}
+    by_arm = {one.arm: one for one in results}
     baseline = by_arm.get(plan.baseline.name)
-    for one in found:
+    for one in results:
         if one.learned:
             yield Control(arm=one.arm, name="learned", status="proven", sentence=one.sentence)
         elif one.learned is False and one is not baseline and baseline is not None and baseline.learned is False:
@@ -114,12 +114,12 @@ def learned_controls(plan: Plan, found: Sequence[Learning]) -> Iterator[Control]
             yield Control(arm=one.arm, name="learned", status="failed", sentence=sentence)
 
 
-def learning_sentence(plan: Plan, found: Sequence[Learning]) -> str:
+def learning_sentence(plan: Plan, results: Sequence[Learning]) -> str:
     """Return the headline of arms that did not learn; '' where every arm did, or none is known not to."""
-    failed = [one for one in found if one.learned is False]
+    failed = [one for one in results if one.learned is False]
     if not failed:
         return ""
-    if len(failed) == len(found):
+    if len(failed) == len(results):
         first = next((one for one in failed if one.arm == plan.baseline.name), failed[0])
         return (
             f"No arm learned: {first.sentence}. Models that have learned nothing agree whatever is changed, so there is no "
@@ -131,13 +131,13 @@ def learning_sentence(plan: Plan, found: Sequence[Learning]) -> str:
     return f"Not every arm learned: {texts}. The effect of such an arm is that of not learning."
 
 
-def label_learning(one: Contrast, baseline: str, found: Sequence[Learning], *, smoke_run: bool) -> Contrast:
+def label_learning(one: Contrast, baseline: str, results: Sequence[Learning], *, smoke_run: bool) -> Contrast:
     """Return a contrast with the label of an arm that did not learn; one of a smoke run without its verdict."""
     if smoke_run:
         subject = one.sentence.partition(f", {one.metric}: ")[0]
         sentence = f"{subject}, {one.metric}: no verdict, because this is a smoke run at debug size"
         return replace(one, verdict="none", seeds_needed=None, labels=("SMOKE RUN",), sentence=sentence)
-    failed = any(other.learned is False and other.arm in (one.arm, baseline) for other in found)
+    failed = any(other.learned is False and other.arm in (one.arm, baseline) for other in results)
     return replace(one, labels=(*one.labels, DID_NOT_LEARN)) if failed and one.verdict != "none" else one
 
 

@@ -43,7 +43,7 @@ def irregularity(values: Values) -> float | None:
     m is the least-squares curve that falls, then rises (`valley`), so that 1 - I is its adjusted R^2. v_n is the mean number of
     degrees of freedom which this fit takes from n values of white noise, measured for n from 4 to 400 (on those of
     shape-restricted fits: Meyer & Woodroofe 2000, doi:10.1214/aos/1015956708). Noise then has I = 1 on average whatever the
-    number of evaluations; otherwise a curve of fewer evaluations would look smoother. A zigzag is above 1. I has no unit: it
+    number of evaluations; otherwise a curve of fewer evaluations would appear smoother. A zigzag is above 1. I has no unit: it
     is the same for a + b y with b > 0.
 
     values: lower is better, shape [evaluations]. A constant curve has 0. None for fewer than `MIN_EVALUATIONS` values, to
