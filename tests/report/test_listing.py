@@ -10,15 +10,14 @@ from rich.console import Console
 
 from ablate.analysis.power import EarlierSpread
 from ablate.design.plan import Plan
-from ablate.planning.cost import Cost
 from ablate.report import print_plan
 from ablate.report.plan import detectable, num_variants, training_steps
-from ablate.runner.forecast import Forecast
+from ablate.runner.forecast import Cost, Forecast
 from ablate.stats.power import detectable_effect
 from tests.report.conftest import Study
 from tests.synthetic import make_plan
 
-COST = Cost(seconds=80.0, startup_seconds=2.0, memory_bytes=2**30, record_bytes=80 * 2**10, checkpoint_bytes=2**29)
+COST = Cost(seconds=80.0, memory_bytes=2**30, record_bytes=80 * 2**10, checkpoint_bytes=2**29)
 
 
 def plan_text(plan: Plan, known: Forecast, spread: EarlierSpread | None = None) -> str:
