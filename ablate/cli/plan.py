@@ -96,11 +96,11 @@ def run_power(argv: list[str]) -> int:
         help="confidence level of the intervals (default: 0.95)",
     )
     args = vars(parser.parse_args(argv))
-    from ablate.analysis.power import Wanted, power
+    from ablate.analysis.power import PowerOptions, power
     from ablate.report import print_power, print_power_json
 
     folder, as_json = args.pop("folder"), args.pop("json")
-    result = power(folder, Wanted(**{key: value for key, value in args.items() if value is not None}))
+    result = power(folder, PowerOptions(**{key: value for key, value in args.items() if value is not None}))
     if as_json:
         print_power_json(result)
     else:
@@ -116,7 +116,7 @@ def run_attribute(argv: list[str]) -> int:
         "that add up to the difference. Each config is a .yaml file, a run directory, or a quoted list of overrides "
         "('' is the base config).",
         "ablate attribute a.yaml b.yaml study.seeds=5",
-        "ablate attribute 'data.batch_size=8' 'data.batch_size=64 data.train_test_ratio=4' study.metric=eval_loss_roughness",
+        "ablate attribute 'data.batch_size=8' 'data.batch_size=64 data.train_test_ratio=4' study.metric=eval_loss_irregularity",
         "ablate attribute runs/one/baseline/seed=0 runs/other/baseline/seed=0 axis=placebo",
         "ablate attribute a.yaml b.yaml --plan",
     )

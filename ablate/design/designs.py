@@ -212,7 +212,7 @@ _BRINGS: dict[str, tuple[str, ...]] = {"init": ("init", "loss_at_start"), "order
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Crossed(StudyDesign):
+class TwoStreams(StudyDesign):
     """Variance components: runs of one config under every pair of draws of two factors.
 
     streams: the two factors, each one random stream or several that are drawn together. draws: of each.
@@ -264,9 +264,9 @@ class Crossed(StudyDesign):
         )
 
 
-def declared_design(study: StudyConfig) -> OneAtATime | Crossed:
+def declared_design(study: StudyConfig) -> OneAtATime | TwoStreams:
     """Return the design that the settings of a study declare, where no axes are crossed."""
     if study.design == "variance_components":
-        return Crossed(streams=tuple(tuple(one.split("+")) for one in study.streams), draws=study.draws)
+        return TwoStreams(streams=tuple(tuple(one.split("+")) for one in study.streams), draws=study.draws)
     seeds = study.planned_interim_seeds
     return OneAtATime(interim_seeds=seeds, alpha_spending=study.alpha_spending if seeds else "")

@@ -21,7 +21,7 @@ from ablate.design.designs import StudyDesign
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cells(StudyDesign):
+class Factorial(StudyDesign):
     """kind: `factorial`, `fractional` or `pairs`. names: what is crossed: axes; of `pairs`, the arms that have one axis moved.
 
     levels: per name the words of its levels, the baseline's own first. parts: per name what an arm with one of its other levels

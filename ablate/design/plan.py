@@ -9,15 +9,15 @@ from typing import Any
 
 from ablate.config.flatten import changed, covered
 from ablate.design.axis import NOISE_FLOOR, RULES, Axis, Kind, show
-from ablate.design.designs import Corners, Crossed, ExternalApp, Mediation, OneAtATime
-from ablate.design.factorial import Cells
+from ablate.design.designs import Corners, ExternalApp, Mediation, OneAtATime, TwoStreams
+from ablate.design.factorial import Factorial
 from ablate.errors import StudyError
 from ablate.hashing import digest_of
 from ablate.records.layout import StudyDir
 from ablate.redact import redact
 from ablate.serialization import built, read_json, write_json
 
-Design = OneAtATime | Cells | Corners | Mediation | Crossed | ExternalApp
+Design = OneAtATime | Factorial | Corners | Mediation | TwoStreams | ExternalApp
 
 _NO_RESULT = {
     "eval": ("save_predictions",),
@@ -153,9 +153,9 @@ class Plan:
         return self.design.alpha_spending if isinstance(self.design, OneAtATime) else ""
 
     @property
-    def crossed(self) -> Cells | None:
+    def crossed(self) -> Factorial | None:
         """The cells of a factorial, fractional or pairwise study; None for any other."""
-        return self.design if isinstance(self.design, Cells) else None
+        return self.design if isinstance(self.design, Factorial) else None
 
     @property
     def corners(self) -> Corners | None:
@@ -168,9 +168,9 @@ class Plan:
         return self.design if isinstance(self.design, Mediation) else None
 
     @property
-    def variance(self) -> Crossed | None:
+    def variance(self) -> TwoStreams | None:
         """The two random streams of a study of variance components; None for any other."""
-        return self.design if isinstance(self.design, Crossed) else None
+        return self.design if isinstance(self.design, TwoStreams) else None
 
     @property
     def app(self) -> ExternalApp | None:

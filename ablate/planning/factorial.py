@@ -14,7 +14,7 @@ from ablate.config.flatten import leaf_or_absent
 from ablate.config.schema import BASELINE, StudyConfig, make_config
 from ablate.design import factorial as fraction
 from ablate.design.axis import NOISE_FLOOR, Axis, show
-from ablate.design.factorial import Cells, ClashError, joint_axis, merged
+from ablate.design.factorial import ClashError, Factorial, joint_axis, merged
 from ablate.errors import AblateError, AxisError
 from ablate.hashing import digest_of
 from ablate.planning.compose import Request
@@ -37,7 +37,7 @@ class Crossing:
 
     axes: tuple[Axis, ...]
     joint: tuple[Axis, ...]
-    cells: Cells
+    cells: Factorial
     notes: tuple[str, ...]
 
     def wants(self, axis: Axis, level: Any) -> bool:
@@ -113,7 +113,7 @@ def _parts(axis: Axis, base: Values, composed: Composed, *, named: bool) -> list
     return found
 
 
-_Combined = tuple[Cells, tuple[Axis, ...], tuple[str, ...]]
+_Combined = tuple[Factorial, tuple[Axis, ...], tuple[str, ...]]
 """The cells of a design, an axis for each arm that moves several parts, and notes."""
 
 
@@ -216,7 +216,7 @@ class _Crosser:
                 f"study.design=pairwise: no two of these can be combined: {'; '.join(refused[:3])}",
                 "study.design=one_at_a_time",
             )
-        cells = Cells(
+        cells = Factorial(
             kind=kind,
             names=tuple(found[0].name if kind == "pairwise" else found[0].axis.name for found in factors),
             levels=tuple(

@@ -13,7 +13,7 @@ from ablate.controls.config_isolation import isolate
 from ablate.design.axis import NOISE_FLOOR, Axis, show
 from ablate.design.axis_files import REPLAYABLE, ad_hoc_axis, at_equal, execution_order
 from ablate.design.derived import Sizes, derive, shape_of
-from ablate.design.designs import Crossed, declared_design
+from ablate.design.designs import TwoStreams, declared_design
 from ablate.design.plan import Arm, Design, Plan, Run, config_digest, digest_by, request_digest
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.hashing import digest_of
@@ -275,7 +275,7 @@ def _with_streams(composer: Composer, request: Request) -> tuple[Request, dict[s
     """Return the request with the axes that a study of two random streams needs, any other unchanged; and its baseline."""
     base = composer.compose(request.fixed)
     table = declared_design(make_config(base).study)
-    if not isinstance(table, Crossed):
+    if not isinstance(table, TwoStreams):
         return request, base
     named = base["study"]["axes"] if request.axes is None else request.axes
     if others := [*named, *(axis.name for axis in request.made), *request.swept]:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.analysis.resample import reduce_windows
-from ablate.analysis.results import ReplayedLevel, RunReading
+from ablate.analysis.results import ResampledCadence, RunReading
 from ablate.design.axis import show
 from ablate.errors import RecordError
-from ablate.metrics.decrease import train_loss_decrease
+from ablate.metrics.curves import train_loss_decrease
 from ablate.records.gradient_health import spikes
 from ablate.records.layout import RunDir
 from ablate.records.reader import Trace, read_evals, read_trace
@@ -105,11 +105,11 @@ def _samples(run: dict[str, Any], step: int) -> float:
     return along * step if isinstance(along, float) else float(np.interp(step, *along))
 
 
-def _replay(axis: str, levels: Sequence[ReplayedLevel], view: View) -> dict[str, Any]:
+def _replay(axis: str, levels: Sequence[ResampledCadence], view: View) -> dict[str, Any]:
     return {
         "axis": axis,
         "curve": replayed_curve(axis, view),
-        "levels": [{"name": show(level.level), **_level(level)} for level in levels],
+        "levels": [{"name": show(level.value), **_level(level)} for level in levels],
     }
 
 
@@ -119,7 +119,7 @@ def replayed_curve(axis: str, view: View) -> str:
     return "loss" if any("log" in key for key in keys) else "eval_loss"
 
 
-def _level(level: ReplayedLevel) -> dict[str, Any]:
+def _level(level: ResampledCadence) -> dict[str, Any]:
     most = min((len(curve) for curve in level.curve), default=0)
     if most == 0:
         return {"steps": [], "y": []}

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ablate.analysis.power import EarlierSpread, Power
-from ablate.analysis.results import Adequacy, Analysis, ReplayedLevel
+from ablate.analysis.results import Adequacy, Analysis, ResampledCadence
 from ablate.design.axis import Axis
 from ablate.design.plan import Plan
 from ablate.report.plan import detectable, num_variants, seeds_for, training_steps
@@ -53,7 +53,7 @@ def print_axes_json(axes: Sequence[Axis]) -> None:
     print_object({"axes": [asdict(axis) for axis in axes]})
 
 
-def print_replays_json(study: str, levels: Iterable[ReplayedLevel], adequacy: Iterable[Adequacy]) -> None:
+def print_replays_json(study: str, levels: Iterable[ResampledCadence], adequacy: Iterable[Adequacy]) -> None:
     """Print the requested values, or every cadence without one."""
     print_object(
         {"study": study, "levels": [asdict(one) for one in levels], "adequacy": [asdict(one) for one in adequacy]}
@@ -102,7 +102,7 @@ def _arm(plan: Plan, name: str) -> dict[str, Any]:
     return {
         "name": arm.name,
         "axis": arm.axis,
-        "level": arm.value,
+        "value": arm.value,
         "kind": arm.kind,
         "changes": arm.changes,
         "derived": arm.derived,

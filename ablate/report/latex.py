@@ -38,8 +38,8 @@ _MEANS = {
 """Meaning of a label, for a reader who has only the table."""
 
 COLUMNS = (
-    "study", "metric", "unit", "primary", "arm", "change", "axis", "baseline_level", "level", "seeds", "effect", "low",
-    "high", "interval_level", "p_adjusted", "p_by_steps", "p_own_pairs", "p_sign_flip", "hedges_g", "beats", "baseline_mean",
+    "study", "metric", "unit", "primary", "arm", "change", "axis", "baseline_value", "value", "seeds", "effect", "low",
+    "high", "confidence", "p_adjusted", "p_by_steps", "p_own_pairs", "p_sign_flip", "hedges_g", "beats", "baseline_mean",
     "arm_mean", "residual_sd", "df", "rho", "method", "family", "verdict", "seeds_needed", "floor", "labels", "differences",
 )  # fmt: skip
 """Columns of `table.csv`. seeds: with a value in both arms; differences: one per seed; both joined by spaces."""
@@ -64,14 +64,14 @@ def table_csv(view: View) -> str:
 
 def _values(analysis: Analysis, one: Contrast, change: str) -> tuple[Any, ...]:
     return (
-        analysis.study, one.metric, one.unit, one.primary, one.arm, change, one.axis, _level(one.baseline_level),
-        _level(one.level), one.seeds, one.effect, one.low, one.high, one.interval_level, one.p_value, one.step_p, one.own_p,
+        analysis.study, one.metric, one.unit, one.primary, one.arm, change, one.axis, _value(one.baseline_value),
+        _value(one.value), one.seeds, one.effect, one.low, one.high, one.confidence, one.p_value, one.step_p, one.own_p,
         one.signflip_p, one.hedges_g, one.beats, one.baseline_mean, one.arm_mean, one.residual_sd, one.df, one.rho,
         one.method, one.family, one.verdict, one.seeds_needed, one.floor, "; ".join(one.labels), one.differences,
     )  # fmt: skip
 
 
-def _level(value: Any) -> str:
+def _value(value: Any) -> str:
     return repr(value) if isinstance(value, float) else show(value)
 
 

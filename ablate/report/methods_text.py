@@ -304,7 +304,7 @@ class Description:
 
     def _resampled(self) -> Iterator[Sentence]:
         for axis, levels in self.view.replays.items():
-            shown = fmt.joined(str(level.level) for level in levels)
+            shown = fmt.joined(str(level.value) for level in levels)
             same = all(level.same_trajectory for level in levels)
             yield Sentence(
                 f"{axis} ({shown}) was resampled from the dense record of the baseline's runs; nothing was trained for it"

@@ -119,7 +119,7 @@ class Plots:
             most = min((len(curve) for curve in level.curve), default=0)
             points = np.asarray([curve[:most] for curve in level.curve], dtype=np.float64).mean(axis=0)
             share = fmt.percent(level.share_decrease_before_first_eval)
-            name = f"every {_text(show(level.level))}: {share} before the first evaluation"
+            name = f"every {_text(show(level.value))}: {share} before the first evaluation"
             figure.add_scatter(
                 x=points[:, 1], y=points[:, 2], mode="lines+markers", name=name,
                 line={"color": COLOURS[number % len(COLOURS)], "width": 2}, hovertemplate="%{y:.4g} at %{x:,} samples",
@@ -228,7 +228,7 @@ def _mean(runs: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _level(rows: pd.DataFrame) -> float:
-    return float(rows["interval_level"].iloc[0])
+    return float(rows["confidence"].iloc[0])
 
 
 def _text(text: str) -> str:

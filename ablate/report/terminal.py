@@ -12,7 +12,7 @@ from rich.table import Table as RichTable
 
 from ablate import formatting as fmt
 from ablate.analysis.analyse import named as file_named
-from ablate.analysis.results import Adequacy, Analysis, ReplayedLevel
+from ablate.analysis.results import Adequacy, Analysis, ResampledCadence
 from ablate.report import sections as report_sections
 from ablate.report.console import STYLES, columns, folded, labelled, say, whole_line, widest, words
 from ablate.report.curves import read_curves
@@ -62,7 +62,7 @@ def print_adequacy(curves: Sequence[Adequacy], console: Console) -> None:
         console.print()
 
 
-def print_replay(levels: Sequence[ReplayedLevel], console: Console) -> None:
+def print_replay(levels: Sequence[ResampledCadence], console: Console) -> None:
     """Print what a run at each cadence would have shown: its curve, and what it misses."""
     for level in levels:
         say(console, f"{level_name(level)}: {fmt.counted(level.evaluations, 'evaluation')}", "bold")
@@ -79,7 +79,7 @@ def print_replay(levels: Sequence[ReplayedLevel], console: Console) -> None:
         console.print()
 
 
-def _curve(level: ReplayedLevel, width: int = 24) -> list[tuple[float, float, float, str]]:
+def _curve(level: ResampledCadence, width: int = 24) -> list[tuple[float, float, float, str]]:
     """(step, samples, mean over seeds, bar) per evaluation, as far as all seeds have one."""
     most = min((len(curve) for curve in level.curve), default=0)
     if most == 0:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ablate import formatting as fmt
 from ablate.analysis.contrasts import ONE_SIDED
-from ablate.analysis.results import UNVERIFIED, Analysis, Contrast, Floor, ReplayedLevel, RunReading
+from ablate.analysis.results import UNVERIFIED, Analysis, Contrast, Floor, ResampledCadence, RunReading
 from ablate.analysis.summary import method
 from ablate.controls.control import Control
 from ablate.design.axis import show
@@ -131,7 +131,7 @@ class View:
     primary: tuple[Row, ...]
     """One row per variant; the placebo last."""
     outcomes: tuple[OutcomeView, ...]
-    replays: Mapping[str, tuple[ReplayedLevel, ...]]
+    replays: Mapping[str, tuple[ResampledCadence, ...]]
     """Observation axes by name."""
     floors: tuple[FloorView, ...]
     controls: ControlsView
@@ -190,7 +190,7 @@ def make_view(analysis: Analysis) -> View:
     metric = next(info for info in analysis.metrics if info.name == analysis.metric)
     by_name = {arm.name: arm for arm in arms}
     rows = [_row(contrast, by_name[contrast.arm], analysis) for contrast in analysis.contrasts if contrast.primary]
-    replays: dict[str, tuple[ReplayedLevel, ...]] = {}
+    replays: dict[str, tuple[ResampledCadence, ...]] = {}
     for level in analysis.replays:
         replays[level.axis] = (*replays.get(level.axis, ()), level)
     return View(
@@ -248,17 +248,17 @@ def named(metric: MetricInfo) -> str:
     return f"{metric.name} ({metric.unit})" if metric.unit else metric.name
 
 
-def level_name(level: ReplayedLevel) -> str:
+def level_name(level: ResampledCadence) -> str:
     """Return `eval_every 512 samples`."""
-    return f"{level.axis} {show(level.level)}"
+    return f"{level.axis} {show(level.value)}"
 
 
-def resampled(levels: Sequence[ReplayedLevel]) -> str:
+def resampled(levels: Sequence[ResampledCadence]) -> str:
     """Return an observation axis in one sentence: it changed nothing, and this is what its values would have missed."""
     if not all(level.same_trajectory for level in levels):
         return "NOT the same trajectory: evaluating changed the training"
     shares = [level.share_decrease_before_first_eval for level in levels]
-    missed = [f"{fmt.percent(share)} at {show(level.level)}" for share, level in zip(shares, levels, strict=True)]
+    missed = [f"{fmt.percent(share)} at {show(level.value)}" for share, level in zip(shares, levels, strict=True)]
     same = "same training run, evaluated less often"
     return f"{same}; decrease before the first evaluation: {fmt.joined(missed)}"
 
@@ -309,12 +309,12 @@ def _arm(arm: Mapping[str, Any], number: int, contrasts: Sequence[Contrast]) -> 
 
 
 def _change(arm: Mapping[str, Any], contrast: Contrast | None) -> str:
-    bundled = isinstance(arm.get("level"), Mapping) or arm.get("kind") == "placebo"
+    bundled = isinstance(arm.get("value"), Mapping) or arm.get("kind") == "placebo"
     if arm.get("bundle"):
         return fmt.typeset(str(arm["bundle"]))
-    if contrast is None or bundled or isinstance(contrast.baseline_level, Mapping):
+    if contrast is None or bundled or isinstance(contrast.baseline_value, Mapping):
         return str(arm["name"])
-    return f"{contrast.axis} {show(contrast.baseline_level)} → {show(contrast.level)}"
+    return f"{contrast.axis} {show(contrast.baseline_value)} → {show(contrast.value)}"
 
 
 def _row(contrast: Contrast, arm: ArmView, analysis: Analysis) -> Row:

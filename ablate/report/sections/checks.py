@@ -94,7 +94,7 @@ def observation_axes(view: View, _folder: Path | None = None) -> Section | None:
         arm = next((arm for arm in view.arms if arm.axis == axis), None)
         rows = tuple(
             (
-                Cell(text=show(level.level), swatch=f"level l{number % 4 + 1}"),
+                Cell(text=show(level.value), swatch=f"level l{number % 4 + 1}"),
                 *cells(str(level.evaluations), f"step {fmt.plain(level.first_eval_step)}"),
                 Cell(
                     text=fmt.percent(level.share_decrease_before_first_eval),
