@@ -99,7 +99,7 @@ def _train(
     from ablate.training.grad_norms import GROUPINGS
     from ablate.training.gradient_noise import SubsampledLoss
     from ablate.training.lr_schedule import LRSchedule
-    from ablate.training.precision import attention_kernels, pick_device
+    from ablate.training.precision import Precision, attention_kernels, pick_device
     from ablate.training.random_streams import RandomStreams
     from ablate.training.run_recorder import Recording
     from ablate.training.train import LossFn, train
@@ -107,6 +107,7 @@ def _train(
     device = pick_device(config.train.device)
     manifest.device = str(environment(device)["device"])
     manifest.num_threads = torch.get_num_threads()
+    manifest.precision = Precision(config.train.precision, device).name
     write_value(run, manifest)
     streams = RandomStreams(seed=config.seed, **asdict(config.random_streams))
     task = build_task(config, streams)

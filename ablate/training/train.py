@@ -21,6 +21,7 @@ from ablate.training.distributed import Ranks
 from ablate.training.evaluation import Evaluation, Evaluator, to_device
 from ablate.training.grad_norms import GradNorms, UpdateRatios
 from ablate.training.lr_schedule import LRSchedule
+from ablate.training.memory_reuse import reuse_freed_memory
 from ablate.training.optimizer_step import LearningRate, skips_on_device
 from ablate.training.precision import Precision, pick_device
 from ablate.training.random_streams import RandomStreams, SampleOrder
@@ -157,7 +158,7 @@ def train(
         final = position.step >= total_steps and run_dir is not None
         recorder.log_eval(position, evaluator.run(position.samples, interrupt, final=final))
 
-    with recorder.recording(position), amp.matmul_precision():
+    with recorder.recording(position), amp.matmul_precision(), reuse_freed_memory(on):
         optimizer.zero_grad(set_to_none=True)
         if evaluator.is_due(position.samples):
             evaluate(poll.during_evaluation)
