@@ -40,7 +40,7 @@ class Work:
     threads: int
     unpad: bool
     precision: str = "fp32"
-    """Each child is told its own."""
+    """Each child is given its own."""
     seed: int = 0
 
     def save(self, folder: Path) -> None:

@@ -18,7 +18,7 @@ _MIB = 1 << 20
 def reuse_freed_memory(device: torch.device) -> Iterator[None]:
     """Inside, glibc returns no freed memory to the system; afterwards it does, and what is free is returned.
 
-    Otherwise each step of a training on a CPU maps its activations and gradients anew, and the system clears every page of them
+    Otherwise each step of a training on a CPU maps its activations and gradients again, and the system clears every page of them
     at its first use: that took longer than the GELUs and the gradient of a large embedding themselves. Changes no result. Does
     nothing for a GPU, whose allocator keeps its memory, nor with another C library.
     """
