@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from ablate.training import cpu_instructions
+
 # The same examples every time: a test that fails on one day in a hundred teaches nobody anything.
 settings.register_profile("seeded", derandomize=True, deadline=None)
 settings.load_profile("seeded")
@@ -34,6 +36,12 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
         monkeypatch.delenv(name)
     monkeypatch.setenv("NETRC", str(tmp_path_factory.getbasetemp() / "no-netrc"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path_factory.getbasetemp() / "no-wandb-settings"))
+
+
+@pytest.fixture(autouse=True)
+def _fp32_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`precision=auto` is fp32 in this process whatever the CPU has: a test compares the same digits on every machine."""
+    monkeypatch.setattr(cpu_instructions, "CPUINFO", Path(os.devnull))
 
 
 @pytest.fixture

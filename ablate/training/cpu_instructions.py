@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
+CPUINFO = Path("/proc/cpuinfo")
 _BF16 = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX-BF16", "bf16": "Arm BF16"}
 """Flag of `/proc/cpuinfo` -> name of the instructions that multiply bf16 numbers."""
 
 
-@cache
 def bf16_instructions() -> str:
     """Return the name of the CPU's bf16 instructions; empty where it has none, or where the system does not tell (no Linux).
 
     torch computes in bf16 on any CPU: without such instructions it converts, which is slower than fp32.
     """
     try:
-        return bf16_flag(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
+        return bf16_flag(CPUINFO.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return ""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate.training import precision
+from ablate.training import cpu_instructions, precision
 from ablate.training.cpu_instructions import bf16_flag, bf16_instructions
 from ablate.training.precision import Precision
 from tests.training.toy import run
@@ -31,9 +31,11 @@ def test_the_flags_of_a_cpu_name_its_bf16_instructions(flags: str, instructions:
     assert bf16_flag(f"processor\t: 0\n{flags}\nbugs\t\t: bf16\n") == instructions
 
 
-def test_this_cpu_is_asked() -> None:
-    cpuinfo = Path("/proc/cpuinfo")
-    assert bf16_instructions() == (bf16_flag(cpuinfo.read_text()) if cpuinfo.exists() else "")
+def test_the_system_is_asked_and_may_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_instructions, "CPUINFO", tmp_path / "cpuinfo")
+    assert bf16_instructions() == ""
+    (tmp_path / "cpuinfo").write_text("flags : fpu amx_bf16\n")
+    assert bf16_instructions() == "AMX-BF16"
 
 
 @pytest.mark.parametrize(("instructions", "name"), [("AMX-BF16", "bf16"), ("", "fp32")])
