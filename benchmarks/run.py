@@ -55,7 +55,19 @@ ON_GPU = (
     "overhead",
     "axes",
 )
-QUICK = ("loop", "precision", "recording", "evaluations", "trace", "plan", "page", "slots", "overhead", "trackers", "axes")
+QUICK = (
+    "loop",
+    "precision",
+    "recording",
+    "evaluations",
+    "trace",
+    "plan",
+    "page",
+    "slots",
+    "overhead",
+    "trackers",
+    "axes",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
