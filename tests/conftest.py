@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from ablate.training import cpu_instructions
+
 # The same examples every time: a test that fails on one day in a hundred teaches nobody anything.
 settings.register_profile("seeded", derandomize=True, deadline=None)
 settings.load_profile("seeded")
@@ -96,6 +98,12 @@ def _axis_files_are_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compose.Composer, "axes", axes)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _fp32_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`precision=auto` is fp32 in this process whatever the CPU has: a test compares the same digits on every machine."""
+    monkeypatch.setattr(cpu_instructions, "CPUINFO", Path(os.devnull))
 
 
 @pytest.fixture

@@ -27,7 +27,8 @@ class TrainConfig:
     their gradient updates the weights. All samples are run, counted and recorded. None uses the gradient of all of them."""
     precision: str = choice("auto", "auto", "fp32", "tf32", "bf16", "fp16")
     """`fp32`, `tf32` (matrix products of a CUDA GPU keep 10 bits of the mantissa), `bf16`, `fp16` (with a gradient scaler), or
-    `auto`: bf16 where the GPU has it, else fp16; fp32 on a CPU."""
+    `auto`: bf16 where the hardware computes in it (a CPU does with AVX512-BF16, AMX or Arm BF16), else fp16 on a GPU and fp32
+    on a CPU."""
     device: str = "auto"
     """`auto` takes a GPU when there is one."""
     max_skipped_steps: int = number(10, at_least=1)

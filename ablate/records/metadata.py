@@ -92,6 +92,8 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
     num_threads: int = 0
+    precision: str = ""
+    """`fp32`, `tf32`, `bf16` or `fp16`: what `train.precision` became on the device."""
     padding: str = ""
     """What the model did with padding: `left out` (of the last layer perhaps more), or `kept: ` and why."""
     started: str = ""

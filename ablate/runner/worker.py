@@ -104,19 +104,21 @@ def _train(
     import torch
 
     from ablate.models.optimizers import make_optimizer
+    from ablate.runner.memory_reuse import reuse_freed_memory
     from ablate.tasks.registry import build_task
     from ablate.tasks.task import evaluation_of, speed_up
     from ablate.training.checkpoint import Checkpoints
     from ablate.training.fingerprint import environment
     from ablate.training.gradient_noise import SubsampledLoss
     from ablate.training.lr_schedule import LRSchedule
-    from ablate.training.precision import attention_kernels, pick_device
+    from ablate.training.precision import Precision, attention_kernels, pick_device
     from ablate.training.random_streams import RandomStreams
     from ablate.training.train import LossFn, train
 
     device = pick_device(config.train.device)
     manifest.device = str(environment(device)["device"])
     manifest.num_threads = torch.get_num_threads()
+    manifest.precision = Precision(config.train.precision, device).name
     write_value(run, manifest)
     streams = RandomStreams(seed=config.seed, **asdict(config.random_streams))
     task = build_task(config, streams)
@@ -134,7 +136,7 @@ def _train(
             task.sample_losses, config.train.noise_batch_size, streams, items_per_sample=task.items_per_sample
         )
         loader, recording = loss_fn.prepare(loader, recording, samples_per_step=config.samples_per_step)
-    with attention_kernels(config.model.attention):
+    with attention_kernels(config.model.attention), reuse_freed_memory(device):
         return train(
             task.model,
             task.dataset,
