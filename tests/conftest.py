@@ -23,7 +23,6 @@ settings.load_profile("seeded")
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HYDRA_FULL_ERROR": "0"}
 
 SLOW_FIRST = (
-    "parity",
     "training",
     "controls",
     "runner",
