@@ -18,7 +18,6 @@ from ablate.design.axis import show
 from ablate.design.factorial import Factorial
 from ablate.design.plan import Arm, Plan
 from ablate.report.console import columns, labelled, say, words
-from ablate.runner.devices import visible_gpus
 from ablate.stats.contrasts import CONFIDENCE
 from ablate.stats.power import detectable_effect, seeds_to_decide
 from ablate.stats.variance_components import detectable_share
@@ -188,6 +187,8 @@ def _lines(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> Iterato
 
 def _auto_precision(device: str) -> str:
     """Say what `train.precision=auto` is on this machine."""
+    from ablate.runner.processes import visible_gpus
+
     if device not in ("auto", "cpu") or (device == "auto" and visible_gpus()):
         return "bf16 where the GPU computes in it, else fp16 (train.precision=auto)"
     instructions = bf16_instructions()

@@ -18,10 +18,10 @@ _MIB = 1 << 20
 def reuse_freed_memory(device: torch.device) -> Iterator[None]:
     """Inside, glibc returns no freed memory to the system; afterwards it does, and what is free is returned.
 
-    Otherwise each step of a training on a CPU maps its large activations and gradients again, and the system clears every page:
-    an eighth of the time of a small step, and most of the time of a large embedding's gradient. Changes no result. Does nothing
-    for a GPU, whose allocator keeps its memory, nor with another C library. The setting is the whole process's: for the process of
-    a run, and not for one in which somebody else calls `train`.
+    Otherwise each step of a training on a CPU maps its large activations and gradients again, and the system clears every
+    page: an eighth of the time of a small step, and most of the time of a large embedding's gradient. Changes no result. Does
+    nothing for a GPU, whose allocator keeps its memory, nor with another C library. The setting holds for the whole process:
+    it is made in the process of a run, not where somebody else calls `train`.
     """
     libc = ctypes.CDLL(None) if device.type == "cpu" and sys.platform == "linux" else None
     if not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):

@@ -54,7 +54,7 @@ class Lease:
 def leases(workers: int | None, runs_per_gpu: int = 1) -> list[Lease]:
     """Return a lease for each run at a time. workers=None: `runs_per_gpu` per visible GPU, or one per CPU core."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    gpus = _visible_gpus()
+    gpus = visible_gpus()
     if gpus:
         # From what the machine has and not from `workers`: the number of threads must not depend on how many runs go.
         threads = max(1, cores // (len(gpus) * runs_per_gpu))
@@ -64,7 +64,7 @@ def leases(workers: int | None, runs_per_gpu: int = 1) -> list[Lease]:
     return [Lease(1, None)] * (workers or cores)
 
 
-def _visible_gpus() -> list[str]:
+def visible_gpus() -> list[str]:
     """Return the visible GPUs without initialising CUDA in this process."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
