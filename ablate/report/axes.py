@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 
 from ablate.design.axis import Axis, show
-from ablate.report.console import columns, labelled, say, whole_line, words
+from ablate.report.console import labelled, print_table, say, whole_line, words
 
 KINDS: dict[str, str] = {
     "training": "how it is trained",
@@ -52,12 +52,7 @@ def print_axes(axes: Sequence[Axis], console: Console) -> None:
         title = words(kind, console, "bold")
         title.append_text(words(f"  {KINDS[kind]}", console, "dim"))
         console.print(title, highlight=False)
-        table = columns()
-        table.add_column(no_wrap=True, width=width)
-        table.add_column(overflow="fold")
-        for axis in mine:
-            table.add_row(words(axis.name, console), words(axis.question, console))
-        console.print(table)
+        print_table((), [(axis.name.ljust(width), axis.question) for axis in mine], console)
     console.print()
     say(console, "`ablate axes NAME` shows one; `ablate -m axis=NAME,...` runs a study.", "dim")
 

@@ -27,8 +27,8 @@ from ablate.errors import ConfigError, StudyError, nearest
 from ablate.redact import redact
 from ablate.report.console import folded
 from ablate.report.curves import Curve, RunCurves, mean_curve, read_curves, thin
-from ablate.report.sparklines import scale
-from ablate.report.view_model import ArmView, View, interval_head, named
+from ablate.report.forest import scale
+from ablate.report.view_model import NOISE_FLOOR, ArmView, View, interval_head, named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -215,7 +215,7 @@ def _forest(view: View, _read: Sequence[RunCurves], style: FigureStyle) -> Figur
     axes.axvspan(-margin, margin, color="#000000", alpha=0.07, linewidth=0)
     axes.axvline(0.0, color="#000000", linewidth=0.6)
     for index, row in enumerate(rows):
-        one, colour = row.contrast, "#7F7F7F" if row.tone == "floor" else "#000000"
+        one, colour = row.contrast, "#7F7F7F" if row.verdict == NOISE_FLOOR else "#000000"
         if one.low is not None and one.high is not None:
             axes.plot([one.low, one.high], [index, index], color=colour, linewidth=1.3, solid_capstyle="butt", zorder=2)
         seeds = [value for value in one.differences if np.isfinite(value)]

@@ -5,22 +5,20 @@ Every sentence describes what the study did. What was not proven, not declared o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
+import re
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
 
 from ablate import formatting as fmt
 from ablate.analysis.infer_plan import PlanOptions
 from ablate.analysis.load import read_plan
-from ablate.analysis.results import Analysis
-from ablate.errors import AblateError
-from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Manifest, read_manifest
-from ablate.report.bibliography import PROGRAM, WORKS, bibtex
+from ablate.records.layout import StudyDir
 from ablate.report.latex_text import tex
-from ablate.report.methods_text import Description, Sentence
+from ablate.report.methods_text import PROGRAM, Description, Sentence
+from ablate.report.run_files import RunFiles
 from ablate.report.view_model import View
 
 BIB = "references.bib"
@@ -52,13 +50,14 @@ class Methods:
         return f"% cites {BIB}\n" + "\n".join(lines) + "\n"
 
     def bib(self) -> str:
-        return bibtex((key for key in self.cited if key != PROGRAM), self.version)
+        """Return the entries of the cited works, and of the program."""
+        return "\n".join([*(works()[key] for key in self.cited if key != PROGRAM), _program(self.version)])
 
 
 def methods(view: View, folder: Path, options: PlanOptions | None = None) -> Methods:
     """Return the methods of a study directory. options: for a directory without a plan.json, as in `read_plan`."""
     plan = read_plan(folder, options)
-    manifests = tuple(_manifests(view.analysis, folder))
+    manifests = RunFiles(view.analysis, folder).manifests()
     description = Description(view, plan, manifests, frozen=StudyDir(folder).plan.exists())
     made_by = {one.versions.get(PROGRAM, "") for one in manifests} - {""}
     return Methods(tuple(description.sentences()), version=fmt.joined(sorted(made_by)) or _installed())
@@ -69,7 +68,29 @@ def _with(one: Sentence, named: str) -> str:
 
 
 def _named(cites: tuple[str, ...]) -> str:
-    return "; ".join(PROGRAM if key == PROGRAM else WORKS[key].short for key in cites)
+    return "; ".join(PROGRAM if key == PROGRAM else short(works()[key]) for key in cites)
+
+
+@lru_cache(maxsize=1)
+def works() -> dict[str, str]:
+    """Return the works that a paragraph may cite: their BibTeX entries by key."""
+    text = (files("ablate.report") / "static" / BIB).read_text(encoding="ascii")
+    return {re.findall(r"@\w+\{(\w+),", entry)[0]: f"{entry.rstrip()}\n" for entry in text.split("\n\n")}
+
+
+def short(entry: str) -> str:
+    """Return `Dunnett and Tamhane 1991`, for a text without a bibliography."""
+    author, year = (re.findall(rf"  {field} = \{{(.*)\}},", entry)[0] for field in ("author", "year"))
+    names = [name.partition(",")[0] for name in author.split(" and ")]
+    several = len(names) > 2 or "others" in names
+    return f"{f'{names[0]} et al.' if several else ' and '.join(names)} {year}"
+
+
+def _program(version: str) -> str:
+    lines = [f"@misc{{{PROGRAM},", f"  title = {{{{{PROGRAM}}}: one-variable experiments for PyTorch}},"]
+    lines += [f"  key = {{{PROGRAM}}},"]
+    lines += [f"  note = {{Version {tex(version)}}},"] if version else []
+    return "\n".join([*lines, "}", ""])
 
 
 def _installed() -> str:
@@ -77,12 +98,3 @@ def _installed() -> str:
         return version(PROGRAM)
     except PackageNotFoundError:
         return ""
-
-
-def _manifests(analysis: Analysis, folder: Path) -> Iterator[Manifest]:
-    """Manifests that can be read; a link that leads out of the study is not followed."""
-    for run in analysis.runs:
-        run_dir = RunDir(folder / run.folder)
-        if run.status != "missing" and run_dir.manifest.exists() and not run_dir.leads_out():
-            with suppress(AblateError):
-                yield read_manifest(run_dir)

@@ -14,13 +14,14 @@ from ablate.config.flatten import leaf_or_absent
 from ablate.design.axis import show
 from ablate.design.plan import Plan
 from ablate.records.metadata import Manifest
-from ablate.report.bibliography import PROGRAM
 from ablate.report.plan import design_lines
 from ablate.report.view_model import View, floors_sentence
 from ablate.stats.linear_model import ENOUGH_SEEDS
 from ablate.stats.paired import smallest_p
 from ablate.stats.verdicts import BY_STEPS, OWN_VARIANCE
 from ablate.units import END
+
+PROGRAM = "torch-ablate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ class Description:
             "Runs with the same seed are paired: initial weights, the order of the samples and dropout are drawn from separate "
             "random streams, keyed by that seed"
         )
-        if held := self.view.controls.held:
+        if held := self.view.held:
             yield Sentence(f"Equal in every arm and seed, by fingerprints of the live objects: {fmt.joined(held)}")
         came = {}
         for control in self.analysis.controls:
@@ -170,10 +171,10 @@ class Description:
             yield Sentence("Dropout masks differ between batch sizes")
 
     def _controls(self) -> Iterator[Sentence]:
-        summary = self.view.controls.summary
+        summary = self.view.controls
         if summary:
             yield Sentence(f"Controls: {'; '.join(f'{label} {figures}' for label, figures in summary)}")
-        for sentence in self.view.controls.failures:
+        for sentence in self.view.control_failures:
             yield Sentence(f"Control not proven: {sentence}")
 
     def _outcome(self) -> Iterator[Sentence]:
@@ -197,7 +198,7 @@ class Description:
             + ("; the number of updates differs with the change" if alike else ""),
             ("shallue2019",) if alike else (),
         )
-        for caution in self.view.cautions:
+        for caution in self.view.budget_cautions:
             yield Sentence(caution)
 
     def _test(self) -> Iterator[Sentence]:

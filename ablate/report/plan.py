@@ -17,7 +17,7 @@ from ablate.design import factorial as fraction
 from ablate.design.axis import show
 from ablate.design.factorial import Cells
 from ablate.design.plan import Arm, Plan
-from ablate.report.console import columns, labelled, say, words
+from ablate.report.console import labelled, print_table, say, words
 from ablate.stats.contrasts import CONFIDENCE
 from ablate.stats.power import detectable_effect, seeds_to_decide
 from ablate.stats.variance_components import detectable_share
@@ -85,20 +85,14 @@ def print_plan(plan: Plan, known: Forecast, spread: EarlierSpread | None, consol
 
 
 def _arms(plan: Plan, known: Forecast, console: Console) -> None:
-    table = columns()
-    table.show_header = True
-    table.add_column("arm", overflow="fold", header_style="dim", max_width=26)
-    table.add_column("changes, and derived changes", overflow="fold", header_style="dim")
-    table.add_column("runs", no_wrap=True, header_style="dim")
+    rows = []
     for arm in plan.arms:
-        changes = words(
-            fmt.typeset(plan.bundle(arm)) or "; ".join(_changes(plan.baseline, arm)) or "the base config", console
-        )
-        derived = _derived(plan.baseline, arm)
-        if derived:
+        told = fmt.typeset(plan.bundle(arm)) or "; ".join(_changes(plan.baseline, arm)) or "the base config"
+        changes = words(told, console)
+        if derived := _derived(plan.baseline, arm):
             changes.append_text(words("\n" + "; ".join(derived), console, "dim"))
-        table.add_row(words(arm.name, console, "bold"), changes, words(_state(plan, arm, known), console))
-    console.print(table)
+        rows.append((words(arm.name, console, "bold"), changes, _state(plan, arm, known)))
+    print_table(("arm", "changes, and derived changes", "runs"), rows, console, widths={0: 26})
 
 
 def _changes(baseline: Arm, arm: Arm) -> list[str]:
@@ -140,14 +134,8 @@ def _costs(known: Forecast, console: Console) -> None:
     for name, cost in known.costs.items():
         figures = fmt.duration(cost.seconds), fmt.size(cost.memory_bytes), fmt.size(cost.record_bytes)
         alike.setdefault(figures, []).append(name)
-    table = columns()
-    table.show_header = True
-    table.add_column("one run of", overflow="fold", header_style="dim", max_width=44)
-    for head in ("time", "memory", "disk"):
-        table.add_column(head, justify="right", no_wrap=True, header_style="dim")
-    for figures, names in alike.items():
-        table.add_row(*(words(text, console) for text in (", ".join(names), *figures)))
-    console.print(table)
+    rows = [(", ".join(names), *figures) for figures, names in alike.items()]
+    print_table(("one run of", "time", "memory", "disk"), rows, console, numbers=(1, 2, 3), widths={0: 44})
 
 
 def _lines(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> Iterator[tuple[str, str]]:

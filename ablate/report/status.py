@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ablate import formatting as fmt
-from ablate.report.console import columns, say, whole_line, words
+from ablate.report.console import print_table, say, whole_line, words
 
 if TYPE_CHECKING:
     from ablate.runner.status import RunState, StudyState
@@ -69,15 +69,11 @@ def interim_lines(state: StudyState) -> list[str]:
 
 
 def _arms(state: StudyState, console: Console) -> None:
-    table = columns()
-    table.show_header = True
-    table.add_column("arm", overflow="fold", header_style="dim")
-    for name in _STYLES:
-        table.add_column(name, justify="right", header_style="dim")
-    for arm, counts in state.counts().items():
-        cells = [words(str(count or "-"), console, _STYLES[name] if count else "dim") for name, count in counts.items()]
-        table.add_row(words(arm, console), *cells)
-    console.print(table)
+    rows = [
+        (arm, *(words(str(count or "-"), console, _STYLES[name] if count else "dim") for name, count in counts.items()))
+        for arm, counts in state.counts().items()
+    ]
+    print_table(("arm", *_STYLES), rows, console, numbers=range(1, 1 + len(_STYLES)))
 
 
 def _running(run: RunState) -> str:

@@ -32,15 +32,13 @@ _AS_OPENED = """() => {
   click('[data-log-x][aria-pressed="true"]');
   click('[data-log="loss"][aria-pressed="true"], [data-log="eval_loss"][aria-pressed="true"]');
   click('[data-log="grad_norm"][aria-pressed="false"], .legend button[aria-pressed="false"]');
-  const opened = { "#smoothing": window.smoothingAsOpened, "#cadence-eval": 0, "#cadence-log": 0 };
-  for (const [selector, value] of Object.entries(opened)) {
+  for (const [selector, value] of Object.entries({ "#smoothing": window.smoothingAsOpened, "#cadence-eval": 0, "#cadence-log": 0 })) {
     const slider = document.querySelector(selector);
     slider.value = value;
     slider.dispatchEvent(new Event("input"));
   }
-  const list = document.querySelector("#forest-outcome");
-  list.value = list.options[0].value;
-  list.dispatchEvent(new Event("change"));
+  const fold = document.querySelector('[data-panel="loss"]').closest("details");
+  if (!fold.open) fold.querySelector("summary").click();
 }"""
 
 
@@ -66,7 +64,7 @@ class Tab:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until a change is drawn: a picture a frame, and there are nine at most."""
+        """Wait until a change is drawn: a picture a frame, and there are five at most."""
         self.page.evaluate(
             "async () => { for (let k = 0; k < 10; k++) "
             "await new Promise((go) => requestAnimationFrame(() => setTimeout(go))); }"

@@ -20,6 +20,7 @@ from ablate.report.sections.answers import mediation
 from ablate.report.view_model import MEDIATION_VERDICTS, make_view
 from ablate.serialization import built, read_json
 from tests.analysis.test_mediation import BOTH, NOISE, NOISY, TREATED
+from tests.report.test_terminal import PATHS
 from tests.synthetic import write_mediation
 
 LOOSE = built(Mediation, json.loads(json.dumps(asdict(BOTH)).replace("0.25", "0.6")))
@@ -52,7 +53,7 @@ def printed(folder: Path, width: int = 80, encoding: str = "utf-8") -> str:
 def test_a_terminal_shows_the_answer_and_cuts_nothing(folder: Path, width: int) -> None:
     text = printed(folder, width)
     lines = [line.rstrip() for line in text.splitlines()]
-    assert max(len(line) for line in lines if not line.startswith("page")) <= width
+    assert max(len(line) for line in lines if not line.startswith(PATHS)) <= width
     words = " ".join(text.split())
     assert "data.batch_size 8 → 64 raises eval loss from 0.5" in words
     assert "NOT HELD: " in words
