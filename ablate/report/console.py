@@ -70,9 +70,10 @@ def print_table(
     *,
     numbers: Collection[int] = (),
     widths: Mapping[int, int] | None = None,
+    first: int | None = None,
     whole: bool = True,
 ) -> None:
-    """Print a table without lines. head: empty for none. widths: the most of some columns.
+    """Print a table without lines. head: empty for none. widths: the most of some columns. first: width of the first one.
 
     numbers: columns flush right; whole: they are never wrapped.
     """
@@ -83,7 +84,10 @@ def print_table(
         right, most = number in numbers, (widths or {}).get(number)
         justify: JustifyMethod = "right" if right else "left"
         stiff = right and whole and most is None
-        table.add_column(title, justify=justify, no_wrap=stiff, overflow="fold", header_style="dim", max_width=most)
+        width = None if number else first
+        table.add_column(
+            title, justify=justify, no_wrap=stiff, overflow="fold", header_style="dim", max_width=most, width=width
+        )
     for row in made:
         table.add_row(*(text if isinstance(text, Text) else words(text, console) for text in row))
     if made:

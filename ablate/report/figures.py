@@ -29,6 +29,7 @@ from ablate.report.console import folded
 from ablate.report.curves import Curve, RunCurves, mean_curve, read_curves, thin
 from ablate.report.forest import scale
 from ablate.report.view_model import NOISE_FLOOR, ArmView, View, interval_head, named
+from ablate.stats.verdicts import LOW_POWER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -228,14 +229,13 @@ def _forest(view: View, _read: Sequence[RunCurves], style: FigureStyle) -> Figur
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     fits = int(style.width * 90 / _size(style))  # letters that a line of the picture holds
-    axes.set_xlabel(
-        f"{_fold(f'variant minus baseline, {named(view.metric)}', fits)}\n{view.direction}; lines: {interval_head(view)}"
-    )
+    below = f"{_fold(f'variant minus baseline, {named(view.metric)}', fits)}\n{view.direction}; lines: {interval_head(view)}"
+    figure.supxlabel(below, fontsize=_size(style))  # centred below the whole picture: the axes alone are too narrow
     return figure
 
 
 def _verdict(row: Any) -> str:
-    low = ", LOW POWER" if any(label.startswith("LOW POWER") for label in row.contrast.labels) else ""
+    low = ", LOW POWER" if any(label.startswith(LOW_POWER) for label in row.contrast.labels) else ""
     return f"{row.verdict}, n = {len(row.contrast.seeds)}{low}"
 
 

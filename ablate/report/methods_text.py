@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ablate import formatting as fmt
 from ablate.analysis.interim import declared
 from ablate.analysis.results import Analysis
-from ablate.config.flatten import leaf_or_absent
+from ablate.config.flatten import leaf_or_absent, leaves
+from ablate.config.schema import Config
 from ablate.design.axis import show
 from ablate.design.plan import Plan
 from ablate.records.metadata import Manifest
@@ -122,30 +124,43 @@ class Description:
             )
 
     def _training(self) -> Iterator[Sentence]:
-        """The baseline's settings, unless an external loop trained."""
+        """The baseline's settings, unless an external loop trained; those that nobody declared are named as defaults."""
         config = self.plan.baseline.config
         if self.external:
             return
         model, data = _leaf(config, "model.name"), _leaf(config, "data.path") or _leaf(config, "data.name")
         if model and data:
-            start = (
-                "a randomly initialized model of the architecture of"
-                if _leaf(config, "model.init") == "random"
-                else "the model"
-            )
+            random = _leaf(config, "model.init") == "random"
+            start = "a randomly initialized model of the architecture of" if random else "the model"
             target = _leaf(config, "task.entry_point")
             what = f"the task {target}" if target else f"{start} {model} on the data {data}"
+            limit = _leaf(config, "train.max_grad_norm")
+            settings = {
+                "optim.name": f"optimizer {_leaf(config, 'optim.name')}",
+                "optim.lr": f"rate {_plain(_leaf(config, 'optim.lr'))}",
+                "optim.weight_decay": f"weight decay {_plain(_leaf(config, 'optim.weight_decay'))}",
+                "optim.lr_schedule": f"{_leaf(config, 'optim.lr_schedule')} schedule",
+                "optim.warmup_ratio": f"{_plain(_leaf(config, 'optim.warmup_ratio'))} of the budget as warm-up",
+                "data.batch_size": f"batches of {_leaf(config, 'data.batch_size')}",
+                "train.max_grad_norm": "no clipping"
+                if limit is None
+                else f"gradients clipped at a norm of {_plain(limit)}",
+            }
+            parts = [", ".join(text for key, text in settings.items() if self._declared(key))]
+            by_default = ", ".join(text for key, text in settings.items() if not self._declared(key))
+            parts += [f"by default: {by_default}"] if by_default else []
             yield Sentence(
-                f"The baseline trains {what} with {_leaf(config, 'optim.name')} (rate "
-                f"{_plain(_leaf(config, 'optim.lr'))}, weight decay {_plain(_leaf(config, 'optim.weight_decay'))}, "
-                f"{_leaf(config, 'optim.lr_schedule')} schedule, {_plain(_leaf(config, 'optim.warmup_ratio'))} of the budget "
-                f"as warm-up), in batches of {_leaf(config, 'data.batch_size')}{_clip(config)}, for "
-                f"{_leaf(config, 'train.budget')}"
+                f"The baseline trains {what} for {_leaf(config, 'train.budget')} ({'; '.join(filter(None, parts))})"
             )
         derived = self.plan.baseline.derived
         if "eval_examples" in derived:
             held = f"{fmt.plain(derived['eval_examples'])} held-out examples"
             yield Sentence(f"It is evaluated on {held}, every {_leaf(config, 'eval.every')}")
+
+    def _declared(self, key: str) -> bool:
+        """Whether the study's command or a file that it names sets a value: it is written there, or is not the default."""
+        written = re.search(rf"(^|[\s'\"+]){re.escape(key)}=", self.plan.command)
+        return written is not None or _leaf(self.plan.baseline.config, key) != leaves(asdict(Config())).get(key)
 
     def _pairing(self) -> Iterator[Sentence]:
         if self.analysis.variance is not None:
@@ -184,7 +199,20 @@ class Description:
         meaning = f": {definition[:1].lower()}{definition[1:]}" if definition else ""
         yield Sentence(f"The primary metric is {metric.name}{unit}, {self.view.direction}{meaning}")
         when = "Declared before the first run" if self.frozen else "Chosen in the analysis"
-        yield Sentence(f"{when}: this metric, and {analysis.smallest_effect:g} as the smallest effect of interest")
+        smallest = f"{analysis.smallest_effect:g} as the smallest effect of interest"
+        if self.frozen:
+            told = {"study.metric": "this metric", "study.smallest_effect": smallest}
+            chosen = [text for key, text in told.items() if self._declared(key)]
+            by_default = [text for key, text in told.items() if not self._declared(key)]
+            parts = [f"{when}: {fmt.joined(chosen)}"] if chosen else []
+            parts += (
+                [f"{'by' if chosen else 'By'} default, before the first run: {fmt.joined(by_default)}"]
+                if by_default
+                else []
+            )
+            yield Sentence("; ".join(parts))
+        else:
+            yield Sentence(f"{when}: this metric, and {smallest}")
 
     def _budget(self) -> Iterator[Sentence]:
         about = self.analysis.budgets
@@ -386,8 +414,3 @@ def _leaf(config: Mapping[str, Any], key: str) -> Any:
 def _plain(value: Any) -> str:
     """5e-05, 0.01, 1; an edited plan may contain any type."""
     return f"{value:g}" if isinstance(value, int | float) else show(value)
-
-
-def _clip(config: Mapping[str, Any]) -> str:
-    limit = _leaf(config, "train.max_grad_norm")
-    return f", gradients clipped at a norm of {_plain(limit)}" if limit is not None else ", without clipping"

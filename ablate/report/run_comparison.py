@@ -14,7 +14,6 @@ from ablate.analysis.run_comparison import Comparison, Differing, OneRun, Pair, 
 from ablate.controls.fingerprint_diff import short
 from ablate.design.axis import show
 from ablate.report.console import labelled, print_table, say
-from ablate.report.json import print_object
 
 Array = NDArray[np.float64]
 _SPARK = 36
@@ -41,11 +40,6 @@ def print_diff(diff: RunDiff, console: Console) -> None:
         labelled(console, "unknown", line, width=10, style="yellow")
 
 
-def print_diff_json(diff: RunDiff) -> None:
-    """Print the differences as one JSON object."""
-    print_object(diff.to_json())
-
-
 def print_comparison(comparison: Comparison, console: Console, *, every: bool = False) -> None:
     """Print metrics, curves, differences and conclusions. every: all metrics, not the first dozen."""
     _heads(comparison.diff, console)
@@ -56,11 +50,6 @@ def print_comparison(comparison: Comparison, console: Console, *, every: bool = 
     console.print()
     for sentence in comparison.says:
         labelled(console, "•", fmt.typeset(sentence), width=2)
-
-
-def print_comparison_json(comparison: Comparison) -> None:
-    """Print the comparison as one JSON object, without the curves, which are in the runs' traces."""
-    print_object(comparison.to_json())
 
 
 def _heads(diff: RunDiff, console: Console) -> None:

@@ -49,6 +49,15 @@ class Table:
         last = tuple((row[0], *row[left:]) for row in self.rows)
         return first, replace(self, head=(self.head[0], *self.head[left:]), rows=last, words=frozenset(), optional=0)
 
+    def without_details(self) -> Table:
+        """Return the table without the details of its numbers."""
+        plain = (0, *self.words)
+        rows = (
+            tuple(cell if number in plain else replace(cell, detail="") for number, cell in enumerate(row))
+            for row in self.rows
+        )
+        return replace(self, rows=tuple(rows))
+
     def joined(self, other: Table) -> Table:
         """Return the table with the columns of another one, which has the same rows, in the place of its optional ones."""
         own, _ = self.split(self.optional)

@@ -22,7 +22,8 @@ from ablate.report.sections.result import setup
 from ablate.report.view_model import View, make_view
 
 _LABEL = 9
-_MIN_WORDS, _WIDE = 12, 16
+_MIN_NAME, _MIN_WORDS, _WIDE = 10, 12, 22
+"""Width to which names and words can be wrapped, and width of a name that is worth more than another column."""
 
 
 def print_report(analysis: Analysis, folder: Path, console: Console) -> None:
@@ -93,15 +94,17 @@ def print_cells(table: Table, console: Console) -> Table | None:
     """Print a table; words wrap and numbers do not. Return last columns that had no room, as far as they may be left out."""
     if table.title:
         say(console, table.title, "bold")
-    count = next(
-        (count for count in range(table.optional) if _room(table.split(count)[0], console) >= 0), table.optional
-    )
+    names = max(0, min(_widths(table)[0], _WIDE) - _MIN_NAME)
+    fitting = (count for count in range(table.optional) if _room(table.split(count)[0], console) >= names)
+    count = next(fitting, table.optional)
     shown, left_out = table.split(count)
-    numbers = [number for number in range(1, len(shown.head)) if number not in shown.words]
+    if _room(shown, console) < 0:
+        shown = shown.without_details()
     room = _room(shown, console)
-    name = min(_widths(shown)[0], _WIDE) + max(0, room)
-    rows = [[_text(cell, console, 0 if number else name) for number, cell in enumerate(row)] for row in shown.rows]
-    print_table(shown.head, rows[: shown.most], console, numbers=numbers, whole=room >= 0)
+    first = min(_widths(shown)[0], _least(shown, 0) + max(0, room))
+    numbers = [number for number in range(1, len(shown.head)) if number not in shown.words]
+    rows = [[_text(cell, console, 0 if number else first) for number, cell in enumerate(row)] for row in shown.rows]
+    print_table(shown.head, rows[: shown.most], console, numbers=numbers, first=first, whole=room >= 0)
     if shown.most is not None and len(rows) > shown.most:
         say(console, f"and {len(rows) - shown.most} more on the page", "dim")
     if table.intro:
@@ -114,15 +117,16 @@ def _widths(table: Table) -> list[int]:
     return [widest([title, *(row[number] for row in texts)]) for number, title in enumerate(table.head)]
 
 
+def _least(table: Table, number: int) -> int:
+    """Width to which a column can be wrapped."""
+    width = _widths(table)[number]
+    least = _MIN_WORDS if number else _MIN_NAME
+    return min(width, least) if number in (0, *table.words) else width
+
+
 def _room(table: Table, console: Console) -> int:
     """Columns of the terminal that are left where names and words are wrapped as far as they may be."""
-    wordy = {
-        number: min(width, _WIDE if number == 0 else _MIN_WORDS)
-        for number, width in enumerate(_widths(table))
-        if number in (0, *table.words)
-    }
-    used = sum(wordy.get(number, width) for number, width in enumerate(_widths(table)))
-    return console.width - used - 2 * (len(table.head) - 1)
+    return console.width - sum(_least(table, number) + 2 for number in range(len(table.head))) + 2
 
 
 def _text(cell: Cell, console: Console, width: int) -> Text:

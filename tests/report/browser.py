@@ -32,7 +32,8 @@ _AS_OPENED = """() => {
   click('[data-log-x][aria-pressed="true"]');
   click('[data-log="loss"][aria-pressed="true"], [data-log="eval_loss"][aria-pressed="true"]');
   click('[data-log="grad_norm"][aria-pressed="false"], .legend button[aria-pressed="false"]');
-  for (const [selector, value] of Object.entries({ "#smoothing": window.smoothingAsOpened, "#cadence-eval": 0, "#cadence-log": 0 })) {
+  const opened = { "#smoothing": window.smoothingAsOpened, "#cadence-eval": 0, "#cadence-log": 0 };
+  for (const [selector, value] of Object.entries(opened)) {
     const slider = document.querySelector(selector);
     slider.value = value;
     slider.dispatchEvent(new Event("input"));

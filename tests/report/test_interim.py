@@ -71,4 +71,4 @@ def test_a_plain_study_has_no_such_section(tmp_path: Path) -> None:
     write_study(tmp_path / "plain")
     assert interim_analyses(make_view(build_report(tmp_path / "plain"))) is None
     assert "95% interval" in (tmp_path / "plain" / "report.md").read_text()
-    assert r"95\% interval" in (tmp_path / "plain" / "table.tex").read_text()
+    assert r"95\% simultaneous intervals" in (tmp_path / "plain" / "table.tex").read_text()

@@ -61,7 +61,7 @@ def test_whatever_a_name_holds_stays_text_and_is_ascii(text: str, shown: str) ->
 
 def test_the_verdict_is_marked_and_every_mark_is_explained_below(study: Study) -> None:
     text = latex(make_view(study.analysis))
-    assert re.search(r"batch\\_size 8 .* & \$0\.68\d+ \\pm 0\.000\d\$\\textsuperscript\{\*\}", text)
+    assert re.search(r"batch\\_size 8 .* & \$0\.68\d+ \\pm 0\.000\d+\$\\textsuperscript\{\*\}", text)
     assert r"\textsuperscript{*}~Differs from the baseline: 95\% simultaneous intervals over 2 variants" in text
     assert r"LOW POWER: fewer than five seeds." in text
     used = set(re.findall(r"\\textsuperscript\{(.*?)\}(?!~)", text)) - {""}

@@ -176,7 +176,7 @@ def test_hashes_of_what_was_held_say_where_arms_differ(text: str) -> None:
     rows = {row[: row.index(" ")]: row for row in found.split('<th scope="row">')[1:]}
     assert "<b>" not in rows["init"]
     assert rows["splits"].count("<b>") == 1
-    assert "noise floor" in section(text, "floors").lower()
+    assert "noise floor" in section(text, "metrics")
 
 
 def test_a_run_that_failed_is_told_with_its_sentence(text: str) -> None:

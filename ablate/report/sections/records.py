@@ -139,29 +139,6 @@ def _hash(value: Any) -> str:
     return fmt.DASH if value is None else digest_of(value)[:_SHOWN]
 
 
-# Noise floor.
-
-
-def noise_floor(view: View, _folder: Path | None = None) -> Section | None:
-    """Build what A/A arms differ by, on every metric that has a floor; the primary metric first."""
-    if not view.floors:
-        return None
-    infos = [outcome.info for outcome in view.outcomes]
-    shown = [info for info in infos if any(info.name in floor.floor.values for floor in view.floors)]
-    shown = sorted(shown, key=lambda info: info.name != view.metric.name)
-    rows = tuple(
-        (Cell(text=info.name, detail=info.unit), *cells(*(floor.of(info.name) for floor in view.floors)))
-        for info in shown
-    )
-    return Section(
-        key="floors",
-        title="Noise floor (A/A runs)",
-        answer=" ".join(f"{floor.name[:1].upper()}{floor.name[1:]}: {floor.sentence}." for floor in view.floors),
-        tables=(Table(head=("metric", *(floor.name for floor in view.floors)), rows=rows),),
-        reading="An effect that is not larger than the larger floor gets no verdict.",
-    )
-
-
 # Settings that differ.
 
 
@@ -292,10 +269,14 @@ def _run(reading: RunReading, view: View) -> tuple[Cell, ...]:
     )
 
 
-def environment(view: View, folder: Path) -> Section | None:
-    """Build the devices, versions and code of the runs."""
+def reproduction(view: View, folder: Path) -> Section | None:
+    """Build the command, the budget and the seeds of the study, and the devices, versions and code of its runs."""
+    units = {"samples_seen": "samples", "total_steps": "steps at the baseline", "epochs": "epochs"}
+    derived = view.arms[0].derived
     manifests = RunFiles(view.analysis, folder).manifests()
     facts = {
+        "budget": ", ".join(f"{fmt.plain(derived[key])} {unit}" for key, unit in units.items() if key in derived),
+        "seeds": ", ".join(map(str, view.analysis.seeds)),
         "device": _each(manifest.device for manifest in manifests),
         "threads": _each(str(manifest.num_threads) for manifest in manifests if manifest.num_threads),
         "versions": "; ".join(dict.fromkeys(_versions(manifest.versions) for manifest in manifests)),
@@ -303,25 +284,13 @@ def environment(view: View, folder: Path) -> Section | None:
         "code": _each(manifest.code_digest[:12] for manifest in manifests),
         "padding": _each(manifest.padding for manifest in manifests),
     }
-    return Section(key="environment", title="Environment", facts=_present(facts))
-
-
-def reproduction(view: View, _folder: Path | None = None) -> Section | None:
-    """Build the command, the budget and the seeds of the study."""
-    units = {"samples_seen": "samples", "total_steps": "steps at the baseline", "epochs": "epochs"}
-    derived = view.arms[0].derived
-    budget = ", ".join(f"{fmt.plain(derived[key])} {unit}" for key, unit in units.items() if key in derived)
     return Section(
         key="reproduce",
         title="Reproduction",
         code=view.analysis.command,
-        facts=_present({"budget": budget, "seeds": ", ".join(map(str, view.analysis.seeds))}),
+        facts=tuple((term, text) for term, text in facts.items() if text),
         reading="All figures of this page: analysis.json. Every step of every run: trace.arrow in the run directory.",
     )
-
-
-def _present(facts: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple((term, text) for term, text in facts.items() if text)
 
 
 def _versions(versions: Mapping[str, str]) -> str:

@@ -109,15 +109,16 @@ def _certainty(view: View) -> Iterator[Table]:
 
 
 def _notes(view: View) -> Iterator[Note]:
-    """Observation axes and the repeat: a sentence instead of an effect; and how many seeds the first open question needs."""
+    """Observation axes and the repeat: a sentence instead of an effect; and how many seeds the largest open question needs."""
     for axis, levels in view.replays.items():
         same = all(level.same_trajectory for level in levels)
         yield Note(label=axis, text=resampled(levels), alarm=not same)
     for arm, sentence in view.repeated.items():
         yield Note(label=arm, text=sentence)
-    needed = [f"{row.arm.change}: {text}" for row in view.primary if (text := view.seeds_needed(row))]
+    needed = [row for row in view.primary if view.seeds_needed(row)]
     if needed and view.analysis.effects is None:
-        yield Note(label="seeds", text=needed[0])
+        largest = max(needed, key=lambda row: abs(row.contrast.effect or 0.0))
+        yield Note(label="seeds", text=f"{largest.arm.change}: {view.seeds_needed(largest)}")
 
 
 def _reading(view: View) -> str:
@@ -263,6 +264,7 @@ def metrics(view: View, _folder: Path | None = None) -> Section | None:
         key="metrics",
         title="All metrics",
         tables=(Table(head=head, rows=rows),),
+        notes=tuple(Note(label=floor.name, text=floor.sentence) for floor in view.floors),
         facts=definitions,
         reading=f"Mean ± sd over seeds; next to it the difference from the baseline with its {interval_head(view)}.",
     )

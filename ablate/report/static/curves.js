@@ -126,15 +126,16 @@ function labels(element, traces, made, log) {
   const narrow = element.clientWidth < 500 ? 14 : 24;
   const ends = means.map((trace) => {
     const y = trace.y.filter(usable).at(-1);
-    return { trace, y: y === undefined ? low : scaled(y) };
+    const name = data.arms.find((arm) => arm.name === trace.meta).change;
+    return { trace, y: y === undefined ? low : scaled(y), text: literal(name.length > narrow ? name.slice(0, narrow - 1) + "…" : name) };
   }).sort((a, b) => a.y - b.y);
   for (let i = 1; i < ends.length; i++) ends[i].y = Math.max(ends[i].y, ends[i - 1].y + gap);
   const over = ends.at(-1).y - (high + pad);
   if (over > 0) for (let i = ends.length - 1, most = high + pad; i >= 0 && ends[i].y > most; i--, most -= gap) ends[i].y = most;
   made.yaxis.range = [low - pad, high + pad];
-  made.margin.r = 7 * Math.min(narrow, Math.max(...means.map((trace) => trace.name.length))) + 10;
-  made.annotations = ends.map(({ trace, y }) => ({
-    text: trace.name.length > narrow ? trace.name.slice(0, narrow - 1) + "…" : trace.name, xref: "paper", x: 1, xanchor: "left", xshift: 4, y, yanchor: "middle", showarrow: false,
+  made.margin.r = 7 * Math.min(narrow, Math.max(...ends.map(({ text }) => text.length))) + 10;
+  made.annotations = ends.map(({ trace, y, text }) => ({
+    text, xref: "paper", x: 1, xanchor: "left", xshift: 4, y, yanchor: "middle", showarrow: false,
     font: { size: 12, color: trace.line.color },
   }));
 }
