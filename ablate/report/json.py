@@ -58,7 +58,11 @@ def print_plan_json(plan: Plan, known: Forecast, spread: EarlierSpread | None) -
             "seeds": plan.seeds,
             "interim_seeds": plan.interim_seeds,
             "digest": plan.digest,
-            "arms": [_arm(plan, arm.name) for arm in plan.arms],
+            "arms": [
+                {key: getattr(arm, key) for key in ("name", "axis", "kind", "changes", "derived", "replayed")}
+                | {"level": arm.value}
+                for arm in plan.arms
+            ],
             "runs": {
                 "to_do": [{"arm": run.arm, "seed": run.seed} for run in waiting],
                 "done": _places(known.done),
@@ -79,19 +83,6 @@ def print_plan_json(plan: Plan, known: Forecast, spread: EarlierSpread | None) -
             "notes": plan.notes,
         }
     )
-
-
-def _arm(plan: Plan, name: str) -> dict[str, Any]:
-    arm = plan.arm(name)
-    return {
-        "name": arm.name,
-        "axis": arm.axis,
-        "level": arm.value,
-        "kind": arm.kind,
-        "changes": arm.changes,
-        "derived": arm.derived,
-        "replayed": arm.replayed,
-    }
 
 
 def _places(found: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:

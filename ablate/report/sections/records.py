@@ -115,24 +115,27 @@ def fingerprints(view: View, folder: Path) -> Section | None:
     found = {arm.name: items for arm in view.trained if (items := files.fingerprint(arm.name)) is not None}
     if len(found) < 2:
         return None
-    baseline, *_ = found
     known = {item for items in found.values() for item in items}
-    rows = []
-    for item in (item for item in _MEANINGS if item in known):
-        own = _hash(found[baseline].get(item))
-        hashes = [_hash(items.get(item)) for items in found.values()]
-        row = [Cell(text=text, strong=text != own) for text in hashes]
-        rows.append((Cell(text=item, detail=_MEANINGS[item]), *row))
-    table = Table(head=("item", *found), rows=tuple(rows), words=frozenset(range(1, len(found) + 1)))
+    rows = {
+        Cell(text=item, detail=_MEANINGS[item]): [_hash(items.get(item)) for items in found.values()]
+        for item in _MEANINGS
+        if item in known
+    }
     return Section(
         key="fingerprints",
         title="Fingerprints",
-        tables=(table,),
+        tables=(_differences(("item", *found), rows),),
         reading=(
-            f"First {_SHOWN} digits of the hash, of the first seed; the controls compare every seed. Marked: differs from the "
+            f"First {_SHOWN} digits of the hash, of the first seed; the controls compare every seed. Bold: differs from the "
             "baseline; that arm's control says whether it may."
         ),
     )
+
+
+def _differences(head: Sequence[str], rows: Mapping[Cell, Sequence[str]]) -> Table:
+    """A column per arm; values that differ from the first arm's stand out."""
+    made = tuple((name, *(Cell(text=text, strong=text != texts[0]) for text in texts)) for name, texts in rows.items())
+    return Table(head=tuple(head), rows=made, words=frozenset(range(1, len(head))))
 
 
 def _hash(value: Any) -> str:
@@ -150,16 +153,12 @@ def config(view: View, folder: Path) -> Section | None:
         return None
     differences = differing([config for _, config in found])
     same = len(set().union(*(config for _, config in found))) - len(differences)
-    rows = tuple(
-        (Cell(text=key), *(Cell(text=value, strong=value != values[0]) for value in values))
-        for key, values in differences
-    )
-    head = ("setting", *(arm.name for arm, _ in found))
+    rows = {Cell(text=key): values for key, values in differences}
     return Section(
         key="configs",
         title="Config differences",
         answer="" if rows else "All arms have the same settings.",
-        tables=(Table(head=head, rows=rows, words=frozenset(range(1, len(head)))),) if rows else (),
+        tables=(_differences(("setting", *(arm.name for arm, _ in found)), rows),) if rows else (),
         reading=f"The other {same} settings are the same in every arm; config.yaml of each run has all of them.",
     )
 
