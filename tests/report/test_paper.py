@@ -114,7 +114,7 @@ def test_methods_say_what_was_done(analysed: tuple[Path, View]) -> None:
         "with 5 seeds (0 to 4)",
         "A placebo arm repeats the baseline",
         "the primary metric is eval_loss (nats), lower is better",
-        "declared before the first run: this metric, and 0.01 as the smallest effect of interest",
+        "by default, before the first run: this metric and 0.01 as the smallest effect of interest",
         "Dunnett's, simultaneous over 2 variants (Dunnett 1955)",
         "two one-sided tests",
         "of 20 runs 20 finished",
@@ -125,6 +125,20 @@ def test_methods_say_what_was_done(analysed: tuple[Path, View]) -> None:
         assert part.lower() in said.lower(), part
     for absent in ("Holm", "sign-flip", "interim", "the power is low", "diverg", "not complete", "rerun arm"):
         assert absent not in said, absent
+
+
+def test_methods_name_as_a_default_what_nobody_declared(tmp_path: Path) -> None:
+    folder = tmp_path / "declared"
+    write_study(folder, arms=("batch_size=64",), seeds=3)
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["command"] = "ablate -m axis=batch_size optim.lr=5e-5 study.smallest_effect=0.01"
+    (folder / "plan.json").write_text(json.dumps(plan))
+    said = methods(make_view(analyse(folder)), folder).plain()
+    assert "(rate 5e-05; by default: optimizer adamw, weight decay 0.01," in said
+    assert (
+        "Declared before the first run: 0.01 as the smallest effect of interest; by default, before the first run: this metric."
+        in said
+    )
 
 
 def test_methods_cite_what_was_used_and_nothing_else(analysed: tuple[Path, View]) -> None:
