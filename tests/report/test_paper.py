@@ -18,8 +18,7 @@ from ablate.analysis.results import Analysis
 from ablate.report.figures import FigureStyle, write_figures
 from ablate.report.latex import COLUMNS, table_csv
 from ablate.report.latex_text import tex
-from ablate.report.methods import PROGRAM, Methods, methods, short, works
-from ablate.report.methods_text import Sentence
+from ablate.report.methods import PROGRAM, Methods, Sentence, methods, short, works
 from ablate.report.view_model import View, make_view
 from ablate.stats.verdicts import OWN_VARIANCE
 from tests.report.conftest import Study
