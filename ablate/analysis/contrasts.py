@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.load import InterimReader
+from ablate.analysis.interim import InterimReader
 from ablate.analysis.noise_floor import floors, largest
 from ablate.analysis.results import Contrast, Floor, RunReading
 from ablate.config.flatten import leaf_or_absent
@@ -128,14 +128,14 @@ class Question:
     placebo: the arm is itself a placebo, so that a secondary metric that it changes was changed by chance.
     lost: runs that ended without a result, in words: `seed 1 of batch_size=64 diverged`.
     floor: the larger of the noise floor and the nondeterminism floor of the metric; None where neither was measured.
-    interval_level: confidence of low and high.
+    confidence: confidence of low and high.
     stopped: an interim analysis decided the variant, which then has fewer seeds than the rest.
     """
 
     arm: str
     axis: str
-    level: Any
-    baseline_level: Any
+    value: Any
+    baseline_value: Any
     metric: MetricInfo
     primary: bool
     smallest_effect: float | None
@@ -145,7 +145,7 @@ class Question:
     placebo: bool = False
     floor: float | None = None
     bundle: str = ""
-    interval_level: float = 0.95
+    confidence: float = 0.95
     stopped: bool = False
 
     @property
@@ -153,9 +153,9 @@ class Question:
         """Return `batch_size 8 -> 64`; where several keys are declared to be one change, all of them."""
         if self.bundle:
             return self.bundle
-        if isinstance(self.level, Mapping):
+        if isinstance(self.value, Mapping):
             return self.arm
-        return f"{self.axis} {show(self.baseline_level)} -> {show(self.level)}"
+        return f"{self.axis} {show(self.baseline_value)} -> {show(self.value)}"
 
 
 def contrast(
@@ -175,8 +175,8 @@ def contrast(
     return Contrast(
         arm=question.arm,
         axis=question.axis,
-        level=question.level,
-        baseline_level=question.baseline_level,
+        value=question.value,
+        baseline_value=question.baseline_value,
         metric=question.metric.name,
         unit=question.metric.unit,
         primary=question.primary,
@@ -212,7 +212,7 @@ def contrast(
         bundle=question.bundle,
         error=judgement.error,
         step_p=judgement.step_p,
-        interval_level=question.interval_level,
+        confidence=question.confidence,
     )
 
 
@@ -271,9 +271,7 @@ def _sentence(
     alone = f"; {_set_aside(judged)}" if OWN_VARIANCE in one.labels else ""
     if BY_STEPS in one.labels and one.step_p is not None:
         alone = f"; step-down p {plain_figure(one.step_p, 2)}: the interval is simultaneous over all {judged.variants} variants"
-    figures = (
-        f"{change(one.effect, one.low, one.high, question.interval_level)}; {counted(one.pairs, 'seed')}{lost}{alone}"
-    )
+    figures = f"{change(one.effect, one.low, one.high, question.confidence)}; {counted(one.pairs, 'seed')}{lost}{alone}"
     return f"{subject}: {_finding(question, judged, verdict, withdrawn)}, {ends.removesuffix(', ')} ({figures})"
 
 
@@ -371,9 +369,9 @@ def _contrasts(
         question = Question(
             arm=arm.name,
             axis=arm.axis or "",
-            level=arm.value,
+            value=arm.value,
             bundle=plan.bundle(arm),
-            baseline_level=_baseline_level(plan, arm),
+            baseline_value=_baseline_value(plan, arm),
             metric=metric,
             primary=primary,
             smallest_effect=margin,
@@ -382,7 +380,7 @@ def _contrasts(
             lost=tuple(_lost(readings, (plan.baseline.name, arm.name))),
             placebo=arm.kind == "placebo",
             floor=largest(found, metric.name),
-            interval_level=interim_confidence or CONFIDENCE,
+            confidence=interim_confidence or CONFIDENCE,
             stopped=arm.name in early,
         )
         if arm.name in represented_by:
@@ -411,7 +409,7 @@ def verdicts(
     return {one.arm: one.verdict for one in found if plan.arm(one.arm).kind != "placebo"}
 
 
-def _baseline_level(plan: Plan, arm: Arm) -> Any:
+def _baseline_value(plan: Plan, arm: Arm) -> Any:
     """The baseline's value of what the arm moves: one value, or {key: value} where several keys move together."""
     values = {key: leaf_or_absent(plan.baseline.config, key) for key in arm.changes}
     return next(iter(values.values())) if len(values) == 1 else values

@@ -26,7 +26,6 @@ from ablate.analysis.complete_seeds import (
     not_significant,
 )
 from ablate.analysis.design_results import HeldEffect, Mediated
-from ablate.analysis.load import RunFiles
 from ablate.analysis.mediator_checks import MediatorCheck, check_mediator
 from ablate.analysis.noise_floor import largest
 from ablate.analysis.results import Floor, RunReading
@@ -37,6 +36,7 @@ from ablate.design.mediation import Held
 from ablate.design.plan import Plan
 from ablate.formatting import change, counted, fixed, joined, plain_figure
 from ablate.metrics.metric import MetricInfo
+from ablate.records.run_files import RunFiles
 from ablate.stats.linear_model import ENOUGH_SEEDS
 from ablate.stats.shapley import Contribution, ratio_interval
 

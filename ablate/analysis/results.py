@@ -153,8 +153,8 @@ class Contrast:
 
     arm: str
     axis: str
-    level: Any
-    baseline_level: Any
+    value: Any
+    baseline_value: Any
     metric: str
     unit: str
     primary: bool
@@ -185,7 +185,7 @@ class Contrast:
     bundle: str = ""
     error: float | None = None
     step_p: float | None = None
-    interval_level: float = 0.95
+    confidence: float = 0.95
     """Confidence of low and high; an interim analysis has its own."""
 
 
@@ -226,8 +226,8 @@ class Floor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReplayedLevel:
-    """What one level of an observation axis would have shown, read from the baseline's dense record.
+class ResampledCadence:
+    """What one value of an observation axis would have shown, read from the baseline's dense record.
 
     first_eval_step, share_decrease_before_first_eval: the first evaluation after training began, and the part of the
         eval loss's total fall (start to lowest) that lay before it, per seed (order of `seeds`) and as mean; for
@@ -237,7 +237,7 @@ class ReplayedLevel:
 
     arm: str
     axis: str
-    level: Any
+    value: Any
     evaluations: int
     seeds: tuple[int, ...]
     first_eval_step: int
@@ -302,6 +302,89 @@ class Adequacy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Learning:
+    """Whether the runs of one arm learned.
+
+    metric: accuracy where it was evaluated, else the loss, else the primary metric's curve.
+    start, last: means over seeds of the evaluation before training and of the last one; for a loss the lowest one, because an
+        overfit is not a failure to learn.
+    majority: accuracy of a model that always predicts the most frequent class of the evaluation set; None where it is unknown.
+    noise: two standard errors of `last`, over evaluation examples and seeds.
+    learned: `last` is better than `start` and `majority` by more than `noise`; None without an evaluation before training.
+    failed_seeds: seeds whose own run is not better than that, by its own evaluation examples.
+    """
+
+    arm: str
+    metric: str
+    seeds: tuple[int, ...]
+    start: float | None
+    last: float | None
+    majority: float | None
+    noise: float | None
+    learned: bool | None
+    failed_seeds: tuple[int, ...]
+    sentence: str
+
+
+Outcome = Literal["removes", "reduces", "worsens", "not shown", "no verdict"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Suspect:
+    """A change that may remove the irregularity of the baseline's eval curve.
+
+    change: in words. kind: `training` where the runs themselves differ, `observation` where only their evaluations do.
+    before, after: mean irregularity at the cadence of the symptom, of the baseline and of the arm; of an `observation` after
+        reading all evaluations of the record.
+    effect, low, high, verdict: as of a contrast. removed: share of `before` that is gone.
+    outcome: `removes` (significant, and the curve is regular afterwards), `reduces` (significant), `worsens`, `not shown`.
+    grad_norm_before, grad_norm_after, grad_norm_verdict: of the gradient-norm spread; None and '' for an `observation`.
+    """
+
+    arm: str
+    change: str
+    kind: Literal["training", "observation"]
+    before: float | None
+    after: float | None
+    effect: float | None
+    low: float | None
+    high: float | None
+    removed: float | None
+    verdict: str
+    outcome: Outcome
+    grad_norm_before: float | None = None
+    grad_norm_after: float | None = None
+    grad_norm_verdict: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Irregularity:
+    """Which suspects remove the irregularity of the baseline's eval curve, and how.
+
+    cadence: at which the symptom is read, the coarsest that shows five evaluations. record: cadence of the record.
+    threshold: irregularity from which a curve is called irregular. baseline, sd: at `cadence`, over seeds. at_record: mean at
+        all evaluations of the record.
+    present: whether the symptom is there; None where it is not known. suspects: empty unless it is.
+    one_cause: a change of the training and the cadence both remove it, and are two explanations of one thing; None where not
+        both do.
+    answer: in one sentence. sentences: what follows from it, and the gradient norm.
+    """
+
+    metric: str
+    cadence: str
+    record: str
+    threshold: float
+    baseline: float | None
+    sd: float | None
+    at_record: float | None
+    present: bool | None
+    suspects: tuple[Suspect, ...] = ()
+    one_cause: bool | None = None
+    answer: str = ""
+    sentences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InterimAnalysis:
     """One interim analysis. level: of its intervals. made: whether it has been. stopped: {variant: verdict} of those
     that it decided. going: variants that were undecided after it."""
@@ -342,12 +425,12 @@ class Analysis:
     seeds: tuple[int, ...]
     metrics: tuple[MetricInfo, ...]
     arms: tuple[dict[str, Any], ...]
-    """[{name, axis, level, kind, changes, bundle, derived, question, expect, source}], the baseline first."""
+    """[{name, axis, value, kind, changes, bundle, derived, question, expect, source}], the baseline first."""
     contrasts: tuple[Contrast, ...]
     """Primary metric first, arm by arm in plan order; then the secondary outcomes."""
     divergences: tuple[DivergenceRate, ...]
     """Of the variants, in plan order; empty where no run of the baseline or of a variant diverged."""
-    replays: tuple[ReplayedLevel, ...]
+    replays: tuple[ResampledCadence, ...]
     controls: tuple[Control, ...]
     runs: tuple[RunReading, ...]
     floors: tuple[Floor, ...]
@@ -379,6 +462,18 @@ class Analysis:
 
     interim: InterimAnalyses | None = None
     """Of a study that adds seeds until its variants are decided."""
+
+    learning: tuple[Learning, ...] = ()
+    """Whether each arm learned, in plan order; an arm without an evaluation is left out."""
+
+    observed: tuple[Contrast, ...] = ()
+    """Contrasts of the cadences of `eval.every` with the record of the baseline, on the metrics of an eval curve."""
+
+    irregularity: Irregularity | None = None
+    """Of a study with a cadence of evaluations, or whose primary metric is an irregularity."""
+
+    smoke_run: bool = False
+    """A study at debug size: its verdicts are withheld."""
 
     variance: VarianceStudy | None = None
     """Of a study that tells two random streams apart."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ablate.analysis.contrasts import NOT_BEYOND, ONE_SIDED, WITHIN_FLOOR
 from ablate.analysis.resample import curve_name
-from ablate.analysis.results import Contrast, DivergenceRate, Floor, ReplayedLevel, RunReading
+from ablate.analysis.results import Contrast, DivergenceRate, Floor, ResampledCadence, RunReading
 from ablate.controls.control import Control
 from ablate.design.axis import show
 from ablate.design.plan import Arm, Plan
@@ -23,7 +23,7 @@ def conclusions(
     plan: Plan,
     contrasts: Sequence[Contrast],
     diverged: Sequence[DivergenceRate],
-    replays: Sequence[ReplayedLevel],
+    replays: Sequence[ResampledCadence],
     dense_share: float | None,
     checks: Sequence[Control],
     readings: Sequence[RunReading],
@@ -76,9 +76,9 @@ def _updates(plan: Plan, arm: Arm) -> str:
 def _named(one: Contrast) -> str:
     if one.bundle:
         return one.bundle
-    if isinstance(one.level, dict):
+    if isinstance(one.value, dict):
         return one.arm
-    return f"{one.axis} {show(one.baseline_level)} -> {show(one.level)}"
+    return f"{one.axis} {show(one.baseline_value)} -> {show(one.value)}"
 
 
 def _figures(one: Contrast) -> str:
@@ -86,7 +86,7 @@ def _figures(one: Contrast) -> str:
         return "no seed has a value in both arms"
     if one.effect is None or one.low is None or one.high is None:
         return "no interval"
-    return change(one.effect, one.low, one.high, one.interval_level)
+    return change(one.effect, one.low, one.high, one.confidence)
 
 
 def _needed(one: Contrast) -> str:
@@ -105,14 +105,14 @@ def _diverged(diverged: Sequence[DivergenceRate]) -> str:
     return f"Divergence: {'; '.join(sentences)}." if sentences else ""
 
 
-def _observation(plan: Plan, levels: Sequence[ReplayedLevel], dense_share: float | None) -> str:
+def _observation(plan: Plan, levels: Sequence[ResampledCadence], dense_share: float | None) -> str:
     """An observation axis cannot have caused anything: it is the same run, and the question is what it misses."""
     axis = levels[0].axis
     curve = curve_name(plan.axis(axis).keys[0])
     same = ": the same training runs, recorded less often" if all(v.same_trajectory for v in levels) else ""
     head = f"{axis} changes only what is recorded{same}"
     shares = [
-        f"{plain_percent(level.share_decrease_before_first_eval)} at {show(level.level)} (step {level.first_eval_step})"
+        f"{plain_percent(level.share_decrease_before_first_eval)} at {show(level.value)} (step {level.first_eval_step})"
         for level in levels
         if level.share_decrease_before_first_eval is not None
     ]
@@ -189,7 +189,7 @@ def method(contrasts: Sequence[Contrast]) -> str:
     """Return what an interval is: `95% simultaneous intervals over 5 variants (Dunnett), seed-blocked`."""
     primary = [one for one in contrasts if one.primary]
     family = max((one.family for one in primary), default=1)
-    levels = sorted({per_cent(one.interval_level) for one in primary if one.family == family}) or ["95%"]
+    levels = sorted({per_cent(one.confidence) for one in primary if one.family == family}) or ["95%"]
     level = levels[0] if len(levels) == 1 else f"{levels[0]} to {levels[-1]}"
     if family == 1:
         return f"{level} t intervals, paired by seed"

@@ -18,7 +18,7 @@ def run_attribute(argv: list[str]) -> int:
         "that add up to the difference. Each config is a .yaml file, a run directory, or a quoted list of overrides "
         "('' is the base config).",
         "ablate attribute a.yaml b.yaml study.seeds=5",
-        "ablate attribute 'data.batch_size=8' 'data.batch_size=64 data.train_test_ratio=4' study.metric=eval_loss_roughness",
+        "ablate attribute 'data.batch_size=8' 'data.batch_size=64 data.train_test_ratio=4' study.metric=eval_loss_irregularity",
         "ablate attribute runs/one/baseline/seed=0 runs/other/baseline/seed=0 axis=placebo",
         "ablate attribute a.yaml b.yaml --plan",
     )

@@ -94,12 +94,12 @@ def run_power(argv: list[str]) -> int:
         help="confidence level of the intervals (default: 0.95)",
     )
     args = vars(parser.parse_args(argv))
-    from ablate.analysis.power import Wanted, power
+    from ablate.analysis.power import PowerOptions, power
     from ablate.report import print_power
     from ablate.report.json import print_object
 
     folder, as_json = args.pop("folder"), args.pop("json")
-    result = power(folder, Wanted(**{key: value for key, value in args.items() if value is not None}))
+    result = power(folder, PowerOptions(**{key: value for key, value in args.items() if value is not None}))
     if as_json:
         print_object(result.to_json())
     else:

@@ -24,6 +24,9 @@ class StudyConfig:
     """Directory under `output_dir`; None makes one from the axes."""
     question: str | None = None
     """Question that the study answers, shown at its top; None takes the questions of its axes."""
+    smoke_run: bool = False
+    """A study at debug size, to see that everything works: labelled SMOKE RUN, without verdicts. `debug=quick` and
+    `debug=overfit` set it."""
     axes: list[str] = field(default_factory=list)
     """Axes by file name; `axis=a,b` on the command line replaces them."""
     seeds: int = number(_SEEDS, at_least=1)

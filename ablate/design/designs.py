@@ -11,9 +11,9 @@ from typing import Literal
 
 from ablate.config.schema import SPENDING, StudyConfig
 from ablate.design.attribution import Corners
-from ablate.design.factorial import Cells
+from ablate.design.factorial import Factorial
 from ablate.design.mediation import Mediation
-from ablate.design.variance_components import Crossed
+from ablate.design.variance_components import TwoStreams
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,4 +72,4 @@ class ExternalApp:
         return ""
 
 
-Design = OneAtATime | Cells | Corners | Mediation | Crossed | ExternalApp
+Design = OneAtATime | Factorial | Corners | Mediation | TwoStreams | ExternalApp

@@ -20,7 +20,7 @@ from ablate.design.axis import Axis, Kind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cells:
+class Factorial:
     """kind: `factorial`, `fractional` or `pairs`. names: what is crossed: axes; of `pairs`, the arms that have one axis moved.
 
     levels: per name the words of its levels, the baseline's own first. parts: per name what an arm with one of its other levels

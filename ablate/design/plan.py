@@ -10,9 +10,9 @@ from ablate.config.flatten import changed, covered
 from ablate.design.attribution import Corners
 from ablate.design.axis import RULES, Axis, Kind, show
 from ablate.design.designs import Design, ExternalApp, OneAtATime
-from ablate.design.factorial import Cells
+from ablate.design.factorial import Factorial
 from ablate.design.mediation import Mediation
-from ablate.design.variance_components import Crossed
+from ablate.design.variance_components import TwoStreams
 from ablate.hashing import digest_of
 from ablate.serialization import built
 
@@ -145,9 +145,9 @@ class Plan:
         return self.design.alpha_spending if isinstance(self.design, OneAtATime) else ""
 
     @property
-    def crossed(self) -> Cells | None:
+    def crossed(self) -> Factorial | None:
         """The cells of a factorial, fractional or pairwise study; None for any other."""
-        return self.design if isinstance(self.design, Cells) else None
+        return self.design if isinstance(self.design, Factorial) else None
 
     @property
     def corners(self) -> Corners | None:
@@ -160,9 +160,9 @@ class Plan:
         return self.design if isinstance(self.design, Mediation) else None
 
     @property
-    def variance(self) -> Crossed | None:
+    def variance(self) -> TwoStreams | None:
         """The two random streams of a study of variance components; None for any other."""
-        return self.design if isinstance(self.design, Crossed) else None
+        return self.design if isinstance(self.design, TwoStreams) else None
 
     @property
     def app(self) -> ExternalApp | None:

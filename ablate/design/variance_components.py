@@ -22,7 +22,7 @@ _ITEMS = ("init", "order")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Crossed:
+class TwoStreams:
     """streams: two factors, each of one stream or several that are drawn together. draws: of each."""
 
     streams: tuple[tuple[str, ...], ...]
@@ -76,11 +76,11 @@ class Crossed:
         )
 
 
-def crossed(study: StudyConfig) -> Crossed | None:
+def crossed(study: StudyConfig) -> TwoStreams | None:
     """What `study.design=variance_components` asks for; None for any other design."""
     if study.design != "variance_components":
         return None
-    return Crossed(streams=tuple(tuple(one.split("+")) for one in study.streams), draws=study.draws)
+    return TwoStreams(streams=tuple(tuple(one.split("+")) for one in study.streams), draws=study.draws)
 
 
 def check_alone(axes: Sequence[str]) -> None:

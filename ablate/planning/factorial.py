@@ -14,7 +14,7 @@ from ablate.config.flatten import leaf_or_absent
 from ablate.config.schema import BASELINE, StudyConfig, make_config
 from ablate.design import factorial as fraction
 from ablate.design.axis import NOISE_FLOOR, Axis, show
-from ablate.design.factorial import Cells, ClashError, joint_axis, merged
+from ablate.design.factorial import ClashError, Factorial, joint_axis, merged
 from ablate.errors import AblateError, AxisError
 from ablate.hashing import digest_of
 from ablate.planning.compose import Request
@@ -37,7 +37,7 @@ class Crossing:
 
     axes: tuple[Axis, ...]
     joint: tuple[Axis, ...]
-    cells: Cells
+    cells: Factorial
     notes: tuple[str, ...]
 
     def wants(self, axis: Axis, level: Any) -> bool:
@@ -116,7 +116,7 @@ def _kept(axis: Axis, parts: Sequence[Sequence[_Part]]) -> Axis:
 
 def _factorial(
     crossed: Sequence[Sequence[_Part]], base: Values, settings: StudyConfig, join: _Joined
-) -> tuple[Cells, tuple[Axis, ...], tuple[str, ...]]:
+) -> tuple[Factorial, tuple[Axis, ...], tuple[str, ...]]:
     _check_axes(crossed, "factorial")
     full = prod(len(found) + 1 for found in crossed)
     _check_number(full, crossed, settings)
@@ -126,7 +126,7 @@ def _factorial(
 
 def _fractional(
     crossed: Sequence[Sequence[_Part]], base: Values, settings: StudyConfig, join: _Joined
-) -> tuple[Cells, tuple[Axis, ...], tuple[str, ...]]:
+) -> tuple[Factorial, tuple[Axis, ...], tuple[str, ...]]:
     _check_axes(crossed, "fractional")
     for found in crossed:
         if len(found) > 1:
@@ -176,7 +176,7 @@ def _grid(
     generators: Mapping[str, tuple[str, ...]],
     base: Values,
     join: _Joined,
-) -> tuple[Cells, tuple[Axis, ...], tuple[str, ...]]:
+) -> tuple[Factorial, tuple[Axis, ...], tuple[str, ...]]:
     arms, joint, known = [], [], dict[str, str]()
     for place in places:
         moved = [found[number - 1] for found, number in zip(crossed, place, strict=True) if number]
@@ -192,7 +192,7 @@ def _grid(
             raise AxisError(f"{name} has the same config as {known[digest]}: {kind} cells must differ", "fewer axes")
         known[digest] = name
         joint.append(axis)
-    cells = Cells(
+    cells = Factorial(
         kind=kind,
         names=tuple(found[0].axis.name for found in crossed),
         levels=tuple((found[0].words(base)[0], *(part.words(base)[1] for part in found)) for found in crossed),
@@ -206,7 +206,7 @@ def _grid(
 
 def _pairs(
     crossed: Sequence[Sequence[_Part]], base: Values, settings: StudyConfig, join: _Joined
-) -> tuple[Cells, tuple[Axis, ...], tuple[str, ...]]:
+) -> tuple[Factorial, tuple[Axis, ...], tuple[str, ...]]:
     parts = [part for found in crossed for part in found]
     if len(parts) < 2:
         which = f"there is one: {parts[0].name}" if parts else "there is none"
@@ -239,7 +239,7 @@ def _pairs(
         raise AxisError(
             f"study.design=pairwise: no two of these can be combined: {pairs}", "study.design=one_at_a_time"
         )
-    cells = Cells(
+    cells = Factorial(
         kind="pairwise",
         names=tuple(part.name for part in parts),
         levels=tuple(part.words(base) for part in parts),

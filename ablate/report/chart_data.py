@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ablate.analysis.resample import reduce_windows
 from ablate.analysis.results import RunReading
 from ablate.errors import RecordError
-from ablate.metrics.decrease import train_loss_decrease
+from ablate.metrics.curves import train_loss_decrease
 from ablate.records.gradient_health import spikes
 from ablate.records.layout import RunDir
 from ablate.records.reader import Trace, read_evals, read_trace

@@ -20,7 +20,7 @@ import numpy as np
 from ablate import formatting as fmt
 from ablate.analysis.analyse import named as file_named
 from ablate.analysis.resample import curve_name
-from ablate.analysis.results import ReplayedLevel
+from ablate.analysis.results import ResampledCadence
 from ablate.design.axis import show
 from ablate.errors import ConfigError, StudyError, nearest
 from ablate.redact import redact
@@ -309,7 +309,9 @@ def _cadence(view: View, read: Sequence[RunCurves], style: FigureStyle) -> Figur
     return figure
 
 
-def _levels(axes: Axes, axis: str, levels: Sequence[ReplayedLevel], baseline: Sequence[RunCurves], view: View) -> None:
+def _levels(
+    axes: Axes, axis: str, levels: Sequence[ResampledCadence], baseline: Sequence[RunCurves], view: View
+) -> None:
     key = next(iter(view.arm(levels[0].arm).changes), "")
     curve = curve_name(key) if key else "curve"
     dense = band(baseline, "eval_loss" if curve == "eval loss" else "loss")
@@ -323,7 +325,7 @@ def _levels(axes: Axes, axis: str, levels: Sequence[ReplayedLevel], baseline: Se
         if not count:
             continue
         before = fmt.percent(level.share_decrease_before_first_eval)
-        label = f"{show(level.level)}: first style after {before} of the fall"
+        label = f"{show(level.value)}: first style after {before} of the fall"
         axes.plot(points[0, :, 1], points[:, :, 2].mean(axis=0), color=COLOURS[(index + 1) % len(COLOURS)],
                   linestyle=DASHES[(index + 1) % len(DASHES)], marker="os^Dv"[index % 5], markersize=2.8,
                   label=label)  # fmt: skip

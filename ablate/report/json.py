@@ -59,8 +59,7 @@ def print_plan_json(plan: Plan, known: Forecast, spread: EarlierSpread | None) -
             "interim_seeds": plan.interim_seeds,
             "digest": plan.digest,
             "arms": [
-                {key: getattr(arm, key) for key in ("name", "axis", "kind", "changes", "derived", "replayed")}
-                | {"level": arm.value}
+                {key: getattr(arm, key) for key in ("name", "axis", "value", "kind", "changes", "derived", "replayed")}
                 for arm in plan.arms
             ],
             "runs": {

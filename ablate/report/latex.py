@@ -40,8 +40,8 @@ _MEANS = {
 """Meaning of a label, for a reader who has only the table."""
 
 COLUMNS = (
-    "study", "metric", "unit", "primary", "arm", "change", "axis", "baseline_level", "level", "seeds", "effect", "low",
-    "high", "interval_level", "p_adjusted", "p_by_steps", "p_own_pairs", "p_sign_flip", "hedges_g", "beats", "baseline_mean",
+    "study", "metric", "unit", "primary", "arm", "change", "axis", "baseline_value", "value", "seeds", "effect", "low",
+    "high", "confidence", "p_adjusted", "p_by_steps", "p_own_pairs", "p_sign_flip", "hedges_g", "beats", "baseline_mean",
     "arm_mean", "residual_sd", "df", "rho", "method", "family", "verdict", "seeds_needed", "floor", "labels", "differences",
 )  # fmt: skip
 """Columns of `table.csv`. seeds: with a value in both arms; differences: one per seed; both joined by spaces."""
@@ -75,14 +75,14 @@ def _values(analysis: Analysis, one: Contrast, change: str) -> list[Any]:
     own = {
         "study": analysis.study,
         "change": change,
-        "baseline_level": _level(one.baseline_level),
-        "level": _level(one.level),
+        "baseline_value": _shown(one.baseline_value),
+        "value": _shown(one.value),
         "labels": "; ".join(one.labels),
     }
     return [own[name] if name in own else getattr(one, _FIELDS.get(name, name)) for name in COLUMNS]
 
 
-def _level(value: Any) -> str:
+def _shown(value: Any) -> str:
     return repr(value) if isinstance(value, float) else show(value)
 
 
@@ -113,7 +113,7 @@ def paper_table(view: View, metrics: Sequence[str] = (), *, effects: bool = Fals
         head += [f"{named(one.info)}{arrows[one.info.lower_is_better]}"]
         head += ["Effect", interval_head(view).capitalize()] if effects else []
     rows = []
-    for arm in view.trained:
+    for arm in view.compared:
         row = [Cell(text=arm.change)]
         for one in chosen:
             mean, sd = one.of(arm.name)

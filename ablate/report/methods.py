@@ -31,7 +31,7 @@ from ablate.records.layout import StudyDir
 from ablate.records.metadata import Manifest
 from ablate.report.latex_text import tex
 from ablate.report.plan import design_lines
-from ablate.report.run_files import RunFiles
+from ablate.report.study_files import StudyFiles
 from ablate.report.view_model import View, floors_sentence, named
 from ablate.stats.linear_model import ENOUGH_SEEDS
 from ablate.stats.paired import smallest_p
@@ -83,7 +83,7 @@ class Methods:
 def methods(view: View, folder: Path, options: PlanOptions | None = None) -> Methods:
     """Return the methods of a study directory. options: for a directory without a plan.json, as in `read_plan`."""
     plan = read_plan(folder, options)
-    manifests = RunFiles(view.analysis, folder).manifests()
+    manifests = StudyFiles(view.analysis, folder).manifests()
     found: list[Sentence] = []
 
     def say(*cites: str, caller: Callable[[], str]) -> str:

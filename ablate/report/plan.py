@@ -15,7 +15,7 @@ from ablate.analysis.power import EarlierSpread
 from ablate.config.flatten import leaf_or_absent
 from ablate.design import factorial as fraction
 from ablate.design.axis import show
-from ablate.design.factorial import Cells
+from ablate.design.factorial import Factorial
 from ablate.design.plan import Arm, Plan
 from ablate.report.console import labelled, print_table, say, words
 from ablate.stats.contrasts import CONFIDENCE
@@ -237,7 +237,7 @@ def _design(plan: Plan, console: Console) -> None:
         labelled(console, label, fmt.typeset(text), width=10)
 
 
-def design_lines(cells: Cells) -> Iterator[tuple[str, str]]:
+def design_lines(cells: Factorial) -> Iterator[tuple[str, str]]:
     """Yield (label, sentence) of a design."""
     arms = len(cells.arms)
     if cells.kind == "pairwise":

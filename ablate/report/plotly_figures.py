@@ -79,7 +79,7 @@ class Plots:
             small = analysis.smallest_effect
             figure.add_vrect(x0=-small, x1=small, fillcolor=BASELINE, opacity=0.1, line_width=0, layer="below")
         figure.add_vline(x=0, line={"color": BASELINE, "dash": "dot", "width": 1})
-        level = fmt.per_cent(float(rows["interval_level"].iloc[0]))
+        level = fmt.per_cent(float(rows["confidence"].iloc[0]))
         title = f"{_text(named(info))}: variant minus baseline, {level} intervals"
         figure.update_layout(**_LAYOUT, title=title, height=150 + 46 * len(rows), showlegend=False)
         figure.update_yaxes(autorange="reversed", automargin=True)
@@ -118,7 +118,7 @@ class Plots:
             most = min((len(curve) for curve in level.curve), default=0)
             points = np.asarray([curve[:most] for curve in level.curve], dtype=np.float64).mean(axis=0)
             share = fmt.percent(level.share_decrease_before_first_eval)
-            name = f"every {_text(show(level.level))}: {share} before the first evaluation"
+            name = f"every {_text(show(level.value))}: {share} before the first evaluation"
             figure.add_scatter(
                 x=points[:, 1], y=points[:, 2], mode="lines+markers", name=name,
                 line={"color": COLOURS[number % len(COLOURS)], "width": 2}, hovertemplate="%{y:.4g} at %{x:,} samples",

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ablate import formatting as fmt
 from ablate.analysis.analyse import named as file_named
-from ablate.analysis.results import Adequacy, Analysis, ReplayedLevel
+from ablate.analysis.results import Adequacy, Analysis, ResampledCadence
 from ablate.design.axis import show
 from ablate.report import sections as report_sections
 from ablate.report.console import folded, labelled, print_table, say, whole_line, widest, words
@@ -146,10 +146,10 @@ def print_adequacy(curves: Sequence[Adequacy], console: Console) -> None:
         say(console, "no baseline run has a record that can be resampled at another cadence")
 
 
-def print_replay(levels: Sequence[ReplayedLevel], console: Console) -> None:
+def print_replay(levels: Sequence[ResampledCadence], console: Console) -> None:
     """Print what a run at each cadence would have shown: its curve, and what it misses."""
     for level in levels:
-        say(console, f"{level.axis} {show(level.level)}: {fmt.counted(level.evaluations, 'evaluation')}", "bold")
+        say(console, f"{level.axis} {show(level.value)}: {fmt.counted(level.evaluations, 'evaluation')}", "bold")
         say(console, level.sentence, indent=4)
         rows = [
             (f"  {fmt.plain(step)}", fmt.plain(samples), fmt.figure(value, 4), bar)
@@ -159,7 +159,7 @@ def print_replay(levels: Sequence[ReplayedLevel], console: Console) -> None:
         console.print()
 
 
-def _curve(level: ReplayedLevel, width: int = 24) -> list[tuple[float, float, float, str]]:
+def _curve(level: ResampledCadence, width: int = 24) -> list[tuple[float, float, float, str]]:
     """(step, samples, mean over seeds, bar) per evaluation, as far as all seeds have one."""
     most = min((len(curve) for curve in level.curve), default=0)
     if most == 0:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ablate import formatting as fmt
 from ablate.analysis.contrasts import ONE_SIDED
-from ablate.analysis.results import UNVERIFIED, Analysis, Contrast, Floor, ReplayedLevel
+from ablate.analysis.results import UNVERIFIED, Analysis, Contrast, Floor, ResampledCadence
 from ablate.analysis.summary import method
 from ablate.design.axis import show
 from ablate.metrics.metric import MetricInfo
@@ -81,7 +81,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutcomeView:
-    """One metric over all trained arms: mean and sd over seeds of each, and each variant's contrast."""
+    """One metric: mean and sd over seeds of every arm, and the contrast of each variant and each observed cadence."""
 
     info: MetricInfo
     means: Mapping[str, float | None]
@@ -123,7 +123,7 @@ class View:
     """One row per variant; the placebo last."""
     outcomes: tuple[OutcomeView, ...]
     floors: tuple[FloorView, ...]
-    replays: Mapping[str, tuple[ReplayedLevel, ...]]
+    replays: Mapping[str, tuple[ResampledCadence, ...]]
     """Observation axes by name."""
     headline: str
     """The answer of a design that asks for more than contrasts; else every verdict in one sentence."""
@@ -148,6 +148,15 @@ class View:
     def trained(self) -> tuple[ArmView, ...]:
         """Return the arms that are compared: those with runs of their own, without the baseline's repeat."""
         return tuple(arm for arm in self.arms if arm.kind not in ("observation", "rerun"))
+
+    @property
+    def compared(self) -> tuple[ArmView, ...]:
+        """Return the arms of the result: those that were trained, and cadences with an effect on the primary metric."""
+        known = self.outcome(self.metric.name)
+        observed = (
+            arm for arm in self.arms if arm.kind == "observation" and known is not None and arm.name in known.rows
+        )
+        return (*self.trained, *observed)
 
     @property
     def heading(self) -> str:
@@ -187,8 +196,10 @@ class View:
     def cautions(self) -> tuple[str, ...]:
         """Return all that changes the reading of the answer, most important first."""
         labels = tuple({label for row in self.primary for label in row.contrast.labels})
-        said = tuple(text for text in self.conclusions if labels and text.startswith(labels))
-        unsaid = [label for label in self.shared_labels if not any(label in text for text in said)]
+        said = tuple(
+            text for text in self.conclusions if labels and text.startswith(labels) and text not in self.headline
+        )
+        unsaid = [label for label in self.shared_labels if not any(label in text for text in (*said, self.headline))]
         incomplete = () if self.analysis.complete else ("NOT COMPLETE: some runs of the plan have no result yet.",)
         labelled = (f"{', '.join(unsaid)}.",) if unsaid else ()
         return (*incomplete, *self.budget_cautions, *labelled, *said, *self._clipped())
@@ -291,7 +302,7 @@ def make_view(analysis: Analysis) -> View:
     metric = next(info for info in analysis.metrics if info.name == analysis.metric)
     by_name = {arm.name: arm for arm in arms}
     rows = [_row(contrast, by_name[contrast.arm], analysis) for contrast in analysis.contrasts if contrast.primary]
-    replays: dict[str, tuple[ReplayedLevel, ...]] = {}
+    replays: dict[str, tuple[ResampledCadence, ...]] = {}
     for level in analysis.replays:
         replays[level.axis] = (*replays.get(level.axis, ()), level)
     return View(
@@ -329,12 +340,12 @@ def named(metric: MetricInfo) -> str:
     return f"{metric.name} ({metric.unit})" if metric.unit else metric.name
 
 
-def resampled(levels: Sequence[ReplayedLevel]) -> str:
+def resampled(levels: Sequence[ResampledCadence]) -> str:
     """Return an observation axis in one sentence: it changed nothing, and this is what its values would have missed."""
     if not all(level.same_trajectory for level in levels):
         return "NOT the same trajectory: evaluating changed the training"
     shares = [level.share_decrease_before_first_eval for level in levels]
-    missed = [f"{fmt.percent(share)} at {show(level.level)}" for share, level in zip(shares, levels, strict=True)]
+    missed = [f"{fmt.percent(share)} at {show(level.value)}" for share, level in zip(shares, levels, strict=True)]
     return f"same training runs, recorded less often; decrease before the first point: {fmt.joined(missed)}"
 
 
@@ -369,12 +380,12 @@ def _arm(arm: Mapping[str, Any], contrasts: Sequence[Contrast]) -> ArmView:
 
 
 def _change(arm: Mapping[str, Any], contrast: Contrast | None) -> str:
-    bundled = isinstance(arm.get("level"), Mapping) or arm.get("kind") == "placebo"
+    bundled = isinstance(arm.get("value"), Mapping) or arm.get("kind") == "placebo"
     if arm.get("bundle"):
         return fmt.typeset(str(arm["bundle"]))
-    if contrast is None or bundled or isinstance(contrast.baseline_level, Mapping):
+    if contrast is None or bundled or isinstance(contrast.baseline_value, Mapping):
         return str(arm["name"])
-    return f"{contrast.axis} {show(contrast.baseline_level)} → {show(contrast.level)}"
+    return f"{contrast.axis} {show(contrast.baseline_value)} → {show(contrast.value)}"
 
 
 def _shared(analysis: Analysis) -> tuple[str, ...]:
@@ -414,7 +425,8 @@ def _outcome(info: MetricInfo, arms: Mapping[str, ArmView], analysis: Analysis) 
         values = [value for value in read if value is not None]
         means[arm] = float(np.mean(values)) if values else None
         sds[arm] = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    mine = [contrast for contrast in analysis.contrasts if contrast.metric == info.name]
+    mine = [contrast for contrast in (*analysis.contrasts, *analysis.observed) if contrast.metric == info.name]
+    means |= {contrast.arm: contrast.arm_mean for contrast in mine if means[contrast.arm] is None}
     rows = {contrast.arm: _row(contrast, arms[contrast.arm], analysis) for contrast in mine}
     return OutcomeView(info=info, means=means, sds=sds, rows=rows)
 
@@ -429,10 +441,22 @@ def _answer(analysis: Analysis) -> str:
         return fmt.typeset(" ".join(sentences))
     if analysis.effects is not None:
         return fmt.typeset(" ".join(analysis.effects.sentences[:2]))
+    if analysis.irregularity is not None:
+        return fmt.typeset(analysis.irregularity.answer)
     return fmt.typeset(analysis.variance.sentence) if analysis.variance is not None else ""
 
 
-def _headline(rows: Sequence[Row], observed: Sequence[str], metric: MetricInfo) -> str:
+def _headline(analysis: Analysis, rows: Sequence[Row], observed: Sequence[str], metric: MetricInfo) -> str:
+    """Return the answer. What takes every verdict its meaning comes first: a smoke run, or an arm that did not learn."""
+    unlearned = any(one.learned is False for one in analysis.learning)
+    first = analysis.conclusions[:1] if analysis.smoke_run or unlearned else ()
+    if analysis.smoke_run:
+        return fmt.typeset(" ".join(first))
+    answer = _answer(analysis) or _verdicts(rows, observed, metric)
+    return " ".join((*map(fmt.typeset, first), *([answer] if answer else [])))
+
+
+def _verdicts(rows: Sequence[Row], observed: Sequence[str], metric: MetricInfo) -> str:
     """Return `batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_test_ratio 1 → 4 is inconclusive`."""
     parts = []
     for row in rows:

@@ -53,7 +53,11 @@ def text_classification_task(config: Config, streams: RandomStreams) -> Task:
             "data": {"source": pool.source, "texts": pool.texts} | _noise(labels, pool, config),
             "components": components_of(model),
             "splits": {"train": ids_hash(splits.train), "held_out": ids_hash(splits.held_out)},
-            "eval_set": {"ids": ids_hash(splits.evaluated), "count": len(splits.evaluated)},
+            "eval_set": {
+                "ids": ids_hash(splits.evaluated),
+                "count": len(splits.evaluated),
+                "majority": float(np.bincount(pool.label[splits.evaluated]).max() / len(splits.evaluated)),
+            },
         },
         hub=hub_revisions(config, pool.commit),
     )

@@ -25,7 +25,7 @@ _MAX_TAG_LENGTH = 64
 _ID_LENGTH = 16
 
 COLUMNS = (
-    "arm", "axis", "baseline_level", "level", "metric", "unit", "primary", "verdict", "effect", "low", "high", "p_value",
+    "arm", "axis", "baseline_value", "value", "metric", "unit", "primary", "verdict", "effect", "low", "high", "p_value",
     "baseline_mean", "arm_mean", "seeds", "labels", "sentence",
 )  # fmt: skip
 """Columns of the table of contrasts."""

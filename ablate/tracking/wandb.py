@@ -124,4 +124,4 @@ def _log_artifact(run: wandb.Run, name: str, kind: str, files: Sequence[Path]) -
 
 def _typed(row: Sequence[Any]) -> list[Any]:
     """Return a row whose values of an axis are text, because a column of W&B has one type."""
-    return [str(cell) if name in ("level", "baseline_level") else cell for name, cell in zip(COLUMNS, row, strict=True)]
+    return [str(cell) if name in ("value", "baseline_value") else cell for name, cell in zip(COLUMNS, row, strict=True)]

@@ -47,7 +47,7 @@ def test_the_reference_study_answers_its_question(reference: Analysis) -> None:
     assert "the same training runs, recorded less often" in said
     assert "LOW POWER: 3 seeds" in said
     for level in reference.replays:
-        assert f"{100 * (level.share_decrease_before_first_eval or 0):.0f}% at {level.level}" in said
+        assert f"{100 * (level.share_decrease_before_first_eval or 0):.0f}% at {level.value}" in said
 
 
 def test_every_control_of_a_clean_study_is_proven(reference: Analysis) -> None:

@@ -26,8 +26,8 @@ def ask(
     question = Question(
         arm="batch_size=64",
         axis="batch_size",
-        level=64,
-        baseline_level=8,
+        value=64,
+        baseline_value=8,
         metric=METRICS[metric].info,
         primary=smallest_effect is not None,
         smallest_effect=smallest_effect,
@@ -51,8 +51,8 @@ def table(arms: list[list[float | None]], *, smallest_effect: float | None = 0.1
             Question(
                 arm=name,
                 axis="axis",
-                level=1,
-                baseline_level=0,
+                value=1,
+                baseline_value=0,
                 metric=info,
                 primary=smallest_effect is not None,
                 smallest_effect=smallest_effect,
@@ -179,8 +179,8 @@ def against(placebo: list[float], *, differences: list[float], chance: bool = Fa
     question = Question(
         arm="train_test_ratio=4",
         axis="train_test_ratio",
-        level=4,
-        baseline_level=1,
+        value=4,
+        baseline_value=1,
         metric=METRICS["grad_norm_p95_p5"].info,
         primary=False,
         smallest_effect=None,

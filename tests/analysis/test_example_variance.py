@@ -92,8 +92,8 @@ def test_without_kept_examples_the_claims_are_about_this_evaluation_set(tmp_path
 
 
 def test_an_outcome_that_is_no_mean_over_examples_says_so(tmp_path: Path) -> None:
-    analysis = made(tmp_path / "s", metric="eval_loss_roughness")
-    assert analysis.notes[-1] == f"{THIS_SET}; eval_loss_roughness is not a mean over examples"
+    analysis = made(tmp_path / "s", metric="eval_loss_irregularity")
+    assert analysis.notes[-1] == f"{THIS_SET}; eval_loss_irregularity is not a mean over examples"
 
 
 def test_no_effect_has_to_lie_inside_the_margin_for_new_examples_too(tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ import pytest
 
 from ablate.analysis.analyse import analyse, analyse_interim, contrasts_of
 from ablate.analysis.contrasts import family
-from ablate.analysis.interim import after, interim_result, levels_of, next_interim
-from ablate.analysis.load import InterimReader
+from ablate.analysis.interim import InterimReader, after, interim_result, levels_of, next_interim
 from ablate.analysis.results import Contrast, RunReading
 from ablate.controls.control import Control
 from ablate.design.designs import OneAtATime
@@ -119,7 +118,7 @@ def test_runs_after_the_last_look_are_not_read() -> None:
     values[:, 5:] = 1000 * rng.normal(size=(4, 7))
     assert contrasts(plan, values, reader) == then
     assert {len(one.seeds) for one in then} == {5}
-    assert {one.interval_level for one in then} == {levels_of(plan)[0]}
+    assert {one.confidence for one in then} == {levels_of(plan)[0]}
     assert "% interval" in then[0].sentence
     assert "95% interval" not in then[0].sentence
 

@@ -40,7 +40,7 @@ def planned(here: Path) -> Any:
 
 @pytest.mark.slow
 def test_every_corner_is_an_arm_at_every_seed(ablate, runs, here):
-    assert ablate("attribute", *TWO, "study.seeds=2", "study.metric=eval_loss_roughness")[0] == 0
+    assert ablate("attribute", *TWO, "study.seeds=2", "study.metric=eval_loss_irregularity")[0] == 0
     plan = plan_in(here / "runs" / "attribute-batch_size+train_test_ratio")
     assert [(arm.name, arm.changes) for arm in plan.arms] == [
         ("baseline", {}),
@@ -51,12 +51,12 @@ def test_every_corner_is_an_arm_at_every_seed(ablate, runs, here):
     assert len(runs.jobs) == 4 * 2
     assert {job.config["data"]["eval_test_ratio"] for job in runs.jobs} == {4.0}
     assert plan.bundle(plan.arms[3]) == "bundle: batch_size + train_test_ratio"
-    assert plan.metric == "eval_loss_roughness"
+    assert plan.metric == "eval_loss_irregularity"
     assert plan.question.startswith(
-        "How much of the difference in eval_loss_roughness does each of data.batch_size (8 -> 64)"
+        "How much of the difference in eval_loss_irregularity does each of data.batch_size (8 -> 64)"
     )
     assert plan.command == (
-        "ablate attribute '' 'data.batch_size=64 data.train_test_ratio=4' study.seeds=2 study.metric=eval_loss_roughness"
+        "ablate attribute '' 'data.batch_size=64 data.train_test_ratio=4' study.seeds=2 study.metric=eval_loss_irregularity"
     )
 
 

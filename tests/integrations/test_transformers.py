@@ -242,7 +242,7 @@ def test_two_arms_and_three_seeds_are_reported(tmp_path: Path, capsys: pytest.Ca
     assert "trainer.learning_rate" in printed
     analysis = read_json(study / "analysis.json")
     primary = next(one for one in analysis["contrasts"] if one["primary"])
-    assert (primary["metric"], primary["level"], primary["baseline_level"]) == ("eval_loss", 0.5, 0.1)
+    assert (primary["metric"], primary["value"], primary["baseline_value"]) == ("eval_loss", 0.5, 0.1)
     assert primary["seeds"] == [0, 1, 2]
     assert math.isfinite(primary["effect"])
     isolate, matched, took, *alone = (control for control in analysis["controls"] if control["arm"] == "lr=0.5")

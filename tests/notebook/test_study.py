@@ -19,7 +19,7 @@ import pytest
 import ablate
 from ablate.analysis.analyse import analyse
 from ablate.errors import AblateError, ConfigError, StudyError
-from ablate.notebook.columns import FRAMES, frames_page
+from ablate.notebook.frames import FRAMES, frames_page
 from ablate.records.reader import read_evals, read_trace
 from tests.synthetic import write_study
 

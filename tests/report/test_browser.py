@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ablate.analysis.resample import Reduction, budget_of, reduce_windows, resample, window_ends
 from ablate.design.plan import Plan
-from ablate.metrics.decrease import decrease_before, train_loss_decrease
+from ablate.metrics.curves import decrease_before, train_loss_decrease
 from ablate.records.gradient_health import spikes
 from ablate.records.layout import StudyDir
 from ablate.records.reader import EvalCurve, Trace, read_evals, read_trace

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from ablate import formatting as digits
-from ablate.design.factorial import Cells
+from ablate.design.factorial import Factorial
 from ablate.report import build_report, print_plan, print_report
 from ablate.report.section import Cell
 from ablate.report.sections.answers import effect_row, part_row
@@ -24,7 +24,7 @@ DESIGNS = {
     "fractional": crossed_cells("fractional", TWO_LEVELS, {"max_grad_norm": TWO_LEVELS[:3]}),
     "pairwise": crossed_cells("pairwise", TWO_LEVELS[:3]),
 }
-Study = tuple[Cells, Path]
+Study = tuple[Factorial, Path]
 
 
 def texts(row: tuple[Cell, ...]) -> list[str]:

@@ -32,7 +32,7 @@ def test_the_headline_says_every_verdict_once(study: Study) -> None:
 
 
 def test_a_refused_arm_is_in_the_headline_without_its_effect(study: Study) -> None:
-    refused = (contrast("batch_size=64", verdict="none"), contrast("train_test_ratio=4", verdict="equivalent", level=4))
+    refused = (contrast("batch_size=64", verdict="none"), contrast("train_test_ratio=4", verdict="equivalent", value=4))
     headline = make_view(replace(study.analysis, contrasts=refused, replays=())).headline
     assert headline == "train_test_ratio 8 → 4 is equivalent; batch_size 8 → 64 gets no verdict."
 

@@ -10,7 +10,7 @@ import pytest
 
 from ablate.controls.config_isolation import isolate
 from ablate.data.datasets import DataFacts
-from ablate.design.factorial import Cells
+from ablate.design.factorial import Factorial
 from ablate.design.plan import Plan
 from ablate.errors import AblateError
 from ablate.planning.compose import opened
@@ -35,7 +35,7 @@ def planned() -> Any:
 Planned = Callable[..., Plan]
 
 
-def crossed(plan: Plan) -> Cells:
+def crossed(plan: Plan) -> Factorial:
     assert plan.crossed is not None
     return plan.crossed
 

@@ -19,6 +19,7 @@ Sections = Mapping[Part, Sequence[Section]]
 
 BUILDERS: dict[Part, tuple[Builder, ...]] = {
     "answer": (
+        answers.irregularity,
         answers.attribution,
         answers.mediation,
         answers.effects,
@@ -32,6 +33,7 @@ BUILDERS: dict[Part, tuple[Builder, ...]] = {
         checks.examples,
         result.metrics,
         records.controls,
+        records.learning,
         records.config,
         records.fingerprints,
         records.throughput,

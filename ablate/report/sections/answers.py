@@ -11,8 +11,43 @@ from ablate.analysis.cells import SIGNIFICANT
 from ablate.analysis.design_results import CellEffect, Effects, HeldEffect, KeyMoved, Mediated, PartRead, VariancePart
 from ablate.design.axis import show
 from ablate.report.section import Cell, Note, Section, Table, cells
-from ablate.report.view_model import MEDIATION_VERDICTS, View
+from ablate.report.view_model import MEDIATION_VERDICTS, View, interval_head
 from ablate.stats.shapley import Contribution
+
+# Which suspects remove the irregularity of the eval curve.
+
+_KINDS = {"training": "changes the training", "observation": "changes only what is shown"}
+
+
+def irregularity(view: View, _folder: Path | None = None) -> Section | None:
+    """Build one row per suspect: how irregular the curve is without and with it, and the spread of the gradient norm."""
+    result = view.analysis.irregularity
+    if result is None:
+        return None
+    rows = []
+    for one in result.suspects:
+        decimals = 2 if one.effect is None else fmt.effect_decimals(one.effect, one.low, one.high)
+        rows.append((
+            Cell(text=fmt.typeset(one.change), swatch=view.style(view.arm(one.arm))),
+            Cell(text=one.outcome, strong=one.outcome in ("removes", "reduces", "worsens")),
+            *cells(_moved(one.before, one.after), fmt.percent(one.removed), fmt.interval(one.low, one.high, decimals)),
+            Cell(text=_moved(one.grad_norm_before, one.grad_norm_after), detail=one.grad_norm_verdict),
+            Cell(text=_KINDS[one.kind]),
+        ))  # fmt: skip
+    head = ("suspect", "result", "irregularity", "removed", interval_head(view), "norm p95/p5", "how")
+    return Section(
+        key="irregularity",
+        title=f"Irregularity of the curve, evaluated {result.cadence}",
+        answer=fmt.typeset(result.answer),
+        tables=(Table(head=head, rows=tuple(rows), words=frozenset({1, 6}), optional=1),) if rows else (),
+        reading=fmt.typeset(" ".join(result.sentences)),
+        in_terminal=bool(rows),
+    )
+
+
+def _moved(before: float | None, after: float | None) -> str:
+    return fmt.DASH if after is None else f"{fmt.figure(before, 2)} → {fmt.figure(after, 2)}"
+
 
 # Shares of the difference between two configs.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ablate import formatting as fmt
 from ablate.analysis.eval_cadence import every
-from ablate.analysis.results import Adequacy, Imported, InterimAnalyses, InterimAnalysis, LoggedCurve, ReplayedLevel
+from ablate.analysis.results import Adequacy, Imported, InterimAnalyses, InterimAnalysis, LoggedCurve, ResampledCadence
 from ablate.design.axis import show
 from ablate.report.section import Cell, Note, Section, Table, cells
 from ablate.report.view_model import View
@@ -115,10 +115,10 @@ def cadence(view: View, _folder: Path | None = None) -> Section | None:
     )
 
 
-def _levels_table(axis: str, levels: Sequence[ReplayedLevel]) -> Table:
+def _levels_table(axis: str, levels: Sequence[ResampledCadence]) -> Table:
     rows = tuple(
         cells(
-            show(level.level),
+            show(level.value),
             str(level.evaluations),
             f"step {fmt.plain(level.first_eval_step)}",
             fmt.percent(level.share_decrease_before_first_eval),

@@ -16,7 +16,7 @@ from ablate.controls.control import Control
 from ablate.design.axis import show
 from ablate.hashing import digest_of
 from ablate.records.metadata import Manifest
-from ablate.report.run_files import RunFiles
+from ablate.report.study_files import StudyFiles
 from ablate.report.section import Cell, Note, Section, Table, cells
 from ablate.report.view_model import View
 
@@ -86,6 +86,27 @@ def _brief(value: Any) -> str:
     return text if len(text) <= _LONGEST else ""
 
 
+# Did every arm learn?
+
+
+def learning(view: View, _folder: Path | None = None) -> Section | None:
+    """Build the evaluations before and after training of every arm, beside the majority class and the noise."""
+    rows = tuple(
+        (
+            Cell(text=one.arm),
+            Cell(
+                text="not known" if one.learned is None else "yes" if one.learned else "no", strong=one.learned is False
+            ),
+            Cell(text=one.metric),
+            *cells(*(fmt.figure(value) for value in (one.start, one.last, one.majority, one.noise))),
+        )
+        for one in view.analysis.learning
+    )
+    head = ("arm", "learned", "metric", "before training", "last", "majority class", "noise")
+    table = Table(head=head, rows=rows, words=frozenset({1, 2}))
+    return Section(key="learning", title="Did every arm learn?", tables=(table,)) if rows else None
+
+
 # Fingerprints.
 
 _SHOWN = 8
@@ -111,7 +132,7 @@ _MEANINGS = {
 
 def fingerprints(view: View, folder: Path) -> Section | None:
     """Build the hash of every fingerprint item and arm, of the first seed."""
-    files = RunFiles(view.analysis, folder)
+    files = StudyFiles(view.analysis, folder)
     found = {arm.name: items for arm in view.trained if (items := files.fingerprint(arm.name)) is not None}
     if len(found) < 2:
         return None
@@ -147,7 +168,7 @@ def _hash(value: Any) -> str:
 
 def config(view: View, folder: Path) -> Section | None:
     """Build one row per setting that differs between arms, from the config that each run resolved."""
-    files = RunFiles(view.analysis, folder)
+    files = StudyFiles(view.analysis, folder)
     found = [(arm, config) for arm in view.arms if (config := files.config(arm.name))]
     if not found:
         return None
@@ -186,7 +207,7 @@ _RATES = {
 
 def throughput(view: View, folder: Path) -> Section | None:
     """Build one row per device and arm, interrupted runs included."""
-    files = RunFiles(view.analysis, folder)
+    files = StudyFiles(view.analysis, folder)
     grouped: dict[tuple[str, str], list[Mapping[str, float]]] = {}
     for reading in view.analysis.runs:
         if reading.throughput:
@@ -272,7 +293,7 @@ def reproduction(view: View, folder: Path) -> Section | None:
     """Build the command, the budget and the seeds of the study, and the devices, versions and code of its runs."""
     units = {"samples_seen": "samples", "total_steps": "steps at the baseline", "epochs": "epochs"}
     derived = view.arms[0].derived
-    manifests = RunFiles(view.analysis, folder).manifests()
+    manifests = StudyFiles(view.analysis, folder).manifests()
     facts = {
         "budget": ", ".join(f"{fmt.plain(derived[key])} {unit}" for key, unit in units.items() if key in derived),
         "seeds": ", ".join(map(str, view.analysis.seeds)),

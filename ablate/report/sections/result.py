@@ -8,7 +8,7 @@ from pathlib import Path
 from ablate import formatting as fmt
 from ablate.config.flatten import ABSENT
 from ablate.records.gradient_health import SPIKE, WINDOW
-from ablate.report.run_files import RunFiles
+from ablate.report.study_files import StudyFiles
 from ablate.report.section import Cell, Note, Section, Table, cells
 from ablate.report.view_model import (
     SPREAD,
@@ -31,7 +31,7 @@ _SHARES = ("clip_fraction", "grad_norm_spikes")
 
 def setup(view: View, folder: Path) -> str:
     """Return the study in one line: model, data with sizes (training and evaluation), arms, seeds, and time of its runs."""
-    config = RunFiles(view.analysis, folder).config(view.arms[0].name)
+    config = StudyFiles(view.analysis, folder).config(view.arms[0].name)
     derived = view.arms[0].derived
     counts = [f"{derived[key]:,.0f}" for key in ("train_examples", "eval_examples") if key in derived]
     data = _name(config.get("data.path") or config.get("data.name"))
@@ -62,7 +62,7 @@ def result(view: View, _folder: Path | None = None) -> Section | None:
         *(("effect", *effects) if effects else ()),
         *(one.info.name for one in view.further),
     )
-    rows = tuple(_row(arm, view) for arm in view.trained)
+    rows = tuple(_row(arm, view) for arm in view.compared)
     table = Table(
         head=head, rows=rows, words=frozenset({4} if effects else ()), most=_MANY_ARMS, optional=len(view.further)
     )
@@ -80,7 +80,7 @@ def result(view: View, _folder: Path | None = None) -> Section | None:
 def _row(arm: ArmView, view: View) -> tuple[Cell, ...]:
     primary = view.outcome(view.metric.name)
     values = [mean_cell(one, arm.name) for one in (primary, *view.further) if one is not None]
-    row = next((row for row in view.primary if row.arm.name == arm.name), None)
+    row = primary.rows.get(arm.name) if primary is not None else None
     effect: tuple[Cell, ...] = ()
     if row is not None:
         verdict = Cell(text=row.verdict, strong=row.significant, detail=row.remark)

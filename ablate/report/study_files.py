@@ -22,7 +22,7 @@ _NOT_SETTINGS = ("seed", "arm")
 
 
 @dataclass(frozen=True, slots=True)
-class RunFiles:
+class StudyFiles:
     """The runs of an analysis in a study directory."""
 
     analysis: Analysis
