@@ -11,25 +11,15 @@ import numpy as np
 
 from ablate import formatting as fmt
 from ablate.analysis.contrasts import ONE_SIDED
-from ablate.analysis.results import UNVERIFIED, Analysis, Contrast, Floor, ResampledCadence
+from ablate.analysis.results import Analysis, Contrast, Floor, ResampledCadence
 from ablate.analysis.summary import method
+from ablate.controls.control import Control
 from ablate.design.axis import show
 from ablate.metrics.metric import MetricInfo
+from ablate.report.headline import headline
 from ablate.report.power import seeds_needed
 from ablate.stats.verdicts import DECIDED
 
-MEDIATION_VERDICTS = {
-    "all": "all of it",
-    "some or all": "some or all of it",
-    "part": "part of it",
-    "not all": "not all of it",
-    "none": "none of it",
-    "against": "works against it",
-    "beyond": "more than all of it",
-    "inconclusive": "inconclusive",
-    "not held": "NOT HELD",
-    "none given": "none given",
-}
 NOISE_FLOOR = "noise floor"
 """What the placebo has instead of a verdict, unless it moved."""
 
@@ -253,13 +243,16 @@ class View:
 
     @property
     def control_failures(self) -> tuple[str, ...]:
-        """Return a sentence for every control that was not proven."""
-        found = []
+        """Return a sentence for every kind of control that was not proven; of several arms, the first one's reason."""
+        alike: dict[tuple[str, str], list[Control]] = {}
         for control in self.analysis.controls:
             if control.status != "proven":
-                subject = "" if control.arm in control.sentence else f"{control.arm}: "
-                name = control.name.replace("_", " ")
-                found.append(fmt.typeset(f"{subject}{name} {control.status}: {control.sentence}"))
+                alike.setdefault((control.name.replace("_", " "), control.status), []).append(control)
+        found = []
+        for (name, status), failed in alike.items():
+            told = len(failed) == 1 and failed[0].arm in failed[0].sentence
+            subject = "" if told else f"{fmt.joined(one.arm for one in failed)}: "
+            found.append(fmt.typeset(f"{subject}{name} {status}: {failed[0].sentence}"))
         return tuple(found)
 
     @property
@@ -313,8 +306,7 @@ def make_view(analysis: Analysis) -> View:
         outcomes=tuple(_outcome(info, by_name, analysis) for info in analysis.metrics),
         floors=tuple(_floor(floor, metric) for floor in analysis.floors),
         replays=replays,
-        headline=_answer(analysis)
-        or _headline([row for row in rows if row.verdict != NOISE_FLOOR], tuple(replays), metric),
+        headline=headline(analysis, [row for row in rows if row.verdict != NOISE_FLOOR], tuple(replays), metric),
     )
 
 
@@ -429,48 +421,3 @@ def _outcome(info: MetricInfo, arms: Mapping[str, ArmView], analysis: Analysis) 
     means |= {contrast.arm: contrast.arm_mean for contrast in mine if means[contrast.arm] is None}
     rows = {contrast.arm: _row(contrast, arms[contrast.arm], analysis) for contrast in mine}
     return OutcomeView(info=info, means=means, sds=sds, rows=rows)
-
-
-def _answer(analysis: Analysis) -> str:
-    """Return the answer of a design that asks for more than contrasts with the baseline; empty for any other."""
-    if analysis.attribution is not None:
-        return fmt.typeset(analysis.attribution.sentence)
-    if analysis.mediated is not None:
-        through = [f"through {one.label}: {MEDIATION_VERDICTS[one.verdict]}" for one in analysis.mediated.held]
-        sentences = [analysis.mediated.sentence, *([f"Goes {'; '.join(through)}."] if through else [])]
-        return fmt.typeset(" ".join(sentences))
-    if analysis.effects is not None:
-        return fmt.typeset(" ".join(analysis.effects.sentences[:2]))
-    if analysis.irregularity is not None:
-        return fmt.typeset(analysis.irregularity.answer)
-    return fmt.typeset(analysis.variance.sentence) if analysis.variance is not None else ""
-
-
-def _headline(analysis: Analysis, rows: Sequence[Row], observed: Sequence[str], metric: MetricInfo) -> str:
-    """Return the answer. What takes every verdict its meaning comes first: a smoke run, or an arm that did not learn."""
-    unlearned = any(one.learned is False for one in analysis.learning)
-    first = analysis.conclusions[:1] if analysis.smoke_run or unlearned else ()
-    if analysis.smoke_run:
-        return fmt.typeset(" ".join(first))
-    answer = _answer(analysis) or _verdicts(rows, observed, metric)
-    return " ".join((*map(fmt.typeset, first), *([answer] if answer else [])))
-
-
-def _verdicts(rows: Sequence[Row], observed: Sequence[str], metric: MetricInfo) -> str:
-    """Return `batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_test_ratio 1 → 4 is inconclusive`."""
-    parts = []
-    for row in rows:
-        if row.significant:
-            change = f"{fmt.signed(row.effect)} {metric.unit}".rstrip()
-            parts.append(f"{row.arm.change} {row.verdict} {metric.name} ({change})")
-    others = dict.fromkeys(row.verdict for row in rows if not row.significant)
-    for verdict in sorted(others, key=lambda word: word == "no verdict"):
-        names = [row.arm.change for row in rows if row.verdict == verdict]
-        verb = ("gets", "get") if verdict == "no verdict" else ("is", "are")
-        parts.append(f"{fmt.joined(names)} {verb[len(names) > 1]} {verdict}")
-    if parts and any(UNVERIFIED in row.contrast.labels for row in rows):
-        parts.append("none of this is proven, because the runs were made elsewhere")
-    if observed:
-        changes = "changes" if len(observed) == 1 else "change"
-        parts.append(f"{fmt.joined(observed)} only {changes} how often the runs are evaluated")
-    return "; ".join(parts) + "." if parts else ""

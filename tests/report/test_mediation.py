@@ -14,10 +14,11 @@ from ablate.analysis.results import Analysis
 from ablate.design.mediation import Mediation
 from ablate.records.layout import StudyDir
 from ablate.report import build_report, print_report
+from ablate.report.headline import MEDIATION_VERDICTS
 from ablate.report.json import print_shares_json
 from ablate.report.section import Section
 from ablate.report.sections.answers import mediation
-from ablate.report.view_model import MEDIATION_VERDICTS, make_view
+from ablate.report.view_model import make_view
 from ablate.serialization import built, read_json
 from tests.analysis.test_mediation import BOTH, NOISE, NOISY, TREATED
 from tests.report.test_terminal import PATHS

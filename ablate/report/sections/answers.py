@@ -10,8 +10,9 @@ from ablate.analysis import mediation as mediation_shares
 from ablate.analysis.cells import SIGNIFICANT
 from ablate.analysis.design_results import CellEffect, Effects, HeldEffect, KeyMoved, Mediated, PartRead, VariancePart
 from ablate.design.axis import show
+from ablate.report.headline import MEDIATION_VERDICTS
 from ablate.report.section import Cell, Note, Section, Table, cells
-from ablate.report.view_model import MEDIATION_VERDICTS, View, interval_head
+from ablate.report.view_model import View, interval_head
 from ablate.stats.shapley import Contribution
 
 # Which suspects remove the irregularity of the eval curve.

@@ -16,8 +16,8 @@ from ablate.controls.control import Control
 from ablate.design.axis import show
 from ablate.hashing import digest_of
 from ablate.records.metadata import Manifest
-from ablate.report.study_files import StudyFiles
 from ablate.report.section import Cell, Note, Section, Table, cells
+from ablate.report.study_files import StudyFiles
 from ablate.report.view_model import View
 
 # Controls.

@@ -8,8 +8,8 @@ from pathlib import Path
 from ablate import formatting as fmt
 from ablate.config.flatten import ABSENT
 from ablate.records.gradient_health import SPIKE, WINDOW
-from ablate.report.study_files import StudyFiles
 from ablate.report.section import Cell, Note, Section, Table, cells
+from ablate.report.study_files import StudyFiles
 from ablate.report.view_model import (
     SPREAD,
     ArmView,
