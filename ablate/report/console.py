@@ -43,6 +43,11 @@ def say(console: Console, text: str = "", style: str = "", *, indent: int = 0) -
     console.print(grid)
 
 
+def heading(console: Console, name: str, rest: str, style: str = "") -> None:
+    """Print `NAME  rest` in one paragraph, the name in bold."""
+    console.print(words(f"{name}  ", console, "bold").append_text(words(rest, console, style)), highlight=False)
+
+
 def labelled(console: Console, label: str, text: str | Text, *, width: int = 9, style: str = "") -> None:
     """Print `controls  one variable 3/3 ...` with the text indented after its label."""
     grid = columns()

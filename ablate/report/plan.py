@@ -17,7 +17,7 @@ from ablate.design import factorial as fraction
 from ablate.design.axis import show
 from ablate.design.factorial import Factorial
 from ablate.design.plan import Arm, Plan
-from ablate.report.console import labelled, print_table, say, words
+from ablate.report.console import heading, labelled, print_table, say, words
 from ablate.stats.contrasts import CONFIDENCE
 from ablate.stats.power import detectable_effect, seeds_to_decide
 from ablate.stats.variance_components import detectable_share
@@ -65,10 +65,8 @@ def seeds_for(plan: Plan, spread: EarlierSpread) -> int | None:
 
 def print_plan(plan: Plan, known: Forecast, spread: EarlierSpread | None, console: Console) -> None:
     """Print every arm with its changes and derived changes; then the cost of a run, the number of runs and the duration."""
-    title = words(f"{plan.study}  ", console, "bold")
     runs_per_arm = f"{'at most ' if plan.interim_seeds else ''}{fmt.counted(len(plan.seeds), 'seed')}"
-    title.append_text(words(f"{fmt.counted(len(plan.arms), 'arm')} × {runs_per_arm}", console))
-    console.print(title, highlight=False)
+    heading(console, plan.study, f"{fmt.counted(len(plan.arms), 'arm')} × {runs_per_arm}")
     say(console, plan.question)
     say(console, f"metric {plan.metric}; smallest effect of interest {plan.smallest_effect:g}")
     console.print()
@@ -77,8 +75,8 @@ def print_plan(plan: Plan, known: Forecast, spread: EarlierSpread | None, consol
     if known.costs:
         _costs(known, console)
         console.print()
-    _design(plan, console)
-    for label, text in _lines(plan, known, spread):
+    design = () if plan.crossed is None else design_lines(plan.crossed)
+    for label, text in (*((label, fmt.typeset(text)) for label, text in design), *_lines(plan, known, spread)):
         labelled(console, label, text, width=10)
     for note in plan.notes:
         labelled(console, "note", note, width=10, style="dim")
@@ -228,17 +226,8 @@ def _detectable(plan: Plan, spread: EarlierSpread | None) -> str:
 # The design.
 
 
-def _design(plan: Plan, console: Console) -> None:
-    """Print the arms of a factorial design, and which effects it cannot separate."""
-    cells = plan.crossed
-    if cells is None:
-        return
-    for label, text in design_lines(cells):
-        labelled(console, label, fmt.typeset(text), width=10)
-
-
 def design_lines(cells: Factorial) -> Iterator[tuple[str, str]]:
-    """Yield (label, sentence) of a design."""
+    """Yield (label, sentence): the arms of a factorial or pairwise design, and which effects it cannot separate."""
     arms = len(cells.arms)
     if cells.kind == "pairwise":
         count = len(cells.names)

@@ -12,7 +12,7 @@ from rich.console import Console
 from ablate import formatting as fmt
 from ablate.analysis.power import sd_interval
 from ablate.analysis.results import Contrast
-from ablate.report.console import labelled, print_table, say, words
+from ablate.report.console import heading, labelled, print_table, say
 from ablate.stats.power import MAX_SEEDS, POWER, detection_power, seeds_to_decide
 
 if TYPE_CHECKING:
@@ -26,10 +26,8 @@ def print_power(power: Power, console: Console) -> None:
     """Print the residual sd, one line per number of seeds, the answer and its uncertainty."""
     unit = f" {power.unit}" if power.unit else ""
     what = power.metric or "the outcome"
-    title = words(f"{what}  ", console, "bold")
     over = f"{fmt.counted(power.variants, 'variant')} and the baseline, intervals at {100 * power.level:g}%"
-    title.append_text(words(over, console))
-    console.print(title, highlight=False)
+    heading(console, what, over)
     say(console, power.spread.basis)
     say(console, _residual(power, unit))
     console.print()

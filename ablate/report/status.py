@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ablate import formatting as fmt
-from ablate.report.console import print_table, say, whole_line, words
+from ablate.report.console import heading, print_table, say, whole_line, words
 
 if TYPE_CHECKING:
     from ablate.runner.status import RunState, StudyState
@@ -17,9 +17,7 @@ _STYLES = {"done": "", "running": "bold", "failed": "bold red", "waiting": "dim"
 
 def print_state(state: StudyState, console: Console) -> None:
     """Print the number of runs per arm and state, then running and failed runs, then the next command."""
-    line = words(f"{state.study}  ", console, "bold")
-    line.append_text(words(_headline(state), console))
-    console.print(line, highlight=False)
+    heading(console, state.study, _headline(state))
     console.print()
     _arms(state, console)
     for about in interim_lines(state):

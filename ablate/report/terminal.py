@@ -15,7 +15,7 @@ from ablate.analysis.analyse import named as file_named
 from ablate.analysis.results import Adequacy, Analysis, ResampledCadence
 from ablate.design.axis import show
 from ablate.report import sections as report_sections
-from ablate.report.console import folded, labelled, print_table, say, whole_line, widest, words
+from ablate.report.console import folded, heading, labelled, print_table, say, whole_line, widest, words
 from ablate.report.section import Cell, Section, Table
 from ablate.report.sections.checks import cadence_tables
 from ablate.report.sections.result import setup
@@ -30,8 +30,7 @@ def print_report(analysis: Analysis, folder: Path, console: Console) -> None:
     """Print the answer, the tables that it rests on, controls, cautions, what to run next, and where the rest is."""
     view = make_view(analysis)
     sections = report_sections.build(view, folder)
-    title = words(f"{analysis.study}  ", console, "bold")
-    console.print(title.append_text(words(setup(view, folder), console)), highlight=False)
+    heading(console, analysis.study, setup(view, folder))
     for label, sentence in view.alarms:
         labelled(console, label, sentence, width=_LABEL, style="bold red")
     for text, style in ((view.question, ""), (view.headline, "bold")):
