@@ -25,7 +25,7 @@ def markdown(view: View, folder: Path, sections: Sections, methods: str = "") ->
         _md(view.question),
         f"**{_md(view.headline)}**" if view.headline else "",
         "\n".join(f"- **{_md(label)}** {_md(sentence)}" for label, sentence in view.alarms),
-        "\n".join(f"- **{_md(text)}**" for text in (*view.control_failures, *view.cautions)),
+        "\n".join(f"- **{_md(text)}**" for text in view.cautions),
         *(part for each in sections.values() for section in each for part in _section(section, view.headline)),
         *(("## Methods", _md(methods)) if methods else ()),
     ])  # fmt: skip

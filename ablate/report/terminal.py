@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,8 @@ def print_report(analysis: Analysis, folder: Path, console: Console) -> None:
     _tables([section for part in sections.values() for section in part if section.in_terminal], view, console)
     _controls(view, console)
     for sentence in view.cautions:
-        labelled(console, "caution", f"{sentence.partition('. ')[0].rstrip('.')}.", width=_LABEL, style="yellow")
+        short = f"{sentence.partition('. ')[0].rstrip('.')}." if re.match(r"[A-Z ]+[:.]", sentence) else sentence
+        labelled(console, "caution", short, width=_LABEL, style="yellow")
     for command, buys in (fact for section in sections["record"] if section.key == "next" for fact in section.facts):
         labelled(console, "next", buys, width=_LABEL)
         whole_line(console, f"{'':{_LABEL + 1}}{command}")
@@ -58,14 +60,12 @@ def _tables(sections: Sequence[Section], view: View, console: Console) -> None:
 
 
 def _controls(view: View, console: Console) -> None:
-    """Print controls in one line, then those that were not proven, and runs without a result."""
+    """Print controls in one line, then runs without a result."""
     controls = view.analysis.controls
     if controls:
         proven = sum(control.status == "proven" for control in controls)
         held = f"; equal in every arm: {fmt.counted(len(view.held), 'item')}" if view.held else ""
         labelled(console, "controls", f"{proven} of {len(controls)} proven{held}", width=_LABEL)
-    for sentence in view.control_failures:
-        labelled(console, "control", sentence, width=_LABEL, style="bold red")
     for status, sentence in view.troubles:
         labelled(console, status, sentence, width=13, style="bold red")
 

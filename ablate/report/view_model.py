@@ -192,7 +192,11 @@ class View:
         unsaid = [label for label in self.shared_labels if not any(label in text for text in (*said, self.headline))]
         incomplete = () if self.analysis.complete else ("NOT COMPLETE: some runs of the plan have no result yet.",)
         labelled = (f"{', '.join(unsaid)}.",) if unsaid else ()
-        return (*incomplete, *self.budget_cautions, *labelled, *said, *self._clipped())
+        return (*incomplete, *self._failures(), *self.budget_cautions, *labelled, *said, *self._clipped())
+
+    def _failures(self) -> Iterator[str]:
+        """Controls that were not proven; the headline names arms that did not learn."""
+        return (text for text in self.control_failures if ": learned failed" not in text)
 
     def _clipped(self) -> Iterator[str]:
         outcome = self.outcome("clip_fraction")

@@ -19,12 +19,12 @@ Sections = Mapping[Part, Sequence[Section]]
 
 BUILDERS: dict[Part, tuple[Builder, ...]] = {
     "answer": (
-        answers.irregularity,
         answers.attribution,
         answers.mediation,
         answers.effects,
         answers.variance,
         result.result,
+        answers.irregularity,
         checks.interim_analyses,
         result.findings,
     ),

@@ -23,7 +23,7 @@ _KINDS = {"training": "changes the training", "observation": "changes only what 
 def irregularity(view: View, _folder: Path | None = None) -> Section | None:
     """Build one row per suspect: how irregular the curve is without and with it, and the spread of the gradient norm."""
     result = view.analysis.irregularity
-    if result is None:
+    if result is None or not result.suspects:
         return None
     rows = []
     for one in result.suspects:
@@ -38,11 +38,11 @@ def irregularity(view: View, _folder: Path | None = None) -> Section | None:
     head = ("suspect", "result", "irregularity", "removed", interval_head(view), "norm p95/p5", "how")
     return Section(
         key="irregularity",
-        title=f"Irregularity of the curve, evaluated {result.cadence}",
+        title=f"Irregularity: {result.metric}, evaluated every {result.cadence}",
         answer=fmt.typeset(result.answer),
-        tables=(Table(head=head, rows=tuple(rows), words=frozenset({1, 6}), optional=1),) if rows else (),
+        tables=(Table(head=head, rows=tuple(rows), words=frozenset({1, 6}), optional=1),),
         reading=fmt.typeset(" ".join(result.sentences)),
-        in_terminal=bool(rows),
+        in_terminal=True,
     )
 
 
