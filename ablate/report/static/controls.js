@@ -6,7 +6,7 @@ const every = (selector) => [...document.querySelectorAll(selector)];
 const nearest = (numbers, wanted) => numbers.reduce((best, value, i) => (Math.abs(value - wanted) < Math.abs(numbers[best] - wanted) ? i : best), 0);
 
 // One picture per frame: the first one responds immediately, and a slider never waits for all of them.
-const waiting = new Set(), visible = (element) => element.offsetParent !== null;
+const waiting = new Set(), visible = (element) => element.checkVisibility();
 function soon(elements) {
   const idle = !waiting.size;
   elements.filter(visible).forEach((element) => waiting.add(element));
