@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.training.cpu_instructions import bf16_instructions
+from ablate.training.hardware import bf16_instructions
 from benchmarks import _loops, _shared
 
 EXAMPLES = """\

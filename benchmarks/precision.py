@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 import ablate
-from ablate.training.cpu_instructions import bf16_instructions
+from ablate.training.hardware import bf16_instructions
 from benchmarks import _shared
 
 EXAMPLES = """\

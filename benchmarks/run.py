@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ablate.training.cpu_instructions import bf16_instructions
+from ablate.training.hardware import bf16_instructions
 from benchmarks import _shared
 
 EXAMPLES = """\

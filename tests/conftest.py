@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from ablate.training import cpu_instructions
+from ablate.training import hardware
 
 # The same examples every time: a test that fails on one day in a hundred teaches nobody anything.
 settings.register_profile("seeded", derandomize=True, deadline=None)
@@ -102,7 +102,7 @@ def _axis_files_are_read_once() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _fp32_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """`precision=auto` is fp32 in this process whatever the CPU has: a test compares the same digits on every machine."""
-    monkeypatch.setattr(cpu_instructions, "CPUINFO", Path(os.devnull))
+    monkeypatch.setattr(hardware, "CPUINFO", Path(os.devnull))
 
 
 @pytest.fixture

@@ -29,12 +29,12 @@ def run_axes(argv: list[str]) -> int:
         parser.error("--with-overrides needs an axis: ablate axes NAME --with-overrides")
     from ablate.planning.compose import opened
     from ablate.report import print_axes, print_axis
-    from ablate.report.json import print_axes_json
+    from ablate.report.json import print_object
 
     with opened(config_dir=args.config_dir) as composer:
         axes = composer.axes(None if args.name is None else [args.name])
     if args.json:
-        print_axes_json(axes)
+        print_object({"axes": axes})
     elif args.with_overrides:
         print("".join(f"{text}\n" for text in axes[0].requires), end="")
     elif args.name is None:
@@ -97,12 +97,13 @@ def run_power(argv: list[str]) -> int:
     )
     args = vars(parser.parse_args(argv))
     from ablate.analysis.power import PowerOptions, power
-    from ablate.report import print_power, print_power_json
+    from ablate.report import print_power
+    from ablate.report.json import print_object
 
     folder, as_json = args.pop("folder"), args.pop("json")
     result = power(folder, PowerOptions(**{key: value for key, value in args.items() if value is not None}))
     if as_json:
-        print_power_json(result)
+        print_object(result.to_json())
     else:
         print_power(result, console())
     return 0

@@ -28,10 +28,11 @@ def run_report(argv: list[str]) -> int:
 def run_table(argv: list[str]) -> int:
     parser = parser_of(
         "table",
-        "Print the result as a table for another document. markdown and latex: the primary metric, as `ablate report` "
-        "writes it to report.md and table.tex. csv: every contrast on every metric with all digits, as in table.csv.",
+        "Print the result as a table for another document. markdown and latex: mean and sd of every arm, the baseline "
+        "first, as in table.tex. csv: every contrast on every metric with all digits, as in table.csv.",
         "ablate table runs/reference",
         "ablate table runs/reference --format latex > table.tex    needs booktabs, and nothing else",
+        "ablate table runs/reference --metrics eval_loss,eval_accuracy --effects",
         "ablate table runs/reference --format csv --compare-at steps",
         study=True,
         compare_at=True,
@@ -39,20 +40,25 @@ def run_table(argv: list[str]) -> int:
     parser.add_argument(
         "--format", choices=("markdown", "latex", "csv"), default="markdown", help="output format (default: markdown)"
     )
+    parser.add_argument(
+        "--metrics", default="", metavar="NAME,...", help="metrics of the table (default: the primary one and two more)"
+    )
+    parser.add_argument("--effects", action="store_true", help="add effect and interval of every metric")
     args = parser.parse_args(argv)
     from ablate.analysis.analyse import analyse
     from ablate.redact import redact
-    from ablate.report.latex import latex, table_csv
-    from ablate.report.markdown import result_table
+    from ablate.report.latex import latex, paper_table, table_csv
+    from ablate.report.markdown import table_text
     from ablate.report.sections import build
     from ablate.report.view_model import make_view
 
     view = make_view(analyse(args.folder, at=args.compare_at))
     if args.format == "csv":
         text = table_csv(view)
+    elif args.format == "latex":
+        text = latex(view, build(view, args.folder, "answer"), items(args.metrics), effects=args.effects)
     else:
-        document = {"markdown": result_table, "latex": latex}[args.format]
-        text = document(view, build(view, args.folder, "answer"))
+        text = table_text(paper_table(view, items(args.metrics), effects=args.effects), view.method)
     print(redact(text), end="")
     return 0
 

@@ -90,12 +90,13 @@ def run_compare(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     from ablate.analysis.run_comparison import compare_runs
     from ablate.records.run_files import open_run
-    from ablate.report.run_comparison import print_comparison, print_comparison_json
+    from ablate.report.json import print_object
+    from ablate.report.run_comparison import print_comparison
 
     with open_run(args.first) as first, open_run(args.second) as second:
         comparison = compare_runs(first, second, (args.first, args.second))
     if args.json:
-        print_comparison_json(comparison)
+        print_object(comparison.to_json())
     else:
         print_comparison(comparison, console(), every=args.all)
     return 0
@@ -112,12 +113,13 @@ def run_diff(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     from ablate.analysis.run_comparison import diff_runs
     from ablate.records.run_files import open_run
-    from ablate.report.run_comparison import print_diff, print_diff_json
+    from ablate.report.json import print_object
+    from ablate.report.run_comparison import print_diff
 
     with open_run(args.first) as first, open_run(args.second) as second:
         diff = diff_runs(first, second, (args.first, args.second))
     if args.json:
-        print_diff_json(diff)
+        print_object(diff.to_json())
     else:
         print_diff(diff, console())
     return int(not diff.same)
@@ -153,7 +155,7 @@ def run_resample(argv: list[str]) -> int:
     from ablate.analysis.resample import resample
     from ablate.design.axis_files import REPLAYABLE
     from ablate.report import print_adequacy, print_replay
-    from ablate.report.json import print_replays_json
+    from ablate.report.json import print_object
 
     replays: list[Any] = []
     for text in args.cadences:
@@ -163,7 +165,7 @@ def run_resample(argv: list[str]) -> int:
         replays += resample(args.folder, key, [value.strip(" '\"") for value in values.split(",")])
     adequacy = () if args.cadences else analyse(args.folder).adequacy
     if args.json:
-        print_replays_json(args.folder.name, replays, adequacy)
+        print_object({"study": args.folder.name, "levels": replays, "adequacy": adequacy})
     elif args.cadences:
         print_replay(replays, console())
     else:

@@ -19,13 +19,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
 from ablate.redact import redact
 from ablate.runner.failures import DISK_FULL_EXIT, is_disk_full
 from ablate.runner.jobs import Job
 from ablate.runner.locks import Lock
 from ablate.runner.log_capture import captured, log_for_child
+from ablate.training.hardware import visible_gpus
 
 DUMP_SIGNAL = signal.SIGUSR1
 """Signal that makes a run write the stacks of its threads into its log, even while native code runs."""
@@ -62,15 +62,6 @@ def leases(workers: int | None, runs_per_gpu: int = 1) -> list[Lease]:
         return [Lease(threads, gpus[k % len(gpus)]) for k in range(count)]
     # One thread per run, whatever else runs: a sum that is split over more threads rounds otherwise (decision 0006).
     return [Lease(1, None)] * (workers or cores)
-
-
-def visible_gpus() -> list[str]:
-    """Return the visible GPUs without initialising CUDA in this process."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [gpu for gpu in visible.split(",") if gpu not in ("", "-1")]
-    devices = Path("/proc/driver/nvidia/gpus")
-    return [str(k) for k in range(len(list(devices.iterdir())))] if devices.is_dir() else []
 
 
 def server() -> mp.context.ForkServerContext:

@@ -10,7 +10,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ablate.errors import LoopError
-from ablate.training.cpu_instructions import bf16_instructions
+from ablate.training.hardware import bf16_instructions
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def test_a_loss_that_had_fallen_before_the_first_look_was_looked_at_too_rarely(
         in said[at:]
     )
     assert "this curve cannot show what happened before step 500" in said[at:]
-    assert said.index("IMPORTED") < at < said.index("mean of seeds")
+    assert said.index("IMPORTED") < at < said.index(" ± ")
     page = Path("runs/mine/report.html").read_text()
     assert page.index("EVALUATED TOO RARELY") < page.index("All metrics")
     assert "EVALUATED TOO RARELY" in Path("runs/mine/report.md").read_text()

@@ -18,6 +18,7 @@ from ablate.report import build_report, print_report
 from ablate.report.json import print_shares_json
 from ablate.report.sections.answers import attribution
 from ablate.report.view_model import make_view
+from tests.report.test_terminal import PATHS
 from tests.synthetic import write_corners
 
 THREE = Corners(
@@ -61,7 +62,7 @@ def printed(analysis: Analysis, folder: Path, width: int = 80, encoding: str = "
 def test_a_terminal_shows_the_answer_first_and_cuts_nothing(analysis: Analysis, folder: Path, width: int) -> None:
     text = printed(analysis, folder, width)
     lines = [line.rstrip() for line in text.splitlines()]
-    assert max(len(line) for line in lines if not line.startswith("page")) <= width
+    assert max(len(line) for line in lines if not line.startswith(PATHS)) <= width
     words = " ".join(text.split())
     assert re.search(r"explains 1\d\d% \(\d+ to \d+\) of the rise in eval loss; ", words)
     assert words.index("of the rise in eval loss") < words.index("interval") < words.index("verdict")

@@ -14,12 +14,14 @@ from ablate.analysis.results import Analysis
 from ablate.design.designs import Mediation
 from ablate.records.layout import StudyDir
 from ablate.report import build_report, print_report
+from ablate.report.headline import MEDIATION_VERDICTS
 from ablate.report.json import print_shares_json
 from ablate.report.section import Section
 from ablate.report.sections.answers import mediation
-from ablate.report.view_model import MEDIATION_VERDICTS, make_view
+from ablate.report.view_model import make_view
 from ablate.serialization import built, read_json
 from tests.analysis.test_mediation import BOTH, NOISE, NOISY, TREATED
+from tests.report.test_terminal import PATHS
 from tests.synthetic import write_mediation
 
 LOOSE = built(Mediation, json.loads(json.dumps(asdict(BOTH)).replace("0.25", "0.6")))
@@ -58,7 +60,7 @@ def printed(analysis: Analysis, folder: Path, width: int = 80, encoding: str = "
 def test_a_terminal_shows_the_answer_and_cuts_nothing(analysis: Analysis, folder: Path, width: int) -> None:
     text = printed(analysis, folder, width)
     lines = [line.rstrip() for line in text.splitlines()]
-    assert max(len(line) for line in lines if not line.startswith("page")) <= width
+    assert max(len(line) for line in lines if not line.startswith(PATHS)) <= width
     words = " ".join(text.split())
     assert "data.batch_size 8 → 64 raises eval loss from 0.5" in words
     assert "NOT HELD: " in words

@@ -1,7 +1,8 @@
-"""What this machine's CPU can do, read from the system. Imports no torch, so that a plan can tell it too."""
+"""GPUs and CPU instructions of this machine, read from the system. Imports no torch, so that a plan can tell them too."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -27,3 +28,12 @@ def bf16_flag(cpuinfo: str) -> str:
         if key.strip() in ("flags", "Features"):  # x86, Arm
             return next((name for flag, name in _BF16.items() if flag in flags.split()), "")
     return ""
+
+
+def visible_gpus() -> list[str]:
+    """Return the visible GPUs without initialising CUDA in this process."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [gpu for gpu in visible.split(",") if gpu not in ("", "-1")]
+    devices = Path("/proc/driver/nvidia/gpus")
+    return [str(k) for k in range(len(list(devices.iterdir())))] if devices.is_dir() else []

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate.training import cpu_instructions, precision
-from ablate.training.cpu_instructions import bf16_flag, bf16_instructions
+from ablate.training import hardware, precision
+from ablate.training.hardware import bf16_flag, bf16_instructions
 from ablate.training.precision import Precision
 from tests.training.toy import run
 
@@ -32,7 +32,7 @@ def test_the_flags_of_a_cpu_name_its_bf16_instructions(flags: str, instructions:
 
 
 def test_the_system_is_asked_and_may_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_instructions, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "cpuinfo")
     assert bf16_instructions() == ""
     (tmp_path / "cpuinfo").write_text("flags : fpu amx_bf16\n")
     assert bf16_instructions() == "AMX-BF16"
