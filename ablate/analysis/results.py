@@ -361,7 +361,8 @@ class Suspect:
 class Irregularity:
     """Which suspects remove the irregularity of the baseline's eval curve, and how.
 
-    cadence: at which the symptom is read, the coarsest that shows five evaluations. record: cadence of the record.
+    cadence: at which the symptom is read, the coarsest at which the baseline is irregular. record: cadence of the record.
+    coarsest: the coarsest cadence of the study; '' without an axis on it.
     threshold: irregularity from which a curve is called irregular. baseline, sd: at `cadence`, over seeds. at_record: mean at
         all evaluations of the record.
     present: whether the symptom is there; None where it is not known. suspects: empty unless it is.
@@ -377,6 +378,7 @@ class Irregularity:
     baseline: float | None
     sd: float | None
     at_record: float | None
+    coarsest: str
     present: bool | None
     suspects: tuple[Suspect, ...] = ()
     one_cause: bool | None = None
