@@ -15,11 +15,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.analysis.answer_results import Irregularity, Suspect
 from ablate.analysis.contrasts import Question, contrast, contrasts_of, judge_together
 from ablate.analysis.interim import InterimReader
 from ablate.analysis.load import common_evaluations
 from ablate.analysis.resample import budget_of, finished_baseline
-from ablate.analysis.results import Contrast, Irregularity, RunReading, Suspect
+from ablate.analysis.results import Contrast, RunReading
 from ablate.config.flatten import leaf_or_absent
 from ablate.controls.control import Control
 from ablate.design.axis import show
@@ -158,7 +159,7 @@ def irregularity_answer(
 def _symptom(
     metric: Metric, cadences: Sequence[_Cadence], baseline: Sequence[RunFiles], common: NDArray[np.int64]
 ) -> tuple[_Cadence | None, list[float]]:
-    """The coarsest cadence at which the baseline is irregular (None: the record), with its values by seed; else the coarsest."""
+    """The coarsest cadence at which the baseline is irregular (None: the record), with its values; else the coarsest one."""
     by_cadence: list[tuple[_Cadence | None, list[float]]] = []
     for cadence in (*reversed(cadences), None):
         samples = np.intersect1d(cadence.samples, common) if cadence else common

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ablate.analysis.analyse import analyse
-from ablate.analysis.results import Analysis, Irregularity, Suspect
+from ablate.analysis.answer_results import Irregularity, Suspect
+from ablate.analysis.results import Analysis
 from ablate.records.layout import StudyDir
 from ablate.records.schema import EVALS
 from ablate.records.writer import TableWriter

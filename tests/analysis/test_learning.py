@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from ablate.analysis.analyse import analyse
+from ablate.analysis.answer_results import Learning
 from ablate.analysis.learning import DID_NOT_LEARN
-from ablate.analysis.results import Analysis, Contrast, Learning
+from ablate.analysis.results import Analysis, Contrast
 from ablate.records.layout import StudyDir
 from ablate.records.schema import EVALS
 from ablate.records.writer import TableWriter
