@@ -1,25 +1,26 @@
 """Is the eval curve irregular, which suspect removes that, and does it change the training or only what is shown of it?
 
 An observation axis on `eval.every` is read from the dense record of the baseline: the same runs, evaluated less often. Its arms
-get contrasts as any other arm does. The symptom is the irregularity of the baseline at the coarsest of its cadences that shows
-five evaluations, and every arm is read at that cadence. A suspect that changes the training does so in the runs themselves; one
+get contrasts as any other arm does. The symptom is the irregularity of the baseline at the coarsest of its cadences that has
+it, and every arm is read at that cadence. A suspect that changes the training does so in the runs themselves; one
 that only evaluates more often shows the decrease that the coarse cadence misses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.analysis.answer_results import Irregularity, Suspect
 from ablate.analysis.contrasts import Question, contrast, contrasts_of, judge_together
 from ablate.analysis.interim import InterimReader
 from ablate.analysis.load import common_evaluations
 from ablate.analysis.resample import budget_of, finished_baseline
-from ablate.analysis.results import Contrast, Irregularity, RunReading, Suspect
+from ablate.analysis.results import Contrast, RunReading
 from ablate.config.flatten import leaf_or_absent
 from ablate.controls.control import Control
 from ablate.design.axis import show
@@ -32,8 +33,8 @@ from ablate.metrics.registry import find, get_metric
 from ablate.records.run_files import RunFiles
 from ablate.stats.contrasts import CONFIDENCE
 
-IRREGULAR = 0.25
-"""Irregularity from which a curve is called irregular: a smooth curve explains less than three quarters of its variation."""
+IRREGULAR = 0.1
+"""Irregularity from which a curve is called irregular: its deviations from a smooth curve have a third of its own sd."""
 
 GRAD_NORM = "grad_norm_p95_p5"
 
@@ -126,14 +127,12 @@ def irregularity_answer(
     metric = get_metric(f"eval_{curve}_irregularity")
     if not cadences and metric.info.name != plan.metric:
         return None
-    symptom = next((one for one in reversed(cadences) if len(one.samples) > MIN_EVALUATIONS), None)
+    baseline = finished_baseline(plan, runs)
+    symptom, base = _symptom(metric, cadences, baseline, common)
     samples = np.intersect1d(symptom.samples, common) if symptom else common
     values = {(run.arm, run.seed): _read(metric, run, samples) for run in runs}
     coarse = [replace(run, values={metric.info.name: values.get((run.arm, run.seed))}) for run in readings]
-    base = [value for (arm, _), value in values.items() if arm == plan.baseline.name and value is not None]
-    baseline = finished_baseline(plan, runs)
-    dense = [_read(metric, run, common_evaluations(baseline)) for run in baseline]
-    recorded = [value for value in dense if value is not None]
+    recorded = _known(_read(metric, run, common_evaluations(baseline)) for run in baseline)
     every = show(leaf_or_absent(plan.baseline.config, "eval.every"))
     about = Irregularity(
         metric=metric.info.name,
@@ -143,6 +142,7 @@ def irregularity_answer(
         baseline=float(np.mean(base)) if base else None,
         sd=float(np.std(base, ddof=1)) if len(base) > 1 else None,
         at_record=float(np.mean(recorded)) if recorded else None,
+        coarsest=show(cadences[-1].arm.value) if cadences else "",
         present=float(np.mean(base)) >= IRREGULAR if base else None,
     )
     if about.present:
@@ -154,6 +154,24 @@ def irregularity_answer(
         suspects = (*trained, *([_shown(shown, about)] if shown is not None else []))
         about = replace(about, suspects=suspects, one_cause=_one_cause(about, suspects))
     return replace(about, answer=_answer(about, curve), sentences=tuple(_sentences(about)))
+
+
+def _symptom(
+    metric: Metric, cadences: Sequence[_Cadence], baseline: Sequence[RunFiles], common: NDArray[np.int64]
+) -> tuple[_Cadence | None, list[float]]:
+    """The coarsest cadence at which the baseline is irregular (None: the record), with its values; else the coarsest one."""
+    by_cadence: list[tuple[_Cadence | None, list[float]]] = []
+    for cadence in (*reversed(cadences), None):
+        samples = np.intersect1d(cadence.samples, common) if cadence else common
+        values = _known(_read(metric, run, samples) for run in baseline)
+        if values:
+            by_cadence.append((cadence, values))
+    irregular = (one for one in by_cadence if np.mean(one[1]) >= IRREGULAR)
+    return next(irregular, by_cadence[0] if by_cadence else (None, []))
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _trained(one: Contrast, contrasts: Sequence[Contrast]) -> Suspect:
@@ -265,6 +283,8 @@ def _sentences(about: Irregularity) -> Iterator[str]:
             f"{names} and the cadence are two explanations of one thing: evaluated every {about.record}, the baseline itself "
             f"is regular ({record}), and no irregularity is left to remove."
         )
+    elif about.cadence == about.record and about.coarsest:
+        yield f"Evaluated every {about.coarsest}, it would appear regular: the cadence hides the irregularity of the training."
     elif about.cadence != about.record and about.at_record >= IRREGULAR:
         yield (
             f"It is not only a matter of the cadence: evaluated every {about.record}, the baseline is irregular too ({record})."

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ablate.analysis.results import Contrast, Learning
+from ablate.analysis.answer_results import Learning
+from ablate.analysis.results import Contrast
 from ablate.controls.control import Control
 from ablate.design.plan import Plan
 from ablate.formatting import joined, plain_figure

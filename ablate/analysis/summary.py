@@ -49,10 +49,11 @@ def _about(plan: Plan, metric: str, contrasts: Sequence[Contrast]) -> str:
     equal = [f"{_named(one)} ({_figures(one)})" for one in mine if one.verdict == "equivalent"]
     undecided = [f"{_named(one)} ({_figures(one)}{_needed(one)})" for one in mine if one.verdict == "inconclusive"]
     refused = [_named(one) for one in mine if one.verdict == "none"]
-    parts = ["; ".join(moved) if moved else "no variable has a significant effect"]
+    parts = ["; ".join(moved)] if moved else []
+    parts += ["no variable has a significant effect"] if not moved and len(refused) < len(mine) else []
     parts += [f"Equivalent (within plus or minus {plan.smallest_effect:g}): {joined(equal)}"] if equal else []
     parts += [f"Inconclusive: {joined(undecided)}"] if undecided else []
-    parts += [f"No verdict: {joined(refused)}"] if refused else []
+    parts += [f"{'No' if parts else 'no'} verdict: {joined(refused)}"] if refused else []
     return f"{metric}: {'. '.join(parts)}."
 
 

@@ -21,7 +21,7 @@ def reuse_freed_memory(device: torch.device) -> Iterator[None]:
     Otherwise each step of a training on a CPU maps its large activations and gradients again, and the system clears every
     page: an eighth of the time of a small step, and most of the time of a large embedding's gradient. Changes no result. Does
     nothing for a GPU, whose allocator keeps its memory, nor with another C library. The setting holds for the whole process:
-    it is made in the process of a run, not where somebody else calls `train`.
+    it is made in the process of a run, not where other code calls `train`.
     """
     libc = ctypes.CDLL(None) if device.type == "cpu" and sys.platform == "linux" else None
     if not hasattr(libc, "mallopt") or not hasattr(libc, "malloc_trim"):

@@ -53,7 +53,7 @@ def test_the_reference_study_answers_its_question(reference: Analysis) -> None:
 def test_every_control_of_a_clean_study_is_proven(reference: Analysis) -> None:
     assert {one.status for one in reference.controls} == {"proven"}
     assert [one.name for one in reference.controls if one.arm == "train_test_ratio=4"] == [
-        "one_variable", "matched", "took_effect", "seeds_differ", "settings_applied",
+        "one_variable", "matched", "took_effect", "seeds_differ", "settings_applied", "learned",
     ]  # fmt: skip
     assert set(control(reference, "batch_size=64", "matched").held) >= {"init", "order", "splits", "eval_set"}
     assert control(reference, "batch_size=64", "one_variable").derived["total_steps"] == [128, 16]

@@ -249,7 +249,8 @@ def test_from_runs_on_disk_to_the_answer(tmp_path: Path) -> None:
     assert found is not None
     assert not [check.sentence for check in analysis.controls if check.status == "failed"]
     assert found.sentence.startswith("batch_size explains ")
-    assert analysis.conclusions[:2] == (found.sentence, found.shapley_sentence)
+    assert analysis.conclusions[0].startswith("Not every arm learned: batch_size did not learn")
+    assert analysis.conclusions[1:3] == (found.sentence, found.shapley_sentence)
     batch, ratio = found.keys
     assert batch.moves == {"data.batch_size": (8, 64)}
     assert batch.brings["total_steps"] == (128, 16)

@@ -172,7 +172,7 @@ def test_a_study_folder_is_read_by_its_looks(study: Path) -> None:
     before = analyse(study)
     assert before.contrasts == ()
     assert before.interim is not None
-    assert "No verdict yet: the first analysis is at 5 seeds, and all its runs have ended" in before.conclusions[0]
+    assert "No verdict yet: the first analysis is at 5 seeds, and all its runs have ended" in before.conclusions[1]
     assert len(before.runs) == 4 * 5, "what is due"
     found = analyse_interim(study)
     assert found["stops"] == {"batch_size=64": "hurts"}
@@ -182,7 +182,7 @@ def test_a_study_folder_is_read_by_its_looks(study: Path) -> None:
     assert [one.made for one in now.interim.analyses] == [True, False, False]
     assert (
         "the analysis at 8 seeds comes next, for learning_rate=0.0001, and 6 of its 29 runs are still to do"
-        in (now.conclusions[0])
+        in (now.conclusions[1])
     )
     assert not now.complete
     assert any("overstated on average" in sentence for sentence in now.conclusions)

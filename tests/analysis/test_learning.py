@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from ablate.analysis.analyse import analyse
+from ablate.analysis.answer_results import Learning
 from ablate.analysis.learning import DID_NOT_LEARN
-from ablate.analysis.results import Analysis, Contrast, Learning
+from ablate.analysis.results import Analysis, Contrast
 from ablate.records.layout import StudyDir
 from ablate.records.schema import EVALS
 from ablate.records.writer import TableWriter
@@ -82,6 +83,7 @@ def test_two_arms_that_did_not_learn_have_no_verdict_and_the_headline_says_why(t
     assert {one.verdict for one in analysis.contrasts} == {"none"}
     assert "the control `learned` failed: neither arm learned" in primary(analysis).sentence
     assert analysis.conclusions[0].startswith("No arm learned: baseline did not learn (eval accuracy 0.501 -> 0.531")
+    assert not any("no variable has a significant effect" in text for text in analysis.conclusions)
 
 
 def test_a_loss_that_moves_by_less_than_the_noise_is_not_learning_whatever_the_seeds_agree_on(tmp_path: Path) -> None:
