@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from ablate.config.schema import BASELINE, Config, DataConfig, EvalConfig, StudyConfig
 from ablate.design import factorial as fraction
-from ablate.design.attribution import Corners
 from ablate.design.axis import Axis
+from ablate.design.designs import Corners, Mediation
 from ablate.design.factorial import Factorial, joint_axis, merged
-from ablate.design.mediation import Mediation
 from ablate.design.plan import Arm, Plan, Run, run_digest
 from ablate.hashing import digest_of
 from ablate.records.layout import RunDir, StudyDir

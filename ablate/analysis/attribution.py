@@ -21,7 +21,7 @@ from ablate.analysis.noise_floor import largest
 from ablate.analysis.results import Floor, RunReading
 from ablate.config.flatten import changed, leaf_or_absent
 from ablate.controls.control import Control
-from ablate.design.attribution import Corners
+from ablate.design.designs import Corners
 from ablate.design.plan import Plan
 from ablate.formatting import change, counted, fixed, joined, plain_figure
 from ablate.metrics.metric import MetricInfo

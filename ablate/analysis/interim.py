@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ablate.analysis.results import Contrast, InterimAnalyses, InterimAnalysis, RunReading
-from ablate.design.interim import Course, course
-from ablate.design.plan import Plan
+from ablate.design.plan import Course, Plan, course
 from ablate.formatting import counted, joined, per_cent
 from ablate.metrics.metric import MetricInfo
 from ablate.records.interim import InterimResult, read_interims

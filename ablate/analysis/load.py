@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ablate.analysis.infer_plan import PlanOptions, adopt
 from ablate.analysis.results import RunReading
-from ablate.design import plan_file
+from ablate.design import plan as frozen_plan
 from ablate.design.plan import Plan, Run, run_digest
 from ablate.errors import ConfigError, StudyError
 from ablate.metrics.metric import MetricInfo, Record
@@ -44,7 +44,7 @@ def read_plan(folder: Path, options: PlanOptions | None = None) -> Plan:
             "the first run",
             f"ablate report {folder}; another metric is another study: study.name=... study.metric=...",
         )
-    return plan_file.read_plan(folder)
+    return frozen_plan.read_plan(folder)
 
 
 def planned_runs(folder: Path, plan: Plan) -> Iterator[tuple[str, Run, RunDir]]:

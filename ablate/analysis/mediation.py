@@ -32,7 +32,7 @@ from ablate.analysis.results import Floor, RunReading
 from ablate.config.schema import BASELINE
 from ablate.controls.control import Control
 from ablate.design.axis import show
-from ablate.design.mediation import Held
+from ablate.design.designs import Held
 from ablate.design.plan import Plan
 from ablate.formatting import change, counted, fixed, joined, plain_figure
 from ablate.metrics.metric import MetricInfo

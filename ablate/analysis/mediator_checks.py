@@ -14,7 +14,7 @@ from ablate.analysis.design_results import MediatorMeasure
 from ablate.analysis.results import RunReading
 from ablate.config.schema import BASELINE
 from ablate.design.axis import show
-from ablate.design.mediation import MEDIATORS, Held, Mediation
+from ablate.design.designs import MEDIATORS, Held, Mediation
 from ablate.formatting import plain_figure, plain_percent
 from ablate.records.run_files import RunFiles
 

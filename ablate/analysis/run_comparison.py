@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ablate.analysis.load import common_evaluations, common_rows, reading
 from ablate.analysis.power import PowerOptions, power
 from ablate.config.flatten import changed
-from ablate.controls.fingerprint_diff import Difference, differences
+from ablate.controls.fingerprint_match import Difference, differences
 from ablate.design.axis import show
 from ablate.design.plan import what_counts
 from ablate.errors import AblateError

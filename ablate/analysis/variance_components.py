@@ -12,9 +12,9 @@ from ablate.analysis.design_results import VarianceOf, VariancePart, VarianceStu
 from ablate.analysis.results import RunReading
 from ablate.config.schema import RandomStreamsConfig
 from ablate.controls.control import Control
-from ablate.controls.variance_components import streams_crossed
+from ablate.controls.took_effect import streams_crossed
+from ablate.design.designs import TwoStreams
 from ablate.design.plan import Plan
-from ablate.design.variance_components import TwoStreams
 from ablate.formatting import joined, plain_figure, plain_percent
 from ablate.metrics.metric import MetricInfo
 from ablate.records.run_files import RunFiles

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ablate.cli._parser import add_compare_at, add_inferred_plan, inferred_plan, items, parser_of
+from ablate.cli._parser import inferred_plan, items, parser_of
 from ablate.study_command import conclude
 
 
@@ -18,9 +18,9 @@ def run_report(argv: list[str]) -> int:
         "ablate report runs/reference --compare-at '512 samples' --json",
         study=True,
         json=True,
+        infer_plan=True,
+        compare_at=True,
     )
-    add_inferred_plan(parser)
-    add_compare_at(parser)
     args = parser.parse_args(argv)
     return conclude(args.folder, inferred_plan(args), at=args.compare_at, show="print_json" if args.json else "")
 
@@ -35,6 +35,7 @@ def run_table(argv: list[str]) -> int:
         "ablate table runs/reference --metrics eval_loss,eval_accuracy --effects",
         "ablate table runs/reference --format csv --compare-at steps",
         study=True,
+        compare_at=True,
     )
     parser.add_argument(
         "--format", choices=("markdown", "latex", "csv"), default="markdown", help="output format (default: markdown)"
@@ -43,7 +44,6 @@ def run_table(argv: list[str]) -> int:
         "--metrics", default="", metavar="NAME,...", help="metrics of the table (default: the primary one and two more)"
     )
     parser.add_argument("--effects", action="store_true", help="add effect and interval of every metric")
-    add_compare_at(parser)
     args = parser.parse_args(argv)
     from ablate.analysis.analyse import analyse
     from ablate.redact import redact
@@ -73,22 +73,19 @@ def run_figures(argv: list[str]) -> int:
         "ablate figures runs/reference --style paper --width text --format pdf,svg",
         "ablate figures runs/reference --only forest,grad_norm --width 8.5cm --x steps",
         study=True,
+        compare_at=True,
     )
-    parser.add_argument("--style", default="paper", help="paper (8 pt, serif) or slides (12 pt) (default: paper)")
-    parser.add_argument(
-        "--width", default="column", help="column (3.25in), text (5.5in), page (6.75in), or 8.5cm (default: column)"
-    )
-    parser.add_argument("--format", default="pdf", metavar="pdf,svg,png", help="file formats (default: pdf)")
-    parser.add_argument(
-        "--only", default="", metavar="NAME,...", help="forest, curves, grad_norm, cadence (default: all)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--style", default="paper", help="paper (8 pt, serif) or slides (12 pt) (default: paper)")
+    add("--width", default="column", help="column (3.25in), text (5.5in), page (6.75in), or 8.5cm (default: column)")
+    add("--format", default="pdf", metavar="pdf,svg,png", help="file formats (default: pdf)")
+    add("--only", default="", metavar="NAME,...", help="forest, curves, grad_norm, cadence (default: all)")
+    add(
         "--x",
         choices=("steps", "samples", "epochs", "seconds"),
         default="samples",
         help="unit of the horizontal axis (default: samples)",
     )
-    add_compare_at(parser)
     args = parser.parse_args(argv)
     from ablate.analysis.analyse import analyse
     from ablate.errors import ConfigError, nearest
@@ -117,11 +114,11 @@ def run_methods(argv: list[str]) -> int:
         "ablate methods runs/reference --format latex",
         "ablate methods runs/reference --format bibtex",
         study=True,
+        compare_at=True,
     )
     parser.add_argument(
         "--format", choices=("text", "latex", "bibtex"), default="text", help="format of the output (default: text)"
     )
-    add_compare_at(parser)
     args = parser.parse_args(argv)
     from textwrap import fill
 

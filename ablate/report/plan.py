@@ -21,6 +21,7 @@ from ablate.report.console import heading, labelled, print_table, say, words
 from ablate.stats.contrasts import CONFIDENCE
 from ablate.stats.power import detectable_effect, seeds_to_decide
 from ablate.stats.variance_components import detectable_share
+from ablate.training.hardware import bf16_instructions, visible_gpus
 
 if TYPE_CHECKING:
     from ablate.runner.forecast import Forecast
@@ -146,6 +147,9 @@ def _lines(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> Iterato
             f"{declared(plan.interim_seeds, plan.alpha_spending, levels_of(plan))}; decided variants stop there",
         )
     yield "steps", _steps(plan, known)
+    train = plan.baseline.config.get("train", {})
+    if train.get("precision") == "auto":
+        yield "precision", _auto_precision(train.get("device", "auto"))
     bound = (
         "at most, if no variant is decided before the last interim analysis, " if plan.interim_seeds and waiting else ""
     )
@@ -165,6 +169,15 @@ def _lines(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> Iterato
             "confirm",
             f"`ablate -m` asks for confirmation before it starts: longer than study.confirm_above_hours={limit:g}",
         )
+
+
+def _auto_precision(device: str) -> str:
+    """Say what `train.precision=auto` is on this machine."""
+    if device not in ("auto", "cpu") or (device == "auto" and visible_gpus()):
+        return "bf16 where the GPU computes in it, else fp16 (train.precision=auto)"
+    instructions = bf16_instructions()
+    found = f"bf16: this CPU has {instructions}" if instructions else "fp32: this CPU has no bf16 instructions"
+    return f"{found} (train.precision=auto)"
 
 
 def _counts(plan: Plan, known: Forecast, num_waiting: int) -> str:

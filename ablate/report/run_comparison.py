@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ablate import formatting as fmt
 from ablate.analysis.run_comparison import Comparison, Differing, OneRun, Pair, RunDiff, TwinCurve
-from ablate.controls.fingerprint_diff import short
+from ablate.controls.fingerprint_match import short
 from ablate.design.axis import show
 from ablate.report.console import labelled, print_table, say
 

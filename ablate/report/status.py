@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from ablate import formatting as fmt
 from ablate.report.console import heading, print_table, say, whole_line, words
@@ -67,7 +68,7 @@ def interim_lines(state: StudyState) -> list[str]:
 
 
 def _arms(state: StudyState, console: Console) -> None:
-    rows = [
+    rows: list[tuple[str | Text, ...]] = [
         (arm, *(words(str(count or "-"), console, _STYLES[name] if count else "dim") for name, count in counts.items()))
         for arm, counts in state.counts().items()
     ]

@@ -15,8 +15,7 @@ from ablate.analysis.attribution import attribution
 from ablate.analysis.design_results import Attribution
 from ablate.analysis.results import Floor, RunReading
 from ablate.controls.control import Control
-from ablate.design.attribution import Corners, draw_paths
-from ablate.design.designs import OneAtATime
+from ablate.design.designs import Corners, OneAtATime, draw_paths
 from ablate.design.plan import Plan
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import StudyDir

@@ -223,7 +223,7 @@ def test_the_placebo_itself_helps_nothing() -> None:
 def test_the_placebo_only_ever_takes_a_verdict_away() -> None:
     rng = np.random.default_rng(7)
     withdrawn = 0
-    for _ in range(300):
+    for _ in range(100):
         differences = (rng.normal(size=5) + rng.choice([0.0, 1.5])).tolist()
         placebo = rng.normal(size=5).tolist()
         alone = ask(list(differences), metric="grad_norm_p95_p5", smallest_effect=None)
@@ -281,7 +281,9 @@ def test_an_arm_whose_spread_is_unlike_the_others_says_that_it_is_judged_alone()
     assert all((one.residual_sd or 0.0) < alone.residual_sd / 5 for one in others)
 
 
-@pytest.mark.parametrize(("seeds", "label"), [(3, LOW_POWER_POOLED_ONLY), (10, POOLED_ONLY)])
+@pytest.mark.parametrize(
+    ("seeds", "label"), [(3, LOW_POWER_POOLED_ONLY), pytest.param(10, POOLED_ONLY, marks=pytest.mark.slow)]
+)
 def test_what_only_the_pool_supports_is_undecided_and_says_so(seeds: int, label: str) -> None:
     """An effect among four variants: in some studies the pool finds it and its own pairs do not."""
     withheld = []
@@ -290,6 +292,8 @@ def test_what_only_the_pool_supports_is_undecided_and_says_so(seeds: int, label:
         values[1] += 4.2 / np.sqrt(seeds)
         one = table(values.tolist(), smallest_effect=0.2)[0]
         withheld += [one] if label in one.labels else []
+        if len(withheld) == 2:
+            break
     assert withheld
     for one in withheld:
         assert one.verdict == "inconclusive"

@@ -319,6 +319,7 @@ def test_what_could_not_be_combined_is_said_beside_the_word() -> None:
     assert parts["batch_size=64"].sentence.endswith("it could not be combined with train_test_ratio=4")
 
 
+@pytest.mark.slow
 def test_words_are_wrongly_given_as_seldom_as_the_analysis_errs() -> None:
     """Where nothing matters, `matters` or `redundant` stands in about 5% of studies or fewer."""
     wrong = 0

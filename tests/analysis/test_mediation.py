@@ -14,7 +14,7 @@ from ablate.analysis.design_results import HeldEffect, Mediated
 from ablate.analysis.mediation import mediation, mediation_sentences, part, verdict
 from ablate.analysis.results import Floor, RunReading
 from ablate.controls.control import Control
-from ablate.design.mediation import Held, Mediation
+from ablate.design.designs import Held, Mediation
 from ablate.design.plan import Plan
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import RunDir

@@ -24,9 +24,8 @@ from ablate.analysis import load
 from ablate.analysis.analyse import analysis_of
 from ablate.analysis.results import Analysis, Contrast
 from ablate.config.schema import BASELINE
-from ablate.design.attribution import Corners
 from ablate.design.axis import Axis
-from ablate.design.mediation import Held, Mediation
+from ablate.design.designs import Corners, Held, Mediation
 from ablate.design.plan import Plan, Run, run_digest
 from ablate.hashing import digest_of
 from ablate.metrics.registry import METRICS

@@ -299,6 +299,7 @@ def reproduction(view: View, folder: Path) -> Section | None:
         "seeds": ", ".join(map(str, view.analysis.seeds)),
         "device": _each(manifest.device for manifest in manifests),
         "threads": _each(str(manifest.num_threads) for manifest in manifests if manifest.num_threads),
+        "precision": _each(manifest.precision for manifest in manifests),
         "versions": "; ".join(dict.fromkeys(_versions(manifest.versions) for manifest in manifests)),
         "git": _each(manifest.git for manifest in manifests if manifest.git),
         "code": _each(manifest.code_digest[:12] for manifest in manifests),

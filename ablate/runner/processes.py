@@ -1,4 +1,7 @@
-"""One run in a fresh process: forked from a server that has imported the libraries, or a command line of its own."""
+"""Processes of runs: the machine divided among them, and one run in a fresh process.
+
+The process is forked from a server that has imported the libraries, or it is a command line of its own.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,15 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 
 from ablate.redact import redact
-from ablate.runner.devices import Lease
 from ablate.runner.failures import DISK_FULL_EXIT, is_disk_full
 from ablate.runner.jobs import Job
 from ablate.runner.locks import Lock
 from ablate.runner.log_capture import captured, log_for_child
+from ablate.training.hardware import visible_gpus
 
 DUMP_SIGNAL = signal.SIGUSR1
 """Signal that makes a run write the stacks of its threads into its log, even while native code runs."""
@@ -39,25 +43,25 @@ _PATIENCE_SECONDS = 10.0
 """How long a command that was interrupted may take to end."""
 
 
-class RunProcess(Protocol):
-    """The part of `multiprocessing.Process` that the scheduler uses."""
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Share of the machine for one run. gpu: the only GPU that it sees; None on a CPU."""
 
-    @property
-    def pid(self) -> int | None: ...
+    num_threads: int
+    gpu: str | None
 
-    @property
-    def exitcode(self) -> int | None: ...
 
-    @property
-    def sentinel(self) -> int: ...
-
-    def is_alive(self) -> bool: ...
-
-    def terminate(self) -> None: ...
-
-    def kill(self) -> None: ...
-
-    def join(self) -> None: ...
+def leases(workers: int | None, runs_per_gpu: int = 1) -> list[Lease]:
+    """Return a lease for each run at a time. workers=None: `runs_per_gpu` per visible GPU, or one per CPU core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpus = visible_gpus()
+    if gpus:
+        # From what the machine has and not from `workers`: the number of threads must not depend on how many runs go.
+        threads = max(1, cores // (len(gpus) * runs_per_gpu))
+        count = workers or len(gpus) * runs_per_gpu
+        return [Lease(threads, gpus[k % len(gpus)]) for k in range(count)]
+    # One thread per run, whatever else runs: a sum that is split over more threads rounds otherwise (decision 0006).
+    return [Lease(1, None)] * (workers or cores)
 
 
 def server() -> mp.context.ForkServerContext:
@@ -67,7 +71,7 @@ def server() -> mp.context.ForkServerContext:
     return context
 
 
-def start(context: mp.context.ForkServerContext, job: Job, lease: Lease, lock: Lock) -> RunProcess:
+def start(context: mp.context.ForkServerContext, job: Job, lease: Lease, lock: Lock) -> BaseProcess | CommandProcess:
     """Start the run and return its process."""
     job.folder.mkdir(parents=True, exist_ok=True)
     if job.command:
@@ -146,7 +150,20 @@ def _in_process(job: Job, lease: Lease, lock: Lock) -> None:
     try:
         with captured(job.run.log) as log, _stacks_into(log):
             try:
-                _execute(job, lease, _Watch(log, lock))
+                import torch
+
+                from ablate.config.schema import make_config
+                from ablate.runner.worker import execute
+
+                torch.set_num_threads(lease.num_threads)
+                execute(
+                    make_config(job.config),
+                    job.run,
+                    changes=job.changes,
+                    digest=job.digest,
+                    planned=job.planned,
+                    stop=_Watch(log, lock),
+                )
             except Exception as error:
                 traceback.print_exc()
                 code = DISK_FULL_EXIT if is_disk_full(error) else 1
@@ -155,28 +172,11 @@ def _in_process(job: Job, lease: Lease, lock: Lock) -> None:
     sys.exit(code)
 
 
-def _execute(job: Job, lease: Lease, watch: _Watch) -> None:
-    import torch
-
-    from ablate.config.schema import make_config
-    from ablate.runner.worker import execute
-
-    torch.set_num_threads(lease.num_threads)
-    execute(
-        make_config(job.config),
-        job.run,
-        changes=job.changes,
-        digest=job.digest,
-        planned=job.planned,
-        stop=watch,
-    )
-
-
 class _Watch:
     """Whether a run has to stop, called at every step and every batch of an evaluation. Each call is its sign of life."""
 
     def __init__(self, log: int, lock: Lock) -> None:
-        self._log, self._claim, self._next = log, lock, 0.0
+        self._log, self._lock, self._next = log, lock, 0.0
 
     def __call__(self) -> str | None:
         study = mp.parent_process()
@@ -187,7 +187,7 @@ class _Watch:
             self._next = time.monotonic() + _SIGN_SECONDS
             with suppress(OSError):
                 os.utime(self._log)
-                if self._claim.is_lost():
+                if self._lock.is_lost():
                     os._exit(LOST_EXIT)
         return None
 

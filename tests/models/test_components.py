@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablate.config.schema import Config, ModelConfig, TaskConfig
 from ablate.errors import ModelError
+from ablate.models.build import outline, parameter_counts
 from ablate.models.components import components_of, operate
-from ablate.models.meta_model import outline, parameter_counts
 from ablate.models.module_paths import Paths
 from ablate.tasks.task import speed_up
 from ablate.tasks.text_classification import build_model, loss_fn, pad_batch, text_classification_task

@@ -12,10 +12,11 @@ import pyarrow.parquet
 import pytest
 
 from ablate.config.schema import Config, DataConfig, ModelConfig
-from ablate.data.datasets import load_examples, split
+from ablate.data.datasets import load_examples
+from ablate.data.splits import split
 from ablate.errors import DataError, ModelError
 from ablate.models.hub import locate_model
-from ablate.tasks.sizes import data_facts
+from ablate.tasks.registry import data_facts
 
 
 def rows(num: int = 40) -> pa.Table:

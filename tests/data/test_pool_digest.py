@@ -9,7 +9,7 @@ import pyarrow as pa
 from ablate.config.schema import Config
 from ablate.data.datasets import load_examples
 from ablate.hashing import pool_digest
-from ablate.tasks.sizes import data_facts
+from ablate.tasks.registry import data_facts
 
 TABLE = pa.table({"text": ["a", None, "bc", "", "d"] * 4, "label": pa.array([0, 1, None, 1, 0] * 4, pa.int64())})
 

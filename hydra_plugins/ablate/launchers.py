@@ -1,4 +1,4 @@
-"""Adapt the Slurm and Ray launchers of Hydra: wait for every job, and report the lost ones.
+"""Launchers: our own, `hydra/launcher=local`, and those of Slurm and Ray, which are made to wait for every job.
 
 submitit's launcher and Ray's read the results of their jobs one after the other and stop at the first that was lost (killed,
 its node gone, its time over), while the others go on unread. The record of a run is on disk, so a result is only read for the
@@ -9,16 +9,34 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
-from ablate.errors import AblateError, StudyError
+from ablate.errors import AblateError, ConfigError, StudyError
+
+# `study.workers` sets how many runs go simultaneously.
+_LOCAL = {"_target_": "hydra_plugins.ablate.launchers.LocalLauncher"}
+ConfigStore.instance().store(group="hydra/launcher", name="local", node=_LOCAL, provider="ablate")
 
 _ASK_QUEUE_SECONDS = 30
 """Interval between questions to the queue; submitit's own is ten minutes for jobs that left no result."""
+
+
+class LocalLauncher(Launcher):
+    """The name that `hydra/sweeper=ablation` starts the runs by itself under, with `ablate.runner.launch`. Launches nothing."""
+
+    def setup(self, **_: Any) -> None:
+        raise ConfigError(
+            "hydra/launcher=local starts the runs of hydra/sweeper=ablation only",
+            "hydra/sweeper=ablation, or hydra/launcher=basic",
+        )
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        raise NotImplementedError
 
 
 def launch_all(launcher: Launcher, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
@@ -26,7 +44,7 @@ def launch_all(launcher: Launcher, job_overrides: Sequence[Sequence[str]], first
     jobs = [list(one) for one in job_overrides]
     name = _name_of(launcher)
     try:
-        with _CLUSTERS.get(name, _any)(launcher):
+        with _CLUSTERS.get(name, nullcontext)(launcher):
             return list(launcher.launch(jobs, first))
     except KeyboardInterrupt:
         if name in _JOBS_CONTINUE:
@@ -57,11 +75,6 @@ def reason_lost(returned: Any) -> str | None:
 def _line(error: Any) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-@contextmanager
-def _any(launcher: Any) -> Iterator[None]:  # noqa: ARG001
-    yield
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablate.config.schema import FEATURES, DataConfig
-from ablate.data.datasets import load_examples, split
+from ablate.data.datasets import load_examples
+from ablate.data.splits import split
 from ablate.data.text_features import present, without
 from ablate.errors import DataError
 

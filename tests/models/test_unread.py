@@ -13,7 +13,7 @@ from torch import nn
 
 from ablate.models.module_paths import layers_of
 from ablate.models.unpadding import leave_unread, pad_again, unpad
-from tests.tasks.test_unpad import LENGTHS, batch_of, build, close, compare, pad_of
+from tests.models.test_unpad import LENGTHS, batch_of, build, close, compare, pad_of
 
 READS_FIRST = ["Bert", "Roberta", "Electra", "LayoutLM"]
 

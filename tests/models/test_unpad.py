@@ -15,12 +15,13 @@ import pytest
 import torch
 import transformers as hf
 from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from ablate.data.batching import with_spans
 from ablate.errors import ModelError
 from ablate.models import packed_attention
 from ablate.models.module_paths import layers_of
-from ablate.models.packed_attention import Layout, pick_kernel, row_spans
+from ablate.models.packed_attention import Layout, attend_with_dropout, pick_kernel, row_spans
 from ablate.models.unpadding import _layout, pad_again, unpad
 
 SHAPE = {
@@ -461,14 +462,19 @@ def test_dropout_is_drawn_from_the_given_chance_and_zeroes_the_given_share(monke
     config.attention_probs_dropout_prob = 0.25
     model = hf.BertForTokenClassification(config).train()
     assert unpad(model) is None
-    attention = packed_attention.scaled_dot_product_attention
+    attention, fused = packed_attention.attend_with_dropout, packed_attention.scaled_dot_product_attention
     shares: list[float] = []
 
-    def watched(*parts: torch.Tensor, **named: Any) -> torch.Tensor:
-        shares.append(named["dropout_p"])
-        return attention(*parts, **named)
+    def watched(*parts: Any) -> torch.Tensor:
+        shares.append(parts[4])
+        return attention(*parts)
 
-    monkeypatch.setattr(packed_attention, "scaled_dot_product_attention", watched)
+    def watched_fused(*parts: torch.Tensor, **named: Any) -> torch.Tensor:
+        shares.append(named["dropout_p"])
+        return fused(*parts, **named)
+
+    monkeypatch.setattr(packed_attention, "attend_with_dropout", watched)
+    monkeypatch.setattr(packed_attention, "scaled_dot_product_attention", watched_fused)
     batch = batch_of([5, 3])
     losses = []
     for seed in (1, 1, 2):
@@ -479,6 +485,49 @@ def test_dropout_is_drawn_from_the_given_chance_and_zeroes_the_given_share(monke
     shares.clear()
     model.eval()(**batch)
     assert set(shares) == {0.0}
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("scaling", [None, 0.3])
+def test_attention_with_hardly_any_dropout_is_that_of_torch(masked: bool, scaling: float | None) -> None:
+    """A rate below 2 ** -17 drops nothing."""
+    parts = torch.randn(3, 2, 4, 9, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    mask = torch.ones(9, 9, dtype=torch.bool).tril() if masked else None
+    got = attend_with_dropout(*parts, mask, 1e-6, scaling)
+    want = scaled_dot_product_attention(*parts, attn_mask=mask, scale=scaling)
+    close(got, want)
+    close(*(torch.autograd.grad(out.square().sum(), parts)[0] for out in (got, want)))
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5])
+def test_dropout_of_attention_zeroes_its_share_evenly_and_keeps_the_mean(dropout: float) -> None:
+    """With equal scores and a unit vector as each value, the output is the weights: 0, or 1 / (length * (1 - dropout))."""
+    torch.manual_seed(0)
+    equal, units = torch.zeros(8, 4, 64, 64), torch.eye(64).expand(8, 4, 64, 64)
+    weights = attend_with_dropout(equal, equal, units, None, dropout, None)
+    kept = weights != 0
+    close(weights[kept], torch.full_like(weights[kept], 1 / (64 * (1 - dropout))), 1e-4)
+    assert float(kept.double().mean()) == pytest.approx(
+        1 - dropout, abs=4 * (dropout * (1 - dropout) / kept.numel()) ** 0.5
+    )
+    for dim in range(4):  # no row, head, query or key is dropped more often than another
+        others = [d for d in range(4) if d != dim]
+        share, count = kept.double().mean(dim=others), kept.numel() / kept.shape[dim]
+        assert float((share - (1 - dropout)).abs().max()) < 5 * (dropout * (1 - dropout) / count) ** 0.5
+    pairs = (kept[..., 1:] == kept[..., :-1]).double().mean()  # neighbours are independent, though four share a draw
+    assert float(pairs) == pytest.approx(1 - 2 * dropout * (1 - dropout), abs=0.005)
+
+
+def test_attention_in_bf16_on_a_cpu_is_computed_in_fp32_and_returned_in_bf16() -> None:
+    layout = Layout([(0, 5), (0, 3)], (2, 5), torch.device("cpu"))
+    module = nn.Module()
+    module.is_causal = False
+    parts = torch.randn(3, 1, 4, 8, 16, generator=torch.Generator().manual_seed(0)).bfloat16()
+    want, _ = packed_attention.attend(module, *parts.float(), None, unpadded=layout)
+    with torch.autocast("cpu", torch.bfloat16):
+        got, _ = packed_attention.attend(module, *parts, None, unpadded=layout)
+    assert got.dtype == torch.bfloat16
+    assert torch.equal(got, want.bfloat16())
 
 
 def test_an_encoder_inside_a_module_of_ones_own() -> None:

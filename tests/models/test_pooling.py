@@ -11,8 +11,8 @@ from torch import nn
 
 from ablate.config.schema import Config, ModelConfig, TaskConfig, TrainConfig
 from ablate.errors import ConfigError, ModelError
+from ablate.models.build import pool_tokens, pooled
 from ablate.models.components import components_of
-from ablate.models.pooling import pool_tokens, pooled
 from ablate.tasks.task import speed_up
 from ablate.tasks.text_classification import build_model
 from ablate.training.fingerprint import init_hashes, model_items
