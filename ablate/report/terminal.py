@@ -19,7 +19,7 @@ from ablate.report import sections as report_sections
 from ablate.report.console import folded, heading, labelled, print_table, say, whole_line, widest, words
 from ablate.report.section import Cell, Section, Table
 from ablate.report.sections.checks import cadence_tables
-from ablate.report.sections.result import setup
+from ablate.report.sections.result import next_commands, setup
 from ablate.report.view_model import View, make_view
 
 _LABEL = 9
@@ -43,7 +43,7 @@ def print_report(analysis: Analysis, folder: Path, console: Console) -> None:
     for sentence in view.cautions:
         short = f"{sentence.partition('. ')[0].rstrip('.')}." if re.match(r"[A-Z ]+[:.]", sentence) else sentence
         labelled(console, "caution", short, width=_LABEL, style="yellow")
-    for command, buys in (fact for section in sections["record"] if section.key == "next" for fact in section.facts):
+    for command, buys in next_commands(view, folder):
         labelled(console, "next", buys, width=_LABEL)
         whole_line(console, f"{'':{_LABEL + 1}}{command}")
     whole_line(console, f"page      {folder / file_named(analysis, 'report.html')}")
