@@ -32,10 +32,11 @@ def headline(analysis: Analysis, rows: Sequence[Row], observed: Sequence[str], m
     first = analysis.conclusions[:1] if analysis.smoke_run or unlearned else ()
     if analysis.smoke_run:
         return fmt.typeset(" ".join(first))
-    irregular = analysis.irregularity.answer if analysis.irregularity is not None else ""
-    asked = analysis.irregularity is not None and analysis.irregularity.metric == analysis.metric
+    irregular = analysis.irregularity
+    asked = irregular is not None and irregular.metric == analysis.metric
     verdicts = _answer(analysis) or ("" if asked else _verdicts(rows, observed, metric))
-    return " ".join(filter(None, (*map(fmt.typeset, first), verdicts, fmt.typeset(irregular))))
+    symptom = irregular.answer if irregular is not None and (asked or irregular.present) else ""
+    return " ".join(filter(None, (*map(fmt.typeset, first), verdicts, fmt.typeset(symptom))))
 
 
 def _verdicts(rows: Sequence[Row], observed: Sequence[str], metric: MetricInfo) -> str:

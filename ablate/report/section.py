@@ -59,7 +59,7 @@ class Table:
         return replace(self, rows=tuple(rows))
 
     def joined(self, other: Table) -> Table:
-        """Return the table with the columns of another one, which has the same rows, in the place of its optional ones."""
+        """Return the table with the columns of another one, which has the same rows, instead of its optional ones."""
         own, _ = self.split(self.optional)
         rows = tuple((*first, *second[1:]) for first, second in zip(own.rows, other.rows, strict=True))
         return replace(own, head=(*own.head, *other.head[1:]), rows=rows, optional=len(other.head) - 1)

@@ -19,7 +19,7 @@ from ablate.report import sections as report_sections
 from ablate.report.console import folded, heading, labelled, print_table, say, whole_line, widest, words
 from ablate.report.section import Cell, Section, Table
 from ablate.report.sections.checks import cadence_tables
-from ablate.report.sections.result import setup
+from ablate.report.sections.result import next_commands, setup
 from ablate.report.view_model import View, make_view
 
 _LABEL = 9
@@ -33,7 +33,7 @@ def print_report(analysis: Analysis, folder: Path, console: Console) -> None:
     sections = report_sections.build(view, folder)
     heading(console, analysis.study, setup(view, folder))
     for label, sentence in view.alarms:
-        labelled(console, label, sentence, width=_LABEL, style="bold red")
+        labelled(console, label, sentence, width=len(label) + 2, style="bold red")
     for text, style in ((view.question, ""), (view.headline, "bold")):
         if text:
             say(console, text, style)
@@ -43,7 +43,7 @@ def print_report(analysis: Analysis, folder: Path, console: Console) -> None:
     for sentence in view.cautions:
         short = f"{sentence.partition('. ')[0].rstrip('.')}." if re.match(r"[A-Z ]+[:.]", sentence) else sentence
         labelled(console, "caution", short, width=_LABEL, style="yellow")
-    for command, buys in (fact for section in sections["record"] if section.key == "next" for fact in section.facts):
+    for command, buys in next_commands(view, folder):
         labelled(console, "next", buys, width=_LABEL)
         whole_line(console, f"{'':{_LABEL + 1}}{command}")
     whole_line(console, f"page      {folder / file_named(analysis, 'report.html')}")
@@ -56,7 +56,7 @@ def _tables(sections: Sequence[Section], view: View, console: Console) -> None:
         if section.key == "norms" and left_out is not None:
             section = replace(section, tables=tuple(table.joined(left_out) for table in section.tables))
         titled = section.key not in ("result", "norms") or (section.key == "result" and len(sections) > 2)
-        left_out = print_section(section, console, title=titled, said=view.headline) or left_out
+        left_out = print_section(section, console, title=titled, answered=view.headline) or left_out
 
 
 def _controls(view: View, console: Console) -> None:
@@ -73,17 +73,18 @@ def _controls(view: View, console: Console) -> None:
 # Sections.
 
 
-def print_section(section: Section, console: Console, *, title: bool = True, said: str = "") -> Table | None:
-    """Print title, answer, tables and notes of a section; return columns that had no room. said: an answer printed already."""
+def print_section(section: Section, console: Console, *, title: bool = True, answered: str = "") -> Table | None:
+    """Print title, answer, tables and notes; return columns that had no room. answered: what was printed already."""
     if title:
         say(console, section.title, "bold")
-    if section.answer and section.answer not in said:
+    if section.answer and section.answer not in answered:
         say(console, section.answer, "yellow" if section.refused else "")
     left_out = [print_cells(table, console) for table in section.tables if not table.folded]
     before = None
     for note in section.notes:
         label = note.label if note.label != before else ""
-        labelled(console, label, note.text, width=max(_LABEL, len(label) + 2), style="yellow" if note.alarm else "")
+        width = max(_LABEL, len(note.label) + 2)
+        labelled(console, label, note.text, width=width, style="yellow" if note.alarm else "")
         before = note.label
     console.print()
     return next((table for table in left_out if table is not None), None)

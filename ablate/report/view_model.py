@@ -26,7 +26,7 @@ NOISE_FLOOR = "noise floor"
 _FURTHER = ("eval_loss", "eval_accuracy")
 _GRADIENT = ("grad_norm_median", "grad_norm_p95_p5", "grad_norm_max", "clip_fraction", "grad_norm_spikes")
 SPREAD = "grad_norm_p95_p5"
-"""How far the gradient norm spreads, whose verdict stands in the table of gradient norms."""
+"""How far the gradient norm spreads, whose verdict is in the table of gradient norms."""
 _MANY_CLIPPED = 0.2
 """Share of clipped steps from which clipping is part of how a result is read."""
 
@@ -186,13 +186,14 @@ class View:
     def cautions(self) -> tuple[str, ...]:
         """Return all that changes the reading of the answer, most important first."""
         labels = tuple({label for row in self.primary for label in row.contrast.labels})
-        said = tuple(
+        sentences = tuple(
             text for text in self.conclusions if labels and text.startswith(labels) and text not in self.headline
         )
-        unsaid = [label for label in self.shared_labels if not any(label in text for text in (*said, self.headline))]
+        named = " ".join((*sentences, self.headline))
+        alone = [label for label in self.shared_labels if label not in named]
         incomplete = () if self.analysis.complete else ("NOT COMPLETE: some runs of the plan have no result yet.",)
-        labelled = (f"{', '.join(unsaid)}.",) if unsaid else ()
-        return (*incomplete, *self._failures(), *self.budget_cautions, *labelled, *said, *self._clipped())
+        labelled = (f"{', '.join(alone)}.",) if alone else ()
+        return (*incomplete, *self._failures(), *self.budget_cautions, *labelled, *sentences, *self._clipped())
 
     def _failures(self) -> Iterator[str]:
         """Controls that were not proven; the headline names arms that did not learn."""
@@ -206,7 +207,7 @@ class View:
 
     @property
     def shared_labels(self) -> tuple[str, ...]:
-        """Return the labels that every primary contrast has: they are said once, and not in every row."""
+        """Return the labels that every primary contrast has: they are shown once, and not in every row."""
         return _shared(self.analysis)
 
     @property

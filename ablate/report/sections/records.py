@@ -90,7 +90,7 @@ def _brief(value: Any) -> str:
 
 
 def learning(view: View, _folder: Path | None = None) -> Section | None:
-    """Build the evaluations before and after training of every arm, beside the majority class and the noise."""
+    """Build the evaluations before and after training of every arm, next to the majority class and the noise."""
     rows = tuple(
         (
             Cell(text=one.arm),

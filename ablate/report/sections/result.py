@@ -203,13 +203,14 @@ def _short(name: str) -> str:
 # What to run next.
 
 
-def next_steps(view: View, folder: Path) -> Section | None:
-    """Build commands that would tell more, with what each buys."""
-    steps = tuple(_next(view, folder))
+def next_steps(view: View, _folder: Path | None = None) -> Section | None:
+    """Build commands that would tell more, with what each buys. The same study has the same text wherever it is."""
+    steps = tuple(next_commands(view, Path("runs") / view.analysis.study))
     return Section(key="next", title="Next", facts=steps) if steps else None
 
 
-def _next(view: View, folder: Path) -> Iterator[tuple[str, str]]:
+def next_commands(view: View, folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield (command, what it buys). folder: the study directory, as it is typed."""
     analysis = view.analysis
     open_rows = [row for row in view.primary if row.contrast.verdict == "inconclusive" and row.arm.kind != "placebo"]
     one = next((row.contrast for row in open_rows if row.contrast.residual_sd and row.contrast.df), None)
