@@ -185,6 +185,7 @@ def test_plan_says_what_is_done_and_what_is_free(ablate, runs, here):
 def test_an_estimate_comes_from_earlier_runs_where_there_are_any(ablate, runs, here):
     rates = {
         "train_samples_per_second": 64.0,
+        "train_steps_per_second": 8.0,
         "eval_samples_per_second": 272.0,
         "train_seconds": 16,
         "eval_seconds": 16,
