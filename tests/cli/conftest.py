@@ -16,6 +16,7 @@ from ablate.records.layout import RunDir
 from ablate.records.metadata import Manifest, RunStatus, write_value
 from ablate.records.source_code import code_digest
 from ablate.runner.jobs import Job
+from ablate.serialization import write_json
 
 Fate = Callable[[Job], RunStatus]
 
@@ -38,6 +39,7 @@ class Runs:
         asked: dict[str, Any] = {"digest": job.digest, "request": job.planned.request, "code": dict(job.planned.code)}
         asked["code_digest"] = code_digest(job.planned.code)
         write_value(run, Manifest(arm=job.arm, seed=job.seed, overrides=job.changes, **asked))
+        write_json(run.config, job.config)  # JSON is YAML
         outcome = self.fate(job)
         write_value(run, outcome)
         return outcome
