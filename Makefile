@@ -9,7 +9,7 @@ TESTS  ?= tests
 
 BIN     := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
-PYTEST  := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(TESTS)
+PYTEST  := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 # One environment, in layers: to run studies, on top of it to test and check, and to make the site.
 RUN := $(VENV)/.installed-run
@@ -45,13 +45,13 @@ axes: $(RUN) ## the standard ablations, one line each
 	@$(BIN)/ablate axes
 
 test: $(DEV) ## the tests that end in minutes
-	$(PYTEST) -m "not slow"
+	$(PYTEST) --dist worksteal $(TESTS) -m "not slow"
 
 test-slow: $(DEV) ## the others: killed processes, several processes, the compiler, the benchmarks
-	$(PYTEST) -m "slow and not long"
+	$(PYTEST) --dist load --maxschedchunk 1 $(TESTS) -m "slow and not long"
 
 test-all: $(DEV) ## every test, the long ones too
-	$(PYTEST)
+	$(PYTEST) --dist worksteal $(TESTS)
 
 engines: $(DEV) ## what a study through Slurm and Ray needs, into the same environment
 	$(INSTALL) --editable '.[slurm]'
@@ -61,7 +61,7 @@ benchmarks: $(DEV) ## every benchmark, figures to docs/benchmarks; let nothing e
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 gpu: $(DEV) ## on a machine with a GPU: its tests, then every benchmark there
-	$(BIN)/python -m pytest tests/gpu tests/training tests/parity tests/tasks/test_unpad.py -m "not slow"
+	$(BIN)/python -m pytest tests/gpu tests/training tests/parity tests/models/test_unpad.py -m "not slow"
 	$(BIN)/python -m benchmarks.run --device cuda $(ARGS)
 
 lint: $(DEV) ## style, types and layers

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ablate.records.reader import read_trace as read_trace
     from ablate.tasks.task import Task as Task
     from ablate.tasks.task import make_evaluation as make_evaluation
-    from ablate.training.checkpoint_manager import Checkpoints as Checkpoints
+    from ablate.training.checkpoint import Checkpoints as Checkpoints
     from ablate.training.data_loading import Loader as Loader
     from ablate.training.evaluation import Evaluation as Evaluation
     from ablate.training.grad_norms import GradNorms as GradNorms
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _MODULES = {
-    "Checkpoints": "ablate.training.checkpoint_manager",
+    "Checkpoints": "ablate.training.checkpoint",
     "Config": "ablate.config.schema",
     "Evaluation": "ablate.training.evaluation",
     "GradNorms": "ablate.training.grad_norms",

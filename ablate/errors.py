@@ -12,7 +12,7 @@
     └── LoopError               a training setup that cannot take a step
 
 All of them mean "the request cannot be met": the command line prints the message and exits with 2.
-A run that fails while it trains is not an exception for the study: it is an `Outcome`.
+A run that fails while it trains is not an exception for the study: it is a `RunStatus`.
 """
 
 from __future__ import annotations

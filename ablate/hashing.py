@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -70,23 +71,20 @@ def pool_digest(parts: Mapping[str, pa.Table]) -> str:
         # Taken row by row, because a slice keeps offsets of the table that it was cut from.
         whole = table.take(np.arange(table.num_rows)).combine_chunks().replace_schema_metadata(None)
         total.update(f"{name} {whole.num_rows} {whole.schema.to_string()}\n".encode())
-        with pa.ipc.new_stream(pa.PythonFile(_Sink(total), mode="w"), whole.schema) as stream:
+        with pa.ipc.new_stream(pa.PythonFile(_Hashing(total), mode="w"), whole.schema) as stream:
             stream.write_table(whole)
     return total.hexdigest()
 
 
-class _Sink:
+class _Hashing(io.RawIOBase):
     """A file that only hashes what is written to it."""
-
-    closed = False
 
     def __init__(self, total: Any) -> None:
         self._total = total
 
-    def write(self, data: bytes) -> int:
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
         self._total.update(data)
         return len(data)
-
-    def flush(self) -> None: ...
-
-    def close(self) -> None: ...

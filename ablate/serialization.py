@@ -6,12 +6,13 @@ import json
 import os
 import re
 import types
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, BinaryIO, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from yaml.events import AliasEvent
@@ -125,24 +126,29 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def write_text(path: Path, text: str, *, durable: bool = True, hide: bool = False) -> None:
-    """Replace a file atomically: a reader, or a kill, sees the old text or the new one; so does a full disk.
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """Open a file that replaces `path` when the block ends: a reader, a kill or a full disk leaves the old or the new one.
 
-    durable: wait until it is on disk, so that a power cut sees one of the two as well.
-    hide: write `***` for the secrets of the environment.
+    durable: wait until it is on disk, so that a power cut leaves one of the two as well.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.{token_hex(4)}.part")  # two machines may use one pid
     try:
-        with part.open("x", encoding="utf-8") as file:  # never through a link that somebody has laid there
-            file.write(redact(text) if hide else text)
+        with part.open("xb") as file:  # never through an existing link
+            yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
         part.replace(path)
-    except OSError:
+    finally:
         part.unlink(missing_ok=True)
-        raise
+
+
+def write_text(path: Path, text: str, *, durable: bool = True, hide: bool = False) -> None:
+    """Replace a file as `replacing` does. hide: write `***` for the secrets of the environment."""
+    with replacing(path, durable=durable) as file:
+        file.write((redact(text) if hide else text).encode())
 
 
 def write_json(path: Path, value: Any, *, durable: bool = True, hide: bool = False) -> None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.errors import AblateError
+from ablate.errors import AblateError, StudyError
+from ablate.serialization import built
 
 if TYPE_CHECKING:
     from ablate.analysis.infer_plan import PlanOptions
@@ -42,19 +43,19 @@ def plan_study(
 ) -> int:
     """Plan the study that the arguments describe and carry it out. Returns the exit code.
 
-    attribute, mediate: values of `ablate.planning.attribution.Bisect` and `ablate.planning.mediation.Mediate` for these verbs.
+    attribute, mediate: values of the `AttributionRequest` and the `MediationRequest` of these verbs.
     """
     if attribute is not None:
         from ablate.planning import attribution
 
-        prepared = attribution.prepare(composer, arguments, attribution.Bisect.from_values(attribute))
+        prepared = attribution.prepare(composer, arguments, built(attribution.AttributionRequest, attribute))
         if isinstance(prepared, attribution.OneKey):
             print(prepared.to_json() if options.as_json else prepared.sentence)
             return 0
     elif mediate is not None:
         from ablate.planning import mediation
 
-        prepared = mediation.prepare(composer, arguments, mediation.Mediate.from_values(mediate))
+        prepared = mediation.prepare(composer, arguments, built(mediation.MediationRequest, mediate))
     else:
         from ablate.planning.planner import make_plan
 
@@ -87,14 +88,13 @@ def run_external_study(prepared: Prepared, launch: Launch | None) -> int:
     from ablate.records.layout import StudyDir
     from ablate.runner.external_app import check_returned
     from ablate.runner.freeze import is_done
-    from ablate.runner.jobs import run_name
     from ablate.runner.run_study import run_study
 
     plan, folder = prepared.plan, prepared.folder
     done = [run for run in plan.runs if is_done(plan, folder, run)]
     if launch is None:
         for run in plan.runs:
-            print(f"{'done' if run in done else 'to do':<6} {run_name(run)}")
+            print(f"{'done' if run in done else 'to do':<6} {run.name}")
         return 0
     compared = f"compared: {plan.metric or 'what main returns'}; smallest effect that matters {plan.smallest_effect:g}"
     print(f"{plan.study}  {len(plan.runs)} runs, {len(done)} done; {compared}", flush=True)
@@ -174,14 +174,14 @@ def _print_plan(prepared: Prepared, options: Options) -> None:
 
 def _confirmed(prepared: Prepared, *, local: bool) -> bool:
     """Ask before a study that is expected to take long. Raises StudyError where there is no terminal to ask on."""
-    from ablate.runner.forecast import longer_than_allowed
+    from ablate.runner.forecast import too_long
 
-    long = longer_than_allowed(prepared, local=local)
-    if long is None:
+    refusal = too_long(prepared, local=local)
+    if refusal is None:
         return True
     if not sys.stdin.isatty():
-        raise long.refusal()
+        raise StudyError(f"{refusal.problem}; there is no terminal to ask on, and nothing was started", refusal.fix)
     try:
-        return input(f"{long.sentence}. Start it? [y/N] ").strip().lower() in ("y", "yes")
+        return input(f"{refusal.problem}. Start it? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False

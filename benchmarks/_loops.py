@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,10 +36,11 @@ class Work:
     """Every one of them, warm-up included."""
     wait_at: list[int]
     """Steps before which a GPU is waited for: the first and the last stamp that are timed."""
-    precision: str
     device: str
     threads: int
     unpad: bool
+    precision: str = "fp32"
+    """Each child is given its own."""
     seed: int = 0
 
     def save(self, folder: Path) -> None:
@@ -62,8 +63,8 @@ class Kept:
 class Ready:
     """A child's model, optimizer and samples, loaded before any clock starts."""
 
-    def __init__(self, folder: Path) -> None:
-        self.work = Work.load(folder)
+    def __init__(self, folder: Path, precision: str) -> None:
+        self.work = replace(Work.load(folder), precision=precision)
         shared.set_threads(self.work.threads)
         # `fp32` is that for everybody, and `tf32` as well; `ablate` sets it inside `train` on its own account.
         torch.backends.cuda.matmul.allow_tf32 = self.work.precision == "tf32"
@@ -92,10 +93,10 @@ class Ready:
         )
 
 
-def run(name: str, folder: Path) -> dict[str, Any]:
+def run(name: str, precision: str, folder: Path) -> dict[str, Any]:
     """One loop over the work in `folder`, in this process: stamps, losses, norms, and the seconds of the whole call."""
     shared.be_quiet()
-    ready = Ready(folder)
+    ready = Ready(folder, precision)
     began = time.perf_counter()
     kept = LOOPS[name](ready)
     shared.wait_for(ready.device)

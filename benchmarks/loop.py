@@ -21,11 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.training.hardware import bf16_instructions
 from benchmarks import _loops, _shared
 
 EXAMPLES = """\
   python -m benchmarks.loop --length 256 --steps 30 --rounds 5
   python -m benchmarks.loop --length 512 --full-length          # no padding for anybody
+  python -m benchmarks.loop --precision fp32,bf16               # both in one run; losses are compared within a precision
   python -m benchmarks.loop --device cuda --precision bf16 --model bert-base-shape --length 512 --batch-size 32 --steps 100
   python -m benchmarks.loop --quick
 """
@@ -50,7 +52,7 @@ class Summary:
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, and exit with 1 where a loop's losses differ."""
     if argv is None and sys.argv[1:2] == ["--child"]:
-        print(json.dumps(_loops.run(sys.argv[2], Path(sys.argv[3]))))
+        print(json.dumps(_loops.run(*sys.argv[2:4], Path(sys.argv[4]))))
         return 0
     arguments = _arguments(argv)
     device = _shared.pick_device(arguments.device)
@@ -72,19 +74,22 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=30, help="timed steps per loop and round")
     parser.add_argument("--warmup", type=int, default=4, help="steps before them")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32")
+    parser.add_argument("--precision", default="fp32", help="comma-separated: fp32, tf32, bf16")
     parser.add_argument("--loops", default=",".join(_loops.LOOPS), help="comma-separated; ablate is always among them")
     parser.add_argument("--no-unpad", action="store_true", help="ours computes the padding as well, like the others")
     parser.add_argument(
-        "--tolerance", type=float, help="of the losses; 1e-4 in fp32, else 0.05: rounding grows step by step"
+        "--tolerance", type=float, help="of the losses; 1e-4 in fp32, 0.05 with others: rounding grows step by step"
     )
     arguments = parser.parse_args(argv)
     if arguments.quick:
         arguments.length, arguments.batch_size = 160, 2
         arguments.steps, arguments.warmup, arguments.rounds = 4, 1, 1
         arguments.threads = arguments.threads or 1
+    arguments.precision = arguments.precision.split(",")
+    if not set(arguments.precision) <= {"fp32", "tf32", "bf16"}:
+        parser.error(f"--precision {','.join(arguments.precision)}: known are fp32, tf32 and bf16")
     if arguments.tolerance is None:
-        arguments.tolerance = 1e-4 if arguments.precision == "fp32" else 0.05
+        arguments.tolerance = 1e-4 if arguments.precision == ["fp32"] else 0.05
     arguments.loops = [OURS, *(name for name in arguments.loops.split(",") if name != OURS)]
     unknown = [name for name in arguments.loops if name not in _loops.LOOPS]
     if unknown:
@@ -93,13 +98,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _measure(arguments: argparse.Namespace, device: str) -> list[dict[str, dict[str, Any]]]:
-    """[round][loop] -> what its child gave back."""
+    """[round][loop and precision] -> what its child gave back."""
     total = arguments.warmup + arguments.steps + 1  # the last one only closes the last timed step
     work = _loops.Work(
         batch_size=arguments.batch_size,
         num_steps=total,
         wait_at=[arguments.warmup, total - 1],
-        precision=arguments.precision,
         device=device,
         threads=arguments.threads,
         unpad=not arguments.no_unpad,
@@ -114,10 +118,15 @@ def _measure(arguments: argparse.Namespace, device: str) -> list[dict[str, dict[
         rounds: list[dict[str, dict[str, Any]]] = []
         for _ in range(arguments.rounds):
             rounds.append({})
-            for loop in arguments.loops:
-                rounds[-1][loop] = _shared.run_child("loop", loop, str(folder))
-                print(f"round {len(rounds)}: {loop} done", file=sys.stderr)
+            for precision in arguments.precision:
+                for loop in arguments.loops:
+                    rounds[-1][_key(loop, precision)] = _shared.run_child("loop", loop, precision, str(folder))
+                    print(f"round {len(rounds)}: {loop} in {precision} done", file=sys.stderr)
         return rounds
+
+
+def _key(loop: str, precision: str) -> str:
+    return f"{loop} {precision}"
 
 
 def _steps(child: dict[str, Any], warmup: int) -> NDArray[np.float64]:
@@ -125,11 +134,12 @@ def _steps(child: dict[str, Any], warmup: int) -> NDArray[np.float64]:
     return np.diff(child["stamps"][warmup:])
 
 
-def _summarise(loop: str, rounds: list[dict[str, dict[str, Any]]], warmup: int) -> Summary:
-    pairs = [(one[loop], one[OURS]) for one in rounds]
+def _summarise(loop: str, precision: str, rounds: list[dict[str, dict[str, Any]]], warmup: int) -> Summary:
+    """Against ours in the same precision."""
+    pairs = [(one[_key(loop, precision)], one[_key(OURS, precision)]) for one in rounds]
     times = [(_steps(its, warmup), _steps(our, warmup)) for its, our in pairs]
     once = [_once_seconds(its, float(steps.mean())) for (its, _), (steps, _) in zip(pairs, times, strict=True)]
-    on_cpu = "CPU" in rounds[0][loop]["device"]
+    on_cpu = "CPU" in pairs[0][0]["device"]
     return Summary(
         seconds=[float(its.mean()) for its, _ in times],
         ratio=statistics.median(float(its.sum() / our.sum()) for its, our in times),
@@ -153,29 +163,35 @@ def _difference(its: list[float], our: list[float]) -> float:
 def _report(
     arguments: argparse.Namespace, rounds: list[dict[str, dict[str, Any]]]
 ) -> tuple[str, dict[str, Any], float]:
-    found = {loop: _summarise(loop, rounds, arguments.warmup) for loop in arguments.loops}
-    device = rounds[0][OURS]["device"]
+    found = {
+        _key(loop, precision): _summarise(loop, precision, rounds, arguments.warmup)
+        for precision in arguments.precision
+        for loop in arguments.loops
+    }
+    first = next(iter(rounds[0].values()))
+    device = first["device"]
     kind = "every review fills its length" if arguments.full_length else "reviews of their own length, padded per batch"
     versions = _shared.versions(*_loops.PACKAGES)
     text = "\n".join(
         [
             f"## Seconds per step: {arguments.model}, {arguments.length} tokens, batch {arguments.batch_size}, "
-            f"{arguments.precision}",
+            f"{' and '.join(arguments.precision)}",
             "",
             f"On {device}; {kind}; {arguments.steps} steps after {arguments.warmup} of warm-up, {arguments.rounds} rounds in "
-            f"turn; `ablate` with {rounds[0][OURS]['note']}, recording every step to disk. "
+            f"turn; `ablate` with {first['note']}, recording every step to disk. "
             + ", ".join(f"{name} {number}" for name, number in versions.items())
             + ".",
             "",
             _shared.table(*_rows(found, arguments.batch_size)),
             "",
-            "`against ours`: its time / our time in the same round, median over rounds (in brackets: median over single "
-            "steps). `once`: what the training call does before its first and after its last step.",
+            "`against ours`: its time / our time in the same round and precision, median over rounds (in brackets: median over "
+            "single steps). `once`: what the training call does before its first and after its last step.",
             "",
             "First, second and last loss: "
-            + "; ".join(f"{loop} {_some_losses(rounds[0][loop]['losses'])}" for loop in arguments.loops)
+            + "; ".join(f"{key} {_some_losses(child['losses'])}" for key, child in rounds[0].items())
             + ".",
             "",
+            *_across_precisions(arguments, rounds, device),
         ]
     )
     figures = {
@@ -187,6 +203,31 @@ def _report(
         "rounds": rounds,
     }
     return text, figures, max(one.loss_difference for one in found.values())
+
+
+def _across_precisions(
+    arguments: argparse.Namespace, rounds: list[dict[str, dict[str, Any]]], device: str
+) -> list[str]:
+    """Ours in each precision against the fastest of the others in the first one, in the same round."""
+    lines, first, peers = [], arguments.precision[0], [loop for loop in arguments.loops if loop != OURS]
+    for precision in arguments.precision if len(arguments.precision) > 1 and peers else ():
+        best = [min(_seconds(one[_key(loop, first)], arguments.warmup) for loop in peers) for one in rounds]
+        ours = [_seconds(one[_key(OURS, precision)], arguments.warmup) for one in rounds]
+        ratios = [its / our for its, our in zip(best, ours, strict=True)]
+        lines.append(
+            f"`{_key(OURS, precision)}` is **{statistics.median(ratios):.2f} times as fast** as the best other loop in {first} "
+            f"({min(ratios):.2f} to {max(ratios):.2f})."
+        )
+    if "bf16" in arguments.precision and "CPU" in device and not bf16_instructions():
+        lines.append(
+            "**This CPU has no bf16 instructions:** torch converts, so the seconds in bf16 say nothing of a CPU that has."
+        )
+    return [text for line in lines for text in (line, "")]
+
+
+def _seconds(child: dict[str, Any], warmup: int) -> float:
+    """Mean seconds of a timed step."""
+    return float(_steps(child, warmup).mean())
 
 
 def _rows(found: dict[str, Summary], batch_size: int) -> tuple[list[str], list[list[str]]]:

@@ -28,7 +28,7 @@ EXAMPLES = """\
 STUDIES = {"9 runs x 1,000 steps": (3, 3, 1000), "100 runs x 10,000 steps": (10, 10, 10_000)}
 QUICK = {"2 runs x 50 steps": (2, 1, 50)}
 SLIDERS = {
-    "smoothing": ("#smoothing", '[data-panel="loss"], [data-panel="grad_norm"]'),
+    "smoothing": ("#smoothing", '[data-panel="grad_norm"]'),
     "evaluation cadence": ("#cadence-eval", '[data-cadence="eval"]'),
     "row every": ("#cadence-log", '[data-cadence="log"]'),
 }

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ablate.training.hardware import bf16_instructions
 from benchmarks import _shared
 
 EXAMPLES = """\
@@ -23,11 +24,13 @@ EXAMPLES = """\
   python -m benchmarks.run --device cpu --only loop,evaluations
   python -m benchmarks.run --quick             # smoke test; writes to a temporary folder
 """
+_BOTH = " --precision fp32,bf16" if bf16_instructions() else ""
 ON_CPU = (
-    "loop --length 256 --steps 20 --rounds 3",
-    "loop --length 512 --steps 10 --rounds 3",
+    f"loop --length 256 --steps 20 --rounds 3{_BOTH}",
+    f"loop --length 512 --steps 10 --rounds 3{_BOTH}",
     "loop --length 512 --steps 8 --rounds 3 --full-length",
     "loop --length 256 --steps 20 --rounds 3 --no-unpad --loops raw",
+    "precision",
     "recording",
     "evaluations --steps 2400 --layers 1 --length 32",
     "trace",
@@ -52,7 +55,19 @@ ON_GPU = (
     "overhead",
     "axes",
 )
-QUICK = ("loop", "recording", "evaluations", "trace", "plan", "page", "slots", "overhead", "trackers", "axes")
+QUICK = (
+    "loop",
+    "precision",
+    "recording",
+    "evaluations",
+    "trace",
+    "plan",
+    "page",
+    "slots",
+    "overhead",
+    "trackers",
+    "axes",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -32,7 +32,7 @@ from ablate.config.schema import Config
 from ablate.design.axis import show
 from ablate.metrics import custom, eval_metrics
 from ablate.metrics.registry import METRICS, get_metric
-from ablate.notebook.columns import frames_page
+from ablate.notebook.frames import frames_page
 from ablate.records.schema import EVALS, PREDICTIONS, TRACE, meaning
 
 REFERENCE = Path(__file__).parent / "reference"

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from ablate.config.schema import BASELINE, Config, DataConfig, EvalConfig, StudyConfig
 from ablate.design import factorial as fraction
-from ablate.design.attribution import Corners
 from ablate.design.axis import Axis
-from ablate.design.factorial import Cells, joint_axis, merged
-from ablate.design.mediation import Mediation
+from ablate.design.designs import Corners, Mediation
+from ablate.design.factorial import Factorial, joint_axis, merged
 from ablate.design.plan import Arm, Plan, Run, run_digest
 from ablate.hashing import digest_of
 from ablate.records.layout import RunDir, StudyDir
@@ -514,7 +513,9 @@ TWO_LEVELS = ("batch_size", "train_test_ratio", "learning_rate", "max_grad_norm"
 """Axes of `AXES` with one level beside the baseline's."""
 
 
-def crossed_cells(kind: str, names: Sequence[str], generators: Mapping[str, tuple[str, ...]] | None = None) -> Cells:
+def crossed_cells(
+    kind: str, names: Sequence[str], generators: Mapping[str, tuple[str, ...]] | None = None
+) -> Factorial:
     """Of two-level axes. generators: of a fractional design."""
     axes = [AXES[name] for name in names]
     parts = [axis.label(axis.values[0]) for axis in axes]
@@ -526,7 +527,7 @@ def crossed_cells(kind: str, names: Sequence[str], generators: Mapping[str, tupl
     if kind == "pairwise":
         places = [place for place in places if sum(place) < 3]
     arms = ["+".join(part for part, one in zip(parts, place, strict=True) if one) or BASELINE for place in places]
-    return Cells(
+    return Factorial(
         kind=kind,
         names=tuple(parts if kind == "pairwise" else names),
         levels=tuple(("off", str(axis.values[0])) for axis in axes),
@@ -538,7 +539,7 @@ def crossed_cells(kind: str, names: Sequence[str], generators: Mapping[str, tupl
 
 
 def crossed_plan(
-    name: str, cells: Cells, *, seeds: int = 5, metric: str = "eval_loss", smallest_effect: float = 0.01
+    name: str, cells: Factorial, *, seeds: int = 5, metric: str = "eval_loss", smallest_effect: float = 0.01
 ) -> Plan:
     """The plan alone, as `study.design` makes it."""
     base = make_plan(name, arms=(), seeds=seeds, metric=metric, smallest_effect=smallest_effect)
@@ -560,7 +561,7 @@ def crossed_plan(
 
 
 def write_crossed(
-    folder: Path, cells: Cells, shifts: Mapping[str, float], *, seeds: int = 5, noise: float = 0.004
+    folder: Path, cells: Factorial, shifts: Mapping[str, float], *, seeds: int = 5, noise: float = 0.004
 ) -> Plan:
     """A study that moves several axes at once. shifts: arm -> known shift of its final eval loss; what it lacks is 0."""
     plan = crossed_plan(folder.name, cells, seeds=seeds)

@@ -19,15 +19,31 @@ from ablate.analysis.divergence import divergences
 from ablate.analysis.eval_cadence import adequacy
 from ablate.analysis.example_variance import over_examples
 from ablate.analysis.factorial import design_effects, effect_sentences
-from ablate.analysis.hydra_app import metrics_of, settled
 from ablate.analysis.imported_runs import check_readable, controls_to_conclude, imported, in_brief, labelled
 from ablate.analysis.infer_plan import PlanOptions
-from ablate.analysis.interim import interim_reader, interim_report, interim_result, next_interim
-from ablate.analysis.load import InterimReader, RunFiles, common_evaluations, common_rows, read_plan, read_runs, reading
+from ablate.analysis.interim import InterimReader, interim_reader, interim_report, interim_result, next_interim
+from ablate.analysis.irregularity import irregularity_answer, observation_contrasts
+from ablate.analysis.learning import (
+    SMOKE_RUN,
+    label_learning,
+    learned_controls,
+    learning,
+    learning_sentence,
+    smoke_control,
+)
+from ablate.analysis.load import (
+    common_evaluations,
+    common_rows,
+    metrics_of,
+    read_plan,
+    read_runs,
+    reading,
+    settled,
+)
 from ablate.analysis.mediation import mediation, mediation_sentences
 from ablate.analysis.noise_floor import floors
 from ablate.analysis.resample import finished_baseline, recorded_share, resample_value
-from ablate.analysis.results import Analysis, Contrast, ReplayedLevel, RunReading
+from ablate.analysis.results import Analysis, Contrast, ResampledCadence, RunReading
 from ablate.analysis.summary import conclusions, method_notes
 from ablate.analysis.variance_components import crossed_controls, variance_study
 from ablate.design.axis import show
@@ -36,6 +52,7 @@ from ablate.errors import ConfigError
 from ablate.formatting import counted, joined
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import StudyDir
+from ablate.records.run_files import RunFiles
 from ablate.serialization import write_json
 from ablate.stats.verdicts import DECIDED
 from ablate.units import END
@@ -69,7 +86,13 @@ def analysis_of(
     metrics = metrics_of(plan, runs)
     common, read, logged = common_evaluations(runs), read_at(plan, runs, at), common_rows(runs)
     readings = _readings(read, folder, metrics, logged)
-    checks = (*controls(plan, runs), *crossed_controls(plan, runs))
+    smoke_run = bool(plan.baseline.config.get("study", {}).get("smoke_run", False))
+    learned = learning(plan, read.runs)
+    checks = (
+        *controls(plan, runs),
+        *crossed_controls(plan, runs),
+        *(() if smoke_run else learned_controls(plan, learned)),
+    )
     variance = variance_study(plan, metrics, readings, checks)
     last = readings if interims is None else interims.at_last(readings)
     measured_floors = floors(plan, last, checks) if variance is None else ()
@@ -78,6 +101,11 @@ def analysis_of(
         one for metric in metrics for one in contrasts_of(plan, metric, represented_by, readings, checks, interims)
     )
     contrasts = labelled(contrasts, runs, checks, plan.baseline.name)
+    observed = tuple(observation_contrasts(plan, metrics, runs)) if read.budgets.unit == END else ()
+    contrasts, observed = (
+        tuple(label_learning(one, plan.baseline.name, learned, smoke_run=smoke_run) for one in group)
+        for group in (contrasts, observed)
+    )
     diverged = divergences(plan, represented_by, readings)
     replays, refused = _replays(plan, runs)
     # What the runs were planned to have at their end does not apply where they are read earlier.
@@ -85,9 +113,15 @@ def analysis_of(
     examples = over_examples(plan, read.runs, contrasts)
     external = imported(plan, runs, common)
     legible = [one for one in contrasts if external is None or one.metric not in external.not_read]
-    attributed = attribution(plan, metrics, readings, checks)
-    mediated = mediation(plan, metrics, readings, runs, checks)
-    effects = design_effects(plan, metrics, readings, checks, contrasts)
+    judged = (*checks, smoke_control(plan)) if smoke_run else checks
+    attributed = attribution(plan, metrics, readings, judged)
+    mediated = mediation(plan, metrics, readings, runs, judged)
+    effects = design_effects(plan, metrics, readings, judged, contrasts)
+    irregular = None
+    if read.budgets.unit == END and not smoke_run:
+        irregular = irregularity_answer(
+            plan, runs, readings, common, represented_by, checks, contrasts, observed, interims
+        )
     interim = None if interims is None else interim_report(interims, runs, readings, contrasts)
     return Analysis(
         study=plan.study,
@@ -105,7 +139,10 @@ def analysis_of(
         runs=readings,
         floors=measured_floors,
         conclusions=(
+            *([SMOKE_RUN] if smoke_run else []),
+            *([text] if not smoke_run and (text := learning_sentence(plan, learned)) else []),
             *([in_brief(external)] if external else []),
+            *([irregular.answer, *irregular.sentences] if irregular else []),
             *attribution_sentences(attributed),
             *mediation_sentences(mediated),
             *effect_sentences(effects),
@@ -140,6 +177,10 @@ def analysis_of(
         effects=effects,
         imported=external,
         interim=interim,
+        learning=learned,
+        observed=observed,
+        irregularity=irregular,
+        smoke_run=smoke_run,
         variance=variance,
     )
 
@@ -154,7 +195,7 @@ def analyse_interim(folder: Path) -> dict[str, Any]:
     due = settled(due, runs)
     metric = next(info for info in metrics_of(due, runs) if info.name == plan.metric)
     readings = _readings(read_at(due, runs, None), folder, [metric], common_rows(runs))
-    checks = controls(due, runs)
+    checks = (*controls(due, runs), *learned_controls(due, learning(due, runs)))
     found = contrasts_of(due, metric, family(due, readings, checks), readings, checks, coming)
     return interim_result(plan, tuple(found), before.made)
 
@@ -183,7 +224,7 @@ def _readings(
     return tuple(reading(run, folder, rows, names, logged) for run, rows in zip(read.runs, read.common, strict=True))
 
 
-def _replays(plan: Plan, runs: Sequence[RunFiles]) -> tuple[tuple[ReplayedLevel, ...], list[str]]:
+def _replays(plan: Plan, runs: Sequence[RunFiles]) -> tuple[tuple[ResampledCadence, ...], list[str]]:
     """Return the levels of the observation axes, and a note for each that cannot be shown yet."""
     levels, notes = [], []
     finished = finished_baseline(plan, runs)
@@ -204,7 +245,7 @@ def _arm(plan: Plan, arm: Arm) -> dict[str, Any]:
     return {
         "name": arm.name,
         "axis": arm.axis,
-        "level": arm.value,
+        "value": arm.value,
         "kind": arm.kind,
         "changes": arm.changes,
         "bundle": plan.bundle(arm),
@@ -229,8 +270,8 @@ def _notes(read: ReadAt, contrasts: Sequence[Contrast]) -> Iterable[str]:
     denser = [f"{arm} ({count})" for arm, count in most.items() if count > num_common]
     if denser:
         yield (
-            f"curve metrics (best, roughness, auc) use the {num_common} evaluations that all arms have in common, because more "
-            f"evaluations alone give a lower best and more roughness; evaluated more often or at other steps: {joined(denser)}"
+            f"curve metrics (best, irregularity, auc) use the {num_common} evaluations that all arms have in common, because "
+            f"they depend on the evaluations that are read; evaluated more often or at other steps: {joined(denser)}"
         )
     yield from method_notes(contrasts)
     if any(not one.primary and one.verdict in DECIDED for one in contrasts):

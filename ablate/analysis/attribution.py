@@ -20,7 +20,7 @@ from ablate.analysis.design_results import Attribution, KeyMoved
 from ablate.analysis.results import RunReading
 from ablate.config.flatten import changed, leaf_or_absent
 from ablate.controls.control import Control
-from ablate.design.attribution import Corners
+from ablate.design.designs import Corners
 from ablate.design.plan import Plan
 from ablate.formatting import change, counted, fixed, joined, plain_figure
 from ablate.metrics.metric import MetricInfo
@@ -171,7 +171,7 @@ def _mostly_cancel(about: Attribution) -> bool:
 
 
 def _sentence(about: Attribution, values: ByCorner, smallest_effect: float) -> str:
-    """`batch_size explains 92% (80 to 104) of the fall in eval-loss roughness; train_test_ratio -3% (-12 to 6); ...`"""
+    """`batch_size explains 92% (80 to 104) of the fall in eval-loss irregularity; train_test_ratio -3% (-12 to 6); ...`"""
     if about.refused:
         opposed = f" By itself {_moved(about)}: they work against each other." if about.significant else ""
         return f"{_words(about.metric)}: no shares, because {about.refused}.{opposed}"
@@ -263,6 +263,6 @@ _COMPOUND: Mapping[str, str] = {"eval_loss_": "eval-loss ", "grad_norm_": "grad-
 
 
 def _words(metric: str) -> str:
-    """`eval-loss roughness` for `eval_loss_roughness`."""
+    """`eval-loss irregularity` for `eval_loss_irregularity`."""
     start = next((start for start in _COMPOUND if metric.startswith(start)), "")
     return f"{_COMPOUND.get(start, '')}{metric[len(start) :]}".replace("_", " ")

@@ -15,7 +15,7 @@ from ablate.analysis.contrasts import rounding_of
 from ablate.analysis.design_results import CellEffect, EffectKind
 from ablate.analysis.results import RunReading
 from ablate.controls.control import Control
-from ablate.design.factorial import Cells
+from ablate.design.factorial import Factorial
 from ablate.design.plan import Plan
 from ablate.formatting import change, counted, joined
 from ablate.metrics.metric import MetricInfo
@@ -40,7 +40,7 @@ class CellTable:
     waiting: runs that have not ended. num_runs: of all cells.
     """
 
-    cells: Cells
+    cells: Factorial
     metric: MetricInfo
     margin: float
     seeds: tuple[int, ...]
@@ -86,7 +86,7 @@ class CellTable:
 
 def cell_table(
     plan: Plan,
-    cells: Cells,
+    cells: Factorial,
     metric: MetricInfo,
     readings: Sequence[RunReading],
     checks: Sequence[Control],
@@ -120,7 +120,7 @@ def cell_table(
 
 
 def _left_out(
-    cells: Cells, seeds: Sequence[int], values: Values, runs: Mapping[tuple[str, int], RunReading]
+    cells: Factorial, seeds: Sequence[int], values: Values, runs: Mapping[tuple[str, int], RunReading]
 ) -> list[str]:
     left_out = []
     for k, seed in enumerate(seeds):

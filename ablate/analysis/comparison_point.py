@@ -7,24 +7,24 @@ its last step, and its curves up to the last evaluation, within the amount.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.load import RunFiles, common_evaluations
+from ablate.analysis.load import common_evaluations
 from ablate.analysis.results import ArmAmount, Budgets
 from ablate.design.plan import Plan
 from ablate.errors import ConfigError
 from ablate.formatting import counted, joined, plain_percent
 from ablate.metrics.registry import find
 from ablate.records.reader import EvalCurve, Trace
+from ablate.records.run_files import RunFiles
 from ablate.units import END, Amount, parse_amount
 
 Values = NDArray[np.float64]
-Key = tuple[str, int]
-"""(arm, seed)"""
 
 _TOLERANCE = 1e-9
 """Relative: epochs and seconds are sums of fractions."""
@@ -47,50 +47,84 @@ def read_at(plan: Plan, runs: list[RunFiles], at: str | None = None) -> ReadAt:
     key = "study.compare_at" if at is None else "--compare-at"
     requested = parse_amount((plan.compare_at or END) if at is None else at, key=key)
     reread = at is not None and requested != parse_amount(plan.compare_at or END, key="study.compare_at")
-    recorded = [run for run in runs if run.finished and run.trace is not None and len(run.trace)]
+    recorded = [(run, run.trace) for run in runs if run.finished and run.trace is not None and len(run.trace)]
     if requested.unit == END or not recorded:
-        common = common_evaluations(runs)
-        budgets = replace(_as_ended(plan, recorded), reread=reread)
-        return ReadAt(runs, [common] * len(runs), _with_plan(budgets, plan))
+        budgets = replace(_as_ended(plan, [run for run, _ in recorded]), reread=reread)
+        return ReadAt(runs, [common_evaluations(runs)] * len(runs), _with_plan(budgets, plan))
     if any(plan.metric in (run.returned or {}) for run in runs):
         raise ConfigError(
             f"{key}={str(requested)!r}: {plan.metric} is a value that the app returned at its end, and has no earlier value",
             f"{key}={END}",
         )
-    amounts = {_key(run): _amounts(run, requested, key) for run in recorded}
-    amount = _common_amount(recorded, amounts, requested, key)
-    evaluations = _Evaluations(recorded, amounts, amount)
-    _check_evaluated(plan, evaluations, requested, amount, key)
-    cut = [_cut(run, amounts[_key(run)], amount, evaluations) if _key(run) in amounts else run for run in runs]
-    nothing = np.empty(0, dtype=np.int64)
-    common_samples = [evaluations.common_samples(run) if _key(run) in amounts else nothing for run in runs]
-    arms = tuple(_arms(plan, recorded, cut, evaluations))
+    measured = [_Measured(run, trace, _amounts(run, trace, requested, key)) for run, trace in recorded]
+    amount = _common_amount(measured, requested, key)
+    within = [positions[_within(positions, amount)] for run in measured for positions in run.positions()]
+    common = set.intersection(*({_rounded(one) for one in positions} for positions in within)) if within else set()
+    shared = max(common, default=0.0) > 0
+    last = max(common) if shared else amount  # up to where curves are read
+    _check_evaluated(plan, measured, requested, amount, last, key)
+    cut = {(one.run.arm, one.run.seed): one.cut(amount, last) for one in measured}
+    rows = {(one.run.arm, one.run.seed): one.samples_at(common) for one in measured}
+    arms = tuple(_arms(plan, measured, amount, last))
+    wholes = [one.run for one in measured]
     budgets = Budgets(
         unit=requested.unit,
         amount=amount,
         reread=reread,
-        question=_question(requested.unit, amount, arms, evaluations),
-        cautions=(*_schedules(plan, recorded, cut), *_clock(requested.unit, recorded)),
+        question=_question(requested.unit, amount, arms, last, shared=shared),
+        cautions=(*_schedules(plan, measured, amount), *_clock(requested.unit, wholes)),
         arms=arms,
     )
-    return ReadAt(cut, common_samples, _with_plan(budgets, plan))
+    keys, nothing = [(run.arm, run.seed) for run in runs], np.empty(0, dtype=np.int64)
+    read = [cut.get(key, run) for key, run in zip(keys, runs, strict=True)]
+    return ReadAt(read, [rows.get(key, nothing) for key in keys], _with_plan(budgets, plan))
 
 
-def _key(run: RunFiles) -> Key:
-    return run.arm, run.seed
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A run with its amount of the unit after each step, shape [steps]."""
+
+    run: RunFiles
+    trace: Trace
+    amounts: Values
+
+    def position(self, curve: EvalCurve) -> Values:
+        """The amount at each evaluation; 0 is before training."""
+        amounts = np.concatenate([[0.0], self.amounts])
+        return np.asarray(amounts[np.searchsorted(self.trace["step"], curve.step, side="right")])
+
+    def positions(self) -> list[Values]:
+        """Of every curve."""
+        return [self.position(curve) for curve in (self.run.curves or {}).values()]
+
+    def last_evaluations(self, last: float) -> list[float]:
+        """The amount at the last evaluation that is read, by curve; empty without one after training began."""
+        read = [positions[_within(positions, last)] for positions in self.positions()]
+        return [float(positions[-1]) for positions in read if len(positions) and positions[-1] > 0]
+
+    def samples_at(self, common: set[float]) -> NDArray[np.int64]:
+        """Sample counts of the evaluations at these amounts."""
+        for curve in (self.run.curves or {}).values():
+            shared = [_rounded(value) in common for value in self.position(curve)]
+            return np.unique(curve.samples[np.asarray(shared, dtype=bool)])
+        return np.empty(0, dtype=np.int64)
+
+    def steps(self, amount: float) -> int:
+        """Number of steps within the amount."""
+        return int(np.sum(_within(self.amounts, amount)))
+
+    def cut(self, amount: float, last: float) -> RunFiles:
+        curves = {
+            metric: curve.at(np.flatnonzero(_within(self.position(curve), last)))
+            for metric, curve in (self.run.curves or {}).items()
+        }
+        return replace(
+            self.run, trace=Trace(self.trace.table.slice(0, self.steps(amount))), curves=curves, returned=None
+        )
 
 
-def _cut(run: RunFiles, amounts: Values, amount: float, evaluations: _Evaluations) -> RunFiles:
-    assert run.trace is not None
-    curves = {metric: evaluations.cut(run, curve) for metric, curve in (run.curves or {}).items()}
-    trace = Trace(run.trace.table.slice(0, int(np.sum(_within(amounts, amount)))))
-    return replace(run, trace=trace, curves=curves, returned=None)
-
-
-def _amounts(run: RunFiles, requested: Amount, key: str) -> Values:
+def _amounts(run: RunFiles, trace: Trace, requested: Amount, key: str) -> Values:
     """Amount of the unit after each step [steps]. Raises ConfigError where the run has not recorded it."""
-    assert run.trace is not None
-    trace = run.trace
     columns = {"steps": "step", "samples": "samples", "tokens": "tokens", "epochs": "epoch"}
     values = np.cumsum(trace["step_seconds"]) if requested.unit == "seconds" else trace[columns[requested.unit]]
     if not np.all(np.isfinite(values)) or not values[-1] > 0:
@@ -100,85 +134,39 @@ def _amounts(run: RunFiles, requested: Amount, key: str) -> Values:
     return np.asarray(values, dtype=np.float64)
 
 
-def _common_amount(runs: Sequence[RunFiles], amounts: Mapping[Key, Values], requested: Amount, key: str) -> float:
+def _common_amount(measured: Sequence[_Measured], requested: Amount, key: str) -> float:
     """The requested amount, or the largest that every run has reached. Raises ConfigError where a run ends before it."""
-    ends = [float(amounts[_key(run)][-1]) for run in runs]
-    reached = min(ends)
+    ends = [float(one.amounts[-1]) for one in measured]
+    reached, unit = min(ends), requested.unit
     if requested.count is None:
         return reached
     num_short = sum(not _within(np.asarray(requested.count), end) for end in ends)
     if num_short:
-        first = runs[int(np.argmin(ends))]
-        who = "no run has" if num_short == len(runs) else f"{num_short} of {counted(len(runs), 'run')} have not"
+        first = measured[int(np.argmin(ends))].run
+        who = "no run has" if num_short == len(ends) else f"{num_short} of {counted(len(ends), 'run')} have not"
         raise ConfigError(
             f"{key}={str(requested)!r}: {who} reached that; seed {first.seed} of {first.arm} ended first, at "
-            f"{_shown(reached, requested.unit)}",
-            f"{key}='{_exact(reached, requested.unit)}', or {key}={requested.unit} for the largest amount that every run has "
-            "reached",
+            f"{_shown(reached, unit)}",
+            f"{key}='{_exact(reached, unit)}', or {key}={unit} for the largest amount that every run has reached",
         )
-    least = min(float(values[0]) for values in amounts.values())
+    least = min(float(one.amounts[0]) for one in measured)
     if not _within(np.asarray(least), requested.count):
         raise ConfigError(
-            f"{key}={str(requested)!r}: the first step of every run ends later, at {_shown(least, requested.unit)} at the "
-            "earliest",
-            f"{key}={requested.unit}",
+            f"{key}={str(requested)!r}: the first step of every run ends later, at {_shown(least, unit)} at the earliest",
+            f"{key}={unit}",
         )
     return float(requested.count)
 
 
-class _Evaluations:
-    """The evaluations of all runs, each by its amount of the unit: 0 is before training.
-
-    common: amounts at which all runs were evaluated. last: up to where curves are read.
-    """
-
-    def __init__(self, runs: Sequence[RunFiles], amounts: Mapping[Key, Values], amount: float) -> None:
-        self.runs, self._amounts = runs, amounts
-        within = [
-            {_rounded(value) for value in positions[_within(positions, amount)].tolist()}
-            for run in runs
-            for positions in self._positions(run)
-        ]
-        self.common = set.intersection(*within) if within else set()
-        self.shared = max(self.common, default=0.0) > 0
-        self.last = max(self.common) if self.shared else amount
-
-    def _positions(self, run: RunFiles) -> list[Values]:
-        """Of every curve of a run."""
-        return [self._at(run, curve) for curve in (run.curves or {}).values()]
-
-    def _at(self, run: RunFiles, curve: EvalCurve) -> Values:
-        assert run.trace is not None
-        amounts = np.concatenate([[0.0], self._amounts[_key(run)]])
-        return np.asarray(amounts[np.searchsorted(run.trace["step"], curve.step, side="right")])
-
-    def cut(self, run: RunFiles, curve: EvalCurve) -> EvalCurve:
-        return curve.at(np.flatnonzero(_within(self._at(run, curve), self.last)))
-
-    def common_samples(self, run: RunFiles) -> NDArray[np.int64]:
-        curve = next(iter((run.curves or {}).values()), None)
-        if curve is None:
-            return np.empty(0, dtype=np.int64)
-        shared = [_rounded(value) in self.common for value in self._at(run, curve).tolist()]
-        return np.unique(curve.samples[np.asarray(shared, dtype=bool)])
-
-    def ends(self, run: RunFiles) -> list[float]:
-        """Amount at the last evaluation that is read, by curve; empty without one after training began."""
-        read = (positions[_within(positions, self.last)] for positions in self._positions(run))
-        return [float(positions[-1]) for positions in read if len(positions) and positions[-1] > 0]
-
-    def first(self) -> float:
-        """The least amount at which every run has been evaluated after training began; inf where there is none."""
-        positions = [one for run in self.runs for one in self._positions(run)]
-        return max((float(np.min(one[one > 0], initial=np.inf)) for one in positions), default=np.inf)
-
-
-def _check_evaluated(plan: Plan, evaluations: _Evaluations, requested: Amount, amount: float, key: str) -> None:
+def _check_evaluated(
+    plan: Plan, measured: Sequence[_Measured], requested: Amount, amount: float, last: float, key: str
+) -> None:
     metric = find(plan.metric)
-    missing = [run for run in evaluations.runs if not evaluations.ends(run)]
+    missing = [one.run for one in measured if not one.last_evaluations(last)]
     if metric is None or metric.curve != "eval" or not missing:
         return
-    first = evaluations.first()
+    positions = [one for run in measured for one in run.positions()]
+    first = max((float(np.min(one[one > 0], initial=np.inf)) for one in positions), default=np.inf)
     raise ConfigError(
         f"{key}={str(requested)!r}: {plan.metric} is read from evaluations, and seed {missing[0].seed} of {missing[0].arm} has "
         f"none between the start and {_shown(amount, requested.unit)}",
@@ -194,39 +182,42 @@ def _rounded(value: float) -> float:
     return float(f"{value:.9g}")
 
 
-def _end(run: RunFiles) -> tuple[int, int]:
-    """(steps, samples) at the last step that is read."""
-    trace = run.trace
-    return (int(trace["step"][-1]), int(trace["samples"][-1])) if trace is not None and len(trace) else (0, 0)
-
-
-def _range(values: Iterable[int]) -> tuple[int, int]:
+def _range(values: Iterable[float]) -> tuple[Any, Any]:
     listed = list(values)
     return min(listed), max(listed)
 
 
-def _arms(
-    plan: Plan, whole: Sequence[RunFiles], read: Sequence[RunFiles], evaluations: _Evaluations | None = None
-) -> Iterator[ArmAmount]:
-    """What each arm had at the comparison. evaluations: None where the runs are compared as they ended."""
-    by_key = {_key(run): run for run in read}
+def _arms(plan: Plan, measured: Sequence[_Measured], amount: float, last: float) -> Iterator[ArmAmount]:
+    """What each arm had at the comparison."""
     for arm in plan.arms:
-        runs = [run for run in whole if run.arm == arm.name]
-        if not runs:
-            continue
-        ends = [_end(by_key[_key(run)]) for run in runs]
-        last = [end for run in runs for end in evaluations.ends(run)] if evaluations else []
-        yield ArmAmount(
-            arm=arm.name,
-            steps=_range(steps for steps, _ in ends),
-            samples=_range(samples for _, samples in ends),
-            of_steps=_range(len(run.trace) if evaluations and run.trace is not None else _end(run)[0] for run in runs),
-            final_eval=(min(last), max(last)) if last else None,
-        )
+        mine = [one for one in measured if one.run.arm == arm.name]
+        ends = [one.steps(amount) - 1 for one in mine]
+        evaluated = [end for one in mine for end in one.last_evaluations(last)]
+        if mine:
+            yield ArmAmount(
+                arm=arm.name,
+                steps=_range(
+                    int(one.trace["step"][end]) if end >= 0 else 0 for one, end in zip(mine, ends, strict=True)
+                ),
+                samples=_range(
+                    int(one.trace["samples"][end]) if end >= 0 else 0 for one, end in zip(mine, ends, strict=True)
+                ),
+                of_steps=_range(len(one.trace) for one in mine),
+                final_eval=_range(evaluated) if evaluated else None,
+            )
 
 
 def _as_ended(plan: Plan, runs: Sequence[RunFiles]) -> Budgets:
-    arms = tuple(_arms(plan, runs, runs))
+    arms = []
+    for arm in plan.arms:
+        ends = [
+            (int(run.trace["step"][-1]), int(run.trace["samples"][-1]))
+            for run in runs
+            if run.arm == arm.name and run.trace
+        ]
+        if ends:
+            steps, samples = (_range(values) for values in zip(*ends, strict=True))
+            arms.append(ArmAmount(arm=arm.name, steps=steps, samples=samples, of_steps=steps))
     if not arms:
         return Budgets(unit=END)
     equal = [unit for unit in ("samples", "steps") if len({getattr(arm, unit) for arm in arms}) == 1]
@@ -238,23 +229,23 @@ def _as_ended(plan: Plan, runs: Sequence[RunFiles]) -> Budgets:
         )
     else:
         question = f"as the runs ended, at equal neither steps nor samples: {_each(arms)}"
-    return Budgets(unit=END, question=question, arms=arms)
+    return Budgets(unit=END, question=question, arms=tuple(arms))
 
 
-def _question(unit: str, amount: float, arms: Sequence[ArmAmount], evaluations: _Evaluations) -> str:
+def _question(unit: str, amount: float, arms: Sequence[ArmAmount], last: float, *, shared: bool) -> str:
     exact = unit in ("steps", "samples") and all(getattr(arm, unit) == (amount, amount) for arm in arms)
     text = f"at equal {unit} ({_number(amount, unit)}): {_each(arms, unit if exact else '')}"
     ends = [end for arm in arms if arm.final_eval is not None for end in arm.final_eval]
     if not ends:
         return text
-    if not evaluations.shared:
+    if not shared:
         return (
             f"{text}; the runs have no evaluation in common there, so each is evaluated at its own last one before, "
             f"{_number(min(ends), unit)} to {_shown(max(ends), unit)}"
         )
-    at_end = _number(evaluations.last, unit) == _number(amount, unit)
-    last = "" if at_end else ", the last evaluation before that all runs have in common"
-    return f"{text}; evaluated at {_shown(evaluations.last, unit)}{last}"
+    at_end = _number(last, unit) == _number(amount, unit)
+    before = "" if at_end else ", the last evaluation before that all runs have in common"
+    return f"{text}; evaluated at {_shown(last, unit)}{before}"
 
 
 def _each(arms: Sequence[ArmAmount], unit: str = "") -> str:
@@ -297,37 +288,35 @@ def _exact(value: float, unit: str) -> str:
     return f"{np.floor(value * 1e4) / 1e4:g} {unit}"
 
 
-def _schedules(plan: Plan, whole: Sequence[RunFiles], read: Sequence[RunFiles]) -> Iterator[str]:
+def _schedules(plan: Plan, measured: Sequence[_Measured], amount: float) -> Iterator[str]:
     """Arms whose learning-rate schedule was not over."""
-    by_key = {_key(run): run for run in read}
     texts = []
     for arm in plan.arms:
-        runs = [run for run in whole if run.arm == arm.name]
-        steps = [_end(by_key[_key(run)])[0] for run in runs]
-        if runs:
+        mine = [one for one in measured if one.run.arm == arm.name]
+        if mine:
+            steps = [int(one.trace["step"][end - 1]) if (end := one.steps(amount)) else 0 for one in mine]
             earliest = int(np.argmin(steps))
-            texts.append((arm.name, _schedule(runs[earliest], steps[earliest], _ranged((min(steps), max(steps))))))
+            texts.append((arm.name, _schedule(mine[earliest], steps[earliest], _ranged(_range(steps)))))
     for text, names in _grouped(texts).items():
         if text:
             yield f"{joined(names)}: {text}"
 
 
-def _schedule(run: RunFiles, steps: int, read: str) -> str:
-    """run: the one of an arm that is cut off the earliest. read: at how many steps the arm's runs are read, in words."""
-    assert run.trace is not None
-    rates, total = run.trace["learning_rate"], len(run.trace)
+def _schedule(one: _Measured, steps: int, read: str) -> str:
+    """one: the run of an arm that is cut off the earliest. read: at how many steps the arm's runs are read, in words."""
+    rates, total = one.trace["learning_rate"], len(one.trace)
     where = f"read at {read} of {total:,} steps"
     if steps == total:
         return ""
     if not np.all(np.isfinite(rates)):
         return f"{where}; the learning rate was not recorded, so that a schedule may not have been over"
-    rate = rates[max(steps - 1, 0)]
-    if np.allclose(rates[max(steps - 1, 0) :], rates[-1], rtol=1e-9, atol=0):
+    left = rates[max(steps - 1, 0) :]
+    if np.allclose(left, rates[-1], rtol=1e-9, atol=0):
         return ""
-    item = run.fingerprint.items.get("schedule") if run.fingerprint else None
+    item = one.run.fingerprint.items.get("schedule") if one.run.fingerprint else None
     shape = item.get("shape") if isinstance(item, dict) else None
     kind = f"a {shape} schedule" if isinstance(shape, str) and shape else "a schedule"
-    now, end = (plain_percent(float(value) / float(np.max(rates))) for value in (rate, rates[-1]))
+    now, end = (plain_percent(float(value) / float(np.max(rates))) for value in (left[0], left[-1]))
     return (
         f"{where} of {kind}, with the rate at {now} of its peak, which ends at {end}: a run that is cut off is not a run with "
         "that budget, whose rate would have decayed by then"

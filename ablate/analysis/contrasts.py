@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.load import InterimReader
+from ablate.analysis.interim import InterimReader
 from ablate.analysis.noise_floor import floors, largest
 from ablate.analysis.results import Contrast, Floor, RunReading
 from ablate.config.flatten import leaf_or_absent
@@ -122,14 +122,14 @@ class Question:
     placebo: the arm is an A/A arm, a negative control.
     floor: the larger of the noise floor and the nondeterminism floor of the metric, shown next to the effect; None where
         neither was measured.
-    interval_level: confidence of low and high.
+    confidence: confidence of low and high.
     stopped: an interim analysis decided the variant, which then has fewer seeds than the rest.
     """
 
     arm: str
     axis: str
-    level: Any
-    baseline_level: Any
+    value: Any
+    baseline_value: Any
     metric: MetricInfo
     primary: bool
     smallest_effect: float | None
@@ -139,7 +139,7 @@ class Question:
     placebo: bool = False
     floor: float | None = None
     bundle: str = ""
-    interval_level: float = 0.95
+    confidence: float = 0.95
     stopped: bool = False
 
     @property
@@ -147,9 +147,9 @@ class Question:
         """Return `batch_size 8 -> 64`; where several keys are declared to be one change, all of them."""
         if self.bundle:
             return self.bundle
-        if isinstance(self.level, Mapping):
+        if isinstance(self.value, Mapping):
             return self.arm
-        return f"{self.axis} {show(self.baseline_level)} -> {show(self.level)}"
+        return f"{self.axis} {show(self.baseline_value)} -> {show(self.value)}"
 
 
 def contrast(question: Question, judged: Judged, baseline: BySeed, arm: BySeed) -> Contrast:
@@ -163,8 +163,8 @@ def contrast(question: Question, judged: Judged, baseline: BySeed, arm: BySeed) 
     return Contrast(
         arm=question.arm,
         axis=question.axis,
-        level=question.level,
-        baseline_level=question.baseline_level,
+        value=question.value,
+        baseline_value=question.baseline_value,
         metric=question.metric.name,
         unit=question.metric.unit,
         primary=question.primary,
@@ -205,7 +205,7 @@ def contrast(question: Question, judged: Judged, baseline: BySeed, arm: BySeed) 
         pair_low=judgement.pair_low,
         pair_high=judgement.pair_high,
         step_p=judgement.step_p,
-        interval_level=question.interval_level,
+        confidence=question.confidence,
     )
 
 
@@ -255,7 +255,7 @@ def _figures(question: Question, one: Judgement, verdict: VerdictKind) -> str:
     assert one.effect is not None
     assert one.low is not None
     assert one.high is not None
-    figures = change(one.effect, one.low, one.high, question.interval_level)
+    figures = change(one.effect, one.low, one.high, question.confidence)
     if verdict == "equivalent" and one.inner_low is not None and one.inner_high is not None:
         return f"{figures}; {equivalence(one.inner_low, one.inner_high)}"
     if verdict in DECIDED and one.corrected_effect is not None:
@@ -360,9 +360,9 @@ def _contrasts(
         question = Question(
             arm=arm.name,
             axis=arm.axis or "",
-            level=arm.value,
+            value=arm.value,
             bundle=plan.bundle(arm),
-            baseline_level=_baseline_level(plan, arm),
+            baseline_value=_baseline_value(plan, arm),
             metric=metric,
             primary=primary,
             smallest_effect=margin,
@@ -371,7 +371,7 @@ def _contrasts(
             lost=tuple(_lost(readings, (plan.baseline.name, arm.name))),
             placebo=arm.kind == "placebo",
             floor=largest(found, metric.name),
-            interval_level=interim_confidence or CONFIDENCE,
+            confidence=interim_confidence or CONFIDENCE,
             stopped=arm.name in early,
         )
         if arm.name in represented_by:
@@ -407,7 +407,7 @@ def verdicts(
     return {one.arm: one.verdict for one in found if plan.arm(one.arm).kind != "placebo"}
 
 
-def _baseline_level(plan: Plan, arm: Arm) -> Any:
+def _baseline_value(plan: Plan, arm: Arm) -> Any:
     """The baseline's value of what the arm moves: one value, or {key: value} where several keys move together."""
     values = {key: leaf_or_absent(plan.baseline.config, key) for key in arm.changes}
     return next(iter(values.values())) if len(values) == 1 else values

@@ -13,15 +13,15 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.load import RunFiles
 from ablate.analysis.resample import resample_record, resample_trace
 from ablate.analysis.results import Adequacy, Rung
 from ablate.config.schema import EvalConfig
 from ablate.design.plan import Plan
 from ablate.formatting import counted, joined, plain_figure, plain_percent
-from ablate.metrics.decrease import decrease_before, decrease_shares, orientation, train_loss_decrease
+from ablate.metrics.curves import decrease_before, decrease_shares, orientation, train_loss_decrease
 from ablate.metrics.metric import Metric, MetricInfo, Record
 from ablate.metrics.registry import find, get_metric
+from ablate.records.run_files import RunFiles
 from ablate.units import Interval, evaluation_points
 
 MAX_SHARE = 0.1
@@ -34,16 +34,13 @@ _RECORD = "the record"
 
 Values = NDArray[np.float64]
 
-Records = Sequence[Record | None]
-"""One per run of the study; None for a run without a record."""
-
 Verdicts = Callable[[MetricInfo, Sequence[float | None]], Mapping[str, str]]
 """The study's own verdicts on a metric, by variant, from one value per run (None where a run has none)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cadence:
-    """All runs at one cadence. points, first_step: of the baseline. One entry per run, None where it has none, in:
+    """Runs at one cadence. points, first_step: of the baseline. One entry per run, None where it has none, in:
 
     values: of the metric. shares: decrease before the first evaluation or row. peaks: the highest gradient norm that the rows
     show, divided by the highest of all steps.
@@ -54,7 +51,7 @@ class Cadence:
     first_step: int
     values: tuple[float | None, ...]
     shares: tuple[float | None, ...]
-    peaks: tuple[float | None, ...]
+    peaks: tuple[float | None, ...] = ()
 
 
 def ladder(limit: int) -> Iterator[int]:
@@ -78,7 +75,7 @@ def even_evaluations(common: NDArray[np.int64], every: int) -> NDArray[np.int64]
 
 
 def eval_cadences(
-    records: Records, judged_by: Metric, metric: str, common: NDArray[np.int64], samples_per_step: int
+    records: Sequence[Record], judged_by: Metric, metric: str, common: NDArray[np.int64], samples_per_step: int
 ) -> Iterator[Cadence]:
     """Yield evaluations at multiples of the record's first one, at the same samples in every arm.
 
@@ -89,53 +86,48 @@ def eval_cadences(
         every = factor * int(trained[0])
         even = even_evaluations(common, every)
         uneven = even is None or len(even[even > 0]) < len(trained)
-        if factor == 1:
-            points = trained
-        elif even is None:
+        if factor > 1 and even is None:
             continue
-        else:
-            points = even[even > 0]
+        points = trained if factor == 1 or even is None else even[even > 0]
         due, first = np.union1d(common[:1], points), int(points[0])
+        whole = every % samples_per_step == 0
+        interval = counted(every // samples_per_step, "step") if whole else counted(every, "sample")
         yield Cadence(
-            every="evaluation of the record" if factor == 1 and uneven else _interval(every, samples_per_step),
+            every="evaluation of the record" if factor == 1 and uneven else interval,
             points=len(points),
             first_step=-(-first // samples_per_step),
-            values=tuple(None if record is None else judged_by(resample_record(record, due)) for record in records),
-            shares=tuple(_share(record, metric, first) for record in records),
-            peaks=(None,) * len(records),
+            values=tuple(judged_by(resample_record(record, due)) for record in records),
+            shares=tuple(
+                None if (curve := record.common_curve(metric)) is None else decrease_before(curve, metric, first)
+                for record in records
+            ),
         )
 
 
-def _interval(samples: int, samples_per_step: int) -> str:
-    whole = samples % samples_per_step == 0
-    return counted(samples // samples_per_step, "step") if whole else counted(samples, "sample")
-
-
-def _share(record: Record | None, metric: str, samples: int) -> float | None:
-    curve = record.common_curve(metric) if record else None
-    return None if curve is None else decrease_before(curve, metric, samples)
-
-
-def log_cadences(records: Records, judged_by: Metric, curve: str, num_steps: int) -> Iterator[Cadence]:
+def log_cadences(records: Sequence[Record], judged_by: Metric, curve: str, num_steps: int) -> Iterator[Cadence]:
     """Yield log rows every so many of each arm's own steps.
 
     curve: `train loss` or `grad norm`. num_steps: of the baseline.
     """
-    losses = [train_loss_decrease(record.trace) if record and curve == "train loss" else None for record in records]
-    norms = [record.trace["grad_norm"] if record and curve == "grad norm" else None for record in records]
+    losses = [train_loss_decrease(record.trace) for record in records] if curve == "train loss" else []
+    norms = [record.trace["grad_norm"] for record in records] if curve == "grad norm" else []
     for every in ladder(max(1, num_steps // _MIN_POINTS)):
-        ends = [row_ends(len(record.trace), every) if record else np.empty(0, dtype=np.int64) for record in records]
-        rows = [
-            record if record is None or every == 1 else replace(record, trace=resample_trace(record.trace, at))
-            for record, at in zip(records, ends, strict=True)
-        ]
+        ends = [row_ends(len(record.trace), every) for record in records]
+        rows = (
+            records
+            if every == 1
+            else [
+                replace(record, trace=resample_trace(record.trace, at))
+                for record, at in zip(records, ends, strict=True)
+            ]
+        )
         yield Cadence(
             every=counted(every, "step"),
             points=len(row_ends(num_steps, every)),
             first_step=min(every, num_steps),
-            values=tuple(None if record is None else judged_by(record) for record in rows),
-            shares=tuple(None if loss is None else float(loss[at[0]]) for loss, at in zip(losses, ends, strict=True)),
-            peaks=tuple(None if norm is None else _peak(norm, at) for norm, at in zip(norms, ends, strict=True)),
+            values=tuple(judged_by(record) for record in rows),
+            shares=tuple(None if loss is None else float(loss[at[0]]) for loss, at in zip(losses, ends, strict=False)),
+            peaks=tuple(_peak(norm, at) for norm, at in zip(norms, ends, strict=False)),
         )
 
 
@@ -157,11 +149,22 @@ def adequacy(
     cadence, so that only its evaluations are resampled. A verdict is that of the primary metric where it is read from the curve
     in question, else that of a metric of the curve itself.
     """
-    records = [_record(run, common, logged) for run in runs]
-    arms = [run.arm for run in runs]
-    baseline = [record for arm, record in zip(arms, records, strict=True) if record and arm == plan.baseline.name]
+    read = [run.trace is not None and run.curves is not None and bool(len(run.trace) or run.sparse) for run in runs]
+    recorded = [run for run, known in zip(runs, read, strict=True) if known]
+    records = [
+        Record(trace=run.trace, curves=run.curves, common=common, logged=logged)
+        for run in recorded
+        if run.trace is not None and run.curves is not None
+    ]
+    arms = [run.arm for run in recorded]
+    baseline = [record for arm, record in zip(arms, records, strict=True) if arm == plan.baseline.name]
     if not baseline:
         return ()
+
+    def judge(metric: MetricInfo, values: Sequence[float | None]) -> Mapping[str, str]:
+        rest = iter(values)
+        return verdicts(metric, [next(rest) if known else None for known in read])
+
     primary = find(plan.metric)
     batch = int(plan.baseline.derived.get("effective_batch", 0))
     batch = batch or (int(baseline[0].trace["samples"][0]) if logged is None else 1)
@@ -169,24 +172,18 @@ def adequacy(
     # Without an evaluation before training nothing shows the whole decrease of an imported curve.
     has_start = logged is None or bool(np.any(common == 0))
     if (metric := _eval_metric(primary, baseline[0])) and has_start:
-        judged_by = _judged_by(primary, "eval", f"eval_{metric}_roughness")
-        advice = _eval_advice([run for run in runs if run.arm == plan.baseline.name], baseline, metric, batch)
-        cadences = eval_cadences(records, judged_by, metric, common, batch)
-        curves = [record.curves[metric] for record in records if record and metric in record.curves]
+        judged_by = _judged_by(primary, "eval", f"eval_{metric}_irregularity")
+        advice = _eval_advice([run for run in recorded if run.arm == plan.baseline.name], baseline, metric, batch)
+        cadences = list(eval_cadences(records, judged_by, metric, common, batch))
+        curves = [record.curves[metric] for record in records if metric in record.curves]
         basis = "what all arms have in common" if any(len(curve) > len(common) for curve in curves) else _RECORD
-        results.append(_adequacy(f"eval {metric}", judged_by, list(cadences), arms, verdicts, advice, basis))
+        results.append(_adequacy(f"eval {metric}", judged_by, cadences, arms, judge, advice, basis))
     if logged is None:
         for curve, name in (("train loss", "final_train_loss"), ("grad norm", "grad_norm_p95_p5")):
             judged_by = _judged_by(primary, curve, name)
-            cadences = log_cadences(records, judged_by, curve, len(baseline[0].trace))
-            results.append(_adequacy(curve, judged_by, list(cadences), arms, verdicts))
+            cadences = list(log_cadences(records, judged_by, curve, len(baseline[0].trace)))
+            results.append(_adequacy(curve, judged_by, cadences, arms, judge))
     return tuple(result for result in results if result.rungs)
-
-
-def _record(run: RunFiles, common: NDArray[np.int64], logged: NDArray[np.float64] | None) -> Record | None:
-    if run.trace is None or run.curves is None or not (len(run.trace) or run.sparse):
-        return None
-    return Record(trace=run.trace, curves=run.curves, common=common, logged=logged)
 
 
 def _eval_metric(primary: Metric | None, record: Record) -> str | None:
@@ -244,7 +241,7 @@ def _adequacy(
 def _by_arm(arms: Sequence[str], values: Sequence[float | None]) -> dict[str, float]:
     """Mean over seeds of each arm."""
     by_arm: dict[str, list[float]] = {}
-    for arm, value in zip(arms, values, strict=True):
+    for arm, value in zip(arms, values, strict=False):  # a curve without shares, or without peaks, has no values
         if value is not None:
             by_arm.setdefault(arm, []).append(value)
     return {arm: float(np.mean(seeds)) for arm, seeds in by_arm.items()}

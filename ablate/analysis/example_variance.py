@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.load import RunFiles
 from ablate.analysis.results import Contrast, Examples, Holds, OverExamples
 from ablate.design.plan import Plan
 from ablate.errors import RecordError
 from ablate.formatting import change, counted, joined, plain_figure, plain_percent
 from ablate.metrics.eval_metrics import eval_metric
 from ablate.records.reader import Predictions, read_predictions
+from ablate.records.run_files import RunFiles
 from ablate.stats.example_variance import widened
 from ablate.stats.rates import paired_examples
 from ablate.stats.verdicts import DECIDED

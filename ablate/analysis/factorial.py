@@ -27,7 +27,7 @@ from ablate.analysis.pairwise import read_parts
 from ablate.analysis.results import Contrast, RunReading
 from ablate.controls.control import Control
 from ablate.design import factorial as fraction
-from ablate.design.factorial import Cells
+from ablate.design.factorial import Factorial
 from ablate.design.plan import Plan
 from ablate.formatting import joined
 from ablate.metrics.metric import MetricInfo
@@ -101,7 +101,7 @@ def _read_effects(about: Effects, table: CellTable, decided: AbstractSet[str]) -
     return replace(about, sentences=tuple(_sentences(about, table, means, decided)))
 
 
-def _terms(cells: Cells) -> list[tuple[str, ...]]:
+def _terms(cells: Factorial) -> list[tuple[str, ...]]:
     """Every interaction of a full factorial; of a fraction the first effect of each alias set."""
     if not cells.generators:
         sizes = range(1, len(cells.names) + 1)
@@ -110,7 +110,7 @@ def _terms(cells: Cells) -> list[tuple[str, ...]]:
     return [tuple(name for name in cells.names if name in first) for first in firsts]
 
 
-def _specs(cells: Cells, terms: Sequence[tuple[str, ...]], design: EffectWeights) -> list[EffectSpec]:
+def _specs(cells: Factorial, terms: Sequence[tuple[str, ...]], design: EffectWeights) -> list[EffectSpec]:
     specs = []
     for owner, mark in zip(design.owners, design.levels, strict=True):
         term = terms[owner]
@@ -130,7 +130,7 @@ def _specs(cells: Cells, terms: Sequence[tuple[str, ...]], design: EffectWeights
     return specs
 
 
-def _name(cells: Cells, factors: Sequence[int], mark: Sequence[int]) -> str:
+def _name(cells: Factorial, factors: Sequence[int], mark: Sequence[int]) -> str:
     if len(factors) == 1:
         return cells.change(factors[0], mark[0])
     several = any(len(cells.levels[factor]) > 2 for factor in factors)
@@ -138,13 +138,13 @@ def _name(cells: Cells, factors: Sequence[int], mark: Sequence[int]) -> str:
     return " x ".join(words)
 
 
-def _possible_axes(cells: Cells, one: CellEffect) -> set[str]:
+def _possible_axes(cells: Factorial, one: CellEffect) -> set[str]:
     """Axes that a significant interaction may be of: those of all effects of two that are aliased with it."""
     found = fraction.mixed_with(cells.names, cells.generators, one.axes)
     return {*one.axes, *(name for other, _ in found if len(other) == 2 for name in other)}
 
 
-def _is_aliased(cells: Cells, one: CellEffect) -> bool:
+def _is_aliased(cells: Factorial, one: CellEffect) -> bool:
     """Return whether a main effect or an interaction of two may as well be another interaction of two."""
     return any(len(other) <= 2 for other, _ in fraction.mixed_with(cells.names, cells.generators, one.axes))
 
@@ -225,7 +225,7 @@ def _interacts(one: CellEffect, about: Effects, table: CellTable, means: Values,
     return f"{effect}{_only_together(one, about, cells, decided)}."
 
 
-def _only_together(one: CellEffect, about: Effects, cells: Cells, decided: AbstractSet[str]) -> str:
+def _only_together(one: CellEffect, about: Effects, cells: Factorial, decided: AbstractSet[str]) -> str:
     """What varying one axis at a time, or the main effects alone, would not have shown."""
     axes = [cells.names.index(name) for name in one.axes]
     levels = zip(axes, one.levels, strict=True)
@@ -241,7 +241,7 @@ def _only_together(one: CellEffect, about: Effects, cells: Cells, decided: Abstr
     return f"; on average over the other's levels neither has a significant effect ({apart})"
 
 
-def _acts(one: CellEffect, about: Effects, cells: Cells, decided: AbstractSet[str]) -> str:
+def _acts(one: CellEffect, about: Effects, cells: Factorial, decided: AbstractSet[str]) -> str:
     """A main effect is an average: where its arm alone shows no difference, it may be that of a combination."""
     direction = "raises" if (one.effect or 0.0) > 0 else "lowers"
     better = f", which {one.verdict}" if one.verdict in ("helps", "hurts") else ""

@@ -4,152 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ablate.analysis.controls import NOT_RECORDED, differing, log_formats, several_variables
 from ablate.analysis.eval_cadence import MAX_SHARE
-from ablate.analysis.load import RunFiles
 from ablate.analysis.results import UNVERIFIED, Contrast, Imported, LoggedCurve
-from ablate.config.flatten import leaf_or_absent
 from ablate.controls.control import Control
-from ablate.design.axis import show
-from ablate.design.plan import Arm, Plan
+from ablate.design.plan import Plan
 from ablate.errors import ConfigError
 from ablate.formatting import counted, joined, plain_figure, plain_percent
-from ablate.metrics.decrease import decrease_before, decrease_shares, orientation
-from ablate.metrics.eval_metrics import MIN_EVALUATIONS
+from ablate.metrics.curves import MIN_EVALUATIONS, decrease_before, decrease_shares, orientation
 from ablate.metrics.registry import METRICS, find
 from ablate.records.metadata import Origin
 from ablate.records.reader import Trace
-
-NOT_RECORDED = "initial weights, sample order, splits, evaluation set, environment, code and final weights"
+from ablate.records.run_files import RunFiles
 
 _MIN_ROWS = 2
 """Rows of the train loss up to the first evaluation that show how far it had decreased by then."""
-_MIN_EQUAL_VALUES = 4
-"""Two runs that agree in fewer values may do so by chance: an accuracy of three evaluations has few values."""
 _EQUAL_LENGTH = 0.01
 """Relative difference below which two runs count as equally long."""
 
 Runs = Sequence[RunFiles]
 BySeed = Mapping[int, RunFiles]
-
-
-def imported_controls(plan: Plan, arm: Arm, runs: Runs) -> list[Control] | None:
-    """Return all controls of an arm where a run of it, or of the baseline, was imported; None for any other arm."""
-    own = {run.seed: run for run in runs if run.arm == arm.name and run.finished}
-    base = {run.seed: run for run in runs if run.arm == plan.baseline.name and run.finished}
-    formats = _formats([run.origin for run in (*base.values(), *own.values())])
-    if not formats:
-        return None
-    if arm.axis is None:
-        reason = f"a log ({formats}) does not show that its seeds had one environment and one code"
-        return [_unverified(arm, "matched", reason), *_seeds(arm, own)]
-    reason = f"a log ({formats}) holds no fingerprint: {NOT_RECORDED} may differ from the baseline's unnoticed"
-    return [
-        _isolate(plan, arm, base, own),
-        _unverified(arm, "matched", reason),
-        _took_effect(arm, base, own),
-        *_seeds(arm, own),
-    ]
-
-
-def _formats(origins: Sequence[Origin | None]) -> str:
-    return joined(dict.fromkeys(origin.format for origin in origins if origin is not None))
-
-
-def _unverified(arm: Arm, name: str, reason: str) -> Control:
-    return Control(arm=arm.name, name=name, status="unverified", sentence=f"not verified: {reason}")
-
-
-def _failed(arm: Arm, name: str, reason: str) -> Control:
-    return Control(arm=arm.name, name=name, status="failed", sentence=reason)
-
-
-def _isolate(plan: Plan, arm: Arm, base: BySeed, own: BySeed) -> Control:
-    pairs = differing(plan, arm)
-    if len(pairs) > 1 and arm.kind != "placebo":
-        return _failed(arm, "one_variable", f"{arm.name} {_several(pairs)}")
-    bare = [
-        name for name, group in (("the baseline", base), (arm.name, own)) if not any(map(_has_settings, group.values()))
-    ]
-    if bare:
-        reason = f"no settings are on record for {joined(bare)}: --config-file ARM=FILE gives them"
-    elif pairs:
-        reason = (
-            f"of the settings in the logs, only {pairs[0]} differs; settings that are not in them may differ as well"
-        )
-    else:
-        cadence = _differing_cadence(base, own)
-        reason = f"the settings on record are equal, so what {arm.name} changes is not among them{cadence}"
-    return _unverified(arm, "one_variable", reason)
-
-
-def _has_settings(run: RunFiles) -> bool:
-    origin = run.origin
-    return origin is None or bool(origin.settings)
-
-
-def _several(pairs: Sequence[str]) -> str:
-    return (
-        f"differs from the baseline in {len(pairs)} recorded settings ({', '.join(pairs)}): a contrast of several "
-        "variables does not show which of them is the cause. Import a run with each of them alone, or run all combinations "
-        "with `ablate attribute`"
-    )
-
-
-def _differing_cadence(base: BySeed, own: BySeed) -> str:
-    """Settings of the cadence in which the first runs differ."""
-    first = [next(iter(group.values()), None) for group in (base, own)]
-    left, right = (run.origin.cadence if run is not None and run.origin else {} for run in first)
-    keys = [key for key in sorted(left.keys() | right.keys()) if left.get(key) != right.get(key)]
-    changes = [f"{key} ({show(left.get(key, 'absent'))} -> {show(right.get(key, 'absent'))})" for key in keys]
-    return f"; only the cadence differs: {', '.join(changes)}" if changes else ""
-
-
-def _took_effect(arm: Arm, base: BySeed, own: BySeed) -> Control:
-    common = sorted(base.keys() & own.keys())
-    if common and all(_same_values(base[seed], own[seed]) for seed in common):
-        where = f"seed {common[0]}" if len(common) == 1 else counted(len(common), "seed")
-        reason = (
-            f"no-op: {arm.name} logged exactly the baseline's values in {where}: its change never reached the run, or the "
-            "same run was imported twice"
-        )
-        return _failed(arm, "took_effect", reason)
-    reason = "no final weights are on record; values other than the baseline's may have another cause"
-    return _unverified(arm, "took_effect", reason)
-
-
-def _seeds(arm: Arm, own: BySeed) -> list[Control]:
-    for first, second in ((a, b) for a in own for b in own if a < b):
-        if _same_values(own[first], own[second]):
-            reason = (
-                f"seed ignored: {arm.name}, seeds {first} and {second} logged exactly the same values: they are one run"
-            )
-            return [_failed(arm, "seeds", reason)]
-    if len(own) < 2:
-        return []
-    return [_unverified(arm, "seeds", "their values differ, but no final weights are on record")]
-
-
-def _same_values(first: RunFiles, second: RunFiles) -> bool:
-    left, right = _values(first), _values(second)
-    return len(left) >= _MIN_EQUAL_VALUES and bool(np.array_equal(left, right, equal_nan=True))
-
-
-def _values(run: RunFiles) -> NDArray[np.float64]:
-    """All logged losses, norms and evaluations, in order."""
-    curves = [run.curves[metric].value for metric in sorted(run.curves)] if run.curves else []
-    trace = run.trace
-    rows = [trace[column][trace.recorded(column)] for column in ("loss", "grad_norm")] if trace is not None else []
-    return np.concatenate([np.empty(0), *curves, *rows])
-
-
-def differing(plan: Plan, arm: Arm) -> list[str]:
-    """Return the recorded settings in which an arm differs from the baseline: `optim.lr (0.1 -> 0.5)`."""
-    before = plan.baseline.config
-    return [f"{key} ({show(leaf_or_absent(before, key))} -> {show(value)})" for key, value in arm.changes.items()]
 
 
 def controls_to_conclude(runs: Runs, checks: Sequence[Control]) -> Sequence[Control]:
@@ -198,9 +77,18 @@ def imported(plan: Plan, runs: Runs, common: NDArray[np.int64]) -> Imported | No
     changes = {arm.name: tuple(differing(plan, arm)) for arm in plan.arms[1:]}
     sparse = any(run.finished and run.sparse for run in runs)
     not_read = [name for name, one in METRICS.items() if one.curve == "grad norm"] if sparse else []
+    formats = log_formats([run for run in runs if run.origin])
     alarms = [
-        ("IMPORTED", _not_verified(list(origins.values()))),
-        *(("SEVERAL VARIABLES", f"{arm} {_several(pairs)}") for arm, pairs in changes.items() if len(pairs) > 1),
+        (
+            "IMPORTED",
+            f"{counted(len(origins), 'run')} imported ({formats}). No control could be verified: {NOT_RECORDED} are not on "
+            "record, and any of them may be the cause of a difference between arms.",
+        ),
+        *(
+            ("SEVERAL VARIABLES", f"{arm} {several_variables(pairs)}")
+            for arm, pairs in changes.items()
+            if len(pairs) > 1
+        ),
         *_late_evaluations(curves),
         *_positions(list(origins.values())),
         *_lengths(by_arm, metric),
@@ -215,13 +103,6 @@ def imported(plan: Plan, runs: Runs, common: NDArray[np.int64]) -> Imported | No
         differing=changes,
         curves=curves,
         not_read=tuple(not_read),
-    )
-
-
-def _not_verified(origins: Sequence[Origin]) -> str:
-    return (
-        f"{counted(len(origins), 'run')} imported ({_formats(origins)}). No control could be verified: {NOT_RECORDED} are not "
-        "on record, and any of them may be the cause of a difference between arms."
     )
 
 
@@ -282,8 +163,8 @@ def _few_common(curves: Sequence[LoggedCurve], common: int) -> Iterator[tuple[st
     cadences = joined([f"{curve.arm} every {curve.every}" for curve in evals])
     yield (
         "FEW COMMON EVALUATIONS",
-        f"all runs were evaluated after the same number of samples {counted(common, 'time')} ({cadences}): best, roughness and "
-        "area, which depend on the cadence, are read there alone",
+        f"all runs were evaluated after the same number of samples {counted(common, 'time')} ({cadences}): best, "
+        "irregularity and area, which depend on the cadence, are read there alone",
     )
 
 
@@ -343,59 +224,59 @@ def gaps(steps: NDArray[np.int64]) -> tuple[str, int]:
 
 
 def _evaluations(arm: str, runs: Runs, metric: str) -> LoggedCurve:
-    curves = [run.curves[metric] for run in runs if run.curves and metric in run.curves]
-    curve = curves[0]
+    curve = next(run.curves[metric] for run in runs if run.curves and metric in run.curves)
     trained = np.unique(curve.step[curve.step > 0])
     every, largest = gaps(trained)
     first, last = int(trained[0]) if len(trained) else 0, int(curve.step[-1])
-    shares = [share for seed in curves if (share := decrease_before(seed, metric)) is not None]
-    read_from = f"eval {metric}" if shares else ""
-    if not shares:
-        shares = [
-            share for run in runs if run.trace is not None and (share := _train_share(run.trace, first)) is not None
-        ]
-        read_from = "train loss" if shares else ""
-    before = float(np.mean(shares)) if shares else None
-    # Rows of the train loss give a lower bound: a small one does not prove that the decrease was small.
-    exact = read_from != "train loss" or all(run.trace is not None and _has_first_step(run.trace) for run in runs)
+    before, measured_on, exact, decrease = _decrease_before_first(runs, metric, first)
     late = before is not None and before > MAX_SHARE
-    if before is None:
-        decrease = (
-            "the log has no evaluation before training and fewer than two rows of a train loss before it, so the decrease by "
-            "then is not on record"
-        )
-    elif read_from == "train loss":
-        assert runs[0].trace is not None
-        decrease = _from_train_loss(runs[0].trace, before, first)
-    else:
-        change = "increase" if orientation(metric) < 0 else "decrease"
-        decrease = f"{plain_percent(before)} of its {change} came before it"
     interval = f", {_one_every(every)}" if len(trained) > 1 else ""
     return LoggedCurve(
         arm=arm, curve="eval loss", every=every, points=len(trained), first_step=first, last_step=last, before_first=before,
-        measured_on=read_from, rarely=late if exact and before is not None else late or None,
+        measured_on=measured_on, rarely=late if exact else late or None,
         sentence=f"{arm}: eval {metric}, first evaluation after training began at step {first} of {last}, "
         f"{counted(len(trained), 'evaluation')}{interval}: {decrease}; this curve cannot show what happened before "
         f"step {first}, nor a rise and fall within {counted(largest, 'step')}",
     )  # fmt: skip
 
 
-def _has_first_step(trace: Trace) -> bool:
-    """True where the loss of the first step, from which the decrease is counted, was logged."""
-    return bool((trace["step"][trace.recorded("loss")] == 1).any())
-
-
-def _from_train_loss(trace: Trace, before: float, first: int) -> str:
+def _decrease_before_first(runs: Runs, metric: str, first: int) -> tuple[float | None, str, bool, str]:
+    """Return (share of the decrease by step `first`, the curve that shows it, True unless it is a lower bound, in words)."""
+    curves = [run.curves[metric] for run in runs if run.curves and metric in run.curves]
+    shares = [share for curve in curves if (share := decrease_before(curve, metric)) is not None]
+    if shares:
+        before, change = float(np.mean(shares)), "increase" if orientation(metric) < 0 else "decrease"
+        return before, f"eval {metric}", True, f"{plain_percent(before)} of its {change} came before it"
+    traces = [run.trace for run in runs if run.trace is not None]
+    decreases = [_train_decrease(trace) for trace in traces]
+    shares = [float(by[steps <= first][-1]) for steps, by in decreases if np.sum(steps <= first) >= _MIN_ROWS]
+    if not shares:
+        text = (
+            "the log has no evaluation before training and fewer than two rows of a train loss before it, so the decrease by "
+            "then is not on record"
+        )
+        return None, "", False, text
+    # The decrease counts from the first step: a log without it gives a lower bound, and a small one proves nothing.
+    exact = len(traces) == len(runs) and all((trace["step"][trace.recorded("loss")] == 1).any() for trace in traces)
+    before, (steps, by_row) = float(np.mean(shares)), decreases[0]
     text = plain_percent(before)
     at_least = text if text.startswith("over") else f"at least {text}"
-    interval = _one_every(gaps(trace["step"][trace.recorded("loss")].astype(np.int64))[0]).removeprefix("one ")
-    steps, shares = _train_decrease(trace) or (np.empty(0), np.empty(0))
-    past = steps[shares > MAX_SHARE]
+    rows = traces[0]["step"][traces[0].recorded("loss")].astype(np.int64)
+    logged = _one_every(gaps(rows)[0]).removeprefix("one ")
+    past = steps[by_row > MAX_SHARE]
     early = f" ({plain_percent(MAX_SHARE)} by step {int(past[0])})" if len(past) and past[0] < first else ""
-    return (
-        f"there was no evaluation before training, but the train loss, logged {interval}, had made {at_least} of its own "
+    text = (
+        f"there was no evaluation before training, but the train loss, logged {logged}, had made {at_least} of its own "
         f"decrease by then{early}"
     )
+    return before, "train loss", exact, text
+
+
+def _train_decrease(trace: Trace) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(steps, share of the decrease by each) of the rows that hold a loss; empty where it never decreased."""
+    rows = trace.recorded("loss")
+    shares = decrease_shares(trace["loss"][rows], fitted=True)
+    return (np.empty(0), np.empty(0)) if shares is None else (trace["step"][rows], shares)
 
 
 def _one_every(interval: str) -> str:
@@ -404,23 +285,9 @@ def _one_every(interval: str) -> str:
     return f"one {about}every {interval.removeprefix('about ').removeprefix('1 ')}"
 
 
-def _train_share(trace: Trace, step: int) -> float | None:
-    """Share of the train loss's decrease by a step, a lower bound: the first row is not the first step."""
-    steps, shares = _train_decrease(trace) or (np.empty(0), np.empty(0))
-    until = np.flatnonzero(steps <= step)
-    return float(shares[until[-1]]) if len(until) >= _MIN_ROWS else None
-
-
-def _train_decrease(trace: Trace) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """(steps, share of the decrease by each) of the rows that hold a loss."""
-    rows = trace.recorded("loss")
-    shares = decrease_shares(trace["loss"][rows], fitted=True)
-    return None if shares is None else (trace["step"][rows], shares)
-
-
 def _rows(arm: str, column: str, steps: NDArray[np.int64], origin: Origin | None) -> LoggedCurve:
     every, largest = gaps(steps)
-    curve = "train loss" if column == "loss" else "grad norm"
+    curve: Literal["train loss", "grad norm"] = "train loss" if column == "loss" else "grad norm"
     first, last = int(steps[0]), int(steps[-1])
     head = f"{arm}: {curve}, {counted(len(steps), 'row')}, {_one_every(every)} from step {first} on"
     if len(steps) == last:
@@ -434,6 +301,6 @@ def _rows(arm: str, column: str, steps: NDArray[np.int64], origin: Origin | None
         what = f" ({origin.loss})" if origin is not None and origin.loss else ""
         text = f"{head}{what}: this curve cannot show what is shorter than {counted(largest, 'step')}"
     return LoggedCurve(
-        arm=arm, curve="train loss" if column == "loss" else "grad norm", every=every, points=len(steps), first_step=first,
+        arm=arm, curve=curve, every=every, points=len(steps), first_step=first,
         last_step=last, before_first=None, measured_on="", rarely=None, sentence=text,
     )  # fmt: skip

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 
 from ablate.config.flatten import ABSENT, changed, leaf, leaf_or_absent
 from ablate.config.schema import BASELINE, StudyConfig
-from ablate.controls.control import Control
 from ablate.design.axis import Axis, show
 from ablate.design.axis_files import FINGERPRINT, ad_hoc_axis
 from ablate.design.derived import DERIVED
@@ -46,13 +46,17 @@ class PlanOptions:
         return self != PlanOptions()
 
 
-@dataclass(slots=True)
-class _StoredArm:
-    """One arm, by seed: its directory, its manifest (None where unreadable) and its settings."""
+@dataclass(frozen=True, slots=True)
+class _StoredRun:
+    """A run directory, its manifest (None where unreadable) and its settings."""
 
-    runs: dict[int, RunDir] = field(default_factory=dict)
-    manifests: dict[int, Manifest | None] = field(default_factory=dict)
-    configs: dict[int, dict[str, Any]] = field(default_factory=dict)
+    run_dir: RunDir
+    manifest: Manifest | None
+    config: dict[str, Any]
+
+
+_StoredArm = Mapping[int, _StoredRun]
+"""By seed."""
 
 
 def adopt(folder: Path, options: PlanOptions) -> Plan:
@@ -69,16 +73,16 @@ def adopt(folder: Path, options: PlanOptions) -> Plan:
             f"{str(folder)!r} has no plan.json and no arm called {BASELINE!r}; arms there: {', '.join(stored)}",
             f"name the folder of the arm to compare with {BASELINE}: mv {folder / next(iter(stored))} {folder / BASELINE}",
         )
-    seeds = sorted(set.intersection(*(set(arm.runs) for arm in stored.values())))
+    seeds = sorted(set.intersection(*(set(arm) for arm in stored.values())))
     if not seeds:
-        have = "; ".join(f"{name} {', '.join(map(str, sorted(arm.runs)))}" for name, arm in stored.items())
+        have = "; ".join(f"{name} {', '.join(map(str, sorted(arm)))}" for name, arm in stored.items())
         raise StudyError(
             f"the arms in {str(folder)!r} have no seed in common: {have}", "run each arm with the same seeds"
         )
     names = [BASELINE, *(name for name in stored if name != BASELINE)]
     moves = {name: _moves(stored[BASELINE], stored[name], seeds) for name in names}
     configs = _filled({name: _config(stored[BASELINE], stored[name], seeds, moves[name]) for name in names}, moves)
-    files = {name: read_run(stored[name].runs[seeds[0]], arm=name, seed=seeds[0]) for name in names}
+    files = {name: read_run(stored[name][seeds[0]].run_dir, arm=name, seed=seeds[0]) for name in names}
     derived = _derived(files)
     arms = [_arm(name, moves[name], configs[name], derived[name]) for name in names]
     defaults = StudyConfig()
@@ -90,7 +94,11 @@ def adopt(folder: Path, options: PlanOptions) -> Plan:
         seeds=tuple(seeds),
         axes=_axes(arms, _reshaped(files), options.accepts),
         arms=tuple(arms),
-        runs=tuple(Run(arm=name, seed=seed, digest=_digest(stored[name], seed)) for seed in seeds for name in names),
+        runs=tuple(
+            Run(arm=name, seed=seed, digest=manifest.digest if (manifest := stored[name][seed].manifest) else "")
+            for seed in seeds
+            for name in names
+        ),
         code_digest="",
         notes=tuple(_notes(stored, seeds)),
     )
@@ -110,9 +118,9 @@ def check_options(options: PlanOptions) -> None:
             )
 
 
-def _stored_arms(folder: Path) -> dict[str, _StoredArm]:
+def _stored_arms(folder: Path) -> dict[str, dict[int, _StoredRun]]:
     """Arms by name. A directory that was renamed counts by its new name, because its runs are looked up there."""
-    arms: dict[str, _StoredArm] = {}
+    arms: dict[str, dict[int, _StoredRun]] = {}
     for run in StudyDir(folder).runs():
         number = run.path.name.removeprefix("seed=")
         if not number.isdecimal() or str(int(number)) != number or run.leads_out():
@@ -123,8 +131,7 @@ def _stored_arms(folder: Path) -> dict[str, _StoredArm]:
             manifest = None
         directory = run.path.parent.name
         name = manifest.arm if manifest is not None and safe_name(manifest.arm) == directory else directory
-        arm, seed = arms.setdefault(name, _StoredArm()), int(number)
-        arm.runs[seed], arm.manifests[seed], arm.configs[seed] = run, manifest, _settings(run)
+        arms.setdefault(name, {})[int(number)] = _StoredRun(run, manifest, _settings(run))
     return arms
 
 
@@ -145,34 +152,20 @@ def _undotted(value: Any) -> Any:
     return {str(key).replace(".", "_"): _undotted(item) for key, item in value.items()}
 
 
-def isolate_adopted(baseline: Arm, arm: Arm) -> Control:
-    """Return the control of an arm whose axis has no keys: it changes several settings, or none."""
-    if arm.kind == "placebo":
-        return Control(
-            arm=arm.name, name="one_variable", status="proven", sentence="the baseline's settings, leaf by leaf"
-        )
-    if arm.changes:
-        pairs = [f"{key} ({show(leaf(baseline.config, key))} -> {show(value)})" for key, value in arm.changes.items()]
-        reason = f"changes {len(pairs)} settings together, so it is not a one-variable comparison: {', '.join(pairs)}"
-    else:
-        reason = "has the baseline's settings, leaf by leaf: no variable is changed"
-    return Control(arm=arm.name, name="one_variable", status="failed", sentence=f"{arm.name} {reason}")
-
-
 def _moves(baseline: _StoredArm, arm: _StoredArm, seeds: Sequence[int]) -> dict[str, int]:
     """{setting: first seed in which it differs from the baseline's}; a group in place of a value is one setting."""
     moved: dict[str, int] = {}
     for seed in seeds:
-        for key in changed(baseline.configs[seed], arm.configs[seed]):
+        for key in changed(baseline[seed].config, arm[seed].config):
             moved.setdefault(key, seed)
     return {key: seed for key, seed in moved.items() if not any(key.startswith(f"{other}.") for other in moved)}
 
 
 def _config(baseline: _StoredArm, arm: _StoredArm, seeds: Sequence[int], moves: Mapping[str, int]) -> dict[str, Any]:
     """The baseline's settings of the first seed, so that what varies with the seed alone is equal, with the arm's changes."""
-    config: dict[str, Any] = _copied(baseline.configs[seeds[0]])
+    config: dict[str, Any] = deepcopy(baseline[seeds[0]].config)
     for key, seed in moves.items():
-        value = leaf_or_absent(arm.configs[seed], key)
+        value = leaf_or_absent(arm[seed].config, key)
         # A setting that differs in a later seed only is a mistake in the runs, and must not equal the baseline's.
         _put(config, key, value if seed == seeds[0] else f"{show(value)} in seed {seed}")
     return config
@@ -196,10 +189,6 @@ def _put(config: dict[str, Any], key: str, value: Any) -> None:
     config[last] = value
 
 
-def _copied(value: Any) -> Any:
-    return {key: _copied(item) for key, item in value.items()} if isinstance(value, Mapping) else value
-
-
 def _arm(name: str, moves: Mapping[str, int], config: dict[str, Any], derived: dict[str, float]) -> Arm:
     if name == BASELINE:
         return Arm(name=name, config=config, derived=derived)
@@ -218,30 +207,27 @@ def _arm(name: str, moves: Mapping[str, int], config: dict[str, Any], derived: d
 
 def _axes(arms: Sequence[Arm], reshaped: Iterable[str], accepts: Sequence[str]) -> tuple[Axis, ...]:
     """One per setting, with the values of its arms; one per arm that does not change exactly one setting."""
-    by_name: dict[str, list[Arm]] = {}
+    by_axis: dict[str, list[Arm]] = {}
     for arm in arms[1:]:
-        by_name.setdefault(arm.axis or "", []).append(arm)
-    return tuple(
-        _axis(name, group, any(arm.name in reshaped for arm in group), accepts) for name, group in by_name.items()
-    )
-
-
-def _axis(name: str, arms: Sequence[Arm], reshaped: bool, accepts: Sequence[str]) -> Axis:
-    first = arms[0]
-    may_change = {*accepts, *(item for key in first.changes for item in ad_hoc_axis(key, (), ()).may_change)}
-    may_change |= {"init"} if reshaped else set()
-    may_change |= {"order"} if first.kind == "placebo" else set()
-    moves = tuple(first.changes) if len(first.changes) == 1 or first.kind == "placebo" else ()
-    free = [item for item in FINGERPRINT if item not in _MUST_MATCH]
-    return Axis(
-        name=name,
-        question=_question(first),
-        kind=first.kind or "training",
-        keys=moves,
-        values=tuple(arm.value for arm in arms),
-        may_change=(*DERIVED, *free, *sorted(may_change - set(DERIVED))),
-        must_match=tuple(item for item in _MUST_MATCH if item not in may_change),
-    )
+        by_axis.setdefault(arm.axis or "", []).append(arm)
+    axes = []
+    for name, group in by_axis.items():
+        first, new_shape = group[0], any(arm.name in reshaped for arm in group)
+        may_change = {*accepts, *(item for key in first.changes for item in ad_hoc_axis(key, (), ()).may_change)}
+        may_change |= ({"init"} if new_shape else set()) | ({"order"} if first.kind == "placebo" else set())
+        free = [item for item in FINGERPRINT if item not in _MUST_MATCH]
+        axes.append(
+            Axis(
+                name=name,
+                question=_question(first),
+                kind=first.kind or "training",
+                keys=tuple(first.changes) if len(first.changes) == 1 or first.kind == "placebo" else (),
+                values=tuple(arm.value for arm in group),
+                may_change=(*DERIVED, *free, *sorted(may_change - set(DERIVED))),
+                must_match=tuple(item for item in _MUST_MATCH if item not in may_change),
+            )
+        )
+    return tuple(axes)
 
 
 def _question(arm: Arm) -> str:
@@ -290,21 +276,20 @@ def _counts(run: RunFiles) -> dict[str, float]:
     return counts | ({"epochs": epoch, "train_examples": round(samples[-1] / epoch)} if epoch > 0 else {})
 
 
-def _digest(arm: _StoredArm, seed: int) -> str:
-    manifest = arm.manifests[seed]
-    return manifest.digest if manifest is not None else ""
-
-
 def _notes(stored: Mapping[str, _StoredArm], seeds: Sequence[int]) -> Iterable[str]:
     yield (
         "there is no plan.json: arms, axes and seeds are read from what the runs recorded, so it is not on record that the "
         "metric, the smallest effect and the number of seeds were chosen before the results were known"
     )
-    left = [f"{name} seed {seed}" for name, arm in stored.items() for seed in sorted(arm.runs) if seed not in seeds]
+    left = [f"{name} seed {seed}" for name, arm in stored.items() for seed in sorted(arm) if seed not in seeds]
     if left:
         yield f"only seeds that every arm has are read; left out: {', '.join(left)}"
     # The controls of an imported arm name what is not on record.
-    imported = {name for name, arm in stored.items() if any(run and run.origin for run in arm.manifests.values())}
-    bare = [name for name, arm in stored.items() if not any(arm.configs.values()) and name not in imported]
+    imported = {
+        name for name, arm in stored.items() if any(run.manifest and run.manifest.origin for run in arm.values())
+    }
+    bare = [
+        name for name, arm in stored.items() if not any(run.config for run in arm.values()) and name not in imported
+    ]
     if bare:
         yield f"no settings were recorded for {', '.join(bare)}: Recorder(..., config=...) makes arms comparable"

@@ -2,22 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
-from ablate.analysis.load import InterimReader, RunFiles
 from ablate.analysis.results import Contrast, InterimAnalyses, InterimAnalysis, RunReading
-from ablate.design.interim import course
-from ablate.design.plan import Plan
+from ablate.design.plan import Course, Plan, course
 from ablate.formatting import counted, joined, per_cent
+from ablate.metrics.metric import MetricInfo
 from ablate.records.interim import InterimResult, read_interims
+from ablate.records.run_files import RunFiles
 from ablate.stats.sequential import ALPHA, Spending, interim_confidences
 from ablate.stats.verdicts import DECIDED
 
 _NAMES = {"obrien_fleming": "O'Brien-Fleming", "pocock": "Pocock"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InterimReader:
+    """A sequential study as far as its interim analyses have been made.
+
+    plan: the whole plan, as it was frozen. made: results of the interim analyses. levels: of every declared one.
+    """
+
+    plan: Plan
+    made: tuple[InterimResult, ...]
+    course: Course
+    levels: tuple[float, ...]
+
+    @property
+    def due(self) -> Plan:
+        """The plan up to the next interim analysis, or up to the last one."""
+        return self.course.due(self.plan)
+
+    def contrasts(self, metric: MetricInfo, readings: Sequence[RunReading], read: ReadAt) -> Iterator[Contrast]:
+        """Return each arm at the last interim analysis that counts for it, in plan order; none before the first one."""
+        by_arm: dict[str, Contrast] = {}
+        for number in range(self.course.made):
+            seeds = self.course.interim_seeds[number]
+            plan = self.course.at(self.plan, seeds)
+            planned = {(run.arm, run.seed) for run in plan.runs}
+            read_runs = [run for run in readings if (run.arm, run.seed) in planned]
+            early = {
+                arm: last for arm, last in self.course.stops.items() if last <= seeds < self.course.interim_seeds[-1]
+            }
+            for contrast in read(plan, metric, read_runs, self.levels[number], early):
+                if self.course.stop_of(contrast.arm) == seeds:
+                    by_arm[contrast.arm] = contrast
+        return iter([by_arm[arm.name] for arm in self.plan.arms if arm.name in by_arm])
+
+    def at_last(self, readings: Sequence[RunReading]) -> list[RunReading]:
+        """Return the runs of the last interim analysis; none before the first."""
+        if not self.course.made:
+            return []
+        planned = self.course.at(self.plan, self.course.interim_seeds[self.course.made - 1]).runs
+        keys = {(run.arm, run.seed) for run in planned}
+        return [run for run in readings if (run.arm, run.seed) in keys]
+
+
+ReadAt = Callable[[Plan, MetricInfo, Sequence[RunReading], float, Mapping[str, int]], Iterator[Contrast]]
+"""Contrasts of a plan on one metric at a level; the last argument: variants that have stopped, with their number of seeds."""
 
 
 def interim_reader(folder: Path, plan: Plan) -> InterimReader | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,18 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.analysis.infer_plan import PlanOptions, adopt
-from ablate.analysis.results import Contrast, RunReading
-from ablate.design import plan_file
-from ablate.design.interim import Course
-from ablate.design.plan import Arm, Plan, Run, run_digest
+from ablate.analysis.results import RunReading
+from ablate.design import plan as frozen_plan
+from ablate.design.plan import Plan, Run, run_digest
 from ablate.errors import ConfigError, StudyError
 from ablate.metrics.metric import MetricInfo, Record
-from ablate.metrics.registry import METRICS, find
-from ablate.records.interim import InterimResult
-from ablate.records.layout import StudyDir
+from ablate.metrics.registry import METRICS, check_recorded, find, get_metric, recorded
+from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest
-from ablate.records.run_files import RunFiles as RunFiles
-from ablate.records.run_files import read_run
+from ablate.records.returned_values import BARE, choose_metric
+from ablate.records.run_files import RunFiles, read_run
 
 
 def read_plan(folder: Path, options: PlanOptions | None = None) -> Plan:
@@ -46,31 +44,72 @@ def read_plan(folder: Path, options: PlanOptions | None = None) -> Plan:
             "the first run",
             f"ablate report {folder}; another metric is another study: study.name=... study.metric=...",
         )
-    return plan_file.read_plan(folder)
+    return frozen_plan.read_plan(folder)
 
 
-def read_runs(folder: Path, plan: Plan) -> list[RunFiles]:
-    """Read every trained arm at every seed, in plan order; arms of equal digest share one directory."""
+def planned_runs(folder: Path, plan: Plan) -> Iterator[tuple[str, Run, RunDir]]:
+    """Yield (arm, run, run directory) of every trained arm at every seed, in plan order; arms of equal digest share one."""
     study = StudyDir(folder)
     planned = {(run.arm, run.seed): run for run in plan.runs}
     shared = {run.digest: run for run in reversed(plan.runs)}
-
-    def digest(arm: Arm, seed: int) -> str:
-        return run_digest(arm.config, seed=seed, code_digest=plan.code_digest, data=arm.data, model=arm.model)
-
-    def accept(run: Run, manifest: Manifest) -> bool:
-        return not manifest.digest or plan.keeps(
-            run, digest=manifest.digest, request=manifest.request, code_digest=manifest.code_digest
-        )
-
-    runs = []
     for arm in (arm for arm in plan.arms if not arm.replayed):
         for seed in plan.seeds_of(arm):
-            run = planned.get((arm.name, seed)) or shared.get(digest(arm, seed))
+            run = planned.get((arm.name, seed))
+            if run is None and plan.app is None:
+                run = shared.get(
+                    run_digest(arm.config, seed=seed, code_digest=plan.code_digest, data=arm.data, model=arm.model)
+                )
             if run is not None:
-                directory = study.run(run.arm, run.seed)
-                runs.append(read_run(directory, arm=arm.name, seed=run.seed, accept=partial(accept, run)))
-    return runs
+                yield arm.name, run, study.run(run.arm, run.seed)
+
+
+def of_plan(plan: Plan, run: Run, manifest: Manifest) -> bool:
+    """Return False for the manifest of a run with other settings or other code than the plan's."""
+    asked = {"digest": manifest.digest, "request": manifest.request, "code_digest": manifest.code_digest}
+    return not manifest.digest or plan.keeps(run, **asked)
+
+
+def read_runs(folder: Path, plan: Plan) -> list[RunFiles]:
+    """Read every trained arm at every seed, in plan order."""
+    return [
+        read_run(run_dir, arm=arm, seed=run.seed, accept=partial(of_plan, plan, run))
+        for arm, run, run_dir in planned_runs(folder, plan)
+    ]
+
+
+def settled(plan: Plan, runs: Sequence[RunFiles]) -> Plan:
+    """Return the plan with the name of its metric: `hydra.sweeper.metric` may be left out where main returns one value.
+
+    Raises ConfigError for an unknown metric, and where one of several values must be chosen.
+    """
+    if plan.app is None:
+        check_recorded(plan.metric, [list(run.curves) for run in runs if run.curves])
+        return plan
+    names = _returned_names(runs)
+    return replace(plan, metric=choose_metric(plan.metric, names) if names else plan.metric or BARE)
+
+
+def metrics_of(plan: Plan, runs: Sequence[RunFiles]) -> tuple[MetricInfo, ...]:
+    """Return the metrics of a report: the primary one, the standard ones, the final value of any other that was evaluated.
+
+    For an external app: the values that it returned, then the metrics of its record.
+    """
+    if plan.app is None:
+        measured = recorded(metric for run in runs for metric in run.curves or {})
+        return tuple(get_metric(name).info for name in dict.fromkeys((plan.metric, *METRICS, *measured)))
+    returned = dict.fromkeys((plan.metric, *_returned_names(runs)))
+    sides = {plan.metric: plan.app.lower_is_better}
+    infos = [
+        MetricInfo(name=name, unit="", definition="As returned by the app.", lower_is_better=sides.get(name))
+        for name in returned
+    ]
+    if any(run.trace is not None for run in runs):
+        infos += [one.info for name, one in METRICS.items() if name not in returned]
+    return tuple(infos)
+
+
+def _returned_names(runs: Sequence[RunFiles]) -> list[str]:
+    return list(dict.fromkeys(name for run in runs for name in run.returned or ()))
 
 
 def common_evaluations(runs: list[RunFiles]) -> NDArray[np.int64]:
@@ -129,49 +168,3 @@ def _throughput(run: RunFiles) -> dict[str, float]:
         "train_steps_per_second": len(trace) / seconds,
         "train_seconds": seconds,
     }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class InterimReader:
-    """A sequential study as far as its interim analyses have been made.
-
-    plan: the whole plan, as it was frozen. made: results of the interim analyses. levels: of every declared one.
-    """
-
-    plan: Plan
-    made: tuple[InterimResult, ...]
-    course: Course
-    levels: tuple[float, ...]
-
-    @property
-    def due(self) -> Plan:
-        """The plan up to the next interim analysis, or up to the last one."""
-        return self.course.due(self.plan)
-
-    def contrasts(self, metric: MetricInfo, readings: Sequence[RunReading], read: ReadAt) -> Iterator[Contrast]:
-        """Return each arm at the last interim analysis that counts for it, in plan order; none before the first one."""
-        by_arm: dict[str, Contrast] = {}
-        for number in range(self.course.made):
-            seeds = self.course.interim_seeds[number]
-            plan = self.course.at(self.plan, seeds)
-            planned = {(run.arm, run.seed) for run in plan.runs}
-            read_runs = [run for run in readings if (run.arm, run.seed) in planned]
-            early = {
-                arm: last for arm, last in self.course.stops.items() if last <= seeds < self.course.interim_seeds[-1]
-            }
-            for contrast in read(plan, metric, read_runs, self.levels[number], early):
-                if self.course.stop_of(contrast.arm) == seeds:
-                    by_arm[contrast.arm] = contrast
-        return iter([by_arm[arm.name] for arm in self.plan.arms if arm.name in by_arm])
-
-    def at_last(self, readings: Sequence[RunReading]) -> list[RunReading]:
-        """Return the runs of the last interim analysis; none before the first."""
-        if not self.course.made:
-            return []
-        planned = self.course.at(self.plan, self.course.interim_seeds[self.course.made - 1]).runs
-        keys = {(run.arm, run.seed) for run in planned}
-        return [run for run in readings if (run.arm, run.seed) in keys]
-
-
-ReadAt = Callable[[Plan, MetricInfo, Sequence[RunReading], float, Mapping[str, int]], Iterator[Contrast]]
-"""Contrasts of a plan on one metric at a level; the last argument: variants that have stopped, with their number of seeds."""

@@ -26,16 +26,16 @@ from ablate.analysis.complete_seeds import (
     not_significant,
 )
 from ablate.analysis.design_results import HeldEffect, Mediated
-from ablate.analysis.load import RunFiles
 from ablate.analysis.mediator_checks import MediatorCheck, check_mediator
 from ablate.analysis.results import RunReading
 from ablate.config.schema import BASELINE
 from ablate.controls.control import Control
 from ablate.design.axis import show
-from ablate.design.mediation import Held
+from ablate.design.designs import Held
 from ablate.design.plan import Plan
 from ablate.formatting import change, counted, fixed, joined, plain_figure
 from ablate.metrics.metric import MetricInfo
+from ablate.records.run_files import RunFiles
 from ablate.stats.linear_model import ENOUGH_SEEDS
 from ablate.stats.shapley import Contribution, ratio_interval
 

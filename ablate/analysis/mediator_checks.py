@@ -11,12 +11,12 @@ from scipy import stats
 
 from ablate.analysis.complete_seeds import by_arm
 from ablate.analysis.design_results import MediatorMeasure
-from ablate.analysis.load import RunFiles
 from ablate.analysis.results import RunReading
 from ablate.config.schema import BASELINE
 from ablate.design.axis import show
-from ablate.design.mediation import MEDIATORS, Held, Mediation
+from ablate.design.designs import MEDIATORS, Held, Mediation
 from ablate.formatting import plain_figure, plain_percent
+from ablate.records.run_files import RunFiles
 
 ByArm = Mapping[str, Mapping[int, float]]
 
@@ -39,73 +39,71 @@ def check_mediator(
     design: Mediation, one: Held, readings: Sequence[RunReading], runs: Sequence[RunFiles]
 ) -> MediatorCheck:
     """Check one pair of arms."""
-    return _clip(design, one, readings) if one.mediator == "max_grad_norm" else _noise(design, one, readings, runs)
 
+    def measure(words: str, values: ByArm) -> MediatorMeasure:
+        arms = (BASELINE, design.treated, one.first, one.second)
+        means = [float(np.mean(list(values[arm].values()))) if values.get(arm) else None for arm in arms]
+        return MediatorMeasure(what=words, baseline=means[0], treated=means[1], first=means[2], second=means[3])
 
-def _clip(design: Mediation, one: Held, readings: Sequence[RunReading]) -> MediatorCheck:
-    """Where nearly every step is clipped, the applied norm is the limit, whatever the treatment."""
-    clipped = by_arm(readings, "clip_fraction")
-    measure = _measure("clip fraction", clipped, design, one)
-    if measure.first is None or measure.second is None:
-        return MediatorCheck(
-            held=False, sentence="The record does not contain the fraction of clipped steps.", measures=(measure,)
-        )
-    each = [
-        f"{plain_percent(value)} of the steps of {arm}"
-        for arm, value in ((one.first, measure.first), (one.second, measure.second))
-    ]
-    shares = f"{' and '.join(each)} were clipped"
-    if min(measure.first, measure.second) < CLIPPED:
-        sentence = (
-            f"{shares}, so that the applied gradients still differ in size; a smaller max_grad_norm clips them all."
-        )
-        return MediatorCheck(held=False, sentence=sentence, measures=(measure,))
-    return MediatorCheck(held=True, sentence=f"Held: {shares}.", measures=(measure,))
-
-
-def _noise(design: Mediation, one: Held, readings: Sequence[RunReading], runs: Sequence[RunFiles]) -> MediatorCheck:
-    """Drawn in every run as declared, with other final weights than without, and measured in the grad norm at equal weights."""
+    if one.mediator == "max_grad_norm":
+        return _clip(one, measure("clip fraction", by_arm(readings, "clip_fraction")))
     first_step = _first_steps(runs)
-    measures = [_measure("grad norm at the first step", first_step, design, one)]
-    measures += [_measure(words, by_arm(readings, name), design, one) for name, words in _RUN_WIDE.items()]
-    measures = [each for each in measures if None not in (each.baseline, each.treated, each.first, each.second)]
+    measures = [measure("grad norm at the first step", first_step)]
+    measures += [measure(words, by_arm(readings, name)) for name, words in _RUN_WIDE.items()]
+    known = [each for each in measures if None not in (each.baseline, each.treated, each.first, each.second)]
+    held, sentence = _noise(design, one, known, first_step, runs)
+    return MediatorCheck(held=held, sentence=sentence, measures=tuple(known))
+
+
+def _clip(one: Held, clipped: MediatorMeasure) -> MediatorCheck:
+    """Where nearly every step is clipped, the applied norm is the limit, whatever the treatment."""
+    first, second = clipped.first, clipped.second
+    if first is None or second is None:
+        sentence = "The record does not contain the fraction of clipped steps."
+        return MediatorCheck(held=False, sentence=sentence, measures=(clipped,))
+    each = [
+        f"{plain_percent(value)} of the steps of {arm}" for arm, value in ((one.first, first), (one.second, second))
+    ]
+    shares, held = f"{' and '.join(each)} were clipped", min(first, second) >= CLIPPED
+    smaller = "so that the applied gradients still differ in size; a smaller max_grad_norm clips them all"
+    sentence = f"Held: {shares}." if held else f"{shares}, {smaller}."
+    return MediatorCheck(held=held, sentence=sentence, measures=(clipped,))
+
+
+def _noise(
+    design: Mediation, one: Held, measures: Sequence[MediatorMeasure], first_step: ByArm, runs: Sequence[RunFiles]
+) -> tuple[bool, str]:
+    """Drawn in every run as declared, with other final weights than without, and measured in the grad norm at equal weights."""
     if problem := _not_applied(design, one, runs):
-        return MediatorCheck(held=False, sentence=problem, measures=tuple(measures))
+        return False, problem
     moved, left = (_log_ratio(first_step, *pair) for pair in ((BASELINE, design.treated), (one.first, one.second)))
     if moved is None or left is None or not measures:
-        return MediatorCheck(
-            held=True, sentence="Drawn as declared in every run; no grad norm was recorded.", measures=tuple(measures)
-        )
+        return True, "Drawn as declared in every run; no grad norm was recorded."
+    at_first = measures[0]
     plain, with_noise = (
-        _figures(*pair)
-        for pair in ((measures[0].baseline, measures[0].treated), (measures[0].first, measures[0].second))
+        f"{plain_figure(before or 0)} -> {plain_figure(after or 0)}"
+        for before, after in ((at_first.baseline, at_first.treated), (at_first.first, at_first.second))
     )
     figures = (
         f"at the first step, at equal weights, the grad norm is {plain} without and {with_noise} with the noise held"
     )
     if left.significant and abs(left.mean) > abs(moved.mean) / 2:
-        sentence = f"{figures}: the gap is not closed, so the noise is not as declared."
-        return MediatorCheck(held=False, sentence=sentence, measures=tuple(measures))
+        return False, f"{figures}: the gap is not closed, so the noise is not as declared."
     if not moved.significant:
-        sentence = f"Drawn as declared; {figures}: the treatment's effect on it is not significant with so few steps."
-        return MediatorCheck(held=True, sentence=sentence, measures=tuple(measures))
-    return MediatorCheck(held=True, sentence=f"Held: {figures}.", measures=tuple(measures))
+        return True, f"Drawn as declared; {figures}: the treatment's effect on it is not significant with so few steps."
+    return True, f"Held: {figures}."
 
 
 def _not_applied(design: Mediation, one: Held, runs: Sequence[RunFiles]) -> str:
     """Why the noise cannot have been as the arms declare; '' where the record does not contradict them."""
-    by_arm = {name: [run for run in runs if run.arm == name and run.finished] for name in (one.first, one.second)}
     setting = MEDIATORS[one.mediator]
-    for name, mine in by_arm.items():
-        wanted = design.arms.get(name, {}).get(setting)
-        if wanted is None:
-            continue
-        for run in mine:
-            items = run.fingerprint.items if run.fingerprint else {}
-            of = items.get("grad_noise", {}).get("of")
-            if of != wanted:
-                what = "draws no noise" if of is None else f"draws {show(of)} samples of each step"
-                return f"the run {name}, seed {run.seed} {what}, where {show(wanted)} were declared."
+    pair = [run for name in (one.first, one.second) for run in runs if run.arm == name and run.finished]
+    for run in pair:
+        wanted = design.arms.get(run.arm, {}).get(setting)
+        drawn = (run.fingerprint.items if run.fingerprint else {}).get("grad_noise", {}).get("of")
+        if wanted is not None and drawn != wanted:
+            what = "draws no noise" if drawn is None else f"draws {show(drawn)} samples of each step"
+            return f"the run {run.arm}, seed {run.seed} {what}, where {show(wanted)} were declared."
     plain = BASELINE if one.first != BASELINE else design.treated
     noisy = one.first if one.first != BASELINE else one.second
     weights = {(run.arm, run.seed): run.weights for run in runs if run.finished and run.weights}
@@ -145,16 +143,3 @@ def _first_steps(runs: Sequence[RunFiles]) -> ByArm:
         if run.finished and isinstance(norm, int | float) and np.isfinite(norm):
             norms.setdefault(run.arm, {})[run.seed] = float(norm)
     return norms
-
-
-def _measure(what: str, values: ByArm, design: Mediation, one: Held) -> MediatorMeasure:
-    def mean(arm: str) -> float | None:
-        return float(np.mean(list(values[arm].values()))) if values.get(arm) else None
-
-    return MediatorMeasure(
-        what=what, baseline=mean(BASELINE), treated=mean(design.treated), first=mean(one.first), second=mean(one.second)
-    )
-
-
-def _figures(before: float | None, after: float | None) -> str:
-    return f"{plain_figure(before or 0)} -> {plain_figure(after or 0)}"

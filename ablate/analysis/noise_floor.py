@@ -9,7 +9,6 @@ import numpy as np
 from ablate.analysis.results import Floor, FloorKind, RunReading
 from ablate.controls.control import Control
 from ablate.design.plan import Plan
-from ablate.metrics.curve_fits import rms
 
 FLOORS: Mapping[str, FloorKind] = {"placebo": "noise", "rerun": "nondeterminism"}
 """Kind of floor by the kind of the axis that measures it."""
@@ -48,7 +47,7 @@ def _floor(kind: FloorKind, arms: tuple[str, ...], pairs: Sequence[tuple[RunRead
         both = [(left.values.get(metric), right.values.get(metric)) for left, right in pairs]
         differences = np.asarray([b - a for a, b in both if a is not None and b is not None], dtype=np.float64)
         if len(differences) and np.isfinite(differences).all():
-            values[metric] = rms(differences)
+            values[metric] = float(np.sqrt(np.mean(np.square(differences))))
     return Floor(
         kind=kind,
         arms=arms,

@@ -36,7 +36,7 @@ _MOST = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class PowerOptions:
     """Request for a power analysis.
 
     sd: of single runs, assumed; None to measure it. rho: their correlation between arms over seeds, likewise.
@@ -108,7 +108,7 @@ class Power:
         return asdict(self)
 
 
-def power(folder: Path | None, wanted: Wanted) -> Power:
+def power(folder: Path | None, wanted: PowerOptions) -> Power:
     """Return the power from a pilot's study directory, or from assumptions.
 
     Raises ConfigError for impossible requests, StudyError for a pilot without a measured spread.
@@ -133,7 +133,9 @@ def power(folder: Path | None, wanted: Wanted) -> Power:
     return _power(wanted, spread, metric=metric, unit=info.unit, variants=variants, effect=effect)
 
 
-def _power(wanted: Wanted, spread: Spread, *, metric: str, unit: str, variants: int, effect: float | None) -> Power:
+def _power(
+    wanted: PowerOptions, spread: Spread, *, metric: str, unit: str, variants: int, effect: float | None
+) -> Power:
     sd, chance, level = spread.sd, wanted.chance, wanted.level
 
     def needed(sd: float | None) -> int | None:
@@ -163,13 +165,13 @@ def _power(wanted: Wanted, spread: Spread, *, metric: str, unit: str, variants: 
     )
 
 
-def sd_interval(sd: float, df: int, level: float = 0.95) -> tuple[float, float]:
+def sd_interval(sd: float, df: float, level: float = 0.95) -> tuple[float, float]:
     """Return the interval of the true sd, from the chi-square distribution of its estimate with `df` degrees of freedom."""
     tail = (1 - level) / 2
     return sd * math.sqrt(df / float(stats.chi2.isf(tail, df))), sd * math.sqrt(df / float(stats.chi2.ppf(tail, df)))
 
 
-def _measured(folder: Path, analysis: Analysis, metric: str, wanted: Wanted) -> Spread:
+def _measured(folder: Path, analysis: Analysis, metric: str, wanted: PowerOptions) -> Spread:
     """Return the residual of the study's contrasts; of a study with the baseline alone, its spread over seeds."""
     mine = [one for one in analysis.contrasts if one.metric == metric and one.verdict != "none"]
     known = [one for one in mine if one.residual_sd and one.residual_df]
@@ -226,7 +228,7 @@ def _num_variants(analysis: Analysis) -> int:
     return max(1, sum(kind not in ("placebo", "rerun", "observation") for kind in kinds))
 
 
-def _check(folder: Path | None, wanted: Wanted) -> None:
+def _check(folder: Path | None, wanted: PowerOptions) -> None:
     assumed = "ablate power --sd 0.02 --rho 0.5 --variants 4 --smallest-effect 0.01"
     if folder is None and wanted.sd is None:
         raise ConfigError(

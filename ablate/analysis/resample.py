@@ -15,16 +15,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ablate.analysis.load import RunFiles, read_plan, read_runs
-from ablate.analysis.results import ReplayedLevel
+from ablate.analysis.load import read_plan, read_runs
+from ablate.analysis.results import ResampledCadence
 from ablate.config.schema import EvalConfig
 from ablate.design.axis_files import REPLAYABLE
 from ablate.design.plan import Arm, Plan
 from ablate.errors import ConfigError, StudyError, nearest
 from ablate.formatting import counted, plain_figure, plain_percent
-from ablate.metrics.decrease import decrease_before, train_loss_decrease
+from ablate.metrics.curves import decrease_before, train_loss_decrease
 from ablate.metrics.metric import Record
 from ablate.records.reader import EvalCurve, Trace
+from ablate.records.run_files import RunFiles
 from ablate.units import evaluation_points, parse_interval
 
 KEYS = (*REPLAYABLE, "eval.spacing")
@@ -44,6 +45,10 @@ class Budget:
     samples_per_epoch: int
     evaluation: EvalConfig
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"samples_per_step": self.samples_per_step, "samples_per_epoch": self.samples_per_epoch}
+
     def due(self, key: str, value: str) -> NDArray[np.int64]:
         """Return the sample counts at which a run with `key=value` evaluates or logs, rising, at whole steps.
 
@@ -52,23 +57,18 @@ class Budget:
         """
         if key not in KEYS:
             raise ConfigError(f"{key}={value!r} cannot be resampled; {nearest(key, KEYS)}", f"{KEYS[0]}='128 samples'")
-        if key == "eval.spacing":
-            evaluation, every = replace(self.evaluation, spacing=value), self.evaluation.every
-        else:
-            evaluation, every = replace(self.evaluation, spacing="even"), value
-        interval = parse_interval(every, key=key)
-        sizes = {"samples_per_step": self.samples_per_step, "samples_per_epoch": self.samples_per_epoch}
+        spacing = key == "eval.spacing"
+        evaluation = replace(self.evaluation, spacing=value if spacing else "even")
+        interval = parse_interval(evaluation.every if spacing else value, key=key)
+        sizes = self.sizes
         if self.total_samples > _MAX_POINTS * interval.samples(**sizes):
             raise ConfigError(
                 f"{key}={value!r} gives more than {_MAX_POINTS:,} evaluations at {self.total_samples:,} samples",
                 f"{key}='1 epochs'",
             )
+        count, total = evaluation.num_evaluations, self.total_samples
         points = evaluation_points(
-            every=interval,
-            spacing=evaluation.spacing,
-            count=evaluation.num_evaluations,
-            total_samples=self.total_samples,
-            **sizes,
+            every=interval, spacing=evaluation.spacing, count=count, total_samples=total, **sizes
         )
         steps = -(-np.asarray(points, dtype=np.int64) // self.samples_per_step)
         return np.unique(np.minimum(steps * self.samples_per_step, self.total_samples))
@@ -132,20 +132,16 @@ def resample_record(record: Record, due: NDArray[np.int64]) -> Record:
     return replace(record, curves=curves, common=due)
 
 
-Points = tuple[tuple[float, float, float], ...]
-"""((step, samples, value), ...)"""
-
-
 @dataclass(frozen=True, slots=True)
 class _Resampled:
-    """One seed at one cadence. share: decrease before the first point; None where the curve never decreased."""
+    """One seed at one cadence: [[step, samples, value], ...], and the decrease before the first; None without a decrease."""
 
-    points: Points
+    points: tuple[tuple[float, float, float], ...]
     share: float | None
     remark: str = ""
 
 
-def resample(folder: Path, key: str, values: Sequence[str]) -> tuple[ReplayedLevel, ...]:
+def resample(folder: Path, key: str, values: Sequence[str]) -> tuple[ResampledCadence, ...]:
     """Read the baseline of a study at other values of `eval.every`, `tracker.log_every` or `eval.spacing`.
 
     Raises ConfigError for another key, and for a value that the dense record cannot show exactly; StudyError for a folder
@@ -154,8 +150,10 @@ def resample(folder: Path, key: str, values: Sequence[str]) -> tuple[ReplayedLev
     plan = read_plan(folder)
     runs = read_runs(folder, plan)
     if not finished_baseline(plan, runs):
-        problem = f"no run of the baseline in {str(folder)!r} has finished: there is nothing to resample"
-        raise StudyError(problem, plan.command or None)
+        raise StudyError(
+            f"no run of the baseline in {str(folder)!r} has finished: there is nothing to resample",
+            plan.command or None,
+        )
     axis = next((axis.name for axis in plan.axes if axis.keys == (key,)), key.rpartition(".")[2])
     return tuple(resample_value(plan, runs, key, value, arm=f"{axis}={value}", axis=axis) for value in values)
 
@@ -165,21 +163,21 @@ def finished_baseline(plan: Plan, runs: Sequence[RunFiles]) -> list[RunFiles]:
     return [run for run in runs if run.arm == plan.baseline.name and run.finished]
 
 
-def resample_value(plan: Plan, runs: Sequence[RunFiles], key: str, value: str, *, arm: str, axis: str) -> ReplayedLevel:
+def resample_value(
+    plan: Plan, runs: Sequence[RunFiles], key: str, value: str, *, arm: str, axis: str
+) -> ResampledCadence:
     """Read the finished runs of the baseline at one value; there must be one. Raises as `resample` does."""
     budget = budget_of(plan.baseline)
     due = budget.due(key, value)
     dense = finished_baseline(plan, runs)
-    if key == "tracker.log_every":
-        seeds = [_log_rows(run, due) for run in dense]
-    else:
-        seeds = [_evaluations(run, due, key, value, budget) for run in dense]
+    read = _log_rows if key == "tracker.log_every" else _evaluations
+    seeds = [read(run, due, key, value, budget) for run in dense]
     shares = [seed.share for seed in seeds if seed.share is not None]
     first_step = -(-int(due[0]) // budget.samples_per_step)
-    return ReplayedLevel(
+    return ResampledCadence(
         arm=arm,
         axis=axis,
-        level=value,
+        value=value,
         evaluations=len(due),
         seeds=tuple(run.seed for run in dense),
         first_eval_step=first_step,
@@ -223,8 +221,8 @@ def _evaluations(run: RunFiles, due: NDArray[np.int64], key: str, value: str, bu
         )
     check_recorded_at(curve, due, key, value, budget)
     resampled = resample_curve(curve, due)
-    points = _points(resampled.step, resampled.samples, resampled.value)
-    return _Resampled(points, decrease_before(curve, "loss", int(due[0])))
+    points = zip(resampled.step.tolist(), resampled.samples.tolist(), resampled.value.tolist(), strict=True)
+    return _Resampled(tuple(points), decrease_before(curve, "loss", int(due[0])))
 
 
 def check_recorded_at(curve: EvalCurve, due: NDArray[np.int64], key: str, value: str, budget: Budget) -> None:
@@ -240,8 +238,7 @@ def check_recorded_at(curve: EvalCurve, due: NDArray[np.int64], key: str, value:
     recorded = f"{first}, ... {trained[-1]}" if len(trained) > 3 else first
     fix = "a denser baseline: eval.every='1 steps'"
     if key == "eval.every":
-        sizes = {"samples_per_step": budget.samples_per_step, "samples_per_epoch": budget.samples_per_epoch}
-        wanted = parse_interval(value, key=key).samples(**sizes)
+        wanted = parse_interval(value, key=key).samples(**budget.sizes)
         works = [count for count in trained if np.isin(budget.due(key, f"{count} samples"), trained).all()]
         nearest_three = sorted(sorted(works, key=lambda count: abs(count - wanted))[:3])
         fix = " or ".join(f"{key}='{count} samples'" for count in nearest_three)
@@ -252,23 +249,18 @@ def check_recorded_at(curve: EvalCurve, due: NDArray[np.int64], key: str, value:
     )
 
 
-def _log_rows(run: RunFiles, due: NDArray[np.int64]) -> _Resampled:
+def _log_rows(run: RunFiles, due: NDArray[np.int64], *_: object) -> _Resampled:
     """The training loss as row means, and what the rows show of the gradient norm's peak."""
     trace = run.trace
     if trace is None or not len(trace):
         raise StudyError(f"{run.folder.trace} holds no step to log", "remove that run's folder and run the study again")
     ends = window_ends(trace, due)
-    points = _points(trace["step"][ends], trace["samples"][ends], reduce_windows(trace["loss"], ends, "mean"))
-    norms = trace["grad_norm"]
-    highest, last = (float(np.max(reduce_windows(norms, ends, how))) for how in ("max", "last"))
+    losses = reduce_windows(trace["loss"], ends, "mean")
+    points = zip(trace["step"][ends].tolist(), trace["samples"][ends].tolist(), losses.tolist(), strict=True)
+    highest, last = (float(np.max(reduce_windows(trace["grad_norm"], ends, how))) for how in ("max", "last"))
     remark = (
         f"; rows that keep the last grad norm peak at {plain_figure(last)}, the steps at {plain_figure(highest)} "
         f"(seed {run.seed})"
     )
     shares = train_loss_decrease(trace)
-    return _Resampled(points, None if shares is None else float(shares[ends[0]]), remark)
-
-
-def _points(*columns: NDArray[np.int64] | NDArray[np.float64]) -> Points:
-    step, samples, value = (column.tolist() for column in columns)
-    return tuple(zip(step, samples, value, strict=True))
+    return _Resampled(tuple(points), None if shares is None else float(shares[ends[0]]), remark)

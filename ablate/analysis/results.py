@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ablate.analysis.answer_results import Irregularity, Learning
 from ablate.analysis.design_results import Attribution, Effects, Mediated, VarianceStudy
 from ablate.controls.control import Control
 from ablate.metrics.metric import MetricInfo
@@ -155,8 +156,8 @@ class Contrast:
 
     arm: str
     axis: str
-    level: Any
-    baseline_level: Any
+    value: Any
+    baseline_value: Any
     metric: str
     unit: str
     primary: bool
@@ -192,7 +193,7 @@ class Contrast:
     pair_low: float | None = None
     pair_high: float | None = None
     step_p: float | None = None
-    interval_level: float = 0.95
+    confidence: float = 0.95
     """Confidence of low and high; an interim analysis has its own."""
 
 
@@ -233,8 +234,8 @@ class Floor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReplayedLevel:
-    """What one level of an observation axis would have shown, read from the baseline's dense record.
+class ResampledCadence:
+    """What one value of an observation axis would have shown, read from the baseline's dense record.
 
     first_eval_step, share_decrease_before_first_eval: the first evaluation after training began, and the part of the
         eval loss's total fall (start to lowest) that lay before it, per seed (order of `seeds`) and as mean; for
@@ -244,7 +245,7 @@ class ReplayedLevel:
 
     arm: str
     axis: str
-    level: Any
+    value: Any
     evaluations: int
     seeds: tuple[int, ...]
     first_eval_step: int
@@ -349,12 +350,12 @@ class Analysis:
     seeds: tuple[int, ...]
     metrics: tuple[MetricInfo, ...]
     arms: tuple[dict[str, Any], ...]
-    """[{name, axis, level, kind, changes, bundle, derived, question, expect, source}], the baseline first."""
+    """[{name, axis, value, kind, changes, bundle, derived, question, expect, source}], the baseline first."""
     contrasts: tuple[Contrast, ...]
     """Primary metric first, arm by arm in plan order; then the secondary outcomes."""
     divergences: tuple[DivergenceRate, ...]
     """Of the variants, in plan order; empty where no run of the baseline or of a variant diverged."""
-    replays: tuple[ReplayedLevel, ...]
+    replays: tuple[ResampledCadence, ...]
     controls: tuple[Control, ...]
     runs: tuple[RunReading, ...]
     floors: tuple[Floor, ...]
@@ -386,6 +387,18 @@ class Analysis:
 
     interim: InterimAnalyses | None = None
     """Of a study that adds seeds until its variants are decided."""
+
+    learning: tuple[Learning, ...] = ()
+    """Whether each arm learned, in plan order; an arm without an evaluation is left out."""
+
+    observed: tuple[Contrast, ...] = ()
+    """Contrasts of the cadences of `eval.every` with the record of the baseline, on the metrics of an eval curve."""
+
+    irregularity: Irregularity | None = None
+    """Of a study with a cadence of evaluations, or whose primary metric is an irregularity."""
+
+    smoke_run: bool = False
+    """A study at debug size: its verdicts are withheld."""
 
     variance: VarianceStudy | None = None
     """Of a study that tells two random streams apart."""

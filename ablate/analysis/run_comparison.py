@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.analysis.load import RunFiles, common_evaluations, common_rows, reading
-from ablate.analysis.power import Wanted, power
+from ablate.analysis.load import common_evaluations, common_rows, reading
+from ablate.analysis.power import PowerOptions, power
 from ablate.config.flatten import changed
-from ablate.controls.fingerprint_diff import differences
+from ablate.controls.fingerprint_match import Difference, differences
 from ablate.design.axis import show
 from ablate.design.plan import what_counts
 from ablate.errors import AblateError
@@ -21,7 +21,8 @@ from ablate.formatting import counted, joined, plain_figure
 from ablate.metrics.metric import MetricInfo
 from ablate.metrics.registry import METRICS, find, recorded
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.run_files import read_single_run
+from ablate.records.metadata import Manifest
+from ablate.records.run_files import RunFiles, read_single_run
 from ablate.serialization import read_yaml
 
 ENOUGH = 5
@@ -155,8 +156,8 @@ def compare_runs(first: RunDir, second: RunDir, named: tuple[str, str]) -> Compa
     study = _study(one, other, named[0]) if diff.moved else None
     return Comparison(
         diff=diff,
-        outcomes=_metrics(one, other),
-        curves=tuple(_curves(one, other)),
+        outcomes=_metrics([one, other]),
+        curves=tuple(_curves([one, other])),
         says=tuple(_conclusions(diff, study)),
         seeds_needed=study.needed if study else None,
     )
@@ -164,16 +165,25 @@ def compare_runs(first: RunDir, second: RunDir, named: tuple[str, str]) -> Compa
 
 def _diff(first: RunFiles, second: RunFiles, named: tuple[str, str]) -> RunDiff:
     unknown: list[str] = []
-    equal, items = _fingerprints(first, second, unknown)
+    left, right = (run.manifest for run in (first, second))
+    assert left is not None
+    assert right is not None
+    items, other_items = (run.fingerprint.items if run.fingerprint is not None else {} for run in (first, second))
+    compared = [{name: one[name] for name in one if name != "environment"} for one in (items, other_items)]
+    unequal = _differing(differences(*compared)) if all(compared) else ()
+    if not all(compared):
+        unknown.append("fingerprint: a run has none")
+    named_items = {one.key.partition(".")[0] for one in unequal} | {"environment", "rates"}
+    pool = {"pool": (left.data, right.data)} if left.data and right.data and left.data != right.data else {}
     return RunDiff(
         first=_one(first, named[0]),
         second=_one(second, named[1]),
         config=_configs(first, second, unknown),
-        data=_data(first, second),
-        environment=tuple(_environment(first, second)),
-        code=_code(first, second, unknown),
-        fingerprint=items,
-        equal=equal,
+        data=(*_pairs(pool), *_pairs(changed(left.hub, right.hub), "hub.")),
+        environment=(*_environment(left, right), *_measured_environment(items, other_items)),
+        code=_code(left, right, unknown),
+        fingerprint=unequal,
+        equal=tuple(item for item in items if item in other_items and item not in named_items),
         unknown=tuple(unknown),
     )
 
@@ -193,26 +203,31 @@ def _one(run: RunFiles, named: str) -> OneRun:
     )
 
 
+def _pairs(pairs: Mapping[str, tuple[Any, Any]], prefix: str = "") -> tuple[Differing, ...]:
+    return tuple(Differing(key=f"{prefix}{key}", first=pair[0], second=pair[1]) for key, pair in pairs.items())
+
+
+def _differing(leaves: Iterable[Difference]) -> tuple[Differing, ...]:
+    return tuple(Differing(key=leaf.path, first=leaf.baseline, second=leaf.arm) for leaf in leaves)
+
+
 def _configs(first: RunFiles, second: RunFiles, unknown: list[str]) -> tuple[Differing, ...]:
     left, right = (_config(run, unknown) for run in (first, second))
     if left is None or right is None:
-        return _differing(changed({"seed": first.seed}, {"seed": second.seed}))
+        return _pairs(changed({"seed": first.seed}, {"seed": second.seed}))
     compared = [what_counts(one) if {"eval", "train"} <= one.keys() else one for one in (left, right)]
     counting = (set(changed(*compared)) | {"seed"}) - {"rerun"}  # which only tells a repeat from its baseline
-    differences = changed({"seed": first.seed, **_without_names(left)}, {"seed": second.seed, **_without_names(right)})
-    return tuple(
-        Differing(key=key, first=before, second=after, counts=key in counting)
-        for key, (before, after) in sorted(differences.items(), key=lambda item: (item[0] not in counting, item[0]))
-    )
+    pairs = changed({"seed": first.seed, **_without_names(left)}, {"seed": second.seed, **_without_names(right)})
+    differing = [replace(one, counts=one.key in counting) for one in _pairs(pairs)]
+    return tuple(sorted(differing, key=lambda one: (not one.counts, one.key)))
 
 
 def _without_names(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config without names and tracker settings, of which only the cadence of the log rows is compared."""
     tracker = config.get("tracker")
     cadence = {"log_every": tracker["log_every"]} if isinstance(tracker, Mapping) and "log_every" in tracker else {}
-    return {key: value for key, value in config.items() if key not in _NAMES} | (
-        {"tracker": cadence} if cadence else {}
-    )
+    compared = {key: value for key, value in config.items() if key not in _NAMES}
+    return compared | ({"tracker": cadence} if cadence else {})
 
 
 def _config(run: RunFiles, unknown: list[str]) -> dict[str, Any] | None:
@@ -224,114 +239,63 @@ def _config(run: RunFiles, unknown: list[str]) -> dict[str, Any] | None:
     return {str(key): value for key, value in values.items()} if isinstance(values, Mapping) else {}
 
 
-def _data(first: RunFiles, second: RunFiles) -> tuple[Differing, ...]:
-    assert first.manifest is not None
-    assert second.manifest is not None
-    pairs = {"pool": (first.manifest.data, second.manifest.data)}
-    pool = {key: pair for key, pair in pairs.items() if all(pair) and pair[0] != pair[1]}
-    return (*_differing(pool), *_differing(changed(first.manifest.hub, second.manifest.hub), "hub."))
+def _environment(left: Manifest, right: Manifest) -> Iterable[Differing]:
+    names = ("device", "num_threads", "padding", "git", "versions")
+    pairs = changed(*({name: getattr(one, name) for name in names} for one in (left, right)))
+    return (replace(one, counts=one.key != "git") for one in _pairs(pairs))
 
 
-def _environment(first: RunFiles, second: RunFiles) -> Iterable[Differing]:
-    left, right = first.manifest, second.manifest
-    assert left is not None
-    assert right is not None
-    pairs = {"device": (left.device, right.device), "num_threads": (left.num_threads, right.num_threads)}
-    pairs |= {"padding": (left.padding, right.padding), "git": (left.git, right.git)}
-    for key, (before, after) in pairs.items():
-        if before != after:
-            yield Differing(key=key, first=before, second=after, counts=key != "git")
-    yield from _differing(changed(left.versions, right.versions), "versions.")
-    items = [_items(run).get("environment", {}) for run in (first, second)]
-    compared = {"device", "num_threads", *_VERSIONED}
-    for one in differences({"environment": items[0]}, {"environment": items[1]}) if all(items) else ():
-        if one.path.partition(".")[2] not in compared:
-            yield Differing(key=one.path.partition(".")[2], first=one.baseline, second=one.arm)
+def _measured_environment(items: Mapping[str, Any], other_items: Mapping[str, Any]) -> Iterable[Differing]:
+    """What the fingerprints hold of the environment beyond the manifests."""
+    both = [{"environment": one["environment"]} for one in (items, other_items) if one.get("environment")]
+    for one in _differing(differences(*both)) if len(both) == 2 else ():
+        key = one.key.partition(".")[2]
+        if key not in ("device", "num_threads", *_VERSIONED):
+            yield replace(one, key=key)
 
 
-def _code(first: RunFiles, second: RunFiles, unknown: list[str]) -> tuple[Differing, ...]:
-    left, right = first.manifest, second.manifest
-    assert left is not None
-    assert right is not None
-    if not (left.code and right.code):
-        if left.code_digest != right.code_digest:
-            return _differing({"code_digest": (left.code_digest, right.code_digest)})
-        if not left.code_digest:
-            unknown.append("code: a run has not recorded its own")
-        return ()
-    return (*_differing(_whole(left.code, right.code)), *_differing(_whole(left.imported, right.imported), "imported "))
+def _code(left: Manifest, right: Manifest, unknown: list[str]) -> tuple[Differing, ...]:
+    if left.code and right.code:
+        return (*_pairs(changed(left.code, right.code)), *_pairs(changed(left.imported, right.imported), "imported "))
+    if left.code_digest != right.code_digest:
+        return _pairs({"code_digest": (left.code_digest, right.code_digest)})
+    if not left.code_digest:
+        unknown.append("code: a run has not recorded its own")
+    return ()
 
 
-def _whole(left: Mapping[str, str], right: Mapping[str, str]) -> dict[str, tuple[Any, Any]]:
-    """Files by name; a dot in a name does not separate levels."""
-    return {
-        name: (left.get(name, "absent"), right.get(name, "absent"))
-        for name in sorted(left.keys() | right.keys())
-        if left.get(name) != right.get(name)
-    }
-
-
-def _fingerprints(
-    first: RunFiles, second: RunFiles, unknown: list[str]
-) -> tuple[tuple[str, ...], tuple[Differing, ...]]:
-    left, right = (
-        {key: value for key, value in _items(run).items() if key != "environment"} for run in (first, second)
+def _metrics(runs: list[RunFiles]) -> tuple[Pair, ...]:
+    names = dict.fromkeys(
+        name for run in runs for name in (*(run.returned or ()), *METRICS, *recorded(run.curves or ()))
     )
-    if not left or not right:
-        unknown.append("fingerprint: a run has none")
-        return (), ()
-    unequal_leaves = differences(left, right)
-    unequal = {leaf.item for leaf in unequal_leaves}
-    both = [item for item in left if item in right and item not in unequal and item != "rates"]
-    return tuple(both), tuple(Differing(key=leaf.path, first=leaf.baseline, second=leaf.arm) for leaf in unequal_leaves)
-
-
-def _items(run: RunFiles) -> Mapping[str, Any]:
-    return run.fingerprint.items if run.fingerprint is not None else {}
-
-
-def _differing(pairs: Mapping[str, tuple[Any, Any]], prefix: str = "") -> tuple[Differing, ...]:
-    return tuple(Differing(key=f"{prefix}{key}", first=pair[0], second=pair[1]) for key, pair in pairs.items())
-
-
-def _metrics(first: RunFiles, second: RunFiles) -> tuple[Pair, ...]:
-    runs = [first, second]
-    names = dict.fromkeys(name for run in runs for name in _names(run))
     common, rows = common_evaluations(runs), common_rows(runs)
     values = [reading(run, run.folder.path.parents[1], common, names, rows).values for run in runs]
     pairs = []
     for name in names:
-        left, right = (one.get(name) for one in values)
-        if left is None and right is None:
-            continue
-        known = find(name)
-        info = known.info if known else MetricInfo(name=name, unit="", definition="", lower_is_better=None)
-        apart = None if left is None or right is None else right - left
-        pairs.append(Pair(info=info, first=left, second=right, difference=apart))
+        first, second = (one.get(name) for one in values)
+        if first is not None or second is not None:
+            known = find(name)
+            info = known.info if known else MetricInfo(name=name, unit="", definition="", lower_is_better=None)
+            apart = None if first is None or second is None else second - first
+            pairs.append(Pair(info=info, first=first, second=second, difference=apart))
     return tuple(pairs)
 
 
-def _names(run: RunFiles) -> list[str]:
-    return [*(run.returned or {}), *METRICS, *recorded(run.curves or {})]
-
-
-def _curves(first: RunFiles, second: RunFiles) -> Iterable[TwinCurve]:
+def _curves(runs: Sequence[RunFiles]) -> Iterable[TwinCurve]:
     """The curves of both: the first metric evaluated, the training loss, the gradient norm."""
-    evals = [{name: (curve.samples.astype(np.float64), curve.value) for name, curve in (run.curves or {}).items()}
-             for run in (first, second)]  # fmt: skip
-    for name in sorted(evals[0].keys() & evals[1].keys(), key=lambda name: (name != "loss", name))[:1]:
-        yield TwinCurve(name=f"eval {name}", first=evals[0][name], second=evals[1][name])
-    for name, column in (("train loss", "loss"), ("grad norm", "grad_norm")):
-        curves = [_recorded(run, column) for run in (first, second)]
-        if all(len(samples) for samples, _ in curves):
-            yield TwinCurve(name=name, first=curves[0], second=curves[1])
-
-
-def _recorded(run: RunFiles, column: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if run.trace is None:
-        return np.empty(0), np.empty(0)
-    rows = run.trace.recorded(column)
-    return run.trace["samples"][rows], run.trace[column][rows]
+    evaluated = set.intersection(*(set(run.curves or ()) for run in runs))
+    for name in sorted(evaluated, key=lambda name: (name != "loss", name))[:1]:
+        curves = [run.curves[name] for run in runs if run.curves]
+        first, second = ((curve.samples.astype(np.float64), curve.value) for curve in curves)
+        yield TwinCurve(name=f"eval {name}", first=first, second=second)
+    traces = [run.trace for run in runs if run.trace is not None]
+    for name, column in (("train loss", "loss"), ("grad norm", "grad_norm")) if len(traces) == len(runs) else ():
+        rows = [trace.recorded(column) for trace in traces]
+        if all(mask.any() for mask in rows):
+            first, second = (
+                (trace["samples"][mask], trace[column][mask]) for trace, mask in zip(traces, rows, strict=True)
+            )
+            yield TwinCurve(name=name, first=first, second=second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +316,7 @@ def _study(first: RunFiles, second: RunFiles, named: str) -> _Study | None:
     parent = Path(named).parent.parent
     shown = str(parent) if parent.resolve() == folder.resolve() else str(folder)
     try:
-        known = power(folder, Wanted(variants=1))
+        known = power(folder, PowerOptions(variants=1))
     except AblateError:
         return _Study(shown)
     unit = f" {known.unit}" if known.unit else ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ablate.analysis.contrasts import PLACEBO_DIFFERS, equivalence
 from ablate.analysis.resample import curve_name
-from ablate.analysis.results import Contrast, DivergenceRate, Floor, ReplayedLevel, RunReading
+from ablate.analysis.results import Contrast, DivergenceRate, Floor, ResampledCadence, RunReading
 from ablate.controls.control import Control
 from ablate.design.axis import show
 from ablate.design.plan import Arm, Plan
@@ -26,7 +26,7 @@ def conclusions(
     plan: Plan,
     contrasts: Sequence[Contrast],
     diverged: Sequence[DivergenceRate],
-    replays: Sequence[ReplayedLevel],
+    replays: Sequence[ResampledCadence],
     dense_share: float | None,
     checks: Sequence[Control],
     readings: Sequence[RunReading],
@@ -51,8 +51,8 @@ def _alarm(contrasts: Sequence[Contrast]) -> str:
         return ""
     figures = joined([f"{one.arm} ({_figures(one)})" for one in placebos])
     return (
-        f"WARNING: the placebo differs significantly from the baseline in {placebos[0].metric}: {figures}. It changes nothing "
-        "but chance, so this happens in 5% of studies, or something besides the varied settings differs between arms. Find "
+        f"{PLACEBO_DIFFERS}: the placebo differs significantly from the baseline in {placebos[0].metric}: {figures}. It "
+        "changes nothing but chance, so this happens in 5% of studies, or something besides the varied settings differs between arms. Find "
         "the cause, or repeat the study with more seeds, before relying on its verdicts."
     )
 
@@ -66,10 +66,11 @@ def _about(plan: Plan, metric: str, contrasts: Sequence[Contrast]) -> str:
     equal = [f"{_named(one)} ({_figures(one)})" for one in mine if one.verdict == "equivalent"]
     undecided = [f"{_named(one)} ({_figures(one)}{_needed(one)})" for one in mine if one.verdict == "inconclusive"]
     refused = [_named(one) for one in mine if one.verdict == "none"]
-    parts = ["; ".join(moved) if moved else "no variable has a significant effect"]
+    parts = ["; ".join(moved)] if moved else []
+    parts += ["no variable has a significant effect"] if not moved and len(refused) < len(mine) else []
     parts += [f"Equivalent (within plus or minus {plan.smallest_effect:g}): {joined(equal)}"] if equal else []
     parts += [f"Inconclusive: {joined(undecided)}"] if undecided else []
-    parts += [f"No verdict: {joined(refused)}"] if refused else []
+    parts += [f"{'No' if parts else 'no'} verdict: {joined(refused)}"] if refused else []
     parts += [EXPLORATORY] if metric != plan.metric else []
     return f"{metric}: {'. '.join(parts)}."
 
@@ -94,9 +95,9 @@ def _updates(plan: Plan, arm: Arm) -> str:
 def _named(one: Contrast) -> str:
     if one.bundle:
         return one.bundle
-    if isinstance(one.level, dict):
+    if isinstance(one.value, dict):
         return one.arm
-    return f"{one.axis} {show(one.baseline_level)} -> {show(one.level)}"
+    return f"{one.axis} {show(one.baseline_value)} -> {show(one.value)}"
 
 
 def _figures(one: Contrast) -> str:
@@ -104,7 +105,7 @@ def _figures(one: Contrast) -> str:
         return "no seed has a value in both arms"
     if one.effect is None or one.low is None or one.high is None:
         return "no interval"
-    figures = change(one.effect, one.low, one.high, one.interval_level)
+    figures = change(one.effect, one.low, one.high, one.confidence)
     if one.verdict == "equivalent" and one.inner_low is not None and one.inner_high is not None:
         return f"{figures}; {equivalence(one.inner_low, one.inner_high)}"
     return figures
@@ -120,14 +121,14 @@ def _diverged(diverged: Sequence[DivergenceRate]) -> str:
     return f"Divergence: {'; '.join(sentences)}." if sentences else ""
 
 
-def _observation(plan: Plan, levels: Sequence[ReplayedLevel], dense_share: float | None) -> str:
+def _observation(plan: Plan, levels: Sequence[ResampledCadence], dense_share: float | None) -> str:
     """An observation axis cannot have caused anything: it is the same run, and the question is what it misses."""
     axis = levels[0].axis
     curve = curve_name(plan.axis(axis).keys[0])
     same = ": the same training runs, recorded less often" if all(v.same_trajectory for v in levels) else ""
     head = f"{axis} changes only what is recorded{same}"
     shares = [
-        f"{plain_percent(level.share_decrease_before_first_eval)} at {show(level.level)} (step {level.first_eval_step})"
+        f"{plain_percent(level.share_decrease_before_first_eval)} at {show(level.value)} (step {level.first_eval_step})"
         for level in levels
         if level.share_decrease_before_first_eval is not None
     ]
@@ -201,7 +202,7 @@ def method(contrasts: Sequence[Contrast]) -> str:
     """Return what an interval is: `95% simultaneous intervals over 5 variants (Dunnett), seed-blocked`."""
     primary = [one for one in contrasts if one.primary]
     family = max((one.family for one in primary), default=1)
-    levels = sorted({per_cent(one.interval_level) for one in primary if one.family == family}) or ["95%"]
+    levels = sorted({per_cent(one.confidence) for one in primary if one.family == family}) or ["95%"]
     level = levels[0] if len(levels) == 1 else f"{levels[0]} to {levels[-1]}"
     if family == 1:
         return f"{level} t intervals, paired by seed"

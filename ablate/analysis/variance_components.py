@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.analysis.design_results import VarianceOf, VariancePart, VarianceStudy
-from ablate.analysis.load import RunFiles
 from ablate.analysis.results import RunReading
 from ablate.config.schema import RandomStreamsConfig
 from ablate.controls.control import Control
-from ablate.controls.variance_components import streams_crossed
+from ablate.controls.took_effect import streams_crossed
+from ablate.design.designs import TwoStreams
 from ablate.design.plan import Plan
-from ablate.design.variance_components import Crossed
 from ablate.formatting import joined, plain_figure, plain_percent
 from ablate.metrics.metric import MetricInfo
+from ablate.records.run_files import RunFiles
 from ablate.stats.variance_components import Component, Interval, decompose, detectable_share, share_intervals
 
 REST = "both together"
@@ -63,7 +63,7 @@ def variance_study(
     )
 
 
-def _table(design: Crossed, metric: str, readings: Sequence[RunReading]) -> NDArray[np.float64]:
+def _table(design: TwoStreams, metric: str, readings: Sequence[RunReading]) -> NDArray[np.float64]:
     """[draws of the first factor, of the second]; NaN where a run gave no value."""
     values = np.full((design.draws, design.draws), np.nan)
     cells: Mapping[str, tuple[int, ...]] = design.cells()
@@ -74,7 +74,7 @@ def _table(design: Crossed, metric: str, readings: Sequence[RunReading]) -> NDAr
     return values
 
 
-def _of(design: Crossed, info: MetricInfo, readings: Sequence[RunReading]) -> VarianceOf | None:
+def _of(design: TwoStreams, info: MetricInfo, readings: Sequence[RunReading]) -> VarianceOf | None:
     values = _table(design, info.name, readings)
     found = decompose(values)
     if found is None:
@@ -99,7 +99,7 @@ def _part(name: str, one: Component, share: Interval) -> VariancePart:
     )
 
 
-def _refused(plan: Plan, design: Crossed, readings: Sequence[RunReading], checks: Sequence[Control]) -> str:
+def _refused(plan: Plan, design: TwoStreams, readings: Sequence[RunReading], checks: Sequence[Control]) -> str:
     failed = next((check for check in checks if check.status == "failed"), None)
     if failed is not None:
         return f"the control `{failed.name}` of {failed.arm} failed: {failed.sentence}"
@@ -109,7 +109,7 @@ def _refused(plan: Plan, design: Crossed, readings: Sequence[RunReading], checks
     return ""
 
 
-def _no_spread(design: Crossed, values: NDArray[np.float64], metric: str) -> str:
+def _no_spread(design: TwoStreams, values: NDArray[np.float64], metric: str) -> str:
     still = [name for name, axis in zip(design.names, (0, 1), strict=True) if not np.any(np.ptp(values, axis=axis) > 0)]
     if still:
         return f"{joined(still)} does not change {metric}: all its draws give the same value"
@@ -133,7 +133,7 @@ def _share(part: VariancePart) -> str:
     return f"{plain_percent(part.share)} ({100 * part.share_low:.0f} to {100 * part.share_high:.0f})"
 
 
-def _advice(one: VarianceOf, design: Crossed, threshold: float) -> str:
+def _advice(one: VarianceOf, design: TwoStreams, threshold: float) -> str:
     *streams, rest = one.parts
     detected = plain_percent(threshold)
     limits = (

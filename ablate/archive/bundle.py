@@ -14,8 +14,21 @@ from tempfile import TemporaryDirectory
 from ablate.analysis.infer_plan import PlanOptions
 from ablate.analysis.load import read_plan
 from ablate.analysis.results import Analysis
-from ablate.archive.files import LOCK, MANIFEST, MAX_BYTES, HashingWriter, hash_of, max_bytes, record_files, write_tar
-from ablate.archive.manifest import FORMAT, BundleManifest, file_hashes, lock, own_code, own_version
+from ablate.archive.manifest import (
+    FORMAT,
+    LOCK,
+    MANIFEST,
+    MAX_BYTES,
+    BundleManifest,
+    file_hashes,
+    hash_of,
+    lock,
+    max_bytes,
+    own_code,
+    own_version,
+    record_files,
+    write_tar,
+)
 from ablate.archive.rebuild import rebuild_report
 from ablate.errors import StudyError
 from ablate.records.layout import RunDir, StudyDir, safe_name
@@ -76,9 +89,9 @@ def write_bundle(
         )  # fmt: skip
         write_text(copy / MANIFEST, manifest.text())
         files[MANIFEST] = copy / MANIFEST
-        written, fresh = _write(path, name, files)
+        sha256, fresh = _write(path, name, files)
     return Bundle(
-        path=path, sha256=written.sha256, bytes=written.bytes, files=len(files), runs=len(runs), complete=manifest.complete,
+        path=path, sha256=sha256, bytes=path.stat().st_size, files=len(files), runs=len(runs), complete=manifest.complete,
         fresh=fresh, checkpoints=_checkpoints(runs),
     )  # fmt: skip
 
@@ -147,20 +160,20 @@ def _check_complete(folder: Path, analysis: Analysis) -> None:
     )
 
 
-def _write(path: Path, top: str, files: dict[str, Path]) -> tuple[HashingWriter, bool]:
-    """Write to a temporary file, then move it. Return the writer, and False if the identical archive already existed."""
+def _write(path: Path, top: str, files: dict[str, Path]) -> tuple[str, bool]:
+    """Write to a temporary file, then move it. Return its hash, and False if the identical archive already existed."""
     part = path.with_name(f".{path.name}.{os.getpid()}.{token_hex(4)}.part")
     try:
         with part.open("xb") as file:
-            out = HashingWriter(file)
-            write_tar(out, top, files)
+            write_tar(file, top, files)
             file.flush()
             os.fsync(file.fileno())
+        sha256 = hash_of(part)
         if path.exists() or path.is_symlink():
-            if path.is_file() and hash_of(path) == out.sha256:
-                return out, False
+            if path.is_file() and hash_of(path) == sha256:
+                return sha256, False
             raise StudyError(f"{path} exists and is a different file", f"--out another.tar, or remove {path}")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    return out, True
+    return sha256, True

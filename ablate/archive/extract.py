@@ -6,20 +6,13 @@ import struct
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import file_digest
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pyarrow as pa
 
-from ablate.archive.files import (
-    MANIFEST,
-    MAX_BYTES,
-    MAX_FILES,
-    HashingWriter,
-    hash_of,
-    is_safe_name,
-    max_bytes,
-    write_tar,
-)
+from ablate.archive.manifest import MANIFEST, MAX_BYTES, MAX_FILES, hash_of, is_safe_name, max_bytes, write_tar
 from ablate.errors import RecordError
 
 _FIX = "ask for the file that `ablate bundle` wrote; it is an uncompressed .tar"
@@ -41,9 +34,10 @@ class ExtractedArchive:
 
     def is_as_written(self) -> bool:
         """Return whether `ablate bundle` writes exactly this archive for these files: order, headers and padding too."""
-        out = HashingWriter()
-        write_tar(out, self.top, self.files)
-        return out.sha256 == self.sha256
+        with TemporaryFile() as file:
+            write_tar(file, self.top, self.files)
+            file.seek(0)
+            return file_digest(file, "sha256").hexdigest() == self.sha256
 
 
 def extract(path: Path, folder: Path) -> ExtractedArchive:

@@ -12,7 +12,7 @@ from typing import Any
 from ablate.analysis.analyse import analyse_interim
 from ablate.analysis.infer_plan import PlanOptions
 from ablate.analysis.results import Analysis
-from ablate.archive.files import is_record
+from ablate.archive.manifest import is_record
 from ablate.design.plan import Plan
 from ablate.records.layout import StudyDir
 from ablate.report import build_report

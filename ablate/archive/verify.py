@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 from ablate.analysis.infer_plan import PlanOptions
 from ablate.archive.bundle import is_complete
-from ablate.archive.digests import plan_problems, run_problems
 from ablate.archive.extract import ExtractedArchive, extract, table_problem
-from ablate.archive.files import LOCK, MANIFEST, is_record
-from ablate.archive.limitations import limitations, machine_differences
-from ablate.archive.manifest import BundleManifest, read_bundle_manifest
+from ablate.archive.manifest import (
+    LOCK,
+    MANIFEST,
+    BundleManifest,
+    is_record,
+    own_code,
+    own_version,
+    read_bundle_manifest,
+    version_differences,
+)
 from ablate.archive.rebuild import first_difference, interim_problems, rebuild_report
-from ablate.design.plan import Plan
-from ablate.errors import AblateError, ConfigError
-from ablate.records.layout import StudyDir
-from ablate.serialization import read_json
+from ablate.design.plan import Plan, counted_of, digest_by, run_digest
+from ablate.errors import AblateError, ConfigError, RecordError
+from ablate.hashing import digest_of
+from ablate.records.layout import RunDir, StudyDir
+from ablate.records.metadata import Manifest, read_manifest
+from ablate.records.source_code import changed_files, code_files
+from ablate.serialization import read_json, read_text, read_yaml
 
 Status = Literal["passed", "failed", "not checked"]
 
@@ -102,7 +112,7 @@ def _verify(path: Path, archive: ExtractedArchive, published: str, run_custom_me
         for name, file in records.items()
         if name.endswith(".arrow") and (problem := table_problem(file))
     ]
-    run_findings = tables or [problem for run in runs for problem in run_problems(run, plan)]
+    run_findings = tables or [problem for run in runs for problem in _run_problems(run, plan)]
     checks.append(_check("runs", f"tables and digests of {len(runs)} runs", run_findings))
     options = manifest.report_options if manifest is not None else PlanOptions()
     metric = plan.metric if plan is not None else options.metric or ""
@@ -121,8 +131,8 @@ def _verify(path: Path, archive: ExtractedArchive, published: str, run_custom_me
     return Verification(
         archive=str(path), sha256=archive.sha256, bytes=archive.bytes, study=manifest.study if manifest else "",
         plan=manifest.plan if manifest else "", complete=manifest.complete if manifest else False, runs=len(runs),
-        files=len(archive.files), checks=tuple(checks), limitations=tuple(limitations(runs, plan, published=bool(published))),
-        machine_differences=tuple(machine_differences(manifest, archive.files.get(LOCK), runs)),
+        files=len(archive.files), checks=tuple(checks), limitations=tuple(_limitations(runs, plan, published=bool(published))),
+        machine_differences=tuple(_machine_differences(manifest, archive.files.get(LOCK), runs)),
     )  # fmt: skip
 
 
@@ -202,3 +212,109 @@ def _check(name: str, about: str, findings: Iterable[str]) -> Check:
 
 def _not_checked(name: str, about: str, why: str) -> Check:
     return Check(name=name, about=about, status="not checked", findings=(why,))
+
+
+# ---- digests of the plan and its runs, recomputed from the files that they summarize ----
+
+
+def plan_problems(value: Mapping[str, Any], plan: Plan) -> Iterator[str]:
+    """Compare a plan's digest with its contents. value: the content of plan.json, which an earlier version may have written."""
+    if value.get("digest") not in (digest_of(counted_of(value)), plan.digest):
+        yield f"plan.json: expected digest {_short(plan.digest)} from its contents, got {_short(value.get('digest'))}"
+
+
+def _run_problems(run_dir: RunDir, plan: Plan | None) -> Iterator[str]:
+    """Compare a run's manifest with its directory, its digest with the plan and with its config, seed, data and code."""
+    name = f"{run_dir.path.parent.name}/{run_dir.path.name}"
+    try:
+        manifest = read_manifest(run_dir)
+    except RecordError as error:
+        yield error.problem
+        return
+    if StudyDir(run_dir.path.parents[1]).run(manifest.arm, manifest.seed).path != run_dir.path:
+        yield f"{name}: its manifest is that of arm {manifest.arm[:80]!r}, seed {manifest.seed}"
+        return
+    if manifest.request and digest_by(manifest.request, manifest.code_digest) != manifest.digest:
+        yield f"{name}: its digest {_short(manifest.digest)} does not match its request and code"
+    if plan is None:
+        return
+    run = next((run for run in plan.runs if (run.arm, run.seed) == (manifest.arm, manifest.seed)), None)
+    if run is None:
+        yield f"{name} is not in the plan"
+        return
+    digests = {"digest": manifest.digest, "request": manifest.request, "code_digest": manifest.code_digest}
+    if not manifest.digest or not plan.keeps(run, **digests):
+        yield f"{name}: expected the plan's digest {_short(run.digest)}, got {_short(manifest.digest)}"
+    if plan.app is not None:  # the config of another program has no digest of ours
+        return
+    arm = plan.arm(run.arm)
+    if manifest.overrides != arm.changes:
+        yield f"{name}: expected the changes {arm.changes}, got {manifest.overrides}"[:300]
+    data = manifest.data or arm.data
+    try:
+        config = read_yaml(run_dir.config)
+        digest = run_digest(config, seed=config["seed"], code_digest=manifest.code_digest, data=data, model=arm.model)
+        matches = digest == manifest.digest and config["arm"] == manifest.arm
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        yield f"{name}: cannot read config.yaml: {type(error).__name__}: {error}"[:300]
+        return
+    if not matches:
+        yield f"{name}: its digest {_short(manifest.digest)} does not match its config.yaml, seed, data and code"
+
+
+def _short(digest: Any) -> str:
+    return digest[:12] if isinstance(digest, str) and digest else "none"
+
+
+# ---- what no check can prove, and differences to this machine ----
+
+
+def _limitations(runs: Sequence[RunDir], plan: Plan | None, *, published: bool) -> Iterator[str]:
+    """Yield what an archive cannot prove, most important first. published: whether its SHA-256 was given."""
+    manifests = _manifests(runs)
+    if not published:
+        yield (
+            "whether the whole archive was rewritten consistently: it is not signed. Compare it with the SHA-256 that its "
+            "author published: --sha256"
+        )
+    yield "whether the runs were trained as recorded: that requires their data, their code and training them again"
+    yield "times, device names, log.txt and the versions that made the report: nothing else in the archive depends on them"
+    if plan is None:
+        yield "what was decided beforehand: without a plan, metric and smallest effect may have been chosen afterwards"
+    else:
+        yield "whether the plan was frozen before the first run, and whether other studies were run and left out"
+        yield "data and models: the archive contains their digests, not the files"
+    imported = sum(bool(manifest.origin) for manifest in manifests)
+    if imported:
+        yield f"where the numbers of {imported} imported runs come from: the archive contains only hashes of their logs"
+    custom = {name for manifest in manifests for name in (*manifest.code, *manifest.imported)}
+    names = sorted(name for name in custom if not name.startswith("ablate/"))
+    if names:
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        yield f"the user's code: the archive contains the hashes of {len(names)} files ({shown}), not the files"
+
+
+def _machine_differences(manifest: BundleManifest | None, lock: Path | None, runs: Sequence[RunDir]) -> Iterator[str]:
+    """Yield differences to this machine, which may explain why a rebuilt file differs."""
+    if manifest is not None and (changed := changed_files(manifest.code, own_code())):
+        there, here = manifest.ablate or "unknown version", own_version() or "unknown version"
+        yield f"the report was made by other code ({there} there, {here} here): {_shown(changed)}"
+    if lock is not None:
+        with suppress(OSError, ValueError):
+            if versions := version_differences(read_text(lock)):
+                yield f"other versions: {', '.join(versions)}"
+    code = {name: sha for one in _manifests(runs) for name, sha in one.code.items() if name.startswith("ablate/")}
+    if code and (changed := changed_files(code, code_files())):
+        yield f"the runs were trained by other code than is installed here, so a rerun would differ: {_shown(changed)}"
+
+
+def _shown(changed: Sequence[str]) -> str:
+    return ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+
+
+def _manifests(runs: Sequence[RunDir]) -> list[Manifest]:
+    manifests = []
+    for run in runs:
+        with suppress(RecordError):
+            manifests.append(read_manifest(run))
+    return manifests

@@ -46,29 +46,15 @@ ablate: which single variable caused the difference?
 `--config-dir DIR` adds your own config files, `--cfg job` prints a config, `ablate completion bash` is for the tab key.
 """
 
-VERBS = {
-    "plan": "plan",
-    "power": "plan",
-    "axes": "plan",
-    "report": "report",
-    "table": "report",
-    "figures": "report",
-    "methods": "report",
-    "compare": "inspect",
-    "diff": "inspect",
-    "resample": "inspect",
-    "import": "exchange",
-    "bundle": "exchange",
-    "verify": "exchange",
-    "sync": "exchange",
-    "attribute": "attribute",
-    "mediate": "attribute",
-    "status": "study",
-    "stop": "study",
-    "retry": "study",
-    "doctor": "doctor",
-    "completion": "completion",
+_MODULES = {
+    "plan": ("plan", "power", "axes", "attribute", "mediate"),
+    "report": ("report", "table", "figures", "methods"),
+    "study": ("status", "stop", "retry", "compare", "diff", "resample"),
+    "exchange": ("import", "bundle", "verify", "sync"),
+    "doctor": ("doctor",),
+    "completion": ("completion",),
 }
+VERBS = {verb: module for module, verbs in _MODULES.items() for verb in verbs}
 """{verb: module of `ablate.cli` with the function `run_<verb>`}."""
 
 

@@ -15,11 +15,18 @@ if TYPE_CHECKING:
 
 
 def parser_of(
-    verb: str, description: str, *examples: str, study: bool = False, json: bool = False
+    verb: str,
+    description: str,
+    *examples: str,
+    study: bool = False,
+    json: bool = False,
+    compare_at: bool = False,
+    infer_plan: bool = False,
 ) -> argparse.ArgumentParser:
     """Return the parser of a verb. Each line of the description becomes a paragraph.
 
-    study: add the positional argument `folder`, a study directory. json: add `--json`.
+    study: add the positional argument `folder`, a study directory. json: add `--json`. compare_at: add `--compare-at`.
+    infer_plan: add what a study directory without a plan does not tell, the values of `inferred_plan`.
     """
     parser = argparse.ArgumentParser(
         prog=f"ablate {verb}",
@@ -27,39 +34,34 @@ def parser_of(
         epilog="examples:\n" + "\n".join(f"  {example}" for example in examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add = parser.add_argument
     if study:
-        parser.add_argument("folder", type=Path, help="study directory, such as runs/reference")
+        add("folder", type=Path, help="study directory, such as runs/reference")
     if json:
-        parser.add_argument("--json", action="store_true", help="print JSON")
+        add("--json", action="store_true", help="print JSON")
+    if infer_plan:
+        metric, effect = "primary metric of a directory without a plan", "smallest effect of interest without a plan"
+        add("--metric", help=f"{metric} (default: eval_loss)")
+        add("--smallest-effect", type=float, metavar="EFFECT", help=f"{effect} (default: 0.01)")
+        add(
+            "--allow-change",
+            default="",
+            metavar="NAME,...",
+            help="what else may change without a plan, such as init,order",
+        )
+    if compare_at:
+        add(
+            "--compare-at",
+            metavar="UNIT|'N UNIT'",
+            help="compare the arms at equal steps, samples, tokens, epochs or seconds (the most that every run had), at an "
+            "amount such as '512 samples', or at the `end`. A comparison that the study did not plan is written to separate "
+            "files",
+        )
     return parser
 
 
-def add_compare_at(parser: argparse.ArgumentParser) -> None:
-    """Add `--compare-at`, the budget at which arms are compared."""
-    parser.add_argument(
-        "--compare-at",
-        metavar="UNIT|'N UNIT'",
-        help="compare the arms at equal steps, samples, tokens, epochs or seconds (the most that every run had), at an amount "
-        "such as '512 samples', or at the `end`. A comparison that the study did not plan is written to separate files",
-    )
-
-
-def add_inferred_plan(parser: argparse.ArgumentParser) -> None:
-    """Add what a study directory without a plan does not tell: metric, smallest effect, allowed changes."""
-    parser.add_argument("--metric", help="primary metric of a directory without a plan (default: eval_loss)")
-    parser.add_argument(
-        "--smallest-effect",
-        type=float,
-        metavar="EFFECT",
-        help="smallest effect of interest without a plan (default: 0.01)",
-    )
-    parser.add_argument(
-        "--allow-change", default="", metavar="NAME,...", help="what else may change without a plan, such as init,order"
-    )
-
-
 def inferred_plan(args: argparse.Namespace) -> PlanOptions:
-    """Return the values of `add_inferred_plan`."""
+    """Return what the arguments say of a study without a plan."""
     from ablate.analysis.infer_plan import PlanOptions
 
     accepts = tuple(item for item in getattr(args, "allow_change", "").split(",") if item)

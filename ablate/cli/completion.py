@@ -12,20 +12,11 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 from ablate.cli._parser import parser_of
+from ablate.config import conf_dir
 
 STUDY_VERBS = (
-    "report",
-    "table",
-    "figures",
-    "methods",
-    "resample",
-    "power",
-    "status",
-    "stop",
-    "retry",
-    "bundle",
-    "sync",
-)
+    "report", "table", "figures", "methods", "resample", "power", "status", "stop", "retry", "bundle", "sync",
+)  # fmt: skip
 RUN_VERBS = ("compare", "diff", "attribute", "verify")
 CONFIG_VERBS = ("plan", "attribute", "mediate")
 """Verbs by their arguments: a study directory; a run directory or an archive; overrides of the config."""
@@ -125,25 +116,16 @@ def _overrides(current: str) -> Iterator[str]:
 
 def _groups() -> dict[str, list[str]]:
     """{config group: its files' names}."""
-    for conf in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf"):
-        if (conf / "config.yaml").exists():
-            return {
-                group.name: sorted(file.stem for file in group.glob("*.yaml"))
-                for group in sorted(conf.iterdir())
-                if group.is_dir()
-            }
-    return {}
+    groups = sorted(path for path in conf_dir().iterdir() if path.is_dir())
+    return {group.name: sorted(file.stem for file in group.glob("*.yaml")) for group in groups}
 
 
 def _keys() -> Iterable[str]:
     from ablate.config.schema import Config
 
-    for group in dataclasses.fields(Config):
-        inner = getattr(Config(), group.name)
-        if dataclasses.is_dataclass(inner):
-            yield from (f"{group.name}.{leaf.name}" for leaf in dataclasses.fields(inner))
-        else:
-            yield group.name
+    groups = dataclasses.asdict(Config())
+    for name, group in groups.items():
+        yield from (f"{name}.{key}" for key in group) if isinstance(group, dict) else (name,)
 
 
 _BASH = """\

@@ -101,7 +101,7 @@ def _wandb() -> Check:
 
 
 def _texts(composer: Composer) -> Iterator[Check]:
-    from ablate.tasks.sizes import data_facts
+    from ablate.tasks.registry import data_facts
 
     for overrides in _OFFLINE:
         config = make_config(composer.compose(overrides.split()))

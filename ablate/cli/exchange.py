@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ablate.cli._parser import add_inferred_plan, console, count, inferred_plan, parser_of
+from ablate.cli._parser import console, count, inferred_plan, parser_of
 from ablate.study_command import conclude
 
 
@@ -22,10 +22,10 @@ def run_bundle(argv: list[str]) -> int:
         "ablate bundle runs/mine --metric eval_accuracy",
         "ablate verify reference.tar",
         study=True,
+        infer_plan=True,
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="archive to write (default: <study>.tar)")
     parser.add_argument("--allow-incomplete", action="store_true", help="bundle a study in which runs are missing")
-    add_inferred_plan(parser)
     args = parser.parse_args(argv)
     from ablate.archive.bundle import write_bundle
     from ablate.archive.report import print_bundle
@@ -48,35 +48,24 @@ def run_import(argv: list[str]) -> int:
         "ablate import baseline=log.csv --rename val_nll=eval_loss --step-column update --samples-per-step 8 --output "
         "runs/mine",
     )
+    add = parser.add_argument
     many: dict[str, Any] = {"action": "append", "default": []}
-    parser.add_argument(
-        "arms", nargs="+", metavar="ARM=SOURCE,SOURCE", help="arm and its sources, one per seed; one arm is `baseline`"
-    )
-    parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="study directory to write, such as runs/mine"
-    )
-    parser.add_argument("--format", metavar="FORMAT", help="format to read where a source holds several")
-    parser.add_argument(
-        "--table", type=Path, **many, metavar="CSV", help="W&B's export of a chart, whose runs are sources; repeatable"
-    )
-    parser.add_argument(
-        "--rename", **many, metavar="NAME=OURS", help="name of a logged value, as val_nll=eval_loss; repeatable"
-    )
-    parser.add_argument("--step-column", metavar="NAME", help="column with the optimizer steps")
-    parser.add_argument(
+    add("arms", nargs="+", metavar="ARM=SOURCE,SOURCE", help="arm and its sources, one per seed; one arm is `baseline`")
+    add("--output", type=Path, required=True, metavar="DIR", help="study directory to write, such as runs/mine")
+    add("--format", metavar="FORMAT", help="format to read where a source holds several")
+    add("--table", type=Path, **many, metavar="CSV", help="W&B's export of a chart, whose runs are sources; repeatable")
+    add("--rename", **many, metavar="NAME=OURS", help="name of a logged value, as val_nll=eval_loss; repeatable")
+    add("--step-column", metavar="NAME", help="column with the optimizer steps")
+    add(
         "--samples-per-step",
         **many,
         metavar="[ARM=]N",
         help="samples per step over all processes and passes; repeatable",
     )
-    parser.add_argument(
-        "--config-file", **many, metavar="[ARM=]FILE", help="settings (JSON, YAML) instead of the source's; repeatable"
-    )
-    parser.add_argument("--renumber-seeds", action="store_true", help="number the seeds of every arm 0, 1, ...")
-    parser.add_argument("--metric", help="primary metric (default: eval_loss)")
-    parser.add_argument(
-        "--smallest-effect", type=float, metavar="EFFECT", help="smallest effect of interest (default: 0.01)"
-    )
+    add("--config-file", **many, metavar="[ARM=]FILE", help="settings (JSON, YAML) instead of the source's; repeatable")
+    add("--renumber-seeds", action="store_true", help="number the seeds of every arm 0, 1, ...")
+    add("--metric", help="primary metric (default: eval_loss)")
+    add("--smallest-effect", type=float, metavar="EFFECT", help="smallest effect of interest (default: 0.01)")
     args = parser.parse_intermixed_args(argv)
     from ablate.analysis.analyse import analyse
     from ablate.analysis.infer_plan import check_options
@@ -110,17 +99,14 @@ def run_sync(argv: list[str]) -> int:
         "ablate sync runs/reference --to mlflow --uri https://mlflow.lab:5000",
         study=True,
     )
-    parser.add_argument(
-        "--to", metavar="TRACKER", help="wandb, tensorboard, mlflow, or several with + (default: as in the study)"
-    )
-    parser.add_argument(
-        "--mode", choices=("online", "offline"), default="online", help="offline: write locally what would be sent"
-    )
-    parser.add_argument("--workers", type=count, default=4, help="runs at a time (default: 4)")
-    parser.add_argument("--project", help="W&B project or MLflow experiment (default: as in the study)")
-    parser.add_argument("--entity", help="W&B user or team")
-    parser.add_argument("--uri", help="MLflow server")
-    parser.add_argument("--force", action="store_true", help="send again what was sent before")
+    add = parser.add_argument
+    add("--to", metavar="TRACKER", help="wandb, tensorboard, mlflow, or several with + (default: as in the study)")
+    add("--mode", choices=("online", "offline"), default="online", help="offline: write locally what would be sent")
+    add("--workers", type=count, default=4, help="runs at a time (default: 4)")
+    add("--project", help="W&B project or MLflow experiment (default: as in the study)")
+    add("--entity", help="W&B user or team")
+    add("--uri", help="MLflow server")
+    add("--force", action="store_true", help="send again what was sent before")
     args = parser.parse_args(argv)
     from ablate.tracking.sync import SyncOptions, sync
 
@@ -146,9 +132,10 @@ def run_verify(argv: list[str]) -> int:
         "ablate verify reference.tar --json",
         json=True,
     )
-    parser.add_argument("archive", type=Path, help="archive, such as reference.tar")
-    parser.add_argument("--sha256", default="", metavar="HASH", help="published hash of the archive")
-    parser.add_argument(
+    add = parser.add_argument
+    add("archive", type=Path, help="archive, such as reference.tar")
+    add("--sha256", default="", metavar="HASH", help="published hash of the archive")
+    add(
         "--run-custom-metric",
         action="store_true",
         help="run the study's custom metric, a function in this directory that the archive names",

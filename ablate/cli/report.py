@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ablate.cli._parser import add_compare_at, add_inferred_plan, inferred_plan, items, parser_of
+from ablate.cli._parser import inferred_plan, items, parser_of
 from ablate.study_command import conclude
 
 
@@ -18,9 +18,9 @@ def run_report(argv: list[str]) -> int:
         "ablate report runs/reference --compare-at '512 samples' --json",
         study=True,
         json=True,
+        infer_plan=True,
+        compare_at=True,
     )
-    add_inferred_plan(parser)
-    add_compare_at(parser)
     args = parser.parse_args(argv)
     return conclude(args.folder, inferred_plan(args), at=args.compare_at, show="print_json" if args.json else "")
 
@@ -28,31 +28,37 @@ def run_report(argv: list[str]) -> int:
 def run_table(argv: list[str]) -> int:
     parser = parser_of(
         "table",
-        "Print the result as a table for another document. markdown and latex: the primary metric, as `ablate report` "
-        "writes it to report.md and table.tex. csv: every contrast on every metric with all digits, as in table.csv.",
+        "Print the result as a table for another document. markdown and latex: mean and sd of every arm, the baseline "
+        "first, as in table.tex. csv: every contrast on every metric with all digits, as in table.csv.",
         "ablate table runs/reference",
         "ablate table runs/reference --format latex > table.tex    needs booktabs, and nothing else",
+        "ablate table runs/reference --metrics eval_loss,eval_accuracy --effects",
         "ablate table runs/reference --format csv --compare-at steps",
         study=True,
+        compare_at=True,
     )
     parser.add_argument(
         "--format", choices=("markdown", "latex", "csv"), default="markdown", help="output format (default: markdown)"
     )
-    add_compare_at(parser)
+    parser.add_argument(
+        "--metrics", default="", metavar="NAME,...", help="metrics of the table (default: the primary one and two more)"
+    )
+    parser.add_argument("--effects", action="store_true", help="add effect and interval of every metric")
     args = parser.parse_args(argv)
     from ablate.analysis.analyse import analyse
     from ablate.redact import redact
-    from ablate.report.latex import latex, table_csv
-    from ablate.report.markdown import result_table
+    from ablate.report.latex import latex, paper_table, table_csv
+    from ablate.report.markdown import table_text
     from ablate.report.sections import build
     from ablate.report.view_model import make_view
 
     view = make_view(analyse(args.folder, at=args.compare_at))
     if args.format == "csv":
         text = table_csv(view)
+    elif args.format == "latex":
+        text = latex(view, build(view, args.folder, "answer"), items(args.metrics), effects=args.effects)
     else:
-        document = {"markdown": result_table, "latex": latex}[args.format]
-        text = document(view, build(view, args.folder, "answer"))
+        text = table_text(paper_table(view, items(args.metrics), effects=args.effects), view.method)
     print(redact(text), end="")
     return 0
 
@@ -67,22 +73,19 @@ def run_figures(argv: list[str]) -> int:
         "ablate figures runs/reference --style paper --width text --format pdf,svg",
         "ablate figures runs/reference --only forest,grad_norm --width 8.5cm --x steps",
         study=True,
+        compare_at=True,
     )
-    parser.add_argument("--style", default="paper", help="paper (8 pt, serif) or slides (12 pt) (default: paper)")
-    parser.add_argument(
-        "--width", default="column", help="column (3.25in), text (5.5in), page (6.75in), or 8.5cm (default: column)"
-    )
-    parser.add_argument("--format", default="pdf", metavar="pdf,svg,png", help="file formats (default: pdf)")
-    parser.add_argument(
-        "--only", default="", metavar="NAME,...", help="forest, curves, grad_norm, cadence (default: all)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--style", default="paper", help="paper (8 pt, serif) or slides (12 pt) (default: paper)")
+    add("--width", default="column", help="column (3.25in), text (5.5in), page (6.75in), or 8.5cm (default: column)")
+    add("--format", default="pdf", metavar="pdf,svg,png", help="file formats (default: pdf)")
+    add("--only", default="", metavar="NAME,...", help="forest, curves, grad_norm, cadence (default: all)")
+    add(
         "--x",
         choices=("steps", "samples", "epochs", "seconds"),
         default="samples",
         help="unit of the horizontal axis (default: samples)",
     )
-    add_compare_at(parser)
     args = parser.parse_args(argv)
     from ablate.analysis.analyse import analyse
     from ablate.errors import ConfigError, nearest
@@ -111,11 +114,11 @@ def run_methods(argv: list[str]) -> int:
         "ablate methods runs/reference --format latex",
         "ablate methods runs/reference --format bibtex",
         study=True,
+        compare_at=True,
     )
     parser.add_argument(
         "--format", choices=("text", "latex", "bibtex"), default="text", help="format of the output (default: text)"
     )
-    add_compare_at(parser)
     args = parser.parse_args(argv)
     from textwrap import fill
 

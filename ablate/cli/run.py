@@ -24,7 +24,8 @@ def through_hydra(argv: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from ablate.planning.compose import CONFIG_NAME, conf_dir, register_schema, version_base, with_open_key
+    from ablate.config import conf_dir
+    from ablate.planning.compose import CONFIG_NAME, register_schema, version_base, with_open_key
     from ablate.planning.hydra_errors import is_refusal, refusal
 
     register_schema()
@@ -65,10 +66,14 @@ def _task(config: Any) -> Any:
     hydra = HydraConfig.get()
     argv = list(hydra.overrides.task)
     if hydra.mode == RunMode.MULTIRUN:
-        from ablate.runner.cluster_job import run_here
+        from ablate.records.layout import safe_name
+        from ablate.runner.jobs import composed_job
+        from ablate.runner.launch import run_here, run_planned
 
-        launched_from = hydra.sweeper.get("launched_from")
-        return run_here(composer_of(hydra), argv, launched_from=Path(launched_from) if launched_from else None)
+        if launched_from := hydra.sweeper.get("launched_from"):
+            study = Path(config.study.output_dir) / safe_name(config.study.name)
+            return run_planned(study, config.arm, config.seed, launched_from=Path(launched_from))
+        return run_here(composed_job(composer_of(hydra), argv))
     try:
         if config.axis is not None or config.study.axes:
             what = f"axis={config.axis.name}" if config.axis else f"study.axes={list(config.study.axes)}"
@@ -83,7 +88,7 @@ def _task(config: Any) -> Any:
 
 def _single(composer: Composer, argv: list[str]) -> int:
     from ablate.report.run import eval_curves, eval_line, pace_line
-    from ablate.runner.local import run_single
+    from ablate.runner.launch import run_single
 
     job, outcome, is_new = run_single(composer, argv)
     print(f"{outcome.status}: {outcome.message}" if outcome.status == "failed" else outcome.message or outcome.status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import field, fields
+from difflib import get_close_matches
 from typing import Any
 
 from ablate.errors import ConfigError
@@ -40,7 +41,8 @@ def check_fields(group: Any, name: str) -> None:
 def check_choice(key: str, value: str, options: tuple[str, ...]) -> None:
     """Raise ConfigError for a value that is not one of the options."""
     if value not in options:
-        raise ConfigError(f"{key}={value!r} is not one of {', '.join(options)}", f"{key}={options[0]}")
+        nearest = (get_close_matches(value, options, n=1) or options)[0]
+        raise ConfigError(f"{key}={value!r} is not one of {', '.join(options)}", f"{key}={nearest}")
 
 
 def _check_range(

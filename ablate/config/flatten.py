@@ -51,12 +51,12 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tu
     return {
         key: (left.get(key, ABSENT), right.get(key, ABSENT))
         for key in sorted(left.keys() | right.keys())
-        if key not in left or key not in right or not _same(left[key], right[key])
+        if key not in left or key not in right or not same(left[key], right[key])
     }
 
 
-def _same(left: Any, right: Any) -> bool:
-    """In type and in value; a list by its digest, which tells 1 from true inside it too."""
+def same(left: Any, right: Any) -> bool:
+    """Return whether two leaves are equal in type and in value; a list by its digest, which tells 1 from true inside it too."""
     if isinstance(left, _PLAIN) and type(left) is type(right):
         return bool(left == right)
     return digest_of(left) == digest_of(right)

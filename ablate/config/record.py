@@ -1,11 +1,14 @@
-"""`eval.*` and `record.*`: what is measured during a run."""
+"""`eval.*`, `record.*` and `tracker.*`: what is measured during a run, and where its curves are sent."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ablate.config.fields import check_fields, choice, number
+from ablate.config.fields import check_choice, check_fields, choice, number
+from ablate.errors import ConfigError
 from ablate.units import parse_interval
+
+TRACKERS = ("wandb", "tensorboard", "mlflow")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -46,3 +49,49 @@ class RecordConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "record")
+
+
+@dataclass(kw_only=True, slots=True)
+class TrackerConfig:
+    name: str = "none"
+    """`none`, `wandb`, `tensorboard` or `mlflow`; several as `wandb+tensorboard`."""
+    mode: str = choice("auto", "auto", "online", "offline", "off")
+    """`auto` (W&B online when logged in, otherwise off with a notice), `online`, `offline` (nothing leaves the machine) or
+    `off`."""
+    project: str = "ablate"
+    """W&B project, MLflow experiment."""
+    entity: str | None = None
+    """W&B user or team; None takes the one that is logged in."""
+    uri: str | None = None
+    """MLflow server; None takes MLFLOW_TRACKING_URI, and without that files in `mlruns` under `study.output_dir`."""
+    log_every: str = "1 steps"
+    """Interval between the rows that a tracker is sent; the local trace keeps every step regardless."""
+    x_axis: str = choice("samples", "samples", "step", "tokens", "epoch", "seconds")
+    """Default x-axis of charts: `samples`, `step`, `tokens`, at W&B also `epoch` or `seconds` of training."""
+
+    def __post_init__(self) -> None:
+        for name in self.name.split("+"):
+            check_choice("tracker.name", name, ("none", *TRACKERS))
+        if "+" in self.name and ("none" in self.names or len(set(self.names)) < len(self.names)):
+            several = "+".join(dict.fromkeys(name for name in self.names if name != "none")) or "none"
+            raise ConfigError(
+                f"tracker.name={self.name!r}: each tracker once, and none by itself", f"tracker.name={several}"
+            )
+        parse_interval(self.log_every, key="tracker.log_every")
+        check_fields(self, "tracker")
+        if self.x_axis in ("epoch", "seconds") and (whole := [n for n in self.names if n in ("tensorboard", "mlflow")]):
+            raise ConfigError(
+                f"tracker.x_axis={self.x_axis} with tracker.name={self.name}: {whole[0]} has whole numbers there; "
+                "its relative time is the seconds of training",
+                "tracker.x_axis=samples",
+            )
+        if self.uri and "@" in self.uri.partition("://")[2].partition("/")[0]:
+            raise ConfigError(
+                "tracker.uri holds a user and a password, and a config is written down and sent",
+                "tracker.uri=https://HOST with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment",
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Trackers that are used; empty for none."""
+        return () if self.name == "none" else tuple(self.name.split("+"))

@@ -1,4 +1,4 @@
-"""The whole configuration: one dataclass per group, each in a file of its own, with its checks.
+"""The whole configuration: one dataclass per group, with its checks.
 
 Nothing here knows Hydra. Build a `Config` by hand, from YAML with `make_config`, or with `ablate.planning.compose`.
 """
@@ -6,17 +6,23 @@ Nothing here knows Hydra. Build a `Config` by hand, from YAML with `make_config`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from ablate.config.data import FEATURES, DataConfig
 from ablate.config.fields import check_fields, number
 from ablate.config.model import ACTIONS, ModelConfig
-from ablate.config.optim import OPTIMIZERS, SCHEDULES, OptimConfig
-from ablate.config.record import EvalConfig, RecordConfig
+from ablate.config.record import TRACKERS, EvalConfig, RecordConfig, TrackerConfig
 from ablate.config.study import DESIGNS, MOST_DRAWS, SPENDING, StudyConfig
-from ablate.config.tracker import TRACKERS, TrackerConfig
-from ablate.config.train import CheckpointConfig, RandomStreamsConfig, TaskConfig, TrainConfig
+from ablate.config.train import (
+    OPTIMIZERS,
+    SCHEDULES,
+    CheckpointConfig,
+    OptimConfig,
+    RandomStreamsConfig,
+    TaskConfig,
+    TrainConfig,
+)
 from ablate.errors import ConfigError, nearest
 from ablate.units import Interval, parse_interval
 
@@ -102,18 +108,8 @@ class Config:
         return parse_interval(self.train.budget, key="train.budget")
 
 
-_GROUPS = {
-    "model": ModelConfig,
-    "data": DataConfig,
-    "optim": OptimConfig,
-    "train": TrainConfig,
-    "eval": EvalConfig,
-    "record": RecordConfig,
-    "checkpoint": CheckpointConfig,
-    "task": TaskConfig,
-    "tracker": TrackerConfig,
-    "study": StudyConfig,
-    "random_streams": RandomStreamsConfig,
+_GROUPS: dict[str, Any] = {
+    item.name: item.default_factory for item in fields(Config) if item.default_factory is not MISSING
 }
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 
-from ablate.config.fields import check_choice, check_fields, number
+from ablate.config.fields import check_fields, choice, number
 from ablate.config.train import RandomStreamsConfig
 from ablate.errors import ConfigError, nearest
 from ablate.units import parse_amount
 
 DESIGNS = ("one_at_a_time", "factorial", "fractional", "pairwise", "variance_components")
-RESOLUTIONS = (3, 4, 5)
 SPENDING = ("obrien_fleming", "pocock")
 MOST_DRAWS = 30
 """Largest `study.draws`: 900 runs."""
@@ -24,17 +23,20 @@ class StudyConfig:
     """Directory under `output_dir`; None makes one from the axes."""
     question: str | None = None
     """Question that the study answers, shown at its top; None takes the questions of its axes."""
+    smoke_run: bool = False
+    """A study at debug size, to see that everything works: labelled SMOKE RUN, without verdicts. `debug=quick` and
+    `debug=overfit` set it."""
     axes: list[str] = field(default_factory=list)
     """Axes by file name; `axis=a,b` on the command line replaces them."""
     seeds: int = number(_SEEDS, at_least=1)
     """Seeds 0 .. seeds-1 for every arm; with `stopping=sequential`, those of the first interim analysis."""
-    stopping: str = "fixed"
+    stopping: str = choice("fixed", "fixed", "sequential")
     """`fixed`: all seeds are run. `sequential`: after each interim analysis, seeds are added for the variants that are still
     undecided."""
     interim_seeds: list[int] = field(default_factory=list)
     """With `stopping=sequential`: numbers of seeds at the interim analyses, the last of them the most that are run; empty takes
     `seeds`, 1.6 and 2.4 times as many (5, 8, 12)."""
-    alpha_spending: str = "obrien_fleming"
+    alpha_spending: str = choice("obrien_fleming", *SPENDING)
     """How the interim analyses share the error rate of 5%: `obrien_fleming` (the last one is almost the plain test) or `pocock`
     (about evenly)."""
     metric: str = "eval_loss"
@@ -46,18 +48,18 @@ class StudyConfig:
     """Where arms are compared: at equal `steps`, `samples`, `tokens`, `epochs` or `seconds`, as many as every run had, or at an
     amount such as `512 samples`, up to which each run is read. None compares the runs as they ended; `ablate report
     --compare-at` reads them again."""
-    design: str = "one_at_a_time"
+    design: str = choice("one_at_a_time", *DESIGNS)
     """`one_at_a_time`: the baseline, and each value of each axis alone. `factorial`: every combination of values. `fractional`:
     some of them, see `resolution`. `pairwise`: each value alone, and each two together. `variance_components`: one config under
     every pair of draws of two `streams`, with one seed."""
-    resolution: int | None = None
+    resolution: int | None = number(None, at_least=3, at_most=5)
     """Resolution of a fractional design; None takes 4. 3: the effect of an axis is mixed with interactions of two; 4: those
     with each other; 5: neither."""
     max_arms: int | None = number(64, at_least=2)
     """Arms above which a design that combines values is refused; None never refuses."""
     streams: list[str] = field(default_factory=lambda: ["init", "order"])
     """With `design=variance_components`: the two random streams to compare; `order+dropout` draws several together."""
-    draws: int = 4
+    draws: int = number(4, at_least=2, at_most=MOST_DRAWS)
     """With `design=variance_components`: draws of each of the two streams, so that draws x draws runs are made."""
     arm_order_seed: int = 0
     """Shuffles the arms within each seed block."""
@@ -83,29 +85,14 @@ class StudyConfig:
         check_fields(self, "study")
         if self.compare_at is not None:
             parse_amount(self.compare_at, key="study.compare_at")
-        self._check_design()
-        if self.design == "variance_components":
-            self._check_streams()
-        check_choice("study.stopping", self.stopping, ("fixed", "sequential"))
-        check_choice("study.alpha_spending", self.alpha_spending, SPENDING)
-        self._check_stopping()
-
-    def _check_design(self) -> None:
-        if self.design not in DESIGNS:
-            raise ConfigError(
-                f"study.design={self.design!r} is not one of {', '.join(DESIGNS)}", nearest(self.design, DESIGNS)
-            )
-        if self.resolution is not None and self.resolution not in RESOLUTIONS:
-            raise ConfigError(
-                f"study.resolution={self.resolution} is not one of {', '.join(map(str, RESOLUTIONS))}: 3 mixes effects with "
-                "interactions of two axes, 4 these with each other, 5 neither",
-                "study.resolution=4",
-            )
         if self.resolution is not None and self.design != "fractional":
             raise ConfigError(
                 f"study.resolution={self.resolution} is of a fractional design, and study.design={self.design}",
                 f"study.design=fractional study.resolution={self.resolution}",
             )
+        if self.design == "variance_components":
+            self._check_streams()
+        self._check_stopping()
 
     def _check_streams(self) -> None:
         """Expect two factors of known streams, none of them in both."""
@@ -122,11 +109,6 @@ class StudyConfig:
             first, more = (self.streams[:1] or ["init"])[0], self.streams[1:]
             fix = f"study.streams=[{first},{'+'.join(more) if more else other}]"
             raise ConfigError(f"{typed}: expected exactly 2 streams, got {len(self.streams)}", fix)
-        if not 2 <= self.draws <= MOST_DRAWS:
-            raise ConfigError(
-                f"study.draws={self.draws}: expected 2 to {MOST_DRAWS} of each stream; one has no variance",
-                "study.draws=4",
-            )
 
     def _check_stopping(self) -> None:
         """Interim analyses are declared as a whole before the first run, or not at all."""

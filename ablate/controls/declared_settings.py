@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,27 +37,15 @@ def applied(arm: str, runs: Mapping[int, Made]) -> Control | None:
 
     runs: by seed. Steps that were skipped, because their gradient was not finite, have neither.
     """
-    checked = dict.fromkeys(name for made in runs.values() for name in _checks(made.items))
+    conclude = partial(Control, arm=arm, name="settings_applied")
+    held = tuple(name for name in _CHECKS if any(name in made.items for made in runs.values()))
     for seed, made in sorted(runs.items()):
-        for name in _checks(made.items):
-            found = next(_CHECKS[name](made), None)
-            if found is not None:
-                sentence = f"not as declared: {arm}, seed {seed}: {found}"
-                return Control(arm=arm, name="settings_applied", status="failed", sentence=sentence)
-    if not checked:
-        return None
+        for name in held:
+            problem = next(_CHECKS[name](made), None) if name in made.items else None
+            if problem is not None:
+                return conclude(status="failed", sentence=f"not as declared: {arm}, seed {seed}: {problem}")
     words = {"max_grad_norm": "every step clipped as declared", "rates": "every rate as scheduled"}
-    return Control(
-        arm=arm,
-        name="settings_applied",
-        status="proven",
-        sentence=", ".join(words[name] for name in checked),
-        held=tuple(checked),
-    )
-
-
-def _checks(items: Mapping[str, Any]) -> list[str]:
-    return [name for name in _CHECKS if name in items]
+    return conclude(status="proven", sentence=", ".join(words[name] for name in held), held=held) if held else None
 
 
 def _clipping(made: Made) -> Iterator[str]:

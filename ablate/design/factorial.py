@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from ablate.config.flatten import covered, leaf_or_absent
 from ablate.config.schema import BASELINE
 from ablate.design.axis import Axis, Kind
+from ablate.design.designs import StudyDesign
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cells:
+class Factorial(StudyDesign):
     """kind: `factorial`, `fractional` or `pairs`. names: what is crossed: axes; of `pairs`, the arms that have one axis moved.
 
     levels: per name the words of its levels, the baseline's own first. parts: per name what an arm with one of its other levels
@@ -38,7 +39,6 @@ class Cells:
     generators: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Raise ValueError for what is not the cells of such a design."""
         if not self._fits():
             raise ValueError("its cells are not those of a factorial design")
 
@@ -150,14 +150,10 @@ def joint_axis(name: str, parts: Sequence[Axis], changes: Mapping[str, Any]) -> 
         values=(dict(changes),),
         may_change=accepts,
         must_match=tuple(
-            word for word in promised if not covered(word, accepts) and not any(_in(one, word) for one in accepts)
+            word for word in promised if not covered(word, accepts) and not any(covered(one, [word]) for one in accepts)
         ),
         seeds=min((axis.seeds for axis in parts if axis.seeds is not None), default=None),
     )
-
-
-def _in(word: str, other: str) -> bool:
-    return covered(word, [other])
 
 
 Word = frozenset[str]
@@ -289,19 +285,13 @@ def aliases(factors: Sequence[str], generators: Mapping[str, Sequence[str]], ord
 
     `the effect called batch_size is that of batch_size plus that of lr and dropout together`.
     """
-    if not generators:
-        return ()
-    firsts = [group[0] for group in alias_sets(factors, generators, order)]
-    return tuple(alias_sentence(factors, generators, [one for one in factors if one in first]) for first in firsts)
-
-
-def alias_sentence(factors: Sequence[str], generators: Mapping[str, Sequence[str]], effect: Sequence[str]) -> str:
-    """What the effect of that name is the effect of."""
-    said = "".join(
-        f" {'plus' if sign > 0 else 'less'} that of {together(other)}"
-        for other, sign in mixed_with(factors, generators, effect)
-    )
-    return f"the effect called {' x '.join(effect)} is that of {together(effect)}{said}"
+    sentences = []
+    for group in alias_sets(factors, generators, order) if generators else ():
+        effect = [factor for factor in factors if factor in group[0]]
+        mixed = mixed_with(factors, generators, effect)
+        others = "".join(f" {'plus' if sign > 0 else 'less'} that of {together(other)}" for other, sign in mixed)
+        sentences.append(f"the effect called {' x '.join(effect)} is that of {together(effect)}{others}")
+    return tuple(sentences)
 
 
 def together(effect: Sequence[str]) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ablate.config.flatten import changed, covered
-from ablate.design.attribution import Corners
-from ablate.design.axis import RULES, Axis, Kind, show
-from ablate.design.designs import Design, ExternalApp, OneAtATime
-from ablate.design.factorial import Cells
-from ablate.design.mediation import Mediation
-from ablate.design.variance_components import Crossed
+from ablate.design.axis import NOISE_FLOOR, RULES, Axis, Kind, show
+from ablate.design.designs import Corners, ExternalApp, Mediation, OneAtATime, TwoStreams
+from ablate.design.factorial import Factorial
+from ablate.errors import StudyError
 from ablate.hashing import digest_of
-from ablate.serialization import built
+from ablate.records.layout import StudyDir
+from ablate.redact import redact
+from ablate.serialization import built, read_json, write_json
+
+Design = OneAtATime | Factorial | Corners | Mediation | TwoStreams | ExternalApp
 
 _NO_RESULT = {
     "eval": ("save_predictions",),
@@ -92,6 +95,11 @@ class Run:
     digest: str
     request: str = ""
 
+    @property
+    def name(self) -> str:
+        """`<arm>/seed=<n>`."""
+        return f"{self.arm}/seed={self.seed}"
+
 
 def counted_of(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts of a plan.json, of whichever version, that decide what runs and how it is read."""
@@ -145,9 +153,9 @@ class Plan:
         return self.design.alpha_spending if isinstance(self.design, OneAtATime) else ""
 
     @property
-    def crossed(self) -> Cells | None:
+    def crossed(self) -> Factorial | None:
         """The cells of a factorial, fractional or pairwise study; None for any other."""
-        return self.design if isinstance(self.design, Cells) else None
+        return self.design if isinstance(self.design, Factorial) else None
 
     @property
     def corners(self) -> Corners | None:
@@ -160,9 +168,9 @@ class Plan:
         return self.design if isinstance(self.design, Mediation) else None
 
     @property
-    def variance(self) -> Crossed | None:
+    def variance(self) -> TwoStreams | None:
         """The two random streams of a study of variance components; None for any other."""
-        return self.design if isinstance(self.design, Crossed) else None
+        return self.design if isinstance(self.design, TwoStreams) else None
 
     @property
     def app(self) -> ExternalApp | None:
@@ -248,3 +256,96 @@ def _check(plan: Plan) -> None:
 
 
 _LARGEST = 1e15
+
+
+def read_plan(folder: Path, *, rename: str = "study.name=<another>") -> Plan:
+    """Return the plan that is frozen in a study directory.
+
+    rename: setting that gives a new study another directory, for the fix of the error.
+    Raises StudyError where plan.json does not exist or cannot be read.
+    """
+    path = StudyDir(folder).plan
+    try:
+        return Plan.from_json(read_json(path))
+    except FileNotFoundError:
+        raise StudyError(
+            f"{folder} is not a study directory: it has no {path.name}", "ablate -m axis=... makes one"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} cannot be read as a plan: {error}", f"remove {folder}, or {rename}") from None
+
+
+def write_plan(plan: Plan, folder: Path) -> None:
+    """Freeze a plan in its study directory, with its digest and without secrets."""
+    write_json(StudyDir(folder).plan, plan.to_json() | {"command": redact(plan.command), "digest": plan.digest})
+
+
+def free_name(folder: Path) -> str:
+    """Return the first of `<name>_2`, `<name>_3` ... that no directory next to this one has."""
+    number = 2
+    while folder.with_name(f"{folder.name}_{number}").exists():
+        number += 1
+    return f"{folder.name}_{number}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Course:
+    """How far a sequential study has come. Baseline and controls run as long as any variant does.
+
+    interim_seeds: numbers of seeds at the interim analyses, as declared. made: how many of these are done.
+    stops: {decided variant: its number of seeds}. going: the other variants.
+    """
+
+    interim_seeds: tuple[int, ...]
+    made: int
+    stops: Mapping[str, int]
+    going: tuple[str, ...]
+
+    @property
+    def over(self) -> bool:
+        """Whether no further interim analysis follows."""
+        return self.made == len(self.interim_seeds) or (self.made > 0 and not self.going)
+
+    @property
+    def next(self) -> int | None:
+        return None if self.over else self.interim_seeds[self.made]
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds to run now: that of the next interim analysis, or of the last one."""
+        return self.next or self.interim_seeds[self.made - 1]
+
+    def stop_of(self, arm: str) -> int:
+        """Number of seeds of an arm at the last interim analysis that includes it; 0 before the first."""
+        last = self.interim_seeds[self.made - 1] if self.made else 0
+        return self.stops.get(arm, last)
+
+    def due(self, plan: Plan) -> Plan:
+        """The study up to the next interim analysis."""
+        return self._first(plan, self.seeds)
+
+    def at_most(self, plan: Plan) -> Plan:
+        """The study if no further variant is decided before the last interim analysis."""
+        return self._first(plan, self.seeds if self.over else self.interim_seeds[-1])
+
+    def at(self, plan: Plan, seeds: int) -> Plan:
+        """The study as an interim analysis at this number of seeds reads it: stopped variants have the seeds they had then."""
+        return self._first(plan, seeds)
+
+    def _first(self, plan: Plan, seeds: int) -> Plan:
+        def counts(run: Run) -> bool:
+            return run.seed in plan.seeds[: min(seeds, self.stops.get(run.arm, seeds))]
+
+        return replace(plan, seeds=plan.seeds[:seeds], runs=tuple(filter(counts, plan.runs)))
+
+
+def variants(plan: Plan) -> tuple[str, ...]:
+    """Arms that are decided about: neither controls nor observation axes."""
+    return tuple(arm.name for arm in plan.arms[1:] if not arm.replayed and arm.kind not in NOISE_FLOOR)
+
+
+def course(plan: Plan, made: Sequence[Mapping[str, Any]]) -> Course:
+    """made: the interim analyses, in order; `stops` of each names the variants that it decided."""
+    stops = {arm: int(look["seeds"]) for look in reversed(made) for arm in look["stops"]}
+    going = tuple(name for name in variants(plan) if name not in stops)
+    return Course(interim_seeds=plan.interim_seeds, made=len(made), stops=stops, going=going)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate.config.flatten import leaves
 from ablate.errors import RecordError
 from ablate.serialization import read_json, read_yaml
 
-_BOOKKEEPING = (
+BOOKKEEPING = (
     "output_dir", "overwrite_output_dir", "run_name", "project", "report_to", "disable_tqdm", "logging_dir",
     "logging_nan_inf_filter", "log_level", "log_on_each_node", "push_to_hub", "hub_", "trackio_", "do_train", "do_eval",
     "do_predict", "local_rank", "resume_from_checkpoint", "debug", "skip_memory_metrics", "save_", "_", "transformers_version",
@@ -49,11 +50,11 @@ class Settings:
 def settings_of(config: Mapping[str, Any]) -> Settings:
     """Sort settings. Groups are kept, and a name counts in every group."""
     trained, cadence = _split(_plain(config))
-    leaves = dict(_leaves(config))
-    seeds = {key: value for key, value in leaves.items() if _name(key) in _SEEDS and type(value) is int}
+    settings = leaves(config)
+    seeds = {key: value for key, value in settings.items() if _name(key) in _SEEDS and type(value) is int}
     values = {value for value in seeds.values() if value >= 0}
     unique = len(values) == 1
-    batch, batch_from = _batch(leaves)
+    batch, batch_from = _batch(settings)
     return Settings(
         trained, cadence, values.pop() if unique else None, next(iter(seeds)) if unique else "", batch, batch_from
     )
@@ -81,21 +82,21 @@ def _split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             inner, inner_cadence = _split(value)
             cadence |= inner_cadence
             trained |= {key: inner} if inner else {}
-        elif not key.startswith(_BOOKKEEPING) and key not in _SEEDS:
+        elif not key.startswith(BOOKKEEPING) and key not in _SEEDS:
             trained[key] = value
     return trained, cadence
 
 
-def _batch(leaves: Mapping[str, Any]) -> tuple[int | None, str]:
+def _batch(settings: Mapping[str, Any]) -> tuple[int | None, str]:
     """Return (samples per step, `batch_size 8 x gradient_accumulation_steps 4`); (None, '') for contradictory sizes."""
     for name in _BATCH_SIZES:
-        sizes = {key: value for key, value in leaves.items() if _name(key) == name}
+        sizes = {key: value for key, value in settings.items() if _name(key) == name}
         if not sizes:
             continue
         key, size = next(iter(sizes.items()))
         if len(set(map(str, sizes.values()))) > 1 or type(size) is not int or not 0 < size < 2**31:
             return None, ""
-        for other, times in leaves.items():
+        for other, times in settings.items():
             if _name(other) in _ACCUMULATION and type(times) is int and 1 < times < 2**31:
                 return size * times, f"{key} {size} x {other} {times}"
         return size, f"{key} {size}"
@@ -104,14 +105,6 @@ def _batch(leaves: Mapping[str, Any]) -> tuple[int | None, str]:
 
 def _name(key: str) -> str:
     return key.rpartition(".")[2]
-
-
-def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _plain(value: Any) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
@@ -14,20 +15,58 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from ablate.errors import ConfigError, RecordError, StudyError
+from ablate.errors import ConfigError, RecordError, StudyError, nearest
+from ablate.importers import tables, tensorboard, transformers, wandb
 from ablate.importers.arguments import assign_seeds, parse_arms, parse_by_arm
-from ablate.importers.formats import read_source
 from ablate.importers.hyperparameters import read_settings, settings_of
 from ablate.importers.metric_names import TRACE as TRACE_NAMES
 from ablate.importers.metric_names import is_ignored, map_columns, parse_renames
-from ablate.importers.source import MAX_STEP, Source
-from ablate.importers.transformers import drop_redundant_epochs
-from ablate.importers.wandb import exported_runs, read_exported_run
+from ablate.importers.source import MAX_STEP, Source, has_file, log_files
+from ablate.importers.tables import exported_runs, read_exported_run
+from ablate.records.divergence import divergence
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest, Origin, RunStatus, Status, write_value
 from ablate.records.schema import EVALS, TRACE
 from ablate.records.writer import TableWriter
 from ablate.serialization import write_text
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """Format of a log."""
+
+    description: str
+    files: tuple[str, ...]
+    """Patterns of a file's name."""
+    patterns: tuple[str, ...]
+    """Patterns of its path in a directory."""
+    read: Callable[[Path, Sequence[Path], str | None], Source]
+    """Reads (path on the command line, log files of that path, chosen column of steps)."""
+
+    def matches(self, path: Path) -> bool:
+        """Return whether a path is, or contains, such a log."""
+        if path.is_dir():
+            return has_file(path, self.patterns)
+        return any(fnmatch(path.name.lower(), pattern) for pattern in self.files)
+
+
+FORMATS = {
+    "trainer_state": Format(
+        "trainer_state.json of Hugging Face's Trainer, there or in checkpoint-*", (transformers.NAME,),
+        (transformers.NAME, f"checkpoint-*/{transformers.NAME}"), transformers.read,
+    ),
+    "tensorboard": Format("TensorBoard's *tfevents* files", ("*tfevents*",), tensorboard.PATTERNS, tensorboard.read),
+    "wandb": Format("run-*.wandb of W&B", ("*.wandb",), wandb.PATTERNS, wandb.read),
+    "lightning": Format(
+        "metrics.csv of Lightning's CSVLogger", ("metrics.csv",),
+        ("metrics.csv", "version_*/metrics.csv", "lightning_logs/version_*/metrics.csv"), tables.read_lightning,
+    ),
+    "table": Format(
+        f"table ({', '.join(tables.SUFFIXES)}), or W&B's export of a chart", tuple(f"*{end}" for end in tables.SUFFIXES),
+        (), tables.read,
+    ),
+}  # fmt: skip
+"""Known formats, most specific first."""
 
 Row = dict[str, Any]
 Sources = dict[str, list[Source]]
@@ -76,7 +115,7 @@ def import_runs(request: ImportRequest, check: Callable[[Path], object] | None =
     arms = parse_arms(request.arms, exported)
     renames = parse_renames(request.renames)
     sources = {arm: [_read(name, exported, request) for name in names] for arm, names in arms.items()}
-    drop_redundant_epochs([source for runs in sources.values() for source in runs])
+    transformers.drop_redundant_epochs([source for runs in sources.values() for source in runs])
     _apply_options(sources, request)
     _check_distinct(sources)
     recorded = {arm: [source.seed for source in runs] for arm, runs in sources.items()}
@@ -95,7 +134,38 @@ def import_runs(request: ImportRequest, check: Callable[[Path], object] | None =
 def _read(name: str, exported: dict[str, list[Path]], request: ImportRequest) -> Source:
     if name in exported:
         return read_exported_run(name, exported[name], request.step_column)
-    return read_source(Path(name), format=request.format, step_column=request.step_column)
+    path = Path(name)
+    format = FORMATS[_format_of(path, request.format)]
+    try:
+        return format.read(path, log_files(path, format.patterns), request.step_column)
+    except (OSError, RecursionError) as error:
+        raise RecordError(f"cannot read {path}: {error}") from None
+
+
+def _format_of(path: Path, chosen: str | None) -> str:
+    """Return the format of a log. Raises ConfigError for an unknown choice, RecordError for no log or several."""
+    if chosen is not None and chosen not in FORMATS:
+        problem = f"--format: expected one of {', '.join(FORMATS)}, got {chosen!r}; {nearest(chosen, FORMATS)}"
+        raise ConfigError(problem, f"--format {next(iter(FORMATS))}")
+    matching = [name for name, format in FORMATS.items() if format.matches(path)]
+    if chosen is not None:
+        if chosen not in matching and path.is_dir():
+            problem = f"{path}: expected {FORMATS[chosen].description}, got {_descriptions(matching) or 'no known log'}"
+            raise RecordError(problem, "remove --format")
+        return chosen
+    if len(matching) > 1 and path.is_dir():
+        problem = f"{path}: expected the log of one logger, got {len(matching)}: {_descriptions(matching)}"
+        raise RecordError(problem, f"--format {matching[0]}, or --format {matching[1]}")
+    if not matching:
+        names = sorted(file.name for file in path.iterdir())[:8] if path.is_dir() else []
+        content = f" with {', '.join(names)}" if names else ""
+        problem = f"expected one of: {_descriptions(FORMATS)}; got {path}{content}"
+        raise RecordError(problem, "name another directory, or the format: --format")
+    return matching[0]
+
+
+def _descriptions(names: Iterable[str]) -> str:
+    return "; ".join(FORMATS[name].description for name in names)
 
 
 def _apply_options(sources: Sources, request: ImportRequest) -> None:
@@ -147,9 +217,7 @@ def _write(
         for source, seed in zip(runs, numbers, strict=True):
             columns = map_columns(source.names(), renames, source.path)
             unused -= set(source.names())
-            conflict = next((source.rows.conflicts[name] for name in columns if name in source.rows.conflicts), None)
-            if conflict is not None:
-                raise RecordError(conflict, source.rows.fix)
+            _resolve_conflicts(source, columns)
             unknown = "; its own is not recorded" if source.seed is None else ""
             seed_from = source.seed_from if recorded else f"numbered in order{unknown}"
             origin = _write_run(study.run(arm, seed), source, columns, arm=arm, seed=seed, seed_from=seed_from)
@@ -158,6 +226,19 @@ def _write(
         logged = dict.fromkeys(name for runs in sources.values() for source in runs for name in source.names())
         problem = f"--rename {min(unused)}=...: expected a logged name, one of {', '.join(logged)}"
         raise ConfigError(problem, f"--rename {next(iter(logged), 'NAME')}=...")
+
+
+def _resolve_conflicts(source: Source, columns: Mapping[str, str]) -> None:
+    """Let the evaluation during training count, not one after it. Raises RecordError for any other pair of values at a step."""
+    conflicts = [name for name in columns if name in source.rows.conflicts]
+    after = [name for name in conflicts if columns[name].startswith("eval_") and name in source.rows.repeated_at_end]
+    for name in conflicts:
+        if name not in after:
+            raise RecordError(source.rows.conflicts[name], source.rows.fix)
+    if after:
+        source.notes.append(
+            f"{', '.join(after)}: evaluated again at the last step, perhaps with the best weights; the first values count"
+        )
 
 
 def _line(arm: str, seed: int, source: Source, origin: Origin) -> str:
@@ -205,6 +286,8 @@ def _write_run(
     last = max(row["step"] for row in (*trace, *evals))
     message = source.end_message or f"the log ends at step {last}, and does not say whether the run did"
     ended: Status = "interrupted" if source.ended is False else "finished"
+    if diverged := divergence(run):
+        ended, message = "diverged", f"{diverged}; {message}"
     write_value(run, RunStatus(status=ended, step=last, reason="source", message=message))
     return origin
 

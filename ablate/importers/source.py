@@ -1,7 +1,11 @@
-"""Log of one run as it was written, before it becomes a record."""
+"""Log of one run as it was written, before it becomes a record; and the files that it is read from.
+
+`log_files` and `check_inside` decide which files may be opened: regular ones, and of a directory only those inside it.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,25 +14,32 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import RecordError
-from ablate.importers.hyperparameters import Settings
+from ablate.importers.hyperparameters import Settings, read_settings, settings_of
 
 MAX_STEP = 2**63 - 1
 """Largest step that a table can hold."""
 
-_MAX_DEPTH, _MAX_MATCHES = 4, 10_000
+_MAX_MATCHES = 10_000
 ONE_PROCESS = "the number of processes is not recorded"
+NO_ACCUMULATION = "the number of processes and accumulation steps is not recorded"
 LOGGED_LOSS = "as logged: of one step, or a mean"
+WINDOW_LOSS = "mean since the row before"
+
+LIGHTNING_SHIFT = 1
+"""Lightning's loggers get the number of steps before the current one."""
 
 
 class Rows(dict[int, dict[str, float]]):
     """{logged step: {logged name: value}} in step order.
 
     conflicts: {name: problem} of names with two values at one step. fix: how to resolve them.
+    repeated_at_end: names with two values at the last step and at no other, as an evaluation after training leaves them.
     """
 
     def __init__(self, logged: Iterable[tuple[int, Mapping[str, float]]], where: str, fix: str) -> None:
         rows: dict[int, dict[str, float]] = {}
         self.conflicts, self.fix = dict[str, str](), fix
+        steps: dict[str, set[int]] = {}
         for step, values in logged:
             row = rows.setdefault(step, {})
             for name, value in values.items():
@@ -36,7 +47,9 @@ class Rows(dict[int, dict[str, float]]):
                 if before != value and not (math.isnan(before) and math.isnan(value)):
                     problem = f"{where} has two values of {name} at step {step}: {before:g} and {value:g}"
                     self.conflicts.setdefault(name, problem)
+                    steps.setdefault(name, set()).add(step)
         super().__init__(sorted(rows.items()))
+        self.repeated_at_end = {name for name in steps if steps[name] == {max(rows)} and len(rows) > 1}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -73,6 +86,11 @@ class Source:
     """Whether rows are means over stretches of a chart."""
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def counts_log_calls(self) -> bool:
+        """Return whether the steps are W&B's own, which count calls of `log`: the batch size gives no samples then."""
+        return self.step == "_step" or (self.format == "wandb_table" and self.step == "Step")
+
     def names(self) -> list[str]:
         """Return every logged name, in order of first appearance."""
         return list(dict.fromkeys(name for values in self.rows.values() for name in values))
@@ -82,8 +100,14 @@ class Source:
         self.config, self.cadence, self.settings = settings.config, settings.cadence, where
         if use_seed and settings.seed is not None:
             self.seed, self.seed_from = settings.seed, settings.seed_from
-        if settings.batch is not None:
+        if settings.batch is not None and not self.counts_log_calls:
             self.samples_per_step, self.samples_from = settings.batch, f"{settings.batch_from}; {caveat}"
+
+    def use_hparams(self, folder: Path) -> None:
+        """Take the hyperparameters that Lightning saved with the log, if there are any."""
+        path = folder / "hparams.yaml"
+        if path.is_file():
+            self.use_settings(settings_of(read_settings(check_inside(folder, path))), path.name, NO_ACCUMULATION)
 
 
 def number(value: Any) -> float | None:
@@ -102,12 +126,16 @@ def step_of(value: Any, where: str) -> int:
     """Return a logged step. Raises RecordError unless it is a whole number from 0 to `MAX_STEP`."""
     step = number(value)
     if step is None or not step.is_integer() or not 0 <= step <= MAX_STEP:
-        try:
-            shown = repr(value)[:60]
-        except ValueError:  # an integer too long to be written out
-            shown = "a number of thousands of digits"
-        raise RecordError(f"{where}: expected a step, a whole number from 0 on, got {shown}")
+        raise RecordError(f"{where}: expected a step, a whole number from 0 on, got {shown(value)}")
     return int(value)
+
+
+def shown(value: Any) -> str:
+    """Return a logged value as a message shows it."""
+    try:
+        return repr(value)[:60]
+    except ValueError:  # an integer too long to be written out
+        return "a number of thousands of digits"
 
 
 def numbers(records: Iterable[Mapping[str, Any]], step: str, where: str) -> Iterator[tuple[int, dict[str, float]]]:
@@ -119,30 +147,26 @@ def numbers(records: Iterable[Mapping[str, Any]], step: str, where: str) -> Iter
             yield step_of(record[step], f"{where}, row {position}, {step}"), logged
 
 
-# Files of a directory that may come from anywhere: only regular files inside it are read.
-
-
-def files_below(folder: Path, pattern: str) -> list[Path]:
-    """Return matching files in name order. Raises RecordError for a link that leads outside."""
-    return [check_inside(folder, path) for path in sorted(islice(folder.glob(pattern), _MAX_MATCHES)) if path.is_file()]
-
-
-def files_at_any_depth(folder: Path, pattern: str) -> Iterator[Path]:
-    """Yield matching files in the directory and up to four levels below."""
-    for depth in range(_MAX_DEPTH + 1):
-        yield from files_below(folder, "/".join(["*"] * depth + [pattern]))
-
-
 def has_file(folder: Path, patterns: Sequence[str]) -> bool:
     """Return whether a directory contains a file that matches."""
-    return folder.is_dir() and any(any(folder.glob(pattern)) for pattern in patterns)
+    return any(any(folder.glob(pattern)) for pattern in patterns)
 
 
-def only_file(path: Path, patterns: Sequence[str]) -> Path:
-    """Return the one log file in a directory, or the file itself. Raises RecordError if there are several runs."""
-    if not path.is_dir():
-        return path
-    files = [file for pattern in patterns for file in files_below(path, pattern)]
+def log_files(path: Path, patterns: Sequence[str]) -> list[Path]:
+    """Return the file itself, or the files of a directory that match, in name order.
+
+    Raises RecordError for anything else than a regular file, and for a link that leads out of the directory.
+    """
+    if path.is_dir():
+        matching = (file for pattern in patterns for file in sorted(islice(path.glob(pattern), _MAX_MATCHES)))
+        return [check_inside(path, file) for file in matching if file.is_file()]
+    if not path.is_file():
+        raise RecordError(f"{path} is not a regular file")
+    return [path]
+
+
+def only_file(path: Path, files: Sequence[Path]) -> Path:
+    """Return the one log file of a path. Raises RecordError if there are several runs."""
     if len(files) != 1:
         shown = ", ".join(str(file.parent) for file in files[:6])
         fix = f"name each: {files[0].parent if files else path}"
@@ -158,10 +182,16 @@ def check_inside(folder: Path, path: Path) -> Path:
 
 
 def read_log_text(path: Path) -> str:
-    """Read a text file. Raises RecordError for anything else."""
+    """Read a text file, with or without a byte order mark. Raises RecordError for anything else."""
     try:
-        if not path.is_file():
-            raise OSError("not a regular file")
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"cannot read {path} as text: {error}") from None
+
+
+def parse_json(text: str) -> Any:
+    """Return a JSON value; None for malformed text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

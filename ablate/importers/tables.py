@@ -1,21 +1,35 @@
-"""Tables: CSV, TSV, one JSON object per line, or a JSON list of rows."""
+"""Tables: CSV, TSV, JSON lines, a JSON list of rows; Lightning's metrics.csv; the CSV that W&B exports from a chart."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ablate.errors import RecordError
-from ablate.importers.metric_names import STEPS
-from ablate.importers.source import Rows, Source, numbers, read_log_text
+from ablate.importers.metric_names import STEPS, column_name
+from ablate.importers.source import (
+    LIGHTNING_SHIFT,
+    Rows,
+    Source,
+    number,
+    numbers,
+    only_file,
+    parse_json,
+    read_log_text,
+    shown,
+)
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 _TRUNCATED = "the last line is truncated and left out"
+
+_SEPARATOR = " - "
+_ENDS = ("__MIN", "__MAX")
+"""An export has a column `<run> - <metric>` for each run, with `__MIN` and `__MAX` columns for the chart's smoothing."""
 
 
 @dataclass(slots=True)
@@ -27,24 +41,54 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
 
-def matches(path: Path) -> bool:
-    """Return whether a path is a file with the suffix of a table."""
-    return path.is_file() and path.suffix.lower() in SUFFIXES
-
-
-def read(path: Path, step_column: str | None = None) -> Source:
-    """Read a table of one run. Raises RecordError without a column of steps."""
-    suffix = path.suffix.lower()
-    table = (
-        read_csv(path) if suffix in (".csv", ".tsv") else _read_lines(path) if suffix != ".json" else _read_json(path)
+def read(path: Path, _: Sequence[Path], step_column: str | None) -> Source:
+    """Read a table of one run. Raises RecordError without a column of steps, and for an export of several runs."""
+    table = read_table(path)
+    if any(_SEPARATOR in name and name.endswith(_ENDS[0]) for name in table.names):
+        return _read_export(path, table, step_column)
+    return source_of(
+        table, "table", path, path, step_column, "a table of one run, or another --step-column than {step}"
     )
-    step = choose_step(table.names, step_column, str(path))
-    missing = sum(step not in row for row in table.rows)
-    fix = f"a table of one run, or another --step-column than {step}"
+
+
+def read_lightning(path: Path, files: Sequence[Path], _: str | None) -> Source:
+    """Read the metrics of one version of Lightning's CSVLogger, and its `hparams.yaml`."""
+    file = only_file(path, files)
+    fix = "remove the directory before running again into it"
+    source = source_of(read_table(file), "lightning", path, file, "step", fix)
+    source.shift, source.loss = LIGHTNING_SHIFT, "as logged by the module: of one step, or a mean"
+    source.use_hparams(file.parent)
+    return source
+
+
+def source_of(table: Table, format: str, path: Path, file: Path, step_column: str | None, fix: str) -> Source:
+    """Return the run in a table, whatever its file. fix: how to resolve two values at one step; may name `{step}`."""
+    step = choose_step(table.names, step_column, str(file))
+    rows = [_flat(row) for row in table.rows]
+    notes = [*table.notes, *step_notes(step, sum(step not in row for row in rows)), *_unreadable(rows, step)]
     return Source(
-        format="table", path=str(path), files=(path,), step=step, shift=int(step == "trainer/global_step"),
-        rows=Rows(numbers(table.rows, step, str(path)), str(path), fix), notes=[*table.notes, *step_notes(step, missing)],
+        format=format, path=str(path), files=(file,), step=step, shift=int(step == "trainer/global_step"),
+        rows=Rows(numbers(rows, step, str(file)), str(file), fix.format(step=step)), notes=notes,
     )  # fmt: skip
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with `eval_accuracy/accuracy` for a metric that is itself a mapping; W&B's media are left out."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if not isinstance(value, Mapping):
+            flat[name] = value
+        elif "_type" not in value:
+            flat |= {f"{name}/{inner}": item for inner, item in value.items()}
+    return flat
+
+
+def _unreadable(rows: Sequence[Mapping[str, Any]], step: str) -> Iterator[str]:
+    """Yield a note for each metric with values that are not numbers."""
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row[name] for row in rows if row.get(name) is not None and number(row[name]) is None]
+        if values and name != step and column_name(name) is not None:
+            yield f"{len(values)} values of {name} are not numbers and are left out, such as {shown(values[0])}"
 
 
 def choose_step(names: Sequence[str], wanted: str | None, where: str) -> str:
@@ -63,18 +107,34 @@ def step_notes(step: str, missing: int) -> list[str]:
     """Return what the reader has to know about the steps. missing: number of rows without one."""
     notes = [f"{missing} rows without {step} are left out"] if missing else []
     if step == "_step":
-        notes.append("_step counts calls of wandb.log, which are optimizer steps only if the run logs at every step")
+        notes.append(
+            "_step counts calls of wandb.log, which are optimizer steps only if the run logs at every step; samples are not "
+            "counted from it"
+        )
     return notes
 
 
-def read_csv(path: Path) -> Table:
-    """Read a CSV or TSV; a truncated last line is left out. Raises RecordError for a malformed one.
+# ---- files of a table ----
 
-    pandas pads short lines and renames duplicate columns silently, so it is not used here.
-    """
+
+def read_table(path: Path) -> Table:
+    """Read a file by its suffix; a truncated last line is left out. Raises RecordError for a malformed file."""
     text = read_log_text(path)
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        return _parse_csv(path, text, "excel-tab" if suffix == ".tsv" else "excel")
+    value = parse_json(text) if suffix == ".json" else None
+    rows, notes = _parse_lines(path, text) if value is None else (_parse_rows(path, value), [])
+    if not rows:
+        raise RecordError(f"{path}: expected rows, got none")
+    full = [{name: _parsed(cell) for name, cell in row.items() if cell is not None} for row in rows]
+    return Table(list(dict.fromkeys(name for row in rows for name in row)), full, notes)
+
+
+def _parse_csv(path: Path, text: str, dialect: str) -> Table:
+    """Parse a CSV. pandas pads short lines and renames duplicate columns silently, so it is not used here."""
     try:
-        lines = list(csv.reader(io.StringIO(text), "excel-tab" if path.suffix.lower() == ".tsv" else "excel"))
+        lines = list(csv.reader(io.StringIO(text), dialect))
     except csv.Error as error:
         raise RecordError(f"cannot parse {path} as CSV: {error}") from None
     if not lines or not any(lines[0]):
@@ -96,61 +156,95 @@ def read_csv(path: Path) -> Table:
     return Table([name for name in names if name], rows, notes)
 
 
-def _read_lines(path: Path) -> Table:
-    rows: list[Mapping[str, Any]] = []
-    notes = []
-    lines = read_log_text(path).splitlines()
-    for position, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        row = _loads(line)
-        if row is None and position == len(lines):
-            notes.append(_TRUNCATED)
-        elif not isinstance(row, Mapping):
-            raise RecordError(f"{path}, line {position}: expected a JSON object, got {line[:60]!r}")
-        else:
-            rows.append(row)
-    return _table(path, rows, notes)
+def _parse_lines(path: Path, text: str) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """Parse one JSON object per line, which a `.json` file may contain as well."""
+    lines = [(position, line) for position, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    values = [parse_json(line) for _, line in lines]
+    notes = [_TRUNCATED] if values and values[-1] is None else []
+    rows = values[: len(values) - len(notes)]
+    for (position, line), row in zip(lines, rows, strict=False):
+        if not isinstance(row, Mapping):
+            problem = f"{path}, line {position}: expected a JSON object, got {line[:60]!r}"
+            raise RecordError(problem, "one object per line, or a list of {'step': ..., ...}")
+    return rows, notes
 
 
-def _read_json(path: Path) -> Table:
-    """Read a list of rows, or an object of columns."""
-    value = _loads(read_log_text(path))
+def _parse_rows(path: Path, value: Any) -> list[Mapping[str, Any]]:
+    """Return the rows of a list of rows, of an object of columns, or of a single line."""
     if isinstance(value, Mapping) and value and all(isinstance(column, list) for column in value.values()):
         lengths = {name: len(column) for name, column in value.items()}
         if len(set(lengths.values())) > 1:
             raise RecordError(f"{path}: expected columns of equal length, got {lengths}"[:300])
-        value = [dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)]
+        return [dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)]
     if not isinstance(value, list) or not value or not all(isinstance(row, Mapping) for row in value):
-        got = "malformed JSON" if value is None else type(value).__name__
-        problem = f"{path}: expected a list of rows, or an object of columns, got {got}"
+        problem = f"{path}: expected a list of rows, or an object of columns, got {type(value).__name__}"
         raise RecordError(problem, "a list of {'step': ..., ...}")
-    return _table(path, value, [])
-
-
-def _table(path: Path, rows: Sequence[Mapping[str, Any]], notes: list[str]) -> Table:
-    if not rows:
-        raise RecordError(f"{path}: expected rows, got none")
-    full = [{name: _parsed(value) for name, value in row.items() if value is not None} for row in rows]
-    return Table(list(dict.fromkeys(name for row in rows for name in row)), full, notes)
-
-
-def _loads(text: str) -> Any:
-    """Return None for malformed JSON."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+    return value
 
 
 def _parsed(value: Any) -> Any:
     """Return the number in a text cell, if there is one."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return int(value) if len(value) < 20 else float(value)
-    except ValueError:
-        try:
-            return float(value)
-        except ValueError:
-            return value
+    if isinstance(value, str):
+        for kind in (int, float) if len(value) < 20 else (float,):
+            with suppress(ValueError):
+                return kind(value)
+    return value
+
+
+# ---- charts exported by W&B ----
+
+
+def exported_runs(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return {run: exports that contain it}, in order."""
+    runs: dict[str, list[Path]] = {}
+    for path in dict.fromkeys(paths):
+        for run in _runs_of(read_table(path)):
+            runs.setdefault(run, []).append(path)
+    return runs
+
+
+def _runs_of(table: Table) -> list[str]:
+    return list(dict.fromkeys(name.rpartition(_SEPARATOR)[0] for name in table.names if _SEPARATOR in name))
+
+
+def _read_export(path: Path, table: Table, step_column: str | None) -> Source:
+    """Read the only run of an export."""
+    runs = _runs_of(table)
+    if len(runs) != 1:
+        shown = ", ".join(runs[:6]) + (", ..." if len(runs) > 6 else "")
+        problem = f"{path}: expected one run, got {len(runs)} runs: {shown}"
+        raise RecordError(problem, f"ablate import --table {path} baseline={runs[0]} ...")
+    return read_exported_run(runs[0], [path], step_column)
+
+
+def read_exported_run(run: str, paths: Sequence[Path], step_column: str | None = None) -> Source:
+    """Read one run from all exports that contain it: an export has one metric, and a run has several."""
+    logged: list[tuple[int, dict[str, float]]] = []
+    averaged, step = False, ""
+    notes: list[str] = []
+    prefix = f"{run}{_SEPARATOR}"
+    for path in paths:
+        table = read_table(path)
+        axes = [name for name in table.names if _SEPARATOR not in name]
+        step = choose_step(axes, step_column or next(iter(axes), None), str(path))  # first column: the chart's x-axis
+        for row in table.rows:
+            values = {name.removeprefix(prefix): row[name] for name in row if name.startswith(prefix)}
+            means = {name: value for name, value in values.items() if not name.endswith(_ENDS)}
+            ends = [(value, values.get(f"{name}{end}", value)) for name, value in means.items() for end in _ENDS]
+            averaged |= any(mean != end for mean, end in ends)
+            if values and step in row:
+                logged += numbers([{**means, step: row[step]}], step, str(path))
+        notes += table.notes
+    if averaged:
+        notes.append(
+            "the export contains means over stretches of the chart (__MIN and __MAX differ) instead of logged rows, which "
+            "wandb.Api().run(...).scan_history() returns"
+        )
+    source = Source(
+        format="wandb_table", path=run, files=tuple(paths), step=step, averaged=averaged,
+        rows=Rows(logged, f"{run} of {', '.join(map(str, paths))}", "export each metric once"),
+        notes=[*notes, *step_notes("_step" if step == "Step" else step, 0)],
+    )  # fmt: skip
+    if averaged:
+        source.loss = "means over stretches of a chart"
+    return source

@@ -12,24 +12,25 @@ from typing import Any
 
 from ablate.errors import RecordError
 from ablate.importers.hyperparameters import settings_of
-from ablate.importers.source import Rows, Source, check_inside, files_below, has_file, number, step_of
-from ablate.serialization import read_json
+from ablate.importers.source import (
+    NO_ACCUMULATION,
+    WINDOW_LOSS,
+    Source,
+    check_inside,
+    number,
+    parse_json,
+    read_log_text,
+)
+from ablate.importers.tables import Table, source_of
 
 NAME = "trainer_state.json"
-_PATTERNS = (NAME, f"checkpoint-*/{NAME}")
 
 
-def matches(path: Path) -> bool:
-    """Return whether a path is, or contains, the state of a Trainer."""
-    return has_file(path, _PATTERNS) or (path.name == NAME and not path.is_dir())
-
-
-def read(path: Path) -> Source:
+def read(path: Path, files: Sequence[Path], _: str | None) -> Source:
     """Read the log of a Trainer, from the state that has come furthest.
 
     Raises RecordError for a malformed state, and for states of two runs in one directory.
     """
-    files = [file for pattern in _PATTERNS for file in files_below(path, pattern)] if path.is_dir() else [path]
     states = {file: _state(file) for file in files}
     file, state = max(states.items(), key=lambda item: len(item[1]["log_history"]))
     rows = state["log_history"]
@@ -40,11 +41,10 @@ def read(path: Path) -> Source:
                 f"{path}: expected one run, got two: the log of {file} does not continue that of {other}",
                 f"name one: {file}",
             )
-    logged = [(step_of(row.get("step"), str(file)), _values(row)) for row in rows if not _is_summary(row)]
-    source = Source(
-        format="trainer_state", path=str(path), files=(file,), total_steps=_count(state.get("max_steps")),
-        rows=Rows(logged, str(file), "name the checkpoint of one run"), loss="mean since the row before",
-    )  # fmt: skip
+    logged = [_with_splits(row) for row in rows if not _is_summary(row)]
+    table = Table(list(dict.fromkeys(name for row in logged for name in row)), logged)
+    source = source_of(table, "trainer_state", path, file, "step", "name the checkpoint of one run")
+    source.total_steps, source.loss = _count(state.get("max_steps")), WINDOW_LOSS
     model = _model_config(file)
     trainer = {
         key: state[key]
@@ -53,7 +53,7 @@ def read(path: Path) -> Source:
     }
     settings = settings_of({"trainer": trainer, **model})
     where = f"{file.name} and its config.json" if model else file.name
-    source.use_settings(settings, where, "the number of processes and accumulation steps is not recorded")
+    source.use_settings(settings, where, NO_ACCUMULATION)
     source.cadence |= {key: state[key] for key in ("eval_steps", "logging_steps") if state.get(key) is not None}
     summary: dict[str, Any] = next(filter(_is_summary, rows), {})
     if settings.batch is not None and (steps := _batches_per_step(summary, settings.batch)):
@@ -77,10 +77,9 @@ def drop_redundant_epochs(sources: Sequence[Source]) -> None:
 
 
 def _state(path: Path) -> dict[str, Any]:
-    try:
-        state = read_json(path)
-    except (OSError, ValueError) as error:
-        raise RecordError(f"cannot read {path}: {error}", "use an earlier checkpoint-* directory") from None
+    state = parse_json(read_log_text(path))
+    if state is None:
+        raise RecordError(f"cannot read {path}: malformed JSON", "use an earlier checkpoint-* directory")
     rows = state.get("log_history") if isinstance(state, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise RecordError(f"{path}: expected the state of a Trainer, got a file without rows in log_history")
@@ -90,18 +89,17 @@ def _state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _values(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of a row. A metric of a second evaluation set, `eval_other_loss`, becomes `eval_loss::other`."""
+def _with_splits(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row in which a metric of a second evaluation set, `eval_other_loss`, is called `eval_loss::other`."""
     timing = next((key for key in row if key.startswith("eval_") and key.endswith("_runtime")), "eval_runtime")
     prefix = timing.removesuffix("_runtime")
-    values: dict[str, float] = {}
-    for key, value in row.items():
-        known = number(value)
-        if key == "step" or known is None:
-            continue
-        other = prefix != "eval" and key.startswith(f"{prefix}_")
-        values[f"eval_{key.removeprefix(f'{prefix}_')}::{prefix.removeprefix('eval_')}" if other else key] = known
-    return values
+    split = prefix.removeprefix("eval_")
+    return {
+        f"eval_{key.removeprefix(f'{prefix}_')}::{split}"
+        if split != "eval" and key.startswith(f"{prefix}_")
+        else key: value
+        for key, value in row.items()
+    }
 
 
 def _is_summary(row: Mapping[str, Any]) -> bool:
@@ -114,10 +112,9 @@ def _model_config(file: Path) -> dict[str, Any]:
     path = file.parent / "config.json"
     if not path.is_file():
         return {}
-    try:
-        value = read_json(check_inside(file.parent, path))
-    except (OSError, ValueError) as error:
-        raise RecordError(f"cannot read {path}: {error}", f"remove it, or copy {NAME} to another directory") from None
+    value = parse_json(read_log_text(check_inside(file.parent, path)))
+    if value is None:
+        raise RecordError(f"cannot read {path}: malformed JSON", f"remove it, or copy {NAME} to another directory")
     return {"model": value} if isinstance(value, dict) and value else {}
 
 

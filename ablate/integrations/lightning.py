@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,7 @@ from typing import Any
 import torch
 
 from ablate.errors import LoopError
-from ablate.integrations._common import num_samples as samples_of
-from ablate.integrations._common import trainer_items
-from ablate.integrations.recorder import Gradient, Recorder, run_identity
+from ablate.integrations._common import Step, TrainerTrace
 from ablate.training.evaluation import MetricSum
 from ablate.training.grad_norms import Grouping, by_layer
 
@@ -32,18 +29,7 @@ _PREFIXES = ("val_", "val/")
 _NAMES = {"16": "fp16", "bf16": "bf16"}
 
 
-@dataclass(slots=True)
-class _Step:
-    """What is known so far of the step that is being made: loss [] and samples over its forward passes."""
-
-    gradient: Gradient | None = None
-    rate: float = nan
-    loss_scale: torch.Tensor | float = 1.0
-    loss: torch.Tensor | float = 0.0
-    samples: int = 0
-
-
-class TraceCallback(Callback):
+class TraceCallback(TrainerTrace, Callback):
     """One run of a LightningModule with automatic optimization.
 
         Trainer(callbacks=[TraceCallback("runs/mine/baseline/seed=0")]).fit(module, train_loader, val_loader)
@@ -72,21 +58,18 @@ class TraceCallback(Callback):
         metrics: Mapping[str, str] | None = None,
         num_samples: Callable[[Any], int] | None = None,
     ) -> None:
-        run_identity(Path(run_dir), arm, seed)
-        self.config, self.facts, self.metrics, self.num_samples = config, dict(facts or {}), metrics, num_samples
-        self._recorder = partial(Recorder, run_dir, arm=arm, seed=seed, grad_norm_groups=grad_norm_groups)
-        self._run: Recorder | None = None
-        self._step, self._num_evaluated = _Step(), 0
+        super().__init__(run_dir, config, arm, seed, grad_norm_groups, facts, num_samples)
+        self.metrics, self._num_evaluated = metrics, 0
 
     # ---- from beginning to end ---------------------------------------------------------------------------------
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The first moment at which the model is where it will be trained."""
-        self._open(trainer, pl_module)
+        self._begin(trainer, pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The same, where there is no sanity check."""
-        self._open(trainer, pl_module)
+        self._begin(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finished."""
@@ -96,7 +79,7 @@ class TraceCallback(Callback):
         """Failed, or interrupted."""
         self._close(exception)
 
-    def _open(self, trainer: Trainer, module: LightningModule) -> None:
+    def _begin(self, trainer: Trainer, module: LightningModule) -> None:
         if self._run is not None:
             return
         if trainer.global_step:
@@ -111,19 +94,12 @@ class TraceCallback(Callback):
             )
         name = _NAMES.get(str(trainer.precision).partition("-")[0], "fp32")
         (optimizer,) = trainer.optimizers
-        facts = trainer_items(optimizer, module, precision=name, max_grad_norm=_max_grad_norm(trainer, module))
         model = trainer.strategy.model
         assert model is not None
-        self._run = self._recorder(
-            model, facts=facts | self.facts, samples_per_epoch=_num_examples(trainer),
-            config=_settings(trainer, module) if self.config is None else self.config,
-        ).__enter__()  # fmt: skip
-        self._step = _Step()
-
-    def _close(self, error: BaseException | None) -> None:
-        if self._run is not None:
-            run, self._run = self._run, None
-            run.__exit__(None if error is None else type(error), error, None)
+        self._open(
+            model, module, optimizer, precision=name, max_grad_norm=_max_grad_norm(trainer, module),
+            dataset=getattr(trainer.train_dataloader, "dataset", None), settings=_settings(trainer, module),
+        )  # fmt: skip
 
     # ---- in every step -----------------------------------------------------------------------------------------
 
@@ -145,7 +121,7 @@ class TraceCallback(Callback):
             gradient = replace(gradient, clip_coefficient=torch.full_like(gradient.norm, nan))
         if scaler is not None:
             self._step.loss_scale = scaler.scale(torch.ones_like(gradient.norm))
-        self._step.gradient, self._step.rate = gradient, optimizer.param_groups[0]["lr"]
+        self._step.gradient, self._step.learning_rate = gradient, optimizer.param_groups[0]["lr"]
 
     def on_train_batch_end(
         self,
@@ -159,16 +135,16 @@ class TraceCallback(Callback):
         if self._run is None:
             return
         step = self._step
-        step.samples += (self.num_samples or samples_of)(batch)
+        step.samples += self.num_samples(batch)
         step.loss = step.loss + outputs["loss"].detach() if outputs else step.loss
         if step.gradient is None:
             return
-        self._step = _Step()
+        self._step = Step()
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         self._run.log_step(
             step.loss,
             samples=step.samples,
-            learning_rate=step.rate,
+            learning_rate=step.learning_rate,
             loss_scale=step.loss_scale,
             applied=None if scaled else True,  # without a scaler Lightning applies whatever there is
             gradient=step.gradient,
@@ -183,7 +159,7 @@ class TraceCallback(Callback):
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any,
                                 batch_idx: int, dataloader_idx: int = 0) -> None:  # fmt: skip
         """Count the evaluated examples: limits and samplers change their number."""
-        self._num_evaluated += (self.num_samples or samples_of)(batch)
+        self._num_evaluated += self.num_samples(batch)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record one evaluation; a sanity check counts if it covered everything."""
@@ -216,13 +192,6 @@ def _max_grad_norm(trainer: Trainer, module: LightningModule) -> float | None:
 def _clips_otherwise(trainer: Trainer, module: LightningModule) -> bool:
     """By value, or in the module's own way: there is no one factor."""
     return bool(trainer.gradient_clip_val) or is_overridden("configure_gradient_clipping", module)
-
-
-def _num_examples(trainer: Trainer) -> int | None:
-    try:
-        return len(getattr(trainer.train_dataloader, "dataset", None))  # type: ignore[arg-type]
-    except TypeError:
-        return None
 
 
 def _settings(trainer: Trainer, module: LightningModule) -> dict[str, Any]:

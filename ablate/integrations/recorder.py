@@ -19,19 +19,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ablate.errors import AblateError, LoopError, RecordError
+from ablate.records.divergence import divergence
 from ablate.records.layout import RunDir, StudyDir, safe_name
-from ablate.records.metadata import Manifest, Status, write_value
-from ablate.records.provenance import git_state, now, versions
+from ablate.records.metadata import Manifest, Status, git_state, now, versions, write_value
 from ablate.records.source_code import code_digest
 from ablate.serialization import write_text
+from ablate.training.checkpoint import Position
 from ablate.training.distributed import Ranks
 from ablate.training.evaluation import EvalResult, MetricSum, sums_of
 from ablate.training.fingerprint import environment, model_items, weights_hash
 from ablate.training.grad_norms import GradNorms, Grouping, by_layer
 from ablate.training.predictions import Columns, Predictions
 from ablate.training.run_recorder import RunRecorder
-from ablate.training.state import Position
-from ablate.training.throughput import model_flops
 from ablate.training.trace_buffer import DeviceRow
 
 _PACKAGES = ("torch", "transformers", "lightning", "accelerate", "datasets", "numpy", "pyarrow", "torch-ablate")
@@ -144,7 +143,6 @@ class Recorder:
         self._recorder = RunRecorder(
             self._run.path, self.ranks, self.norms, items=items, device=self.device, flush_every=self.flush_every,
             learning_rate=lambda _: self._rates.popleft(), samples_per_epoch=self.samples_per_epoch,
-            flops_per_token=model_flops(bare),
         )  # fmt: skip
         if self.ranks.records:
             write_value(self._run, self._recorder.fingerprint)
@@ -333,6 +331,10 @@ class Recorder:
     def _end(self, status: Status, reason: str, message: str) -> None:
         weights = weights_hash(self.ranks.bare.state_dict().items()) if status == "finished" else None
         self._opened = False
+        if status == "finished":
+            self._recorder.flush(wait=True)
+            if self.ranks.records and (diverged := divergence(self._run)):
+                status, reason, message = "diverged", "not finite", f"{diverged}; {message}"
         self._manifest.ended = now()
         if order := self._recorder.order_hashes():
             self._recorder.add_item("order", order)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial, wraps
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -14,31 +13,19 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 from ablate.errors import LoopError
-from ablate.integrations._common import num_samples as samples_of
-from ablate.integrations._common import trainer_items, wrapped
-from ablate.integrations.recorder import Gradient, Recorder, run_identity
+from ablate.importers.hyperparameters import BOOKKEEPING
+from ablate.integrations._common import Step, TrainerTrace, length_of
+from ablate.integrations.recorder import Gradient
 from ablate.training.evaluation import MetricSum
 from ablate.training.grad_norms import Grouping, by_layer
 
-_NO_SETTING = (
-    "output_dir", "run_name", "project", "report_to", "disable_tqdm", "logging_", "log_", "save_", "push_to_hub", "hub_",
-    "trackio_", "do_", "local_rank", "resume_from_checkpoint", "debug", "skip_memory_metrics",
-)  # fmt: skip
-"""Beginnings of the arguments that say where a run goes and what it tells; they make no arm another one."""
+_NO_SETTING = (*BOOKKEEPING, "logging_", "log_", "do_")
+"""Prefixes of the arguments that are not settings of the run."""
 
 _TIMINGS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "jit_compilation_time")
 
 
-@dataclass(slots=True)
-class _Step:
-    """What is known so far of the step that is being made: loss [] and samples over its forward passes."""
-
-    gradient: Gradient | None = None
-    loss: torch.Tensor | None = None
-    samples: int = 0
-
-
-class TraceCallback(TrainerCallback):
+class TraceCallback(TrainerTrace, TrainerCallback):
     """Attaches itself: one line between making the Trainer and training, for one run.
 
         trainer = Trainer(model=model, args=args, train_dataset=train, eval_dataset=held_out)
@@ -67,12 +54,9 @@ class TraceCallback(TrainerCallback):
         facts: Mapping[str, Any] | None = None,
         num_samples: Callable[[Any], int] | None = None,
     ) -> None:
-        run_identity(Path(run_dir), arm, seed)
+        super().__init__(run_dir, config, arm, seed, grad_norm_groups, facts, num_samples)
         self.trainer: Any = trainer
-        self.config, self.facts, self.num_samples = config, dict(facts or {}), num_samples or samples_of
-        self._recorder = partial(Recorder, run_dir, arm=arm, seed=seed, grad_norm_groups=grad_norm_groups)
-        self._run: Recorder | None = None
-        self._step, self._tokens = _Step(), 0
+        self._tokens = 0
         self._whole, self._inside = ExitStack(), ExitStack()
         # The Trainer has no event for a failure, and a record that does not say how its run ended is half a record.
         self._whole.enter_context(wrapped(trainer, "train", self._train))
@@ -105,21 +89,18 @@ class TraceCallback(TrainerCallback):
         trainer = self.trainer
         precision = "fp16" if args.fp16 else "bf16" if args.bf16 else "fp32"
         optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
-        facts = trainer_items(optimizer, trainer.model, precision=precision, max_grad_norm=args.max_grad_norm or None)
-        self._run = self._recorder(
-            trainer.model_wrapped, facts=facts | self.facts, samples_per_epoch=_length(trainer.train_dataset),
-            config=_settings(trainer) if self.config is None else self.config,
-        ).__enter__()  # fmt: skip
-        self._step, self._tokens = _Step(), 0
+        self._open(
+            trainer.model_wrapped, trainer.model, optimizer, precision=precision, max_grad_norm=args.max_grad_norm or None,
+            dataset=trainer.train_dataset, settings=_settings(trainer),
+        )  # fmt: skip
+        self._tokens = 0
         self._inside.enter_context(wrapped(trainer, "training_step", self._training_step))
         self._inside.enter_context(wrapped(trainer.accelerator, "unscale_gradients", self._unscale_gradients))
 
     def _close(self, error: BaseException | None) -> None:
-        """The methods are as before, and how it ended is on record."""
+        """Restore the Trainer's methods, and end the record."""
         self._inside.close()
-        if self._run is not None:
-            run, self._run = self._run, None
-            run.__exit__(None if error is None else type(error), error, None)
+        super()._close(error)
 
     # ---- in every step -----------------------------------------------------------------------------------------
 
@@ -130,7 +111,7 @@ class TraceCallback(TrainerCallback):
         step = self._step
         step.samples += self.num_samples(inputs)
         loss = original(model, inputs, *args, **kwargs)
-        step.loss = loss if step.loss is None else step.loss + loss
+        step.loss = step.loss + loss.detach()
         return loss
 
     def _unscale_gradients(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -147,21 +128,20 @@ class TraceCallback(TrainerCallback):
         """The step's row: its loss is known, and its rate is not yet the next one's."""
         if self._run is None:
             return
-        step, self._step = self._step, _Step()
+        step, self._step = self._step, Step()
         scaler = getattr(self.trainer.accelerator, "scaler", None)
         if step.gradient is None and (args.max_grad_norm or scaler is not None):
             raise LoopError(
                 "the gradients of this Trainer were clipped where they cannot be measured before",
                 "TrainingArguments(max_grad_norm=0), or train without DeepSpeed",
             )
-        assert step.loss is not None
         tokens = int(state.num_input_tokens_seen) if args.include_num_input_tokens_seen == "non_padding" else 0
         self._run.log_step(
             step.loss,
             samples=step.samples,
             tokens=tokens - self._tokens if self._run.ranks.records else 0,  # they are those of all processes already
             learning_rate=kwargs["optimizer"].param_groups[0]["lr"],
-            loss_scale=1.0 if scaler is None else scaler.scale(torch.ones((), device=step.loss.device)),
+            loss_scale=1.0 if scaler is None else scaler.scale(torch.ones((), device=self._run.device)),
             applied=True if scaler is None else None,  # without a scaler the Trainer applies whatever there is
             gradient=step.gradient or self._measure(),
         )
@@ -177,7 +157,7 @@ class TraceCallback(TrainerCallback):
             return
         prefix = timing.removesuffix("_runtime")
         # Where the length is not known, 1 leaves the mean right.
-        count = _length(getattr(kwargs.get("eval_dataloader"), "dataset", None)) or 1
+        count = length_of(getattr(kwargs.get("eval_dataloader"), "dataset", None)) or 1
         found = {
             key.removeprefix(f"{prefix}_"): MetricSum(float(value) * count, nan, count)
             for key, value in metrics.items()
@@ -187,11 +167,18 @@ class TraceCallback(TrainerCallback):
         self._run.log_eval({name: one for name, one in found.items() if name not in _TIMINGS}, split=split)
 
 
-def _length(examples: Any) -> int | None:
+@contextmanager
+def wrapped(owner: Any, name: str, around: Callable[..., Any]) -> Iterator[None]:
+    """Replace the method `name` of one object by `around(original, ...)`; restore it afterwards."""
+    original, own = getattr(owner, name), vars(owner).get(name)
+    setattr(owner, name, wraps(original)(partial(around, original)))
     try:
-        return len(examples)
-    except TypeError:
-        return None
+        yield
+    finally:
+        if own is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, own)
 
 
 def _settings(trainer: Any) -> dict[str, Any]:

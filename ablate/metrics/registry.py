@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from ablate.errors import ConfigError, nearest
-from ablate.metrics import eval_metrics, targets
 from ablate.metrics.custom import custom_metric
 from ablate.metrics.custom import register as register
+from ablate.metrics.eval_metrics import FORMS, TARGET_FORMS, eval_metric, is_target, target_metric
 from ablate.metrics.metric import Metric as Metric
 from ablate.metrics.metric import Record as Record
 from ablate.metrics.step_metrics import STEP_METRICS
@@ -22,21 +22,19 @@ _EVAL_METRICS = (
     "eval_accuracy",
     "best_eval_loss",
     "best_eval_accuracy",
-    "eval_loss_roughness",
+    "eval_loss_irregularity",
     "eval_loss_auc",
     "eval_loss_decrease_before_first_eval",
 )
 
 METRICS: dict[str, Metric] = {
-    metric.info.name: metric
-    for metric in (*map(eval_metrics.eval_metric, _EVAL_METRICS), *STEP_METRICS)
-    if metric is not None
+    metric.info.name: metric for metric in (*map(eval_metric, _EVAL_METRICS), *STEP_METRICS) if metric is not None
 }
 """Those that every study reports. `get_metric` accepts more: of any recorded metric, targets, custom metrics."""
 
 STANDARD_METRICS = ("loss", "accuracy")
 
-PATTERNS = (*(form.format("<metric>") for form in eval_metrics.FORMS), *targets.FORMS, "<module>:<function>")
+PATTERNS = (*(form.format("<metric>") for form in FORMS), *TARGET_FORMS, "<module>:<function>")
 """Patterns of the names that `get_metric` accepts next to those in `METRICS`."""
 
 
@@ -44,12 +42,12 @@ def get_metric(name: str, *, key: str = "study.metric") -> Metric:
     """Return the metric of a name. key: config key of the name. Raises ConfigError for an unknown name."""
     if name in METRICS:
         return METRICS[name]
-    if targets.is_target(name):
-        return targets.target_metric(name, key=key)
+    if is_target(name):
+        return target_metric(name, key=key)
     if ":" in name:
         return custom_metric(name, key=key)
     slip = any(one_slip(name, known) for known in METRICS)  # `eval_los` is a mistyped `eval_loss`, not a metric `los`
-    if not slip and (metric := eval_metrics.eval_metric(name)) is not None:
+    if not slip and (metric := eval_metric(name)) is not None:
         return metric
     best = name.removeprefix("best_eval_")
     if not slip and name != best and best:
@@ -108,4 +106,4 @@ def check_recorded(name: str, curves: Sequence[Sequence[str]]) -> None:
 def recorded(names: Iterable[str]) -> list[str]:
     """Return the names of the final values of all recorded metrics but the standard ones."""
     finals = (f"eval_{name}" for name in sorted(set(names) - set(STANDARD_METRICS)))
-    return [final for final in finals if eval_metrics.eval_metric(final)]
+    return [final for final in finals if eval_metric(final)]

@@ -25,9 +25,9 @@ from transformers import PreTrainedModel
 
 from ablate.data.batching import Spans
 from ablate.errors import ModelError
+from ablate.models.components import StandIn
 from ablate.models.module_paths import evaluating, first_line, layers_of
 from ablate.models.packed_attention import NAME, Layout, row_spans
-from ablate.models.placeholder import StandIn
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 

@@ -5,23 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ablate.analysis.analyse import analyse
 from ablate.analysis.infer_plan import PlanOptions
-from ablate.analysis.load import RunFiles, read_plan, reading
+from ablate.analysis.load import common_evaluations, read_plan, reading
 from ablate.analysis.results import Analysis
 from ablate.design.plan import Plan
-from ablate.errors import ConfigError, RecordError, StudyError
+from ablate.errors import ConfigError, StudyError
 from ablate.metrics.metric import MetricInfo
 from ablate.metrics.registry import METRICS
 from ablate.notebook.frames import RecordedRun, recorded_runs
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, read_manifest, read_status
-from ablate.records.reader import read_evals, read_trace
-from ablate.records.returned_values import read_returned
+from ablate.records.metadata import Manifest, read_manifest
+from ablate.records.run_files import read_single_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,13 +101,11 @@ class Study:
         from ablate.notebook.frames import runs_frame
 
         if self._single is not None:
-            returned = [
-                MetricInfo(name=name, unit="", definition="returned", lower_is_better=None) for name in self._returned()
-            ]
-            infos = [*(outcome.info for outcome in METRICS.values()), *returned]
-            one = reading(
-                _files(RunDir(self.folder), self._single), self.folder.parents[1], _evaluation_samples(self.folder)
-            )
+            run = read_single_run(RunDir(self.folder))
+            returned = [MetricInfo(name=name, unit="", definition="As returned by the app.", lower_is_better=None)
+                        for name in run.returned or ()]  # fmt: skip
+            infos = [*(metric.info for metric in METRICS.values()), *returned]
+            one = reading(run, self.folder.parents[1], common_evaluations([run]))
             return runs_frame([one], self._recorded, [{"name": self._single.arm}], infos)
         return runs_frame(self.analysis.runs, self._recorded, self.analysis.arms, self.analysis.metrics)
 
@@ -129,16 +124,14 @@ class Study:
     @cached_property
     def contrasts(self) -> pd.DataFrame:
         """One row per variant and metric: effect, interval, verdict. Empty for a single run."""
-        from ablate.notebook.columns import CONTRASTS
-        from ablate.notebook.frames import contrasts_frame, framed
+        from ablate.notebook.frames import CONTRASTS, contrasts_frame, framed
 
         return framed([], CONTRASTS, self.arms) if self._single else contrasts_frame(self.analysis)
 
     @cached_property
     def differences(self) -> pd.DataFrame:
         """One row per variant, metric and seed: the differences behind the contrasts. Empty for a single run."""
-        from ablate.notebook.columns import DIFFERENCES
-        from ablate.notebook.frames import differences_frame, framed
+        from ablate.notebook.frames import DIFFERENCES, differences_frame, framed
 
         return framed([], DIFFERENCES, self.arms) if self._single else differences_frame(self.analysis)
 
@@ -196,10 +189,6 @@ class Study:
             return [RecordedRun(self._single.arm, self._single.seed, RunDir(self.folder))]
         return list(recorded_runs(self.folder, self.plan))
 
-    def _returned(self) -> dict[str, float]:
-        """Values returned by an external app; empty for any other run."""
-        return read_returned(RunDir(self.folder)) or {}
-
     def _check_whole(self, what: str) -> None:
         if self._single is not None:
             raise StudyError(
@@ -216,42 +205,19 @@ class Study:
         return "\n".join([f"<ablate study {self.name}: {view.heading}>", *([view.headline] if view.headline else [])])
 
     def _repr_html_(self) -> str:
-        from ablate.notebook.display import card, run_card
+        """Return the answer and the contrasts, or the metrics of one run; all text is escaped."""
+        from ablate import formatting as fmt
+        from ablate.report.html import environment
+        from ablate.report.view_model import make_view
 
-        return run_card(self) if self._single is not None else card(self.analysis)
-
-
-def _files(run: RunDir, manifest: Manifest) -> RunFiles:
-    """Files of a single run, as a study reads them."""
-    outcome = read_status(run)
-
-    def files(status: str, sentence: str, **more: Any) -> RunFiles:
-        return RunFiles(
-            arm=manifest.arm, seed=manifest.seed, folder=run, status=status, sentence=sentence, manifest=manifest,
-            outcome=outcome, **more,
+        if self._single is None:
+            ended = sum(run.status in ("finished", "diverged") for run in self.analysis.runs)
+            return environment().get_template("card.html").render(view=make_view(self.analysis), ended=ended)
+        row = self.runs.iloc[0]
+        values = {name: row[name] for name in self.runs.attrs["units"]}
+        return environment().get_template("run_card.html").render(
+            study=self,
+            status=row["status"],
+            sentence=fmt.typeset(str(row["sentence"])),
+            metrics={name: fmt.figure(float(value), 4) for name, value in values.items() if value == value},
         )  # fmt: skip
-
-    if outcome is None:
-        return files("running", "no result yet: still running, or killed")
-    if outcome.status != "finished":
-        return files(outcome.status, outcome.message)
-    returned = read_returned(run)
-    if returned is not None and not run.trace.exists():
-        return files("finished", outcome.message, returned=returned)
-    try:
-        trace, evals = read_trace(run.trace), read_evals(run.evals)
-    except RecordError as error:
-        return files("unreadable", str(error))
-    return files(
-        "finished", outcome.message, trace=trace, curves={metric: evals.curve(metric) for metric in evals.metrics()}
-    )
-
-
-def _evaluation_samples(folder: Path) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Sample counts of all evaluations of one run."""
-    try:
-        evals = read_evals(RunDir(folder).evals)
-    except RecordError:
-        return np.empty(0, dtype=np.int64)
-    counts = [evals.curve(metric).samples for metric in evals.metrics()]
-    return np.unique(np.concatenate(counts)) if counts else np.empty(0, dtype=np.int64)

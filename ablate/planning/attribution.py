@@ -12,25 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from ablate.config.flatten import ABSENT, changed, leaf_or_absent, leaves
-from ablate.design.attribution import MOST_KEYS, Corners, draw_paths, short_names
-from ablate.design.axis import NOISE_FLOOR, show
+from ablate.config.flatten import ABSENT, changed, leaf_or_absent, leaves, same
+from ablate.design.axis import show
+from ablate.design.designs import MOST_KEYS, Corners, draw_paths, short_names
 from ablate.design.plan import what_counts
 from ablate.errors import AblateError, AxisError, ConfigError, nearest
 from ablate.planning.compose import Composer, Request, override_text, with_open_key
-from ablate.planning.planner import Facts, Prepared, make_plan
+from ablate.planning.planner import Facts, Prepared, check_noise_floor, plan_made_axes
 from ablate.records.layout import RunDir, StudyDir
 from ablate.serialization import read_yaml
 
-ALL_CORNERS_UP_TO = 4
-"""Keys up to which every corner is run."""
-
-PAIRS = 3
-"""Of orders, each with its reverse, where not every corner is run."""
+FULL_FACTORIAL_UP_TO = 4
+PERMUTATIONS = 3
 
 _SETTINGS = ("seed", "arm", "study", "tracker")
 _NAMES = ("arm", "study.name", "study.output_dir")
-_LOOKS = ("eval.every", "eval.spacing", "eval.num_evaluations")
+_CADENCE = ("eval.every", "eval.spacing", "eval.num_evaluations")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,28 +40,22 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Bisect:
-    """A comparison of two configs. second: overrides of the second config, those that hold for both included.
-
-    names: what the two were called. together: keys that move as one. all_up_to: keys up to which all corners are run; above
-    it, `pairs` orders and their reverses. command: the command line.
-    """
+class AttributionRequest:
+    """A comparison of two configs; the overrides of the first one are the arguments of the study."""
 
     second: tuple[str, ...]
-    names: tuple[str, str] = ("", "")
-    together: tuple[tuple[str, ...], ...] = ()
-    all_up_to: int = ALL_CORNERS_UP_TO
-    pairs: int = PAIRS
+    """Overrides of the second config, those that hold for both included."""
+    names: tuple[str, ...] = ("", "")
+    """What the two configs were called."""
+    groups: tuple[tuple[str, ...], ...] = ()
+    """Keys that move as one."""
+    full_factorial_up_to: int = FULL_FACTORIAL_UP_TO
+    """Largest number of keys with every corner run."""
+    permutations: int = PERMUTATIONS
+    """Number of orders above that, each with its reverse."""
     notes: tuple[str, ...] = ()
     command: str = ""
-
-    @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> Bisect:
-        """From what a sweeper's option holds, where tuples are lists."""
-        together = tuple(tuple(keys) for keys in values.get("together", ()))
-        lists = {key: tuple(values.get(key, ())) for key in ("second", "notes")}
-        first, second = values.get("names", ("", ""))
-        return cls(**{**values, **lists, "together": together, "names": (first, second)})
+    """Command line."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,34 +81,28 @@ class OneKey:
 
 
 def ask(
-    composer: Composer,
-    first: str,
-    second: str,
-    common: Sequence[str],
-    *,
-    together: Iterable[str] = (),
-    all_up_to: int | None = None,
-    pairs: int | None = None,
-    command: str = "",
-) -> tuple[list[str], Bisect]:
-    """Return the arguments of the study's baseline, and the comparison. common: arguments that hold for both configs."""
+    composer: Composer, first: str, second: str, common: Sequence[str], *, groups: Iterable[str] = (), **options: Any
+) -> tuple[list[str], AttributionRequest]:
+    """Return the arguments of the study's baseline, and the comparison.
+
+    common: arguments that hold for both configs. groups: keys that move as one, separated by commas. options: further fields
+    of the request; None takes the default.
+    """
     ours = [with_open_key(text) for text in common if not text.startswith(("hydra.", "hydra/"))]
     held = _checked(composer.parse(ours)).fixed
-    one, other = (read_source(composer, source, held) for source in (first, second))
-    options = Bisect(
+    one, other = (_read_source(composer, source, held) for source in (first, second))
+    request = AttributionRequest(
         second=(*other.overrides, *held),
         names=(one.text, other.text),
-        together=tuple(tuple(text.split(",")) for text in together),
-        all_up_to=all_up_to or ALL_CORNERS_UP_TO,
-        pairs=pairs or PAIRS,
-        notes=tuple(settings_note(one, other)),
-        command=command,
+        groups=tuple(tuple(text.split(",")) for text in groups),
+        notes=tuple(_settings_notes(one, other)),
+        **{key: value for key, value in options.items() if value is not None},
     )
-    return [*one.overrides, *common], options
+    return [*one.overrides, *common], request
 
 
-def read_source(composer: Composer, source: str, common: Sequence[str]) -> Source:
-    """A .yaml file, a run folder, or a list of overrides. common: overrides that hold for both configs.
+def _read_source(composer: Composer, source: str, common: Sequence[str]) -> Source:
+    """Read a .yaml file, a run directory, or a list of overrides. common: overrides that hold for both configs.
 
     Raises ConfigError for what is none of them, and for a file that cannot be read.
     """
@@ -130,24 +115,25 @@ def read_source(composer: Composer, source: str, common: Sequence[str]) -> Sourc
         words = shlex.split(source)
     except ValueError as error:
         raise ConfigError(f"{source!r}: {error}", "quotes come in pairs: 'data.batch_size=64 optim.lr=1e-4'") from None
-    strange = [word for word in words if "=" not in word and not word.startswith("~")]
-    if strange:
+    if any("=" not in word and not word.startswith("~") for word in words):
         raise ConfigError(
             f"{source!r} is not a file, a run directory or a list of overrides",
             "a.yaml, runs/<study>/<arm>/seed=0, or 'data.batch_size=64 optim.lr=1e-4'",
         )
-    settings = {word.partition("=")[0].lstrip("+~"): word.partition("=")[2] for word in words if _is_setting(word)}
-    kept = tuple(with_open_key(word) for word in words if not _is_setting(word))
-    return Source(text=source.strip() or "the base config", overrides=kept, settings=settings)
+    pairs = [word.partition("=") for word in words if _is_setting(word)]
+    return Source(
+        text=source.strip() or "the base config",
+        overrides=tuple(with_open_key(word) for word in words if not _is_setting(word)),
+        settings={key.lstrip("+~"): value for key, _, value in pairs},
+    )
 
 
-def settings_note(first: Source, second: Source) -> list[str]:
-    """That seeds and the like differ, and do not count."""
+def _settings_notes(first: Source, second: Source) -> list[str]:
+    """Say that seeds and the like differ, and do not count."""
     both = {key: (value, second.settings[key]) for key, value in first.settings.items() if key in second.settings}
     differ = {key: pair for key, pair in both.items() if str(pair[0]) != str(pair[1]) and key not in _NAMES}
-    seeds = differ.pop("seed", None)
     notes = []
-    if seeds is not None:
+    if (seeds := differ.pop("seed", None)) is not None:
         notes.append(
             f"seed is {show(seeds[0])} in the first config and {show(seeds[1])} in the second, which does not count: every "
             "corner runs with the study's seeds"
@@ -158,9 +144,9 @@ def settings_note(first: Source, second: Source) -> list[str]:
 
 
 def prepare(
-    composer: Composer, arguments: Sequence[str], options: Bisect, facts: Facts | None = None
+    composer: Composer, arguments: Sequence[str], options: AttributionRequest, facts: Facts | None = None
 ) -> Prepared | OneKey:
-    """The plan of the corners between two configs. arguments: overrides of the first one, then those that hold for both.
+    """Plan the corners between two configs. arguments: overrides of the first one, then those that hold for both.
 
     Raises ConfigError or AxisError: for configs that are equal, for a corner that cannot be composed, and for what a study
     between two configs does not take.
@@ -172,10 +158,10 @@ def prepare(
         request = replace(request, fixed=(*request.fixed, *evaluated))
         first, second = composer.compose(request.fixed), composer.compose([*options.second, *evaluated])
     found, notes = _differences(first, second)
-    notes += note
-    factors = _factors(found, options.together)
+    every = (*options.notes, *notes, *note)
+    factors = _factors(found, options.groups)
     if len(factors) == 1:
-        return _one(factors, found, arguments, (*options.notes, *notes))
+        return _one(factors[0], found, arguments, every)
     names = short_names(key for keys in factors for key in keys)
     corners = Corners(
         names=tuple("&".join(names[key] for key in keys) for keys in factors),
@@ -185,35 +171,32 @@ def prepare(
         second=options.names[1],
     )
     _check_corners(composer, request.fixed, corners)
-    title = [] if first["study"]["name"] else [override_text("study.name", f"attribute-{'+'.join(corners.names)}")]
-    fixed = (*request.fixed, *title)
-    made = replace(request, fixed=fixed, made=corners.axes())
-    prepared = make_plan(composer, made, command=options.command, facts=facts)
-    if prepared.plan.interim_seeds:
-        raise ConfigError(
-            "study.stopping=sequential: shares add up only where every corner has every seed", "study.stopping=fixed"
-        )
     differ = ", ".join(f"{key} ({show(before)} -> {show(after)})" for key, (before, after) in found.items())
-    question = (
-        first["study"]["question"]
-        or f"How much of the difference in {prepared.plan.metric} does each of {differ} make?"
+    prepared = plan_made_axes(
+        composer,
+        replace(request, made=corners.axes()),
+        title=f"attribute-{'+'.join(corners.names)}",
+        question=f"How much of the difference in {{metric}} does each of {differ} make?",
+        all_seeds="shares add up only where every corner has every seed",
+        command=options.command,
+        facts=facts,
     )
-    every = (*options.notes, *notes, *prepared.plan.notes)
-    plan = replace(prepared.plan, question=question, design=corners, notes=every)
-    return replace(prepared, plan=plan)
+    return prepared.with_design(corners, every)
 
 
 def _from_file(composer: Composer, source: str, path: Path, common: Sequence[str]) -> Source:
     try:
         values = read_yaml(path)
     except FileNotFoundError:
-        raise ConfigError(f"{source}: there is no file {path}", _beside(path)) from None
+        names = [one.name for pattern in ("*.yaml", "*.yml") for one in path.parent.glob(pattern)]
+        fix = nearest(path.name, names) if names else "the path of a .yaml file"
+        raise ConfigError(f"{source}: there is no file {path}", fix) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
     if not isinstance(values, Mapping):
-        what = "is empty" if values is None else f"holds {_kind(values)}"
+        what = "is empty" if values is None else f"holds {'a list' if isinstance(values, list) else repr(values)[:60]}"
         raise ConfigError(f"{path} {what}, expected keys of a config", "data: {batch_size: 64}")
     flat = leaves({str(key): value for key, value in values.items()})
     if "defaults" in flat:
@@ -222,41 +205,27 @@ def _from_file(composer: Composer, source: str, path: Path, common: Sequence[str
             f"ablate --config-dir ... --cfg job > {path.stem}_composed.yaml writes it out; or a list of overrides",
         )
     base = composer.compose(common)
-    kept = {key: value for key, value in flat.items() if not _is_setting(key)}
-    different = {key: value for key, value in kept.items() if not _same(leaf_or_absent(base, key), value)}
     return Source(
         text=source,
-        overrides=tuple(override_text(key, value) for key, value in different.items()),
+        overrides=tuple(
+            override_text(key, value)
+            for key, value in flat.items()
+            if not _is_setting(key) and not same(leaf_or_absent(base, key), value)
+        ),
         settings={key: value for key, value in flat.items() if _is_setting(key)},
     )
 
 
 def _config_in(folder: Path) -> Path:
-    config = RunDir(folder).config
+    config, study = RunDir(folder).config, StudyDir(folder)
     if config.exists():
         return config
-    study = StudyDir(folder)
     if study.plan.exists():
         run = next(study.runs(), None)
         raise ConfigError(
             f"{folder} is a study of many runs, expected one run", str(run.path if run else folder / "<arm>/seed=0")
         )
     raise ConfigError(f"{folder} is not a run directory: it has no {config.name}", "runs/<study>/<arm>/seed=0")
-
-
-def _beside(path: Path) -> str:
-    names = [one.name for pattern in ("*.yaml", "*.yml") for one in path.parent.glob(pattern)]
-    return nearest(path.name, names) if names else "the path of a .yaml file"
-
-
-def _kind(value: Any) -> str:
-    return (
-        "a list" if isinstance(value, list) else f"the text {value!r}"[:60] if isinstance(value, str) else repr(value)
-    )
-
-
-def _same(left: Any, right: Any) -> bool:
-    return type(left) is type(right) and bool(left == right)
 
 
 def _is_setting(text: str) -> bool:
@@ -272,11 +241,9 @@ def _checked(request: Request) -> Request:
             f"{key}={','.join(map(show, values))}: what follows the two configs holds for both, so it takes one value",
             f"{key}={show(values[0])}, or one value in each of the two configs",
         )
-    for name in request.axes or ():
-        if name not in NOISE_FLOOR:
-            raise AxisError(
-                f"axis={name}: the arms are the corners between the two configs", "axis=placebo or axis=rerun, or none"
-            )
+    check_noise_floor(
+        request, "the arms are the corners between the two configs", "axis=placebo or axis=rerun, or none"
+    )
     return replace(request, axes=request.axes or ())
 
 
@@ -297,11 +264,21 @@ def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[d
     """{key: (first, second)} of the keys that can change a run's result; notes on the others that differ."""
     every = {key: pair for key, pair in changed(first, second).items() if not _is_setting(key)}
     counting = changed(what_counts(first), what_counts(second))
-    found = {key: pair for key, pair in counting.items() if key not in _LOOKS and key != "rerun"}
-    notes = [_note(key, *pair) for key, pair in every.items() if key not in found]
+    found = {key: pair for key, pair in counting.items() if key not in _CADENCE and key != "rerun"}
+    why = {
+        True: "which changes how often the curve is evaluated and never the training",
+        False: "which changes no result",
+    }
+    notes = [
+        f"{key} differs as well ({show(one)} and {show(other)}), {why[key in _CADENCE]}: every corner has the first config's"
+        for key, (one, other) in every.items()
+        if key not in found
+    ]
     if not found:
         also = f" They differ in {', '.join(every)}, which cannot change what a run computes." if every else ""
-        fix = "ablate resample <study> eval.every=... shows what a cadence hides" if set(every) & set(_LOOKS) else None
+        fix = (
+            "ablate resample <study> eval.every=... shows what a cadence hides" if set(every) & set(_CADENCE) else None
+        )
         raise ConfigError(
             f"the two configs are equal in every key that counts: there is no difference to explain.{also}", fix
         )
@@ -314,47 +291,29 @@ def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[d
     return found, notes
 
 
-def _note(key: str, first: Any, second: Any) -> str:
-    why = (
-        "which changes how often the curve is evaluated and never the training"
-        if key in _LOOKS
-        else "which changes no result"
-    )
-    return f"{key} differs as well ({show(first)} and {show(second)}), {why}: every corner has the first config's"
-
-
-def _factors(found: Mapping[str, Any], together: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:
+def _factors(found: Mapping[str, Any], groups: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Return the keys in order, those that move as one in one tuple."""
-    groups = [tuple(keys) for keys in together]
     named = [key for keys in groups for key in keys]
     for key in named:
         if key not in found:
             raise ConfigError(f"--group {key}: the two configs do not differ in {key!r}", nearest(key, found))
         if named.count(key) > 1:
             raise ConfigError(f"--group {key}: it is named twice", "each key once")
-    of = {key: next((keys for keys in groups if key in keys), (key,)) for key in found}
-    return list(dict.fromkeys(of.values()))
+    return list(dict.fromkeys(next((keys for keys in groups if key in keys), (key,)) for key in found))
 
 
 def _one(
-    factors: Sequence[tuple[str, ...]],
-    found: Mapping[str, tuple[Any, Any]],
-    arguments: Sequence[str],
-    notes: tuple[str, ...],
+    keys: tuple[str, ...], found: Mapping[str, tuple[Any, Any]], arguments: Sequence[str], notes: tuple[str, ...]
 ) -> OneKey:
-    (keys,) = factors
     if len(keys) > 1:
         raise ConfigError(
             f"--group {','.join(keys)}: that is every key in which the two differ, so nothing is left to tell apart",
             f"leave out --group, or one of {', '.join(keys)}",
         )
-    key = keys[0]
-    before, after = found[key]
+    key, (before, after) = keys[0], found[keys[0]]
     baseline = [text for text in arguments if not text.startswith(f"{key}=")]
-    both = f"{key}={_level(before)},{_level(after)}"
-    return OneKey(
-        key=key, first=before, second=after, command=shlex.join(["ablate", "-m", both, *baseline]), notes=notes
-    )
+    command = shlex.join(["ablate", "-m", f"{key}={_level(before)},{_level(after)}", *baseline])
+    return OneKey(key=key, first=before, second=after, command=command, notes=notes)
 
 
 def _level(value: Any) -> str:
@@ -363,16 +322,16 @@ def _level(value: Any) -> str:
     return plain if re.fullmatch(r"[\w.:/+-]+", plain) else override_text("", value)[1:]
 
 
-def _paths(keys: int, options: Bisect) -> tuple[tuple[int, ...], ...]:
-    """None where all corners are run, or where the paths would go through as many."""
-    if keys <= options.all_up_to:
+def _paths(keys: int, options: AttributionRequest) -> tuple[tuple[int, ...], ...]:
+    """Return no path where all corners are run, or where the paths would go through as many."""
+    if keys <= options.full_factorial_up_to:
         if keys > MOST_KEYS:
-            source = f"--full-factorial-up-to {options.all_up_to}"
+            source = f"--full-factorial-up-to {options.full_factorial_up_to}"
             raise ConfigError(
                 f"{source}: {keys} keys have {2**keys:,} corners", f"--full-factorial-up-to {MOST_KEYS} at most"
             )
         return ()
-    paths = draw_paths(keys, options.pairs, np.random.default_rng([keys, options.pairs]))
+    paths = draw_paths(keys, options.permutations, np.random.default_rng([keys, options.permutations]))
     some = Corners(names=("",) * keys, moves=({},) * keys, paths=paths)
     return paths if len(some.numbers) < 2**keys else ()
 

@@ -5,7 +5,7 @@ No other module sees a DictConfig or a Hydra exception: a request that cannot be
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -13,10 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.config import conf_dir
 from ablate.config.schema import Config, make_config
 from ablate.design.axis import Axis
 from ablate.design.axis_files import axis_from
-from ablate.errors import AxisError, ConfigError, nearest
+from ablate.errors import AblateError, AxisError, ConfigError, nearest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -47,12 +48,6 @@ class Request:
     swept: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     fixed: tuple[str, ...] = ()
     made: tuple[Axis, ...] = ()
-
-
-def conf_dir() -> Path:
-    """The config files: `ablate/conf` in an installed package, `conf` next to it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
 
 
 def version_base() -> dict[str, str]:
@@ -97,7 +92,7 @@ class Composer:
 
     def compose(self, overrides: Sequence[str] = ()) -> dict[str, Any]:
         """The resolved config as plain values, every type and range checked. Raises ConfigError."""
-        return plain(self._compose(overrides), overrides)
+        return plain(self._composed_once(overrides), overrides)
 
     def vary(self, overrides: Sequence[str], changes: Mapping[str, Any]) -> dict[str, Any]:
         """The config of `overrides` with some keys set: what `compose` makes of both, without reading every file again.
@@ -110,10 +105,7 @@ class Composer:
         texts = [*overrides, *(override_text(key, value) for key, value in changes.items())]
         if not all(_is_leaf(key, value) for key, value in changes.items()):
             return self.compose(texts)
-        base = tuple(overrides)
-        if base not in self._composed:
-            self._composed[base] = self._compose(overrides)
-        config = deepcopy(self._composed[base])
+        config = deepcopy(self._composed_once(overrides))
         try:
             for key, value in changes.items():
                 OmegaConf.update(config, key, value, merge=True)
@@ -121,16 +113,23 @@ class Composer:
             return self.compose(texts)  # which refuses it, in our words
         return plain(config, texts)
 
+    def _composed_once(self, overrides: Sequence[str]) -> DictConfig:
+        key = tuple(overrides)
+        if key not in self._composed:
+            self._composed[key] = self._compose(overrides)
+        return self._composed[key]
+
     def axis_names(self) -> list[str]:
         """Names of the axis files on the search path, the user's own included."""
-        return list(_loader().get_group_options("axis", config_name=self.config_name, overrides=list(self.always)))
-
-    def axis(self, name: str) -> Axis:
-        """The axis of that name. Raises AxisError when it does not exist or its file is not valid."""
-        return self.axes([name])[0]
+        return list(
+            config_loader().get_group_options("axis", config_name=self.config_name, overrides=list(self.always))
+        )
 
     def axes(self, names: Sequence[str] | None = None) -> list[Axis]:
-        """Several axes at the price of one composition; all of them without `names`."""
+        """Several axes at the price of one composition; all of them without `names`.
+
+        Raises AxisError for a name that does not exist, and for a file that is not valid.
+        """
         known = self.axis_names()
         names = known if names is None else names
         for name in names:
@@ -148,21 +147,12 @@ class Composer:
 
     def parse(self, arguments: Sequence[str]) -> Request:
         """Take apart the arguments of a multirun. Raises ConfigError, or AxisError for a sweep that cannot be one axis."""
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-        from hydra.errors import HydraException
-
         from ablate.planning.hydra_errors import refusal
 
-        parser = OverridesParser.create(config_loader=_loader())
         axes: tuple[str, ...] | None = None
         swept: dict[str, tuple[Any, ...]] = {}
         fixed: list[str] = []
-        for text in arguments:
-            try:
-                override = parser.parse_override(text)
-                values = _levels(override)
-            except HydraException as error:
-                raise refusal(error, [text]) from None
+        for text, override, values in parsed(arguments, refusal):
             key = override.key_or_group
             if key == "axis":
                 chosen = values if values is not None else (override.value(),)
@@ -174,7 +164,7 @@ class Composer:
                     f"{text}: {key!r} is not part of what a run computes, so it cannot be an axis",
                     "study.seeds=5 runs seeds 0 to 4; every other key takes one value",
                 )
-            elif key in _loader().list_groups(""):
+            elif key in config_loader().list_groups(""):
                 raise AxisError(
                     f"{text}: a choice of {key!r} sets many keys, so a sweep over it would not vary one variable",
                     f"sweep one key, such as {key}.name=..., or write conf/axis/<name>.yaml that declares its `keys`",
@@ -195,6 +185,26 @@ class Composer:
             return compose(self.config_name, overrides=[*self.always, *overrides])
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError) as error:
             raise refusal(error, overrides) from None
+
+
+def parsed(
+    arguments: Sequence[str], refusal: Callable[[Exception, Sequence[str]], AblateError]
+) -> Iterator[tuple[str, Any, tuple[Any, ...] | None]]:
+    """Yield each argument of a multirun with Hydra's reading of it, and the values of its sweep; None for a single value.
+
+    refusal: makes an AblateError of Hydra's error and the argument.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create(config_loader=config_loader())
+    for text in arguments:
+        try:
+            override = parser.parse_override(text)
+            values = _levels(override)
+        except HydraException as error:
+            raise refusal(error, [text]) from None
+        yield text, override, values
 
 
 def _is_leaf(key: str, value: Any) -> bool:
@@ -229,7 +239,8 @@ def composer_of(hydra: Any) -> Composer:
     return Composer(config_name=hydra.job.config_name, always=always)
 
 
-def _loader() -> Any:
+def config_loader() -> Any:
+    """The loader of the Hydra application that runs."""
     from hydra.core.global_hydra import GlobalHydra
 
     return GlobalHydra.instance().config_loader()

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ablate.config.flatten import leaf
 from ablate.config.schema import BASELINE, Config, make_config
-from ablate.design.attribution import short_names
-from ablate.design.axis import NOISE_FLOOR, Axis, show
-from ablate.design.mediation import MEDIATORS, Held, Mediation
-from ablate.errors import AblateError, AxisError, ConfigError, nearest
+from ablate.design.axis import show
+from ablate.design.designs import MEDIATORS, Held, Mediation, short_names
+from ablate.errors import AblateError, ConfigError, nearest
 from ablate.planning.compose import Composer, Request, override_text
-from ablate.planning.planner import Facts, Prepared, make_plan
+from ablate.planning.planner import Facts, Prepared, check_noise_floor, plan_made_axes
 
 _EXAMPLE = "ablate mediate data.batch_size=8,64 --through grad_noise"
 
@@ -28,16 +27,11 @@ class Through:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Mediate:
+class MediationRequest:
     """A request for a mediation. through: `grad_noise` or `max_grad_norm=1.0,0.5`. command: the command line."""
 
     through: tuple[str, ...]
     command: str = ""
-
-    @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> Mediate:
-        """From what a sweeper's option holds, where tuples are lists."""
-        return cls(through=tuple(values["through"]), command=str(values.get("command", "")))
 
 
 def read_through(texts: Iterable[str]) -> tuple[Through, ...]:
@@ -48,8 +42,10 @@ def read_through(texts: Iterable[str]) -> tuple[Through, ...]:
     return tuple({(one.mediator, one.level): one for one in found}.values())
 
 
-def prepare(composer: Composer, arguments: Sequence[str], options: Mediate, facts: Facts | None = None) -> Prepared:
-    """The plan of the arms. arguments: as for a study, with one key that has two levels.
+def prepare(
+    composer: Composer, arguments: Sequence[str], options: MediationRequest, facts: Facts | None = None
+) -> Prepared:
+    """Plan the arms. arguments: as for a study, with one key that has two levels.
 
     Raises ConfigError or AxisError: for another number of keys or levels, and for a mediator that cannot be held.
     """
@@ -59,24 +55,23 @@ def prepare(composer: Composer, arguments: Sequence[str], options: Mediate, fact
     fixed = (*request.fixed, override_text(key, levels[0]))
     configs = [make_config(composer.vary(fixed, {key: level})) for level in levels]
     mediation, notes = _mediation(key, levels, configs, through)
-    own = composer.compose(fixed)
-    if own["study"]["stopping"] == "sequential":
+    axes = mediation.axes(sorted(composer.axes(), key=lambda axis: (len(axis.name), axis.name)))
+    if axes[0].kind == "observation":
         raise ConfigError(
-            "study.stopping=sequential: what goes through a mediator is known only when every arm has every seed",
-            "study.stopping=fixed",
+            f"{key} changes only how often the curve is evaluated, and never the training: there is no effect to divide",
+            f"ablate resample <study> {key}=... shows what a cadence hides",
         )
-    title = f"mediate-{short_names([key])[key]}-{'+'.join(mediation.mediators)}"
-    named = [] if own["study"]["name"] else [override_text("study.name", title)]
-    known = sorted(composer.axes(), key=lambda axis: (len(axis.name), axis.name))
-    made = Request(axes=request.axes or (), fixed=(*fixed, *named), made=_checked(mediation.axes(known), key))
-    prepared = make_plan(composer, made, command=options.command, facts=facts)
-    mediation = _as_composed(mediation, prepared)
-    question = own["study"]["question"] or (
-        f"How much of what {key} {show(levels[0])} -> {show(levels[1])} does to {prepared.plan.metric} goes through "
-        f"{' and through '.join(mediation.mediators)}?"
+    prepared = plan_made_axes(
+        composer,
+        Request(axes=request.axes or (), fixed=fixed, made=axes),
+        title=f"mediate-{short_names([key])[key]}-{'+'.join(mediation.mediators)}",
+        question=f"How much of what {key} {show(levels[0])} -> {show(levels[1])} does to {{metric}} goes through "
+        f"{' and through '.join(mediation.mediators)}?",
+        all_seeds="what goes through a mediator is known only when every arm has every seed",
+        command=options.command,
+        facts=facts,
     )
-    every = (*notes, *prepared.plan.notes)
-    return replace(prepared, plan=replace(prepared.plan, question=question, design=mediation, notes=every))
+    return prepared.with_design(_as_composed(mediation, prepared), notes)
 
 
 def _levels(option: str) -> Iterator[Through]:
@@ -115,12 +110,11 @@ def _number(name: str, text: str, option: str) -> float:
 
 def _treatment(request: Request, through: Sequence[Through]) -> tuple[str, tuple[Any, Any]]:
     """The key that moves and its two levels."""
-    for name in request.axes or ():
-        if name not in NOISE_FLOOR:
-            raise AxisError(
-                f"axis={name}: the treatment is a key with two levels, and the arms follow from it",
-                "data.batch_size=8,64; of axes, axis=placebo or axis=rerun or none",
-            )
+    check_noise_floor(
+        request,
+        "the treatment is a key with two levels, and the arms follow from it",
+        "data.batch_size=8,64; of axes, axis=placebo or axis=rerun or none",
+    )
     option = ", ".join(f"{key}={','.join(map(show, values))}" for key, values in request.swept.items())
     if not request.swept:
         one = next((text for text in request.fixed if not text.startswith(("study.", "tracker."))), "")
@@ -218,15 +212,6 @@ def _acts(config: Config, one: Through, level: float) -> bool:
             f"--through grad_noise={size}, or less",
         )
     return level < size
-
-
-def _checked(axes: Sequence[Axis], key: str) -> tuple[Axis, ...]:
-    if axes[0].kind == "observation":
-        raise ConfigError(
-            f"{key} changes only how often the curve is evaluated, and never the training: there is no effect to divide",
-            f"ablate resample <study> {key}=... shows what a cadence hides",
-        )
-    return tuple(axes)
 
 
 def _as_composed(mediation: Mediation, prepared: Prepared) -> Mediation:

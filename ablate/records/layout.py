@@ -9,6 +9,16 @@ from hashlib import sha256
 from pathlib import Path
 
 
+class _Entry:
+    """Path of a file or folder in the folder of its owner."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, owner: RunDir | StudyDir, kind: type | None = None) -> Path:
+        return owner.path / self.name
+
+
 @dataclass(frozen=True, slots=True)
 class RunDir:
     """Paths of one run, `<study>/<arm>/seed=<n>`."""
@@ -20,51 +30,19 @@ class RunDir:
         study = self.path.parents[1].resolve()
         return not all(path.resolve().is_relative_to(study) for path in (self.path, *self.path.iterdir()))
 
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def manifest(self) -> Path:
-        return self.path / "manifest.json"
-
-    @property
-    def fingerprint(self) -> Path:
-        return self.path / "fingerprint.json"
-
-    @property
-    def trace(self) -> Path:
-        return self.path / "trace.arrow"
-
-    @property
-    def evals(self) -> Path:
-        return self.path / "evals.arrow"
-
-    @property
-    def predictions(self) -> Path:
-        """Results of the final evaluation by example, where they were saved."""
-        return self.path / "predictions.arrow"
-
-    @property
-    def progress(self) -> Path:
-        return self.path / "progress.json"
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.path / "checkpoint"
-
-    @property
-    def status(self) -> Path:
-        return self.path / "status.json"
-
-    @property
-    def returned(self) -> Path:
-        """Values that the main function of an external app returned."""
-        return self.path / "returned.json"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log.txt"
+    config = _Entry("config.yaml")
+    manifest = _Entry("manifest.json")
+    fingerprint = _Entry("fingerprint.json")
+    trace = _Entry("trace.arrow")
+    evals = _Entry("evals.arrow")
+    predictions = _Entry("predictions.arrow")
+    """Results of the final evaluation by example, where they were saved."""
+    progress = _Entry("progress.json")
+    checkpoint = _Entry("checkpoint")
+    status = _Entry("status.json")
+    returned = _Entry("returned.json")
+    """Values that the main function of an external app returned."""
+    log = _Entry("log.txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +51,8 @@ class StudyDir:
 
     path: Path
 
-    @property
-    def plan(self) -> Path:
-        return self.path / "plan.json"
-
-    @property
-    def analysis(self) -> Path:
-        return self.path / "analysis.json"
+    plan = _Entry("plan.json")
+    analysis = _Entry("analysis.json")
 
     def interim(self, seeds: int) -> Path:
         """Result of the interim analysis at so many seeds, in a sequential study."""

@@ -1,16 +1,19 @@
-"""The small files of a run folder as values: manifest, fingerprint, status; and the origin of an imported run."""
+"""The small files of a run folder as values: manifest, fingerprint, status; the origin of an imported run; provenance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ablate.errors import RecordError
 from ablate.records.layout import RunDir
-from ablate.records.provenance import now
 from ablate.serialization import built, fits, read_json, write_json
 
 
@@ -89,6 +92,8 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
     num_threads: int = 0
+    precision: str = ""
+    """`fp32`, `tf32`, `bf16` or `fp16`: what `train.precision` became on the device."""
     padding: str = ""
     """What the model did with padding: `left out` (of the last layer perhaps more), or `kept: ` and why."""
     started: str = ""
@@ -203,3 +208,35 @@ _GROUPS = (
     "data", "components", "parameters", "init", "hooks", "order", "splits", "eval_set", "optimizer", "schedule", "precision",
     "max_grad_norm", "grad_noise", "dropout", "loss_at_start", "first_step", "rates", "environment",
 )  # fmt: skip
+
+
+PACKAGES = ("torch", "transformers", "datasets", "numpy", "pyarrow", "torch-ablate")
+"""Packages whose version can change a number of a run, or how it is read."""
+
+
+def git_state() -> str | None:
+    """Return the commit of the working directory, with +dirty; None outside a repository or without git."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True, text=True, timeout=10, check=False, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Return the versions of Python and of the installed ones of these packages."""
+    installed = {"python": sys.version.split()[0]}
+    for package in packages:
+        try:
+            installed[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return installed
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the millisecond: the cost of short runs is computed from it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

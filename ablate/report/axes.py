@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.console import Console
 
 from ablate.design.axis import Axis, show
-from ablate.report.console import columns, labelled, say, whole_line, words
+from ablate.report.console import heading, labelled, print_table, say, whole_line
 
 KINDS: dict[str, str] = {
     "training": "how it is trained",
@@ -49,24 +49,15 @@ def print_axes(axes: Sequence[Axis], console: Console) -> None:
     for index, (kind, mine) in enumerate(grouped(axes)):
         if index:
             console.print()
-        title = words(kind, console, "bold")
-        title.append_text(words(f"  {KINDS[kind]}", console, "dim"))
-        console.print(title, highlight=False)
-        table = columns()
-        table.add_column(no_wrap=True, width=width)
-        table.add_column(overflow="fold")
-        for axis in mine:
-            table.add_row(words(axis.name, console), words(axis.question, console))
-        console.print(table)
+        heading(console, kind, KINDS[kind], "dim")
+        print_table((), [(axis.name.ljust(width), axis.question) for axis in mine], console)
     console.print()
     say(console, "`ablate axes NAME` shows one; `ablate -m axis=NAME,...` runs a study.", "dim")
 
 
 def print_axis(axis: Axis, console: Console) -> None:
     """Print everything about one axis."""
-    title = words(axis.name, console, "bold")
-    title.append_text(words(f"  {axis.kind}: {KINDS.get(axis.kind, '')}", console, "dim"))
-    console.print(title, highlight=False)
+    heading(console, axis.name, f"{axis.kind}: {KINDS.get(axis.kind, '')}", "dim")
     say(console, axis.question)
     console.print()
     for label, text in facts_of(axis):

@@ -28,7 +28,7 @@ def build_report(folder: Path, options: PlanOptions | None = None, at: str | Non
     sections = build(view, folder)
     done = methods(view, folder, options)
     texts = {
-        "report.md": markdown(view, sections, done.plain()),
+        "report.md": markdown(view, folder, sections, done.plain()),
         "table.tex": latex(view, sections),
         "table.csv": table_csv(view),
     }

@@ -1,9 +1,8 @@
-"""Data that the page's figures draw, as JSON: runs, effects of every metric, gradient norms, observation axes."""
+"""Data that the page's figures draw, as JSON: every step and every evaluation of every run."""
 
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.analysis.resample import reduce_windows
-from ablate.analysis.results import ReplayedLevel, RunReading
-from ablate.design.axis import show
+from ablate.analysis.results import RunReading
 from ablate.errors import RecordError
-from ablate.metrics.decrease import train_loss_decrease
+from ablate.metrics.curves import train_loss_decrease
 from ablate.records.gradient_health import spikes
 from ablate.records.layout import RunDir
 from ablate.records.reader import Trace, read_evals, read_trace
 from ablate.report.curves import rounded, thin
-from ablate.report.view_model import ArmView, OutcomeView, Row, View
+from ablate.report.view_model import ArmView, View
 
 Array = NDArray[np.float64]
 
@@ -33,10 +31,6 @@ MAX_ROWS = 1_000_000
 RELATIVE_ERROR = 2.0**-16
 """Largest relative error of a packed value."""
 
-BINS = 48
-"""Bins of the histogram of gradient norms."""
-
-_MAX_POINTS = 1500
 _MAX_EVALUATIONS = 2000
 _WINDOWS = 48
 _KNOTS = 100
@@ -51,23 +45,26 @@ _RUN_COLUMNS = (
     "applied",
     "step_seconds",
 )
-_NORM_COLUMNS = ("grad_norm", "clip_coefficient", "applied", "step")
 
 
 def chart_data(view: View, folder: Path) -> dict[str, Any]:
-    """Return {arms: [{name, change, style, runs, ...}], replays, window, forest}.
+    """Return {arms: [{name, change, style, runs, ...}], window, start}.
 
-    window: samples that bold curves average over.
+    window: samples that bold curves average over. start: samples between evaluations and between rows of a log that the
+    cadence section shows first: the coarsest that the study asks about.
     """
     read = [run for run in view.analysis.runs if run.status != "missing"]
     room = MAX_ROWS // max(1, len(read))
     arms = [_arm(arm, view, folder, room) for arm in view.trained]
-    return {
-        "arms": arms,
-        "replays": [_replay(axis, levels, view) for axis, levels in view.replays.items()],
-        "window": loss_window(arms),
-        "forest": [_effects(outcome, view) for outcome in with_effects(view)],
-    }
+    return {"arms": arms, "window": loss_window(arms), "start": _start(view, arms[0]) if arms else {}}
+
+
+def _start(view: View, baseline: dict[str, Any]) -> dict[str, float]:
+    start = {"eval": baseline["total"] / 8, "log": baseline["total"] / 16}
+    for axis, levels in view.replays.items():
+        which = "log" if any("log" in key for arm in view.arms if arm.axis == axis for key in arm.changes) else "eval"
+        start[which] = max(level.first_eval_step for level in levels) * baseline["per_step"]
+    return start
 
 
 def loss_window(arms: Sequence[dict[str, Any]]) -> int:
@@ -82,7 +79,7 @@ def loss_window(arms: Sequence[dict[str, Any]]) -> int:
 
 
 def _arm(arm: ArmView, view: View, folder: Path, room: int) -> dict[str, Any]:
-    """Data of one arm. per_step, total: samples, which turn its intervals into steps."""
+    """Data of one arm. per_step, total: samples, which turn intervals into steps. limit: norm from which it clips."""
     readings = [run for run in view.analysis.runs if run.arm == arm.name and run.status != "missing"]
     runs = [made for run in readings if (made := run_data(run, folder, room)) is not None]
     ends = [_samples(run, run["steps"]) for run in runs if run["status"] == "finished"]
@@ -94,6 +91,7 @@ def _arm(arm: ArmView, view: View, folder: Path, room: int) -> dict[str, Any]:
         "dash": ("solid", "dash", "dot", "dashdot")[((view.variant_number(arm) or 0) // 6) % 4],
         "per_step": max(1, per_step),
         "total": int(arm.derived.get("samples_seen", 0)) or round(max(ends, default=1)),
+        "limit": next((limit for run in runs if (limit := run.pop("limit")) is not None), None),
         "runs": runs,
     }
 
@@ -105,140 +103,6 @@ def _samples(run: dict[str, Any], step: int) -> float:
     return along * step if isinstance(along, float) else float(np.interp(step, *along))
 
 
-def _replay(axis: str, levels: Sequence[ReplayedLevel], view: View) -> dict[str, Any]:
-    return {
-        "axis": axis,
-        "curve": replayed_curve(axis, view),
-        "levels": [{"name": show(level.level), **_level(level)} for level in levels],
-    }
-
-
-def replayed_curve(axis: str, view: View) -> str:
-    """Return the curve that an observation axis resamples: training loss for a log cadence, else eval loss."""
-    keys = {key for arm in view.arms if arm.axis == axis for key in arm.changes}
-    return "loss" if any("log" in key for key in keys) else "eval_loss"
-
-
-def _level(level: ReplayedLevel) -> dict[str, Any]:
-    most = min((len(curve) for curve in level.curve), default=0)
-    if most == 0:
-        return {"steps": [], "y": []}
-    points = np.asarray([curve[:most] for curve in level.curve], dtype=np.float64)
-    mean = points.mean(axis=0)
-    indices = thin(mean[:, 2], _MAX_POINTS)
-    return {"steps": rounded(mean[indices, 0], 9), "y": rounded(mean[indices, 2])}
-
-
-# Effects of every metric.
-
-
-def with_effects(view: View) -> list[OutcomeView]:
-    """Return the metrics that have an effect, the primary one first."""
-    known = [
-        outcome for outcome in view.outcomes if any(row.contrast.effect is not None for row in outcome.rows.values())
-    ]
-    return sorted(known, key=lambda outcome: outcome.info.name != view.metric.name)
-
-
-def _effects(outcome: OutcomeView, view: View) -> dict[str, Any]:
-    primary = outcome.info.name == view.metric.name
-    rows = [row for row in outcome.rows.values() if row.contrast.effect is not None]
-    return {
-        "name": outcome.info.name,
-        "unit": outcome.info.unit,
-        "smallest": view.analysis.smallest_effect if primary else None,
-        "rows": [_effect(row) for row in sorted(rows, key=lambda row: row.arm.kind == "placebo")],
-    }
-
-
-def _effect(row: Row) -> dict[str, Any]:
-    contrast = row.contrast
-    return {
-        "arm": row.arm.name,
-        "change": row.arm.change,
-        "effect": _finite(contrast.effect),
-        "low": _finite(contrast.low),
-        "high": _finite(contrast.high),
-        "seeds": list(contrast.seeds),
-        "differences": [_finite(one) for one in contrast.differences],
-        "verdict": row.verdict,
-    }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-# Gradient norms.
-
-
-def histogram(view: View, folder: Path) -> dict[str, Any]:
-    """Return {edges: shape [BINS + 1], arms: [{name, share, steps, spikes, clipped, skipped, highest}]}.
-
-    share: of the arm's steps in each bin. The bins are equally wide in the logarithm, and the same for every arm.
-    """
-    found = [(arm, _arm_norms(arm, view, folder)) for arm in view.trained]
-    norms = [read.norms[read.norms > 0] for _, read in found]
-    every = np.concatenate(norms) if norms else np.empty(0)
-    if not len(every):
-        return {"edges": [], "arms": []}
-    low, high = float(every.min()), float(every.max())
-    edges = np.geomspace(low, high if high > low else low * 1.1, BINS + 1)
-    edges[0], edges[-1] = low, max(high, edges[-1])
-    return {
-        "edges": rounded(edges, 6),
-        "arms": [
-            {
-                "name": arm.name,
-                "share": rounded(_shares(one, edges), 6),
-                "steps": read.steps,
-                "spikes": read.spikes,
-                "clipped": read.clipped,
-                "skipped": read.skipped,
-                "highest": float(read.norms.max()) if len(read.norms) else None,
-            }
-            for (arm, read), one in zip(found, norms, strict=True)
-        ],
-    }
-
-
-def _shares(norms: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    counts = np.histogram(norms, edges)[0].astype(np.float64)
-    return np.asarray(counts / max(1, len(norms)))
-
-
-class _ArmNorms:
-    """The steps of an arm's runs together."""
-
-    def __init__(self) -> None:
-        self.steps = self.spikes = self.clipped = self.skipped = 0
-        self.parts: list[NDArray[np.float64]] = []
-
-    @property
-    def norms(self) -> NDArray[np.float64]:
-        return np.concatenate(self.parts) if self.parts else np.empty(0)
-
-
-def _arm_norms(arm: ArmView, view: View, folder: Path) -> _ArmNorms:
-    read = _ArmNorms()
-    for reading in view.analysis.runs:
-        if reading.arm != arm.name or reading.status == "missing":
-            continue
-        try:
-            trace = read_trace(RunDir(folder / reading.folder).trace, _NORM_COLUMNS)
-        except (RecordError, OSError):
-            continue
-        applied = trace["applied"] == 1
-        norms = trace["grad_norm"][applied]
-        norms = norms[np.isfinite(norms)]
-        read.parts.append(norms)
-        read.steps += len(trace)
-        read.spikes += int(spikes(norms).sum()) if trace.every_step else 0
-        read.clipped += int(np.sum(applied & (trace["clip_coefficient"] < 1)))
-        read.skipped += int(np.sum(~applied))
-    return read
-
-
 # One run.
 
 
@@ -248,8 +112,8 @@ def run_data(reading: RunReading, folder: Path, room: int) -> dict[str, Any] | N
     room: rows that this run may have.
     Of the result, rows: which steps they are, see `_rows`. loss, grad_norm: packed, {each} or {mean, last, max} over a row's
     steps. x: per unit a factor on the step, or knots [steps, values] with straight lines between. fallen: [[step, share], ...],
-    the share of its decrease that the train loss had made by a step. spikes: steps. clipped, skipped: flags over the steps.
-    eval: evaluations, not rounded.
+    the share of its decrease that the train loss had made by a step. spikes: steps. limit: see `_limit`. eval: evaluations, not
+    rounded.
     """
     run = RunDir(folder / reading.folder)
     try:
@@ -266,22 +130,27 @@ def run_data(reading: RunReading, folder: Path, room: int) -> dict[str, Any] | N
         "steps": int(trace["step"][-1]),
         "x": {unit: _along(trace, unit) for unit in UNITS},
         "eval": _evaluations(run),
+        "limit": _limit(trace),
     }
     if whole:
         norms = trace["grad_norm"]
         finite = applied & np.isfinite(norms)
         fallen = train_loss_decrease(trace) if np.isfinite(trace["loss"]).all() else None
-        return (
-            made
-            | _rows(trace, room)
-            | {
-                "fallen": None if fallen is None else _plateaus(fallen),
-                "spikes": trace["step"][finite][spikes(norms[finite])].astype(int).tolist(),
-                "clipped": flags(applied & (trace["clip_coefficient"] < 1)),
-                "skipped": flags(~applied),
-            }
-        )
-    return made | _logged_rows(trace, room) | {"fallen": None, "spikes": [], "clipped": "", "skipped": ""}
+        marks = trace["step"][finite][spikes(norms[finite])].astype(int).tolist()
+        return made | _rows(trace, room) | {"fallen": None if fallen is None else _plateaus(fallen), "spikes": marks}
+    return made | _logged_rows(trace, room) | {"fallen": None, "spikes": []}
+
+
+def _limit(trace: Trace) -> float | None:
+    """Return the norm to which gradients were clipped, from the first step that was; None where none was."""
+    clipped = np.flatnonzero(
+        (trace["clip_coefficient"] < 1) & np.isfinite(trace["grad_norm"]) & (trace["applied"] == 1)
+    )
+    return (
+        rounded(trace["clip_coefficient"][clipped[:1]] * trace["grad_norm"][clipped[:1]], 4)[0]
+        if len(clipped)
+        else None
+    )
 
 
 def _rows(trace: Trace, room: int) -> dict[str, Any]:
@@ -393,8 +262,3 @@ def packed(values: NDArray[np.float64]) -> str:
     upper[~np.isfinite(narrow)] = 0x7FC000
     octets = np.stack([upper >> 16, upper >> 8, upper], axis=-1).astype(np.uint8)
     return base64.b64encode(octets.tobytes()).decode("ascii")
-
-
-def flags(marked: NDArray[np.bool_]) -> str:
-    """One bit per step, the first one highest, in base64; '' where none is set."""
-    return base64.b64encode(np.packbits(marked).tobytes()).decode("ascii") if marked.any() else ""

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-STYLES: Mapping[str, str] = {
-    "good": "bold green",
-    "bad": "bold red",
-    "moved": "bold cyan",
-    "still": "bold",
-    "open": "yellow",
-    "broken": "bold red",
-    "floor": "dim",
-}
 _ASCII = str.maketrans(
     {
         **{"−": "-", "–": "-", "•": "o", "─": "-", "┊": "|", "…": "..", "→": "->", "×": "x", "±": "+/-"},
@@ -52,6 +43,11 @@ def say(console: Console, text: str = "", style: str = "", *, indent: int = 0) -
     console.print(grid)
 
 
+def heading(console: Console, name: str, rest: str, style: str = "") -> None:
+    """Print `NAME  rest` in one paragraph, the name in bold."""
+    console.print(words(f"{name}  ", console, "bold").append_text(words(rest, console, style)), highlight=False)
+
+
 def labelled(console: Console, label: str, text: str | Text, *, width: int = 9, style: str = "") -> None:
     """Print `controls  one variable 3/3 ...` with the text indented after its label."""
     grid = columns()
@@ -70,6 +66,37 @@ def whole_line(console: Console, text: str) -> None:
 def columns() -> Table:
     """Return a table without lines."""
     return Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True)
+
+
+def print_table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    console: Console,
+    *,
+    numbers: Collection[int] = (),
+    widths: Mapping[int, int] | None = None,
+    first: int | None = None,
+    whole: bool = True,
+) -> None:
+    """Print a table without lines. head: empty for none. widths: the most of some columns. first: width of the first one.
+
+    numbers: columns flush right; whole: they are never wrapped.
+    """
+    table, made = columns(), [list(row) for row in rows]
+    table.show_header = bool(head)
+    for number in range(max([len(head), *map(len, made)])):
+        title = words(head[number], console) if head else ""
+        right, most = number in numbers, (widths or {}).get(number)
+        justify: JustifyMethod = "right" if right else "left"
+        stiff = right and whole and most is None
+        width = None if number else first
+        table.add_column(
+            title, justify=justify, no_wrap=stiff, overflow="fold", header_style="dim", max_width=most, width=width
+        )
+    for row in made:
+        table.add_row(*(text if isinstance(text, Text) else words(text, console) for text in row))
+    if made:
+        console.print(table)
 
 
 _JOINTS = (" +,", "=/", "_.-")

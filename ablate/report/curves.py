@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,7 +23,7 @@ PANELS = ("loss", "eval_loss", "grad_norm")
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One panel of one run, or the mean of an arm's. Every array has shape [points].
+    """One panel of one run. Every array has shape [points].
 
     x: per unit of UNITS. `seconds` is training time alone: evaluation is not in it.
     """
@@ -90,25 +91,33 @@ def _eval_loss(run: RunDir) -> Curve:
     return Curve(x, evals.value)
 
 
-def mean_curve(runs: Sequence[RunCurves], panel: str) -> Curve | None:
-    """Return the mean over the finished runs of one arm, at the points that all of them have; None without any.
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The finished runs of one arm at the points that all of them have: mean, lowest and highest, each of shape [points]."""
+
+    x: dict[str, Array]
+    mean: Array
+    low: Array
+    high: Array
+
+
+def band(runs: Sequence[RunCurves], panel: str) -> Band | None:
+    """Return the finished runs of one arm together; None without any.
 
     A run that broke off is left out: its end would show as a jump that no run made.
     """
     curves = [run.panels[panel] for run in runs if run.status == "finished" and len(run.panels[panel])]
     if not curves:
         return None
-    steps = curves[0].x["steps"]
-    for curve in curves[1:]:
-        steps = np.intersect1d(steps, curve.x["steps"])
+    steps = reduce(np.intersect1d, [curve.x["steps"] for curve in curves])
     rows = [np.searchsorted(curve.x["steps"], steps) for curve in curves]
 
-    def mean(columns: Sequence[Array]) -> Array:
-        stacked = np.stack([column[row] for column, row in zip(columns, rows, strict=True)])
-        return np.asarray(stacked.mean(axis=0))
+    def stacked(columns: Sequence[Array]) -> Array:
+        return np.stack([column[row] for column, row in zip(columns, rows, strict=True)])
 
-    x = {unit: mean([curve.x[unit] for curve in curves]) for unit in UNITS}
-    return Curve(x, mean([curve.y for curve in curves]))
+    x = {unit: np.asarray(stacked([curve.x[unit] for curve in curves]).mean(axis=0)) for unit in UNITS}
+    y = stacked([curve.y for curve in curves])
+    return Band(x, y.mean(axis=0), y.min(axis=0), y.max(axis=0))
 
 
 def thin(values: NDArray[np.float64], most: int) -> NDArray[np.int64]:

@@ -8,33 +8,32 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ablate import formatting as fmt
 from ablate.analysis.analyse import named as file_named
 from ablate.analysis.resample import curve_name
-from ablate.analysis.results import ReplayedLevel
+from ablate.analysis.results import ResampledCadence
 from ablate.design.axis import show
 from ablate.errors import ConfigError, StudyError, nearest
 from ablate.redact import redact
 from ablate.report.console import folded
-from ablate.report.curves import Curve, RunCurves, mean_curve, read_curves, thin
-from ablate.report.sparklines import scale
-from ablate.report.view_model import ArmView, View, interval_head, named
+from ablate.report.curves import RunCurves, band, read_curves, thin
+from ablate.report.forest import scale
+from ablate.report.view_model import NOISE_FLOOR, ArmView, View, interval_head, named
+from ablate.stats.verdicts import LOW_POWER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Array = NDArray[np.float64]
 Format = Literal["pdf", "svg", "png"]
 FORMATS: tuple[Format, ...] = ("pdf", "svg", "png")
 
@@ -215,7 +214,7 @@ def _forest(view: View, _read: Sequence[RunCurves], style: FigureStyle) -> Figur
     axes.axvspan(-margin, margin, color="#000000", alpha=0.07, linewidth=0)
     axes.axvline(0.0, color="#000000", linewidth=0.6)
     for index, row in enumerate(rows):
-        one, colour = row.contrast, "#7F7F7F" if row.tone == "floor" else "#000000"
+        one, colour = row.contrast, "#7F7F7F" if row.verdict == NOISE_FLOOR else "#000000"
         if one.low is not None and one.high is not None:
             axes.plot([one.low, one.high], [index, index], color=colour, linewidth=1.3, solid_capstyle="butt", zorder=2)
         seeds = [value for value in one.differences if np.isfinite(value)]
@@ -227,36 +226,23 @@ def _forest(view: View, _read: Sequence[RunCurves], style: FigureStyle) -> Figur
     axes.set_yticks(range(len(rows)), [f"{_fold(row.arm.change, 26)}\n{_verdict(row)}" for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    fits = int(style.width * 90 / _size(style))  # letters that a line of the picture holds
-    axes.set_xlabel(
-        f"{_fold(f'variant minus baseline, {named(view.metric)}', fits)}\n{view.direction}; lines: {interval_head(view)}"
-    )
+    fits = int(style.width * 115 / _size(style))  # letters that a line of the picture holds
+    below = f"{_fold(f'variant minus baseline, {named(view.metric)}', fits)}\n{view.direction}; lines: {interval_head(view)}"
+    figure.supxlabel(below, fontsize=_size(style))  # centred below the whole picture: the axes alone are too narrow
     return figure
 
 
 def _verdict(row: Any) -> str:
-    low = ", LOW POWER" if any(label.startswith("LOW POWER") for label in row.contrast.labels) else ""
+    low = ", LOW POWER" if any(label.startswith(LOW_POWER) for label in row.contrast.labels) else ""
     return f"{row.verdict}, n = {len(row.contrast.seeds)}{low}"
 
 
-def _curves(view: View, read: Sequence[RunCurves], style: FigureStyle) -> Figure | None:
-    """Loss and eval loss: the mean over seeds, and the range of the seeds as a band."""
-    panels = [(name, label) for name, label in (("eval_loss", "eval loss"), ("loss", "training loss"))
-              if any(len(run.panels[name]) for run in read)]  # fmt: skip
-    return _panels(view, read, style, panels, log=False)
-
-
-def _grad_norm(view: View, read: Sequence[RunCurves], style: FigureStyle) -> Figure | None:
-    """The gradient norm of every step, before clipping: mean and range over seeds, on a logarithmic axis."""
-    if not any(len(run.panels["grad_norm"]) for run in read):
-        return None
-    return _panels(view, read, style, [("grad_norm", "gradient norm\nbefore clipping")], log=True)
-
-
 def _panels(
-    view: View, read: Sequence[RunCurves], style: FigureStyle, panels: Sequence[tuple[str, str]], *, log: bool
+    view: View, read: Sequence[RunCurves], style: FigureStyle, *, labels: Mapping[str, str], log: bool = False
 ) -> Figure | None:
+    """Mean over seeds, and the range of the seeds as a band, of every curve that was recorded. labels: {curve: label}."""
     arms = [arm for arm in view.trained if any(run.arm == arm.name and run.status == "finished" for run in read)]
+    panels = [(name, label) for name, label in labels.items() if any(len(run.panels[name]) for run in read)]
     if not panels or not arms:
         return None
     lines = min(len(arms), _LEGEND_UP_TO + 1)
@@ -284,25 +270,13 @@ def _logarithmic(axes: Axes) -> None:
 
 
 def _band(axes: Axes, index: int, arm: ArmView, runs: Sequence[RunCurves], panel: str, style: FigureStyle) -> None:
-    mean = mean_curve(runs, panel)
-    if mean is None:
+    found = band(runs, panel)
+    if found is None:
         return
-    indices = thin(mean.y, _MOST_POINTS)
-    x, colour = mean.x[style.unit][indices], COLOURS[index % len(COLOURS)]
-    low, high = _range(runs, panel, mean)
-    axes.fill_between(x, low[indices], high[indices], color=colour, alpha=0.16, linewidth=0)
-    axes.plot(x, mean.y[indices], color=colour, linestyle=DASHES[index % len(DASHES)], label=arm.name)
-
-
-def _range(runs: Sequence[RunCurves], panel: str, mean: Curve) -> tuple[Array, Array]:
-    """Lowest and highest of the seeds at the mean's points."""
-    rows = []
-    for run in runs:
-        curve = run.panels[panel]
-        if run.status == "finished" and len(curve):
-            rows.append(curve.y[np.searchsorted(curve.x["steps"], mean.x["steps"])])
-    stacked = np.stack(rows)
-    return np.asarray(stacked.min(axis=0)), np.asarray(stacked.max(axis=0))
+    indices = thin(found.mean, _MOST_POINTS)
+    x, colour = found.x[style.unit][indices], COLOURS[index % len(COLOURS)]
+    axes.fill_between(x, found.low[indices], found.high[indices], color=colour, alpha=0.16, linewidth=0)
+    axes.plot(x, found.mean[indices], color=colour, linestyle=DASHES[index % len(DASHES)], label=arm.name)
 
 
 def _legend(figure: Figure, axes: Axes, arms: Sequence[ArmView], read: Sequence[RunCurves]) -> None:
@@ -335,22 +309,23 @@ def _cadence(view: View, read: Sequence[RunCurves], style: FigureStyle) -> Figur
     return figure
 
 
-def _levels(axes: Axes, axis: str, levels: Sequence[ReplayedLevel], baseline: Sequence[RunCurves], view: View) -> None:
+def _levels(
+    axes: Axes, axis: str, levels: Sequence[ResampledCadence], baseline: Sequence[RunCurves], view: View
+) -> None:
     key = next(iter(view.arm(levels[0].arm).changes), "")
     curve = curve_name(key) if key else "curve"
-    dense = mean_curve(baseline, "eval_loss" if curve == "eval loss" else "loss")
+    dense = band(baseline, "eval_loss" if curve == "eval loss" else "loss")
     if dense is not None:
-        indices = thin(dense.y, _MOST_POINTS)
-        axes.plot(
-            dense.x["samples"][indices], dense.y[indices], color="#BDBDBD", linewidth=0.9, label="as recorded", zorder=1
-        )
+        indices = thin(dense.mean, _MOST_POINTS)
+        x = dense.x["samples"][indices]
+        axes.plot(x, dense.mean[indices], color="#BDBDBD", linewidth=0.9, label="as recorded", zorder=1)
     for index, level in enumerate(levels):
         count = min(len(seed) for seed in level.curve)
         points = np.asarray([seed[:count] for seed in level.curve], dtype=np.float64)  # [seeds, evaluations, 3]
         if not count:
             continue
         before = fmt.percent(level.share_decrease_before_first_eval)
-        label = f"{show(level.level)}: first style after {before} of the fall"
+        label = f"{show(level.value)}: first style after {before} of the fall"
         axes.plot(points[0, :, 1], points[:, :, 2].mean(axis=0), color=COLOURS[(index + 1) % len(COLOURS)],
                   linestyle=DASHES[(index + 1) % len(DASHES)], marker="os^Dv"[index % 5], markersize=2.8,
                   label=label)  # fmt: skip
@@ -370,4 +345,9 @@ def _size(style: FigureStyle) -> float:
 
 
 Drawn = Callable[[View, Sequence[RunCurves], FigureStyle], "Figure | None"]
-FIGURES: dict[str, Drawn] = {"forest": _forest, "curves": _curves, "grad_norm": _grad_norm, "cadence": _cadence}
+FIGURES: dict[str, Drawn] = {
+    "forest": _forest,
+    "curves": partial(_panels, labels={"eval_loss": "eval loss", "loss": "training loss"}),
+    "grad_norm": partial(_panels, labels={"grad_norm": "gradient norm\nbefore clipping"}, log=True),
+    "cadence": _cadence,
+}

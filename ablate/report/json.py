@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablate.analysis.power import EarlierSpread, Power
-from ablate.analysis.results import Adequacy, Analysis, ReplayedLevel
-from ablate.design.axis import Axis
+from ablate.analysis.power import EarlierSpread
+from ablate.analysis.results import Analysis
 from ablate.design.plan import Plan
 from ablate.report.plan import detectable, num_variants, seeds_for, training_steps
 
@@ -19,11 +18,13 @@ if TYPE_CHECKING:
 
 
 def print_object(value: Any, *, sort_keys: bool = False) -> None:
-    """Print a value. NaN and infinity become null; what JSON has no type for becomes text."""
+    """Print a value, dataclasses by their fields. NaN and infinity become null; what JSON has no type for becomes text."""
     print(json.dumps(_finite(value), indent=2, default=str, allow_nan=False, sort_keys=sort_keys))
 
 
 def _finite(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _finite(asdict(value))
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -43,23 +44,6 @@ def print_shares_json(analysis: Analysis) -> None:
     print_object(value)
 
 
-def print_power_json(power: Power) -> None:
-    """Print the result of `ablate power`."""
-    print_object(power.to_json())
-
-
-def print_axes_json(axes: Sequence[Axis]) -> None:
-    """Print the axes."""
-    print_object({"axes": [asdict(axis) for axis in axes]})
-
-
-def print_replays_json(study: str, levels: Iterable[ReplayedLevel], adequacy: Iterable[Adequacy]) -> None:
-    """Print the requested values, or every cadence without one."""
-    print_object(
-        {"study": study, "levels": [asdict(one) for one in levels], "adequacy": [asdict(one) for one in adequacy]}
-    )
-
-
 def print_plan_json(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> None:
     """Print a plan. steps: to train, and of every arm and cadence separately. finds: {seeds: minimum detectable effect at 80%
     power}, in residual sd without an earlier study."""
@@ -74,7 +58,10 @@ def print_plan_json(plan: Plan, known: Forecast, spread: EarlierSpread | None) -
             "seeds": plan.seeds,
             "interim_seeds": plan.interim_seeds,
             "digest": plan.digest,
-            "arms": [_arm(plan, arm.name) for arm in plan.arms],
+            "arms": [
+                {key: getattr(arm, key) for key in ("name", "axis", "value", "kind", "changes", "derived", "replayed")}
+                for arm in plan.arms
+            ],
             "runs": {
                 "to_do": [{"arm": run.arm, "seed": run.seed} for run in waiting],
                 "done": _places(known.done),
@@ -95,19 +82,6 @@ def print_plan_json(plan: Plan, known: Forecast, spread: EarlierSpread | None) -
             "notes": plan.notes,
         }
     )
-
-
-def _arm(plan: Plan, name: str) -> dict[str, Any]:
-    arm = plan.arm(name)
-    return {
-        "name": arm.name,
-        "axis": arm.axis,
-        "level": arm.value,
-        "kind": arm.kind,
-        "changes": arm.changes,
-        "derived": arm.derived,
-        "replayed": arm.replayed,
-    }
 
 
 def _places(found: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablate import formatting as fmt
 from ablate.analysis.contrasts import COLLAPSED_RUNS, PLACEBO_DIFFERS
 from ablate.analysis.results import UNVERIFIED, Analysis, Contrast
 from ablate.design.axis import show
+from ablate.errors import ConfigError, nearest
 from ablate.report.console import folded
 from ablate.report.latex_text import label_of, table_environment, tex, tex_interval, tex_lines, tex_number
-from ablate.report.section import Section, Table
+from ablate.report.section import Cell, Section, Table, cells
 from ablate.report.sections import Sections
-from ablate.report.view_model import Row, View, floors_sentence, interval_head
-from ablate.stats.verdicts import BY_STEPS, DECIDED, LOW_POWER
+from ablate.report.view_model import OutcomeView, View, floors_sentence, interval_head, named
+from ablate.stats.verdicts import BY_STEPS, LOW_POWER
 from ablate.units import END
 
 _NAME = 22
 """Letters per line of a name."""
 
-DECIDED_MARK, LOW_POWER_MARK = "*", r"$\dagger$"
+SIGNIFICANT_MARK = "*"
 
 _MEANS = {
+    LOW_POWER: "fewer than five seeds",
     BY_STEPS: "significant by the step-down procedure; the interval, which is not step-down, still contains zero",
     COLLAPSED_RUNS: "runs far worse than the others of their arm: equivalence is not claimed",
     PLACEBO_DIFFERS: "an A/A arm that differs significantly: something besides the varied setting may differ between arms",
@@ -34,17 +36,24 @@ _MEANS = {
 """Meaning of a label, for a reader who has only the table."""
 
 COLUMNS = (
-    "study", "metric", "unit", "primary", "arm", "change", "axis", "baseline_level", "level", "seeds", "effect", "low",
-    "high", "interval_level", "p_adjusted", "p_by_steps", "p_own_pairs", "p_sign_flip", "hedges_g", "beats", "baseline_mean",
+    "study", "metric", "unit", "primary", "arm", "change", "axis", "baseline_value", "value", "seeds", "effect", "low",
+    "high", "confidence", "p_adjusted", "p_by_steps", "p_own_pairs", "p_sign_flip", "hedges_g", "beats", "baseline_mean",
     "arm_mean", "residual_sd", "df", "rho", "method", "family", "verdict", "seeds_needed", "floor", "labels", "differences",
 )  # fmt: skip
 """Columns of `table.csv`. seeds: with a value in both arms; differences: one per seed; both joined by spaces."""
+_FIELDS = {"p_adjusted": "p_value", "p_by_steps": "step_p", "p_own_pairs": "own_p", "p_sign_flip": "signflip_p"}
 
 
-def latex(view: View, sections: Sections) -> str:
-    """Return `table.tex`: the contrasts, and the tables of a design that has more to answer. Needs booktabs alone."""
-    answers = [_plain_table(section, table, view) for section in sections["answer"] for table in section.tables[:1]]
-    return "% needs \\usepackage{booktabs}\n" + "\n".join(table for table in (_contrasts(view), *answers) if table)
+def latex(view: View, sections: Sections, metrics: Sequence[str] = (), *, effects: bool = False) -> str:
+    """Return `table.tex`: the table of arms, and the tables of a design that has more to answer. Needs booktabs alone."""
+    answers = [
+        _plain_table(section, table, view)
+        for section in sections["answer"]
+        for table in section.tables[:1]
+        if section.key != "result"
+    ]
+    arms = _arms(view, paper_table(view, metrics, effects=effects))
+    return "% needs \\usepackage{booktabs}\n" + "\n".join(table for table in (arms, *answers) if table)
 
 
 def table_csv(view: View) -> str:
@@ -58,16 +67,18 @@ def table_csv(view: View) -> str:
     return out.getvalue()
 
 
-def _values(analysis: Analysis, one: Contrast, change: str) -> tuple[Any, ...]:
-    return (
-        analysis.study, one.metric, one.unit, one.primary, one.arm, change, one.axis, _level(one.baseline_level),
-        _level(one.level), one.seeds, one.effect, one.low, one.high, one.interval_level, one.p_value, one.step_p, one.own_p,
-        one.signflip_p, one.hedges_g, one.beats, one.baseline_mean, one.arm_mean, one.residual_sd, one.df, one.rho,
-        one.method, one.family, one.verdict, one.seeds_needed, one.floor, "; ".join(one.labels), one.differences,
-    )  # fmt: skip
+def _values(analysis: Analysis, one: Contrast, change: str) -> list[Any]:
+    own = {
+        "study": analysis.study,
+        "change": change,
+        "baseline_value": _shown(one.baseline_value),
+        "value": _shown(one.value),
+        "labels": "; ".join(one.labels),
+    }
+    return [own[name] if name in own else getattr(one, _FIELDS.get(name, name)) for name in COLUMNS]
 
 
-def _level(value: Any) -> str:
+def _shown(value: Any) -> str:
     return repr(value) if isinstance(value, float) else show(value)
 
 
@@ -82,82 +93,84 @@ def _plain(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _contrasts(view: View) -> str:
-    unit = f" ({view.metric.unit})" if view.metric.unit else ""
-    head = ("Change", f"Effect{tex(unit)}", tex(interval_head(view).capitalize()), "$n$", "$p$", "Verdict")
-    notes = _Notes()
-    rows = [
-        (
-            tex_lines(folded(row.arm.change, _NAME)),
-            tex_number(row.effect),
-            tex_interval(row.interval),
-            str(len(row.contrast.seeds)),
-            tex_number(row.p),
-            notes.verdict(row),
-        )
-        for row in view.primary
-    ]
-    if not rows:
+# The table of arms.
+
+
+def paper_table(view: View, metrics: Sequence[str] = (), *, effects: bool = False) -> Table:
+    """Return arms by metrics as papers print them: mean and sd over seeds, the baseline first, significant ones marked.
+
+    metrics: names; none takes the primary one and up to two more. effects: add effect and interval of every metric.
+    Raises ConfigError for a metric that the study does not have.
+    """
+    chosen = [_outcome(view, name) for name in metrics or (view.metric.name, *(one.info.name for one in view.further))]
+    arrows = {None: "", True: " ↓", False: " ↑"}
+    head = ["Arm"]
+    for one in chosen:
+        head += [f"{named(one.info)}{arrows[one.info.lower_is_better]}"]
+        head += ["Effect", interval_head(view).capitalize()] if effects else []
+    rows = []
+    for arm in view.compared:
+        row = [Cell(text=arm.change)]
+        for one in chosen:
+            mean, sd = one.of(arm.name)
+            contrast = one.rows.get(arm.name)
+            row.append(Cell(text=mean, detail=sd, strong=contrast is not None and contrast.significant))
+            if effects:
+                row += cells(*((contrast.effect, contrast.interval) if contrast is not None else ("", "")))
+        rows.append(tuple(row))
+    return Table(head=tuple(head), rows=tuple(rows))
+
+
+def _outcome(view: View, name: str) -> OutcomeView:
+    found = view.outcome(name)
+    if found is None:
+        known = [one.info.name for one in view.outcomes]
+        raise ConfigError(f"--metrics {name}: {view.analysis.study} has no metric of that name", nearest(name, known))
+    return found
+
+
+def _arms(view: View, table: Table) -> str:
+    if not view.outcomes or not view.primary:
         return ""
+    rows = [[tex_lines(folded(row[0].text, _NAME)), *(_value(cell) for cell in row[1:])] for row in table.rows]
     return table_environment(
-        columns="lrrrrl",
-        head=head,
+        columns="l" + "r" * (len(table.head) - 1),
+        head=[tex(text) for text in table.head],
         rows=rows,
         caption=caption(view),
         label=label_of(view.analysis.study),
-        notes=notes.lines(),
+        notes=_notes(view, any(cell.strong for row in table.rows for cell in row)),
     )
 
 
-class _Notes:
-    """Marks after a verdict, and the meaning of each, in the order of their first use in the table."""
+def _value(cell: Cell) -> str:
+    shown = tex_number(f"{cell.text} {cell.detail}").replace("±", r"\pm") if cell.detail else _cell(cell.text)
+    return shown + (rf"\textsuperscript{{{SIGNIFICANT_MARK}}}" if cell.strong else "")
 
-    def __init__(self) -> None:
-        self._letters: dict[str, str] = {}
-        self._used: set[str] = set()
 
-    def verdict(self, row: Row) -> str:
-        marks, remarks = "", []
-        if row.contrast.verdict in DECIDED:
-            marks += self._use(DECIDED_MARK)
-        if any(label.startswith(LOW_POWER) for label in row.contrast.labels):
-            marks += self._use(LOW_POWER_MARK)
-        for remark in row.remark.split(", ") if row.remark else ():
-            if remark.startswith("needs about ") or remark[:1].isdigit():
-                remarks.append(remark)
-        for label in row.contrast.labels:
-            if label != LOW_POWER and label not in remarks:
-                marks += self._letters.setdefault(label, "abcdefghijklmnopqrstuvwxyz"[len(self._letters) % 26])
-        below = f"\n({', '.join(remarks)})" if remarks else ""
-        return tex_lines(f"{row.verdict}{below}", behind=rf"\textsuperscript{{{marks}}}" if marks else "")
-
-    def _use(self, mark: str) -> str:
-        self._used.add(mark)
-        return mark
-
-    def lines(self) -> list[str]:
-        found = []
-        if DECIDED_MARK in self._used:
-            found.append((DECIDED_MARK, "differs from the baseline, at 5% over all variants together"))
-        if LOW_POWER_MARK in self._used:
-            found.append((LOW_POWER_MARK, "LOW POWER: fewer than five seeds"))
-        for label, letter in self._letters.items():
-            means = _MEANS.get(label)
-            found.append((letter, f"{label}: {means}" if means else label))
-        return [rf"\textsuperscript{{{mark}}}~{tex(text)}." for mark, text in found]
+def _notes(view: View, marked: bool) -> list[str]:
+    """Meaning of the mark, and every label of a primary contrast with its arms."""
+    found = (
+        [rf"\textsuperscript{{{SIGNIFICANT_MARK}}}~Differs from the baseline: {tex(view.method)}."] if marked else []
+    )
+    labels = dict.fromkeys(label for row in view.primary for label in row.contrast.labels)
+    for label in labels:
+        arms = [row.arm.change for row in view.primary if label in row.contrast.labels]
+        whose = "" if label in view.shared_labels else f"{fmt.joined(arms)}: "
+        found.append(tex(f"{whose}{': '.join(filter(None, (label, _MEANS.get(label))))}."))
+    return found
 
 
 def caption(view: View) -> str:
     """Return the caption in LaTeX: n, test, correction, smallest effect of interest, budget, noise floor."""
     analysis = view.analysis
     text = (
-        f"Effect of each change on {view.metric.name} ({view.direction}): variant minus baseline, "
-        f"n = {'at most ' if analysis.interim else ''}{fmt.counted(len(analysis.seeds), 'seed')}; {view.method}; p adjusted "
-        f"in the same way; a placebo is judged alone. "
+        f"Mean and sd of every arm, n = {'at most ' if analysis.interim else ''}{fmt.counted(len(analysis.seeds), 'seed')}; "
+        f"primary metric {view.metric.name} ({view.direction}); {view.method}; a placebo is judged alone. "
         f"Smallest effect of interest: {analysis.smallest_effect:g}.{_budget(view)}"
     )
     if analysis.budgets is not None and analysis.budgets.unit != END:
-        text += f" {view.question} {' '.join(view.cautions)}".rstrip()
+        text += f" {view.question} {' '.join(view.budget_cautions)}".rstrip()
     if view.floors:
         text += f" {floors_sentence(view)}"
     if not analysis.complete:

@@ -29,6 +29,8 @@ _MARKS = {
     "]": "{]}",
     "*": "{*}",
     "→": r"$\rightarrow$",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
     "−": r"$-$",
     "–": "--",
     "—": "---",
@@ -41,17 +43,12 @@ _MARKS = {
     "µ": r"$\mu$",
     "\N{NO-BREAK SPACE}": "~",
 }
-_GREEK = {
-    letter: rf"$\{name}$"
-    for letter, name in zip(
-        "αβγδεζηθικλμνξπρστυφχψω",
-        (
-            "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu",
-            "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega",
-        ),
-        strict=True,
-    )
-}  # fmt: skip
+_LETTERS_A_TO_M, _LETTERS_N_TO_W = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu",
+    "nu xi pi rho sigma tau upsilon phi chi psi omega",
+)
+_GREEK = dict(zip("αβγδεζηθικλμ", (rf"$\{name}$" for name in _LETTERS_A_TO_M.split()), strict=True))
+_GREEK |= dict(zip("νξπρστυφχψω", (rf"$\{name}$" for name in _LETTERS_N_TO_W.split()), strict=True))
 _ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u030c": "v", "\u0327": "c"}
 _LETTERS = {"ß": r"{\ss}", "ø": r"{\o}", "Ø": r"{\O}", "æ": r"{\ae}", "Æ": r"{\AE}", "å": r"{\aa}", "Å": r"{\AA}"}
 _LETTERS |= {"ł": r"{\l}", "Ł": r"{\L}"}

@@ -15,12 +15,13 @@ from ablate.analysis.power import EarlierSpread
 from ablate.config.flatten import leaf_or_absent
 from ablate.design import factorial as fraction
 from ablate.design.axis import show
-from ablate.design.factorial import Cells
+from ablate.design.factorial import Factorial
 from ablate.design.plan import Arm, Plan
-from ablate.report.console import columns, labelled, say, words
+from ablate.report.console import heading, labelled, print_table, say, words
 from ablate.stats.contrasts import CONFIDENCE
 from ablate.stats.power import detectable_effect, seeds_to_decide
 from ablate.stats.variance_components import detectable_share
+from ablate.training.hardware import bf16_instructions, visible_gpus
 
 if TYPE_CHECKING:
     from ablate.runner.forecast import Forecast
@@ -65,10 +66,8 @@ def seeds_for(plan: Plan, spread: EarlierSpread) -> int | None:
 
 def print_plan(plan: Plan, known: Forecast, spread: EarlierSpread | None, console: Console) -> None:
     """Print every arm with its changes and derived changes; then the cost of a run, the number of runs and the duration."""
-    title = words(f"{plan.study}  ", console, "bold")
     runs_per_arm = f"{'at most ' if plan.interim_seeds else ''}{fmt.counted(len(plan.seeds), 'seed')}"
-    title.append_text(words(f"{fmt.counted(len(plan.arms), 'arm')} × {runs_per_arm}", console))
-    console.print(title, highlight=False)
+    heading(console, plan.study, f"{fmt.counted(len(plan.arms), 'arm')} × {runs_per_arm}")
     say(console, plan.question)
     say(console, f"metric {plan.metric}; smallest effect of interest {plan.smallest_effect:g}")
     console.print()
@@ -77,28 +76,22 @@ def print_plan(plan: Plan, known: Forecast, spread: EarlierSpread | None, consol
     if known.costs:
         _costs(known, console)
         console.print()
-    _design(plan, console)
-    for label, text in _lines(plan, known, spread):
+    design = () if plan.crossed is None else design_lines(plan.crossed)
+    for label, text in (*((label, fmt.typeset(text)) for label, text in design), *_lines(plan, known, spread)):
         labelled(console, label, text, width=10)
     for note in plan.notes:
         labelled(console, "note", note, width=10, style="dim")
 
 
 def _arms(plan: Plan, known: Forecast, console: Console) -> None:
-    table = columns()
-    table.show_header = True
-    table.add_column("arm", overflow="fold", header_style="dim", max_width=26)
-    table.add_column("changes, and derived changes", overflow="fold", header_style="dim")
-    table.add_column("runs", no_wrap=True, header_style="dim")
+    rows = []
     for arm in plan.arms:
-        changes = words(
-            fmt.typeset(plan.bundle(arm)) or "; ".join(_changes(plan.baseline, arm)) or "the base config", console
-        )
-        derived = _derived(plan.baseline, arm)
-        if derived:
+        told = fmt.typeset(plan.bundle(arm)) or "; ".join(_changes(plan.baseline, arm)) or "the base config"
+        changes = words(told, console)
+        if derived := _derived(plan.baseline, arm):
             changes.append_text(words("\n" + "; ".join(derived), console, "dim"))
-        table.add_row(words(arm.name, console, "bold"), changes, words(_state(plan, arm, known), console))
-    console.print(table)
+        rows.append((words(arm.name, console, "bold"), changes, _state(plan, arm, known)))
+    print_table(("arm", "changes, and derived changes", "runs"), rows, console, widths={0: 26})
 
 
 def _changes(baseline: Arm, arm: Arm) -> list[str]:
@@ -140,14 +133,8 @@ def _costs(known: Forecast, console: Console) -> None:
     for name, cost in known.costs.items():
         figures = fmt.duration(cost.seconds), fmt.size(cost.memory_bytes), fmt.size(cost.record_bytes)
         alike.setdefault(figures, []).append(name)
-    table = columns()
-    table.show_header = True
-    table.add_column("one run of", overflow="fold", header_style="dim", max_width=44)
-    for head in ("time", "memory", "disk"):
-        table.add_column(head, justify="right", no_wrap=True, header_style="dim")
-    for figures, names in alike.items():
-        table.add_row(*(words(text, console) for text in (", ".join(names), *figures)))
-    console.print(table)
+    rows = [(", ".join(names), *figures) for figures, names in alike.items()]
+    print_table(("one run of", "time", "memory", "disk"), rows, console, numbers=(1, 2, 3), widths={0: 44})
 
 
 def _lines(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> Iterator[tuple[str, str]]:
@@ -160,6 +147,9 @@ def _lines(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> Iterato
             f"{declared(plan.interim_seeds, plan.alpha_spending, levels_of(plan))}; decided variants stop there",
         )
     yield "steps", _steps(plan, known)
+    train = plan.baseline.config.get("train", {})
+    if train.get("precision") == "auto":
+        yield "precision", _auto_precision(train.get("device", "auto"))
     bound = (
         "at most, if no variant is decided before the last interim analysis, " if plan.interim_seeds and waiting else ""
     )
@@ -179,6 +169,15 @@ def _lines(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> Iterato
             "confirm",
             f"`ablate -m` asks for confirmation before it starts: longer than study.confirm_above_hours={limit:g}",
         )
+
+
+def _auto_precision(device: str) -> str:
+    """Say what `train.precision=auto` is on this machine."""
+    if device not in ("auto", "cpu") or (device == "auto" and visible_gpus()):
+        return "bf16 where the GPU computes in it, else fp16 (train.precision=auto)"
+    instructions = bf16_instructions()
+    found = f"bf16: this CPU has {instructions}" if instructions else "fp32: this CPU has no bf16 instructions"
+    return f"{found} (train.precision=auto)"
 
 
 def _counts(plan: Plan, known: Forecast, num_waiting: int) -> str:
@@ -240,17 +239,8 @@ def _detectable(plan: Plan, spread: EarlierSpread | None) -> str:
 # The design.
 
 
-def _design(plan: Plan, console: Console) -> None:
-    """Print the arms of a factorial design, and which effects it cannot separate."""
-    cells = plan.crossed
-    if cells is None:
-        return
-    for label, text in design_lines(cells):
-        labelled(console, label, fmt.typeset(text), width=10)
-
-
-def design_lines(cells: Cells) -> Iterator[tuple[str, str]]:
-    """Yield (label, sentence) of a design."""
+def design_lines(cells: Factorial) -> Iterator[tuple[str, str]]:
+    """Yield (label, sentence): the arms of a factorial or pairwise design, and which effects it cannot separate."""
     arms = len(cells.arms)
     if cells.kind == "pairwise":
         count = len(cells.names)

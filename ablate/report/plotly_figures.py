@@ -79,7 +79,8 @@ class Plots:
             small = analysis.smallest_effect
             figure.add_vrect(x0=-small, x1=small, fillcolor=BASELINE, opacity=0.1, line_width=0, layer="below")
         figure.add_vline(x=0, line={"color": BASELINE, "dash": "dot", "width": 1})
-        title = f"{_text(named(info))}: variant minus baseline, {round(100 * _level(rows)):d}% intervals"
+        level = fmt.per_cent(float(rows["confidence"].iloc[0]))
+        title = f"{_text(named(info))}: variant minus baseline, {level} intervals"
         figure.update_layout(**_LAYOUT, title=title, height=150 + 46 * len(rows), showlegend=False)
         figure.update_yaxes(autorange="reversed", automargin=True)
         return figure.update_xaxes(title=_text(f"difference in {named(info)}"), automargin=True)
@@ -97,12 +98,11 @@ class Plots:
 
         y: `eval_<metric>`, or a column of `steps` such as `loss`. x: horizontal axis. arms: None shows all.
         """
-        frame = self._evaluated(y, x) if y.startswith("eval_") else self._stepped(y, x)
-        return self._drawn(frame, y, x, arms, mean=mean, log=log)
+        return self._drawn(self._frame(y, x), y, x, arms, mean=mean, log=log)
 
     def grad_norm(self, x: X = "step", *, arms: Sequence[str] | None = None, log: bool = True) -> go.Figure:
         """Return the gradient norm of every step of every run, before clipping. Not averaged, because a mean hides spikes."""
-        return self._drawn(self._stepped("grad_norm", x), "grad_norm", x, arms, mean=False, log=log)
+        return self._drawn(self._frame("grad_norm", x), "grad_norm", x, arms, mean=False, log=log)
 
     def cadence(self, *every: str, of: Literal["eval_loss", "loss"] = "eval_loss") -> go.Figure:
         """Return the baseline as recorded, and as runs that are evaluated less often would have shown it.
@@ -112,14 +112,13 @@ class Plots:
         """
         key = "eval.every" if of == "eval_loss" else "tracker.log_every"
         levels = every or self._declared(key)
-        dense = self._evaluated("eval_loss", "samples") if of == "eval_loss" else self._stepped("loss", "samples")
         baseline = self._study.plan.baseline.name
-        figure = self._drawn(dense, of, "samples", [baseline], mean=True, log=False)
+        figure = self._drawn(self._frame(of, "samples"), of, "samples", [baseline], mean=True, log=False)
         for number, level in enumerate(resample(self._study.folder, key, levels)):
             most = min((len(curve) for curve in level.curve), default=0)
             points = np.asarray([curve[:most] for curve in level.curve], dtype=np.float64).mean(axis=0)
             share = fmt.percent(level.share_decrease_before_first_eval)
-            name = f"every {_text(show(level.level))}: {share} before the first evaluation"
+            name = f"every {_text(show(level.value))}: {share} before the first evaluation"
             figure.add_scatter(
                 x=points[:, 1], y=points[:, 2], mode="lines+markers", name=name,
                 line={"color": COLOURS[number % len(COLOURS)], "width": 2}, hovertemplate="%{y:.4g} at %{x:,} samples",
@@ -134,29 +133,27 @@ class Plots:
             )
         return tuple(levels)
 
-    def _evaluated(self, y: str, x: str) -> pd.DataFrame:
-        evals = self._study.evals
-        metric = y.removeprefix("eval_")
-        known = [f"eval_{name}" for name in evals["metric"].cat.categories]
-        if y not in known:
-            fix = (
-                nearest(y, known)
-                if known
-                else "no run has evaluated anything: study.plot.forest() shows what they have"
-            )
-            raise ConfigError(f"no run has evaluated {metric!r}", fix)
+    def _frame(self, y: str, x: str) -> pd.DataFrame:
+        """Return the rows of a curve: arm, seed, x and y. Without samples on record, as in an imported log, x is the step."""
         if x not in _X:
             raise ConfigError(f"x: expected {', '.join(_X)}, got {x!r}", nearest(x, _X))
-        found = evals[(evals["metric"] == metric) & (evals["split"] == "held_out")]
-        return _points(found, _placed(found, x), found["value"], without_samples=bool(found[x].isna().any()))
-
-    def _stepped(self, y: str, x: str) -> pd.DataFrame:
-        if x not in _X:
-            raise ConfigError(f"x: expected {', '.join(_X)}, got {x!r}", nearest(x, _X))
-        timed = x == "train_seconds"
-        found = self._study.read_steps(list(dict.fromkeys([y, "step_seconds" if timed else x])))
-        place = found.groupby(["arm", "seed"], observed=True)["step_seconds"].cumsum() if timed else _placed(found, x)
-        return _points(found, place, found[y], without_samples=not timed and bool(found[x].isna().any()))
+        if y.startswith("eval_"):
+            evals = self._study.evals
+            known = [f"eval_{name}" for name in evals["metric"].cat.categories]
+            if y not in known:
+                nothing = "no run has evaluated anything: study.plot.forest() shows what they have"
+                raise ConfigError(f"no run has evaluated {y[5:]!r}", nearest(y, known) if known else nothing)
+            rows = evals[(evals["metric"] == y[5:]) & (evals["split"] == "held_out")]
+            values, place = rows["value"], rows[x]
+        else:
+            timed = x == "train_seconds"
+            rows = self._study.read_steps(list(dict.fromkeys([y, "step_seconds" if timed else x])))
+            seconds = rows.groupby(["arm", "seed"], observed=True)["step_seconds"] if timed else None
+            values, place = rows[y], rows[x] if seconds is None else seconds.cumsum()
+        shown = place.fillna(rows["step"]) if x == "samples" else place
+        found = pd.DataFrame({"arm": rows["arm"], "seed": rows["seed"], "x": shown, "y": values})
+        found.attrs["without_samples"] = bool(place.isna().any())
+        return found
 
     def _drawn(
         self, frame: pd.DataFrame, y: str, x: str, arms: Sequence[str] | None, *, mean: bool, log: bool
@@ -165,7 +162,8 @@ class Plots:
         frame = frame.dropna()
         if not len(frame):
             raise StudyError(f"no run in {self._study.folder} has recorded {y} yet", "study.reload() once a run has")
-        statuses, traces = self._statuses(), list[go.Scatter]()
+        statuses = self._study.runs.set_index(["arm", "seed"])["status"].to_dict()
+        traces = list[go.Scatter]()
         shown = [arm for arm in self._study.arms if (arms is None or arm in arms) and (frame["arm"] == arm).any()]
         for arm in reversed(shown):
             name, colour = _text(arm), self._colour(arm)
@@ -187,10 +185,6 @@ class Plots:
         title = "optimizer steps (the logs have no samples)" if without_samples else _X[x]
         return figure.update_xaxes(title=title, automargin=True)
 
-    def _statuses(self) -> dict[tuple[str, int], str]:
-        runs = self._study.runs
-        return dict(zip(zip(runs["arm"], runs["seed"], strict=True), runs["status"], strict=True))
-
     def _colour(self, arm: str) -> str:
         """The baseline and the placebo are grey; variants have the page's colours in plan order."""
         kinds = {} if len(self._study.arms) == 1 else {one.name: one.kind for one in self._study.plan.arms}
@@ -198,17 +192,6 @@ class Plots:
             return PLACEBO
         variants = [name for name, kind in kinds.items() if kind not in (None, "placebo", "rerun", "observation")]
         return COLOURS[variants.index(arm) % len(COLOURS)] if arm in variants else BASELINE
-
-
-def _points(frame: pd.DataFrame, x: pd.Series, y: pd.Series, *, without_samples: bool) -> pd.DataFrame:
-    found = pd.DataFrame({"arm": frame["arm"], "seed": frame["seed"], "x": x, "y": y})
-    found.attrs["without_samples"] = without_samples
-    return found
-
-
-def _placed(frame: pd.DataFrame, x: str) -> pd.Series:
-    """Position of rows; the step for an imported log without samples, as in a report."""
-    return frame[x].fillna(frame["step"]) if x == "samples" else frame[x]
 
 
 def _line(points: pd.DataFrame, x: str, hover: str, colour: str, width: float, **more: Any) -> go.Scatter:
@@ -225,10 +208,6 @@ def _mean(runs: Sequence[pd.DataFrame]) -> pd.DataFrame:
     found = whole.groupby("x")["y"].agg(["mean", "size"])
     common = found[found["size"] == len(runs)]
     return pd.DataFrame({"x": common.index.to_numpy(), "y": common["mean"].to_numpy()})
-
-
-def _level(rows: pd.DataFrame) -> float:
-    return float(rows["interval_level"].iloc[0])
 
 
 def _text(text: str) -> str:

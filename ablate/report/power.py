@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from ablate import formatting as fmt
-from ablate.report.console import columns, labelled, say, words
+from ablate.analysis.power import sd_interval
+from ablate.analysis.results import Contrast
+from ablate.report.console import heading, labelled, print_table, say
+from ablate.stats.power import MAX_SEEDS, POWER, detection_power, seeds_to_decide
 
 if TYPE_CHECKING:
     from ablate.analysis.power import Power
@@ -21,25 +26,21 @@ def print_power(power: Power, console: Console) -> None:
     """Print the residual sd, one line per number of seeds, the answer and its uncertainty."""
     unit = f" {power.unit}" if power.unit else ""
     what = power.metric or "the outcome"
-    title = words(f"{what}  ", console, "bold")
     over = f"{fmt.counted(power.variants, 'variant')} and the baseline, intervals at {100 * power.level:g}%"
-    title.append_text(words(over, console))
-    console.print(title, highlight=False)
+    heading(console, what, over)
     say(console, power.spread.basis)
     say(console, _residual(power, unit))
     console.print()
-    table = columns()
-    table.show_header = True
     effect = None if power.effect is None else fmt.plain(power.effect)
     heads = ["seeds", f"minimum detectable effect, {_share(power.chance)} power"]
     heads += [] if effect is None else [f"power for {effect}", "power for `equivalent`"]
-    for head in heads:
-        table.add_column(head, justify="right", overflow="fold", header_style="dim", max_width=21)
-    for row in power.rows:
-        cells = [str(row.seeds), f"{fmt.figure(row.detectable, 2)}{unit}"]
-        cells += [] if effect is None else [fmt.percent(row.finds), fmt.percent(row.equals)]
-        table.add_row(*(words(cell, console) for cell in cells))
-    console.print(table)
+    rows = [[str(row.seeds), f"{fmt.figure(row.detectable, 2)}{unit}"] for row in power.rows]
+    if effect is not None:
+        rows = [
+            [*cells, fmt.percent(row.finds), fmt.percent(row.equals)]
+            for cells, row in zip(rows, power.rows, strict=True)
+        ]
+    print_table(heads, rows, console, numbers=range(len(heads)), widths=dict.fromkeys(range(len(heads)), 21))
     console.print()
     labelled(console, "decides", _decides(power, unit), width=10)
     if power.spread.low is not None:
@@ -81,8 +82,41 @@ def how_sure(power: Power, unit: str) -> str:
 
 
 def _number(seeds: int | None) -> str:
-    return "more than 1,000" if seeds is None else f"{seeds:,}"
+    return f"more than {MAX_SEEDS:,}" if seeds is None else f"{seeds:,}"
 
 
 def _share(chance: float) -> str:
     return f"{fmt.number(100 * chance, 0 if math.isclose(100 * chance, round(100 * chance)) else 1)}%"
+
+
+# A finished study.
+
+
+def seeds_needed(one: Contrast, margin: float, metric: str) -> str:
+    """Return the seeds that a contrast needs at 80% power: to find an effect of its size, and to settle `margin`.
+
+    Both from the contrast's own error, and each with the range that the 95% interval of its sd leaves. Empty where no error
+    was measured.
+    """
+    if not (one.error and one.df and one.effect and one.seeds):
+        return ""
+    measured = one.error * math.sqrt(len(one.seeds) / 2)
+    low, high = sd_interval(measured, one.df)
+    found, settled = (
+        _range(*(fewest(sd, size, one.family) for sd in (measured, low, high)))
+        for fewest, size in ((_seeds_to_find, abs(one.effect)), (seeds_to_decide, margin))
+    )
+    size = fmt.figure(abs(one.effect), 2)
+    return f"seeds to find a true effect of {size}: {found}; to settle whether {metric} moves by {margin:g}: {settled}"
+
+
+def _range(seeds: int | None, low: int | None, high: int | None) -> str:
+    return _number(seeds) if low == high else f"{_number(seeds)} ({_number(low)} to {_number(high)})"
+
+
+@lru_cache(maxsize=4096)
+def _seeds_to_find(sd: float, effect: float, variants: int) -> int | None:
+    """Return the fewest seeds with which a true effect of this size is significant in 80% of studies; None above the most."""
+    numbers = range(2, MAX_SEEDS + 1)
+    found = bisect_left(numbers, True, key=lambda seeds: detection_power(seeds, variants, effect, sd) >= POWER)
+    return numbers[found] if found < len(numbers) else None

@@ -11,14 +11,13 @@ from rich.console import Console
 
 from ablate import formatting as fmt
 from ablate.analysis.run_comparison import Comparison, Differing, OneRun, Pair, RunDiff, TwinCurve
-from ablate.controls.fingerprint_diff import short
+from ablate.controls.fingerprint_match import short
 from ablate.design.axis import show
-from ablate.report.console import columns, labelled, say, words
-from ablate.report.json import print_object
-from ablate.report.sparklines import sparkline
+from ablate.report.console import labelled, print_table, say
 
 Array = NDArray[np.float64]
 _SPARK = 36
+_BLOCKS = "▁▂▃▄▅▆▇█"
 _FEW = 6
 _FEW_OUTCOMES = 12
 
@@ -26,12 +25,7 @@ _FEW_OUTCOMES = 12
 def print_diff(diff: RunDiff, console: Console) -> None:
     """Print the differences, group by group; then what is equal."""
     _heads(diff, console)
-    groups = {
-        "config": diff.config,
-        "data": diff.data,
-        "environment": diff.environment,
-        "code": diff.code,
-    }
+    groups = {"config": diff.config, "data": diff.data, "environment": diff.environment, "code": diff.code}
     for name, every in groups.items():
         _group(name, [one for one in every if one.counts], console)
     _fingerprint(diff.fingerprint, console)
@@ -46,11 +40,6 @@ def print_diff(diff: RunDiff, console: Console) -> None:
         labelled(console, "unknown", line, width=10, style="yellow")
 
 
-def print_diff_json(diff: RunDiff) -> None:
-    """Print the differences as one JSON object."""
-    print_object(diff.to_json())
-
-
 def print_comparison(comparison: Comparison, console: Console, *, every: bool = False) -> None:
     """Print metrics, curves, differences and conclusions. every: all metrics, not the first dozen."""
     _heads(comparison.diff, console)
@@ -61,11 +50,6 @@ def print_comparison(comparison: Comparison, console: Console, *, every: bool = 
     console.print()
     for sentence in comparison.says:
         labelled(console, "•", fmt.typeset(sentence), width=2)
-
-
-def print_comparison_json(comparison: Comparison) -> None:
-    """Print the comparison as one JSON object, without the curves, which are in the runs' traces."""
-    print_object(comparison.to_json())
 
 
 def _heads(diff: RunDiff, console: Console) -> None:
@@ -85,15 +69,7 @@ def _group(name: str, every: Sequence[Differing], console: Console) -> None:
     if not every:
         return
     say(console, name, "bold")
-    table = columns()
-    table.add_column(width=1)
-    for _ in range(3):
-        table.add_column(overflow="fold")
-    for one in every:
-        table.add_row(
-            "", words(one.key, console), words(_value(one.first), console), words(_value(one.second), console)
-        )
-    console.print(table)
+    print_table((), [("", one.key, _value(one.first), _value(one.second)) for one in every], console)
 
 
 def _fingerprint(every: Sequence[Differing], console: Console) -> None:
@@ -119,21 +95,12 @@ def _outcomes(pairs: Sequence[Pair], console: Console, *, every: bool) -> None:
     shown = pairs if every else pairs[:_FEW_OUTCOMES]
     if not shown:
         return
-    table = columns()
-    table.show_header = True
-    table.add_column("metric", overflow="fold", header_style="dim")
-    for head in ("first", "second", "difference"):
-        table.add_column(head, justify="right", no_wrap=True, header_style="dim")
-    table.add_column("second is", overflow="fold", header_style="dim")
+    rows = []
     for one in shown:
         unit = f" ({one.info.unit})" if one.info.unit else ""
-        cells = (fmt.figure(one.first), fmt.figure(one.second), fmt.signed(fmt.figure(one.difference)))
-        table.add_row(
-            words(f"{one.info.name}{unit}", console),
-            *(words(text, console) for text in cells),
-            words(_side(one), console),
-        )
-    console.print(table)
+        figures = (fmt.figure(one.first), fmt.figure(one.second), fmt.signed(fmt.figure(one.difference)))
+        rows.append((f"{one.info.name}{unit}", *figures, _side(one)))
+    print_table(("metric", "first", "second", "difference", "second is"), rows, console, numbers=(1, 2, 3))
     if len(shown) < len(pairs):
         say(console, f"{len(pairs) - len(shown)} more metrics: --all", "dim")
     console.print()
@@ -151,13 +118,7 @@ def _side(one: Pair) -> str:
 
 def _curves(curves: Sequence[TwinCurve], console: Console) -> None:
     """Both on one scale and over the same samples; the highest value of each stretch, so that spikes stay."""
-    if not curves:
-        return
-    table = columns()
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    rows = []
     for curve in curves:
         values = [one[1][np.isfinite(one[1])] for one in (curve.first, curve.second)]
         if not all(len(one) for one in values):
@@ -166,13 +127,19 @@ def _curves(curves: Sequence[TwinCurve], console: Console) -> None:
         high = max(float(one.max()) for one in values)
         last = max(float(one[0][-1]) for one in (curve.first, curve.second))
         for which, one in (("first", curve.first), ("second", curve.second)):
-            spark = sparkline(_buckets(*one, last, _SPARK) - low, high - low, _SPARK)
-            name = curve.name if which == "first" else ""
+            spark = "".join(_block(value - low, high - low) for value in _buckets(*one, last, _SPARK))
             ends = f"{fmt.figure(float(one[1][0]))} → {fmt.figure(float(one[1][-1]))}"
-            table.add_row(*(words(text, console) for text in (name, which, spark, ends)))
-    if table.row_count:
-        console.print(table)
+            rows.append((curve.name if which == "first" else "", which, spark, ends))
+    print_table((), rows, console)
+    if rows:
         console.print()
+
+
+def _block(value: float, top: float) -> str:
+    """Return a block as high as the value between 0 and top; blank where there is none."""
+    if not np.isfinite(value):
+        return " "
+    return _BLOCKS[min(len(_BLOCKS) - 1, max(0, int(len(_BLOCKS) * value / top) if top > 0 else 0))]
 
 
 def _buckets(samples: Array, values: Array, last: float, count: int) -> Array:
@@ -194,20 +161,11 @@ def _buckets(samples: Array, values: Array, last: float, count: int) -> Array:
 
 def _brief(diff: RunDiff, console: Console) -> None:
     """A line per group: what differs, the first few by name and value; then what is equal."""
-    for name, every in (
-        ("config", diff.config),
-        ("data", diff.data),
-        ("machine", diff.environment),
-        ("code", diff.code),
-    ):
-        counting = [one for one in every if one.counts]
-        if counting:
-            labelled(
-                console,
-                name,
-                _few([f"{one.key} {_value(one.first)} → {_value(one.second)}" for one in counting]),
-                width=10,
-            )
+    groups = {"config": diff.config, "data": diff.data, "machine": diff.environment, "code": diff.code}
+    for name, every in groups.items():
+        if counting := [one for one in every if one.counts]:
+            moves = _few([f"{one.key} {_value(one.first)} → {_value(one.second)}" for one in counting])
+            labelled(console, name, moves, width=10)
     items = list(dict.fromkeys(one.key.partition(".")[0] for one in diff.fingerprint))
     if items:
         labelled(console, "unequal", f"{', '.join(items)} (`ablate diff` has the values)", width=10)

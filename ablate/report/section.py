@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -11,18 +10,14 @@ class Cell:
     """One cell of a table."""
 
     text: str
-    tone: str = ""
-    """`good`, `bad`, `moved`, `still`, `open`, `broken`; chooses the colour only."""
+    strong: bool = False
+    """A verdict, or a value that differs from the baseline's."""
     detail: str = ""
     """Qualifies the text; shown next to it in smaller print."""
     swatch: str = ""
     """Colour of an arm on the page, as in `View.style`."""
-    chip: bool = False
-    """Draw the text in a frame, as a verdict."""
     href: str = ""
     """Relative address of a link on the page."""
-    gauge: float | None = None
-    """Share from 0 to 1, drawn as a bar in front of the text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,24 +30,44 @@ class Table:
     """Columns that hold words; all others but the first hold numbers, which are never wrapped."""
     title: str = ""
     intro: str = ""
-    """Sentence before the table: what follows from it."""
-    outro: str = ""
-    """Sentence after the table."""
+    """What follows from it; before the table on the page, below it in a terminal."""
     folded: bool = False
-    """Hidden behind a fold on the page, and left out of the terminal and of documents."""
+    """Hidden behind a fold on the page, and left out of the terminal."""
     most: int | None = None
     """Number of rows in a terminal; None shows all."""
-    css: str = ""
-    """Class of the table on the page."""
+    optional: int = 0
+    """Number of last columns that a terminal leaves out where they do not fit."""
 
     def texts(self) -> list[tuple[str, ...]]:
         """Return the rows as plain text, the detail of a cell after its text."""
         return [tuple(f"{cell.text} {cell.detail}".rstrip() for cell in row) for row in self.rows]
 
+    def split(self, count: int) -> tuple[Table, Table]:
+        """Return the table without its last columns, and those with the names of the rows."""
+        left = len(self.head) - count
+        first = replace(self, head=self.head[:left], rows=tuple(row[:left] for row in self.rows), optional=0)
+        last = tuple((row[0], *row[left:]) for row in self.rows)
+        return first, replace(self, head=(self.head[0], *self.head[left:]), rows=last, words=frozenset(), optional=0)
+
+    def without_details(self) -> Table:
+        """Return the table without the details of its numbers."""
+        plain = (0, *self.words)
+        rows = (
+            tuple(cell if number in plain else replace(cell, detail="") for number, cell in enumerate(row))
+            for row in self.rows
+        )
+        return replace(self, rows=tuple(rows))
+
+    def joined(self, other: Table) -> Table:
+        """Return the table with the columns of another one, which has the same rows, instead of its optional ones."""
+        own, _ = self.split(self.optional)
+        rows = tuple((*first, *second[1:]) for first, second in zip(own.rows, other.rows, strict=True))
+        return replace(own, head=(*own.head, *other.head[1:]), rows=rows, optional=len(other.head) - 1)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Note:
-    """One line below the tables. label: its kind, shown in a terminal. alarm: whether a reader must not miss it."""
+    """One line below the tables. label: its kind or subject. alarm: whether a reader must not miss it."""
 
     text: str
     label: str = ""
@@ -70,11 +85,7 @@ class Section:
     refused: bool = False
     """Whether `answer` says why there is no result."""
     plot: str = ""
-    """Name of the figure that the page draws above the tables."""
-    plot_label: str = ""
-    """The figure in words, for a screen reader."""
-    chart: Any = None
-    """Data of that figure, as JSON."""
+    """Name of the template in `templates/plots/` with what the page draws above the tables."""
     tables: tuple[Table, ...] = ()
     notes: tuple[Note, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
@@ -83,8 +94,10 @@ class Section:
     """Command to copy."""
     reading: str = ""
     """How to read the figures."""
-    brief: tuple[Note, ...] = ()
-    """Lines of a terminal, for a section that is not an answer."""
+    folded: bool = False
+    """Hidden behind its title on the page."""
+    in_terminal: bool = False
+    """Whether a terminal prints the tables and notes."""
     num_seeds: int = 0
     """Seeds behind the figures, for the caption of a LaTeX table; 0 leaves it out."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from ablate import formatting as fmt
-from ablate.report.console import columns, say, whole_line, words
+from ablate.report.console import heading, print_table, say, whole_line, words
 
 if TYPE_CHECKING:
     from ablate.runner.status import RunState, StudyState
@@ -17,9 +18,7 @@ _STYLES = {"done": "", "running": "bold", "failed": "bold red", "waiting": "dim"
 
 def print_state(state: StudyState, console: Console) -> None:
     """Print the number of runs per arm and state, then running and failed runs, then the next command."""
-    line = words(f"{state.study}  ", console, "bold")
-    line.append_text(words(_headline(state), console))
-    console.print(line, highlight=False)
+    heading(console, state.study, _headline(state))
     console.print()
     _arms(state, console)
     for about in interim_lines(state):
@@ -69,15 +68,11 @@ def interim_lines(state: StudyState) -> list[str]:
 
 
 def _arms(state: StudyState, console: Console) -> None:
-    table = columns()
-    table.show_header = True
-    table.add_column("arm", overflow="fold", header_style="dim")
-    for name in _STYLES:
-        table.add_column(name, justify="right", header_style="dim")
-    for arm, counts in state.counts().items():
-        cells = [words(str(count or "-"), console, _STYLES[name] if count else "dim") for name, count in counts.items()]
-        table.add_row(words(arm, console), *cells)
-    console.print(table)
+    rows: list[tuple[str | Text, ...]] = [
+        (arm, *(words(str(count or "-"), console, _STYLES[name] if count else "dim") for name, count in counts.items()))
+        for arm, counts in state.counts().items()
+    ]
+    print_table(("arm", *_STYLES), rows, console, numbers=range(1, 1 + len(_STYLES)))
 
 
 def _running(run: RunState) -> str:

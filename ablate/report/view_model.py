@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ablate import formatting as fmt
-from ablate.analysis.results import UNVERIFIED, Analysis, Contrast, Floor, ReplayedLevel, RunReading
+from ablate.analysis.results import Analysis, Contrast, Floor, ResampledCadence
 from ablate.analysis.summary import method
 from ablate.controls.control import Control
 from ablate.design.axis import show
 from ablate.metrics.metric import MetricInfo
+from ablate.report.headline import headline
+from ablate.report.power import seeds_needed
+from ablate.stats.verdicts import DECIDED
 
-TONES = {
-    "helps": "good",
-    "hurts": "bad",
-    "raises": "moved",
-    "lowers": "moved",
-    "equivalent": "still",
-    "inconclusive": "open",
-    "none": "broken",
-    "interact": "moved",
-}
-"""Colour of a verdict."""
+NOISE_FLOOR = "noise floor"
+"""What the placebo has instead of a verdict, unless it moved."""
 
-MEDIATION_VERDICTS = {
-    "all": "all of it",
-    "some or all": "some or all of it",
-    "part": "part of it",
-    "not all": "not all of it",
-    "none": "none of it",
-    "against": "works against it",
-    "beyond": "more than all of it",
-    "inconclusive": "inconclusive",
-    "not held": "NOT HELD",
-    "none given": "none given",
-}
-_SUMMARY = ("eval_loss", "grad_norm_p95_p5", "grad_norm_max", "grad_norm_median")
+_FURTHER = ("eval_loss", "eval_accuracy")
+_GRADIENT = ("grad_norm_median", "grad_norm_p95_p5", "grad_norm_max", "clip_fraction", "grad_norm_spikes")
+SPREAD = "grad_norm_p95_p5"
+"""How far the gradient norm spreads, whose verdict is in the table of gradient norms."""
+_MANY_CLIPPED = 0.2
+"""Share of clipped steps from which clipping is part of how a result is read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +37,6 @@ class ArmView:
     name: str
     change: str
     """`batch_size 8 → 64`."""
-    number: int
-    """Position among the arms."""
     kind: str | None
     axis: str | None
     question: str
@@ -70,44 +56,43 @@ class Row:
     interval: str
     verdict: str
     remark: str
+    """Labels of this contrast that not all primary contrasts share."""
     beats: str
     """Share of seeds in which the arm is better, or higher where there is no better side."""
     hedges_g: str
     p: str
     """Adjusted for the variants."""
-    tone: str
-    """`good`, `bad`, `moved`, `still`, `open`, `broken` or `floor`; decides the colour only."""
+
+    @property
+    def significant(self) -> bool:
+        return self.contrast.verdict in DECIDED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutcomeView:
-    """One metric over all trained arms: the mean over seeds of each, and each variant's contrast."""
+    """One metric: mean and sd over seeds of every arm, and the contrast of each variant and each observed cadence."""
 
     info: MetricInfo
     means: Mapping[str, float | None]
+    sds: Mapping[str, float | None]
     rows: Mapping[str, Row]
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ControlsView:
-    """State of all controls."""
-
-    summary: tuple[tuple[str, str], ...]
-    """(words, figures) pairs for one line."""
-    failures: tuple[str, ...]
-    """One sentence each."""
-    held: tuple[str, ...]
-    """Items proven equal in every arm."""
+    def of(self, arm: str) -> tuple[str, str]:
+        """Return mean and sd of an arm, `0.573` and `± 0.012`, to two digits of the largest sd; `''` for a single run's sd."""
+        mean, sd = self.means.get(arm), self.sds.get(arm)
+        largest = max((one for one in self.sds.values() if one is not None and math.isfinite(one)), default=0.0)
+        if mean is None or not math.isfinite(mean) or sd is None or not largest:
+            return fmt.figure(mean), ""
+        decimals = min(5, max(0, 1 - fmt.magnitude(largest)))
+        return fmt.number(mean, decimals), f"± {fmt.number(sd, decimals)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FloorView:
-    """What one kind of A/A runs differ by."""
+    """What one kind of A/A runs differ by. value: on the primary metric."""
 
     name: str
-    """`noise floor`."""
     value: str
-    """On the primary metric."""
     sentence: str
     floor: Floor
 
@@ -121,30 +106,16 @@ class View:
     """The whole report."""
 
     analysis: Analysis
-    heading: str
     metric: MetricInfo
-    direction: str
-    method: str
-    """What the primary metric's intervals are."""
     arms: tuple[ArmView, ...]
     primary: tuple[Row, ...]
     """One row per variant; the placebo last."""
     outcomes: tuple[OutcomeView, ...]
-    replays: Mapping[str, tuple[ReplayedLevel, ...]]
-    """Observation axes by name."""
     floors: tuple[FloorView, ...]
-    controls: ControlsView
-    troubles: tuple[tuple[str, str], ...]
-    """(status, sentence naming the runs) for all that did not finish."""
+    replays: Mapping[str, tuple[ResampledCadence, ...]]
+    """Observation axes by name."""
     headline: str
     """The answer of a design that asks for more than contrasts; else every verdict in one sentence."""
-    conclusions: tuple[str, ...]
-    question: str
-    """`Compared at equal steps (16): ...`; empty where no run has finished."""
-    cautions: tuple[str, ...]
-    """What changes the reading of that comparison."""
-    alarms: tuple[tuple[str, str], ...]
-    """(label, sentence) about imported runs, most important first; to be read before any figure."""
 
     def arm(self, name: str) -> ArmView:
         """Return an arm by its name."""
@@ -168,6 +139,87 @@ class View:
         return tuple(arm for arm in self.arms if arm.kind not in ("observation", "rerun"))
 
     @property
+    def compared(self) -> tuple[ArmView, ...]:
+        """Return the arms of the result: those that were trained, and cadences with an effect on the primary metric."""
+        known = self.outcome(self.metric.name)
+        observed = (
+            arm for arm in self.arms if arm.kind == "observation" and known is not None and arm.name in known.rows
+        )
+        return (*self.trained, *observed)
+
+    @property
+    def heading(self) -> str:
+        """Return the arms and seeds of the study: `3 arms + placebo × 3 seeds`."""
+        if (variance := self.analysis.variance) is not None:
+            return (
+                f"{variance.draws} {variance.streams[0]} × {variance.draws} {variance.streams[1]} draws of one config"
+            )
+        kinds = [arm.kind for arm in self.trained]
+        placebos = kinds.count("placebo")
+        parts = [fmt.counted(len(kinds) - placebos, "arm")]
+        parts += ["placebo"] if placebos == 1 else [f"{placebos} placebos"] if placebos else []
+        return f"{' + '.join(parts)} × {fmt.counted(len(self.analysis.seeds), 'seed')}"
+
+    @property
+    def direction(self) -> str:
+        return direction(self.metric)
+
+    @property
+    def method(self) -> str:
+        """Return what the primary metric's intervals are."""
+        return method(self.analysis.contrasts)
+
+    @property
+    def question(self) -> str:
+        """Return `Compared at equal steps (16): ...`; empty where no run has finished."""
+        budgets = self.analysis.budgets
+        return f"Compared {fmt.typeset(budgets.question)}." if budgets is not None and budgets.question else ""
+
+    @property
+    def budget_cautions(self) -> tuple[str, ...]:
+        """Return what changes the reading of that comparison."""
+        cautions = self.analysis.budgets.cautions if self.analysis.budgets is not None else ()
+        return tuple(fmt.typeset(f"{text[:1].upper()}{text[1:]}.") for text in cautions)
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Return all that changes the reading of the answer, most important first."""
+        labels = tuple({label for row in self.primary for label in row.contrast.labels})
+        sentences = tuple(
+            text for text in self.conclusions if labels and text.startswith(labels) and text not in self.headline
+        )
+        named = " ".join((*sentences, self.headline))
+        alone = [label for label in self.shared_labels if label not in named]
+        incomplete = () if self.analysis.complete else ("NOT COMPLETE: some runs of the plan have no result yet.",)
+        labelled = (f"{', '.join(alone)}.",) if alone else ()
+        return (*incomplete, *self._failures(), *self.budget_cautions, *labelled, *sentences, *self._clipped())
+
+    def _failures(self) -> Iterator[str]:
+        """Controls that were not proven; the headline names arms that did not learn."""
+        return (text for text in self.control_failures if ": learned failed" not in text)
+
+    def _clipped(self) -> Iterator[str]:
+        outcome = self.outcome("clip_fraction")
+        shares = {arm.name: outcome.means.get(arm.name) or 0.0 for arm in self.trained} if outcome else {}
+        if shares and max(shares.values()) >= _MANY_CLIPPED:
+            yield f"CLIPPED: the gradient of up to {fmt.percent(max(shares.values()))} of an arm's steps."
+
+    @property
+    def shared_labels(self) -> tuple[str, ...]:
+        """Return the labels that every primary contrast has: they are shown once, and not in every row."""
+        return _shared(self.analysis)
+
+    @property
+    def conclusions(self) -> tuple[str, ...]:
+        return tuple(fmt.typeset(sentence) for sentence in self.analysis.conclusions)
+
+    @property
+    def alarms(self) -> tuple[tuple[str, str], ...]:
+        """Return (label, sentence) about imported runs, most important first; to be read before any figure."""
+        imported = self.analysis.imported
+        return tuple((label, fmt.typeset(text)) for label, text in imported.alarms) if imported else ()
+
+    @property
     def repeated(self) -> Mapping[str, str]:
         """Return {arm: sentence} of the same seed twice; it has no contrast, because nothing was varied."""
         found = {floor.floor.kind: floor.sentence for floor in self.floors}
@@ -175,54 +227,91 @@ class View:
         return {name: found.get("nondeterminism", "not measured yet") for name in arms}
 
     @property
-    def summary(self) -> tuple[OutcomeView, ...]:
-        """Return the metrics that fit a narrow table: at most four, the primary one first."""
-        skipped = self.analysis.imported.not_read if self.analysis.imported else ()
-        known = {outcome.info.name: outcome for outcome in self.outcomes if outcome.info.name not in skipped}
-        wanted = dict.fromkeys((self.metric.name, *_SUMMARY))
-        return tuple(known[name] for name in wanted if name in known)[:4]
+    def troubles(self) -> tuple[tuple[str, str], ...]:
+        """Return (status, sentence naming the runs) for all that did not finish; runs that ended alike are named together."""
+        alike: dict[tuple[str, str], list[str]] = {}
+        for run in self.analysis.runs:
+            if run.status != "finished":
+                alike.setdefault((run.status, run.sentence), []).append(f"{run.arm}, seed {run.seed}")
+        return tuple((status, f"{'; '.join(named)}: {sentence}") for (status, sentence), named in alike.items())
+
+    @property
+    def controls(self) -> tuple[tuple[str, str], ...]:
+        """Return (control, `3/3 proven`) per kind of control."""
+        controls = self.analysis.controls
+        found = dict.fromkeys(["one_variable", "matched", "took_effect", *(control.name for control in controls)])
+        states = {name: [one.status == "proven" for one in controls if one.name == name] for name in found}
+        return tuple(
+            (name.replace("_", " "), f"{sum(each)}/{len(each)} proven") for name, each in states.items() if each
+        )
+
+    @property
+    def control_failures(self) -> tuple[str, ...]:
+        """Return a sentence for every kind of control that was not proven; of several arms, the first one's reason."""
+        alike: dict[tuple[str, str], list[Control]] = {}
+        for control in self.analysis.controls:
+            if control.status != "proven":
+                alike.setdefault((control.name.replace("_", " "), control.status), []).append(control)
+        found = []
+        for (name, status), failed in alike.items():
+            told = len(failed) == 1 and failed[0].arm in failed[0].sentence
+            subject = "" if told else f"{fmt.joined(one.arm for one in failed)}: "
+            found.append(fmt.typeset(f"{subject}{name} {status}: {failed[0].sentence}"))
+        return tuple(found)
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Return the items proven equal in every trained variant; an observation axis is the baseline's own run."""
+        variants = {arm.name for arm in self.arms if arm.axis is not None and arm.kind != "observation"}
+        matches = [one for one in self.analysis.controls if one.name == "matched" and one.arm in variants]
+        return tuple(item for item in (matches[0].held if matches else ()) if all(item in one.held for one in matches))
+
+    def outcome(self, name: str) -> OutcomeView | None:
+        """Return a metric by its name; None for one that the study does not have."""
+        return next((one for one in self.outcomes if one.info.name == name), None)
+
+    @property
+    def further(self) -> tuple[OutcomeView, ...]:
+        """Return up to two metrics of the evaluations to show next to the primary one."""
+        others = [one.info.name for one in self.outcomes if one.info.name.startswith("eval_")]
+        return self._read((*_FURTHER, *others))[:2]
+
+    @property
+    def gradient(self) -> tuple[OutcomeView, ...]:
+        """Return the metrics of the gradient norm that a narrow table shows."""
+        return self._read(_GRADIENT)
+
+    def _read(self, names: Sequence[str]) -> tuple[OutcomeView, ...]:
+        skipped = {self.metric.name, *(self.analysis.imported.not_read if self.analysis.imported else ())}
+        found = [self.outcome(name) for name in dict.fromkeys(names) if name not in skipped]
+        return tuple(one for one in found if one is not None and any(mean is not None for mean in one.means.values()))
+
+    def seeds_needed(self, row: Row) -> str:
+        """Return how many seeds an inconclusive contrast needs, in words; empty for any other."""
+        if row.contrast.verdict != "inconclusive" or row.verdict == NOISE_FLOOR:
+            return ""
+        return seeds_needed(row.contrast, self.analysis.smallest_effect, named(self.metric))
 
 
 def make_view(analysis: Analysis) -> View:
     """Build the view. Pure: the same analysis gives the same view."""
-    arms = tuple(_arm(arm, number, analysis.contrasts) for number, arm in enumerate(analysis.arms))
+    arms = tuple(_arm(arm, analysis.contrasts) for arm in analysis.arms)
     metric = next(info for info in analysis.metrics if info.name == analysis.metric)
     by_name = {arm.name: arm for arm in arms}
     rows = [_row(contrast, by_name[contrast.arm], analysis) for contrast in analysis.contrasts if contrast.primary]
-    replays: dict[str, tuple[ReplayedLevel, ...]] = {}
+    replays: dict[str, tuple[ResampledCadence, ...]] = {}
     for level in analysis.replays:
         replays[level.axis] = (*replays.get(level.axis, ()), level)
     return View(
         analysis=analysis,
-        heading=_heading(analysis, arms),
         metric=metric,
-        direction=direction(metric),
-        method=method(analysis.contrasts),
         arms=arms,
         primary=tuple(sorted(rows, key=lambda row: row.arm.kind == "placebo")),
-        outcomes=tuple(_outcome(info, arms, analysis) for info in analysis.metrics),
-        replays=replays,
+        outcomes=tuple(_outcome(info, by_name, analysis) for info in analysis.metrics),
         floors=tuple(_floor(floor, metric) for floor in analysis.floors),
-        controls=_controls(analysis, arms),
-        troubles=_troubles(analysis.runs),
-        headline=_answer(analysis) or _headline([row for row in rows if row.tone != "floor"], tuple(replays), metric),
-        conclusions=tuple(fmt.typeset(sentence) for sentence in analysis.conclusions),
-        question=_question(analysis),
-        cautions=_cautions(analysis),
-        alarms=tuple(
-            (label, fmt.typeset(text)) for label, text in (analysis.imported.alarms if analysis.imported else ())
-        ),
+        replays=replays,
+        headline=headline(analysis, [row for row in rows if row.verdict != NOISE_FLOOR], tuple(replays), metric),
     )
-
-
-def _question(analysis: Analysis) -> str:
-    budgets = analysis.budgets
-    return f"Compared {fmt.typeset(budgets.question)}." if budgets is not None and budgets.question else ""
-
-
-def _cautions(analysis: Analysis) -> tuple[str, ...]:
-    cautions = analysis.budgets.cautions if analysis.budgets is not None else ()
-    return tuple(fmt.typeset(f"{text[:1].upper()}{text[1:]}.") for text in cautions)
 
 
 def direction(metric: MetricInfo) -> str:
@@ -247,19 +336,13 @@ def named(metric: MetricInfo) -> str:
     return f"{metric.name} ({metric.unit})" if metric.unit else metric.name
 
 
-def level_name(level: ReplayedLevel) -> str:
-    """Return `eval_every 512 samples`."""
-    return f"{level.axis} {show(level.level)}"
-
-
-def resampled(levels: Sequence[ReplayedLevel]) -> str:
+def resampled(levels: Sequence[ResampledCadence]) -> str:
     """Return an observation axis in one sentence: it changed nothing, and this is what its values would have missed."""
     if not all(level.same_trajectory for level in levels):
         return "NOT the same trajectory: evaluating changed the training"
     shares = [level.share_decrease_before_first_eval for level in levels]
-    missed = [f"{fmt.percent(share)} at {show(level.level)}" for share, level in zip(shares, levels, strict=True)]
-    same = "same training run, evaluated less often"
-    return f"{same}; decrease before the first evaluation: {fmt.joined(missed)}"
+    missed = [f"{fmt.percent(share)} at {show(level.value)}" for share, level in zip(shares, levels, strict=True)]
+    return f"same training runs, recorded less often; decrease before the first point: {fmt.joined(missed)}"
 
 
 def floors_sentence(view: View) -> str:
@@ -273,30 +356,15 @@ def _floor(floor: Floor, metric: MetricInfo) -> FloorView:
     name = f"{floor.kind} floor"
     same = "same weights bit for bit" if floor.same_weights else "other weights"
     twice = "same seed twice, " + same if floor.kind == "nondeterminism" else "other order and dropout"
-    sentence = f"{twice}: {name} {value}"
-    return FloorView(name=name, value=value, sentence=sentence, floor=floor)
+    return FloorView(name=name, value=value, sentence=f"{twice}: {name} {value}", floor=floor)
 
 
-def _heading(analysis: Analysis, arms: Sequence[ArmView]) -> str:
-    if (variance := analysis.variance) is not None:
-        return f"{variance.draws} {variance.streams[0]} × {variance.draws} {variance.streams[1]} draws of one config"
-    placebos = sum(arm.kind == "placebo" for arm in arms)
-    trained = sum(arm.kind not in ("placebo", "rerun", "observation") for arm in arms)
-    axes = len({arm.axis for arm in arms if arm.kind == "observation"})
-    parts = [fmt.counted(trained, "arm")]
-    parts += ["placebo"] if placebos == 1 else [f"{placebos} placebos"] if placebos else []
-    text = f"{' + '.join(parts)} × {fmt.counted(len(analysis.seeds), 'seed')}"
-    text += ", repeat" if any(arm.kind == "rerun" for arm in arms) else ""
-    return f"{text}, {axes} replayed {'axis' if axes == 1 else 'axes'}" if axes else text
-
-
-def _arm(arm: Mapping[str, Any], number: int, contrasts: Sequence[Contrast]) -> ArmView:
+def _arm(arm: Mapping[str, Any], contrasts: Sequence[Contrast]) -> ArmView:
     name = str(arm["name"])
     contrast = next((item for item in contrasts if item.arm == name), None)
     return ArmView(
         name=name,
         change=_change(arm, contrast),
-        number=number,
         kind=arm.get("kind"),
         axis=arm.get("axis"),
         question=arm.get("question") or "",
@@ -308,29 +376,34 @@ def _arm(arm: Mapping[str, Any], number: int, contrasts: Sequence[Contrast]) -> 
 
 
 def _change(arm: Mapping[str, Any], contrast: Contrast | None) -> str:
-    bundled = isinstance(arm.get("level"), Mapping) or arm.get("kind") == "placebo"
+    bundled = isinstance(arm.get("value"), Mapping) or arm.get("kind") == "placebo"
     if arm.get("bundle"):
         return fmt.typeset(str(arm["bundle"]))
-    if contrast is None or bundled or isinstance(contrast.baseline_level, Mapping):
+    if contrast is None or bundled or isinstance(contrast.baseline_value, Mapping):
         return str(arm["name"])
-    return f"{contrast.axis} {show(contrast.baseline_level)} → {show(contrast.level)}"
+    return f"{contrast.axis} {show(contrast.baseline_value)} → {show(contrast.value)}"
+
+
+def _shared(analysis: Analysis) -> tuple[str, ...]:
+    primary = [contrast.labels for contrast in analysis.contrasts if contrast.primary]
+    return (
+        tuple(label for label in primary[0] if all(label in labels for labels in primary)) if len(primary) > 1 else ()
+    )
 
 
 def _row(contrast: Contrast, arm: ArmView, analysis: Analysis) -> Row:
     noise = analysis.floor("noise", contrast.metric)
-    floor = arm.kind == "placebo" and contrast.primary and noise is not None
-    decimals = _decimals(contrast)
-    remarks = list(contrast.labels)
-    if contrast.verdict == "inconclusive" and contrast.seeds_needed:
-        remarks.insert(0, f"needs about {contrast.seeds_needed} seeds")
+    undecided = contrast.verdict not in (*DECIDED, "none")
+    decimals = 2 if contrast.effect is None else fmt.effect_decimals(contrast.effect, contrast.low, contrast.high)
+    shared = _shared(analysis)
+    verdict: str = "no verdict" if contrast.verdict == "none" else contrast.verdict
+    remarks = [label for label in contrast.labels if label not in shared]
     ends = contrast.low, contrast.high
     if contrast.verdict == "equivalent":  # the interval that the verdict rests on
         ends = contrast.inner_low, contrast.inner_high
         remarks.insert(0, "equivalence interval")
-    verdict: str = "no verdict" if contrast.verdict == "none" else contrast.verdict
-    moved = contrast.verdict in ("helps", "hurts", "raises", "lowers")
-    if floor and not moved and contrast.verdict != "none":
-        verdict, remarks = "noise floor", [fmt.figure(noise, 2)]
+    if arm.kind == "placebo" and contrast.primary and noise is not None and undecided:
+        verdict, remarks = NOISE_FLOOR, [fmt.figure(noise, 2)]
     return Row(
         arm=arm,
         contrast=contrast,
@@ -341,94 +414,18 @@ def _row(contrast: Contrast, arm: ArmView, analysis: Analysis) -> Row:
         beats=fmt.percent(contrast.beats),
         hedges_g=fmt.figure(contrast.hedges_g, 2),
         p=fmt.p_value(contrast.p_value),
-        tone="floor" if verdict == "noise floor" else TONES[contrast.verdict],
     )
 
 
-def _decimals(contrast: Contrast) -> int:
-    return 2 if contrast.effect is None else fmt.effect_decimals(contrast.effect, contrast.low, contrast.high)
-
-
-def _outcome(info: MetricInfo, arms: Sequence[ArmView], analysis: Analysis) -> OutcomeView:
+def _outcome(info: MetricInfo, arms: Mapping[str, ArmView], analysis: Analysis) -> OutcomeView:
     means: dict[str, float | None] = {}
+    sds: dict[str, float | None] = {}
     for arm in arms:
-        read = [run.values.get(info.name) for run in analysis.runs if run.arm == arm.name]
+        read = [run.values.get(info.name) for run in analysis.runs if run.arm == arm]
         values = [value for value in read if value is not None]
-        means[arm.name] = float(np.mean(values)) if values else None
-    by_name = {arm.name: arm for arm in arms}
-    mine = [contrast for contrast in analysis.contrasts if contrast.metric == info.name]
-    return OutcomeView(
-        info=info,
-        means=means,
-        rows={contrast.arm: _row(contrast, by_name[contrast.arm], analysis) for contrast in mine},
-    )
-
-
-def _answer(analysis: Analysis) -> str:
-    """Return the answer of a design that asks for more than contrasts with the baseline; empty for any other."""
-    if analysis.attribution is not None:
-        return fmt.typeset(analysis.attribution.sentence)
-    if analysis.mediated is not None:
-        through = [f"through {one.label}: {MEDIATION_VERDICTS[one.verdict]}" for one in analysis.mediated.held]
-        sentences = [analysis.mediated.sentence, *([f"Goes {'; '.join(through)}."] if through else [])]
-        return fmt.typeset(" ".join(sentences))
-    if analysis.effects is not None:
-        return fmt.typeset(" ".join(analysis.effects.sentences[:2]))
-    return fmt.typeset(analysis.variance.sentence) if analysis.variance is not None else ""
-
-
-def _headline(rows: Sequence[Row], observed: Sequence[str], metric: MetricInfo) -> str:
-    """Return `batch_size 8 → 64 hurts eval_loss (+0.178 nats); train_test_ratio 1 → 4 is inconclusive`."""
-    parts = []
-    for row in rows:
-        if row.tone in ("good", "bad", "moved"):
-            change = f"{fmt.signed(row.effect)} {metric.unit}".rstrip()
-            parts.append(f"{row.arm.change} {row.verdict} {metric.name} ({change})")
-    for verdict, one, many in (
-        ("equivalent", "is equivalent", "are equivalent"),
-        ("inconclusive", "is inconclusive", "are inconclusive"),
-        ("no verdict", "gets no verdict", "get no verdict"),
-    ):
-        names = [row.arm.change for row in rows if row.verdict == verdict]
-        if names:
-            parts.append(f"{fmt.joined(names)} {one if len(names) == 1 else many}")
-    if parts and any(UNVERIFIED in row.contrast.labels for row in rows):
-        parts.append("none of this is proven, because the runs were made elsewhere")
-    if observed:
-        changes = "changes" if len(observed) == 1 else "change"
-        parts.append(f"{fmt.joined(observed)} only {changes} how often the runs are evaluated")
-    return "; ".join(parts) + "." if parts else ""
-
-
-def _troubles(runs: Sequence[RunReading]) -> tuple[tuple[str, str], ...]:
-    """Runs that ended alike are named together: ten that have not been started are one line."""
-    alike: dict[tuple[str, str], list[str]] = {}
-    for run in runs:
-        if run.status != "finished":
-            alike.setdefault((run.status, run.sentence), []).append(f"{run.arm}, seed {run.seed}")
-    return tuple((status, f"{'; '.join(named)}: {sentence}") for (status, sentence), named in alike.items())
-
-
-def _controls(analysis: Analysis, arms: Sequence[ArmView]) -> ControlsView:
-    """Summarize the controls. `held` is about trained variants: an observation axis is the baseline's own run."""
-    summary = []
-    found = dict.fromkeys(["one_variable", "matched", "took_effect", *(control.name for control in analysis.controls)])
-    for name in found:
-        mine = [control for control in analysis.controls if control.name == name]
-        proven = sum(control.status == "proven" for control in mine)
-        summary += [(name.replace("_", " "), f"{proven}/{len(mine)} proven")] if mine else []
-    failures = [control for control in analysis.controls if control.status != "proven"]
-    variants = {arm.name for arm in arms if arm.axis is not None and arm.kind != "observation"}
-    matches = [control for control in analysis.controls if control.name == "matched" and control.arm in variants]
-    held = [item for item in (matches[0].held if matches else ()) if all(item in match.held for match in matches)]
-    return ControlsView(
-        summary=tuple(summary),
-        failures=tuple(_failure(control) for control in failures),
-        held=tuple(held),
-    )
-
-
-def _failure(control: Control) -> str:
-    subject = "" if control.arm in control.sentence else f"{control.arm}: "
-    name = control.name.replace("_", " ")
-    return fmt.typeset(f"{subject}{name} {control.status}: {control.sentence}")
+        means[arm] = float(np.mean(values)) if values else None
+        sds[arm] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    mine = [contrast for contrast in (*analysis.contrasts, *analysis.observed) if contrast.metric == info.name]
+    means |= {contrast.arm: contrast.arm_mean for contrast in mine if means[contrast.arm] is None}
+    rows = {contrast.arm: _row(contrast, arms[contrast.arm], analysis) for contrast in mine}
+    return OutcomeView(info=info, means=means, sds=sds, rows=rows)

@@ -10,12 +10,10 @@ from typing import Any
 
 import yaml
 
-from ablate.design.plan import Plan, Run
-from ablate.design.plan_file import read_plan
+from ablate.design.plan import Plan, Run, read_plan
 from ablate.errors import AblateError, ConfigError, StudyError
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Manifest, RunStatus, read_status, write_value
-from ablate.records.provenance import git_state, now, versions
+from ablate.records.metadata import Manifest, RunStatus, git_state, now, read_status, versions, write_value
 from ablate.records.returned_values import (
     BARE,
     FIX,
@@ -25,8 +23,8 @@ from ablate.records.returned_values import (
     read_returned,
     write_returned,
 )
-from ablate.runner.cluster_job import lock_or_outcome
-from ablate.runner.jobs import Job
+from ablate.runner.jobs import planned_job
+from ablate.runner.launch import lock_or_outcome
 from ablate.runner.locks import Locks
 from ablate.runner.log_capture import captured
 from ablate.serialization import write_text
@@ -39,8 +37,8 @@ UNUSABLE = "no number returned"
 
 def record_run(folder: Path, main: Callable[[], Any]) -> RunStatus:
     """Run `main` in this process and leave its record, output included. A failure is an outcome; Ctrl-C is raised."""
-    _, run = _planned(folder)
-    job = Job(arm=run.arm, seed=run.seed, config={}, folder=folder, changes={}, digest=run.digest, external=True)
+    plan, run = _planned(folder)
+    job = planned_job(plan, folder.parents[1], run)
     with Locks(folder.parents[2]) as locks:
         lock = lock_or_outcome(locks, job)
         if isinstance(lock, RunStatus):

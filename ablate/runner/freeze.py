@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
@@ -11,15 +12,15 @@ from typing import Any
 
 from ablate.config.flatten import changed
 from ablate.design.axis import show
-from ablate.design.plan import Plan, Run
-from ablate.design.plan_file import free_name, read_plan, write_plan
+from ablate.design.plan import Plan, Run, free_name, read_plan, write_plan
 from ablate.errors import RecordError, StudyError
 from ablate.hashing import digest_of
 from ablate.records.layout import StudyDir
-from ablate.records.metadata import read_manifest
+from ablate.records.metadata import Manifest, read_manifest
 from ablate.records.returned_values import read_returned
+from ablate.records.source_code import code_digest
 from ablate.runner.locks import Locks
-from ablate.runner.reuse import differs_in_code_alone, has_result, matches_plan, with_code_accepted
+from ablate.runner.reuse import has_result, imports_changed, what_changed
 
 OPEN_LOCK = "open"
 """First part of the names of locks that say that a study is being run."""
@@ -50,8 +51,8 @@ def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pl
     key = "study.name" if plan.app is None else "hydra.sweeper.name"
     before = _renamed_metric(read_plan(folder, rename=f"{key}=<another>"), plan, study)
     instead = f"{key}={free_name(folder)}"
-    if before.digest == plan.digest or differs_in_code_alone(before, plan):
-        return with_code_accepted(before, plan, folder, accept=accept_code_change, instead=instead)
+    if before.digest == plan.digest or _differs_in_code_alone(before, plan):
+        return _with_code_accepted(before, plan, folder, accept=accept_code_change, instead=instead)
     if _has_runs(study, plan) or _is_being_run(folder):
         more = (
             "; seeds are not added after a result is known, except by a rule declared before: study.stopping=sequential"
@@ -65,6 +66,64 @@ def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pl
             f"{instead} for a new one, or remove {folder}{more}",
         )
     return plan
+
+
+def _differs_in_code_alone(before: Plan, now: Plan) -> bool:
+    requested = [
+        {key: item for key, item in plan.counted().items() if key not in ("code", "code_digest", "runs")}
+        for plan in (before, now)
+    ]
+    runs = [[(run.arm, run.seed, run.request) for run in plan.runs] for plan in (before, now)]
+    return requested[0] == requested[1] and runs[0] == runs[1]
+
+
+def _with_code_accepted(before: Plan, now: Plan, folder: Path, *, accept: bool, instead: str) -> Plan:
+    """Return `now` with the code that `before` had accepted.
+
+    before: the plan stored in `folder`, equal except perhaps for its code. instead: the text to type for a new study.
+    Where runs were made by other code, `accept` adds that code to what the plan keeps, with a note; otherwise StudyError is
+    raised, which names the files.
+    """
+    notes = (*now.notes, *(note for note in before.notes if note.startswith(_NOTE)))
+    plan = replace(now, accepted=before.accepted, notes=tuple(dict.fromkeys(notes)))
+    others = [manifest for manifest in _results(before, folder) if _is_other(plan, manifest)]
+    if not others:
+        return plan
+    files = list(dict.fromkeys(text for manifest in others for text in what_changed(manifest, now.code)))
+    shown = ", ".join(files[:6]) + (f" and {len(files) - 6} more" if len(files) > 6 else "")
+    runs = f"{len(others)} of its runs {'was' if len(others) == 1 else 'were'} made by other code"
+    if not accept:
+        keep = "--accept-code-change keeps them, and the study and its report say so; or " if now.app is None else ""
+        raise StudyError(
+            f"{folder}: {runs}: {shown or 'files that were not recorded'}", f"{keep}{instead} for a new study"
+        )
+    accepted = list(before.accepted)
+    for manifest in others:
+        accepted += [manifest.code_digest, *[code_digest(manifest.imported)] * bool(imports_changed(manifest))]
+    kept = tuple(digest for digest in dict.fromkeys(accepted) if digest != now.code_digest)
+    return replace(plan, accepted=kept, notes=(*plan.notes, f"{_NOTE}: {runs}: {shown}"))
+
+
+_NOTE = "code that changed was accepted"
+
+
+def _results(plan: Plan, folder: Path) -> Iterator[Manifest]:
+    """Yield the manifest of every run of the plan that has a result. A run without one begins again anyway."""
+    for run in plan.runs:
+        stored = StudyDir(folder).run(run.arm, run.seed)
+        with suppress(RecordError):  # it is made again
+            if has_result(stored) and (manifest := read_manifest(stored)).request == run.request:
+                yield manifest
+
+
+def _is_other(plan: Plan, manifest: Manifest) -> bool:
+    other = manifest.code_digest not in (plan.code_digest, *plan.accepted)
+    return other or _imports_are_other(plan, manifest)
+
+
+def _imports_are_other(plan: Plan, manifest: Manifest) -> bool:
+    """Return whether files that the run imported have changed, in a way that was not accepted."""
+    return code_digest(manifest.imported) not in plan.accepted and bool(imports_changed(manifest))
 
 
 def _renamed_metric(before: Plan, plan: Plan, study: StudyDir) -> Plan:
@@ -114,7 +173,11 @@ def pending(plan: Plan, folder: Path) -> list[Run]:
 def is_done(plan: Plan, folder: Path, run: Run) -> bool:
     """Return whether the run's result is stored, of the same config and data, by the same code or by accepted code."""
     stored = StudyDir(folder).run(run.arm, run.seed)
-    return has_result(stored) and stored.manifest.exists() and matches_plan(plan, run, read_manifest(stored))
+    if not has_result(stored) or not stored.manifest.exists():
+        return False
+    manifest = read_manifest(stored)
+    keeps = plan.keeps(run, digest=manifest.digest, request=manifest.request, code_digest=manifest.code_digest)
+    return keeps and not _imports_are_other(plan, manifest)
 
 
 def _first_difference(before: Plan, now: Plan) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ablate.config.flatten import changed
 from ablate.config.schema import BASELINE, make_config
 from ablate.design.plan import Plan, Run, config_digest, digest_by, request_digest, what_counts
-from ablate.design.plan_file import read_plan
 from ablate.errors import StudyError
 from ablate.hashing import Planned
 from ablate.records.layout import RunDir, StudyDir, safe_name
@@ -19,20 +17,11 @@ from ablate.records.source_code import code_digest, code_files
 
 if TYPE_CHECKING:
     from ablate.planning.compose import Composer
-    from ablate.planning.planner import Prepared
 
-SINGLE = "single"
+_SINGLE = "single"
 """Folder of the runs that belong to no study."""
 
 _NOT_IN_ARM_NAME = ("seed", "study.", "study=", "tracker", "hydra")
-
-
-class _Named(Protocol):
-    @property
-    def arm(self) -> str: ...
-
-    @property
-    def seed(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,106 +48,58 @@ class Job:
 
     @property
     def name(self) -> str:
-        return run_name(self)
+        """`<arm>/seed=<n>`."""
+        return f"{self.arm}/seed={self.seed}"
 
     @property
     def run(self) -> RunDir:
         return RunDir(self.folder)
 
 
-def run_name(run: _Named) -> str:
-    """Return `<arm>/seed=<n>`."""
-    return f"{run.arm}/seed={run.seed}"
-
-
-def planned_jobs(prepared: Prepared, plan: Plan, runs: Iterable[Run]) -> list[Job]:
-    """Return jobs for some runs of a frozen plan.
-
-    prepared: the composed study, whose overrides other machines need. plan: the same plan as it was frozen.
-    """
-    jobs = []
-    for run in runs:
-        arm = plan.arm(run.arm)
-        named = {} if plan.app is not None else {"arm": run.arm, "seed": run.seed}
-        jobs.append(
-            Job(
-                arm=run.arm,
-                seed=run.seed,
-                config={**arm.config, **named},
-                folder=StudyDir(prepared.folder).run(run.arm, run.seed).path,
-                changes=arm.changes,
-                digest=run.digest,
-                planned=Planned(request=run.request, data=arm.data, code=plan.code),
-                overrides=tuple(prepared.job(run)),
-                external=plan.app is not None,
-            )
-        )
-    return jobs
+def planned_job(plan: Plan, folder: Path, run: Run, overrides: Sequence[str] = ()) -> Job:
+    """Return the job of one run of a frozen plan. folder: study directory."""
+    arm = plan.arm(run.arm)
+    named = {} if plan.app is not None else {"arm": run.arm, "seed": run.seed}
+    return Job(
+        arm=run.arm,
+        seed=run.seed,
+        config={**arm.config, **named},
+        folder=StudyDir(folder).run(run.arm, run.seed).path,
+        changes=arm.changes,
+        digest=run.digest,
+        planned=Planned(request=run.request, data=arm.data, code=plan.code),
+        overrides=tuple(overrides),
+        external=plan.app is not None,
+    )
 
 
 def composed_job(composer: Composer, overrides: Sequence[str]) -> Job:
-    """Return the job that overrides describe: a run of a frozen plan, or a run of its own.
+    """Return the job of a run of its own, stored in `<study.output_dir>/single/<its overrides>/seed=<n>`.
 
-    A run of its own is stored in `<study.output_dir>/single/<its overrides>/seed=<n>`. Raises StudyError where the study
-    directory holds a plan without that run.
+    Raises DataError or ModelError, and StudyError where the directory belongs to a study.
     """
+    from ablate.tasks.registry import data_facts
+
     config = composer.compose(overrides)
-    folder = study_folder(config)
+    typed = make_config(config)
+    folder = Path(typed.study.output_dir) / safe_name(typed.study.name or _SINGLE)
+    arm = typed.arm
+    if arm == BASELINE:
+        arm = ",".join(sorted(text for text in overrides if not text.startswith(_NOT_IN_ARM_NAME))) or BASELINE
     if StudyDir(folder).plan.exists():
-        changes, digest, planned = _as_planned(folder, config)
-    else:
-        config = {**config, "arm": _arm_name(config, overrides), "study": {**config["study"], "name": folder.name}}
-        base = what_counts(composer.compose())
-        changes = {key: after for key, (_, after) in changed(base, what_counts(config)).items()}
-        planned = _planned_alone(config)
-        digest = digest_by(planned.request, code_digest(planned.code))
+        raise StudyError(
+            f"{folder} holds a study whose plan does not have this run", "study.name=<another> for a separate run"
+        )
+    facts = data_facts(typed)
+    request = request_digest(config_digest(config), seed=typed.seed, data=facts.data, model=facts.model)
+    planned = Planned(request=request, data=facts.data, code=code_files([typed.task.entry_point]))
+    base = what_counts(composer.compose())
     return Job(
-        arm=config["arm"],
-        seed=config["seed"],
-        config=config,
-        folder=StudyDir(folder).run(config["arm"], config["seed"]).path,
-        changes=changes,
-        digest=digest,
+        arm=arm,
+        seed=typed.seed,
+        config={**config, "arm": arm, "study": {**config["study"], "name": folder.name}},
+        folder=StudyDir(folder).run(arm, typed.seed).path,
+        changes={key: after for key, (_, after) in changed(base, what_counts(config)).items()},
+        digest=digest_by(request, code_digest(planned.code)),
         planned=planned,
     )
-
-
-def study_folder(config: dict[str, Any]) -> Path:
-    """Return the study directory of a config; `<study.output_dir>/single` for a run that belongs to no study."""
-    study = make_config(config).study
-    return Path(study.output_dir) / safe_name(study.name or SINGLE)
-
-
-def _as_planned(folder: Path, config: dict[str, Any]) -> tuple[dict[str, Any], str, Planned]:
-    """Return what the plan in a study directory says of a run: changes of its arm, digest, and what that was computed from."""
-    plan = _plan_in(folder, StudyDir(folder).plan.stat().st_mtime_ns)
-    run = next((run for run in plan.runs if (run.arm, run.seed) == (config["arm"], config["seed"])), None)
-    if run is not None:
-        arm = plan.arm(run.arm)
-        if run.request == request_digest(config_digest(config), seed=run.seed, data=arm.data, model=arm.model):
-            return arm.changes, run.digest, Planned(request=run.request, data=arm.data, code=plan.code)
-    raise StudyError(
-        f"{folder} holds a study, and its plan has no run {config['arm']}, seed {config['seed']} of this config",
-        "study.name=<another> for a separate run",
-    )
-
-
-@lru_cache(maxsize=4)
-def _plan_in(folder: Path, _written: int) -> Plan:
-    """Read a plan once for all jobs of a process; `_written` distinguishes it from an earlier one in the same directory."""
-    return read_plan(folder)
-
-
-def _planned_alone(config: dict[str, Any]) -> Planned:
-    """Return what the digest of a run of its own is computed from. Raises DataError or ModelError."""
-    from ablate.tasks.sizes import data_facts
-
-    facts = data_facts(make_config(config))
-    request = request_digest(config_digest(config), seed=config["seed"], data=facts.data, model=facts.model)
-    return Planned(request=request, data=facts.data, code=code_files([config["task"]["entry_point"]]))
-
-
-def _arm_name(config: dict[str, Any], overrides: Sequence[str]) -> str:
-    if config["arm"] != BASELINE:
-        return str(config["arm"])
-    return ",".join(sorted(text for text in overrides if not text.startswith(_NOT_IN_ARM_NAME))) or BASELINE

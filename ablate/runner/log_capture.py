@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -117,15 +116,3 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # a full disk, or a stream that is closed
             stream.flush()
-
-
-@contextmanager
-def interrupts() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of ending by them, so that the running runs can save."""
-    caught: list[int] = []
-    before = {n: signal.signal(n, lambda number, _: caught.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

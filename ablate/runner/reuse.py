@@ -1,4 +1,4 @@
-"""Reuse results: those of equal runs under the same root, and those of this study that other code has made."""
+"""Reuse results of equal runs under the same root."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -17,11 +17,10 @@ import yaml
 
 from ablate.config.schema import make_config
 from ablate.design.plan import Plan, Run
-from ablate.errors import RecordError, StudyError
+from ablate.errors import RecordError
 from ablate.records.layout import RunDir, StudyDir, safe_name
-from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status, write_value
-from ablate.records.provenance import PACKAGES, versions
-from ablate.records.source_code import changed_files, code_digest, hashed_again
+from ablate.records.metadata import PACKAGES, Manifest, RunStatus, read_manifest, read_status, versions, write_value
+from ablate.records.source_code import changed_files, hashed_again
 from ablate.serialization import read_json, write_json, write_text
 
 FOLDER = ".digests"
@@ -203,77 +202,6 @@ def _devices(device: str) -> list[str]:
     lines = [line.partition(":") for text in texts for line in text.splitlines()]
     gpus = [value.strip() for key, _, value in lines if key.strip() == "Model"]
     return gpus if gpus and device != "cpu" else [f"{platform.machine()} cpu"]
-
-
-def differs_in_code_alone(before: Plan, now: Plan) -> bool:
-    """Return whether two plans differ in their code alone."""
-    return _requested(before) == _requested(now)
-
-
-def with_code_accepted(before: Plan, now: Plan, folder: Path, *, accept: bool, instead: str) -> Plan:
-    """Return `now` with the code that `before` had accepted.
-
-    before: the plan stored in `folder`, equal except perhaps for its code. instead: the text to type for a new study.
-    Where runs were made by other code, `accept` adds that code to what the plan keeps, with a note; otherwise StudyError is
-    raised, which names the files.
-    """
-    plan = replace(now, accepted=before.accepted, notes=tuple(dict.fromkeys((*now.notes, *_about_code(before)))))
-    others = [(run, manifest) for run, manifest in _results(before, folder) if _is_other(plan, manifest)]
-    if not others:
-        return plan
-    files = list(dict.fromkeys(text for _, manifest in others for text in what_changed(manifest, now.code)))
-    shown = ", ".join(files[:6]) + (f" and {len(files) - 6} more" if len(files) > 6 else "")
-    runs = f"{len(others)} of its runs {'was' if len(others) == 1 else 'were'} made by other code"
-    if not accept:
-        keep = "--accept-code-change keeps them, and the study and its report say so; or " if now.app is None else ""
-        raise StudyError(
-            f"{folder}: {runs}: {shown or 'files that were not recorded'}", f"{keep}{instead} for a new study"
-        )
-    other = [digest for _, manifest in others for digest in _digests(manifest)]
-    accepted = dict.fromkeys((*before.accepted, *other))
-    accepted.pop(now.code_digest, None)
-    return replace(plan, accepted=tuple(accepted), notes=(*plan.notes, f"{_NOTE}: {runs}: {shown}"))
-
-
-_NOTE = "code that changed was accepted"
-
-
-def matches_plan(plan: Plan, run: Run, manifest: Manifest) -> bool:
-    """Return whether a stored run is the planned one, by the present code or by code that was accepted."""
-    if not plan.keeps(run, digest=manifest.digest, request=manifest.request, code_digest=manifest.code_digest):
-        return False
-    return code_digest(manifest.imported) in plan.accepted or not imports_changed(manifest)
-
-
-def _about_code(plan: Plan) -> list[str]:
-    return [note for note in plan.notes if note.startswith(_NOTE)]
-
-
-def _requested(plan: Plan) -> dict[str, Any]:
-    value = {key: item for key, item in plan.counted().items() if key not in ("code", "code_digest")}
-    return value | {"runs": [(run.arm, run.seed, run.request) for run in plan.runs]}
-
-
-def _results(plan: Plan, folder: Path) -> Iterator[tuple[Run, Manifest]]:
-    """Yield every run of the plan that has a result, with its manifest. A run without one begins again anyway."""
-    for run in plan.runs:
-        stored = StudyDir(folder).run(run.arm, run.seed)
-        try:
-            manifest = read_manifest(stored) if has_result(stored) else None
-        except RecordError:
-            continue  # it is made again
-        if manifest is not None and manifest.request == run.request:
-            yield run, manifest
-
-
-def _is_other(plan: Plan, manifest: Manifest) -> bool:
-    other = manifest.code_digest not in (plan.code_digest, *plan.accepted)
-    return other or (code_digest(manifest.imported) not in plan.accepted and bool(imports_changed(manifest)))
-
-
-def _digests(manifest: Manifest) -> Sequence[str]:
-    """Return the digests of a run's code and, if they changed, of the further files that it imported."""
-    return [manifest.code_digest, *([code_digest(manifest.imported)] if imports_changed(manifest) else [])]
 
 
 def what_changed(manifest: Manifest, code: Mapping[str, str]) -> list[str]:

@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from secrets import token_hex
 
-from ablate.design.interim import Course, course
-from ablate.design.plan import Plan
+from ablate.design.plan import Course, Plan, course
 from ablate.errors import RecordError, StudyError
 from ablate.planning.planner import Prepared
 from ablate.records.interim import InterimResult, read_interims, write_interim
 from ablate.records.layout import StudyDir
 from ablate.runner.failures import disk_full, is_disk_full
 from ablate.runner.freeze import OPEN_LOCK, check_writable, freeze, pending
-from ablate.runner.jobs import Job, planned_jobs, run_name
+from ablate.runner.jobs import Job, planned_job
 from ablate.runner.locks import Locks
 from ablate.runner.reuse import count_by_study, reuse_all, stored_status
 from ablate.runner.stop import forget_stop
@@ -60,7 +59,7 @@ def run_study(prepared: Prepared, launch: Launch, analyse_interim: AnalyseInteri
             if waiting:
                 title = _title(plan, folder)
                 done = len(plan.runs) - len(pending(plan, folder))
-                launch(planned_jobs(prepared, plan, waiting), title, done)
+                launch([planned_job(plan, folder, run, prepared.job(run)) for run in waiting], title, done)
         for run in plan.runs:  # a run that outlived its killed study may have finished meanwhile
             locks.remove_dead(run.digest)
     return folder
@@ -130,6 +129,6 @@ def _title(plan: Plan, folder: Path) -> str:
 
 
 def _waiting(folder: Path, part: Plan, missing: int) -> str:
-    failed = [run_name(run) for run in part.runs if stored_status(StudyDir(folder).run(run.arm, run.seed)) == "failed"]
+    failed = [run.name for run in part.runs if stored_status(StudyDir(folder).run(run.arm, run.seed)) == "failed"]
     runs = f"{missing} run{'s' * (missing != 1)}"
     return f"{runs}; failed: {', '.join(failed)} (ablate retry {folder})" if failed else runs

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ablate.config.schema import StudyConfig
 from ablate.errors import RecordError
-from ablate.records.layout import RunDir
 from ablate.records.metadata import RunStatus, read_status, write_value
-from ablate.runner import failures as ends
-from ablate.runner.devices import Lease, leases
+from ablate.runner import failures
 from ablate.runner.jobs import Job
 from ablate.runner.locks import Lock, Locks
-from ablate.runner.log_capture import interrupts
+from ablate.runner.processes import DUMP_SIGNAL, LOST_EXIT, CommandProcess, Lease, leases, server, start
 from ablate.runner.progress import LiveView, plain_or_live
 from ablate.runner.reuse import copy_run, find_equal, holds_result
-from ablate.runner.stop import StudyStopped, stop_request
-from ablate.runner.subprocess_run import DUMP_SIGNAL, LOST_EXIT, RunProcess, server, start
+from ablate.runner.stop import StudyStopped, interrupts, stop_request
 
 _PASS_SECONDS = 0.5
 _ELSEWHERE_SECONDS = 1.0
@@ -68,7 +66,7 @@ def run_all(
     if caught:
         raise KeyboardInterrupt
     if scheduler.disk_is_full:
-        raise ends.disk_full(folder)
+        raise failures.disk_full(folder)
     if scheduler.was_stopped:
         raise StudyStopped("stopped by `ablate stop`")
     return [scheduler.outcomes[job.folder] for job in jobs if job.folder in scheduler.outcomes]
@@ -95,14 +93,11 @@ class _Running:
     """A run in its process."""
 
     job: Job
-    process: RunProcess
+    process: BaseProcess | CommandProcess
     lease: Lease
     lock: Lock
-    tries: int
-    mark: _Mark
-    """Of the outcome that was stored before."""
     is_ending: bool = False
-    """Whether it was signalled to end because the study ends."""
+    """Whether it was signalled to end because the study failures."""
     signs: tuple[_Mark, ...] = ()
     """Of the files that it last wrote."""
     silent_seconds: float = 0.0
@@ -112,20 +107,9 @@ class _Running:
     """Whether it was signalled to end because it hangs."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Paused:
-    """A run that is retried soon; its lease waits with it."""
-
-    job: Job
-    lease: Lease
-    lock: Lock
-    tries: int
-    until: float
-
-
 @dataclass
 class _Scheduler:
-    """State of `run_all`. Its jobs move from waiting to running, maybe to paused and back, and to an outcome."""
+    """State of `run_all`. Its jobs move from waiting to running, maybe back for another try, and to an outcome."""
 
     jobs: Sequence[Job]
     study: StudyConfig
@@ -143,21 +127,22 @@ class _Scheduler:
         self._free = leases(self.study.workers, self.study.runs_per_gpu)
         self._waiting = list(self.jobs)
         self._before = {job.folder: _mark(job.run.status) for job in self.jobs}
+        """Of the outcomes that were stored before."""
+        self._tries, self._retry_at = Counter[Path](), dict[Path, float]()
         self._running: list[_Running] = []
-        self._paused: list[_Paused] = []
         self._checked_elsewhere = self._watched = 0.0
         self._only_elsewhere = False
-        self._oom_kills = ends.oom_kills()
+        self._oom_kills = failures.oom_kills()
 
     def work(self) -> None:
         """Run until nothing is left to do, here and elsewhere."""
-        while self._waiting or self._running or self._paused:
+        while self._waiting or self._running:
             with self._disk_space():
                 self._start_what_can()
             for running in self._ended():
                 with self._disk_space():
                     self._close(running)
-            self._oom_kills = ends.oom_kills()
+            self._oom_kills = failures.oom_kills()
             self._watch()
             self._obey()
             self.view.refresh()
@@ -173,9 +158,6 @@ class _Scheduler:
 
     def _start_what_can(self) -> None:
         now = time.monotonic()
-        for paused in [one for one in self._paused if one.until <= now]:
-            self._paused.remove(paused)
-            self._start(paused.job, paused.lease, paused.lock, tries=paused.tries)
         if not self._free or (self._only_elsewhere and now - self._checked_elsewhere < _ELSEWHERE_SECONDS):
             return
         self._checked_elsewhere = now
@@ -183,6 +165,8 @@ class _Scheduler:
         for job in list(self._waiting):
             if not self._free:
                 break
+            if self._retry_at.get(job.folder, now) > now:
+                continue
             lock = self.locks.acquire(job.digest)
             if lock is None:
                 elsewhere += not any(running.job.digest == job.digest for running in self._running)
@@ -190,7 +174,7 @@ class _Scheduler:
             self._waiting.remove(job)
             outcome = self._result_elsewhere(job)
             if outcome is None:
-                self._start(job, self._free.pop(0), lock, tries=0)
+                self._start(job, lock)
             else:
                 self.locks.release(lock)
                 self._finish(job, outcome)
@@ -204,15 +188,16 @@ class _Scheduler:
         outcome = read_status(job.run)
         return outcome if outcome is not None and outcome.status == "failed" else None
 
-    def _start(self, job: Job, lease: Lease, lock: Lock, *, tries: int) -> None:
-        mark = _mark(job.run.status)
+    def _start(self, job: Job, lock: Lock) -> None:
+        self._before[job.folder] = _mark(job.run.status)
+        lease = self._free.pop(0)
         try:
             process = start(self._context, job, lease, lock)
         except OSError:
             self.locks.release(lock)
             self._free.append(lease)
             raise
-        self._running.append(_Running(job=job, process=process, lease=lease, lock=lock, tries=tries, mark=mark))
+        self._running.append(_Running(job=job, process=process, lease=lease, lock=lock))
         self.view.started(job.name, job.run)
 
     # ---- ending --------------------------------------------------------------------------------------------------
@@ -224,35 +209,26 @@ class _Scheduler:
 
     def _close(self, running: _Running) -> None:
         """Record how a run ended, and retry it where that may help."""
+        job = running.job
         self._running.remove(running)
+        self._free.append(running.lease)
         if running.process.exitcode == LOST_EXIT or self.locks.is_lost(running.lock):
-            self._free.append(running.lease)
-            self._waiting.append(running.job)  # the process that has it now records how it ended
-            self.view.lost(running.job.name)
+            self._waiting.append(job)  # the process that has it now records how it ended
+            self.view.lost(job.name)
             return
         outcome = self._outcome_of(running)
-        if (
-            running.tries < self.study.retries
-            and not running.is_ending
-            and not self._is_ending()
-            and ends.is_temporary(outcome)
-        ):
-            pause = _PAUSE_SECONDS if outcome.reason in (ends.NETWORK, ends.DEVICE) else 0.0
-            self._paused.append(
-                _Paused(
-                    job=running.job,
-                    lease=running.lease,
-                    lock=running.lock,
-                    tries=running.tries + 1,
-                    until=time.monotonic() + pause,
-                )
-            )
-            self.view.again(running.job.name, outcome, f"try {running.tries + 2} of {self.study.retries + 1}")
-            return
-        self._free.append(running.lease)
         self.locks.release(running.lock)
-        self._finish(running.job, outcome)
-        if outcome.reason == ends.DISK_FULL:
+        self._tries[job.folder] += 1
+        tries, ending = self._tries[job.folder], running.is_ending or self._is_ending()
+        if tries <= self.study.retries and not ending and failures.is_temporary(outcome):
+            pause = _PAUSE_SECONDS if outcome.reason in (failures.NETWORK, failures.DEVICE) else 0.0
+            self._retry_at[job.folder] = time.monotonic() + pause
+            self._before[job.folder] = _mark(job.run.status)
+            self._waiting.insert(0, job)
+            self.view.again(job.name, outcome, f"try {tries + 1} of {self.study.retries + 1}")
+            return
+        self._finish(job, outcome)
+        if outcome.reason == failures.DISK_FULL:
             self._stop_disk_full()
         elif outcome.status == "failed" and self.study.fail_fast:
             self._waiting.clear()
@@ -266,18 +242,23 @@ class _Scheduler:
     def _outcome_of(self, running: _Running) -> RunStatus:
         """Return the outcome that the run wrote, or else what its exit code tells."""
         run = running.job.run
-        written = _written(run, running.mark)
+        written = None
+        if _mark(run.status) != self._before[running.job.folder]:
+            with suppress(RecordError):
+                written = read_status(run)
         if running.hung_at is not None and (written is None or written.status in ("failed", "interrupted")):
             message = (
                 f"no sign of life for {self.study.hang_timeout_minutes:g} minutes (study.hang_timeout_minutes): "
                 "the run was ended; log.txt has the stacks of where it hung"
             )
-            outcome = replace(written or RunStatus(status="failed"), status="failed", reason=ends.HANG, message=message)
+            outcome = replace(
+                written or RunStatus(status="failed"), status="failed", reason=failures.HANG, message=message
+            )
         elif written is not None:
             return written
         else:
             code = running.process.exitcode or 0
-            reason, sentence = ends.how(code, running.job.config, oom_killed=ends.oom_kills() > self._oom_kills)
+            reason, sentence = failures.how(code, running.job.config, oom_killed=failures.oom_kills() > self._oom_kills)
             outcome = RunStatus(status="failed", reason=reason, message=sentence)
         with suppress(OSError):  # a full disk: the run counts as killed then
             write_value(run, outcome)
@@ -298,7 +279,9 @@ class _Scheduler:
                 running, passed, 60 * self.study.hang_timeout_minutes
             ):
                 running.hung_at = now
-                _send(running.process, DUMP_SIGNAL)
+                if running.process.pid is not None:
+                    with suppress(ProcessLookupError):
+                        os.kill(running.process.pid, DUMP_SIGNAL)
 
     def _obey(self) -> None:
         """Act on interrupts and on `ablate stop`."""
@@ -306,17 +289,11 @@ class _Scheduler:
         if not self.interrupts and request is None:
             return
         at_next_step = bool(self.interrupts) or (request is not None and not request.after_current)
-        if self._waiting or self._paused or (self._running and at_next_step):
+        if self._waiting or (self._running and at_next_step):
             self.was_stopped = True
-        self._start_no_more()
+        self._waiting.clear()
         if at_next_step:
             self._end_running(force=len(self.interrupts) >= 3)
-
-    def _start_no_more(self) -> None:
-        self._waiting.clear()
-        for paused in self._paused:
-            self.locks.release(paused.lock)
-        self._paused.clear()
 
     def _end_running(self, *, force: bool = False) -> None:
         """Ask every run to end at its next step; force: kill it."""
@@ -332,7 +309,7 @@ class _Scheduler:
 
     def _stop_disk_full(self) -> None:
         self.disk_is_full = True
-        self._start_no_more()
+        self._waiting.clear()
         self._end_running()
 
     @contextmanager
@@ -341,7 +318,7 @@ class _Scheduler:
         try:
             yield
         except (OSError, RecordError) as error:
-            if not ends.is_disk_full(error):
+            if not failures.is_disk_full(error):
                 raise
             self._stop_disk_full()
 
@@ -356,16 +333,6 @@ def _mark(path: Path) -> _Mark:
     except OSError:
         return 0, 0, 0
     return state.st_ino, state.st_size, state.st_mtime_ns
-
-
-def _written(run: RunDir, before: _Mark) -> RunStatus | None:
-    """Return the outcome that this try has written."""
-    if _mark(run.status) == before:
-        return None
-    try:
-        return read_status(run)
-    except RecordError:
-        return None
 
 
 def _is_silent(running: _Running, passed: float, limit: float) -> bool:
@@ -384,9 +351,3 @@ def _end_hung(running: _Running, seconds: float) -> None:
     elif seconds >= _DUMP_SECONDS and not running.is_terminated:
         running.is_terminated = True
         running.process.terminate()
-
-
-def _send(process: RunProcess, number: signal.Signals) -> None:
-    if process.pid is not None:
-        with suppress(ProcessLookupError):
-            os.kill(process.pid, number)

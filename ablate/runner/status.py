@@ -1,29 +1,35 @@
-"""Read how far a study is from its run directories and locks. Starts nothing, loads no torch."""
+"""`ablate status`, `ablate stop` and `ablate retry`: a study read from its run directories and locks. Starts nothing."""
 
 from __future__ import annotations
 
+import shlex
+import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from statistics import mean
 from typing import Any, Literal
 
-from ablate.design.plan import Plan, Run
-from ablate.design.plan_file import read_plan
-from ablate.errors import RecordError
+from ablate.design.plan import Plan, Run, read_plan
+from ablate.errors import RecordError, StudyError, nearest
+from ablate.planning.compose import override_text
 from ablate.records.interim import read_interims
-from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Manifest, read_manifest, read_status
+from ablate.records.layout import RunDir, StudyDir, safe_name
+from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status, write_value
+from ablate.redact import HIDDEN
 from ablate.runner.freeze import is_done
-from ablate.runner.jobs import run_name
 from ablate.runner.locks import Locks, Owner
+from ablate.runner.progress import RunProgress, read_progress, seconds_left
+from ablate.runner.reuse import forget, stored_status
 from ablate.runner.run_study import at_most
-from ablate.runner.stop import stop_request
-from ablate.serialization import read_json
+from ablate.runner.stop import request_stop, stop_request
 
 State = Literal["done", "running", "failed", "waiting"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "waiting")
+
+_RETRIED = RunStatus(status="interrupted", reason="retry", message="repeated by `ablate retry`")
+_FAILED = ("failed", "unreadable")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +54,7 @@ class RunState:
 
     @property
     def name(self) -> str:
-        return run_name(self)
+        return f"{self.arm}/seed={self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,18 +91,22 @@ def study_state(folder: Path) -> StudyState:
     plan = at_most(folder, plan)
     order = {arm.name: number for number, arm in enumerate(plan.arms)}
     wanted = sorted(plan.runs, key=lambda run: (order[run.arm], run.seed))
-    runs, took = [], []
+    runs, took, going = [], list[float](), list[tuple[float, RunProgress | None]]()
     for run in wanted:
         run_dir = StudyDir(folder).run(run.arm, run.seed)
         manifest = _manifest(run_dir)
-        runs.append(_run_state(plan, folder, run, run_dir, manifest, locks.holder(run.digest)))
+        progress = read_progress(run_dir, _since_epoch(manifest.started)) if manifest and manifest.started else None
+        runs.append(_run_state(plan, folder, run, run_dir, manifest, locks.holder(run.digest), progress))
+        if runs[-1].state == "running":
+            going.append((0.0, progress))
         if runs[-1].state == "done" and manifest is not None and manifest.ended and manifest.shared_from is None:
-            took.append(_seconds_between(manifest.started, manifest.ended))
+            took.append(_since_epoch(manifest.ended) - _since_epoch(manifest.started))
+    waiting = sum(run.state == "waiting" for run in runs)
     return StudyState(
         study=plan.study,
         folder=str(folder),
         runs=runs,
-        seconds_left=_seconds_left(runs, took),
+        seconds_left=seconds_left(took, going, waiting, len(going)) if going or waiting else 0.0,
         stopping=stop_request(folder) is not None,
         command=plan.command,
         interim=[{"seeds": n, "made": n in made, "stops": made.get(n, {})} for n in plan.interim_seeds],
@@ -116,56 +126,71 @@ def holders(folder: Path) -> list[Owner]:
     return [owner for owner in found if owner is not None]
 
 
+def stop(folder: Path, *, after_current: bool) -> str:
+    """Request the stop; return a sentence about what will happen. Raises StudyError for a directory without runs."""
+    study = StudyDir(folder)
+    if not study.plan.exists() and next(study.runs(), None) is None:
+        raise StudyError(f"{folder} is not a study directory: it has no {study.plan.name}", "ablate stop runs/<study>")
+    request_stop(folder, after_current=after_current)
+    going = Counter((owner.host, owner.pid) for owner in holders(folder))
+    if not going:
+        return "no process runs it now; what is still in the queue of a cluster will not start"
+    where = ", ".join(f"{count} by process {pid} on {host}" for (host, pid), count in sorted(going.items()))
+    what = "end before the study stops" if after_current else "save and end at their next step"
+    return f"stop requested; its running runs ({where}) {what}, and the same command goes on later"
+
+
+def retry(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names of the runs that will be repeated, and the arguments for `ablate`.
+
+    names: `<arm>` or `<arm>/seed=<n>`; empty: the failed runs. A failed run continues from its checkpoint if it has one; a run
+    that was named begins again, also where it had finished.
+    Raises StudyError for a name that the plan does not have, and for a run that is running.
+    """
+    plan = at_most(folder, read_plan(folder))
+    arguments = _arguments(plan, folder)
+    if not names:
+        return [
+            run.name for run in plan.runs if stored_status(StudyDir(folder).run(run.arm, run.seed)) in _FAILED
+        ], arguments
+    chosen = list(dict.fromkeys(run for name in names for run in _named(plan, folder, name)))
+    with Locks(folder.parent) as locks:
+        for run in chosen:
+            if locks.acquire(run.digest) is None:
+                owner = locks.holder(run.digest)
+                where = f" by process {owner.pid} on {owner.host}" if owner else ""
+                raise StudyError(f"{run.name} is being run{where}", f"ablate stop {folder}, and then again")
+        for run in chosen:
+            _undo(StudyDir(folder).run(run.arm, run.seed), run, folder.parent)
+    return [run.name for run in chosen], arguments
+
+
 def _run_state(
-    plan: Plan, folder: Path, run: Run, run_dir: RunDir, manifest: Manifest | None, owner: Owner | None
+    plan: Plan,
+    folder: Path,
+    run: Run,
+    run_dir: RunDir,
+    manifest: Manifest | None,
+    owner: Owner | None,
+    progress: RunProgress | None,
 ) -> RunState:
-    named: dict[str, Any] = {"arm": run.arm, "seed": run.seed}
-    if manifest is not None:
-        named["tries"] = len(manifest.attempts)
+    named: dict[str, Any] = {"arm": run.arm, "seed": run.seed, "tries": len(manifest.attempts) if manifest else 0}
     try:
-        if is_done(plan, folder, run):
-            outcome = read_status(run_dir)
-            return RunState(state="done", sentence=outcome.message if outcome else "", **named)
         outcome = read_status(run_dir)
+        if is_done(plan, folder, run):
+            return RunState(state="done", sentence=outcome.message if outcome else "", **named)
     except (RecordError, TypeError) as error:
         return RunState(state="waiting", reason="unreadable", sentence=f"will be made again: {error}", **named)
+    if progress is not None:
+        named |= {"step": progress.step, "total_steps": progress.total_steps}
     if owner is not None:
-        return RunState(
-            state="running", host=owner.host, pid=owner.pid, **named, **_progress(run_dir, manifest, current=True)
-        )
+        pace = (progress.samples_per_second, progress.seconds_left) if progress is not None else (0.0, None)
+        named |= {"host": owner.host, "pid": owner.pid, "samples_per_second": pace[0], "seconds_left": pace[1]}
+        return RunState(state="running", **named)
     if outcome is not None and outcome.status == "failed":
-        return RunState(state="failed", step=outcome.step, reason=outcome.reason, sentence=outcome.message, **named)
-    return RunState(state="waiting", **named, **_progress(run_dir, manifest, current=False))
-
-
-def _progress(run_dir: RunDir, manifest: Manifest | None, *, current: bool) -> dict[str, Any]:
-    """Return the fields of RunState that progress.json tells. current: only those of the present session."""
-    try:
-        progress = read_json(run_dir.progress)
-        if manifest is None or (current and progress["updated"] < manifest.started):
-            return {}
-        before = progress["sessions"][-1]["first_step"] - 1
-        share = (progress["step"] - before) / max(progress["total_steps"] - before, 1)
-        left = _seconds_between(manifest.started, progress["updated"]) * (1 - share) / share if share > 0.05 else None
-        known = {"step": progress["step"], "total_steps": progress["total_steps"]}
-        return known | ({"samples_per_second": progress["samples_per_second"], "seconds_left": left} if current else {})
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _seconds_left(runs: Sequence[RunState], took: Sequence[float]) -> float | None:
-    running = [run for run in runs if run.state == "running"]
-    waiting = sum(run.state == "waiting" for run in runs)
-    if not (running or waiting):
-        return 0.0
-    whole = [
-        run.seconds_left * run.total_steps / max(run.total_steps - run.step, 1) for run in running if run.seconds_left
-    ]
-    if not (took or whole):
-        return None
-    each = mean(took or whole)
-    rest = sum(each if run.seconds_left is None else run.seconds_left for run in running) + waiting * each
-    return rest / max(len(running), 1)
+        named |= {"step": outcome.step}
+        return RunState(state="failed", reason=outcome.reason, sentence=outcome.message, **named)
+    return RunState(state="waiting", **named)
 
 
 def _manifest(run_dir: RunDir) -> Manifest | None:
@@ -175,5 +200,49 @@ def _manifest(run_dir: RunDir) -> Manifest | None:
         return None
 
 
-def _seconds_between(earlier: str, later: str) -> float:
-    return max(0.0, (datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds())
+def _since_epoch(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _arguments(plan: Plan, folder: Path) -> list[str]:
+    """Return the study's own command, bound to its present directory."""
+    program, *arguments = shlex.split(plan.command) or [""]
+    if program != "ablate":
+        raise StudyError(
+            f"{folder} was made by {program or 'another program'}", f"type its command again: {plan.command}"
+        )
+    if "_target_" in plan.command:  # a plan that came from elsewhere must not choose what this machine executes
+        raise StudyError(
+            f"the command of {folder} names code to run: {plan.command}", "type it yourself, if you trust it"
+        )
+    if HIDDEN in plan.command:
+        raise StudyError(
+            f"the command of {folder} held a secret of the environment, which is not stored", "type that command again"
+        )
+    if safe_name(plan.study) != folder.resolve().name:
+        raise StudyError(
+            f"{folder} holds the study {plan.study!r}, which belongs in a folder called {safe_name(plan.study)}",
+            f"mv {folder} {folder.resolve().with_name(safe_name(plan.study))}",
+        )
+    return [*arguments, override_text("study.output_dir", str(folder.parent)), override_text("study.name", plan.study)]
+
+
+def _named(plan: Plan, folder: Path, name: str) -> list[Run]:
+    """Return the runs of an arm, or the one of an arm and a seed."""
+    matching = [run for run in plan.runs if name in (run.arm, run.name)]
+    if matching:
+        return matching
+    if any(arm.name == name and arm.replayed for arm in plan.arms):
+        raise StudyError(
+            f"{name} has no runs of its own: it is read from the record of the baseline", plan.baseline.name
+        )
+    known = [arm.name for arm in plan.arms if not arm.replayed] + ([run.name for run in plan.runs] * ("/" in name))
+    raise StudyError(f"{folder} has no run {name!r}", nearest(name, known))
+
+
+def _undo(run_dir: RunDir, run: Run, root: Path) -> None:
+    """Discard a run: its result, its checkpoint, and that other studies can reuse it."""
+    forget(root, run.digest)
+    shutil.rmtree(run_dir.checkpoint, ignore_errors=True)
+    if run_dir.status.exists() and stored_status(run_dir) not in _FAILED:
+        write_value(run_dir, _RETRIED)

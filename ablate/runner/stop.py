@@ -1,15 +1,15 @@
-"""`ablate stop`: a file in the study directory, which every process that runs the study checks for."""
+"""Requests to stop: signals, and the file of `ablate stop` in the study directory, which all processes of the study read."""
 
 from __future__ import annotations
 
+import signal
 import socket
-from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ablate.errors import StudyError
-from ablate.records.layout import StudyDir
-from ablate.records.provenance import now
+from ablate.records.metadata import now
 from ablate.serialization import read_json, write_json
 
 _FILE = ".stop"
@@ -35,22 +35,6 @@ def request_stop(folder: Path, *, after_current: bool) -> None:
     write_json(folder / _FILE, asdict(request))
 
 
-def stop(folder: Path, *, after_current: bool) -> str:
-    """Request the stop; return a sentence about what will happen. Raises StudyError for a directory without runs."""
-    from ablate.runner.status import holders
-
-    study = StudyDir(folder)
-    if not study.plan.exists() and next(study.runs(), None) is None:
-        raise StudyError(f"{folder} is not a study directory: it has no {study.plan.name}", "ablate stop runs/<study>")
-    request_stop(folder, after_current=after_current)
-    going = Counter((owner.host, owner.pid) for owner in holders(folder))
-    if not going:
-        return "no process runs it now; what is still in the queue of a cluster will not start"
-    where = ", ".join(f"{count} by process {pid} on {host}" for (host, pid), count in sorted(going.items()))
-    what = "end before the study stops" if after_current else "save and end at their next step"
-    return f"stop requested; its running runs ({where}) {what}, and the same command goes on later"
-
-
 def stop_request(folder: Path) -> StopRequest | None:
     """Return the stored request, or None."""
     try:
@@ -62,3 +46,15 @@ def stop_request(folder: Path) -> StopRequest | None:
 def forget_stop(folder: Path) -> None:
     """Remove the request: a study that is started again is not stopped."""
     (folder / _FILE).unlink(missing_ok=True)
+
+
+@contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of ending by them, so that the running runs can save."""
+    caught: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: caught.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -17,13 +17,25 @@ from ablate.config.schema import Config
 from ablate.errors import DataError, RecordError, StudyError
 from ablate.hashing import Planned
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status, write_value
-from ablate.records.provenance import PACKAGES, git_state, now, versions
+from ablate.records.metadata import (
+    PACKAGES,
+    Manifest,
+    RunStatus,
+    git_state,
+    now,
+    read_manifest,
+    read_status,
+    versions,
+    write_value,
+)
 from ablate.records.source_code import changed_files, code_digest, code_files, hashed_again, imported_files
 from ablate.runner.failures import earlier_attempts, why
 from ablate.runner.reuse import holds_result, publish
 from ablate.serialization import write_text
 from ablate.training.stop import stop_on_signals
+
+if TYPE_CHECKING:
+    from ablate.training.run_recorder import Recording
 
 code_files()  # hashed when the code is imported: a run that is forked later runs that, whatever is edited meanwhile
 
@@ -92,21 +104,21 @@ def _train(
     import torch
 
     from ablate.models.optimizers import make_optimizer
+    from ablate.runner.memory_reuse import reuse_freed_memory
     from ablate.tasks.registry import build_task
     from ablate.tasks.task import evaluation_of, speed_up
-    from ablate.training.checkpoint_manager import Checkpoints
+    from ablate.training.checkpoint import Checkpoints
     from ablate.training.fingerprint import environment
-    from ablate.training.grad_norms import GROUPINGS
     from ablate.training.gradient_noise import SubsampledLoss
     from ablate.training.lr_schedule import LRSchedule
-    from ablate.training.precision import attention_kernels, pick_device
+    from ablate.training.precision import Precision, attention_kernels, pick_device
     from ablate.training.random_streams import RandomStreams
-    from ablate.training.run_recorder import Recording
     from ablate.training.train import LossFn, train
 
     device = pick_device(config.train.device)
     manifest.device = str(environment(device)["device"])
     manifest.num_threads = torch.get_num_threads()
+    manifest.precision = Precision(config.train.precision, device).name
     write_value(run, manifest)
     streams = RandomStreams(seed=config.seed, **asdict(config.random_streams))
     task = build_task(config, streams)
@@ -118,20 +130,13 @@ def _train(
     write_value(run, manifest)
     loss_fn: LossFn = task.loss_fn
     loader = task.loader(num_workers=config.train.num_workers)
-    recording = Recording(
-        grad_norm_groups=GROUPINGS[config.record.grad_norm_groups],
-        update_ratio=config.record.update_ratio,
-        noise_scale=config.record.grad_noise_scale,
-        flush_every=config.record.flush_every,
-        device_peak_flops=config.record.device_peak_flops,
-        facts=task.facts,
-    )
+    recording = _recording(config, task.facts)
     if config.train.noise_batch_size is not None:
         loss_fn = SubsampledLoss(
             task.sample_losses, config.train.noise_batch_size, streams, items_per_sample=task.items_per_sample
         )
         loader, recording = loss_fn.prepare(loader, recording, samples_per_step=config.samples_per_step)
-    with attention_kernels(config.model.attention):
+    with attention_kernels(config.model.attention), reuse_freed_memory(device):
         return train(
             task.model,
             task.dataset,
@@ -153,6 +158,21 @@ def _train(
             run_dir=run.path,
             should_stop=stop,
         ).status
+
+
+def _recording(config: Config, facts: dict[str, Any]) -> Recording:
+    """Return what the loop records. facts: of the task, for the fingerprint."""
+    from ablate.training.grad_norms import GROUPINGS
+    from ablate.training.run_recorder import Recording
+
+    return Recording(
+        grad_norm_groups=GROUPINGS[config.record.grad_norm_groups],
+        update_ratio=config.record.update_ratio,
+        noise_scale=config.record.grad_noise_scale,
+        flush_every=config.record.flush_every,
+        device_peak_flops=config.record.device_peak_flops,
+        facts=facts,
+    )
 
 
 def _manifest(

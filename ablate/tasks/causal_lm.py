@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn import functional
 
 from ablate.config.schema import Config
-from ablate.data.batching import Sample, Samples, pad_rows, with_spans
-from ablate.data.datasets import Ids
+from ablate.data.batching import Sample, Samples, padded
 from ablate.data.documents import Corpus, Pieces, load_corpus
-from ablate.data.hub import hub_revisions
+from ablate.data.splits import Ids
 from ablate.models.build import build
 from ablate.models.components import components_of
-from ablate.models.hf_config import not_causal
-from ablate.tasks.task import Task, count_tokens, make_evaluation
+from ablate.models.hub import hub_revisions, not_causal
+from ablate.models.module_paths import evaluating
+from ablate.tasks.task import Task, count_tokens, logits_of, make_evaluation
 from ablate.training.fingerprint import ids_hash
 from ablate.training.random_streams import RandomStreams
 
@@ -58,12 +58,12 @@ def causal_lm_task(config: Config, streams: RandomStreams) -> Task:
         count_tokens=count_tokens,
         sample_ids=corpus.train.tolist(),
         facts={
-            "data": {"source": corpus.source, "texts": corpus.texts},
+            "data": {"source": corpus.pool.source, "texts": corpus.pool.texts},
             "components": components_of(model),
             "splits": {"train": ids_hash(corpus.documents.train), "held_out": ids_hash(corpus.documents.held_out)},
             "eval_set": {"ids": _content_hash(corpus.pieces, corpus.evaluated), "count": len(corpus.evaluated)},
         },
-        hub=hub_revisions(config, corpus.commit),
+        hub=hub_revisions(config, corpus.pool.commit),
     )
 
 
@@ -101,44 +101,27 @@ def metric_fn(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, torch.Ten
 
 
 def _logits(model: nn.Module, batch: dict[str, Any]) -> torch.Tensor:
-    mask = with_spans(batch["attention_mask"], batch["spans"])
-    logits: torch.Tensor = model(input_ids=batch["input_ids"], attention_mask=mask).logits
-    return logits[:, :-1].float()  # the last position has no next token; the loss in fp32 whatever autocast ran in
+    return logits_of(model, batch)[:, :-1]  # the last position has no next token
 
 
-def _rows(batch: dict[str, Any], most_tokens: int) -> Iterator[dict[str, Any]]:
-    """The batch in parts of at most `most_tokens` positions, one row at least."""
-    by_row = {key: value for key, value in batch.items() if key != "num_predicted"}
-    rows = max(1, most_tokens // batch["input_ids"].shape[1])
+def _rows(batch: dict[str, Any], max_tokens: int) -> Iterator[dict[str, Any]]:
+    """The batch in parts of at most `max_tokens` positions, one row at least."""
+    rows = max(1, max_tokens // batch["input_ids"].shape[1])
     for start in range(0, len(batch["input_ids"]), rows):
-        yield {key: value[start : start + rows] for key, value in by_row.items()}
+        yield {key: value[start : start + rows] for key, value in batch.items()}
 
 
 def pad_batch(samples: list[Sample], pad: int) -> dict[str, Any]:
-    """Pad to the longest of the batch: input_ids, attention_mask and labels, each int64 [batch, longest].
-
-    labels: the tokens themselves, IGNORED at padding. num_predicted: all tokens but each piece's first; it is
-    counted here, on the host, so that the loop need not wait for a device.
-    """
-    input_ids, attention_mask = pad_rows([tokens for tokens, _ in samples], pad)
-    return {
-        "input_ids": input_ids,
-        "attention_mask": attention_mask,
-        "spans": [(0, len(tokens)) for tokens, _ in samples],
-        "labels": input_ids.masked_fill(attention_mask == 0, IGNORED),
-        "num_predicted": sum(len(tokens) - 1 for tokens, _ in samples),
-    }
+    """A padded batch with its labels, int64 [batch, longest]: the tokens themselves, IGNORED at padding."""
+    batch = padded(samples, pad)
+    return batch | {"labels": batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)}
 
 
 def is_causal(model: nn.Module) -> bool:
     """Whether another last token leaves what the model says before it as it was: seen in the model, not in its config."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    with torch.no_grad():
-        numbers = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]])
+    numbers = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 5]])
+    with evaluating(model):
         first, second = model(input_ids=numbers, attention_mask=torch.ones_like(numbers)).logits.float()
-    for module, mode in modes:
-        module.training = mode
     moved = (first - second).abs().amax(dim=-1)  # [4]
     return bool(moved[:-1].max() <= 1e-3 * moved[-1])
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
+from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ablate.config.schema import Config
 from ablate.data.datasets import DataFacts
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
 
 def own_task(config: Config, streams: RandomStreams) -> Task:
     """Call the user's function, its draws inside the `init` stream. Raises ConfigError where it cannot be had or fails."""
-    from ablate.data.content_hash import content_digest
     from ablate.tasks.task import Task
 
     module, function = _found(config)
@@ -162,3 +164,52 @@ def _nearest_target(name: str, known: set[str], function: str) -> str | None:
 
 def _a(kind: str) -> str:
     return f"an {kind}" if kind[0].lower() in "aeiou" else f"a {kind}"
+
+
+class _UnknownError(Exception):
+    """A value whose bytes say nothing of what it holds."""
+
+
+def content_digest(data_sets: Iterable[Any]) -> str:
+    """Return the digest of data sets in memory; '' where one is not made of tensors, arrays, numbers and texts.
+
+    A data set that reads or draws its examples on demand is not hashed: its task states what it reads.
+    """
+    total = sha256()
+    try:
+        for data_set in data_sets:
+            _hash_into(total, data_set)
+    except _UnknownError:
+        return ""
+    return total.hexdigest()
+
+
+def _hash_into(total: Any, value: Any) -> None:
+    import torch
+    from torch.utils.data import ConcatDataset, Subset, TensorDataset
+
+    from ablate.training.fingerprint import weights_hash
+
+    total.update(f"{type(value).__name__}(".encode())
+    if isinstance(value, torch.Tensor):
+        total.update(weights_hash([("", value)]).encode())
+    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        total.update(f"{value.dtype.str}{value.shape}".encode())
+        total.update(np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, TensorDataset):
+        _hash_into(total, value.tensors)
+    elif isinstance(value, Subset):
+        _hash_into(total, [value.dataset, list(value.indices)])
+    elif isinstance(value, ConcatDataset):
+        _hash_into(total, value.datasets)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _hash_into(total, item)
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            _hash_into(total, (str(key), value[key]))
+    elif isinstance(value, str | int | float | bool | bytes | np.generic) or value is None:
+        total.update(repr(value).encode())
+    else:
+        raise _UnknownError
+    total.update(b")")

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.data import default_collate
 
 from ablate.config.schema import Config, TrainConfig
-from ablate.data.batching import Samples
+from ablate.data.batching import Samples, with_spans
 from ablate.training.data_loading import Collate, Loader
 from ablate.training.evaluation import Evaluation, MetricFn
 from ablate.training.gradient_noise import ItemsPerSample, SampleLosses
@@ -115,3 +116,10 @@ def evaluation_of(task: Task, config: Config) -> Evaluation | None:
 def count_tokens(batch: Any) -> int:
     """Count the real tokens of a padded batch on the host."""
     return int(batch["attention_mask"].sum())
+
+
+def logits_of(model: nn.Module, batch: dict[str, Any]) -> torch.Tensor:
+    """Return the logits of a padded batch, in fp32 whatever autocast the model ran in."""
+    mask = with_spans(batch["attention_mask"], batch["spans"])
+    logits: torch.Tensor = model(input_ids=batch["input_ids"], attention_mask=mask).logits
+    return logits.float()

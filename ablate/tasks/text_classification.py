@@ -12,16 +12,14 @@ from torch import nn
 from torch.nn import functional
 
 from ablate.config.schema import Config, ModelConfig
-from ablate.data.batching import Sample, Samples, pad_rows, with_spans
-from ablate.data.datasets import Examples, load_examples, split
-from ablate.data.hub import hub_revisions
-from ablate.data.splits import with_wrong_labels
+from ablate.data.batching import Sample, Samples, padded
+from ablate.data.datasets import load_examples
+from ablate.data.splits import Examples, split, with_wrong_labels
 from ablate.data.tokenization import Tokens, load_tokenizer, tokens_of
-from ablate.models.build import build
+from ablate.models.build import build, pool_tokens
 from ablate.models.components import components_of
-from ablate.models.hf_config import check_fits, load_settings
-from ablate.models.pooling import pool_tokens
-from ablate.tasks.task import Task, count_tokens, make_evaluation
+from ablate.models.hub import check_fits, hub_revisions, load_settings
+from ablate.tasks.task import Task, count_tokens, logits_of, make_evaluation
 from ablate.training.fingerprint import ids_hash
 from ablate.training.random_streams import RandomStreams
 
@@ -53,7 +51,11 @@ def text_classification_task(config: Config, streams: RandomStreams) -> Task:
             "data": {"source": pool.source, "texts": pool.texts} | _noise(labels, pool, config),
             "components": components_of(model),
             "splits": {"train": ids_hash(splits.train), "held_out": ids_hash(splits.held_out)},
-            "eval_set": {"ids": ids_hash(splits.evaluated), "count": len(splits.evaluated)},
+            "eval_set": {
+                "ids": ids_hash(splits.evaluated),
+                "count": len(splits.evaluated),
+                "majority": float(np.bincount(pool.label[splits.evaluated]).max() / len(splits.evaluated)),
+            },
         },
         hub=hub_revisions(config, pool.commit),
     )
@@ -61,13 +63,13 @@ def text_classification_task(config: Config, streams: RandomStreams) -> Task:
 
 def loss_fn(model: nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, int]:
     """Return (sum of the cross entropies in nats, number of texts)."""
-    logits = _logits(model, batch)
+    logits = logits_of(model, batch)
     return functional.cross_entropy(logits, batch["labels"], reduction="sum"), len(batch["labels"])
 
 
 def sample_losses(model: nn.Module, batch: dict[str, Any]) -> tuple[torch.Tensor, list[int]]:
     """Return (cross entropy of each text in nats [batch], 1 for each of them)."""
-    logits = _logits(model, batch)
+    logits = logits_of(model, batch)
     return functional.cross_entropy(logits, batch["labels"], reduction="none"), items_per_sample(batch)
 
 
@@ -78,28 +80,16 @@ def items_per_sample(batch: dict[str, Any]) -> list[int]:
 
 def metric_fn(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, torch.Tensor]:
     """Return, per text, loss in nats and accuracy (0 or 1), each [batch]."""
-    logits = _logits(model, batch)
+    logits = logits_of(model, batch)
     return {
         "loss": functional.cross_entropy(logits, batch["labels"], reduction="none"),
         "accuracy": (logits.argmax(dim=-1) == batch["labels"]).float(),
     }
 
 
-def _logits(model: nn.Module, batch: dict[str, Any]) -> torch.Tensor:
-    mask = with_spans(batch["attention_mask"], batch["spans"])
-    logits: torch.Tensor = model(input_ids=batch["input_ids"], attention_mask=mask).logits
-    return logits.float()  # [batch, classes]; the loss in fp32 whatever autocast ran in
-
-
 def pad_batch(samples: list[Sample], pad: int) -> dict[str, Any]:
-    """Pad to the longest of the batch: input_ids and attention_mask [batch, longest], labels [batch], all int64; spans."""
-    input_ids, attention_mask = pad_rows([tokens for tokens, _ in samples], pad)
-    return {
-        "input_ids": input_ids,
-        "attention_mask": attention_mask,
-        "spans": [(0, len(tokens)) for tokens, _ in samples],
-        "labels": torch.tensor([y for _, y in samples]),
-    }
+    """A padded batch with its labels, int64 [batch]."""
+    return padded(samples, pad) | {"labels": torch.tensor([label for _, label in samples])}
 
 
 def build_model(config: ModelConfig, num_classes: int, streams: RandomStreams, tokenizer: Any = None) -> nn.Module:

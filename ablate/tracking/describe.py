@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
+from ablate.config.flatten import ABSENT, leaf_or_absent
 from ablate.config.schema import TrackerConfig
 from ablate.errors import RecordError
 from ablate.hashing import digest_of
@@ -25,7 +26,7 @@ _MAX_TAG_LENGTH = 64
 _ID_LENGTH = 16
 
 COLUMNS = (
-    "arm", "axis", "baseline_level", "level", "metric", "unit", "primary", "verdict", "effect", "low", "high", "p_value",
+    "arm", "axis", "baseline_value", "value", "metric", "unit", "primary", "verdict", "effect", "low", "high", "p_value",
     "baseline_mean", "arm_mean", "seeds", "labels", "sentence",
 )  # fmt: skip
 """Columns of the table of contrasts."""
@@ -60,6 +61,10 @@ class RunInfo:
     @property
     def name(self) -> str:
         return f"{self.arm}/seed={self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        return self.run.path
 
     @property
     def study_folder(self) -> Path:
@@ -165,24 +170,6 @@ def has_no_secret(path: Path) -> bool:
     return redact(text) == text
 
 
-def value_at(config: Mapping[str, Any], key: str, default: Any) -> Any:
-    """Return the value of a dotted key."""
-    value: Any = config
-    for part in key.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return default
-        value = value[part]
-    return value
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Return {dotted key: value} of nested settings."""
-    if not isinstance(value, Mapping):
-        return {prefix: value}
-    items = (flatten(item, f"{prefix}.{name}".lstrip(".")) for name, item in value.items())
-    return {key: leaf for group in items for key, leaf in group.items()}
-
-
 def _varied(run: RunDir, config: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
     """Return every key that an arm of the study changes, so that all arms have the same keys."""
     keys = list(manifest.overrides)
@@ -190,7 +177,8 @@ def _varied(run: RunDir, config: Mapping[str, Any], manifest: Manifest) -> dict[
     if plan.exists():
         with suppress(OSError, ValueError, KeyError, TypeError):  # a malformed plan is reported elsewhere
             keys = [key for arm in read_json(plan)["arms"] for key in arm["changes"]]
-    values = {key: value_at(config, key, manifest.overrides.get(key)) for key in dict.fromkeys(keys)}
+    values = {key: leaf_or_absent(config, key) for key in dict.fromkeys(keys)}
+    values = {key: manifest.overrides.get(key) if value == ABSENT else value for key, value in values.items()}
     return {"arm": manifest.arm, "seed": manifest.seed, **values}
 
 

@@ -1,44 +1,52 @@
 """Process that sends one run, or the conclusions of one study, to one tracker:
 
-`python -m ablate.tracking.follower run|resumed|study FOLDER TRACKER online|offline PARENT_PID TRACKER_CONFIG`
+`python -m ablate.tracking.follower run|resumed|study FOLDER TRACKER online|offline PARENT_PID`
 
-It reads new rows of the record every two seconds, and ends when the run has ended or its process is gone. Its errors are
-written to `tracker.log` and affect nothing else.
+It reads new rows of the record every two seconds, and ends when the run has ended or its process is gone; with PARENT_PID 0 it
+sends a record that is complete. Its errors are written to `tracker.log` and affect nothing else.
 
 Each run and tracker has its own process, rather than one process per study. W&B's library supports one run per process; a
 tracker that fails or hangs must not hold up another run or tracker; what a library prints belongs in the log of its own run;
 and the arms of a study may run on different machines. A follower detects that its run was killed by losing its parent.
+
+`<tracker>.synced.json` in the directory of a run or study lists what was sent where, so that nothing is sent twice.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from ablate.config.schema import Config, TrackerConfig
+from ablate.errors import AblateError
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import read_status
 from ablate.records.returned_values import read_returned
+from ablate.redact import redact
 from ablate.runner.log_capture import captured
-from ablate.serialization import read_json
-from ablate.tracking.backends import BACKENDS, TrackedRun
-from ablate.tracking.describe import Mode, RunEnd, RunInfo, describe_run, describe_study
-from ablate.tracking.mode import mode_of, notice
+from ablate.serialization import read_json, write_json
+from ablate.tracking.backends import BACKENDS, TrackedRun, mode_of, notice
+from ablate.tracking.describe import Mode, RunEnd, RunInfo, StudyInfo, describe_run, describe_study
 from ablate.tracking.rows import RecordRows
-from ablate.tracking.sent import mark_run, mark_study
+from ablate.tracking.wandb import offline_runs, upload_offline
 
 LOG = "tracker.log"
 """Output of the followers and of the trackers' libraries, in the directory of a run or study."""
+
+_TRACKER = "ABLATE_TRACKER"
+"""Environment variable with the tracker's config, as JSON."""
 
 _POLL_SECONDS = 2.0
 _END_POLL_SECONDS = 0.1  # checks only whether a file exists
@@ -86,13 +94,12 @@ def _start(what: str, folder: Path, tracker: TrackerConfig) -> Follower | None:
         mode = mode_of(name, tracker)
         if mode is None:
             continue
-        arguments = [what, str(folder.resolve()), name, mode, str(os.getpid()), json.dumps(asdict(tracker))]
         try:
             with (folder / LOG).open("ab") as log:
                 # In a session of its own: Ctrl-C stops the run, and the follower then sends the rows up to that point.
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "ablate.tracking.follower", *arguments],
-                    stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                    **command(what, folder, name, mode, tracker, parent=os.getpid()), stdout=log,
+                    stderr=subprocess.STDOUT, start_new_session=True,
                 )  # fmt: skip
         except OSError as error:
             of = "study" if what == "study" else "run"
@@ -102,56 +109,112 @@ def _start(what: str, folder: Path, tracker: TrackerConfig) -> Follower | None:
     return Follower(tuple(processes)) if processes else None
 
 
-def follow(run: RunDir, name: str, mode: Mode, parent: int, *, resumed: bool = False) -> None:
-    """Send the rows of a run until it ends. resumed: whether a trace existed when it started.
+def command(what: str, folder: Path, name: str, mode: Mode, tracker: TrackerConfig, *, parent: int) -> dict[str, Any]:
+    """Return the arguments that start a follower with `subprocess`.
 
-    Raises what the tracker's library raises.
+    Modules of the working directory do not shadow those that it imports (`-P`). The tracker's config may contain an address
+    with a token, so it is in the environment, and not on the command line, which every user of the machine can read.
     """
-    _wait_for_trace(run, parent, resumed)
-    if not run.config.exists():
-        print("the run ended before its config was written: nothing to send")
-        return
-    send(name, describe_run(run, mode, pid=parent), parent)
+    arguments = [what, str(folder.resolve()), name, mode, str(parent)]
+    return {
+        "args": [sys.executable, "-P", "-m", "ablate.tracking.follower", *arguments],
+        "env": {**os.environ, _TRACKER: json.dumps(asdict(tracker))},
+        "stdin": subprocess.DEVNULL,
+    }
 
 
-def send(name: str, info: RunInfo, parent: int = 0) -> int:
-    """Send every row of a run, end it at the tracker, and mark it as sent. Return the number of rows.
+# ---- in the process ----
 
-    parent: process of a run in progress; 0 for a run that has ended.
-    """
-    tracked = BACKENDS[name].load().begin(info)
-    source = RecordRows(info)
-    count = 0
+
+def main(arguments: Sequence[str]) -> int:
+    """Print what was sent, or why it was not, as one line. Return exit code 0 if everything was sent."""
+    what, folder, name, mode, parent = arguments
+    os.nice(10)  # the run may need every core
+    tracker, chosen = TrackerConfig(**json.loads(os.environ[_TRACKER])), cast(Mode, mode)
     try:
-        while True:
-            # Checked before reading, so that all that was written before the end is read in the last round.
-            ended = parent == 0 or _has_ended(info.run, parent)
-            for rows in source.rows(ended=ended):
-                tracked.send(rows)
-                count += len(rows)
-            if ended:
-                break
-            _wait(_POLL_SECONDS, info.run, parent)
+        with captured(Path(folder) / LOG):
+            try:
+                print(f"{name}: follows", flush=True)
+                if what == "study":
+                    message = _send_study(name, Path(folder), tracker, chosen, int(parent))
+                else:
+                    message = _send_run(name, RunDir(Path(folder)), tracker, chosen, int(parent), what == "resumed")
+                print(f"{name}: sent {message}", flush=True)
+            except Exception:
+                traceback.print_exc()  # nothing may wait for this process, so a failure is written to its log
+                raise
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        print(redact(text if isinstance(error, AblateError) else f"{type(error).__name__}: {text}")[:300])
+        return 1
+    print(message)
+    return 0
+
+
+def _send_study(name: str, folder: Path, tracker: TrackerConfig, mode: Mode, parent: int) -> str:
+    """Send the conclusions of a study. Return what was sent."""
+    info = describe_study(folder, tracker, mode)
+    if parent == 0 and (stored := _stored_offline(name, info)):
+        upload_offline(stored, tracker)
+    else:
+        BACKENDS[name].load().send_study(info)
+    _mark(name, info)
+    return f"{len(info.rows)} contrasts, {len(info.files)} files"
+
+
+def _send_run(name: str, run: RunDir, tracker: TrackerConfig, mode: Mode, parent: int, resumed: bool) -> str:
+    """Send the rows of a run until it has ended, end it at the tracker, and mark it as sent. Return what was sent.
+
+    parent: process of a run in progress; 0 for a run that has ended. resumed: whether a trace existed when it started.
+    """
+    if parent:
+        # A resumed run first removes the rows after its checkpoint, and must have written since.
+        _wait_until(lambda: _has_ended(run, parent) or (run.trace.exists() and (not resumed or _writes(run, parent))))
+        if not run.config.exists():
+            return "nothing: the run ended before its config was written"
+    info = describe_run(run, mode, tracker=tracker, pid=parent)
+    if parent == 0 and (stored := _stored_offline(name, info)):
+        upload_offline(stored, tracker)
+        _mark(name, info)
+        return f"{stored.name}, which W&B had written"
+    tracked = BACKENDS[name].load().Run(info)
+    try:
+        count = _send_rows(tracked, info, parent)
     except BaseException:
         _end_failed(tracked)
         raise
     if parent:
-        _wait_for_outcome(info.run)
-    outcome = read_status(info.run)
-    numbers = {f"returned/{key}": value for key, value in (read_returned(info.run) or {}).items()}
-    if outcome is None:
-        end = RunEnd(status="killed", message="the run was killed", numbers=numbers)
-    else:
-        files = tuple(path for path in (info.run.trace, info.run.evals) if path.is_file())
-        end = RunEnd(
-            status=outcome.status, message=outcome.message, numbers={**outcome.throughput, **numbers}, files=files
-        )
+        _wait_until(run.status.exists, _GRACE_SECONDS)
+    end = _run_end(run)
     with _timeout():
         tracked.end(end)
-    if outcome is not None:
-        mark_run(name, info)
-    print(f"{name}: sent {count} rows; status: {outcome.status if outcome else 'none, the run was killed'}")
-    return count
+    if end.status == "killed":
+        return f"{count} rows; the run was killed and has no status"
+    _mark(name, info)
+    return f"{count} rows"
+
+
+def _send_rows(tracked: TrackedRun, info: RunInfo, parent: int) -> int:
+    """Send every row until the run has ended. Return their number."""
+    source, count = RecordRows(info), 0
+    while True:
+        # Checked before reading, so that all that was written before the end is read in the last round.
+        ended = parent == 0 or _has_ended(info.run, parent)
+        for rows in source.rows(ended=ended):
+            tracked.send(rows)
+            count += len(rows)
+        if ended:
+            return count
+        _wait_until(lambda: _has_ended(info.run, parent), _POLL_SECONDS)
+
+
+def _run_end(run: RunDir) -> RunEnd:
+    status = read_status(run)
+    numbers = {f"returned/{key}": value for key, value in (read_returned(run) or {}).items()}
+    if status is None:
+        return RunEnd(status="killed", message="the run was killed", numbers=numbers)
+    files = tuple(path for path in (run.trace, run.evals) if path.is_file())
+    return RunEnd(status=status.status, message=status.message, numbers={**status.throughput, **numbers}, files=files)
 
 
 def _end_failed(tracked: TrackedRun) -> None:
@@ -163,15 +226,8 @@ def _end_failed(tracked: TrackedRun) -> None:
         traceback.print_exc()
 
 
-def _wait_for_trace(run: RunDir, parent: int, resumed: bool) -> None:
-    """Wait for the trace. A resumed run first removes the rows after its checkpoint, and must have written since."""
-    while not _has_ended(run, parent):
-        if run.trace.exists() and (not resumed or _has_written(run, parent)):
-            return
-        time.sleep(_END_POLL_SECONDS)
-
-
-def _has_written(run: RunDir, parent: int) -> bool:
+def _writes(run: RunDir, parent: int) -> bool:
+    """Return whether this process of the run has written rows."""
     try:
         return bool(read_json(run.progress)["pid"] == parent)
     except (OSError, ValueError, KeyError, TypeError):
@@ -183,15 +239,9 @@ def _has_ended(run: RunDir, parent: int) -> bool:
     return run.status.exists() or os.getppid() != parent
 
 
-def _wait(seconds: float, run: RunDir, parent: int) -> None:
+def _wait_until(condition: Callable[[], bool], seconds: float = math.inf) -> None:
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and not _has_ended(run, parent):
-        time.sleep(_END_POLL_SECONDS)
-
-
-def _wait_for_outcome(run: RunDir) -> None:
-    deadline = time.monotonic() + _GRACE_SECONDS
-    while not run.status.exists() and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:
         time.sleep(_END_POLL_SECONDS)
 
 
@@ -210,26 +260,58 @@ def _raise_timeout(*_: Any) -> NoReturn:
     raise TimeoutError(f"the tracker took more than {_END_TIMEOUT_SECONDS} s; `ablate sync` sends the rest")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Return exit code 0 if everything was sent."""
-    what, folder, name, mode, parent, settings = arguments
-    os.nice(10)  # the run may need every core
-    with captured(Path(folder) / LOG):
-        try:
-            print(f"{name}: follows", flush=True)
-            chosen: Mode = "offline" if mode == "offline" else "online"
-            if what == "study":
-                info = describe_study(Path(folder), TrackerConfig(**json.loads(settings)), chosen)
-                BACKENDS[name].load().send_study(info)
-                mark_study(name, info)
-                print(f"{name}: sent {len(info.rows)} contrasts and {len(info.files)} files")
-            else:
-                follow(RunDir(Path(folder)), name, chosen, int(parent), resumed=what == "resumed")
-        except Exception:
-            # Nothing waits for this process, so a failure is written to its log.
-            traceback.print_exc()
-            return 1
-    return 0
+# ---- what was sent where ----
+
+
+def is_sent(folder: Path, name: str, destination: str) -> bool:
+    """Return whether the current record of a run, or the current conclusions of a study, were sent to a destination."""
+    return _marks(folder, name).get(destination) == _version(folder)
+
+
+def destination(name: str, tracker: TrackerConfig, mode: Mode) -> str:
+    """Return the tracker, mode, server and project as text."""
+    if name == "wandb":
+        return f"wandb {mode} {tracker.entity or ''}/{tracker.project}"
+    if name == "mlflow":
+        return redact(f"mlflow {mode} {tracker.uri or ''} {tracker.project}")
+    return name
+
+
+def _stored_offline(name: str, info: RunInfo | StudyInfo) -> Path | None:
+    """Return W&B's offline run of the current record, if it is complete: a killed follower has not marked it as sent."""
+    if name != "wandb" or info.mode != "online":
+        return None
+    offline = [to for to in _marks(info.folder, name) if to.startswith("wandb offline ")]
+    runs = offline_runs(info.folder, info.id)
+    return runs[-1] if runs and any(is_sent(info.folder, name, to) for to in offline) else None
+
+
+def _mark(name: str, info: RunInfo | StudyInfo) -> None:
+    """Record that the current record of a run, or the current conclusions of a study, were sent completely."""
+    marks = {**_marks(info.folder, name), destination(name, info.tracker, info.mode): _version(info.folder)}
+    write_json(_marks_file(info.folder, name), marks, durable=False)
+
+
+def _marks(folder: Path, name: str) -> dict[str, str]:
+    try:
+        marks = read_json(_marks_file(folder, name))
+    except (OSError, ValueError):
+        return {}
+    return marks if isinstance(marks, dict) else {}
+
+
+def _marks_file(folder: Path, name: str) -> Path:
+    """One file for each tracker, because their processes end at the same time."""
+    return folder / f"{name}.synced.json"
+
+
+def _version(folder: Path) -> str:
+    """Return a digest that changes if a run is trained again or resumed, or if the conclusions of a study change."""
+    # Not the manifest of a run, whose end time is written after the status.
+    run, study = RunDir(folder), StudyDir(folder)
+    digest = sha256(b"".join(path.read_bytes() for path in (run.status, run.config, study.analysis) if path.exists()))
+    digest.update(str([path.stat().st_size if path.exists() else 0 for path in (run.trace, run.evals)]).encode())
+    return digest.hexdigest()[:16]
 
 
 if __name__ == "__main__":

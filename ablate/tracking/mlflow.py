@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ablate.config.flatten import leaves
 from ablate.config.schema import TrackerConfig
-from ablate.tracking.describe import Mode, RunEnd, RunInfo, StudyInfo, flatten, markdown, study_id
+from ablate.tracking.describe import Mode, RunEnd, RunInfo, StudyInfo, markdown, study_id
 from ablate.tracking.rows import Row
 
 ID = "ablate.id"
@@ -25,7 +26,7 @@ _MAX_METRICS, _MAX_PARAMS = 1000, 100
 _STATUS = {"finished": "FINISHED", "diverged": "FAILED", "failed": "FAILED"}
 
 
-class MlflowRun:
+class Run:
     """One run. The step of a metric is `tracker.x_axis`, and its relative time is training time."""
 
     def __init__(self, info: RunInfo) -> None:
@@ -75,7 +76,7 @@ class MlflowRun:
         }  # fmt: skip
         run = self._client.create_run(experiment, start_time=int(1000 * info.started), tags=tags)
         created: str = run.info.run_id
-        settings = {**flatten(info.config), **{f"varied/{key}": value for key, value in info.hparams.items()}}
+        settings = {**leaves(info.config), **{f"varied/{key}": value for key, value in info.hparams.items()}}
         params = [Param(_name(key), str(value)) for key, value in settings.items()]
         for start in range(0, len(params), _MAX_PARAMS):
             self._client.log_batch(created, params=params[start : start + _MAX_PARAMS])
@@ -83,11 +84,6 @@ class MlflowRun:
 
     def _last(self, metric: str) -> float:
         return max((value.step for value in self._client.get_metric_history(self._id, metric)), default=-1)
-
-
-def begin(info: RunInfo) -> MlflowRun:
-    """Create the run, or resume it if MLflow has it."""
-    return MlflowRun(info)
 
 
 def send_study(info: StudyInfo) -> None:

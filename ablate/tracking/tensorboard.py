@@ -13,8 +13,7 @@ from typing import Any
 import yaml
 
 from ablate.tracking.describe import RunEnd, RunInfo, StudyInfo, markdown
-from ablate.tracking.metric_names import AXES
-from ablate.tracking.rows import Row
+from ablate.tracking.rows import AXES, Row
 
 SUFFIX = ".ablate"
 """Suffix of our event files. A resumed run replaces its own."""
@@ -23,7 +22,7 @@ STUDY_RUN = "contrasts"
 """Directory of a study's conclusions."""
 
 
-class TensorboardRun:
+class Run:
     """One run. The step of a row is `tracker.x_axis`, and `Relative` time is training time."""
 
     def __init__(self, info: RunInfo) -> None:
@@ -53,11 +52,6 @@ class TensorboardRun:
 
     def _add_text(self, name: str, text: str) -> None:
         self._writer.add_event(_event(self._info.started, 0, _text(name, text)))
-
-
-def begin(info: RunInfo) -> TensorboardRun:
-    """Create an event file."""
-    return TensorboardRun(info)
 
 
 def send_study(info: StudyInfo) -> None:

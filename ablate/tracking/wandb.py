@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.config.schema import TrackerConfig
+from ablate.errors import AblateError
+from ablate.redact import redact
 from ablate.tracking.describe import COLUMNS, Mode, RunEnd, RunInfo, StudyInfo, has_no_secret
-from ablate.tracking.metric_names import AXES
-from ablate.tracking.rows import Row
+from ablate.tracking.rows import AXES, Row
 
 if TYPE_CHECKING:
     import wandb
 
 _MAX_JOB_TYPE_LENGTH = 64
+_SYNC_SECONDS = 1800  # of `wandb sync` for one run; it keeps trying a server that cannot be reached
 
 
-class WandbRun:
+class Run:
     """One run: rows as history, its end as summary, and the whole trace as an artifact."""
 
     def __init__(self, info: RunInfo) -> None:
@@ -46,11 +50,6 @@ class WandbRun:
             self._run.summary.update({"status": end.status, "status_message": end.message, **end.numbers})
             if end.files:
                 _log_artifact(self._run, f"trace-{self._info.id}", "trace", end.files)
-
-
-def begin(info: RunInfo) -> WandbRun:
-    """Create the run, or resume it if W&B has it."""
-    return WandbRun(info)
 
 
 def send_study(info: StudyInfo) -> None:
@@ -111,6 +110,21 @@ def remove_offline(folder: Path, id: str) -> None:
         shutil.rmtree(old)
 
 
+def upload_offline(folder: Path, tracker: TrackerConfig) -> None:
+    """Run `wandb sync`. It exits with 0 even if nothing was sent, so the `.synced` file that it writes is checked."""
+    chosen = {"--project": tracker.project, "--entity": tracker.entity}
+    arguments = [word for option, value in chosen.items() if value for word in (option, value)]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "wandb", "sync", *arguments, str(folder)],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SYNC_SECONDS,
+    )  # fmt: skip
+    output = redact(done.stdout + done.stderr)
+    print(output)
+    if done.returncode or not any(folder.glob("*.wandb.synced")):
+        lines = [line for line in output.splitlines() if line.strip()]
+        raise AblateError(f"`wandb sync` has not sent {folder.name}: {lines[-1] if lines else 'no output'}")
+
+
 def _log_artifact(run: wandb.Run, name: str, kind: str, files: Sequence[Path]) -> None:
     import wandb
 
@@ -124,4 +138,4 @@ def _log_artifact(run: wandb.Run, name: str, kind: str, files: Sequence[Path]) -
 
 def _typed(row: Sequence[Any]) -> list[Any]:
     """Return a row whose values of an axis are text, because a column of W&B has one type."""
-    return [str(cell) if name in ("level", "baseline_level") else cell for name, cell in zip(COLUMNS, row, strict=True)]
+    return [str(cell) if name in ("value", "baseline_value") else cell for name, cell in zip(COLUMNS, row, strict=True)]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules import module as all_modules
 
-from ablate.records.provenance import versions
+from ablate.records.metadata import versions
 from ablate.training.distributed import full
 from ablate.training.lr_schedule import LRSchedule
 from ablate.training.precision import Precision, attention_item

@@ -10,6 +10,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ablate.errors import LoopError
+from ablate.training.hardware import bf16_instructions
 
 
 @contextmanager
@@ -45,16 +46,23 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def _of_hardware(device: torch.device) -> str:
+    """What `auto` means on a device. Asks for arithmetic in bf16 and not for its emulation."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if device.type == "cpu" and bf16_instructions() else "fp32"
+
+
 class Precision:
     """Autocast, matrix products and gradient scaling of one run.
 
     name: `fp32`, `tf32` (fp32 whose matrix products keep 10 bits of the mantissa; CUDA only), `bf16`, `fp16`, or `auto` (bf16
-        where the GPU has it, else fp16; fp32 on a CPU).
+        where the hardware computes in it; else fp16 on a GPU, fp32 on a CPU).
     """
 
     def __init__(self, name: str, device: torch.device) -> None:
         if name == "auto":
-            name = "fp32" if device.type != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+            name = _of_hardware(device)
         if name not in NAMES:
             raise LoopError(f"precision={name!r} is not one of {', '.join(NAMES)}", "precision=auto")
         if name == "tf32" and device.type != "cuda":

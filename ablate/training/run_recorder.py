@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,19 @@ from numpy.typing import NDArray
 from ablate.errors import AblateError, LoopError
 from ablate.records.gradient_health import COLUMNS, flags_of_trace
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Fingerprint, RunStatus, Status, write_value
-from ablate.records.provenance import now
+from ablate.records.metadata import Fingerprint, RunStatus, Status, now, write_value
 from ablate.records.reader import Evals, Trace
 from ablate.records.schema import EVALS, TRACE
+from ablate.records.writer import TableWriter
 from ablate.serialization import read_json, write_json
+from ablate.training.checkpoint import Position
 from ablate.training.distributed import Ranks
 from ablate.training.evaluation import Best, EvalResult
 from ablate.training.fingerprint import FRACTIONS, OrderHash, weights_hash
 from ablate.training.grad_norms import GradNorms, Grouping, by_layer
 from ablate.training.predictions import write_predictions
-from ablate.training.state import Position
-from ablate.training.throughput import Session, peak_memory_bytes, read_sessions, throughput
-from ablate.training.trace_buffer import DeviceRow, TraceRows, open_sink
+from ablate.training.throughput import Session, model_flops, peak_memory_bytes, throughput
+from ablate.training.trace_buffer import DeviceRow, TraceRows
 
 _PROGRESS_SECONDS = 1.0
 _FLUSH_SECONDS = 2.0
@@ -45,16 +45,18 @@ class StopReason(Enum):
     REQUESTED = "requested"
     """`should_stop` gave a reason."""
 
-    @property
-    def status(self) -> Status:
-        return _STATUSES[self]
-
 
 _STATUSES: dict[StopReason, Status] = {
     StopReason.BUDGET: "finished",
     StopReason.DIVERGED: "diverged",
     StopReason.REQUESTED: "interrupted",
 }
+
+_FRESH: dict[str, Any] = {
+    "extents": {}, "applied_steps": 0, "skipped": 0, "culprit": None, "train_seconds": 0.0, "best": {}, "order": {},
+    "rates": {}, "loss_at_start": None,
+}  # fmt: skip
+"""`RunRecorder.state` of a run that begins."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +90,6 @@ class RunRecorder:
     learning_rate: number of applied steps, this one included -> learning rate of the step.
     total_steps: None where it is not known.
     samples_per_epoch: None leaves the column `epoch` nan.
-    flops_per_token: FLOPs of one token's training step.
     resumed: what `state` gave when the checkpoint was made.
     """
 
@@ -104,31 +105,36 @@ class RunRecorder:
         flush_every: int,
         total_steps: int | None = None,
         samples_per_epoch: int | None = None,
-        flops_per_token: float = 0.0,
         peak_flops: float | None = None,
         resumed: dict[str, Any] | None = None,
     ) -> None:
         self.ranks, self.norms, self.device = ranks, norms, device
         self.total_steps, self.samples_per_epoch = total_steps, samples_per_epoch
-        self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
+        self.flops_per_token, self.peak_flops = model_flops(ranks.bare), peak_flops
         self.fingerprint = Fingerprint(items=items)
         self.session = Session(environment=items.get("environment", {}))
         self._run = RunDir(run_dir) if run_dir is not None and ranks.records else None
         self._earlier = self._open_run_dir(resumed)
+        resumed = resumed or _FRESH
         self._order, self._fed = OrderHash(), list[NDArray[np.int64]]()
-        self._train_seconds, self._tokens = 0.0, 0
-        self._best = Best(resumed["best"] if resumed else None)
-        self._rates: dict[int, float | torch.Tensor] = {}
+        self._resumed_order: dict[str, str] = resumed["order"]
+        self._train_seconds, self._tokens = resumed["train_seconds"], 0
+        self._eval_loss: float | None = None
+        self._best = Best(resumed["best"])
         self._rate_steps = {max(1, math.ceil(part * total_steps)) for part in FRACTIONS} if total_steps else set()
-        self._resumed_order: dict[str, str] = resumed["order"] if resumed else {}
-        extents = resumed["extents"] if resumed else {}
-        groups = {"groups": "\n".join(norms.groups)}
-        self._trace = open_sink(run_dir, "trace", TRACE, groups, keep=ranks.records, resume_at=extents.get("trace"))
-        self._evals = open_sink(run_dir, "evals", EVALS, keep=ranks.records, resume_at=extents.get("evals"))
-        applied_steps = resumed["applied_steps"] if resumed else 0
-        self._rows = TraceRows(self._trace, flush_every, rate=learning_rate, norms=norms, applied_steps=applied_steps)
-        if resumed:
-            self._resume(resumed)
+        rates = {int(step): float(rate) for step, rate in resumed["rates"].items()}
+        self._rates: dict[int, float | torch.Tensor] = {s: rate for s, rate in rates.items() if s in self._rate_steps}
+        if resumed["loss_at_start"]:
+            items["loss_at_start"] = {name: float(value) for name, value in resumed["loss_at_start"].items()}
+        self._trace, self._evals = (
+            TableWriter(getattr(self._run, name, None), schema, metadata=metadata,
+                        resume_at=resumed["extents"].get(name), keep=ranks.records)
+            for name, schema, metadata in (("trace", TRACE, {"groups": "\n".join(norms.groups)}), ("evals", EVALS, None))
+        )  # fmt: skip
+        self._rows = TraceRows(
+            self._trace, flush_every, rate=learning_rate, norms=norms, applied_steps=resumed["applied_steps"]
+        )
+        self._rows.skipped, self._rows.culprit = resumed["skipped"], resumed["culprit"]
         self._wrote_progress = self._flushed = time.monotonic()
 
     # ---- recording ---------------------------------------------------------------------------------------------
@@ -188,6 +194,7 @@ class RunRecorder:
         if update_best:
             means = {metric: summed.mean for metric, summed in result.metrics.items()}
             self._best.update(means, position.step)
+            self._eval_loss = means.get("loss")
             if position.step == 0:
                 self.add_item("loss_at_start", means)
 
@@ -239,16 +246,6 @@ class RunRecorder:
         self._tokens = position.tokens
         self.session.first_step = position.step + 1
 
-    def _resume(self, resumed: dict[str, Any]) -> None:
-        self._train_seconds = resumed["train_seconds"]
-        self._rows.skipped, self._rows.culprit = resumed["skipped"], resumed["culprit"]
-        self._rates = {
-            int(step): float(rate) for step, rate in resumed["rates"].items() if int(step) in self._rate_steps
-        }
-        if resumed["loss_at_start"]:
-            means = {name: float(value) for name, value in resumed["loss_at_start"].items()}
-            self.fingerprint.items["loss_at_start"] = means
-
     # ---- the end of a run --------------------------------------------------------------------------------------
 
     @contextmanager
@@ -281,7 +278,7 @@ class RunRecorder:
             message = f"diverged at step {position.step}: the last {self.num_skipped} gradients were not finite{where}"
         else:
             message = self._interrupted(position, str(request))
-        return self.end(reason.status, position, request or reason.value, message, weights)
+        return self.end(_STATUSES[reason], position, request or reason.value, message, weights)
 
     def end(
         self, status: Status, position: Position, reason: str, message: str, weights: str | None = None
@@ -302,7 +299,7 @@ class RunRecorder:
             best=self._best.values,
             gradient=flags_of_trace(self._trace.read(COLUMNS), self.norms.groups),
             throughput=throughput(sessions, flops_per_token=self.flops_per_token, assumed_peak=self.peak_flops),
-            sessions=[session.to_json() for session in sessions],
+            sessions=[asdict(session) for session in sessions],
         )
         if self._run is not None:
             write_value(self._run, run_status)
@@ -333,7 +330,7 @@ class RunRecorder:
             self._run.predictions.unlink(missing_ok=True)
         if resumed is None or not self._run.progress.exists():
             return []
-        return read_sessions(read_json(self._run.progress))
+        return [Session(**session) for session in read_json(self._run.progress).get("sessions", ())]
 
     def _epoch(self, position: Position) -> float:
         return position.samples / self.samples_per_epoch if self.samples_per_epoch else math.nan
@@ -366,7 +363,8 @@ class RunRecorder:
             "grad_norm": last["grad_norm"],
             "samples_per_second": rates["train_samples_per_second"],
             "updated": now(),
-            "sessions": [session.to_json() for session in (*self._earlier, self.session)],
+            **({"eval_loss": self._eval_loss} if self._eval_loss is not None else {}),
+            "sessions": [asdict(session) for session in (*self._earlier, self.session)],
         }
         write_json(self._run.progress, progress, durable=False)
 

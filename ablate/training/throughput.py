@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -95,9 +95,6 @@ class Session:
         self.eval_samples += samples
         self.eval_seconds += seconds
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def throughput(sessions: Sequence[Session], *, flops_per_token: float, assumed_peak: float | None) -> dict[str, float]:
     """Return the rates over all sessions, without the warm-up of those that are longer than it.
@@ -127,8 +124,3 @@ def _steady(sessions: Sequence[Session], name: str) -> float:
     if not outlasted:
         return float(sum(getattr(session, name) for session in sessions))
     return float(sum(getattr(session, name) - getattr(session, warm) for session in outlasted))
-
-
-def read_sessions(progress: Mapping[str, Any]) -> list[Session]:
-    """Read the sessions of a `progress.json`."""
-    return [Session(**session) for session in progress.get("sessions", ())]

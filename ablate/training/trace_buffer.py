@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from ablate.records.reader import read_blocks, read_table
 from ablate.records.schema import TRACE
-from ablate.records.writer import TableWriter, block_of
+from ablate.records.writer import TableWriter
 from ablate.training.grad_norms import GradNorms
 
 _SCALARS = ("loss", "grad_norm", "clip_coefficient", "applied", "loss_scale", "micro_grad_norm")
@@ -24,66 +22,6 @@ HostRow = tuple[int, float, int, int, float, int]
 """step, epoch, samples, tokens, step_seconds, micro_samples."""
 _HOST = np.dtype([("step", "i8"), ("epoch", "f8"), ("samples", "i8"), ("tokens", "i8"), ("step_seconds", "f8"),
                   ("micro_samples", "i8")])  # fmt: skip
-
-
-class Sink(Protocol):
-    """A table that blocks of rows are written to."""
-
-    schema: pa.Schema
-
-    def write(self, columns: Mapping[str, Sequence[Any]]) -> None: ...
-
-    def close(self) -> None: ...
-
-    def table(self) -> pa.Table: ...
-
-    def read(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]: ...
-
-    def extent(self) -> int: ...
-
-
-class MemoryTable:
-    """A sink in memory, for runs without a directory; `keep=False` drops the rows, for processes that do not record."""
-
-    def __init__(self, schema: pa.Schema, *, metadata: Mapping[str, str] | None = None, keep: bool = True) -> None:
-        self.schema = schema.with_metadata(dict(metadata)) if metadata else schema
-        self.keep = keep
-        self.blocks: list[pa.RecordBatch] = []
-
-    def write(self, columns: Mapping[str, Sequence[Any]]) -> None:
-        if self.keep:
-            self.blocks.append(block_of(columns, self.schema))
-
-    def close(self) -> None: ...
-
-    def table(self) -> pa.Table:
-        return pa.Table.from_batches(self.blocks, schema=self.schema)
-
-    def read(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        return (block.select(columns) for block in self.blocks)
-
-    def extent(self) -> int:
-        return 0
-
-
-class FileTable(TableWriter):
-    """A sink on disk that can be read back."""
-
-    def table(self) -> pa.Table:
-        return read_table(self.path)
-
-    def read(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        return read_blocks(self.path, columns)
-
-
-def open_sink(
-    folder: Path | None, name: str, schema: pa.Schema, metadata: Mapping[str, str] | None = None, *,
-    keep: bool = True, resume_at: int | None = None,
-) -> Sink:  # fmt: skip
-    """Open `<folder>/<name>.arrow`, or a table in memory. resume_at: bytes of the file to keep and write on from."""
-    if folder is None or not keep:
-        return MemoryTable(schema, metadata=metadata, keep=keep)
-    return FileTable(folder / f"{name}.arrow", schema, metadata=metadata, resume_at=resume_at)
 
 
 @dataclass(slots=True)
@@ -114,15 +52,15 @@ class DeviceRow:
 class TraceRows:
     """Two blocks of rows on the device, used in turn: while one fills, the other is copied to the host.
 
-    block_rows: steps between two copies. rate: number of applied steps, this one included -> learning rate.
+    table: the trace. block_rows: steps between two copies. rate: number of applied steps, this one included -> learning rate.
     norms: whose parameters' norms come in; their groups are added up here, a block at a time, and the first parameter whose
         gradient was not finite is named.
     """
 
     def __init__(
-        self, sink: Sink, block_rows: int, *, rate: Callable[[int], float], norms: GradNorms, applied_steps: int = 0
+        self, table: TableWriter, block_rows: int, *, rate: Callable[[int], float], norms: GradNorms, applied_steps: int
     ) -> None:
-        self.sink, self.block_rows, self.rate, self.norms = sink, block_rows, rate, norms
+        self.table, self.block_rows, self.rate, self.norms = table, block_rows, rate, norms
         self.last: dict[str, float] = {}
         """The newest row that has arrived, scalars only."""
         self.skipped = 0
@@ -198,7 +136,7 @@ class TraceRows:
         columns["micro_grad_norm"] = pa.array(columns["micro_grad_norm"], mask=columns["micro_samples"] == 0)
         columns["group_norms"] = _lists(_by_group(each, self.norms))
         columns["update_ratios"] = _lists(numbers[:, len(_SCALARS) + each.shape[1] :])
-        self.sink.write({name: columns[name] for name in TRACE.names})
+        self.table.write({name: columns[name] for name in TRACE.names})
         self.last = {name: float(columns[name][-1]) for name in ("step", "samples", "loss", "grad_norm")}
 
     def _learning_rate(self, applied: bool) -> float:

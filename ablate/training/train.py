@@ -15,7 +15,7 @@ from torch import nn
 from ablate.records.metadata import Fingerprint, RunStatus
 from ablate.records.reader import Evals, Trace
 from ablate.training import fingerprint as fp
-from ablate.training.checkpoint_manager import CheckpointManager, Checkpoints
+from ablate.training.checkpoint import CheckpointManager, Checkpoints
 from ablate.training.data_loading import BatchStream, Loader
 from ablate.training.distributed import Ranks
 from ablate.training.evaluation import Evaluation, Evaluator, to_device
@@ -26,7 +26,7 @@ from ablate.training.precision import Precision, pick_device
 from ablate.training.random_streams import RandomStreams, SampleOrder
 from ablate.training.run_recorder import Recording, RunRecorder, StopReason
 from ablate.training.stop import ShouldStop, StopPoll
-from ablate.training.throughput import model_flops, peak_flops
+from ablate.training.throughput import peak_flops
 from ablate.training.trace_buffer import DeviceRow
 from ablate.training.validation import check_can_train, check_loss, check_num_items
 from ablate.units import parse_interval
@@ -141,8 +141,7 @@ def train(
     recorder = RunRecorder(
         Path(run_dir) if run_dir else None, ranks, norms, items=items | dict(recording.facts), device=on,
         learning_rate=learning_rate.at, flush_every=recording.flush_every, total_steps=total_steps,
-        samples_per_epoch=len(dataset), flops_per_token=model_flops(ranks.bare),
-        peak_flops=recording.device_peak_flops or peak_flops(on, amp.name), resumed=resumed,
+        samples_per_epoch=len(dataset), peak_flops=recording.device_peak_flops or peak_flops(on, amp.name), resumed=resumed,
     )  # fmt: skip
     points = evaluation.points(total_samples, **sizes) if evaluation else []
     evaluator = Evaluator(evaluation, points, collate=loader.collate, precision=amp, ranks=ranks)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ablate.errors import LoopError, nearest
-from ablate.training.checkpoint_manager import Checkpoints
+from ablate.training.checkpoint import Checkpoints
 from ablate.training.distributed import is_sharded
 from ablate.training.lr_schedule import DECAYING, SHAPES, LRSchedule
 from ablate.training.run_recorder import Recording

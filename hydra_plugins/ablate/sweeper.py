@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 # plan_only: print what would run, and run nothing. launched_from: the directory in which the command was started; the sweeper
 # sets it.
-# attribute, mediate: the questions of these verbs, `ablate.planning.attribution.Bisect` and
-# `ablate.planning.mediation.Mediate`.
+# attribute, mediate: the requests of these verbs, `ablate.planning.attribution.AttributionRequest` and
+# `ablate.planning.mediation.MediationRequest`.
 # as_json: print the answer as JSON. A plain dict, because Hydra runs this module before it is in sys.modules, where a dataclass
-# would search for it. The others are for an external app, with their defaults: `ablate.planning.external_plan.Options`.
+# would search for it. The others are for an external app, with their defaults: `ablate.planning.external_app.Options`.
 _APP = {
     "seed_key": "seed", "seeds": 5, "metric": None, "lower_is_better": True, "smallest_effect": 0.01, "name": None,
     "root": "runs", "workers": None,
@@ -64,12 +64,12 @@ class AblationSweeper(Sweeper):
 
     @property
     def _is_local(self) -> bool:
-        return str(self._config.hydra.launcher._target_).startswith("hydra_plugins.ablate.launcher.")
+        return str(self._config.hydra.launcher._target_).startswith("hydra_plugins.ablate.launchers.")
 
     def _sweep_ours(self, arguments: list[str]) -> int:
         from ablate.errors import ConfigError
         from ablate.planning.compose import composer_of
-        from ablate.runner.local import launch_local
+        from ablate.runner.launch import launch_local
         from ablate.study_command import Options, plan_study
 
         for key, value in self._app.items():
@@ -85,8 +85,7 @@ class AblationSweeper(Sweeper):
         return plan_study(composer_of(self._config.hydra), arguments, attribute, mediate, options)
 
     def _sweep_app(self, arguments: list[str]) -> int:
-        from ablate.planning.external_app import AppComposer
-        from ablate.planning.external_plan import Options, make_app_study
+        from ablate.planning.external_app import AppComposer, Options, make_app_study
         from ablate.study_command import refusals_printed, run_external_study
         from hydra_plugins.ablate.external_app import modules_of
 
@@ -104,8 +103,8 @@ class AblationSweeper(Sweeper):
         return refusals_printed(command)
 
     def _app_launch(self, prepared: Prepared, arguments: list[str], workers: int | None) -> Launch:
-        from hydra_plugins.ablate.cluster_launchers import is_cluster, launch_all, reason_lost
         from hydra_plugins.ablate.external_app import Recorded, launch_commands, launch_with
+        from hydra_plugins.ablate.launchers import is_cluster, launch_all, reason_lost
 
         if self._is_local:
             return launch_commands(prepared.plan, self._config, arguments, workers)
@@ -123,8 +122,8 @@ class AblationSweeper(Sweeper):
         return launch_with(prepared.plan, run_jobs, num_parallel=None if is_cluster(launcher) else 1)
 
     def _launch(self, jobs: Sequence[Job], title: str, already_done: int) -> None:  # noqa: ARG002
-        """Hand the runs to a launcher of Hydra, as text: its processes may run on other machines and compose them again."""
-        from hydra_plugins.ablate.cluster_launchers import launch_all, reason_lost
+        """Hand the runs to a launcher of Hydra, as text: its processes may run on other machines, where they read the plan."""
+        from hydra_plugins.ablate.launchers import launch_all, reason_lost
 
         with open_dict(self._config):
             self._config.hydra.overrides.hydra.append(f"hydra.sweeper.launched_from='{Path.cwd()}'")

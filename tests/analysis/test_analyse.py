@@ -47,13 +47,13 @@ def test_the_reference_study_answers_its_question(reference: Analysis) -> None:
     assert "the same training runs, recorded less often" in said
     assert "LOW POWER: 3 seeds" in said
     for level in reference.replays:
-        assert f"{100 * (level.share_decrease_before_first_eval or 0):.0f}% at {level.level}" in said
+        assert f"{100 * (level.share_decrease_before_first_eval or 0):.0f}% at {level.value}" in said
 
 
 def test_every_control_of_a_clean_study_is_proven(reference: Analysis) -> None:
     assert {one.status for one in reference.controls} == {"proven"}
     assert [one.name for one in reference.controls if one.arm == "train_test_ratio=4"] == [
-        "one_variable", "matched", "took_effect", "seeds_differ", "settings_applied",
+        "one_variable", "matched", "took_effect", "seeds_differ", "settings_applied", "learned",
     ]  # fmt: skip
     assert set(control(reference, "batch_size=64", "matched").held) >= {"init", "order", "splits", "eval_set"}
     assert control(reference, "batch_size=64", "one_variable").derived["total_steps"] == [128, 16]

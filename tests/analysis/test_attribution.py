@@ -15,8 +15,7 @@ from ablate.analysis.attribution import attribution
 from ablate.analysis.design_results import Attribution
 from ablate.analysis.results import RunReading
 from ablate.controls.control import Control
-from ablate.design.attribution import Corners, draw_paths
-from ablate.design.designs import OneAtATime
+from ablate.design.designs import Corners, OneAtATime, draw_paths
 from ablate.design.plan import Plan
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import StudyDir
@@ -31,7 +30,7 @@ FIVE = replace(
     moves=(*THREE.moves, {"train.max_grad_norm": 10.0}, {"optim.warmup_ratio": 0.1}),
     paths=draw_paths(5, 3, np.random.default_rng(0)),
 )
-ROUGH = MetricInfo(name="eval_loss_roughness", unit="nats", definition="", lower_is_better=True)
+ROUGH = MetricInfo(name="eval_loss_irregularity", unit="nats", definition="", lower_is_better=True)
 Truth = Callable[[tuple[int, ...]], float]
 
 
@@ -74,7 +73,7 @@ def answer(plan: Plan, readings: Any, checks: Any = ()) -> Attribution:
 def test_the_sentence_that_a_person_wants() -> None:
     found = answer(*made(TWO, lambda on: 3.0 - 1.0 * on[0] + 0.03 * on[1] - 0.1 * on[0] * on[1]))
     assert found.sentence.startswith("batch_size explains 9")
-    first, rest = found.sentence.split(" of the fall in eval-loss roughness; ")
+    first, rest = found.sentence.split(" of the fall in eval-loss irregularity; ")
     assert first.count("% (") == 1
     assert "interaction" in rest
     assert "train_test_ratio -" in rest, "it works against the fall"
@@ -111,7 +110,7 @@ def test_three_keys_of_which_two_are_causes() -> None:
     }
     assert set(found.significant) == {"batch_size", "lr"}
     assert found.sentence.startswith("batch_size explains 6")
-    assert "of the rise in eval-loss roughness; lr 3" in found.sentence
+    assert "of the rise in eval-loss irregularity; lr 3" in found.sentence
     assert "Not significant (corrected for 4 comparisons): " in found.sentence
 
 
@@ -126,7 +125,7 @@ def test_two_that_cancel_are_a_difference_of_nothing_and_are_not_divided() -> No
     found = answer(*made(TWO, lambda on: 1.0 * on[0] - 1.0 * on[1]))
     assert found.refused.startswith("the total difference is not significant (")
     assert found.sentence.startswith(
-        f"eval-loss roughness: no shares, because {found.refused}. By itself batch_size raises it ("
+        f"eval-loss irregularity: no shares, because {found.refused}. By itself batch_size raises it ("
     )
     assert found.sentence.endswith(": they work against each other.")
     assert (found.significant, found.shapley_sentence) == (("batch_size", "train_test_ratio"), "")
@@ -137,10 +136,11 @@ def test_two_that_cancel_are_a_difference_of_nothing_and_are_not_divided() -> No
 def test_two_that_nearly_cancel_are_not_one_cause_of_several_hundred_per_cent() -> None:
     found = answer(*made(TWO, lambda on: 1.0 * on[0] - 0.8 * on[1]))
     assert found.refused == ""
-    assert found.sentence.startswith("eval-loss roughness: by itself batch_size raises it (+")
+    assert found.sentence.startswith("eval-loss irregularity: by itself batch_size raises it (+")
     assert "and train_test_ratio lowers it (-0." in found.sentence
     assert (
-        "): they work against each other. Of the remaining rise in eval-loss roughness, batch_size 4" in found.sentence
+        "): they work against each other. Of the remaining rise in eval-loss irregularity, batch_size 4"
+        in found.sentence
     )
     most = answer(*made(TWO, lambda on: 1.0 * on[0] - 0.2 * on[1]))
     assert most.sentence.startswith("batch_size explains 12")
@@ -243,7 +243,8 @@ def test_from_runs_on_disk_to_the_answer(tmp_path: Path) -> None:
     assert found is not None
     assert not [check.sentence for check in analysis.controls if check.status == "failed"]
     assert found.sentence.startswith("batch_size explains ")
-    assert analysis.conclusions[:2] == (found.sentence, found.shapley_sentence)
+    assert analysis.conclusions[0].startswith("Not every arm learned: batch_size did not learn")
+    assert analysis.conclusions[1:3] == (found.sentence, found.shapley_sentence)
     batch, ratio = found.keys
     assert batch.moves == {"data.batch_size": (8, 64)}
     assert batch.brings["total_steps"] == (128, 16)

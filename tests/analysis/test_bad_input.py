@@ -29,7 +29,7 @@ def read(baseline: Arm, *arms: Arm, margin: float | None = 0.5) -> list[Contrast
     said = []
     for number, (name, arm) in enumerate(named.items(), 1):
         question = Question(
-            arm=name, axis="lr", level=number, baseline_level=0, metric=LOSS, primary=True,
+            arm=name, axis="lr", value=number, baseline_value=0, metric=LOSS, primary=True,
             smallest_effect=margin, num_seeds=len(baseline),
         )  # fmt: skip
         said.append(contrast(question, found[name], baseline, arm))

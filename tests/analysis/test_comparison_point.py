@@ -210,7 +210,7 @@ def test_a_rereading_lies_beside_the_study_s_own_report(copy: Path, capsys: pyte
     assert "Compared at equal steps (16)" in page
     assert "Re-read" in page
     assert "Compared at equal steps" not in (copy / "report.html").read_text()
-    assert "Generalization to new examples" in (copy / "report.html").read_text()
+    assert "New examples" in (copy / "report.html").read_text()
     for name in ("report.at-16-steps.md", "table.at-16-steps.tex"):
         assert "at equal steps" in (copy / name).read_text()
 

@@ -26,8 +26,8 @@ def ask(
     question = Question(
         arm="batch_size=64",
         axis="batch_size",
-        level=64,
-        baseline_level=8,
+        value=64,
+        baseline_value=8,
         metric=METRICS[metric].info,
         primary=smallest_effect is not None,
         smallest_effect=smallest_effect,
@@ -52,8 +52,8 @@ def table(arms: list[list[float | None]], *, smallest_effect: float | None = 0.1
             Question(
                 arm=name,
                 axis="axis",
-                level=1,
-                baseline_level=0,
+                value=1,
+                baseline_value=0,
                 metric=info,
                 primary=smallest_effect is not None,
                 smallest_effect=smallest_effect,

@@ -33,6 +33,20 @@ def made(folder: Path, metric: str = "eval_loss", **kept: object) -> Analysis:
     return analyse(folder)
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Analysis]:
+    """The study with nothing changed: its folder, which no test writes to, and its analysis."""
+    folder = tmp_path_factory.mktemp("runs") / "s"
+    return folder, made(folder)
+
+
+@pytest.fixture
+def copy(plain: tuple[Path, Analysis], tmp_path: Path) -> Path:
+    """A copy of its folder, to be changed."""
+    shutil.copytree(plain[0], tmp_path / "s")
+    return tmp_path / "s"
+
+
 def found(analysis: Analysis) -> Examples:
     assert analysis.examples is not None
     return analysis.examples
@@ -44,8 +58,8 @@ def of(analysis: Analysis, arm: str) -> tuple[Contrast, OverExamples]:
     return next(c for c in analysis.contrasts if c.primary and c.arm == arm), one
 
 
-def test_a_difference_that_is_alike_in_all_examples_holds_for_new_ones(tmp_path: Path) -> None:
-    contrast, one = of(made(tmp_path / "s"), UP)
+def test_a_difference_that_is_alike_in_all_examples_holds_for_new_ones(plain: tuple[Path, Analysis]) -> None:
+    contrast, one = of(plain[1], UP)
     assert contrast.verdict == "hurts"
     assert one.holds == "new examples too"
     assert one.low is not None
@@ -56,8 +70,8 @@ def test_a_difference_that_is_alike_in_all_examples_holds_for_new_ones(tmp_path:
     assert "holds for new examples of this kind as well: +0.06" in one.sentence
 
 
-def test_of_a_placebo_nothing_is_claimed(tmp_path: Path) -> None:
-    _, one = of(made(tmp_path / "s"), "placebo")
+def test_of_a_placebo_nothing_is_claimed(plain: tuple[Path, Analysis]) -> None:
+    _, one = of(plain[1], "placebo")
     assert one.holds == ""
     assert one.low is not None
     assert "over new examples as well" in one.sentence
@@ -94,8 +108,8 @@ def test_without_kept_examples_the_claims_are_about_this_evaluation_set(tmp_path
 
 
 def test_an_outcome_that_is_no_mean_over_examples_says_so(tmp_path: Path) -> None:
-    analysis = made(tmp_path / "s", metric="eval_loss_roughness")
-    assert analysis.notes[-1] == f"{THIS_SET}; eval_loss_roughness is not a mean over examples"
+    analysis = made(tmp_path / "s", metric="eval_loss_irregularity")
+    assert analysis.notes[-1] == f"{THIS_SET}; eval_loss_irregularity is not a mean over examples"
 
 
 def test_no_effect_has_to_lie_inside_the_margin_for_new_examples_too(tmp_path: Path) -> None:
@@ -119,10 +133,9 @@ def test_arms_with_other_evaluation_sets_are_refused_with_the_reason(tmp_path: P
     assert of(analysis, SAME)[1].low is not None
 
 
-def test_a_run_that_was_taken_over_without_examples_reads_as_not_kept(tmp_path: Path) -> None:
-    made(tmp_path / "s")
-    StudyDir(tmp_path / "s").run(UP, 3).predictions.unlink()
-    _, one = of(analyse(tmp_path / "s"), UP)
+def test_a_run_that_was_taken_over_without_examples_reads_as_not_kept(copy: Path) -> None:
+    StudyDir(copy).run(UP, 3).predictions.unlink()
+    _, one = of(analyse(copy), UP)
     assert one.refused == f"seed 3 of {UP} has not saved its predictions"
 
 
@@ -142,18 +155,16 @@ def rewrite(run: RunDir, *, step: int | None = None, shift: float = 0.0, without
     ],
 )
 def test_examples_that_do_not_belong_to_the_evaluation_are_refused(
-    tmp_path: Path, change: dict[str, object], said: str
+    copy: Path, change: dict[str, object], said: str
 ) -> None:
-    made(tmp_path / "s")
-    rewrite(StudyDir(tmp_path / "s").run("baseline", 1), **change)  # type: ignore[arg-type]
-    _, one = of(analyse(tmp_path / "s"), UP)
+    rewrite(StudyDir(copy).run("baseline", 1), **change)  # type: ignore[arg-type]
+    _, one = of(analyse(copy), UP)
     assert said in one.refused
 
 
 @pytest.mark.parametrize("edited", ["predictions", "evaluations"])
-def test_evaluations_that_the_predictions_contradict_have_no_verdict(tmp_path: Path, edited: str) -> None:
-    made(tmp_path / "s")
-    run = StudyDir(tmp_path / "s").run("baseline", 1)
+def test_evaluations_that_the_predictions_contradict_have_no_verdict(copy: Path, edited: str) -> None:
+    run = StudyDir(copy).run("baseline", 1)
     if edited == "predictions":
         rewrite(run, shift=0.1)
     else:
@@ -161,16 +172,15 @@ def test_evaluations_that_the_predictions_contradict_have_no_verdict(tmp_path: P
         with TableWriter(run.evals, EVALS) as table:
             shifted = [row | {"sum": row["sum"] + 0.1 * row["count"]} for row in rows]
             table.write({name: [row[name] for row in shifted] for name in EVALS.names})
-    analysis = analyse(tmp_path / "s")
+    analysis = analyse(copy)
     assert {one.verdict for one in analysis.contrasts} == {"none"}, "there is no baseline to compare with"
     assert any("was altered, or is of another run" in one.sentence for one in analysis.controls)
 
 
-def test_a_torn_file_costs_its_own_interval_and_nothing_else(tmp_path: Path) -> None:
-    made(tmp_path / "s")
-    path = StudyDir(tmp_path / "s").run(UP, 0).predictions
+def test_a_torn_file_costs_its_own_interval_and_nothing_else(copy: Path) -> None:
+    path = StudyDir(copy).run(UP, 0).predictions
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    analysis = analyse(tmp_path / "s")
+    analysis = analyse(copy)
     assert of(analysis, UP)[1].low is None
     assert of(analysis, SAME)[1].low is not None
 
@@ -185,11 +195,12 @@ def test_examples_that_were_drawn_together_count_as_one_draw(tmp_path: Path) -> 
     assert "were drawn together" in of(made(tmp_path / "one", groups=1), UP)[1].refused
 
 
-def test_which_examples_only_one_arm_gets_right(tmp_path: Path) -> None:
-    _, one = of(made(tmp_path / "s"), UP)
+def test_which_examples_only_one_arm_gets_right(plain: tuple[Path, Analysis]) -> None:
+    folder, analysis = plain
+    _, one = of(analysis, UP)
     assert one.paired is not None
     baseline, arm = (
-        np.stack([read_predictions(StudyDir(tmp_path / "s").run(name, s).predictions)["accuracy"] for s in range(5)])
+        np.stack([read_predictions(StudyDir(folder).run(name, s).predictions)["accuracy"] for s in range(5)])
         for name in ("baseline", UP)
     )
     assert one.paired.only_baseline == np.mean(np.sum((baseline == 1) & (arm == 0), axis=1))

@@ -17,7 +17,7 @@ from ablate.analysis.factorial import design_effects, effect_sentences
 from ablate.analysis.results import RunReading
 from ablate.controls.control import Control
 from ablate.design.designs import OneAtATime
-from ablate.design.factorial import Cells
+from ablate.design.factorial import Factorial
 from ablate.design.plan import Plan
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import StudyDir
@@ -34,7 +34,7 @@ Truth = Callable[[tuple[int, ...]], float]
 
 
 def made(
-    cells: Cells, truth: Truth, *, seeds: int = 6, noise: float = 0.002, margin: float = 0.01
+    cells: Factorial, truth: Truth, *, seeds: int = 6, noise: float = 0.002, margin: float = 0.01
 ) -> tuple[Plan, list[RunReading]]:
     """A plan, and readings whose value in a cell is the truth of its levels, a seed's own level and noise."""
     plan = crossed_plan("s", cells, seeds=seeds, smallest_effect=margin)
@@ -314,6 +314,7 @@ def test_what_could_not_be_combined_is_said_beside_the_word() -> None:
     assert parts["batch_size=64"].sentence.endswith("it could not be combined with train_test_ratio=4")
 
 
+@pytest.mark.slow
 def test_words_are_wrongly_given_as_seldom_as_the_analysis_errs() -> None:
     """Where nothing matters, `matters` or `redundant` stands in about 5% of studies or fewer."""
     wrong = 0
@@ -326,7 +327,7 @@ def test_words_are_wrongly_given_as_seldom_as_the_analysis_errs() -> None:
 
 
 @pytest.mark.parametrize("cells", [TWO, PAIRS], ids=["factorial", "pairwise"])
-def test_from_runs_on_disk_to_the_answer(tmp_path: Path, cells: Cells) -> None:
+def test_from_runs_on_disk_to_the_answer(tmp_path: Path, cells: Factorial) -> None:
     write_crossed(tmp_path / "s", cells, {arm: 0.1 for arm in cells.arms if "batch_size" in arm})
     analysis = write_analysis(tmp_path / "s")
     about = analysis.effects

@@ -12,8 +12,7 @@ import pytest
 
 from ablate.analysis.analyse import analyse, analyse_interim, contrasts_of
 from ablate.analysis.contrasts import family
-from ablate.analysis.interim import after, interim_result, levels_of, next_interim
-from ablate.analysis.load import InterimReader
+from ablate.analysis.interim import InterimReader, after, interim_result, levels_of, next_interim
 from ablate.analysis.results import Contrast, RunReading
 from ablate.controls.control import Control
 from ablate.design.designs import OneAtATime
@@ -119,7 +118,7 @@ def test_runs_after_the_last_look_are_not_read() -> None:
     values[:, 5:] = 1000 * rng.normal(size=(4, 7))
     assert contrasts(plan, values, reader) == then
     assert {len(one.seeds) for one in then} == {5}
-    assert {one.interval_level for one in then} == {levels_of(plan)[0]}
+    assert {one.confidence for one in then} == {levels_of(plan)[0]}
     assert "% interval" in then[0].sentence
     assert "95% interval" not in then[0].sentence
 
@@ -173,7 +172,7 @@ def test_a_study_folder_is_read_by_its_looks(study: Path) -> None:
     before = analyse(study)
     assert before.contrasts == ()
     assert before.interim is not None
-    assert "No verdict yet: the first analysis is at 5 seeds, and all its runs have ended" in before.conclusions[0]
+    assert "No verdict yet: the first analysis is at 5 seeds, and all its runs have ended" in before.conclusions[1]
     assert len(before.runs) == 4 * 5, "what is due"
     found = analyse_interim(study)
     assert found["stops"] == {"batch_size=64": "hurts"}
@@ -183,7 +182,7 @@ def test_a_study_folder_is_read_by_its_looks(study: Path) -> None:
     assert [one.made for one in now.interim.analyses] == [True, False, False]
     assert (
         "the analysis at 8 seeds comes next, for learning_rate=0.0001, and 6 of its 29 runs are still to do"
-        in (now.conclusions[0])
+        in (now.conclusions[1])
     )
     assert not now.complete
     assert any("overstated on average" in sentence for sentence in now.conclusions)

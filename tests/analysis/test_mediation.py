@@ -11,15 +11,15 @@ import pytest
 from scipy import stats
 
 from ablate.analysis.design_results import HeldEffect, Mediated
-from ablate.analysis.load import RunFiles
 from ablate.analysis.mediation import mediation, mediation_sentences, part, verdict
 from ablate.analysis.results import RunReading
 from ablate.controls.control import Control
-from ablate.design.mediation import Held, Mediation
+from ablate.design.designs import Held, Mediation
 from ablate.design.plan import Plan
 from ablate.metrics.metric import MetricInfo
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Fingerprint, RunStatus
+from ablate.records.run_files import RunFiles
 from ablate.stats.shapley import Contribution
 from tests.synthetic import mediation_plan
 

@@ -76,7 +76,7 @@ def test_a_placebo_that_differs_is_the_first_conclusion(tmp_path: Path) -> None:
     found = contrast(analysis, "placebo")
     assert (found.verdict, found.labels) == ("hurts", (PLACEBO_DIFFERS,))
     assert analysis.conclusions[0].startswith(
-        "WARNING: the placebo differs significantly from the baseline in eval_loss"
+        "PLACEBO DIFFERS: the placebo differs significantly from the baseline in eval_loss"
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ablate.analysis.resample import reduce_windows, resample, window_ends
 from ablate.errors import ConfigError, IntervalError, StudyError
-from ablate.metrics.decrease import decrease_before, train_loss_decrease
+from ablate.metrics.curves import decrease_before, train_loss_decrease
 from ablate.records.layout import StudyDir
 from ablate.records.reader import EvalCurve, read_evals, read_table, read_trace
 from ablate.records.schema import EVALS

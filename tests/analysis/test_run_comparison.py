@@ -14,7 +14,7 @@ import pytest
 from ablate.analysis.run_comparison import Comparison, RunDiff, compare_runs, diff_runs
 from ablate.errors import RecordError, StudyError
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.open_run import open_run
+from ablate.records.run_files import open_run
 from tests.synthetic import write_study
 
 HERE = ("baseline", 0)

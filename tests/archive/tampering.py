@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ablate.archive.files import header
+from ablate.archive.manifest import header
 from ablate.hashing import digest_of
 
 Files = dict[str, bytes]

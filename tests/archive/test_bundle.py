@@ -15,7 +15,7 @@ import pytest
 
 from ablate import cli
 from ablate.archive.bundle import write_bundle
-from ablate.archive.files import hash_of
+from ablate.archive.manifest import hash_of
 from ablate.archive.verify import verify
 from ablate.errors import StudyError
 from tests.archive.tampering import Files, files_of

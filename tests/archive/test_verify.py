@@ -22,9 +22,8 @@ import pytest
 from ablate import cli
 from ablate.analysis.analyse import analyse_interim
 from ablate.archive.bundle import write_bundle
-from ablate.archive.digests import plan_problems
-from ablate.archive.files import hash_of
-from ablate.archive.verify import Verification, verify
+from ablate.archive.manifest import hash_of
+from ablate.archive.verify import Verification, plan_problems, verify
 from ablate.design.axis import Axis
 from ablate.design.designs import ExternalApp, OneAtATime
 from ablate.design.plan import Arm, Plan, Run, counted_of, digest_by

@@ -16,6 +16,7 @@ from ablate.records.layout import RunDir
 from ablate.records.metadata import Manifest, RunStatus, write_value
 from ablate.records.source_code import code_digest
 from ablate.runner.jobs import Job
+from ablate.serialization import write_json
 
 Fate = Callable[[Job], RunStatus]
 
@@ -38,6 +39,7 @@ class Runs:
         asked: dict[str, Any] = {"digest": job.digest, "request": job.planned.request, "code": dict(job.planned.code)}
         asked["code_digest"] = code_digest(job.planned.code)
         write_value(run, Manifest(arm=job.arm, seed=job.seed, overrides=job.changes, **asked))
+        write_json(run.config, job.config)  # JSON is YAML
         outcome = self.fate(job)
         write_value(run, outcome)
         return outcome
@@ -67,16 +69,20 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def runs(monkeypatch: pytest.MonkeyPatch, here: Path) -> Runs:
     found = Runs()
     sizes = DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2)
-    monkeypatch.setattr("ablate.runner.local.run_all", found.run_all)
-    monkeypatch.setattr("ablate.tasks.sizes.data_facts", lambda config: sizes)
+    monkeypatch.setattr("ablate.runner.launch.run_all", found.run_all)
+    monkeypatch.setattr("ablate.tasks.registry.data_facts", lambda config: sizes)
     monkeypatch.setattr("ablate.study_command.conclude", lambda folder: 0)
     monkeypatch.setattr("ablate.runner.forecast.time_steps", _not_timed)
     return found
 
 
 @pytest.fixture
-def ablate(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """ablate(*arguments) -> (exit code, standard output, standard error)."""
+def ablate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """ablate(*arguments) -> (exit code, standard output, standard error).
+
+    Hydra composes every config twice, the first time only to see whether a file sets `hydra.mode`. None of ours does.
+    """
+    monkeypatch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         code = cli.main(arguments)

@@ -221,7 +221,7 @@ def test_data_and_models_are_refused_before_a_folder_is_made(refused, monkeypatc
     def facts(config):
         raise DataError("data.path=reviews.csv: the file is empty", "data.path=<a file with rows>")
 
-    monkeypatch.setattr("ablate.tasks.sizes.data_facts", facts)
+    monkeypatch.setattr("ablate.tasks.registry.data_facts", facts)
     for typed in (("-m", "axis=batch_size"), ("plan", "axis=batch_size"), ("optim.lr=1e-4",)):
         assert "data.path=reviews.csv: the file is empty\n  fix: data.path=<a file with rows>" in refused(*typed)
 

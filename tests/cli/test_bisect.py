@@ -12,10 +12,10 @@ import yaml
 from ablate.data.datasets import DataFacts
 from ablate.design.plan import Plan, config_digest
 from ablate.errors import AblateError
-from ablate.planning.attribution import Bisect, OneKey, ask, prepare
+from ablate.planning.attribution import AttributionRequest, OneKey, ask, prepare
 from ablate.planning.planner import Prepared
 from ablate.records.metadata import RunStatus
-from ablate.serialization import read_json
+from ablate.serialization import built, read_json
 
 TWO = ("", "data.batch_size=64 data.train_test_ratio=4")
 SIZES = DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2)
@@ -40,7 +40,7 @@ def planned(here: Path) -> Any:
 
 @pytest.mark.slow
 def test_every_corner_is_an_arm_at_every_seed(ablate, runs, here):
-    assert ablate("attribute", *TWO, "study.seeds=2", "study.metric=eval_loss_roughness")[0] == 0
+    assert ablate("attribute", *TWO, "study.seeds=2", "study.metric=eval_loss_irregularity")[0] == 0
     plan = plan_in(here / "runs" / "attribute-batch_size+train_test_ratio")
     assert [(arm.name, arm.changes) for arm in plan.arms] == [
         ("baseline", {}),
@@ -51,12 +51,12 @@ def test_every_corner_is_an_arm_at_every_seed(ablate, runs, here):
     assert len(runs.jobs) == 4 * 2
     assert {job.config["data"]["eval_test_ratio"] for job in runs.jobs} == {4.0}
     assert plan.bundle(plan.arms[3]) == "bundle: batch_size + train_test_ratio"
-    assert plan.metric == "eval_loss_roughness"
+    assert plan.metric == "eval_loss_irregularity"
     assert plan.question.startswith(
-        "How much of the difference in eval_loss_roughness does each of data.batch_size (8 -> 64)"
+        "How much of the difference in eval_loss_irregularity does each of data.batch_size (8 -> 64)"
     )
     assert plan.command == (
-        "ablate attribute '' 'data.batch_size=64 data.train_test_ratio=4' study.seeds=2 study.metric=eval_loss_roughness"
+        "ablate attribute '' 'data.batch_size=64 data.train_test_ratio=4' study.seeds=2 study.metric=eval_loss_irregularity"
     )
 
 
@@ -208,7 +208,7 @@ def test_a_corner_that_cannot_be_says_which_keys_belong_together(planned):
     assert "the corner that has only model.config_overrides.num_hidden_layers" in str(refused.value)
     assert refused.value.fix is not None
     assert refused.value.fix.startswith("--group model.config_overrides.num_hidden_layers,")
-    together = planned("", shape, together=["model.init,model.config_overrides.num_hidden_layers"])
+    together = planned("", shape, groups=["model.init,model.config_overrides.num_hidden_layers"])
     assert together.plan.corners.names == ("batch_size", "init&num_hidden_layers")
     assert len(together.plan.arms) == 4
     assert together.plan.arm("init&num_hidden_layers").changes == {
@@ -270,12 +270,12 @@ def test_many_keys_take_paths_and_are_the_same_every_time(planned):
     assert len(prepared.plan.arms) == len(corners.numbers) < 2**6
     assert set(corners.names) < {arm.name for arm in prepared.plan.arms}, "each key by itself as well"
     assert prepared.plan.digest == again.plan.digest
-    assert len(planned("", six, all_up_to=6).plan.arms) == 2**6
-    assert len(planned("", six, pairs=1).plan.arms) < len(prepared.plan.arms)
+    assert len(planned("", six, full_factorial_up_to=6).plan.arms) == 2**6
+    assert len(planned("", six, permutations=1).plan.arms) < len(prepared.plan.arms)
     thirteen = six + " optim.beta1=0.8 optim.beta2=0.9 optim.eps=1e-6 optim.weight_decay=0 train.grad_accum_steps=2"
     thirteen += " data.max_length=64 random_streams.init=1"
     with pytest.raises(AblateError, match=r"--full-factorial-up-to 20: 13 keys have 8,192 corners"):
-        planned("", thirteen, all_up_to=20)
+        planned("", thirteen, full_factorial_up_to=20)
 
 
 def test_however_the_two_were_typed_it_is_the_same_study(planned):
@@ -284,15 +284,17 @@ def test_however_the_two_were_typed_it_is_the_same_study(planned):
 
 
 def test_a_sweepers_option_reads_back(here):
-    asked = Bisect(second=("a=1",), names=("x", "y"), together=(("a", "b"),), notes=("n",), command="ablate attribute")
+    asked = AttributionRequest(
+        second=("a=1",), names=("x", "y"), groups=(("a", "b"),), notes=("n",), command="ablate attribute"
+    )
     values = {
         "second": ["a=1"],
         "names": ["x", "y"],
-        "together": [["a", "b"]],
+        "groups": [["a", "b"]],
         "notes": ["n"],
         "command": "ablate attribute",
     }
-    assert Bisect.from_values(values) == asked
+    assert built(AttributionRequest, values) == asked
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import pytest
 
 from ablate.cli import VERBS
 from ablate.cli.completion import SCRIPTS, candidates
-from ablate.planning.compose import conf_dir
+from ablate.config import conf_dir
 from ablate.serialization import write_text
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ablate.planning.cost import Pace
+from ablate.runner.forecast import Pace
 
 
 class Timed:
-    """Stands in for the timed steps. rate: samples per second of training and looks."""
+    """Stands in for the timed steps. rate: steps per second of training, and evaluated examples per second."""
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
@@ -16,7 +16,7 @@ class Timed:
 
     def __call__(self, config, *, num_parallel):
         self.calls += 1
-        return Pace(train=self.rate, evaluate=self.rate, startup_seconds=2.0, num_parallel=num_parallel), 5.0
+        return Pace(step_seconds=1 / self.rate, example_seconds=1 / self.rate, startup_seconds=2.0)
 
 
 @pytest.fixture

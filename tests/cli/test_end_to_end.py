@@ -60,9 +60,9 @@ def test_a_study_survives_a_kill_and_is_never_run_twice(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (None, "there is no such file"),
-        ("", "the file is empty"),
-        ("review,label\na,0\nb,1\n", "data.text_column='text'"),
-        ("text,label\na,1\nb,1\nc,1\nd,1\n", "has the label 1"),
+        pytest.param("", "the file is empty", marks=pytest.mark.slow),
+        pytest.param("review,label\na,0\nb,1\n", "data.text_column='text'", marks=pytest.mark.slow),
+        pytest.param("text,label\na,1\nb,1\nc,1\nd,1\n", "has the label 1", marks=pytest.mark.slow),
     ],
 )
 def test_bad_data_exits_with_2_and_leaves_nothing(tmp_path: Path, content: str | None, words: str) -> None:
@@ -77,7 +77,9 @@ def test_bad_data_exits_with_2_and_leaves_nothing(tmp_path: Path, content: str |
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize(("files", "words"), [(None, "no such folder"), (["config.json"], "no weights")])
+@pytest.mark.parametrize(("files", "words"), [
+    (None, "no such folder"), pytest.param(["config.json"], "no weights", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_bad_models_exit_with_2_and_leave_nothing(tmp_path: Path, files: list[str] | None, words: str) -> None:
     for name in files or []:
         (tmp_path / "model").mkdir(exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ablate.cli import VERBS
-from ablate.planning.compose import conf_dir
+from ablate.config import conf_dir
 
 
 @pytest.mark.parametrize("typed", ["--help", "-h", "help"])

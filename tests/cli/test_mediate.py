@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ablate.design.plan import Plan
-from ablate.planning.cost import Pace
+from ablate.runner.forecast import Pace
 from ablate.serialization import read_json
 
 BATCH = "data.batch_size=8,64"
@@ -81,8 +81,8 @@ def test_clip_norms_are_held_in_both_and_both_mediators_make_one_study(ablate, r
 
 
 def test_a_plan_alone_runs_nothing(ablate, runs, here, monkeypatch):
-    pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, num_parallel=2)
-    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, num_parallel: (pace, 5.0))
+    pace = Pace(step_seconds=0.8, example_seconds=0.01, startup_seconds=2.0)
+    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, num_parallel: pace)
     code, out, err = ablate("mediate", BATCH, "--through", "grad_noise", "--plan")
     assert code == 0, err
     assert "batch_size=64+noise_batch_s" in out

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, RunStatus, read_manifest, write_value
-from ablate.records.provenance import PACKAGES, versions
+from ablate.records.metadata import PACKAGES, Manifest, RunStatus, read_manifest, versions, write_value
 from ablate.runner.reuse import publish
 
 
@@ -150,9 +149,9 @@ def test_other_files_under_the_same_name_are_another_study(ablate, recorded, her
         sizes = DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2, **{what: digest})
         return lambda config: sizes
 
-    monkeypatch.setattr("ablate.tasks.sizes.data_facts", facts("1" * 64))
+    monkeypatch.setattr("ablate.tasks.registry.data_facts", facts("1" * 64))
     ablate("-m", "axis=batch_size", "study.seeds=1")
-    monkeypatch.setattr("ablate.tasks.sizes.data_facts", facts("2" * 64))
+    monkeypatch.setattr("ablate.tasks.registry.data_facts", facts("2" * 64))
     recorded.forget()
     status, _, err = ablate("-m", "axis=batch_size", "study.seeds=1")
     assert status == 2

@@ -91,7 +91,7 @@ def test_nothing_to_run_imports_no_torch(ablate, runs, here):
 
     ablate("-m", "axis=batch_size", "study.seeds=1")
     script = (
-        "import sys, ablate.cli, ablate.study_command, ablate.tasks.sizes as facts\n"
+        "import sys, ablate.cli, ablate.study_command, ablate.tasks.registry as facts\n"
         "facts.data_facts = lambda config: facts.DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2)\n"
         "ablate.study_command.conclude = lambda folder: 0\n"
         "assert ablate.cli.main(['-m', 'axis=batch_size', 'study.seeds=1']) == 0\n"
@@ -159,10 +159,10 @@ def test_hydra_leaves_nothing_behind(ablate, runs, here):
 
 
 def test_plan_runs_nothing_and_leaves_nothing(ablate, runs, here, monkeypatch):
-    from ablate.planning.cost import Pace
+    from ablate.runner.forecast import Pace
 
-    pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, num_parallel=2)
-    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, num_parallel: (pace, 5.0))
+    pace = Pace(step_seconds=0.8, example_seconds=0.01, startup_seconds=2.0)
+    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, num_parallel: pace)
     code, out, _ = ablate("plan", "data.batch_size=8,64", "optim.lr=5e-5,1e-4", "study.seeds=2")
     assert code == 0
     assert "3 arms × 2 seeds" in out
@@ -185,6 +185,7 @@ def test_plan_says_what_is_done_and_what_is_free(ablate, runs, here):
 def test_an_estimate_comes_from_earlier_runs_where_there_are_any(ablate, runs, here):
     rates = {
         "train_samples_per_second": 64.0,
+        "train_steps_per_second": 8.0,
         "eval_samples_per_second": 272.0,
         "train_seconds": 16,
         "eval_seconds": 16,

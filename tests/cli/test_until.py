@@ -30,7 +30,7 @@ DECIDED = ("axis=batch_size", "study.stopping=sequential")
         (
             (*DECIDED, "study.alpha_spending=pococ"),
             "study.alpha_spending='pococ' is not one of obrien_fleming, pocock",
-            "obrien",
+            "study.alpha_spending=pocock",
         ),
         (
             (*DECIDED, "study.seeds=20", "study.interim_seeds=[5,8]"),
@@ -71,10 +71,10 @@ def test_looks_that_nobody_named_follow_from_the_seeds():
 
 
 def test_a_plan_says_its_looks_and_that_time_is_a_bound(ablate, runs, here, monkeypatch):
-    from ablate.planning.cost import Pace
+    from ablate.runner.forecast import Pace
 
-    pace = Pace(train=10.0, evaluate=100.0, startup_seconds=2.0, num_parallel=2)
-    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, num_parallel: (pace, 5.0))
+    pace = Pace(step_seconds=0.8, example_seconds=0.01, startup_seconds=2.0)
+    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, num_parallel: pace)
     code, out, _ = ablate("plan", *DECIDED)
     said = " ".join(out.split())
     assert code == 0

@@ -21,7 +21,7 @@ import pytest
         ),
         ("study.streams=[init,ordr]", "unknown random stream 'ordr'", "did you mean 'order'?"),
         ("study.streams=[init,init]", "'init' is named twice", "study.streams=[init,order]"),
-        ("study.draws=1", "study.draws=1: expected 2 to 30 of each stream", "study.draws=4"),
+        ("study.draws=1", "study.draws=1 is out of range: expected at least 2 and at most 30", "study.draws=2"),
         (
             "axis=batch_size",
             "study.design=variance_components with batch_size: all its runs are of one config",

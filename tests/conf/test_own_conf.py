@@ -34,7 +34,7 @@ def test_an_axis_of_the_users_own_folder_stands_beside_ours(own: Path):
     write(own, BETA2)
     with opened(config_dir=own) as composer:
         assert {"beta2", "batch_size"} <= set(composer.axis_names())
-        assert composer.axis("beta2").values == (0.98,)
+        assert composer.axes(["beta2"])[0].values == (0.98,)
 
 
 def test_a_choice_of_the_users_own_is_composed(own: Path):
@@ -68,16 +68,16 @@ TWO_KEYS = "[{optim.beta2: 0.98, optim.lr: 1.0}]"
 def test_a_file_that_is_no_axis_is_refused(own: Path, was: str, now: str, said: str):
     write(own, BETA2.replace(was, now))
     with opened(config_dir=own) as composer, pytest.raises(AxisError) as error:
-        composer.axis("beta2")
+        composer.axes(["beta2"])
     assert said in str(error.value)
 
 
 def test_one_bad_axis_file_does_not_take_the_others_away(own: Path):
     write(own, "name: [broken", name="broken")
     with opened(config_dir=own) as composer:
-        assert composer.axis("batch_size").name == "batch_size"
+        assert composer.axes(["batch_size"])[0].name == "batch_size"
         with pytest.raises(ConfigError, match=r"broken\.yaml, line 1 is not YAML"):
-            composer.axis("broken")
+            composer.axes(["broken"])[0]
 
 
 @pytest.mark.parametrize(

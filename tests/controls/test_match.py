@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from ablate.controls.fingerprint_diff import differences
-from ablate.controls.fingerprint_match import match, match_baseline
+from ablate.controls.fingerprint_match import differences, match, match_baseline
 from ablate.design.axis import Axis
 from ablate.records.metadata import Fingerprint
 

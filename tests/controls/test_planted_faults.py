@@ -25,8 +25,7 @@ from ablate.design.derived import DERIVED
 from ablate.errors import AblateError
 from ablate.hashing import Planned
 from ablate.records.layout import StudyDir
-from ablate.records.metadata import read_manifest
-from ablate.records.provenance import versions
+from ablate.records.metadata import read_manifest, versions
 from ablate.runner.worker import execute
 from ablate.serialization import write_json
 from ablate.training import fingerprint as environment

@@ -10,7 +10,7 @@ import pytest
 
 from ablate.design.axis import Axis
 from ablate.design.designs import OneAtATime
-from ablate.design.factorial import Cells, ClashError, joint_axis, merged
+from ablate.design.factorial import ClashError, Factorial, joint_axis, merged
 from ablate.design.plan import Plan
 from tests.synthetic import AXES, TWO_LEVELS, crossed_cells, crossed_plan
 
@@ -23,7 +23,7 @@ DESIGNS = [
 
 
 @pytest.mark.parametrize("cells", DESIGNS, ids=lambda cells: cells.kind)
-def test_a_plan_comes_back_from_its_json_as_it_was(cells: Cells) -> None:
+def test_a_plan_comes_back_from_its_json_as_it_was(cells: Factorial) -> None:
     plan = crossed_plan("s", cells)
     again = Plan.from_json(json.loads(json.dumps(plan.to_json())))
     assert again.crossed == cells

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablate.design.axis import Axis
-from ablate.design.axis_files import ad_hoc_axis, at_equal_steps, execution_order
+from ablate.design.axis_files import ad_hoc_axis, at_equal, execution_order
 
 ARMS = st.lists(st.sampled_from("abcdefgh"), min_size=1, unique=True)
 
@@ -70,8 +70,8 @@ def test_under_a_budget_in_steps_a_larger_batch_holds_the_steps_and_changes_the_
         may_change=("total_steps", "warmup_steps", "effective_batch"),
         must_match=("samples_seen", "epochs", "tokens_seen", "init"),
     )
-    found = at_equal_steps(axis)
+    found = at_equal("steps", axis)
     assert {"total_steps", "warmup_steps", "init"} == set(found.must_match)
     assert {"effective_batch", "samples_seen", "epochs", "tokens_seen", "flops", "evaluations"} == set(found.may_change)
     other = replace(axis, keys=("optim.lr",))
-    assert at_equal_steps(other) == other
+    assert at_equal("steps", other) == other

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ablate.design.axis import Axis
-from ablate.design.axis_files import at_equal_epochs, axis_from
+from ablate.design.axis_files import at_equal, axis_from
 from ablate.design.plan import Arm, Plan
 from ablate.errors import AxisError
 
@@ -54,11 +54,11 @@ def test_under_a_budget_in_epochs_a_smaller_training_set_holds_the_passes_and_ch
         may_change=("epochs", "train_examples"),
         must_match=("total_steps", "samples_seen", "evaluations", "init"),
     )
-    found = at_equal_epochs(axis)
+    found = at_equal("epochs", axis)
     assert set(found.must_match) == {"init", "epochs"}
     assert {"train_examples", "total_steps", "samples_seen", "evaluations", "tokens_seen"} <= set(found.may_change)
     assert not set(found.must_match) & set(found.may_change)
-    assert at_equal_epochs(replace(axis, keys=("optim.lr",))) == replace(axis, keys=("optim.lr",))
+    assert at_equal("epochs", replace(axis, keys=("optim.lr",))) == replace(axis, keys=("optim.lr",))
 
 
 LATER = {"model": ["pooling"], "data": ["train_fraction", "label_noise"], "train": ["attention"], "streams": ["labels"]}

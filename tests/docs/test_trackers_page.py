@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ablate.tracking.backends import BACKENDS
-from ablate.tracking.metric_names import AXES, EVAL, STUDY, TRAIN
+from ablate.tracking.rows import AXES, EVAL, STUDY, TRAIN
 
 
 def test_every_name_stands_there_with_its_unit(repo: Path) -> None:

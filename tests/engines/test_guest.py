@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from ablate.errors import RecordError
-from ablate.planning.compose import opened
-from ablate.runner.cluster_job import as_local_run, run_here, working_in
-from ablate.runner.devices import leases
+from ablate.runner.launch import as_local_run, run_planned, working_in
+from ablate.runner.processes import leases
 
 
 @pytest.fixture
@@ -73,7 +72,7 @@ def test_a_folder_that_this_machine_does_not_have_is_named(tmp_path: Path) -> No
 
 
 def test_a_machine_that_does_not_see_the_study_says_so_and_writes_nothing(tmp_path: Path) -> None:
-    with opened() as composer, pytest.raises(RecordError, match="does not exist on") as raised:
-        run_here(composer, ["debug=quick", "study.name=mine", "arm=baseline", "seed=0"], launched_from=tmp_path)
+    with pytest.raises(RecordError, match="does not exist on") as raised:
+        run_planned(Path("runs/mine"), "baseline", 0, launched_from=tmp_path)
     assert "share" in str(raised.value)
     assert not list(tmp_path.rglob("*"))

@@ -6,7 +6,7 @@ import pytest
 from hydra.core.utils import JobReturn, JobStatus
 
 from ablate.errors import StudyError
-from hydra_plugins.ablate.cluster_launchers import _instead_of_raising, launch_all, reason_lost
+from hydra_plugins.ablate.launchers import _instead_of_raising, launch_all, reason_lost
 
 
 def test_a_result_that_cannot_be_had_is_a_failed_job_and_the_next_one_is_read() -> None:

@@ -67,7 +67,7 @@ def test_our_launcher_returns_the_same_values_and_the_same_command_runs_only_wha
     assert "holds another study: its arms are baseline, lr=0.2 there and baseline, lr=0.3 now" in printed
 
 
-@pytest.mark.parametrize("launcher", ["basic", "local"])
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("local", marks=pytest.mark.slow)])
 def test_a_run_that_fails_is_named_and_the_others_go_on(app: App, tmp_path: Path, launcher: str) -> None:
     code, printed = app("fail_at=5", "fail_at=5,null", "hydra.sweeper.seeds=2", f"hydra/launcher={launcher}")
     assert code == 1
@@ -83,6 +83,7 @@ def test_a_setting_that_does_nothing_is_named(app: App, tmp_path: Path) -> None:
     assert next(one for one in _analysis(tmp_path / "runs/warm_lr")["contrasts"])["verdict"] == "none"
 
 
+@pytest.mark.slow
 def test_a_seed_that_does_nothing_is_named(app: App) -> None:
     code, printed = app("lr=0.1,0.2", "hydra.sweeper.seeds=2", seed_key="warm_lr")
     assert code == 1
@@ -123,7 +124,7 @@ def test_the_record_of_an_app_with_a_recorder_is_read(app: App, tmp_path: Path) 
 def test_our_launcher_alone_says_what_belongs_to_it(app: App) -> None:
     code, printed = app("lr=0.1,0.2", "hydra/sweeper=basic", "hydra/launcher=local", seed_key=None)
     assert code == 1
-    assert "hydra/launcher=local starts the runs of an external app under hydra/sweeper=ablation" in printed
+    assert "hydra/launcher=local starts the runs of hydra/sweeper=ablation only" in printed
 
 
 _REFUSED = {
@@ -148,7 +149,12 @@ _REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", _REFUSED)
+_QUICK = ("no seed key", "a mistyped key", "None returned")
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in _QUICK else pytest.param(case, marks=pytest.mark.slow) for case in _REFUSED]
+)
 def test_a_request_that_cannot_be_met_is_refused_in_one_sentence(app: App, case: str) -> None:
     seed_key, typed, said = _REFUSED[case]
     code, printed = app(*typed, seed_key=seed_key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 from pathlib import Path
@@ -351,6 +352,31 @@ def test_numbers_that_are_none_are_kept_as_what_they_are(here: Path) -> None:
     assert analyse(here / "runs" / "x").runs[0].values["eval_loss"] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("rows", "status"),
+    [
+        ([(0.5, 0.6), (math.nan, math.nan), (math.nan, math.nan)], "diverged"),
+        ([(0.5, 0.6), (math.nan, None), (math.inf, None), (math.nan, None)], "diverged"),
+        ([(0.5, 0.6), (math.nan, None), (0.4, None)], "finished"),
+        ([(math.nan, math.nan), (0.5, 0.6)], "finished"),
+        ([(None, 0.6), (None, math.nan)], "diverged"),
+    ],
+    ids=["evaluation", "losses after it", "one step", "it recovered", "no losses"],
+)
+def test_a_run_that_is_no_number_at_its_end_has_diverged(
+    here: Path, rows: list[tuple[float | None, float | None]], status: str
+) -> None:
+    from ablate.records.metadata import read_status
+
+    lines = [{"step": step, "loss": loss, "val_loss": value} for step, (loss, value) in enumerate(rows, start=1)]
+    (here / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    import_runs(ImportRequest(arms=["baseline=a.jsonl"], output=Path("runs/x")))
+    read = read_status(RunDir(here / "runs/x/baseline/seed=0"))
+    assert read is not None
+    assert read.status == status
+    assert ("at step" in read.message and " is " in read.message.partition(";")[0]) == (status == "diverged")
+
+
 def test_a_manifest_whose_origin_is_none_is_an_unreadable_run(here: Path) -> None:
     from ablate.analysis.analyse import analyse
 
@@ -380,6 +406,23 @@ def test_a_name_in_a_log_cannot_write_on_the_terminal_or_the_page(
     page = (here / "runs/x/report.html").read_text()
     assert "alert(1)" in page
     assert "<script>alert" not in page
+
+
+def test_values_that_cannot_be_read_are_read_where_they_can_be_else_named(here: Path) -> None:
+    from ablate.records.reader import read_evals
+
+    rows = [
+        {"step": k, "loss": 0.5, "eval_accuracy": {"accuracy": k / 10}, "eval_f1": "0,5", "odd": "x"} for k in (1, 2)
+    ]
+    (here / "a").mkdir()
+    (here / "a" / "trainer_state.json").write_text(json.dumps({"log_history": rows}))
+    (here / "b.csv").write_text("step,loss,val_loss\n1,\"tensor(0.5, device='cuda:0')\",0.5\n2,0.4,0.3\n")
+    lines = import_runs(ImportRequest(arms=["baseline=a,b.csv"], output=Path("runs/x"))).lines
+    evals = read_evals(RunDir(here / "runs/x/baseline/seed=0").evals)
+    assert evals.curve("accuracy/accuracy").value.tolist() == [0.1, 0.2]
+    assert "2 values of eval_f1 are not numbers and are left out, such as '0,5'" in lines[0]
+    assert "odd" not in lines[0]
+    assert '1 values of loss are not numbers and are left out, such as "tensor(0.5' in lines[1]
 
 
 def test_training_steps_that_are_counted_from_0_are_moved_and_said(here: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_loss_that_had_fallen_before_the_first_look_was_looked_at_too_rarely(
         in said[at:]
     )
     assert "this curve cannot show what happened before step 500" in said[at:]
-    assert said.index("IMPORTED") < at < said.index("mean of seeds")
+    assert said.index("IMPORTED") < at < said.index(" ± ")
     page = Path("runs/mine/report.html").read_text()
     assert page.index("EVALUATED TOO RARELY") < page.index("All metrics")
     assert "EVALUATED TOO RARELY" in Path("runs/mine/report.md").read_text()
@@ -142,8 +142,8 @@ def test_no_control_is_proven_and_each_says_what_is_missing(tmp_path: Path) -> N
     analysis = imported(tmp_path, *study(tmp_path, baseline={}, large={"batch": 16}))
     assert {one.status for one in analysis.controls} == {"unverified"}
     assert [(one.arm, one.name) for one in analysis.controls] == [
-        ("baseline", "matched"), ("baseline", "seeds"), ("large", "one_variable"), ("large", "matched"),
-        ("large", "took_effect"), ("large", "seeds"),
+        ("baseline", "matched"), ("baseline", "seeds_differ"), ("large", "one_variable"), ("large", "matched"),
+        ("large", "took_effect"), ("large", "seeds_differ"),
     ]  # fmt: skip
     assert all(one.sentence.startswith("not verified: ") for one in analysis.controls)
     assert "only trainer.train_batch_size (8 -> 16) differs" in control(analysis, "large", "one_variable")[1]
@@ -200,9 +200,9 @@ def test_the_same_numbers_under_two_names_are_one_run(tmp_path: Path) -> None:
         *(f"{arm}={tmp_path}/{one},{tmp_path}/{two}" for arm, one, two in (("baseline", "a", "b"), ("x", "c", "d"))),
     )
     assert control(analysis, "x", "took_effect")[0] == "failed"
-    assert control(analysis, "baseline", "seeds")[0] == "unverified"
+    assert control(analysis, "baseline", "seeds_differ")[0] == "unverified"
     again = imported(tmp_path / "again", f"baseline={tmp_path}/a,{tmp_path}/c")
-    status, sentence = control(again, "baseline", "seeds")
+    status, sentence = control(again, "baseline", "seeds_differ")
     assert (status, sentence) == (
         "failed",
         "seed ignored: baseline, seeds 0 and 1 logged exactly the same values: they are one run",
@@ -279,7 +279,7 @@ def test_runs_of_unequal_length_and_without_a_common_look_are_said_to_be(tmp_pat
         in said["UNEQUAL LENGTHS"]
     )
     assert "all runs were evaluated after the same number of samples 0 times" in said["FEW COMMON EVALUATIONS"]
-    assert {run.values["eval_loss_roughness"] for run in analysis.runs} == {None}
+    assert {run.values["eval_loss_irregularity"] for run in analysis.runs} == {None}
     assert all(run.values["eval_loss"] is not None for run in analysis.runs)
 
 

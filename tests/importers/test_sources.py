@@ -111,6 +111,25 @@ def test_the_models_own_config_is_among_the_settings(tmp_path: Path) -> None:
     assert yaml.safe_load(run.config.read_text()) == {"trainer": {"train_batch_size": 8}, "model": {"dropout": 0.1}}
 
 
+def test_an_evaluation_after_training_does_not_count_and_is_named(tmp_path: Path) -> None:
+    """`trainer.evaluate()` after `load_best_model_at_end`: a second row at the last step, of other weights."""
+    path = made.state(tmp_path / "a", steps=20, eval_steps=10, last=True)
+    state = json.loads(path.read_text())
+    during = [row["eval_loss"] for row in state["log_history"] if "eval_loss" in row]
+    state["log_history"].append({"eval_loss": 0.01, "eval_runtime": 9.0, "epoch": 0.01, "step": 20})
+    path.write_text(json.dumps(state))
+    run = brought(tmp_path, f"baseline={tmp_path / 'a'}")
+    assert read_evals(run.evals).curve("loss").value.tolist() == during
+    assert any("eval_loss, eval_runtime: evaluated again at the last step" in note for note in origin(run).notes)
+    rows = [(step, {"train/loss": 1 / step, "eval/loss": 0.5 / step}) for step in (1, 2, 3)]
+    made.tensorboard(tmp_path / "tb", [*rows, (3, {"eval/loss": 0.9})])
+    run = brought(tmp_path / "b", f"baseline={tmp_path / 'tb'}")
+    assert read_evals(run.evals).curve("loss").value[-1] == np.float32(0.5 / 3)
+    made.tensorboard(tmp_path / "two", [*rows, (2, {"eval/loss": 0.9})])
+    with pytest.raises(AblateError, match="two values of eval/loss at step 2"):
+        brought(tmp_path / "c", f"baseline={tmp_path / 'two'}")
+
+
 def test_other_evaluation_sets_are_other_splits(tmp_path: Path) -> None:
     path = made.state(tmp_path / "a", steps=20, eval_steps=10)
     state = json.loads(path.read_text())
@@ -195,6 +214,18 @@ def test_an_offline_run_of_wandb_is_what_was_logged(tmp_path: Path, offline: Pat
     assert (outcome.status, outcome.message) == ("finished", "it ended with code 0")
 
 
+def test_wandbs_own_steps_give_no_samples(tmp_path: Path) -> None:
+    """They count calls of `log`, here one every 25 updates."""
+    rows = [{"train/loss": 1 / (k + 1), "eval/loss": 0.5 / (k + 1)} for k in range(4)]
+    folder = made.wandb_run(tmp_path, rows, {"batch_size": 8})
+    run = brought(tmp_path, f"baseline={folder}")
+    assert read_trace(run.trace).table["samples"].null_count == 4
+    assert (origin(run).step, origin(run).samples_per_step) == ("_step", 0)
+    assert any("samples are not counted from it" in note for note in origin(run).notes)
+    asked = brought(tmp_path / "asked", f"baseline={folder}", samples_per_step=["200"])
+    assert read_trace(asked.trace)["samples"].tolist() == [200, 400, 600, 800]
+
+
 def test_a_file_of_wandb_that_breaks_off_is_read_as_far_as_it_is_whole(tmp_path: Path, offline: Path) -> None:
     (whole,) = offline.glob("*.wandb")
     data = whole.read_bytes()
@@ -264,6 +295,51 @@ def test_two_runs_in_one_folder_are_not_put_together(tmp_path: Path) -> None:
     made.tensorboard(tmp_path / "tb2" / "b", SCALARS)
     with pytest.raises(AblateError, match="expected the log of one run, got 2 runs"):
         brought(tmp_path, f"baseline={tmp_path / 'tb2'}")
+
+
+def test_a_run_that_was_resumed_is_read_as_tensorboard_shows_it(tmp_path: Path) -> None:
+    """Killed at step 5, resumed from step 3: the second file purges steps 4 and 5 of the first."""
+    import time
+
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path / "tb")) as writer:
+        for step in range(1, 6):
+            writer.add_scalar("train/loss", 1.0 / step, step)
+    time.sleep(1.1)  # a file's name holds the second in which it was made
+    with SummaryWriter(str(tmp_path / "tb"), purge_step=4) as writer:
+        for step in range(4, 8):
+            writer.add_scalar("train/loss", 2.0 / step, step)
+    trace = read_trace(brought(tmp_path, f"baseline={tmp_path / 'tb'}").trace)
+    assert trace["step"].tolist() == [1, 2, 3, 4, 5, 6, 7]
+    np.testing.assert_array_equal(trace["loss"], np.float32([1, 1 / 2, 1 / 3, 2 / 4, 2 / 5, 2 / 6, 2 / 7]))
+
+
+def test_a_folder_below_the_runs_own_is_named_and_left_out(tmp_path: Path) -> None:
+    """`add_hparams` writes its metrics there."""
+    made.tensorboard(tmp_path / "tb", SCALARS)
+    made.tensorboard(tmp_path / "tb" / "1700000000.1", [(0, {"hparam/accuracy": 0.9})])
+    run = brought(tmp_path, f"baseline={tmp_path / 'tb'}")
+    assert read_trace(run.trace)["step"].tolist() == [10, 20, 30, 40, 50]
+    assert any("1700000000.1 is another run to TensorBoard and is left out" in note for note in origin(run).notes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.4}\n', '[{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.4}]'],
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_json_file_holds_a_list_or_lines_with_or_without_a_byte_order_mark(
+    tmp_path: Path, text: str, mark: str
+) -> None:
+    (tmp_path / "log.json").write_text(mark + text, encoding="utf-8")
+    assert read_trace(brought(tmp_path, f"baseline={tmp_path / 'log.json'}").trace)["step"].tolist() == [1, 2]
+
+
+def test_a_trainer_state_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = made.state(tmp_path / "a", steps=20)
+    path.write_text("\ufeff" + path.read_text(), encoding="utf-8")
+    assert read_trace(brought(tmp_path, f"baseline={tmp_path / 'a'}").trace)["step"].tolist() == [10, 20]
 
 
 def test_without_tensorboard_the_line_to_type_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def test_one_setting_is_one_axis_and_every_control_is_proven(tmp_path: Path) -> 
     assert control(analysis, "fast", "one_variable").sentence == "only optim.lr (0.1 -> 0.5)"
     assert {"init", "order", "splits", "eval_set", "environment"} <= set(control(analysis, "fast", "matched").held)
     primary = [one for one in analysis.contrasts if one.primary]
-    assert [(one.arm, one.baseline_level, one.level, one.seeds) for one in primary] == [
+    assert [(one.arm, one.baseline_value, one.value, one.seeds) for one in primary] == [
         ("fast", 0.1, 0.5, (0, 1, 2)), ("faster", 0.1, 1.0, (0, 1, 2))
     ]  # fmt: skip
     assert all(one.verdict != "none" for one in primary)
@@ -121,7 +121,7 @@ def test_values_are_compared_by_type_and_seed_by_seed(tmp_path: Path) -> None:
     analysis = analyse(study)
     assert control(analysis, "c", "one_variable").sentence == "only more.deep (absent -> 2)"
     contrast = next(one for one in analysis.contrasts if one.arm == "c")
-    assert (contrast.baseline_level, contrast.level) == ("absent", 2)
+    assert (contrast.baseline_value, contrast.value) == ("absent", 2)
 
 
 def test_a_group_in_the_place_of_a_value_is_one_setting(tmp_path: Path) -> None:

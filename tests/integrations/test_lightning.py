@@ -226,7 +226,7 @@ def test_two_arms_and_three_seeds_are_reported(tmp_path: Path, capsys: pytest.Ca
     assert "model.rate 0.1" in capsys.readouterr().out
     analysis = read_json(study / "analysis.json")
     primary = next(one for one in analysis["contrasts"] if one["primary"])
-    assert (primary["axis"], primary["level"], primary["seeds"]) == ("model.rate", 0.5, [0, 1, 2])
+    assert (primary["axis"], primary["value"], primary["seeds"]) == ("model.rate", 0.5, [0, 1, 2])
     assert analysis["smallest_effect"] == 0.005
 
 

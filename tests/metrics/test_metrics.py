@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablate.errors import ConfigError
-from ablate.metrics.curve_fits import falling, valley
+from ablate.metrics.curves import falling, valley
 from ablate.metrics.metric import Record
 from ablate.metrics.registry import METRICS, check_metric, check_recorded, get_metric, one_slip
 from ablate.metrics.step_metrics import spread
@@ -78,23 +78,13 @@ def test_the_area_is_the_mean_loss_over_the_budget() -> None:
     assert value("eval_loss_auc", common=[192]) is None
 
 
-def test_a_smooth_fall_and_a_smooth_overfit_are_not_rough_but_a_zigzag_is() -> None:
-    looks = [0, 64, 128, 192, 256]
-    rough = {
-        name: value("eval_loss_roughness", loss_curve=curve(looks, values), common=looks)
-        for name, values in {
-            "steep": [0.7, 0.4, 0.35, 0.34, 0.34],
-            "overfit": [0.7, 0.4, 0.3, 0.4, 0.6],
-            "zigzag": [0.7, 0.4, 0.6, 0.3, 0.5],
-        }.items()
-    }
-    assert rough["steep"] == rough["overfit"] == pytest.approx(0.0)
-    # The nearest valley merges 0.4 and 0.6 into 0.5 twice and keeps the rise at the end.
-    assert rough["zigzag"] == pytest.approx(np.sqrt(2 * 0.1**2 / 5))
-
-
-def test_roughness_needs_a_fourth_look() -> None:
-    assert value("eval_loss_roughness", common=[0, 64, 128]) is None
+def test_irregularity_is_read_after_training_began_and_needs_five_evaluations() -> None:
+    samples, values = [0, 64, 128, 192, 256, 320], [9.0, 0.7, 0.4, 0.6, 0.3, 0.5]
+    # The nearest valley is 0.7, 0.5, 0.5, 0.3, 0.5: it leaves 0.02 of 0.1, and takes 4.04 of 5 degrees of freedom.
+    taken = 0.66 + 1.5 * np.log(5) + 0.374 * np.log(5) ** 2
+    found = value("eval_loss_irregularity", loss_curve=curve(samples, values), common=samples)
+    assert found == pytest.approx(0.02 / (5 - taken) / (0.1 / 4))
+    assert value("eval_loss_irregularity", loss_curve=curve(samples, values), common=samples[:-1]) is None
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=12))
@@ -146,7 +136,7 @@ def test_a_run_without_evaluations_has_no_value(name: str) -> None:
 def test_a_loss_that_is_not_a_number_is_no_value() -> None:
     broken = curve([0, 64, 128, 192], [0.7, float("nan"), 0.5, float("nan")])
     assert value("eval_loss", loss_curve=broken) is None
-    assert value("eval_loss_roughness", loss_curve=broken) is None
+    assert value("eval_loss_irregularity", loss_curve=broken) is None
 
 
 def test_spread_is_the_same_at_16_steps_as_at_128_and_plain_quantiles_are_not() -> None:
@@ -241,8 +231,12 @@ def test_any_recorded_metric_is_read_by_its_name() -> None:
     assert get_metric("eval_distance").info.lower_is_better is None
     assert get_metric("eval_f1_decrease_before_first_eval")(made) == pytest.approx(0.4 / 0.8)
     assert get_metric("eval_f1_auc")(made) == pytest.approx((0.3 + 0.7 + 0.8 + 0.75) / 4)
-    # What rises and then falls is smooth for a metric that is to rise: only the last point zigzags.
-    assert get_metric("eval_f1_roughness")(made) == pytest.approx(np.sqrt(2 * 0.05**2 / 5))
+    # What rises and then falls is smooth for a metric that is to rise, and what falls and then rises is not.
+    rising = record([0, 64, 128, 192, 256, 320], f1=[0.1, 0.5, 0.9, 0.8, 0.75, 0.7])
+    assert get_metric("eval_f1_irregularity")(rising) == 0.0
+    assert (
+        get_metric("eval_f1_irregularity")(record([0, 64, 128, 192, 256, 320], f1=[0.1, 0.9, 0.5, 0.6, 0.7, 0.8])) or 0
+    ) > 0.3
     assert get_metric("eval_f1")(record([0, 64], loss=[1.0, 0.5])) is None
 
 

@@ -19,7 +19,7 @@ import pytest
 import ablate
 from ablate.analysis.analyse import analyse
 from ablate.errors import AblateError, ConfigError, StudyError
-from ablate.notebook.columns import FRAMES, frames_page
+from ablate.notebook.frames import FRAMES, frames_page
 from ablate.records.reader import read_evals, read_trace
 from tests.synthetic import write_study
 
@@ -159,7 +159,7 @@ def test_a_study_in_any_state_is_read_as_far_as_it_is(broken: Path) -> None:
     assert set(study.steps.query("arm == 'batch_size=64'")["seed"]) == {0, 1, 2}
     assert pd.isna(study.runs.query("arm == 'baseline' and seed == 2")["eval_loss"].iloc[0])
     shown = study._repr_html_()
-    assert "Not complete" in shown
+    assert "NOT COMPLETE" in shown
     assert study.plot.curves().data
     assert study.plot.grad_norm().data
 
@@ -299,7 +299,7 @@ def test_a_notebook_shows_the_answer_and_every_contrast(study: ablate.Study) -> 
     shown = html.unescape(re.sub(r"<style>.*?</style>|<[^>]+>", " ", study._repr_html_()))
     assert "batch_size 8 → 64 hurts eval_loss" in shown
     assert "noise floor" in shown
-    assert "eval_every : same training run, evaluated less often" in shown
+    assert "eval_every : same training runs, recorded less often" in shown
     assert "9 of 9 runs ended" in shown
     assert repr(study).splitlines()[0].startswith("<ablate study reference: 2 arms + placebo × 3 seeds")
 

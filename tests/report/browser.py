@@ -38,9 +38,8 @@ _AS_OPENED = """() => {
     slider.value = value;
     slider.dispatchEvent(new Event("input"));
   }
-  const list = document.querySelector("#forest-outcome");
-  list.value = list.options[0].value;
-  list.dispatchEvent(new Event("change"));
+  const fold = document.querySelector('[data-panel="loss"]').closest("details");
+  if (!fold.open) fold.querySelector("summary").click();
 }"""
 
 
@@ -66,7 +65,7 @@ class Tab:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until a change is drawn: a picture a frame, and there are nine at most."""
+        """Wait until a change is drawn: a picture a frame, and there are five at most."""
         self.page.evaluate(
             "async () => { for (let k = 0; k < 10; k++) "
             "await new Promise((go) => requestAnimationFrame(() => setTimeout(go))); }"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ablate.analysis.results import Analysis, Contrast, Floor, ReplayedLevel, RunReading
+from ablate.analysis.results import Analysis, Contrast, Floor, ResampledCadence, RunReading
 from ablate.controls.control import Control
 from ablate.design.plan import Plan
 from ablate.metrics.metric import MetricInfo
@@ -30,8 +30,8 @@ def contrast(arm: str, **changes: Any) -> Contrast:
     made = Contrast(
         arm=arm,
         axis=arm.partition("=")[0],
-        level=64,
-        baseline_level=8,
+        value=64,
+        baseline_value=8,
         metric="eval_loss",
         unit="nats",
         primary=True,
@@ -51,6 +51,7 @@ def contrast(arm: str, **changes: Any) -> Contrast:
         p_value=0.0008,
         own_p=0.0006,
         signflip_p=0.25,
+        error=0.0063,
         residual_sd=0.0075,
         residual_df=4,
         pool_weight=0.7,
@@ -71,7 +72,7 @@ def analysis(plan: Plan, **changes: Any) -> Analysis:
         {
             "name": arm.name,
             "axis": arm.axis,
-            "level": arm.value,
+            "value": arm.value,
             "kind": arm.kind,
             "changes": arm.changes,
             "derived": arm.derived,
@@ -121,8 +122,8 @@ def _contrasts(plan: Plan) -> tuple[Contrast, ...]:
         "batch_size=64": contrast("batch_size=64"),
         "train_test_ratio=4": contrast(
             "train_test_ratio=4",
-            level=4,
-            baseline_level=1.0,
+            value=4,
+            baseline_value=1.0,
             effect=-0.0032,
             low=-0.0211,
             high=0.0147,
@@ -132,8 +133,8 @@ def _contrasts(plan: Plan) -> tuple[Contrast, ...]:
         ),
         "placebo": contrast(
             "placebo",
-            level={"random_streams.order": 1000},
-            baseline_level={"random_streams.order": 0},
+            value={"random_streams.order": 1000},
+            baseline_value={"random_streams.order": 0},
             effect=0.0021,
             low=-0.0112,
             high=0.0154,
@@ -160,15 +161,15 @@ def _contrasts(plan: Plan) -> tuple[Contrast, ...]:
     return tuple(primary + spread)
 
 
-def _replay(arm: str, level: str, seeds: tuple[int, ...]) -> ReplayedLevel:
+def _replay(arm: str, level: str, seeds: tuple[int, ...]) -> ResampledCadence:
     every = int(level.split()[0])
     looks = range(0, 1025, every)
     curve = tuple((look / 8, float(look), 0.505 + 0.187 * 0.99 ** (look / 4)) for look in looks)
     share = 1 - 0.99 ** (every / 4)
-    return ReplayedLevel(
+    return ResampledCadence(
         arm=arm,
         axis=arm.partition("=")[0],
-        level=level,
+        value=level,
         evaluations=len(curve),
         seeds=seeds,
         first_eval_step=every // 8,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import get_args
 
 import pytest
 from rich.console import Console
@@ -36,7 +37,7 @@ def test_each_axis_has_one_line_of_at_most_80_columns_under_its_kind(axes: list[
 
 
 def test_every_kind_has_words_and_no_axis_is_lost(axes: list[Axis]) -> None:
-    assert set(KINDS) == set(Kind.__args__)
+    assert set(KINDS) == set(get_args(Kind))
     assert sorted(axis.name for _, mine in grouped(axes) for axis in mine) == [axis.name for axis in axes]
 
 

@@ -5,6 +5,7 @@ Screenshots of the page, light, dark, on a phone and on paper, are kept where AB
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from ablate.analysis.resample import Reduction, budget_of, reduce_windows, resample, window_ends
 from ablate.design.plan import Plan
-from ablate.metrics.decrease import decrease_before, train_loss_decrease
+from ablate.metrics.curves import decrease_before, train_loss_decrease
 from ablate.records.gradient_health import spikes
 from ablate.records.layout import StudyDir
 from ablate.records.reader import EvalCurve, Trace, read_evals, read_trace
@@ -150,7 +151,7 @@ def test_an_arm_can_be_hidden_everywhere_and_the_baseline_cannot(tab: Tab) -> No
     assert buttons.nth(0).is_disabled()
     buttons.nth(1).click()
     tab.settle()
-    pictures = [*map(panel, PANELS), '[data-cadence="eval"]', '[data-cadence="log"]', "[data-histogram]"]
+    pictures = [*map(panel, PANELS), '[data-cadence="eval"]', '[data-cadence="log"]']
     for picture in pictures:
         left = {one["arm"] for one in tab.drawn(picture) if isinstance(one["arm"], str)}
         assert left == set(TRAINED) - {"batch_size=64"}
@@ -240,41 +241,43 @@ def test_an_interval_can_be_typed_and_goes_to_the_nearest_on_record(tab: Tab) ->
         assert tab.page.input_value("#cadence-eval-number") == shown
 
 
-def test_spikes_are_marked_and_clipped_steps_lie_below(tab: Tab, study: Path) -> None:
+def test_spikes_are_marked_and_the_clipping_limit_is_drawn(tab: Tab, study: Path) -> None:
     (marks,) = tab.drawn(panel("grad_norm"), "spikes")
     expected = [
         value for arm in TRAINED for t in traces(study, arm) for value in t["grad_norm"][spikes(t["grad_norm"])]
     ]
     assert len(expected) > 0
     np.testing.assert_allclose(sorted(marks["y"]), sorted(expected), rtol=RELATIVE_ERROR)
-    (strip,) = [one for one in tab.drawn(panel("grad_norm")) if one["type"] == "heatmap"]
-    for row, arm in enumerate(strip["arm"]):
-        shares = [value - row for value in strip["z"][row] if value is not None]
-        clipped = np.mean([np.mean(trace["clip_coefficient"] < 1) for trace in traces(study, arm)])
-        assert np.mean(shares) == pytest.approx(clipped, abs=0.02)
+    (limit,) = tab.layout(panel("grad_norm"), "shapes")
+    trace = traces(study, "baseline")[0]
+    clipped = trace["clip_coefficient"] < 1
+    assert limit["y0"] == pytest.approx((trace["clip_coefficient"] * trace["grad_norm"])[clipped][0], rel=1e-3)
 
 
-def test_the_histogram_has_every_step_once(tab: Tab) -> None:
-    bars = tab.drawn("[data-histogram]")
-    assert [one["arm"] for one in bars] == list(reversed(TRAINED))
-    for one in bars:
-        assert sum(one["y"]) == pytest.approx(100, abs=0.01)
+def test_every_arm_is_named_at_the_end_of_its_curve_and_no_name_touches_another(tab: Tab) -> None:
+    texts = tab.page.locator(f"{panel('eval_loss')} .annotation-text")
+    assert sorted(texts.all_text_contents()) == sorted(
+        ["baseline", "batch_size 8 → 64", "train_test_ratio 1 → 4", "placebo"]
+    )
+    boxes = sorted((box["y"], box["height"]) for box in (text.bounding_box() for text in texts.all()))
+    assert all(low + height <= high + 3 for (low, height), (high, _) in itertools.pairwise(boxes))
 
 
-def test_the_forest_changes_with_the_outcome(tab: Tab, study: Path) -> None:
-    effects = {one["arm"]: one["x"] for one in tab.drawn("[data-forest]") if len(one["x"]) == 1}
-    seeds = {one["arm"]: one["x"] for one in tab.drawn("[data-forest]") if len(one["x"]) == SEEDS}
-    for arm, (effect,) in effects.items():
-        assert effect == pytest.approx(np.mean(seeds[arm]))
-    assert set(effects) == set(TRAINED) - {"baseline"}
-    assert len(tab.layout("[data-forest]", "shapes")) == 2  # zero, and what is too small to matter
-    tab.page.select_option("#forest-outcome", "grad_norm_median")
-    tab.settle()
-    moved = {one["arm"]: one["x"] for one in tab.drawn("[data-forest]") if len(one["x"]) == 1}
-    assert moved["batch_size=64"][0] < -1
-    assert len(tab.layout("[data-forest]", "shapes")) == 1
-    assert tab.page.locator("[data-meaning]:visible").count() == 1
-    assert "Median" in tab.page.inner_text('[data-meaning="grad_norm_median"]')
+def test_the_cadence_is_at_first_the_coarsest_that_the_study_asks_about(browser: Any, study: Path) -> None:
+    tab = Tab(browser, study / "report.html")
+    assert tab.page.input_value("#cadence-eval-number") == "512"
+    x = of_arm(tab.drawn('[data-cadence="eval"]', "resampled"), "baseline")["x"]
+    assert x == [0, 512, 1024]
+    tab.close()
+
+
+def test_the_contents_lead_to_what_is_folded_and_open_it(browser: Any, study: Path) -> None:
+    tab = Tab(browser, study / "report.html")
+    assert not tab.page.locator("#runs table").is_visible()
+    tab.page.click('nav a[href="#runs"]')
+    tab.page.wait_for_timeout(200)
+    assert tab.page.locator("#runs table").is_visible()
+    tab.close()
 
 
 def test_hovering_one_panel_shows_the_same_place_in_the_others(tab: Tab) -> None:
@@ -358,9 +361,23 @@ def test_the_first_screen_answers_and_nothing_scrolls_sideways(opened: Tab) -> N
         opened.page.wait_for_timeout(300)
         over = opened.page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert over == 0
-        for part in (".lede", ".contrasts .chip"):
+        parts = ("h1", panel("eval_loss")) if width < 500 else ("h1", panel("eval_loss"), "svg.forest", "#result tbody")
+        for part in parts:
             box = opened.page.locator(part).first.bounding_box()
-            assert box["y"] + box["height"] < height
+            assert box["y"] + (box["height"] if width > 500 else 150) < height, part
+
+
+def test_what_is_not_folded_is_six_screens_at_most_and_no_table_is_cut(browser: Any, study: Path) -> None:
+    tab = Tab(browser, study / "report.html")
+    top = "() => document.querySelector('.record').getBoundingClientRect().top + window.scrollY"
+    assert tab.page.evaluate(top) <= 6 * 900
+    tab.page.eval_on_selector_all("details", "(all) => all.forEach((one) => { one.open = true; })")
+    cut = "(all) => all.filter((one) => one.scrollWidth > one.clientWidth + 1).map((one) => one.getAttribute('aria-label'))"
+    for width in (1440, 390):
+        tab.page.set_viewport_size({"width": width, "height": 900})
+        tab.page.wait_for_timeout(200)
+        assert tab.page.eval_on_selector_all(".wide", cut) == []
+    tab.close()
 
 
 @pytest.mark.parametrize("name", ["light", "dark", "phone", "print"])
@@ -386,7 +403,7 @@ def test_screenshots_are_kept(browser: Any, study: Path, opened: Tab, tmp_path: 
     paper = tab.page.evaluate("() => getComputedStyle(document.documentElement).backgroundColor")
     line = of_arm(
         tab.page.eval_on_selector(
-            panel("loss"),
+            panel("eval_loss"),
             "(one) => one.data.map(({meta, line, legendgroup}) => "
             "({arm: meta, color: line && line.color, group: legendgroup})).filter((one) => one.group === 'mean')",
         ),

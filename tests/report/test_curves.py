@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from ablate.report.curves import UNITS, Curve, RunCurves, mean_curve, read_curves, rounded, thin
+from ablate.report.curves import UNITS, Curve, RunCurves, band, read_curves, rounded, thin
 from tests.report.conftest import Study
 
 FLOATS = arrays(np.float64, st.integers(1, 3000), elements=st.floats(allow_nan=True, allow_infinity=True, width=32))
@@ -55,10 +55,10 @@ def test_a_value_that_is_not_finite_becomes_a_gap() -> None:
 def test_the_mean_of_seeds_leaves_out_a_run_that_broke_off() -> None:
     whole = [RunCurves("a", seed, "finished", {"loss": curve(np.full(8, float(seed)))}) for seed in (0, 2)]
     broken = RunCurves("a", 3, "diverged", {"loss": curve(np.full(4, 100.0))})
-    mean = mean_curve([*whole, broken], "loss")
-    assert mean is not None
-    assert mean.y.tolist() == [1.0] * 8
-    assert mean_curve([broken], "loss") is None
+    found = band([*whole, broken], "loss")
+    assert found is not None
+    assert (found.mean.tolist(), found.low.tolist(), found.high.tolist()) == ([1.0] * 8, [0.0] * 8, [2.0] * 8)
+    assert band([broken], "loss") is None
 
 
 def test_a_run_killed_before_its_first_byte_has_no_curve_and_a_foreign_one_is_not_drawn(

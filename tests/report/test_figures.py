@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from ablate.analysis.analyse import analyse
 from ablate.errors import ConfigError, StudyError
@@ -61,6 +63,21 @@ def test_the_forest_plot_holds_effects_intervals_seeds_and_the_margin(made: tupl
     )
     low, high = axes.get_xlim()
     assert all(low < value < high for row in view.primary for value in (row.contrast.low, row.contrast.high))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_word_is_cut_off(made: tuple[Path, View], name: str) -> None:
+    folder, view = made
+    figure = draw(name, view, read_curves(view.analysis, folder), FigureStyle())
+    assert figure is not None
+    FigureCanvasAgg(figure).draw()
+    page = figure.bbox
+    texts = [one for one in figure.findobj(Text) if len(one.get_text()) > 6]  # no numbers of an axis
+    assert texts
+    for text in texts:
+        box = text.get_window_extent()
+        assert page.x0 - 1 <= box.x0, text.get_text()
+        assert box.x1 <= page.x1 + 1, text.get_text()
 
 
 def test_a_spike_of_one_seed_is_in_the_band_of_the_gradient_norm(made: tuple[Path, View]) -> None:

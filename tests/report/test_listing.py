@@ -6,19 +6,19 @@ import io
 import re
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from ablate.analysis.power import EarlierSpread
 from ablate.design.plan import Plan
-from ablate.planning.cost import Cost
 from ablate.report import print_plan
 from ablate.report.plan import detectable, num_variants, training_steps
-from ablate.runner.forecast import Forecast
+from ablate.runner.forecast import Cost, Forecast
 from ablate.stats.power import detectable_effect
 from tests.report.conftest import Study
 from tests.synthetic import make_plan
 
-COST = Cost(seconds=80.0, startup_seconds=2.0, memory_bytes=2**30, record_bytes=80 * 2**10, checkpoint_bytes=2**29)
+COST = Cost(seconds=80.0, memory_bytes=2**30, record_bytes=80 * 2**10, checkpoint_bytes=2**29)
 
 
 def plan_text(plan: Plan, known: Forecast, spread: EarlierSpread | None = None) -> str:
@@ -65,6 +65,32 @@ def test_without_an_estimate_it_says_where_one_will_come_from(study: Study) -> N
     text = plan_text(study.plan, Forecast())
     assert "no estimate before the first finished run" in text
     assert "memory" not in text
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "instructions", "sentence"),
+    [
+        ("auto", [], "AMX-BF16", "bf16: this CPU has AMX-BF16"),
+        ("auto", [], "", "fp32: this CPU has no bf16 instructions"),
+        ("auto", ["0"], "", "bf16 where the GPU computes in it, else fp16"),
+        ("cpu", ["0"], "", "fp32: this CPU has no bf16 instructions"),
+        ("cuda", [], "AMX-BF16", "bf16 where the GPU computes in it, else fp16"),
+    ],
+)
+def test_it_says_what_precision_auto_is_here(
+    study: Study, monkeypatch: pytest.MonkeyPatch, device: str, gpus: list[str], instructions: str, sentence: str
+) -> None:
+    monkeypatch.setattr("ablate.report.plan.visible_gpus", lambda: gpus)
+    monkeypatch.setattr("ablate.report.plan.bf16_instructions", lambda: instructions)
+    baseline, *variants = study.plan.arms
+
+    def text_of(precision: str) -> str:
+        train = baseline.config["train"] | {"precision": precision, "device": device}
+        arm = replace(baseline, config=baseline.config | {"train": train})
+        return plan_text(replace(study.plan, arms=[arm, *variants]), Forecast())
+
+    assert f"precision {sentence} (train.precision=auto)" in text_of("auto")
+    assert "train.precision=auto" not in text_of("fp32")
 
 
 def test_a_finished_plan_has_nothing_to_run(study: Study) -> None:

@@ -11,15 +11,17 @@ import pytest
 from rich.console import Console
 
 from ablate.analysis.results import Analysis
-from ablate.design.mediation import Mediation
+from ablate.design.designs import Mediation
 from ablate.records.layout import StudyDir
 from ablate.report import build_report, print_report
+from ablate.report.headline import MEDIATION_VERDICTS
 from ablate.report.json import print_shares_json
 from ablate.report.section import Section
 from ablate.report.sections.answers import mediation
-from ablate.report.view_model import MEDIATION_VERDICTS, make_view
+from ablate.report.view_model import make_view
 from ablate.serialization import built, read_json
 from tests.analysis.test_mediation import BOTH, NOISE, NOISY, TREATED
+from tests.report.test_terminal import PATHS
 from tests.synthetic import write_mediation
 
 LOOSE = built(Mediation, json.loads(json.dumps(asdict(BOTH)).replace("0.25", "0.6")))
@@ -34,25 +36,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+@pytest.fixture(scope="module")
+def analysis(folder: Path) -> Analysis:
+    """What its report was made of; the files of the report are in the folder."""
+    return build_report(folder)
+
+
 def section_of(analysis: Analysis) -> Section:
     found = mediation(make_view(analysis))
     assert found is not None
     return found
 
 
-def printed(folder: Path, width: int = 80, encoding: str = "utf-8") -> str:
+def printed(analysis: Analysis, folder: Path, width: int = 80, encoding: str = "utf-8") -> str:
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding=encoding)
-    print_report(build_report(folder), folder, Console(file=file, width=width))
+    print_report(analysis, folder, Console(file=file, width=width))
     file.flush()
     return raw.getvalue().decode(encoding)
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_a_terminal_shows_the_answer_and_cuts_nothing(folder: Path, width: int) -> None:
-    text = printed(folder, width)
+def test_a_terminal_shows_the_answer_and_cuts_nothing(analysis: Analysis, folder: Path, width: int) -> None:
+    text = printed(analysis, folder, width)
     lines = [line.rstrip() for line in text.splitlines()]
-    assert max(len(line) for line in lines if not line.startswith("page")) <= width
+    assert max(len(line) for line in lines if not line.startswith(PATHS)) <= width
     words = " ".join(text.split())
     assert "data.batch_size 8 → 64 raises eval loss from 0.5" in words
     assert "NOT HELD: " in words
@@ -62,12 +70,11 @@ def test_a_terminal_shows_the_answer_and_cuts_nothing(folder: Path, width: int) 
     assert "median grad norm 1." in words
 
 
-def test_where_the_terminal_speaks_ascii_so_does_the_table(folder: Path) -> None:
-    assert printed(folder, encoding="ascii").isascii()
+def test_where_the_terminal_speaks_ascii_so_does_the_table(analysis: Analysis, folder: Path) -> None:
+    assert printed(analysis, folder, encoding="ascii").isascii()
 
 
-def test_the_table_has_a_row_for_the_total_and_each_level(folder: Path) -> None:
-    analysis = build_report(folder)
+def test_the_table_has_a_row_for_the_total_and_each_level(analysis: Analysis) -> None:
     about, section = analysis.mediated, section_of(analysis)
     assert about is not None
     total, noise, clip = section.tables[0].texts()
@@ -83,8 +90,9 @@ def test_the_table_has_a_row_for_the_total_and_each_level(folder: Path) -> None:
     assert any(line.startswith("grad_noise of 8: grad norm at the first step") for line in measured)
 
 
-def test_page_markdown_and_json_say_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    analysis = build_report(folder)
+def test_page_markdown_and_json_say_the_same(
+    analysis: Analysis, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     about = analysis.mediated
     assert about is not None
     page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
@@ -101,9 +109,8 @@ def test_page_markdown_and_json_say_the_same(folder: Path, capsys: pytest.Captur
     assert told["study"] == "through"
 
 
-def test_other_studies_say_nothing_of_it(folder: Path, tmp_path: Path) -> None:
-    analysis = replace(build_report(folder), mediated=None)
-    assert mediation(make_view(analysis)) is None
+def test_other_studies_say_nothing_of_it(analysis: Analysis) -> None:
+    assert mediation(make_view(replace(analysis, mediated=None))) is None
 
 
 def test_a_study_that_is_half_done_says_what_is_missing(tmp_path: Path) -> None:
@@ -111,11 +118,12 @@ def test_a_study_that_is_half_done_says_what_is_missing(tmp_path: Path) -> None:
     import shutil
 
     shutil.rmtree(tmp_path / "half" / NOISY)
-    words = " ".join(printed(tmp_path / "half").split())
+    half = build_report(tmp_path / "half")
+    words = " ".join(printed(half, tmp_path / "half").split())
     assert "eval loss: nothing is divided, because no seed has finished every arm yet (5 of 15 runs to go)" in words
 
 
-def test_the_page_begins_with_the_answer_to_what_was_asked(folder: Path) -> None:
-    headline = make_view(build_report(folder)).headline
+def test_the_page_begins_with_the_answer_to_what_was_asked(analysis: Analysis) -> None:
+    headline = make_view(analysis).headline
     assert headline.startswith("data.batch_size 8 → 64 raises eval loss from 0.5")
     assert headline.endswith("Goes through grad_noise of 8: none of it; through max_grad_norm=0.6: NOT HELD.")

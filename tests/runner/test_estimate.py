@@ -10,13 +10,21 @@ import pytest
 from ablate.config.schema import Config, make_config
 from ablate.design.plan import Plan
 from ablate.errors import AblateError
-from ablate.planning.cost import AROUND_SECONDS, IMPORT_SECONDS, Pace, Span, earlier, estimate, obviously_below, profile
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import read_manifest, read_status, write_value
+from ablate.runner.forecast import (
+    OVERHEAD_SECONDS,
+    Pace,
+    earlier,
+    estimate,
+    num_simultaneous,
+    obviously_below,
+    profile,
+)
 from tests.synthetic import make_plan, write_study
 
 ARMS = ("batch_size=64", "learning_rate=0.0001", "placebo", "rerun", "eval_every=128 samples")
-PACE = Pace(train=64.0, evaluate=272.0, startup_seconds=2.0, num_parallel=1, peak_memory_bytes=1e9)
+PACE = Pace(step_seconds=1 / 8, example_seconds=1 / 272, startup_seconds=2.0, peak_memory_bytes=1e9)
 
 
 def plan_of(seeds: int = 2) -> Plan:
@@ -31,10 +39,10 @@ class Timer:
         self.num_parallel: set[int] = set()
         self.pace = pace
 
-    def __call__(self, config: Config, *, num_parallel: int) -> tuple[Pace, float]:
+    def __call__(self, config: Config, *, num_parallel: int) -> Pace:
         self.configs.append(config)
         self.num_parallel.add(num_parallel)
-        return replace(self.pace, num_parallel=num_parallel), 10.0 if len(self.configs) == 1 else 0.0
+        return self.pace
 
 
 @pytest.fixture
@@ -70,19 +78,21 @@ def test_only_what_waits_is_timed(timer: Timer, tmp_path: Path) -> None:
     assert found.num_parallel == 2
 
 
-def test_a_run_costs_its_start_its_samples_and_its_looks(timer: Timer, tmp_path: Path) -> None:
+def test_a_run_costs_its_start_its_steps_and_its_evaluations(timer: Timer, tmp_path: Path) -> None:
     plan = plan_of(seeds=1)
     found = estimate(plan, plan.runs, tmp_path, slots=1, time_steps=timer)
-    # 1,024 samples at 64/s are 16 s, 17 looks of 256 at 272/s are 16 s, and 2 s at the start.
+    # 128 steps at 8/s are 16 s, 17 evaluations of 256 examples at 272/s are 16 s, and 2 s at the start.
     assert found.costs["baseline"].seconds == pytest.approx(34.0)
-    # Five runs one after the other; the libraries took 10 s.
-    assert found.seconds == pytest.approx(5 * 34.0 + 10.0 + AROUND_SECONDS * 10.0 / IMPORT_SECONDS)
+    # A batch of 64 takes 16 steps.
+    assert found.costs["batch_size=64"].seconds == pytest.approx(20.0)
+    # Five runs one after the other, a second between them.
+    assert found.seconds == pytest.approx(4 * 34.0 + 20.0 + 5.0 + OVERHEAD_SECONDS)
 
 
 def test_runs_side_by_side_end_when_the_last_place_is_free(timer: Timer, tmp_path: Path) -> None:
     plan = plan_of(seeds=1)
     found = estimate(plan, plan.runs, tmp_path, slots=2, time_steps=timer)
-    assert found.seconds == pytest.approx(3 * 34.0 + 10.0 + AROUND_SECONDS * 10.0 / IMPORT_SECONDS)
+    assert found.seconds == pytest.approx(2 * 34.0 + 20.0 + 3.0 + OVERHEAD_SECONDS)
 
 
 def test_without_timing_and_without_earlier_runs_nothing_is_known(timer: Timer, tmp_path: Path) -> None:
@@ -104,12 +114,12 @@ def test_earlier_runs_tell_and_nothing_is_timed(timer: Timer, tmp_path: Path) ->
     outcome = read_status(StudyDir(tmp_path / "before").run("baseline", 0))
     assert outcome is not None
     rates = outcome.throughput
-    spent = 1024 / rates["train_samples_per_second"] + 17 * 256 / rates["eval_samples_per_second"]
+    spent = 128 / rates["train_steps_per_second"] + 17 * 256 / rates["eval_samples_per_second"]
     assert found.costs["placebo"].seconds == pytest.approx(
         spent + max(0.0, 40.0 - rates["train_seconds"] - rates["eval_seconds"])
     )
     assert found.seconds is not None
-    assert found.seconds > 5 * spent + IMPORT_SECONDS
+    assert found.seconds > 4 * spent + OVERHEAD_SECONDS
 
 
 def test_runs_that_had_more_beside_them_tell_nothing_of_one_alone(timer: Timer, tmp_path: Path) -> None:
@@ -117,8 +127,8 @@ def test_runs_that_had_more_beside_them_tell_nothing_of_one_alone(timer: Timer, 
     made_at(tmp_path / "before", before, {("baseline", 0): 0, ("placebo", 0): 0})
     plan = plan_of(seeds=1)
     key = profile(plan.baseline.config)
-    assert earlier(tmp_path, {key: 1}) == ({}, 0)
-    assert earlier(tmp_path, {key: 2})[1] == 2
+    assert earlier(tmp_path, {key}, 1) == ({}, 0)
+    assert earlier(tmp_path, {key}, 2)[1] == 2
     estimate(plan, plan.runs, tmp_path, slots=1, time_steps=timer)
     assert [config.data.batch_size for config in timer.configs] == [8, 64]
 
@@ -131,27 +141,29 @@ def test_a_run_that_was_interrupted_or_taken_over_tells_nothing(tmp_path: Path) 
     assert outcome is not None
     outcome.sessions = [{}, {}]
     write_value(place, outcome)
-    assert earlier(tmp_path, {profile(before.baseline.config): 1})[1] == 1
+    assert earlier(tmp_path, {profile(before.baseline.config)}, 1)[1] == 1
     base = StudyDir(tmp_path / "before").run("baseline", 0)
     manifest = read_manifest(base)
     manifest.shared_from = "other/baseline/seed=0"
     write_value(base, manifest)
-    assert earlier(tmp_path, {profile(before.baseline.config): 1})[1] == 0
+    assert earlier(tmp_path, {profile(before.baseline.config)}, 1)[1] == 0
 
 
-@pytest.mark.parametrize("broken", ["plan.json", "baseline/seed=0/manifest.json", "baseline/seed=0/status.json"])
+@pytest.mark.parametrize(
+    "broken", ["baseline/seed=0/config.yaml", "baseline/seed=0/manifest.json", "baseline/seed=0/status.json"]
+)
 def test_what_cannot_be_read_does_not_count(tmp_path: Path, broken: str) -> None:
     before = write_study(tmp_path / "before", arms=("placebo",), seeds=1)
     made_at(tmp_path / "before", before, {("baseline", 0): 0, ("placebo", 0): 100})
     (tmp_path / "before" / broken).write_text("{")
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    found = earlier(tmp_path, {profile(before.baseline.config): 1})[1]
-    assert found == (0 if broken == "plan.json" else 1)
+    found = earlier(tmp_path, {profile(before.baseline.config)}, 1)[1]
+    assert found == 1
 
 
 def test_a_first_step_that_fails_names_its_arm_and_what_to_type(tmp_path: Path) -> None:
-    def fails(config: Config, *, num_parallel: int) -> tuple[Pace, float]:
+    def fails(config: Config, *, num_parallel: int) -> Pace:
         raise AblateError("the first steps fail: out of memory")
 
     plan = plan_of()
@@ -192,9 +204,9 @@ def test_a_profile_is_what_a_sample_costs() -> None:
 
 
 def test_what_went_beside_a_run_is_a_mean_over_its_time() -> None:
-    runs = [Span(0, 10), Span(0, 5), Span(5, 20)]
-    assert runs[0].num_simultaneous(runs) == pytest.approx(2.0)
-    assert runs[2].num_simultaneous(runs) == pytest.approx(1 + 5 / 15)
+    runs = [(0.0, 10.0), (0.0, 5.0), (5.0, 20.0)]
+    assert num_simultaneous(runs[0], runs) == pytest.approx(2.0)
+    assert num_simultaneous(runs[2], runs) == pytest.approx(1 + 5 / 15)
 
 
 def test_a_study_is_obviously_short_at_a_sample_per_second() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,14 @@ from ablate.records.layout import RunDir
 from ablate.records.metadata import RunStatus
 from ablate.runner import progress
 from ablate.runner.progress import LiveView
+from ablate.serialization import write_json
 
 
 def test_a_run_that_ends_does_not_double_the_time_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(progress.time, "time", lambda: now)
     view, said = LiveView("t", total=10, done=0), []
-    monkeypatch.setattr(view, "print_end", lambda *_: said.append(view.time_left()))
+    monkeypatch.setattr(view, "_print", lambda *_, **__: said.append(view.time_left()))
     view.started("a", RunDir(tmp_path / "a"))
     view.started("b", RunDir(tmp_path / "b"))
     now += 60
@@ -66,7 +68,7 @@ def test_what_cannot_move_gets_plain_lines(
         view.started("baseline/seed=0", RunDir(tmp_path))
         view.refresh()
         view.ended("baseline/seed=0", RunStatus(status="finished"))
-    assert isinstance(view, progress.MovingView) == moves
+    assert (view.live is not None) == moves
     assert "finished" in screen.getvalue()
     assert ("\x1b[" in screen.getvalue()) == moves
 
@@ -76,6 +78,27 @@ def test_the_line_of_a_long_arm_keeps_its_seed(tmp_path: Path) -> None:
     for seed in (3, 4):
         view.started(f"batch_size=64+train_test_ratio=4+learning_rate=0.0001/seed={seed}", RunDir(tmp_path / str(seed)))
     first, second = view.lines()
-    assert "/seed=3 starting" in first
-    assert "/seed=4 starting" in second
-    assert len(first.split(" starting")[0]) == 2 + 28
+    assert "/seed=3  starting" in first
+    assert "/seed=4  starting" in second
+    assert len(first.split("  starting")[0]) == 2 + 28
+
+
+def test_a_line_of_a_running_run_fits_80_columns_with_its_eval_loss_and_both_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1_790_000_000.0
+    monkeypatch.setattr(progress.time, "time", lambda: now)
+    view, run = LiveView("t", total=2, done=0), RunDir(tmp_path / "a")
+    view.started("batch_size=64+train_test_ratio=4+learning_rate=0.0001/seed=3", run)
+    now += 600
+    updated = datetime.fromtimestamp(now, tz=UTC).isoformat()
+    value = {
+        "step": 1234, "total_steps": 12340, "loss": 0.6, "grad_norm": 9.9, "samples_per_second": 12.0, "eval_loss": 0.6931,
+        "updated": updated, "sessions": [{"first_step": 1}],
+    }  # fmt: skip
+    write_json(run.progress, value)
+    (line,) = view.lines()
+    assert "step 1234/12340  eval loss 0.693  10 min  90 min left" in line
+    assert "/seed=3" in line
+    assert len(line) <= 80
+    assert view.counts() == "0/2 runs done, 1 running, 10 min elapsed, about 3 h 10 min left"

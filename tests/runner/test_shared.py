@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status, write_value
-from ablate.records.provenance import PACKAGES, versions
+from ablate.records.metadata import PACKAGES, Manifest, RunStatus, read_manifest, read_status, versions, write_value
 from ablate.runner.reuse import EqualRun, copy_run, find_equal, holds_result, publish
 from ablate.serialization import write_json, write_text
 

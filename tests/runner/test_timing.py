@@ -38,16 +38,12 @@ def test_steps_are_timed_side_by_side_and_nothing_is_left(
 
     monkeypatch.setattr("ablate.runner.forecast.TemporaryDirectory", here)
     settings = asdict(quick)
-    pace, first = time_steps(quick, num_parallel=2)
-    again = time_steps(quick, num_parallel=1)[1]
-    assert pace.num_parallel == 2
-    assert pace.train > 0
-    assert pace.evaluate > 0
+    pace = time_steps(quick, num_parallel=2)
+    assert pace.step_seconds > 0
+    assert pace.example_seconds > 0
     assert pace.startup_seconds > 0
     assert pace.peak_memory_bytes > 50e6
     assert pace.num_parameters > 100_000
-    # The libraries are imported once, by the process from which the runs are forked.
-    assert again < max(2.0, first)
     assert not list(tmp_path.iterdir())
     assert asdict(quick) == settings
     assert capsys.readouterr().out == ""

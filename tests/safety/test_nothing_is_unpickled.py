@@ -11,9 +11,9 @@ from typing import ClassVar
 import pytest
 
 from ablate.config.schema import ModelConfig
-from ablate.data.hub import data_commit
 from ablate.data.tokenization import load_tokenizer
 from ablate.errors import ModelError
+from ablate.models.hub import data_commit
 from ablate.tasks.text_classification import build_model
 from ablate.training.random_streams import RandomStreams
 
@@ -103,7 +103,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_commit_that_came_is_recorded_whatever_was_asked_for(cache: Path) -> None:
     from ablate.config.schema import Config
-    from ablate.data.hub import hub_revisions
+    from ablate.models.hub import hub_revisions
 
     commit = "0123456789abcdef0123456789abcdef01234567"
     hub(cache, commit=commit)

@@ -264,7 +264,7 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_any_leaf_may_hold_anything(received: Path, capsys: pytest.CaptureFixture[str], seed: int) -> None:
     """Every file of a study in turn, a random leaf of it replaced."""
     rng = random.Random(seed)

@@ -104,7 +104,7 @@ DRAWS = 300
     [(weights(GRID), 8), (weights(GRID[[0, 3, 5, 6]], [("a",), ("b",), ("c",)]), 4), (pair_weights(4), 11)],
     ids=["factorial", "half of it", "pairwise"],
 )
-@pytest.mark.parametrize("seeds", [3, 5, 8])
+@pytest.mark.parametrize("seeds", [pytest.param(3, marks=pytest.mark.slow), 5, pytest.param(8, marks=pytest.mark.slow)])
 def test_intervals_of_the_whole_family_miss_in_about_5_percent(sums: Values, cells: int, seeds: int) -> None:
     """Of 300 studies 15 are expected, plus or minus 3.8; an interval misses its effect where that of the noise misses 0."""
     rng = np.random.default_rng([7, cells, seeds])
@@ -118,7 +118,7 @@ def test_intervals_of_the_whole_family_miss_in_about_5_percent(sums: Values, cel
     assert claimed / DRAWS < 0.085
 
 
-@pytest.mark.parametrize("seeds", [5, 8])
+@pytest.mark.parametrize("seeds", [5, pytest.param(8, marks=pytest.mark.slow)])
 def test_a_cell_that_varies_three_times_as_much_makes_few_false_claims(seeds: int) -> None:
     """Its contrasts are widened by their own seeds; the pooled interval alone would err in twice as many."""
     rng, sums = np.random.default_rng([8, seeds]), pair_weights(4)

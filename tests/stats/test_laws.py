@@ -52,7 +52,7 @@ def same(left: Table, right: Table) -> bool:
     )
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(seeded)
 def test_the_order_of_arms_and_seeds_changes_nothing(rng: np.random.Generator) -> None:
     values = drawn(rng)
@@ -68,7 +68,7 @@ def test_the_order_of_arms_and_seeds_changes_nothing(rng: np.random.Generator) -
     assert same(plain, back)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(seeded)
 def test_what_arms_and_seeds_are_called_changes_nothing(rng: np.random.Generator) -> None:
     values = drawn(rng)
@@ -83,7 +83,7 @@ def test_what_arms_and_seeds_are_called_changes_nothing(rng: np.random.Generator
     assert plain == told([f"{9 - k}" for k in range(count)], (1000 - np.arange(runs)).tolist())
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(seeded)
 def test_a_turned_sign_mirrors_effects_and_verdicts(rng: np.random.Generator) -> None:
     values = drawn(rng)
@@ -97,7 +97,7 @@ def test_a_turned_sign_mirrors_effects_and_verdicts(rng: np.random.Generator) ->
             assert figures(b, ("p_value", "step_p")) == pytest.approx(figures(a, ("p_value", "step_p")))
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(seeded, st.sampled_from([1e-6, 0.25, 3.0, 1e5]), st.sampled_from([-7.0, 0.0, 1000.0]))
 def test_another_unit_scales_the_effects_and_leaves_the_verdicts(
     rng: np.random.Generator, factor: float, shift: float
@@ -109,7 +109,7 @@ def test_another_unit_scales_the_effects_and_leaves_the_verdicts(
         assert figures(b, IN_UNIT) == pytest.approx([factor * x for x in figures(a, IN_UNIT)], rel=1e-6)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(seeded)
 def test_what_a_whole_seed_has_in_common_changes_nothing(rng: np.random.Generator) -> None:
     values = drawn(rng)
@@ -129,7 +129,7 @@ def test_more_comparisons_never_make_a_claim_easier(statistic: float, df: int, v
     assert np.all(holm(np.append(p_values, 0.5))[:variants] >= holm(p_values))
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(seeded)
 def test_by_steps_is_the_closed_test_of_all_families(rng: np.random.Generator) -> None:
     """A variant is decided by steps only if it is in every family of variants that it is a member of: so no false claim is
@@ -147,7 +147,7 @@ def test_by_steps_is_the_closed_test_of_all_families(rng: np.random.Generator) -
         assert one.step_p == pytest.approx(closed, abs=1e-6)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(seeded, st.floats(0.01, 3), st.floats(1, 3))
 def test_a_wider_margin_never_makes_no_effect_harder(rng: np.random.Generator, margin: float, factor: float) -> None:
     values = drawn(rng)
@@ -157,7 +157,7 @@ def test_a_wider_margin_never_makes_no_effect_harder(rng: np.random.Generator, m
         assert figures(a) == figures(b), "a margin decides; it measures nothing"
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(seeded, st.integers(1, 4))
 def test_shares_add_up_whatever_is_told(rng: np.random.Generator, keys: int) -> None:
     corners = rng.normal(size=(2**keys, int(rng.integers(2, 7)))) + 3 * rng.normal(size=(2**keys, 1))
@@ -174,7 +174,7 @@ def test_shares_add_up_whatever_is_told(rng: np.random.Generator, keys: int) -> 
     assert (scaled.significant, scaled.shapley_significant) == (found.significant, found.shapley_significant)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(seeded)
 def test_a_monotone_scale_keeps_what_is_read_from_ranks(rng: np.random.Generator) -> None:
     values = drawn(rng)
@@ -190,7 +190,7 @@ def test_a_monotone_scale_keeps_what_is_read_from_ranks(rng: np.random.Generator
         assert stretched.signflip_p == pytest.approx(one.signflip_p)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(tables)
 def test_a_verdict_is_never_at_odds_with_its_figures(values: np.ndarray) -> None:
     """Ties, equal arms and values without spread included."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from ablate.design.attribution import draw_paths, path_corners
+from ablate.design.designs import draw_paths, path_corners
 from ablate.stats.contrasts import estimate
 from ablate.stats.shapley import _critical_t, contributions, key_weights, path_contributions, ratio_interval
 
@@ -121,7 +121,7 @@ def test_the_intervals_of_parts_cover(seeds: int, noisy: int | None) -> None:
         )
 
 
-@pytest.mark.parametrize("noisy", [None, 1])
+@pytest.mark.parametrize("noisy", [pytest.param(None, marks=pytest.mark.slow), 1])
 def test_pooled_shares_cover_and_a_key_without_effect_is_seldom_told(noisy: int | None) -> None:
     """One cause of 3 sd of a run, seeds that share half: its share is 1, the other's 0."""
     rng = np.random.default_rng(11)

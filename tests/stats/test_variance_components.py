@@ -13,7 +13,11 @@ def draw(rng: np.random.Generator, shape: tuple[int, int], init: float, order: f
     return np.asarray(values + rest * rng.normal(size=shape))
 
 
-@pytest.mark.parametrize(("shape", "init", "order"), [((5, 5), 1.0, 0.5), ((3, 8), 1.0, 1.0), ((6, 4), 0.0, 2.0)])
+@pytest.mark.parametrize(("shape", "init", "order"), [
+    ((5, 5), 1.0, 0.5),
+    pytest.param((3, 8), 1.0, 1.0, marks=pytest.mark.slow),
+    pytest.param((6, 4), 0.0, 2.0, marks=pytest.mark.slow),
+])  # fmt: skip
 def test_estimates_are_right_on_average_and_intervals_cover(shape: tuple[int, int], init: float, order: float) -> None:
     rng = np.random.default_rng(sum(shape))
     found = [decompose(draw(rng, shape, init, order)) for _ in range(1200)]

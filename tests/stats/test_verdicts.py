@@ -173,7 +173,7 @@ tables = st.tuples(st.integers(2, 5), st.integers(2, 6)).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(tables)
 def test_turning_the_metric_round_mirrors_the_table(values: np.ndarray) -> None:
     plain, turned = decide(values, 1.0), decide(-values, 1.0)
@@ -183,7 +183,7 @@ def test_turning_the_metric_round_mirrors_the_table(values: np.ndarray) -> None:
     assert np.array_equal(turned.within, plain.within)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(tables, st.randoms(use_true_random=False))
 def test_relabelling_changes_nothing(values: np.ndarray, random: np.random.Generator) -> None:
     arms, seeds = list(range(1, len(values))), list(range(values.shape[1]))
@@ -196,14 +196,14 @@ def test_relabelling_changes_nothing(values: np.ndarray, random: np.random.Gener
     assert moved.low == pytest.approx(plain.low[order], nan_ok=True, abs=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(tables, st.floats(0.1, 5.0), st.floats(1.0, 3.0))
 def test_a_wider_margin_never_makes_equivalence_harder(values: np.ndarray, margin: float, factor: float) -> None:
     narrow, wide = decide(values, margin), decide(values, margin * factor)
     assert np.all(wide.within >= narrow.within)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(tables, st.floats(0.01, 100.0))
 def test_the_unit_does_not_matter(values: np.ndarray, unit: float) -> None:
     plain, scaled = decide(values, 1.0), decide(values * unit, unit)

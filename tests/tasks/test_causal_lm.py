@@ -14,9 +14,8 @@ from ablate import read_predictions, train
 from ablate.config.schema import Config, DataConfig, EvalConfig, ModelConfig, StudyConfig, TaskConfig
 from ablate.errors import AblateError, ConfigError
 from ablate.tasks import causal_lm as module
-from ablate.tasks.causal_lm import causal_lm_task, is_causal, pad_batch
-from ablate.tasks.registry import build_task
-from ablate.tasks.sizes import data_facts
+from ablate.tasks.causal_lm import causal_lm_task, is_causal, items_per_sample, pad_batch
+from ablate.tasks.registry import build_task, data_facts
 from ablate.tasks.task import Task
 from ablate.training.fingerprint import init_hashes
 from ablate.training.random_streams import RandomStreams
@@ -76,9 +75,8 @@ def test_the_loss_is_transformers_own(text: Path, words: str) -> None:
     lengths = batch["attention_mask"].sum(dim=1)
     assert len(set(lengths.tolist())) > 2
     total, num = task.loss_fn(task.model, batch)
-    asked = {key: value for key, value in batch.items() if key != "num_predicted"}
     assert num == int((lengths - 1).sum())
-    torch.testing.assert_close(total / num, task.model(**asked).loss)
+    torch.testing.assert_close(total / num, task.model(**batch).loss)
     measured = task.evaluation.metric_fn(task.model, batch)
     assert {name: values.shape for name, values in measured.items()} == {"loss": (num,), "accuracy": (num,)}
     torch.testing.assert_close(measured["loss"].sum(), total)
@@ -89,7 +87,7 @@ def test_padding_is_never_predicted() -> None:
     batch = pad_batch([(np.array([5, 6, 7]), 0), (np.array([5, 9]), 0)], pad=9)
     assert batch["labels"].tolist() == [[5, 6, 7], [5, 9, -100]]  # a token that looks like padding is a token
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
-    assert batch["num_predicted"] == 3
+    assert sum(items_per_sample(batch)) == 3
 
 
 def test_an_evaluation_counts_tokens_and_does_not_depend_on_its_batches(

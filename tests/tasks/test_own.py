@@ -13,10 +13,9 @@ from torch import nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from ablate.config.schema import Config, TaskConfig
-from ablate.data.content_hash import content_digest
 from ablate.errors import ConfigError, DataError
-from ablate.tasks.registry import build_task
-from ablate.tasks.sizes import data_facts
+from ablate.tasks.custom import content_digest
+from ablate.tasks.registry import build_task, data_facts
 from ablate.tasks.task import Task
 from ablate.training.random_streams import RandomStreams
 
@@ -109,7 +108,7 @@ def test_facts_imports_no_torch(here: Path) -> None:
         'def facts(config):\n    return {"num_train": 7, "num_eval": 3}\ndef f(*_): ...\n'
     )
     code = (
-        "import sys; from ablate.config.schema import Config, TaskConfig; from ablate.tasks.sizes import data_facts\n"
+        "import sys; from ablate.config.schema import Config, TaskConfig; from ablate.tasks.registry import data_facts\n"
         "data_facts(Config(task=TaskConfig(name='custom', entry_point='quick_task:f'))); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from ablate import tracking as track
+from ablate.config.schema import TrackerConfig
 from ablate.errors import AblateError
 from ablate.records.layout import RunDir
 from ablate.records.schema import EVALS, TRACE
 from ablate.records.writer import TableWriter
 from ablate.serialization import write_json
 from ablate.tracking.backends import BACKENDS
-from ablate.tracking.sync import SyncOptions, sync, wandb_sync
+from ablate.tracking.sync import SyncOptions, sync
+from ablate.tracking.wandb import upload_offline
 from tests.tracking.made_up import STEPS, begin, columns, config, finish, look, step, train
 from tests.tracking.read_back import OF, assert_same, expected, mlflow_runs
 from tests.tracking.wandb_file import read_offline
@@ -234,9 +236,9 @@ def test_wandbs_own_command_that_sends_nothing_is_a_failure(tmp_path: Path) -> N
     kept.mkdir()
     (kept / "run-abc.wandb").write_bytes(b":W&B\x00\x00\x00")
     with pytest.raises(AblateError, match="`wandb sync` has not sent offline-run-20260101_000000-abc: "):
-        wandb_sync(kept, SyncOptions())
+        upload_offline(kept, TrackerConfig())
     (kept / "run-abc.wandb.synced").touch()
-    wandb_sync(kept, SyncOptions())
+    upload_offline(kept, TrackerConfig())
 
 
 def _until(done: object) -> None:

@@ -12,8 +12,8 @@ from ablate import tracking as track
 from ablate.config.schema import TrackerConfig
 from ablate.errors import ConfigError
 from ablate.planning.compose import with_open_key
+from ablate.tracking.backends import mode_of
 from ablate.tracking.mlflow import store_uri
-from ablate.tracking.mode import mode_of
 from tests.tracking.made_up import begin, config
 
 
@@ -22,7 +22,7 @@ def wandb(mode: str) -> TrackerConfig:
 
 
 def test_not_logged_in_is_off_and_says_how_to_turn_it_on() -> None:
-    assert track.wandb_mode(wandb("auto")) is None
+    assert mode_of("wandb", wandb("auto")) is None
     line = track.notice(wandb("auto"))
     assert line is not None
     assert "\n" not in line
@@ -40,13 +40,13 @@ def test_the_run_says_it_once_and_starts_nothing(tmp_path: Path, capsys: pytest.
 
 @pytest.mark.parametrize("tracker", [TrackerConfig(), wandb("off")])
 def test_turned_off_on_purpose_is_silent(tracker: TrackerConfig) -> None:
-    assert track.wandb_mode(tracker) is None
+    assert mode_of("wandb", tracker) is None
     assert track.notice(tracker) is None
 
 
 def test_a_key_in_the_environment_is_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    assert track.wandb_mode(wandb("auto")) == "online"
+    assert mode_of("wandb", wandb("auto")) == "online"
     assert track.notice(wandb("auto")) is None
 
 
@@ -55,15 +55,15 @@ def test_netrc_is_a_login_for_its_own_server_only(monkeypatch: pytest.MonkeyPatc
     path.write_text("machine wandb.example.org login user password " + "k" * 40 + "\n")
     path.chmod(0o600)
     monkeypatch.setenv("NETRC", str(path))
-    assert track.wandb_mode(wandb("auto")) is None
+    assert mode_of("wandb", wandb("auto")) is None
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert track.wandb_mode(wandb("auto")) == "online"
+    assert mode_of("wandb", wandb("auto")) == "online"
 
 
 def test_the_settings_file_of_wandb_is_a_login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "settings").write_text("[default]\napi_key = " + "k" * 40 + "\n")
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
-    assert track.wandb_mode(wandb("auto")) == "online"
+    assert mode_of("wandb", wandb("auto")) == "online"
 
 
 @pytest.mark.parametrize("text", ["not an ini file", "machine only"])
@@ -72,7 +72,7 @@ def test_broken_credential_files_mean_not_logged_in(monkeypatch: pytest.MonkeyPa
         (tmp_path / name).write_text(text)
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert track.wandb_mode(wandb("auto")) is None
+    assert mode_of("wandb", wandb("auto")) is None
 
 
 @pytest.mark.parametrize(("asked", "mode"), [("offline", "offline"), ("dryrun", "offline"), ("disabled", None)])
@@ -81,9 +81,9 @@ def test_the_environment_of_wandb_decides_in_auto_mode(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     monkeypatch.setenv("WANDB_MODE", asked)
-    assert track.wandb_mode(wandb("auto")) == mode
-    assert track.wandb_mode(wandb("online")) == "online"
-    assert track.wandb_mode(wandb("offline")) == "offline"
+    assert mode_of("wandb", wandb("auto")) == mode
+    assert mode_of("wandb", wandb("online")) == "online"
+    assert mode_of("wandb", wandb("offline")) == "offline"
 
 
 def test_disabled_by_the_environment_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from ablate.config.schema import TrackerConfig
 from ablate.errors import ConfigError, RecordError, StudyError
 from ablate.serialization import write_json
 from ablate.tracking.describe import describe_study
+from ablate.tracking.follower import command
 from ablate.tracking.sync import SyncOptions, sync
 from tests.tracking.made_up import begin, config, finish, train
 
@@ -58,6 +59,30 @@ def test_an_analysis_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "analysis.json").write_text("{}")
     with pytest.raises(RecordError, match="cannot be read"):
         describe_study(tmp_path, TrackerConfig(name="wandb"), "offline")
+
+
+@pytest.mark.parametrize("to", ["[tensorboard]", "tensorboard+mlflow", "[tensorboard, mlflow]"])
+def test_several_trackers_are_named_as_in_a_study(folder: Path, to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "ablate.tracking.sync._send", lambda what, path, *, name, tracker, options: (name, tracker.name)
+    )
+    sent = list(sync(folder, SyncOptions(to=to)))
+    names = to.strip("[]").replace(", ", "+")
+    assert sent == [(name, names) for name in names.split("+")]
+
+
+def test_a_module_of_the_working_directory_does_not_shadow_a_library(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("yaml", "secrets", "tensorboard"):
+        (folder / f"{name}.py").write_text("raise SystemExit('a module of the study was imported')")
+    monkeypatch.chdir(folder)
+    assert [result.status for result in sync(folder, SyncOptions(to="tensorboard"))] == ["sent"]
+
+
+def test_the_address_of_a_tracker_is_not_on_the_command_line(folder: Path) -> None:
+    tracker = TrackerConfig(name="mlflow", uri="https://lab/?token=hunter2")
+    assert "hunter2" not in " ".join(command("study", folder, "mlflow", "online", tracker, parent=0)["args"])
 
 
 def test_lines_and_exit_code_say_what_became_of_each_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,7 @@ from ablate.records.schema import EVALS, TRACE
 from ablate.records.writer import TableWriter
 from ablate.tracking import rows as tracker_rows
 from ablate.tracking.describe import describe_run
-from ablate.tracking.metric_names import AXES
-from ablate.tracking.rows import LogWindows, MergeBySteps, RecordRows, eval_rows
+from ablate.tracking.rows import AXES, LogWindows, MergeBySteps, RecordRows, eval_rows
 from tests.tracking.made_up import begin, columns, config, look, step
 
 STEPS = [step(number) for number in range(1, 7)]

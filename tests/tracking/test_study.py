@@ -16,7 +16,7 @@ from ablate.report import build_report
 from ablate.serialization import read_json
 from ablate.tracking.backends import BACKENDS
 from ablate.tracking.describe import COLUMNS, describe_run, describe_study
-from ablate.tracking.metric_names import AXES, EVAL, TRAIN
+from ablate.tracking.rows import AXES, EVAL, TRAIN
 from ablate.tracking.sync import SyncOptions, SyncResult, sync
 from tests.synthetic import write_study
 from tests.tracking.read_back import OF, assert_same, expected, mlflow_runs

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from ablate import Checkpoints
 from ablate.errors import LoopError
-from ablate.training.nested_state import flatten_state, restore_state
+from ablate.training.checkpoint import flatten_state, restore_state
 from tests.training.test_resume import after
 from tests.training.toy import network, run
 

@@ -109,6 +109,21 @@ def test_every_step_is_recorded_as_it_was_and_training_is_as_without(folder: Pat
     assert (trace["step_seconds"] > 0).all()
 
 
+@pytest.mark.parametrize(("last", "status"), [(float("nan"), "diverged"), (0.5, "finished")])
+def test_a_run_whose_last_evaluation_is_no_number_has_diverged(folder: Path, last: float, status: str) -> None:
+    model = network(dropout=0.0)
+    with Recorder(folder, model) as run:
+        run.log_eval({"loss": torch.tensor([0.7, 0.7])})
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        run.log_step(0.5, samples=8)
+        run.log_eval({"loss": torch.tensor([0.5, last])})
+    outcome = read_status(RunDir(folder))
+    assert outcome is not None
+    assert outcome.status == status
+    assert ("eval_loss is nan at step 1" in outcome.message) == (status == "diverged")
+
+
 def test_the_folder_holds_what_a_run_of_ours_holds(folder: Path) -> None:
     model = recorded(
         folder, config={"lr": 0.5, "nested": {"path": Path("a"), "kind": nn.ReLU, "sizes": (1, np.int64(2))}}

@@ -10,9 +10,45 @@ from ablate.analysis import mediation as mediation_shares
 from ablate.analysis.cells import SIGNIFICANT
 from ablate.analysis.design_results import CellEffect, Effects, HeldEffect, KeyMoved, Mediated, PartRead, VariancePart
 from ablate.design.axis import show
+from ablate.report.headline import MEDIATION_VERDICTS
 from ablate.report.section import Cell, Note, Section, Table, cells
-from ablate.report.view_model import MEDIATION_VERDICTS, TONES, View
+from ablate.report.view_model import View, interval_head
 from ablate.stats.shapley import Contribution
+
+# Which suspects remove the irregularity of the eval curve.
+
+_KINDS = {"training": "changes the training", "observation": "changes only what is shown"}
+
+
+def irregularity(view: View, _folder: Path | None = None) -> Section | None:
+    """Build one row per suspect: how irregular the curve is without and with it, and the spread of the gradient norm."""
+    result = view.analysis.irregularity
+    if result is None or not result.suspects:
+        return None
+    rows = []
+    for one in result.suspects:
+        decimals = 2 if one.effect is None else fmt.effect_decimals(one.effect, one.low, one.high)
+        rows.append((
+            Cell(text=fmt.typeset(one.change), swatch=view.style(view.arm(one.arm))),
+            Cell(text=one.outcome, strong=one.outcome in ("removes", "reduces", "worsens")),
+            *cells(_moved(one.before, one.after), fmt.percent(one.removed), fmt.interval(one.low, one.high, decimals)),
+            Cell(text=_moved(one.grad_norm_before, one.grad_norm_after), detail=one.grad_norm_verdict),
+            Cell(text=_KINDS[one.kind]),
+        ))  # fmt: skip
+    head = ("suspect", "result", "irregularity", "removed", interval_head(view), "norm p95/p5", "how")
+    return Section(
+        key="irregularity",
+        title=f"Irregularity: {result.metric}, evaluated every {result.cadence}",
+        answer=fmt.typeset(result.answer),
+        tables=(Table(head=head, rows=tuple(rows), words=frozenset({1, 6}), optional=1),),
+        reading=fmt.typeset(" ".join(result.sentences)),
+        in_terminal=True,
+    )
+
+
+def _moved(before: float | None, after: float | None) -> str:
+    return fmt.DASH if after is None else f"{fmt.figure(before, 2)} → {fmt.figure(after, 2)}"
+
 
 # Shares of the difference between two configs.
 
@@ -37,6 +73,7 @@ def attribution(view: View, _folder: Path | None = None) -> Section | None:
     table = Table(head=("", "alone", "95% interval", "share", "divided evenly"), rows=tuple(rows))
     return Section(
         key="shares",
+        in_terminal=True,
         title=f"Shares of the difference in {result.metric}",
         answer=fmt.typeset(result.sentence),
         refused=bool(result.refused),
@@ -88,7 +125,6 @@ MEDIATION_READING = (
     "Effect left: the treatment's effect between two arms that both hold the mediator at this level. Goes through: the total "
     "minus that, as a share of the total with Fieller's interval."
 )
-_MEDIATION_TONES = {"all": "moved", "none": "still", "not held": "bad", "none given": "broken", "inconclusive": "open"}
 
 
 def mediation(view: View, _folder: Path | None = None) -> Section | None:
@@ -98,12 +134,13 @@ def mediation(view: View, _folder: Path | None = None) -> Section | None:
         return None
     rows = [cells("total", *_effect(result.total), "", "")] if result.total is not None else []
     for held in result.held:
-        verdict = Cell(text=MEDIATION_VERDICTS[held.verdict], tone=_MEDIATION_TONES.get(held.verdict, "moved"))
+        verdict = Cell(text=MEDIATION_VERDICTS[held.verdict], strong=True)
         rows.append((*cells(held.label, *_effect(held.left), _through(held)), verdict))
     head = ("held", "effect left", "95% interval", "goes through", "verdict")
     table = Table(head=head, rows=tuple(rows), words=frozenset({4}))
     return Section(
         key="mediation",
+        in_terminal=True,
         title=f"Mediation of the effect on {result.metric}",
         answer=fmt.typeset(result.sentence),
         refused=bool(result.refused),
@@ -147,7 +184,6 @@ _EFFECTS_TITLES = {
     "fractional": "Main effects and interactions (aliased)",
     "pairwise": "Dead, redundant and useful parts",
 }
-_PART_TONES = {"matters": "moved", "redundant": "good", "dead": "still", "inconclusive": "open", "none": "broken"}
 
 
 def effects(view: View, _folder: Path | None = None) -> Section | None:
@@ -156,18 +192,16 @@ def effects(view: View, _folder: Path | None = None) -> Section | None:
     if result is None:
         return None
     rows = tuple(effect_row(effect) for effect in result.effects)
-    every = Table(
-        head=EFFECTS_HEAD, rows=rows, words=frozenset({3}), title=f"All {len(rows)} effects, alone and combined"
-    )
     tables: tuple[Table, ...] = ()
     if result.parts:
         parts = Table(head=PARTS_HEAD, rows=tuple(part_row(part) for part in result.parts), words=frozenset({1, 4}))
-        folded = Table(head=every.head, rows=every.rows, words=every.words, title=every.title, folded=True)
-        tables = (parts, folded)
+        title = f"All {len(rows)} effects, alone and combined"
+        tables = (parts, Table(head=EFFECTS_HEAD, rows=rows, words=frozenset({3}), title=title, folded=True))
     elif result.effects:
-        tables = (Table(head=every.head, rows=every.rows, words=every.words),)
+        tables = (Table(head=EFFECTS_HEAD, rows=rows, words=frozenset({3})),)
     return Section(
         key="effects",
+        in_terminal=True,
         title=f"{_EFFECTS_TITLES[result.kind]}: {result.metric}",
         tables=tables,
         notes=tuple(_effects_notes(result)),
@@ -179,11 +213,10 @@ def effects(view: View, _folder: Path | None = None) -> Section | None:
 def effect_row(effect: CellEffect) -> tuple[Cell, ...]:
     """Return the row of one main effect or interaction; p last."""
     decimals = _decimals(effect)
-    remarks = (
-        [f"needs about {effect.seeds_needed} seeds"] if effect.verdict == "inconclusive" and effect.seeds_needed else []
-    )
+    needed = effect.verdict == "inconclusive" and effect.seeds_needed
+    remarks = [f"{effect.seeds_needed} seeds would settle the smallest effect of interest"] if needed else []
     remarks += [*effect.labels, *(["an average"] if effect.average else [])]
-    verdict = Cell(text=_word(effect.verdict), tone=TONES[effect.verdict], detail=", ".join(remarks))
+    verdict = Cell(text=_word(effect.verdict), strong=effect.verdict in SIGNIFICANT, detail=", ".join(remarks))
     number, interval = fmt.number(effect.effect, decimals), fmt.interval(effect.low, effect.high, decimals)
     return (*cells(fmt.typeset(effect.name), number, interval), verdict, Cell(text=fmt.p_value(effect.p_value)))
 
@@ -196,11 +229,8 @@ def part_row(part: PartRead) -> tuple[Cell, ...]:
     if most is not None:
         figure = fmt.signed(fmt.number(most.effect, _decimals(most)))
         combined = f"{figure} with {most.axes[1]}: {_word(most.verdict)}"
-    word = Cell(
-        text="no result" if part.word == "none" else part.word,
-        tone=_PART_TONES[part.word],
-        detail=", ".join(alone.labels),
-    )
+    found = "no result" if part.word == "none" else part.word
+    word = Cell(text=found, strong=part.word in ("matters", "redundant"), detail=", ".join(alone.labels))
     number, interval = fmt.number(alone.effect, decimals), fmt.interval(alone.low, alone.high, decimals)
     return (Cell(text=part.name), word, *cells(number, interval, combined))
 
@@ -266,6 +296,7 @@ def variance(view: View, _folder: Path | None = None) -> Section | None:
     table = Table(head=head, rows=rows, words=frozenset({len(head) - 1}), most=6)
     return Section(
         key="variance",
+        in_terminal=True,
         title="Sources of variance between runs",
         answer=fmt.typeset(result.sentence),
         refused=bool(result.refused),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ablate import formatting as fmt
 from ablate.analysis.eval_cadence import every
-from ablate.analysis.results import Adequacy, Imported, InterimAnalyses, InterimAnalysis, LoggedCurve
+from ablate.analysis.results import Adequacy, Imported, InterimAnalyses, InterimAnalysis, LoggedCurve, ResampledCadence
 from ablate.design.axis import show
 from ablate.report.section import Cell, Note, Section, Table, cells
 from ablate.report.view_model import View
@@ -23,6 +24,7 @@ def interim_analyses(view: View, _folder: Path | None = None) -> Section | None:
     head = ("seeds", "intervals", "stopped", "continued")
     return Section(
         key="interim",
+        in_terminal=True,
         title="Interim analyses",
         tables=(
             Table(head=head, rows=tuple(_interim_row(one, result) for one in result.analyses), words=frozenset({2, 3})),
@@ -43,13 +45,13 @@ def _interim_row(one: InterimAnalysis, result: InterimAnalyses) -> tuple[Cell, .
 # New examples.
 
 _EXAMPLES_HEAD = (
-    "change", "effect", "95% over seeds", "95% over seeds and examples", "the verdict holds for", "examples' share",
+    "change", "95% over seeds", "95% over seeds and examples", "the verdict holds for", "examples' share",
     "only baseline right", "only this arm right", "exact p",
 )  # fmt: skip
 _EXAMPLES_READING = (
     "The second interval is about new seeds and new examples of this kind; a verdict is about the evaluation set of the "
     "study. Examples' share: of the second interval's squared error. Only right: examples per seed that one arm gets right "
-    "and the other does not; p: exact over the examples, of these runs."
+    "and the other does not; p: exact over the examples, of these runs; not for a placebo, because it ignores that runs differ."
 )
 
 
@@ -66,56 +68,24 @@ def examples(view: View, _folder: Path | None = None) -> Section | None:
         decimals = fmt.effect_decimals(row.contrast.effect or 0.0, one.low, one.high)
         paired = one.paired
         counts = (paired.only_baseline, paired.only_arm) if paired else (None, None)
+        p_value = paired.p_value if paired and row.arm.kind != "placebo" else None
         rows.append(cells(
-            row.arm.change, row.effect, row.interval,
-            fmt.interval(one.low, one.high, decimals) if one.low is not None else one.refused,
-            one.holds or fmt.DASH, fmt.percent(one.example_share),
-            *(fmt.figure(count) for count in counts), fmt.p_value(paired.p_value if paired else None),
+            row.arm.change, row.interval, fmt.interval(one.low, one.high, decimals) if one.low is not None else one.refused,
+            one.holds or fmt.DASH, fmt.percent(one.example_share), *map(fmt.figure, counts), fmt.p_value(p_value),
         ))  # fmt: skip
     return Section(
         key="examples",
-        title="Generalization to new examples",
+        title="New examples",
         answer=fmt.typeset(f"{result.scope[:1].upper()}{result.scope[1:]}."),
-        tables=(Table(head=_EXAMPLES_HEAD, rows=tuple(rows), words=frozenset({4})),),
+        tables=(Table(head=_EXAMPLES_HEAD, rows=tuple(rows), words=frozenset({3})),),
+        notes=tuple(Note(text=fmt.typeset(one.sentence) + ".") for one in result.contrasts if one.low is not None),
         reading=_EXAMPLES_READING,
-        brief=tuple(Note(text=fmt.typeset(one.sentence) + ".") for one in result.contrasts if one.low is not None),
     )
 
 
-# Observation axes: the same runs, evaluated less often.
+# Cadence: the same runs, recorded less often.
 
-
-def observation_axes(view: View, _folder: Path | None = None) -> Section | None:
-    """Build one table per observation axis: what a coarser cadence would have missed."""
-    if not view.replays:
-        return None
-    tables = []
-    for axis, levels in view.replays.items():
-        arm = next((arm for arm in view.arms if arm.axis == axis), None)
-        rows = tuple(
-            (
-                Cell(text=show(level.level), swatch=f"level l{number % 4 + 1}"),
-                *cells(str(level.evaluations), f"step {fmt.plain(level.first_eval_step)}"),
-                Cell(
-                    text=fmt.percent(level.share_decrease_before_first_eval),
-                    gauge=level.share_decrease_before_first_eval,
-                ),
-                Cell(text=", ".join(fmt.percent(share) for share in level.shares)),
-            )
-            for number, level in enumerate(levels)
-        )
-        head = ("value", "evaluations", "first evaluation", "decrease before the first evaluation", "per seed")
-        tables.append(Table(head=head, rows=rows, title=axis, intro=arm.question if arm else ""))
-    return Section(
-        key="replays",
-        title="Same runs, evaluated less often",
-        tables=tuple(tables),
-        reading="Read from the record of the baseline runs; nothing was trained again.",
-    )
-
-
-# Evaluation cadence.
-
+_LEVELS_HEAD = ("value", "points", "first point", "decrease before it", "per seed")
 _CADENCE_HEAD = ("every", "points", "first", "before", "peak", "verdicts")
 _CADENCE_READING = (
     "Every arm is resampled as a run at that cadence would have recorded it: evaluations at the same samples in every arm; "
@@ -126,22 +96,42 @@ _CADENCE_READING = (
 )
 
 
-def evaluation_cadence(view: View, _folder: Path | None = None) -> Section | None:
-    """Build one table per curve: the coarsest cadence that gives the same verdicts."""
-    return cadence_section(view.analysis.adequacy)
-
-
-def cadence_section(curves: Sequence[Adequacy]) -> Section | None:
-    """Build the section from the curves alone."""
-    if not curves:
+def cadence(view: View, _folder: Path | None = None) -> Section | None:
+    """Build what a coarser cadence would have shown: of each observation axis, and of every curve with its verdicts."""
+    curves, finished = view.analysis.adequacy, any(run.status == "finished" for run in view.analysis.runs)
+    if not curves and not view.replays and not finished:
         return None
+    coarsest = coarsest_cadences(curves)
     return Section(
-        key="adequacy",
-        title="Evaluation cadence",
-        tables=tuple(_cadence_table(curve) for curve in curves),
-        reading=_CADENCE_READING,
-        brief=(Note(text=coarsest_cadences(curves)),),
+        key="cadence",
+        title="Cadence",
+        answer=f"{coarsest[:1].upper()}{coarsest[1:]}." if coarsest else "",
+        plot="cadence",
+        tables=(
+            *(_levels_table(axis, levels) for axis, levels in view.replays.items()),
+            *(replace(_cadence_table(curve), folded=True) for curve in curves),
+        ),
+        reading=_CADENCE_READING if curves else "",
     )
+
+
+def _levels_table(axis: str, levels: Sequence[ResampledCadence]) -> Table:
+    rows = tuple(
+        cells(
+            show(level.value),
+            str(level.evaluations),
+            f"step {fmt.plain(level.first_eval_step)}",
+            fmt.percent(level.share_decrease_before_first_eval),
+            ", ".join(fmt.percent(share) for share in level.shares),
+        )
+        for level in levels
+    )
+    return Table(head=_LEVELS_HEAD, rows=rows, title=f"{axis}, read from the baseline's runs", folded=True)
+
+
+def cadence_tables(curves: Sequence[Adequacy]) -> tuple[Table, ...]:
+    """Return the table of every curve by itself."""
+    return tuple(_cadence_table(curve) for curve in curves)
 
 
 def coarsest_cadences(curves: Iterable[Adequacy]) -> str:
@@ -163,14 +153,13 @@ def _cadence_table(one: Adequacy) -> Table:
         verdicts = fmt.typeset(fmt.joined(rung.flips)) if rung.flips else same
         first = f"step {fmt.plain(rung.first_step)}"
         figures = (rung.every, fmt.plain(rung.points), first, fmt.percent(rung.before_first), fmt.percent(rung.peak))
-        rows.append((*cells(*figures), Cell(text=verdicts, tone="good" if rung.truthful else "open")))
+        rows.append((*cells(*figures), Cell(text=verdicts, strong=not rung.truthful)))
     return Table(
         head=_CADENCE_HEAD,
         rows=tuple(rows),
         words=frozenset({5}),
         title=f"{one.curve}, judged by {one.metric}",
-        intro=f"{fmt.typeset(one.sentence)}.",
-        outro=fmt.typeset(f"{one.advice}.") if one.advice else "",
+        intro=fmt.typeset(" ".join(f"{text}." for text in (one.sentence, one.advice) if text)),
     )
 
 
@@ -184,18 +173,14 @@ def imported(view: View, _folder: Path | None = None) -> Section | None:
         return None
     head = ("arm", "curve", "rows", "cadence", "first", "last", "decrease before the first evaluation", "read from")
     rows = tuple(_imported_row(one) for one in result.curves)
-    alarms = " ".join(sentence for _, sentence in view.alarms)
-    lines = [(fmt.typeset(f"{fmt.joined(arms)}: {sentence}"), sentence) for sentence, arms in _alike(result)]
+    lines = [fmt.typeset(f"{fmt.joined(arms)}: {sentence}") for sentence, arms in _alike(result)]
     return Section(
         key="imported",
         title="Logging cadence of imported runs",
         tables=(Table(head=head, rows=rows, words=frozenset({1, 7})),) if rows else (),
         notes=(
-            *(Note(text=line) for line, _ in lines),
+            *(Note(text=line) for line in lines),
             *(Note(label="source", text=fmt.typeset(line)) for line in result.sources),
-        ),
-        brief=tuple(
-            Note(label="cadence", text=line) for line, sentence in lines if fmt.typeset(sentence) not in alarms
         ),
     )
 

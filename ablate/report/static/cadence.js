@@ -21,8 +21,7 @@ function dueAt(arm, { spacing, every, count }) {
 function evaluationsAt(run, due, spacing) {
   const { samples, steps, y } = run.eval, at = new Map(samples.map((count, i) => [count, i]));
   const trained = samples.filter((count) => count > 0);
-  const nearest = (point) => trained.reduce((best, count) => (Math.abs(count - point) < Math.abs(best - point) ? count : best), trained[0]);
-  const wanted = spacing === "log" && trained.length ? [...new Set(due.map((point) => (at.has(point) ? point : nearest(point))))] : due;
+  const wanted = spacing === "log" && trained.length ? [...new Set(due.map((point) => (at.has(point) ? point : trained[nearest(trained, point)])))] : due;
   if (!wanted.length || wanted.some((point) => !at.has(point))) return null;
   const indices = wanted.map((point) => at.get(point)), before = steps[0] === 0;
   const start = y[0], lowest = Math.min(...y.map((value) => (value === null ? Infinity : value)));

@@ -2,11 +2,15 @@
 const press = (button, pressed) => button.setAttribute("aria-pressed", String(pressed));
 const every = (selector) => [...document.querySelectorAll(selector)];
 
+// Index of the number that is nearest to another one.
+const nearest = (numbers, wanted) => numbers.reduce((best, value, i) => (Math.abs(value - wanted) < Math.abs(numbers[best] - wanted) ? i : best), 0);
+
 // One picture per frame: the first one responds immediately, and a slider never waits for all of them.
-const waiting = new Set();
+const waiting = new Set(), visible = (element) => element.checkVisibility();
 function soon(elements) {
-  if (!waiting.size) requestAnimationFrame(drawNext);
-  elements.forEach((element) => waiting.add(element));
+  const idle = !waiting.size;
+  elements.filter(visible).forEach((element) => waiting.add(element));
+  if (idle && waiting.size) requestAnimationFrame(drawNext);
 }
 
 function drawNext() {
@@ -32,7 +36,7 @@ function legend() {
       const hide = !state.hidden.has(arm.name);
       state.hidden[hide ? "add" : "delete"](arm.name);
       press(button, !hide);
-      soon(every("[data-panel], [data-cadence], [data-histogram]"));
+      soon(every("[data-panel], [data-cadence]"));
     });
     box.append(button);
   });
@@ -86,7 +90,7 @@ function smoothing() {
     slider.setAttribute("aria-valuetext", words.textContent);
   };
   slider.max = positions.length - 1;
-  slider.value = positions.reduce((best, value, i) => (Math.abs(value - data.window) < Math.abs(positions[best] - data.window) ? i : best), 0);
+  slider.value = nearest(positions, data.window);
   show();
   slider.addEventListener("input", () => {
     show();
@@ -117,9 +121,9 @@ function cadence(which) {
   slider.addEventListener("input", () => set(Number(slider.value)));
   field.addEventListener("change", () => {
     const levels = levelsOf(which), typed = Number(field.value);
-    set(Number.isFinite(typed) && typed > 0
-      ? levels.reduce((best, value, i) => (Math.abs(value - typed) < Math.abs(levels[best] - typed) ? i : best), 0) : chosen.level);
+    set(Number.isFinite(typed) && typed > 0 ? nearest(levels, typed) : chosen.level);
   });
+  if (data.start[which]) chosen.level = nearest(levelsOf(which), data.start[which]);
   choice(`spacing-${which}`, (spacing) => {
     chosen.spacing = spacing;
     set(spacing === "log" ? Math.min(8, levelsOf(which).length - 1) : 0);
@@ -137,15 +141,5 @@ function cadences() {
   choice("how", (how) => {
     state.cadence.log.how = how;
     soon(every('[data-cadence="log"]'));
-  });
-}
-
-function outcomes() {
-  const list = document.querySelector("#forest-outcome");
-  if (!list) return;
-  list.addEventListener("change", () => {
-    state.outcome = list.value;
-    for (const meaning of every("[data-meaning]")) meaning.hidden = meaning.dataset.meaning !== list.value;
-    soon(every("[data-forest]"));
   });
 }

@@ -1,4 +1,4 @@
-// Gradient norm, eval loss and training loss: every seed thin, the mean over seeds bold, and a band from the lowest seed to the highest.
+// Eval loss, gradient norm and training loss: every seed thin, the mean over seeds bold, and a band from the lowest seed to the highest.
 const mostPoints = 7000; // of all thin lines of a panel together; more of them cost a slider its quickness
 const mostLines = 40; // runs that are drawn one by one; of more, the extremes of an arm's seeds
 const mostBold = 2400; // of all bold lines and edges of bands
@@ -109,60 +109,43 @@ function spikeTrace(arms) {
   };
 }
 
-// Below the gradient norm, a row per arm: how many of the steps in each stretch were clipped.
-const mostStretches = 160;
-function clippedRow(arm) {
-  return cached(arm, "clippedRow", () => {
-    const last = Math.max(1, ...arm.runs.map((run) => run.steps)), stretches = Math.min(mostStretches, last);
-    const counts = new Float64Array(stretches), steps = new Float64Array(stretches);
-    const of = (step) => Math.min(stretches - 1, Math.floor(((step - 1) / last) * stretches));
-    for (const run of arm.runs) {
-      for (let step = 1; step <= run.steps; step++) steps[of(step)]++;
-      for (const step of flagged(run.clipped)) counts[of(step)]++;
-    }
-    const edges = Array.from({ length: stretches + 1 }, (_, i) => (i * last) / stretches);
-    return { edges, share: Array.from(counts, (count, i) => (steps[i] ? count / steps[i] : null)), any: counts.some((count) => count > 0) };
-  });
+// The norm to which an arm's gradients are clipped; a line for each that the arms shown have.
+function limits(arms) {
+  const found = new Map(arms.filter((arm) => arm.limit !== null).map((arm) => [arm.limit, color("--soft")]));
+  return [...found].map(([limit, hex]) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: limit, y1: limit, line: { color: hex, width: 1.4, dash: "dash" } }));
 }
 
-// One picture for all arms: the value of a cell is its row and its share, and the colours go from nothing to the arm's own, row by row.
-function clippedTraces() {
-  const arms = [...shown()].reverse(), rows = arms.map(clippedRow);
-  if (!rows.some((row) => row.any)) return [];
-  const edges = rows.map((row, i) => row.edges.map((step) => alongAll(arms[i].runs, state.unit, step)));
-  const last = Math.max(...edges.map((each) => each.at(-1))), columns = mostStretches;
-  const x = Array.from({ length: columns + 1 }, (_, i) => (i * last) / columns);
-  const z = rows.map((row, i) => {
-    let at = 0;
-    return x.slice(1).map((end) => {
-      const middle = end - last / columns / 2;
-      while (at < row.share.length - 1 && edges[i][at + 1] <= middle) at++;
-      return middle > edges[i].at(-1) || row.share[at] === null ? null : i + 0.999 * row.share[at];
-    });
-  });
-  const scale = arms.flatMap((arm, i) => {
-    const hex = color("--" + arm.style);
-    return [[i / arms.length, faded(hex, 0)], [(i + 0.9989) / arms.length, faded(hex, 1)]];
-  });
-  return [{
-    type: "heatmap", name: "clipped", yaxis: "y2", x, y: arms.map((_, i) => i + 0.5), z, zmin: 0, zmax: arms.length, showscale: false,
-    hoverinfo: "skip", colorscale: [...scale.slice(0, -1), [1, scale.at(-1)[1]]], ygap: 2, meta: arms.map((arm) => arm.name),
-  }];
+// The name of every arm at the end of its mean, moved apart where two would touch. The range of the axis is given for that.
+function labels(element, traces, made, log) {
+  const means = traces.filter((trace) => trace.legendgroup === "mean"), scaled = (value) => (log ? Math.log10(value) : value);
+  const usable = (value) => Number.isFinite(value) && value !== null && (!log || value > 0);
+  const values = traces.flatMap((trace) => trace.y).filter(usable).map(scaled);
+  if (!means.length || !values.length) return;
+  const low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b)), pad = 0.05 * (high - low || 1);
+  const gap = (15 * (high - low + 2 * pad)) / Math.max(60, element.clientHeight - made.margin.t - made.margin.b);
+  const narrow = element.clientWidth < 500 ? 14 : 24;
+  const ends = means.map((trace) => {
+    const y = trace.y.filter(usable).at(-1);
+    const name = data.arms.find((arm) => arm.name === trace.meta).change;
+    return { trace, y: y === undefined ? low : scaled(y), text: literal(name.length > narrow ? name.slice(0, narrow - 1) + "…" : name) };
+  }).sort((a, b) => a.y - b.y);
+  for (let i = 1; i < ends.length; i++) ends[i].y = Math.max(ends[i].y, ends[i - 1].y + gap);
+  const over = ends.at(-1).y - (high + pad);
+  if (over > 0) for (let i = ends.length - 1, most = high + pad; i >= 0 && ends[i].y > most; i--, most -= gap) ends[i].y = most;
+  made.yaxis.range = [low - pad, high + pad];
+  made.margin.r = 7 * Math.min(narrow, Math.max(...ends.map(({ text }) => text.length))) + 10;
+  made.annotations = ends.map(({ trace, y, text }) => ({
+    text, xref: "paper", x: 1, xanchor: "left", xshift: 4, y, yanchor: "middle", showarrow: false,
+    font: { size: 12, color: trace.line.color },
+  }));
 }
 
+const mostLabels = 12; // of more arms, the buttons above the curves tell the colours
 function drawPanel(element) {
   const panel = element.dataset.panel, log = state.log.has(panel);
   const made = layout(state.unit, unitOf[panel], { log, logX: state.logX, revision: state.unit + state.logX + log });
-  const traces = panelTraces(panel), clipped = panel === "grad_norm" ? clippedTraces() : [];
-  if (clipped.length) {
-    const rows = clipped[0].z.length, height = Math.min(0.3, 0.035 * rows);
-    made.yaxis.domain = [height + 0.04, 1];
-    made.xaxis.anchor = "y2";
-    made.yaxis2 = { domain: [0, height], visible: false, fixedrange: true, range: [0, rows] };
-    made.annotations = [{
-      text: "clipped", xref: "paper", yref: "paper", x: 0, y: height / 2, xanchor: "right", xshift: -6, showarrow: false,
-      font: { size: 11, color: color("--soft") },
-    }];
-  }
-  return Plotly.react(element, [...traces, ...clipped], made, config);
+  const traces = panelTraces(panel);
+  if (panel === "grad_norm") made.shapes = limits(shown());
+  if (shown().length <= mostLabels) labels(element, traces, made, log);
+  return Plotly.react(element, traces, made, config);
 }

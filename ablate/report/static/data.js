@@ -54,14 +54,4 @@ function along(run, unit, step) {
 // Of several runs of an arm, their mean: seeds take different seconds for the same step.
 const alongAll = (runs, unit, step) => runs.reduce((sum, run) => sum + along(run, unit, step), 0) / runs.length;
 
-// Steps in which a flag is set. text: one bit per step (ablate/report/chart_data.py), "" where none is.
-function flagged(text) {
-  const steps = [], bytes = atob(text);
-  for (let k = 0; k < bytes.length; k++) {
-    const byte = bytes.charCodeAt(k);
-    for (let bit = 0; byte && bit < 8; bit++) if (byte & (128 >> bit)) steps.push(8 * k + bit + 1);
-  }
-  return steps;
-}
-
 const mean = (values) => (values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null);

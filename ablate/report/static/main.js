@@ -1,14 +1,11 @@
 // Draws everything, one picture after the other so that the page stays responsive; again for other colours, and for paper.
 function draw(element) {
-  const { panel, replay, cadence, forest, histogram } = element.dataset;
-  if (panel) return drawPanel(element);
-  if (replay) return drawReplay(element);
-  if (cadence) return drawCadence(element);
-  if (forest !== undefined) return drawForest(element);
-  return histogram !== undefined ? drawHistogram(element) : null;
+  if (element.dataset.cadence) return drawCadence(element);
+  const drawn = drawPanel(element);
+  cached(element, "linked", () => link(element));
+  return drawn;
 }
-
-const pictures = () => every("[data-forest], [data-panel], [data-cadence], [data-histogram], [data-replay]");
+const pictures = () => every("[data-panel], [data-cadence]").filter(visible);
 
 async function drawAll() {
   for (const element of pictures()) {
@@ -21,11 +18,9 @@ legend();
 units();
 smoothing();
 cadences();
-outcomes();
-drawAll().then(() => {
-  link(every("[data-panel]"));
-  document.documentElement.setAttribute("data-drawn", "true");
-});
+// What a fold hides is drawn when it is opened, because only then it has a size.
+every("details").forEach((fold) => fold.addEventListener("toggle", () => soon([...fold.querySelectorAll("[data-panel]")])));
+drawAll().then(() => document.documentElement.setAttribute("data-drawn", "true"));
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
 window.matchMedia("print").addEventListener("change", (print) => {
   state.onPaper = print.matches;

@@ -5,7 +5,6 @@ const state = {
   hidden: new Set(),
   log: new Set(["grad_norm"]),
   smoothing: data.window,
-  outcome: data.forest.length ? data.forest[0].name : null,
   cadence: {
     eval: { spacing: "even", level: 0 },
     log: { spacing: "even", level: 0, curve: "loss", how: "mean" },
