@@ -67,6 +67,7 @@ def test_one_variant_is_its_paired_t_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", [RATE, RATIO])
+@pytest.mark.slow
 def test_an_arm_whose_control_failed_does_not_colour_the_others(tmp_path: Path, broken: str) -> None:
     write_study(tmp_path / "s", arms=[RATE, RATIO, "placebo"], seeds=5, contaminated=broken)
     write_study(tmp_path / "alone", arms=[arm for arm in (RATE, RATIO) if arm != broken], seeds=5)
@@ -77,6 +78,7 @@ def test_an_arm_whose_control_failed_does_not_colour_the_others(tmp_path: Path, 
     assert (contrast(analysis, other).low, contrast(analysis, other).family) == (alone.low, 1)
 
 
+@pytest.mark.slow
 def test_two_names_for_the_same_runs_count_once(tmp_path: Path) -> None:
     write_study(tmp_path / "s", arms=[RATE, RATIO, "placebo"], seeds=5)
     before = contrast(analyse(tmp_path / "s"), RATE)
@@ -88,6 +90,7 @@ def test_two_names_for_the_same_runs_count_once(tmp_path: Path) -> None:
     assert (first.low, first.family) == (twin.low, twin.family) == (before.low, 2)
 
 
+@pytest.mark.slow
 def test_an_arm_of_another_spread_is_judged_alone_and_the_notes_name_it(tmp_path: Path) -> None:
     write_study(tmp_path / "s", arms=[RATE, RATIO, "placebo"], seeds=8)
     assert not any("Holm" in note for note in analyse(tmp_path / "s").notes)

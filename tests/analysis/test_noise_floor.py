@@ -64,6 +64,7 @@ def test_an_effect_beyond_both_floors_keeps_its_verdict(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shift", [0.008, -0.008])
+@pytest.mark.slow
 def test_no_effect_at_or_below_a_floor_is_decided_on_any_outcome(tmp_path: Path, shift: float) -> None:
     """Small true effects with little noise and a placebo that is far off: intervals exclude 0, and still nothing is claimed."""
     effects = {RATE: shift, "placebo": -shift}
