@@ -52,8 +52,8 @@ def _alarm(contrasts: Sequence[Contrast]) -> str:
     figures = joined([f"{one.arm} ({_figures(one)})" for one in placebos])
     return (
         f"{PLACEBO_DIFFERS}: the placebo differs significantly from the baseline in {placebos[0].metric}: {figures}. It "
-        "changes nothing but chance, so this happens in 5% of studies, or something besides the varied settings differs between arms. Find "
-        "the cause, or repeat the study with more seeds, before relying on its verdicts."
+        "changes nothing but chance, so this happens in 5% of studies, or something besides the varied settings differs "
+        "between arms. Find the cause, or repeat the study with more seeds, before relying on its verdicts."
     )
 
 

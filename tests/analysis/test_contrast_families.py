@@ -66,6 +66,7 @@ def test_one_variant_is_its_paired_t_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", [RATE, RATIO])
+@pytest.mark.slow
 def test_an_arm_whose_control_failed_does_not_colour_the_others(tmp_path: Path, broken: str) -> None:
     write_study(tmp_path / "s", arms=[RATE, RATIO, "placebo"], seeds=5, contaminated=broken)
     write_study(tmp_path / "alone", arms=[arm for arm in (RATE, RATIO) if arm != broken], seeds=5)
@@ -76,6 +77,7 @@ def test_an_arm_whose_control_failed_does_not_colour_the_others(tmp_path: Path, 
     assert (contrast(analysis, other).low, contrast(analysis, other).family) == (alone.low, 1)
 
 
+@pytest.mark.slow
 def test_two_names_for_the_same_runs_count_once(tmp_path: Path) -> None:
     write_study(tmp_path / "s", arms=[RATE, RATIO, "placebo"], seeds=5)
     before = contrast(analyse(tmp_path / "s"), RATE)
@@ -87,6 +89,7 @@ def test_two_names_for_the_same_runs_count_once(tmp_path: Path) -> None:
     assert (first.low, first.family) == (twin.low, twin.family) == (before.low, 2)
 
 
+@pytest.mark.slow
 def test_an_arm_of_another_spread_lowers_the_weight_of_the_pool(tmp_path: Path) -> None:
     write_study(tmp_path / "s", arms=[RATE, RATIO, "placebo"], seeds=8)
     for seed in range(8):

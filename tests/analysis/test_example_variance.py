@@ -77,6 +77,7 @@ def test_of_a_placebo_nothing_is_claimed(plain: tuple[Path, Analysis]) -> None:
     assert "over new examples as well" in one.sentence
 
 
+@pytest.mark.slow
 def test_a_difference_that_few_examples_make_holds_for_this_set_only_and_the_verdict_stays(tmp_path: Path) -> None:
     analysis = made(tmp_path / "s", own={UP: 0.8})
     plain = analyse_without(tmp_path)
@@ -112,6 +113,7 @@ def test_an_outcome_that_is_no_mean_over_examples_says_so(tmp_path: Path) -> Non
     assert analysis.notes[-1] == f"{THIS_SET}; eval_loss_irregularity is not a mean over examples"
 
 
+@pytest.mark.slow
 def test_no_effect_has_to_lie_inside_the_margin_for_new_examples_too(tmp_path: Path) -> None:
     for name, own, holds in (("a", 0.0, "new examples too"), ("b", 0.3, "this evaluation set only")):
         folder = tmp_path / name
@@ -185,6 +187,7 @@ def test_a_torn_file_costs_its_own_interval_and_nothing_else(copy: Path) -> None
     assert of(analysis, SAME)[1].low is not None
 
 
+@pytest.mark.slow
 def test_examples_that_were_drawn_together_count_as_one_draw(tmp_path: Path) -> None:
     """Eight documents that an arm treats unlike: as 256 single examples they would look like much evidence."""
     apart, together = (made(tmp_path / str(n), own={UP: 0.3}, groups=n) for n in (256, 8))

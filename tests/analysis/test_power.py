@@ -25,6 +25,7 @@ def pilot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_pilot_says_what_its_report_rests_on(pilot: Path) -> None:
     found = power(pilot, PowerOptions())
     one = next(one for one in analyse(pilot).contrasts if one.primary and one.method == "seed-blocked")

@@ -209,6 +209,7 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle(folder, folder.parent / "study.tar").path
 
 
+@pytest.mark.slow
 def test_looks_are_made_anew(looked_at: Path, tmp_path: Path) -> None:
     found = verify(looked_at)
     assert found.verified

@@ -186,6 +186,7 @@ def test_a_root_that_cannot_be_written(refused, here, monkeypatch):
     assert "study.output_dir=<a folder>" in refused("optim.lr=1e-4")
 
 
+@pytest.mark.slow
 def test_a_study_folder_of_another_plan(ablate, runs, refused, here):
     assert ablate("-m", "axis=batch_size", "study.seeds=2")[0] == 0
     runs.forget()

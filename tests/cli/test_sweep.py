@@ -208,6 +208,7 @@ def test_an_estimate_comes_from_earlier_runs_where_there_are_any(ablate, runs, h
     assert "from 3 earlier runs in runs" in text
 
 
+@pytest.mark.slow
 def test_a_thousand_runs_are_planned_in_seconds(ablate, runs, here):
     start = time.perf_counter()
     assert ablate("-m", "axis=learning_rate,batch_size,placebo", "study.seeds=200")[0] == 0

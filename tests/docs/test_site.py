@@ -35,6 +35,7 @@ def targets(nav: list[Any]) -> Iterator[str]:
             yield inside
 
 
+@pytest.mark.slow
 def test_every_page_is_in_the_nav() -> None:
     named = set(targets(config()["nav"]))
     there = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} - set(NO_PAGE)

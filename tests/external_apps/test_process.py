@@ -49,6 +49,7 @@ def test_a_run_that_leaves_no_outcome_has_failed(tmp_path: Path) -> None:
     assert run_all(_jobs("", tmp_path, 1), SETTINGS)[0].message == "the run's process ended by exit 0; see log.txt"
 
 
+@pytest.mark.slow
 def test_an_error_after_a_run_ends_the_running_ones(tmp_path: Path) -> None:
     script = f"import os, sys, time; open(r'{tmp_path}/pid', 'w').write(str(os.getpid())); time.sleep(100)"
     quick = _jobs(f"import os, sys, time; time.sleep(2){FINISHED}", tmp_path, 1, arm="quick")

@@ -68,6 +68,7 @@ def test_our_launcher_returns_the_same_values_and_the_same_command_runs_only_wha
 
 
 @pytest.mark.parametrize("launcher", ["basic", pytest.param("local", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_others_go_on(app: App, tmp_path: Path, launcher: str) -> None:
     code, printed = app("fail_at=5", "fail_at=5,null", "hydra.sweeper.seeds=2", f"hydra/launcher={launcher}")
     assert code == 1
@@ -76,6 +77,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(app: App, tmp_path: Path
     assert "FloatingPointError" in (tmp_path / "runs/fail_at/baseline/seed=0/log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_setting_that_does_nothing_is_named(app: App, tmp_path: Path) -> None:
     code, printed = app("warm_lr=0.3,0.01", "hydra.sweeper.seeds=2")
     assert code == 1

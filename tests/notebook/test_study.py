@@ -135,6 +135,7 @@ def test_nothing_is_read_before_it_is_asked_for(folder: Path, monkeypatch: pytes
     assert len(study.evals)
 
 
+@pytest.mark.slow
 def test_pandas_is_loaded_with_the_first_frame_and_torch_never(folder: Path, repo: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(repo)!r}); import ablate; s = ablate.load({str(folder)!r}); "

@@ -50,6 +50,7 @@ def test_every_file_of_the_package_is_in_it(repo: Path, unpacked: Path) -> None:
     assert list(unpacked.glob("*.dist-info/licenses/LICENSE"))
 
 
+@pytest.mark.slow
 def test_it_lists_the_axes_from_another_folder(repo: Path, unpacked: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ablate.cli", "axes"]
     # Only the unpacked wheel and the installed dependencies: the current folder holds neither the package nor conf/.

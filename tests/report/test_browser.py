@@ -157,6 +157,7 @@ def test_an_arm_can_be_hidden_everywhere_and_the_baseline_cannot(tab: Tab) -> No
         assert left == set(TRAINED) - {"batch_size=64"}
 
 
+@pytest.mark.slow
 def test_the_share_before_the_first_look_is_the_analysis_s_at_every_place_of_the_slider(
     tab: Tab, made: tuple[Path, Plan]
 ) -> None:
@@ -263,6 +264,7 @@ def test_every_arm_is_named_at_the_end_of_its_curve_and_no_name_touches_another(
     assert all(low + height <= high + 3 for (low, height), (high, _) in itertools.pairwise(boxes))
 
 
+@pytest.mark.slow
 def test_the_cadence_is_at_first_the_coarsest_that_the_study_asks_about(browser: Any, study: Path) -> None:
     tab = Tab(browser, study / "report.html")
     assert tab.page.input_value("#cadence-eval-number") == "512"
@@ -271,6 +273,7 @@ def test_the_cadence_is_at_first_the_coarsest_that_the_study_asks_about(browser:
     tab.close()
 
 
+@pytest.mark.slow
 def test_the_contents_lead_to_what_is_folded_and_open_it(browser: Any, study: Path) -> None:
     tab = Tab(browser, study / "report.html")
     assert not tab.page.locator("#runs table").is_visible()
@@ -381,6 +384,7 @@ def test_what_is_not_folded_is_six_screens_at_most_and_no_table_is_cut(browser: 
 
 
 @pytest.mark.parametrize("name", ["light", "dark", "phone", "print"])
+@pytest.mark.slow
 def test_screenshots_are_kept(browser: Any, study: Path, opened: Tab, tmp_path: Path, name: str) -> None:
     folder = Path(chrome.SHOTS) if chrome.SHOTS else tmp_path
     folder.mkdir(parents=True, exist_ok=True)
@@ -424,6 +428,7 @@ def test_screenshots_are_kept(browser: Any, study: Path, opened: Tab, tmp_path: 
     assert tab.complaints == []
 
 
+@pytest.mark.slow
 def test_thinning_in_the_browser_keeps_every_spike_and_gap_as_in_python(browser: Any) -> None:
     values = np.ones(100_000)
     spiked = np.arange(500, 100_000, 1000)

@@ -46,6 +46,7 @@ def test_every_kind_of_study_gets_its_report(name: str, tmp_path: Path) -> None:
         assert sentence in (folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_building_twice_gives_equal_bytes_and_analysis_json_says_the_same(tmp_path: Path) -> None:
     folder = tmp_path / "study"
     write_study(folder)

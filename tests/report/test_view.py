@@ -116,6 +116,13 @@ def test_a_placebo_that_differs_is_marked(study: Study) -> None:
     assert (row.verdict, row.remark) == ("hurts", "PLACEBO DIFFERS, LOW POWER")
 
 
+def test_a_placebo_that_differs_is_the_first_caution(study: Study) -> None:
+    said = f"{PLACEBO_DIFFERS}: the placebo differs."
+    moved = (contrast("batch_size=64"), contrast("placebo", labels=(PLACEBO_DIFFERS,)))
+    view = make_view(replace(study.analysis, contrasts=moved, conclusions=(said, "Another.")))
+    assert view.cautions[0] == said
+
+
 def test_a_label_of_every_contrast_is_said_once_among_the_cautions(study: Study) -> None:
     view = make_view(replace(study.analysis, conclusions=("LOW POWER: 3 seeds. Few.", "Something else.")))
     assert [row.remark for row in view.primary] == ["", "", "0.012"]

@@ -121,6 +121,7 @@ def test_pairs_are_each_change_alone_and_each_two(planned: Planned) -> None:
     assert crossed(plan).names == ("dropout=0", "batch_size=64", "learning_rate=0.0001")
 
 
+@pytest.mark.slow
 def test_levels_of_one_axis_are_paired_where_their_lists_can_be_merged(planned: Planned) -> None:
     plan = planned("model.drop_layers=[0],[1],[4]", "study.design=pairwise")
     pair = plan.arm("drop_layer=0+drop_layer=4")

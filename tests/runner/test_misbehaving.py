@@ -64,6 +64,7 @@ def test_a_killed_run_is_tried_again_and_gives_the_same_bits(
     )
 
 
+@pytest.mark.slow
 def test_it_is_tried_so_often_and_no_more(tmp_path: Path) -> None:
     again = job(tmp_path, do="kill")
     assert go(again, retries=2)[0].reason == "SIGKILL"
@@ -89,6 +90,7 @@ def test_what_does_not_pass_is_not_tried_again(tmp_path: Path, do: str, reason: 
         assert "tiny.py" in (failed.folder / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_the_network_is_given_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_PAUSE_SECONDS", 0.1)
     waits = job(tmp_path, do="no_network", once=str(tmp_path / "once"))

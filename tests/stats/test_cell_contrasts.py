@@ -105,6 +105,7 @@ DRAWS = 300
     ids=["factorial", "half of it", "pairwise"],
 )
 @pytest.mark.parametrize("seeds", [pytest.param(3, marks=pytest.mark.slow), 5, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_intervals_of_the_whole_family_miss_in_about_5_percent(sums: Values, cells: int, seeds: int) -> None:
     """Of 300 studies 15 are expected, plus or minus 3.8; an interval misses its effect where that of the noise misses 0."""
     rng = np.random.default_rng([7, cells, seeds])

@@ -35,6 +35,7 @@ def test_both_divisions_add_up_to_the_total(corners: np.ndarray) -> None:
 
 
 @given(corner_tables, st.randoms(use_true_random=False))
+@pytest.mark.slow
 def test_the_order_of_the_keys_does_not_matter(corners: np.ndarray, random: np.random.Generator) -> None:
     keys = len(corners).bit_length() - 1
     order = list(range(keys))

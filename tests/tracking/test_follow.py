@@ -201,6 +201,7 @@ def test_a_broken_library_leaves_the_run_untouched(
     ("name", "more", "complaint"),
     [("wandb", {}, "wandb login"), ("mlflow", {"uri": "http://127.0.0.1:9"}, "127.0.0.1")],
 )
+@pytest.mark.slow
 def test_a_server_that_cannot_be_reached_is_written_to_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, more: dict[str, str], complaint: str
 ) -> None:
