@@ -45,7 +45,7 @@ NOTHING = {"loss": [LN2, 0.691, 0.689], "accuracy": [0.5, 0.51, 0.53]}
 
 
 def study(
-    folder: Path, baseline: dict[str, list[float]], arm: dict[str, list[float]], *, majority: float = 0.52
+    folder: Path, baseline: dict[str, list[float]], arm: dict[str, list[float]], *, majority: float | None = 0.52
 ) -> Analysis:
     write_study(folder, arms=[RATIO], seeds=3)
     for seed in range(3):
@@ -61,6 +61,13 @@ def learning(analysis: Analysis) -> dict[str, Learning]:
 
 def primary(analysis: Analysis) -> Contrast:
     return next(one for one in analysis.contrasts if one.primary)
+
+
+def test_without_classes_the_loss_tells_because_accuracy_stays_near_0(tmp_path: Path) -> None:
+    start = {"loss": [10.4, 10.2, 10.0], "accuracy": [0.0, 0.0, 0.0]}
+    analysis = study(tmp_path / "s", start, {**start, "loss": [10.4, 10.3, 10.2]}, majority=None)
+    assert {one.metric for one in learning(analysis).values()} == {"loss"}
+    assert all(one.learned for one in learning(analysis).values())
 
 
 def test_arms_that_learned_are_compared_and_say_by_what(tmp_path: Path) -> None:
