@@ -85,7 +85,7 @@ def test_a_lost_worker_ends_neither_the_study_nor_the_other_runs(
     printed, _ = study.communicate(timeout=240)
 
     assert study.returncode == 1
-    assert "lost  arm='baseline' seed=0" in printed
+    assert "lost  baseline/seed=0" in printed
     assert (
         json.loads((tmp_path / "runs/batch_size/batch_size=64/seed=0/status.json").read_text())["status"] == "finished"
     )

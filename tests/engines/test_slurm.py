@@ -100,7 +100,7 @@ def test_a_lost_job_ends_neither_the_study_nor_the_other_runs(tmp_path: Path, en
     printed, _ = study.communicate(timeout=240)
 
     assert study.returncode == 1
-    assert "lost  arm='baseline' seed=0  UncompletedJobError" in printed
+    assert "lost  baseline/seed=0  UncompletedJobError" in printed
     other = json.loads((tmp_path / "runs/batch_size/batch_size=64/seed=0/status.json").read_text())
     assert other["status"] == "finished"
     assert "going, or killed" in " ".join(printed.split())
