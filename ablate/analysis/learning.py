@@ -43,11 +43,10 @@ def learning(plan: Plan, runs: Sequence[RunFiles]) -> tuple[Learning, ...]:
 def _metric(plan: Plan, runs: Sequence[RunFiles]) -> str:
     """The first of accuracy, loss and the primary metric that every run evaluated; '' where there is none.
 
-    Accuracy only where the runs tell the share of the majority class: that of a language model, over thousands of tokens, stays
-    near 0 long after its loss began to fall.
+    Not the accuracy of a language model, over thousands of tokens: it stays near 0 long after the loss began to fall.
     """
     primary = find(plan.metric)
-    accuracy = "accuracy" if _majority(runs) is not None else ""
+    accuracy = "" if plan.baseline.config.get("task", {}).get("name") == "causal_lm" else "accuracy"
     wanted = (accuracy, "loss", primary.recorded_as if primary is not None else "")
     return next((name for name in wanted if runs and name and all(name in (run.curves or {}) for run in runs)), "")
 
