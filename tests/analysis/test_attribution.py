@@ -152,6 +152,7 @@ def test_of_equal_configs_shares_are_claimed_at_most_as_often_as_the_test_errs()
     assert np.mean(claimed) < 0.08
 
 
+@pytest.mark.slow
 def test_the_only_cause_is_named_and_hardly_ever_another() -> None:
     """Effect of 5 sd of a run: most draws name it; a key without an effect is told from 0 in few."""
     found = [answer(*made(TWO, lambda on: -5.0 * on[0], noise=1.0, seed=seed)) for seed in range(100)]

@@ -327,6 +327,7 @@ def test_words_are_wrongly_given_as_seldom_as_the_analysis_errs() -> None:
 
 
 @pytest.mark.parametrize("cells", [TWO, PAIRS], ids=["factorial", "pairwise"])
+@pytest.mark.slow
 def test_from_runs_on_disk_to_the_answer(tmp_path: Path, cells: Factorial) -> None:
     write_crossed(tmp_path / "s", cells, {arm: 0.1 for arm in cells.arms if "batch_size" in arm})
     analysis = write_analysis(tmp_path / "s")

@@ -100,6 +100,7 @@ def test_one_bit_of_any_file_is_noticed_and_the_file_named(sent: Files, tmp_path
     assert {finding.partition(": expected SHA-256 ")[0] for finding in found} == sent.keys() - {"bundle.json", kept}
 
 
+@pytest.mark.slow
 def test_one_bit_of_the_list_of_files_is_noticed(sent: Files, tmp_path: Path) -> None:
     for number, place in enumerate((0, len(sent["bundle.json"]) // 2, len(sent["bundle.json"]) - 1)):
         path = pack({**sent, "bundle.json": flipped(sent["bundle.json"], place)}, tmp_path / f"{number}.tar")

@@ -201,6 +201,7 @@ def test_options_that_make_no_sense(ablate, runs, here, option):
     assert ablate("attribute", *TWO, *option.split())[0] == 2
 
 
+@pytest.mark.slow
 def test_a_corner_that_cannot_be_says_which_keys_belong_together(planned):
     shape = "model.init=random model.config_overrides.num_hidden_layers=2 data.batch_size=16"
     with pytest.raises(AblateError) as refused:
@@ -278,6 +279,7 @@ def test_many_keys_take_paths_and_are_the_same_every_time(planned):
         planned("", thirteen, full_factorial_up_to=20)
 
 
+@pytest.mark.slow
 def test_however_the_two_were_typed_it_is_the_same_study(planned):
     assert planned(*TWO).plan.digest == planned("data.batch_size=8", TWO[1]).plan.digest
     assert planned(*TWO).plan.digest != planned("", "data.batch_size=64 data.train_test_ratio=3").plan.digest

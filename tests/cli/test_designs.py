@@ -39,6 +39,7 @@ def test_another_design_in_the_same_folder_is_refused(ablate, runs, here):
     assert "runs/s holds another study" in err
 
 
+@pytest.mark.slow
 def test_plan_says_the_alias_structure_in_words_and_runs_nothing(ablate, runs, here):
     code, out, _ = ablate("plan", *FOUR, "study.design=fractional", "hydra/launcher=basic")
     assert code == 0

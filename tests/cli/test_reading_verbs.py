@@ -91,6 +91,7 @@ def test_compare_fits_80_columns_and_says_what_it_proves(ablate, study: Path, mo
     assert any(block in out for block in "▃▄▅▆▇")
 
 
+@pytest.mark.slow
 def test_tables_methods_and_figures_are_written_from_the_shell(ablate, study: Path) -> None:
     assert ablate("table", str(study))[1].count("| batch\\_size 8 → 64 |") == 1
     assert "\\begin{table}" in ablate("table", str(study), "--format", "latex")[1]

@@ -230,6 +230,7 @@ def test_two_arms_and_three_seeds_are_reported(tmp_path: Path, capsys: pytest.Ca
     assert analysis["smallest_effect"] == 0.005
 
 
+@pytest.mark.slow
 def test_without_lightning_it_says_how_to_get_it(repo: Path) -> None:
     code = (
         "import sys; sys.modules['lightning'] = None\n"

@@ -48,6 +48,7 @@ def test_before_the_first_look_there_is_no_table_of_effects(study: Path) -> None
     assert "not made yet" in (study / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_levels_are_those_of_the_looks_everywhere(study: Path) -> None:
     found = analyse_interim(study)
     write_interim(study, found)

@@ -79,6 +79,7 @@ def test_it_is_tried_so_often_and_no_more(tmp_path: Path) -> None:
         ("leave", "exit 3", "ended by exit 3"),
     ],
 )
+@pytest.mark.slow
 def test_what_does_not_pass_is_not_tried_again(tmp_path: Path, do: str, reason: str, says: str) -> None:
     failed = job(tmp_path, do=do)
     (outcome,) = go(failed, retries=3)
@@ -176,6 +177,7 @@ def test_runs_of_equal_digest_are_made_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("after_current", [True, False])
+@pytest.mark.slow
 def test_a_study_that_is_asked_to_stop(tmp_path: Path, after_current: bool) -> None:
     first, second = job(tmp_path, budget="640 samples", seconds=0.05), job(tmp_path, "second")
 

@@ -49,6 +49,7 @@ def go(jobs: Sequence[Job], **study: Any) -> list[RunStatus]:
     return run_all(jobs, StudyConfig(**{"workers": 1, "retries": 0, **study}))
 
 
+@pytest.mark.slow
 def test_two_arms_pair_and_a_failed_run_does_not_stop_the_rest(tmp_path: Path) -> None:
     jobs = [job(tmp_path), job(tmp_path, "broken", path="/nowhere.csv"), job(tmp_path, "batch_size=32", batch_size=32)]
     outcomes = go(jobs, workers=2)

@@ -135,6 +135,7 @@ def test_a_cell_that_varies_three_times_as_much_makes_few_false_claims(seeds: in
     assert ours / DRAWS < 0.11
 
 
+@pytest.mark.slow
 def test_a_false_no_effect_anywhere_is_as_rare_as_said() -> None:
     """Every part's effect alone lies exactly at the margin."""
     rng, sums, count, margin = np.random.default_rng(9), pair_weights(4), 4, 1.5

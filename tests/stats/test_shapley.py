@@ -145,6 +145,7 @@ def test_pooled_shares_cover_and_a_key_without_effect_is_seldom_told(noisy: int 
     assert told / DRAWS > (0.97 if noisy is None else 0.4)
 
 
+@pytest.mark.slow
 def test_a_difference_that_only_both_make_is_given_to_neither() -> None:
     rng = np.random.default_rng(12)
     alone = [

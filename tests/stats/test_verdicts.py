@@ -234,6 +234,7 @@ def test_a_clear_effect_is_hardly_corrected_and_no_other_is() -> None:
     assert nothing.corrected_effect is None
 
 
+@pytest.mark.slow
 def test_a_new_pair_of_runs_is_inside_the_prediction_interval() -> None:
     rng = np.random.default_rng(1)
     inside = []

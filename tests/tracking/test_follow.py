@@ -34,6 +34,7 @@ def _data_of_wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "of-wandb"))
 
 
+@pytest.mark.slow
 def test_offline_writes_a_run_that_can_be_synced(tmp_path: Path) -> None:
     asked = config(log_every="2 steps", x_axis="epoch")
     run = begin(tmp_path, asked)
