@@ -190,6 +190,7 @@ def test_readme_types_only_config_keys_that_exist(repo: Path) -> None:
         assert name in {field.name for field in dataclasses.fields(getattr(Config(), group))}, key
 
 
+@pytest.mark.slow
 def test_the_25_line_script_trains_and_reads_its_trace(repo: Path, tmp_path: Path) -> None:
     script = repo / "docs" / "how-to" / "custom_loop.py"
     assert len(script.read_text(encoding="utf-8").splitlines()) <= 25

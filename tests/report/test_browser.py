@@ -370,6 +370,7 @@ def test_the_first_screen_answers_and_nothing_scrolls_sideways(opened: Tab) -> N
             assert box["y"] + (box["height"] if width > 500 else 150) < height, part
 
 
+@pytest.mark.slow
 def test_what_is_not_folded_is_six_screens_at_most_and_no_table_is_cut(browser: Any, study: Path) -> None:
     tab = Tab(browser, study / "report.html")
     top = "() => document.querySelector('.record').getBoundingClientRect().top + window.scrollY"
