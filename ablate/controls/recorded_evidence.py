@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,9 @@ from ablate.design.axis import Axis
 _RATE_WORDS = ("lr", "learning_rate", "rate", "optim", "schedule", "warmup", "decay", "budget", "steps", "epochs")
 """An axis whose keys or accepted items contain one of these may change the learning rates."""
 
-_EVAL_WORDS = ("eval",)
+_EVAL_WORD = re.compile(r"(?<![a-z])(eval|evaluation|val|validation)(?![a-z])")
+"""An axis may change the evaluation examples where its keys or accepted items have one of these words. A whole word:
+`evaluations`, their number, which any larger batch changes, accepts no other examples."""
 
 _TOLERANCE = 1e-6
 
@@ -66,7 +69,7 @@ def _altered(run: Evidence) -> str:
 
 def _other_examples(axis: Axis, baseline: Evidence, arm: Evidence) -> str:
     theirs, ids = baseline.eval_ids, arm.eval_ids
-    if theirs is None or ids is None or np.array_equal(theirs, ids) or _may_change(axis, _EVAL_WORDS):
+    if theirs is None or ids is None or np.array_equal(theirs, ids) or any(map(_EVAL_WORD.search, _names(axis))):
         return ""
     common = len(np.intersect1d(theirs, ids))
     return (
@@ -77,7 +80,9 @@ def _other_examples(axis: Axis, baseline: Evidence, arm: Evidence) -> str:
 
 def _other_rates(axis: Axis, baseline: Evidence, arm: Evidence) -> str:
     """Only where no schedule was declared, which `settings_applied` would check, and the runs have equally many steps."""
-    if any("rates" in run.items or run.rates is None for run in (baseline, arm)) or _may_change(axis, _RATE_WORDS):
+    if any("rates" in run.items or run.rates is None for run in (baseline, arm)) or any(
+        word in name for name in _names(axis) for word in _RATE_WORDS
+    ):
         return ""
     assert baseline.rates is not None
     assert arm.rates is not None
@@ -93,5 +98,7 @@ def _other_rates(axis: Axis, baseline: Evidence, arm: Evidence) -> str:
     )
 
 
-def _may_change(axis: Axis, words: tuple[str, ...]) -> bool:
-    return any(word in name.lower() for name in (axis.name, *axis.keys, *axis.may_change) for word in words)
+def _names(axis: Axis) -> list[str]:
+    """Return what the axis is called, changes and accepts, in small letters; `evalSet` as `eval_set`."""
+    names = (axis.name, *axis.keys, *axis.may_change)
+    return [re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in names]

@@ -67,6 +67,13 @@ def test_rates_are_left_to_the_declared_schedule_and_to_equal_numbers_of_steps()
 def test_an_axis_on_the_evaluation_set_may_change_it() -> None:
     assert check(recorded(ids=IDS[:50]), axis("data.eval_test_ratio")) is MATCHED
     assert check(recorded(ids=IDS[:50]), axis("model", ("eval_set",))) is MATCHED
+    assert check(recorded(ids=IDS[:50]), axis("evalSubset")) is MATCHED
+
+
+def test_an_axis_that_only_changes_the_number_of_evaluations_may_not() -> None:
+    found = check(recorded(ids=IDS[50:]), axis("data.batch_size", ("evaluations", "total_steps")))
+    assert found.status == "failed"
+    assert "evaluated on other examples" in found.sentence
 
 
 def test_an_evaluation_that_its_predictions_contradict_is_a_contamination() -> None:
