@@ -250,6 +250,8 @@ def attend_with_dropout(
     scores = (query * (query.shape[-1] ** -0.5 if scaling is None else scaling)) @ key.transpose(-2, -1)
     weights = torch.softmax(scores if mask is None else scores.masked_fill(~mask, -torch.inf), dim=-1)
     dropped = round(dropout * 2**16)
+    if dropped == 2**16:
+        return (weights * 0) @ value
     bits = torch.empty(-(-weights.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     kept = bits.view(torch.int16)[: weights.numel()].view(weights.shape) >= dropped - 2**15
     return (weights * kept) @ (value * (2**16 / (2**16 - dropped)))

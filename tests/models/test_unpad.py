@@ -499,6 +499,13 @@ def test_attention_with_hardly_any_dropout_is_that_of_torch(masked: bool, scalin
     close(*(torch.autograd.grad(out.square().sum(), parts)[0] for out in (got, want)))
 
 
+def test_attention_of_which_all_is_dropped_is_zero_as_torch_s() -> None:
+    parts = torch.randn(3, 2, 4, 9, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    out = attend_with_dropout(*parts, None, 1.0, None)
+    assert torch.equal(out, scaled_dot_product_attention(*parts, dropout_p=1.0))
+    assert not torch.autograd.grad(out.sum(), parts)[0].any()
+
+
 @pytest.mark.parametrize("dropout", [0.1, 0.5])
 def test_dropout_of_attention_zeroes_its_share_evenly_and_keeps_the_mean(dropout: float) -> None:
     """With equal scores and a unit vector as each value, the output is the weights: 0, or 1 / (length * (1 - dropout))."""
