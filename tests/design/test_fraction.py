@@ -121,8 +121,11 @@ CATALOGUE = {
     (11, 3): {3: 12, 4: 26}, (12, 3): {3: 16, 4: 39}, (6, 4): {4: 3}, (7, 4): {4: 7}, (8, 4): {4: 14},
     (9, 4): {4: 6}, (10, 4): {4: 10}, (11, 4): {4: 25}, (12, 4): {4: 38}, (8, 5): {5: 2, 6: 1},
 }  # fmt: skip
-"""{(axes, resolution): number of defining words by length} of minimum-aberration designs with 8, 16, 32 and 64 runs, from the
-catalogue of Chen, Sun and Wu 1993 (International Statistical Review 61, 131-145), tables 2 to 4."""
+"""{(axes, resolution): number of defining words by length} of minimum-aberration designs with 8, 16, 32 and 64 runs.
+
+16 runs and more: the catalogue of Chen, Sun and Wu 1993 (International Statistical Review 61, 131-145), as the package csw93
+0.6.0 gives it (`get_wlp(32, "9-4.1")`). 8 runs: the weights of the Hamming code for 7 axes, and of its shortenings.
+"""
 
 
 @pytest.mark.parametrize(("count", "least"), CATALOGUE)
