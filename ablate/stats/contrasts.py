@@ -6,7 +6,8 @@ an arm alone and with another one, the contributions to the difference between t
     effect    the least-squares difference of the seed-blocked model, value = cell + seed + residual
     error     error^2 = w * pooled^2 + (1 - w) * own^2, from the residual of all cells and from the contrast in each seed
     weight    w = (1 + 2 sqrt(p)) / 3, where p is that of Bartlett's test that the own errors are alike; (1 + p) / 3 below
-              five seeds, and 0 where an F test finds that the baseline (of other designs: a cell of the contrast) varies more
+              five seeds, and 0 where an F test finds that the baseline (of other designs: a cell of the contrast) varies more;
+              in tenths, so that few critical values are computed
     interval  effect +- Dunnett's critical value * error, simultaneous over the family
     decision  Dunnett's step-down test with the same error
 
