@@ -63,7 +63,7 @@ def adopt(folder: Path, options: PlanOptions) -> Plan:
     """Return the plan that the runs in `folder` could have had: the arm `baseline`, and an axis for each changed setting.
 
     Settings are compared leaf by leaf, seed by seed, by type and value. An arm that changes several stays, with an axis without
-    keys: its control `isolate` fails and it gets no verdict. Only seeds that every arm has are read.
+    keys: its control `one_variable` fails and it gets no verdict. Only seeds that every arm has are read.
     Raises StudyError without a baseline or a common seed, ConfigError for an unknown metric, effect or item.
     """
     check_options(options)

@@ -8,7 +8,11 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Control:
-    """One check on one arm. name: `isolate`, `match`, `took effect`, `repeat`, `seeds`, `applied`, `sessions`."""
+    """One check on one arm.
+
+    name: `one_variable`, `matched`, `took_effect`, `settings_applied`, `consistent_resume`, `rerun_identical`, `seeds_differ`,
+    `streams_as_declared`, `learned`.
+    """
 
     arm: str
     name: str
