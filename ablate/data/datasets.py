@@ -33,7 +33,7 @@ class DataFacts:
 
     data: digest of the complete pool on disk; '' if unknown.
     model: digest of the local files of the model; '' if there are none.
-    notes: sentences about the data, for the plan.
+    notes: sentences about the data and the model, for the plan.
     """
 
     num_train: int

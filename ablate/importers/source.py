@@ -104,10 +104,22 @@ class Source:
             self.samples_per_step, self.samples_from = settings.batch, f"{settings.batch_from}; {caveat}"
 
     def use_hparams(self, folder: Path) -> None:
-        """Take the hyperparameters that Lightning saved with the log, if there are any."""
+        """Take the hyperparameters that Lightning saved with the log, as far as they can be read: the log counts without."""
         path = folder / "hparams.yaml"
-        if path.is_file():
-            self.use_settings(settings_of(read_settings(check_inside(folder, path))), path.name, NO_ACCUMULATION)
+        if not path.is_file():
+            return
+        check_inside(folder, path)
+        try:
+            self.use_file(path, path.name, NO_ACCUMULATION)
+        except RecordError as error:
+            self.notes.append(f"{error.problem}; the settings are not recorded")
+
+    def use_file(self, path: Path, where: str, caveat: str = ONE_PROCESS, *, use_seed: bool = True) -> None:
+        """Take the settings in a file, and note those that are not plain values. Raises RecordError."""
+        settings, unread = read_settings(path)
+        self.use_settings(settings_of(settings), where, caveat, use_seed=use_seed)
+        if unread:
+            self.notes.append(f"{', '.join(unread)} in {path.name}: a Python object, which is not read")
 
 
 def number(value: Any) -> float | None:
