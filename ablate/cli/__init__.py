@@ -5,6 +5,7 @@ Exit codes: 0 success; 1 a run or a control failed; 2 the request cannot be met;
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -75,6 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         from ablate.runner.failures import disk_full, is_disk_full
 
+        if error.errno == errno.ENAMETOOLONG:
+            name = max(Path(error.filename or ".").parts, key=len, default="")
+            return print_refusal(
+                ConfigError(f"a file name of {len(name)} characters is too long: {name[:40]}...", "a shorter name")
+            )
         if not is_disk_full(error):
             raise
         return print_refusal(disk_full(Path(error.filename or ".")))

@@ -115,17 +115,18 @@ def find_module(name: str) -> ModuleSpec | None:
     for end in range(len(rest)):
         if spec is None or spec.submodule_search_locations is None:
             return None
-        spec = PathFinder.find_spec(".".join([top, *rest[: end + 1]]), _folders(spec))
+        spec = _find_below(".".join([top, *rest[: end + 1]]), list(spec.submodule_search_locations))
     return spec
 
 
-def _folders(spec: ModuleSpec) -> list[str]:
-    """The folders of a package. Those of one without `__init__.py` ask for its parent, which is not imported here."""
-    locations = spec.submodule_search_locations or []
+def _find_below(name: str, folders: list[str]) -> ModuleSpec | None:
+    """Return the spec of a module in a package; a folder without `__init__.py` needs its parent imported, which none is."""
     try:
-        return list(locations)
+        return PathFinder.find_spec(name, folders)
     except KeyError:
-        return list(locations._path)  # type: ignore[attr-defined]
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(Path(folder) / name.rpartition(".")[2]) for folder in folders]
+        return spec
 
 
 def _imports(file: Path, module: str, *, is_package: bool) -> Iterator[str]:

@@ -285,7 +285,7 @@ def test_after_a_smaller_batch_size_was_found_the_record_begins_again(tmp_path: 
 
 
 def test_the_batch_size_in_force_is_on_record_and_a_second_variable(tmp_path: Path) -> None:
-    """One arm runs out of memory at the batch size of its arguments and goes on with half of it."""
+    """One arm runs out of memory at the batch size of its arguments and goes on with a smaller one."""
 
     for arm, rate, model in (("baseline", RATE, Network), ("learning_rate=2", 2.0, TooLarge)):
         for seed in (0, 1):
@@ -294,8 +294,10 @@ def test_the_batch_size_in_force_is_on_record_and_a_second_variable(tmp_path: Pa
             trainer.train()
     plan = adopt(tmp_path / "study", PlanOptions())
     changes = plan.arm("learning_rate=2").changes
-    assert changes["trainer.per_device_train_batch_size"] == BATCH // 2
-    assert set(changes) == {"trainer.per_device_train_batch_size", "trainer.learning_rate"}
+    assert 0 < changes["trainer.per_device_train_batch_size"] < BATCH
+    assert {key for key in changes if key.startswith("trainer.")} == {
+        "trainer.per_device_train_batch_size", "trainer.learning_rate",
+    }  # fmt: skip
 
 
 def test_what_the_library_writes_into_a_config_by_itself_is_no_setting(tmp_path: Path) -> None:
