@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -55,6 +56,45 @@ def peak_memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+Seconds = float | Callable[[], float]
+"""Seconds, or what reads them once the device has come so far."""
+
+
+def read_seconds(seconds: Seconds) -> float:
+    """Return the seconds, which must have passed on the device."""
+    return seconds() if callable(seconds) else seconds
+
+
+class StepClock:
+    """Times optimizer steps where they run: by the host's clock on a CPU, by events on its stream on a GPU.
+
+    The host only queues the work of a GPU and runs ahead of it: its own clock would tell how fast it queues. Neither makes
+    the host wait.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.start()
+
+    def start(self) -> None:
+        """Begin a step."""
+        self._start = self._now()
+
+    def stop(self) -> Seconds:
+        """End the step. Returns its seconds; on a GPU they can be read when the device has done it."""
+        start, end = self._start, self._now()
+        if isinstance(start, float) or isinstance(end, float):
+            return end - start  # type: ignore[operator]
+        return lambda: float(start.elapsed_time(end)) / 1e3
+
+    def _now(self) -> float | torch.cuda.Event:
+        if self._device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self._device))
+        return event
 
 
 @dataclass(kw_only=True, slots=True)
