@@ -36,7 +36,9 @@ def row_spans(attention_mask: torch.Tensor) -> Spans | None:
     return list(zip(first.tolist(), counts.tolist(), strict=True))
 
 
-def token_places(starts: Sequence[int] | NDArray[np.int64], lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+def token_places(
+    starts: Sequence[int] | NDArray[np.int64], lengths: Sequence[int] | NDArray[np.int64]
+) -> NDArray[np.int64]:
     """Return start, start + 1, ... of each of several stretches, one after the other, int64 [sum of lengths]."""
     ends = np.cumsum(lengths)
     return np.arange(ends[-1]) + np.repeat(np.asarray(starts) - (ends - lengths), lengths)
@@ -89,7 +91,7 @@ class Layout:
 
     @property
     def columns(self) -> int:
-        """Columns of the batch in which one call attends: a GPU's library plans anew for each shape, so there are few of them."""
+        """Columns of the batch in which one call attends: few different ones on a GPU, where cuDNN plans for each shape."""
         return -(-self.lengths[0] // 64) * 64 if self.device.type == "cuda" else self.lengths[0]
 
     @cached_property
@@ -198,7 +200,7 @@ def attend(
 
 
 def pick_kernel(device: str, dtype: torch.dtype, capability: tuple[int, int], head_dim: int, window: int | None) -> str:
-    """`each`: one call per length, for the CPU. `flash`, `efficient`: torch's kernels for packed sequences. `dense`: pad this call.
+    """`each`: one call per length, for the CPU. `flash`, `efficient`: kernels for packed sequences. `dense`: pad this call.
 
     Flash wants sm80, half precision and heads of a multiple of 8; above 192 its backward pass depends on the card
     (aten/native/transformers/cuda/sdp_utils.cpp). The other one knows no window that looks to both sides.
@@ -330,7 +332,7 @@ def _dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: 
 
 
 def _flash(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, how: Attending) -> torch.Tensor:
-    """The kernel behind torch.nn.attention.varlen, which has no dropout. Its window excludes the position itself; -1: unlimited."""
+    """The kernel behind torch's `varlen_attn`, which has no dropout. A window excludes the position itself; -1: unlimited."""
     left = -1 if how.window is None else how.window - 1
     q, k, v = (part.squeeze(0).transpose(0, 1) for part in (query, key, value))  # [tokens, heads, head_dim]
     before, longest = layout.cumulative, layout.lengths[0]

@@ -93,7 +93,7 @@ class Ranks:
         return [int(count) for count in total]
 
     def agree(self, reason: str | None, diverged: bool = False) -> tuple[str | None, bool]:
-        """Return the reason of the first process that has one, and whether any has diverged: all of them end at the same step."""
+        """Return the reason of the first process that has one, and whether any has diverged: all end at the same step."""
         num_reasons, num_diverged = self.sum_counts(int(reason is not None), int(diverged))
         if num_reasons and self._hosts is not None:
             reason = next(given for given in self.gather(reason) if given is not None)

@@ -64,7 +64,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def _float32_matmul() -> str:
-    """Return the precision of matrix products in fp32: by its older name, or where that no longer tells by that of torch 2.9."""
+    """Return the precision of matrix products in fp32; by the name of torch 2.9 where the older one raises."""
     try:
         return torch.get_float32_matmul_precision()
     except RuntimeError:

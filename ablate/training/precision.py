@@ -35,8 +35,18 @@ NAMES = ("auto", "fp32", "tf32", "bf16", "fp16")
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def pick_device(name: str = "auto") -> torch.device:
-    """Return the named device; `auto` is the current GPU where there is one, else the CPU."""
+def pick_device(name: str = "auto", *, gpu: str | None = None) -> torch.device:
+    """Return the named device; `auto` is the current GPU where there is one, else the CPU.
+
+    gpu: the only one that this process was given, whatever its number elsewhere. Raises LoopError where torch cannot use it.
+    """
+    if gpu is not None and name != "cpu":
+        if not torch.cuda.is_available():
+            raise LoopError(
+                f"expected a GPU, {gpu} of this machine, and torch {torch.__version__} finds none",
+                "train.device=cpu, or a torch that is built for CUDA",
+            )
+        return torch.device("cuda", 0)
     if name != "auto":
         try:
             device = torch.device(name)
@@ -61,7 +71,10 @@ def _tf32_settings() -> list[tuple[Any, str, Any]]:
     """
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     older = [(products, "allow_tf32"), (convolutions, "allow_tf32")]
-    newer = [(part, "fp32_precision") for part in (products, getattr(convolutions, "conv", None), getattr(convolutions, "rnn", None))]
+    newer = [
+        (part, "fp32_precision")
+        for part in (products, getattr(convolutions, "conv", None), getattr(convolutions, "rnn", None))
+    ]
     try:
         return [(owner, name, getattr(owner, name)) for owner, name in older]
     except RuntimeError:

@@ -331,7 +331,7 @@ class RunRecorder:
 
     def _count(self, host: NDArray[Any]) -> None:
         """Count the steps of a block that has arrived."""
-        for samples, tokens, seconds in zip(*(host[name].tolist() for name in ("samples", "tokens", "step_seconds")), strict=True):
+        for samples, tokens, seconds in host[["samples", "tokens", "step_seconds"]].tolist():
             self.session.step(seconds, samples - self._samples, tokens - self._tokens)
             self._train_seconds += seconds
             self._samples, self._tokens = samples, tokens

@@ -183,11 +183,11 @@ def train(
                     ):
                         loss, num_here = loss_fn(model, to_device(batch, on))
                         if position.step == 0:
-                            check_loss(loss, num_here, None if loader.count_items is None else loader.count_items(batch))
+                            check_loss(
+                                loss, num_here, None if loader.count_items is None else loader.count_items(batch)
+                            )
                         # Where only the forward pass counts: a guess, exact unless passes hold unequal numbers of items.
-                        divisor = (
-                            divisor or (num_here * num_passes if ranks.size == 1 else 0) or len(window.sample_ids)
-                        )
+                        divisor = divisor or (num_here * num_passes if ranks.size == 1 else 0) or len(window.sample_ids)
                         loss = loss if included else loss * 0
                         amp.backward(loss / (divisor / ranks.size))  # DDP and FSDP average over the processes
                     loss_sum, num_counted = loss_sum + loss.detach(), num_counted + num_here * included

@@ -48,8 +48,8 @@ def _attend(
 
 
 def flash(
-    q: Tensor, k: Tensor, v: Tensor, cumulative: Tensor, _: Tensor, longest: int, __: int, dropout: float, causal: bool, ___: bool,
-    *, scale: float | None = None, window_size_left: int | None = None, window_size_right: int | None = None,
+    q: Tensor, k: Tensor, v: Tensor, cumulative: Tensor, _: Tensor, longest: int, __: int, dropout: float, causal: bool,
+    ___: bool, *, scale: float | None = None, window_size_left: int | None = None, window_size_right: int | None = None,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """aten::_flash_attention_forward."""
     assert q.dtype in FLASH_DTYPES
@@ -73,8 +73,8 @@ def flash_backward(
 
 
 def efficient(
-    q: Tensor, k: Tensor, v: Tensor, bias: None, cumulative: Tensor, _: Tensor, longest: int, __: int, dropout: float, kind: int,
-    for_backward: bool = False, *, scale: float | None = None, **_others: Any,
+    q: Tensor, k: Tensor, v: Tensor, bias: None, cumulative: Tensor, _: Tensor, longest: int, __: int, dropout: float,
+    kind: int, for_backward: bool = False, *, scale: float | None = None, **_others: Any,
 ) -> tuple[Any, ...]:  # fmt: skip
     """aten::_efficient_attention_forward."""
     assert for_backward

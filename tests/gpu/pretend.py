@@ -7,8 +7,8 @@
     gpu.calls       # operations of the device by name: their sum is what a host-bound step costs
 
 It proves what the Python side of the GPU path does, and nothing about CUDA. Its limits:
-- Waits inside CUDA's kernels and libraries, alignment, memory, streams, graphs and NCCL are not there. An operation is done when
-  it returns; only `gpu.work(seconds)` moves the clock by which events and `synchronize` are answered.
+- Waits inside CUDA's kernels and libraries, alignment, memory, streams, graphs and NCCL are not there. An operation is done
+  when it returns; only `gpu.work(seconds)` moves the clock by which events and `synchronize` are answered.
 - autograd and autocast see a CPU: autocast casts what it casts there, and random numbers are the CPU's.
 - The kernels of packed attention are written out from their documentation (`attention.py`).
 - A copy counts as pinned where its source was made by `pin_memory`. Two devices are one.
@@ -62,7 +62,11 @@ class Gpu:
 
     def wait(self, what: str) -> None:
         """Note a wait of the host."""
-        here = [f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in traceback.extract_stack() if "/torch/" not in f.filename]
+        here = [
+            f"{f.filename.rpartition('/')[2]}:{f.lineno}"
+            for f in traceback.extract_stack()
+            if "/torch/" not in f.filename
+        ]
         said = f"{what} < {' < '.join(reversed(here[-6:-1]))}"
         self.waits.append(said)
         if self.strict:
@@ -158,7 +162,9 @@ def _note(gpu: Gpu, func: Any, args: Any, kwargs: Any) -> None:
         gpu.meetings.append(f"{func} with a tensor of the host {[tuple(tensor.shape) for tensor in host]}")
     if name in DATA_DEPENDENT or (name == "repeat_interleave" and kwargs.get("output_size") is None):
         gpu.wait(name)
-    if name in INDEXING and any(tensor.dtype in (torch.bool, torch.uint8) for tensor in tree_leaves(args[1]) if tensor is not None):
+    if name in INDEXING and any(
+        tensor.dtype in (torch.bool, torch.uint8) for tensor in tree_leaves(args[1]) if tensor is not None
+    ):
         gpu.wait(f"{name} by a mask")
 
 
@@ -188,6 +194,10 @@ class Calls(TorchFunctionMode):
                 return func(first.inner, *args[1:], **kwargs)
             if name == "data_ptr":
                 return first.inner.data_ptr()
+            if name == "scaled_dot_product_attention":
+                return Attention.apply(*_attention_arguments(*args, **kwargs))
+            if func is torch.nn.functional.dropout and kwargs.get("training", True) and kwargs.get("p", 0.5):
+                return torch.native_dropout(first, kwargs.get("p", 0.5), True)[0]  # one operation, as on a GPU
         if kwargs.pop("pin_memory", False):
             return gpu.pin(func(*args, **kwargs))
         if torch.device(kwargs.get("device") or "cpu").type == "cuda":
@@ -215,6 +225,38 @@ class Calls(TorchFunctionMode):
         self.gpu.receive(source, non_blocking)
         moved = OnGpu(source.detach().to(dtype or source.dtype, copy=True))
         return moved.requires_grad_(source.requires_grad) if source.is_leaf else moved
+
+
+class Attention(torch.autograd.Function):
+    """Attention in one operation, and its gradient in another, as on a GPU: a CPU takes ten where there is a mask or dropout."""
+
+    @staticmethod
+    def forward(ctx: Any, *parts: Any) -> Any:
+        ctx.inside = [_inner(part).detach() for part in parts[:3]]
+        mask, settings = parts[3:]
+        for part in ctx.inside:
+            part.requires_grad_()
+        with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+            ctx.out = torch.nn.functional.scaled_dot_product_attention(*ctx.inside, attn_mask=_inner(mask), **settings)
+        assert GPU is not None
+        GPU.calls["attention"] += 1
+        return OnGpu(ctx.out.detach())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        assert GPU is not None
+        GPU.calls["attention_backward"] += 1
+        return (*map(OnGpu, torch.autograd.grad(ctx.out, ctx.inside, _inner(grad))), None, None)
+
+
+def _attention_arguments(
+    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, *rest: Any, **named: Any
+) -> Any:
+    """What `Attention` takes, cast as autocast casts it."""
+    if torch.is_autocast_enabled("cuda"):
+        query, key, value = (part.to(torch.get_autocast_dtype("cuda")) for part in (query, key, value))
+    names = dict(zip(("is_causal", "scale", "enable_gqa"), rest, strict=False))
+    return query, key, value, attn_mask, {"dropout_p": dropout_p} | names | named
 
 
 def _parse_to(args: Any, kwargs: dict[str, Any]) -> tuple[Any, Any, bool, bool]:
@@ -258,7 +300,11 @@ def _event(gpu: Gpu) -> type:
 def _cuda(gpu: Gpu) -> dict[str, Any]:
     """What `torch.cuda` answers."""
     properties = SimpleNamespace(
-        major=gpu.capability[0], minor=gpu.capability[1], name=gpu.name, total_memory=80 << 30, multi_processor_count=132
+        major=gpu.capability[0],
+        minor=gpu.capability[1],
+        name=gpu.name,
+        total_memory=80 << 30,
+        multi_processor_count=132,
     )
 
     def synchronize(*_: Any) -> None:
@@ -276,7 +322,8 @@ def _cuda(gpu: Gpu) -> dict[str, Any]:
         "get_device_properties": lambda *_: properties, "is_bf16_supported": bf16, "synchronize": synchronize,
         "max_memory_allocated": lambda *_: 1 << 30, "mem_get_info": lambda *_: (40 << 30, 80 << 30),
         "get_rng_state": lambda *_: torch.get_rng_state(), "set_rng_state": lambda state, *_: torch.set_rng_state(state),
-        "manual_seed": torch.manual_seed, "current_stream": lambda *_: None, "Event": _event(gpu), "device": lambda *_: nullcontext(), "_lazy_init": lambda: None,
+        "manual_seed": torch.manual_seed, "current_stream": lambda *_: None,
+        "Event": _event(gpu), "device": lambda *_: nullcontext(), "_lazy_init": lambda: None,
         "set_sync_debug_mode": sync_debug_mode, "is_current_stream_capturing": lambda: False, "set_device": lambda *_: None,
     }  # fmt: skip
 
@@ -289,10 +336,8 @@ def pretended(capability: tuple[int, int] = (9, 0), name: str = "NVIDIA H100 80G
     from tests.gpu.attention import SUBSTITUTES
 
     gpu.substitutes = SUBSTITUTES
-    plain = {
-        "autocast": torch.autocast, "is_autocast_enabled": torch.is_autocast_enabled, "group": torch.optim.Optimizer._group_tensors_by_device_and_dtype,
-        "dtype": torch.get_autocast_dtype, "module_to": torch.nn.Module.to, "flatten": checkpoint._flatten,
-    }  # fmt: skip
+    autocast_on, autocast_dtype = torch.is_autocast_enabled, torch.get_autocast_dtype
+    plain_to, plain_flatten = torch.nn.Module.to, checkpoint._flatten
 
     class Autocast(torch.autocast):
         def __init__(self, device_type: str, dtype: Any = None, enabled: bool = True, **settings: Any) -> None:
@@ -307,14 +352,18 @@ def pretended(capability: tuple[int, int] = (9, 0), name: str = "NVIDIA H100 80G
     def module_to(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Move nothing that is there already: a real move keeps the identity of parameters, and this one cannot."""
         device, dtype, _, _ = _parse_to(args, kwargs)
-        if device is not None and dtype is None and all(isinstance(p, OnGpu) == (device.type == "cuda") for p in self.parameters()):
+        if (
+            device is not None
+            and dtype is None
+            and all(isinstance(p, OnGpu) == (device.type == "cuda") for p in self.parameters())
+        ):
             return self
-        return plain["module_to"](self, *args, **kwargs)
+        return plain_to(self, *args, **kwargs)
 
     def flatten(value: Any, *rest: Any) -> Any:
         """A checkpoint takes plain tensors only, which on a real GPU these are."""
         is_wrapped = isinstance(value, OnGpu)
-        return plain["flatten"](value.detach().cpu() if is_wrapped else value, *rest)
+        return plain_flatten(value.detach().cpu() if is_wrapped else value, *rest)
 
     overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
@@ -324,8 +373,8 @@ def pretended(capability: tuple[int, int] = (9, 0), name: str = "NVIDIA H100 80G
                 stack.enter_context(patch.object(torch.cuda, key, value))
             for owner, key, value in (
                 (torch, "autocast", Autocast),
-                (torch, "is_autocast_enabled", lambda *_: plain["is_autocast_enabled"]("cpu")),
-                (torch, "get_autocast_dtype", lambda *_: plain["dtype"]("cpu")),
+                (torch, "is_autocast_enabled", lambda *_: autocast_on("cpu")),
+                (torch, "get_autocast_dtype", lambda *_: autocast_dtype("cpu")),
                 (torch.optim.Optimizer, "_group_tensors_by_device_and_dtype", staticmethod(by_device)),
                 (torch.version, "cuda", "13.0"),
                 (torch.nn.Module, "to", module_to),

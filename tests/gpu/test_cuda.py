@@ -69,7 +69,11 @@ def test_a_skipped_step_is_decided_on_the_device_and_holds_the_schedule(precisio
 def test_lasting_non_finite_gradients_end_as_diverged_and_name_the_parameter() -> None:
     sound = set(SampleOrder(RandomStreams(seed=0), np.arange(256)).take(0, 16))
     result = on_gpu(
-        Spoiled(set(range(256)) - sound), precision="bf16", budget="200 steps", recording=Recording(flush_every=4), max_skipped_steps=3
+        Spoiled(set(range(256)) - sound),
+        precision="bf16",
+        budget="200 steps",
+        recording=Recording(flush_every=4),
+        max_skipped_steps=3,
     )
     assert result.status.status == "diverged"
     assert "first in 0.weight" in result.status.message
