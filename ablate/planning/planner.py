@@ -1,4 +1,4 @@
-"""Make the plan of a study: compose its arms, prove that each varies one thing, put the runs in order. Writes nothing."""
+"""Make the plan of a study: compose its arms, check that each varies one thing, put the runs in order. Writes nothing."""
 
 from __future__ import annotations
 
@@ -192,7 +192,8 @@ class _Planner:
         """Return the sizes of a config's data. Arms share their data, mostly: they are read once."""
         key = digest_of([repr(config.task), repr(config.model), repr(config.data), config.eval.max_examples])
         if key not in self._sizes:
-            self._sizes[key] = self._facts(config)
+            self._sizes[key] = sizes = self._facts(config)
+            self.notes += [f"data: {note}" for note in sizes.notes if f"data: {note}" not in self.notes]
         return self._sizes[key]
 
     def touched(self, config: Mapping[str, Any]) -> object:
@@ -203,7 +204,7 @@ class _Planner:
         return modules_changed(typed, num_classes=self.sizes(typed).num_classes)
 
     def arms(self, crossing: Crossing | None, study: str) -> tuple[tuple[Arm, ...], tuple[Axis, ...], list[str]]:
-        """Return the arms in plan order, each proven to vary one thing; their axes; and notes.
+        """Return the arms in plan order, each checked to vary one thing; their axes; and notes.
 
         An arm that would repeat another one is left out, with a note.
         """
