@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import groupby
@@ -10,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from ablate.data.batching import Spans
+from ablate.data.batching import Spans, send, token_positions
 from ablate.errors import ModelError
 
 NAME = "ablate_unpadded"
@@ -34,20 +32,6 @@ def row_spans(attention_mask: torch.Tensor) -> Spans | None:
     if bool((behind - first != counts).any()):
         return None
     return list(zip(first.tolist(), counts.tolist(), strict=True))
-
-
-def token_places(
-    starts: Sequence[int] | NDArray[np.int64], lengths: Sequence[int] | NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return start, start + 1, ... of each of several stretches, one after the other, int64 [sum of lengths]."""
-    ends = np.cumsum(lengths)
-    return np.arange(ends[-1]) + np.repeat(np.asarray(starts) - (ends - lengths), lengths)
-
-
-def send(values: NDArray[Any], device: torch.device) -> torch.Tensor:
-    """Copy numbers to a device; from pinned memory, so that the host need not wait for a GPU."""
-    made = torch.from_numpy(values)
-    return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)
 
 
 class Layout:
@@ -71,7 +55,7 @@ class Layout:
     @cached_property
     def index(self) -> torch.Tensor:
         """Place of each token in the padded batch, int64 [tokens]."""
-        return send(token_places(self.starts, self.lengths), self.device)
+        return send(token_positions(self.starts, self.lengths), self.device)
 
     @cached_property
     def first_index(self) -> torch.Tensor:
@@ -81,7 +65,7 @@ class Layout:
     @cached_property
     def dense_index(self) -> torch.Tensor:
         """The same in a batch [rows, `columns`], rows in packed order, padding on the right. int64 [tokens]."""
-        return send(token_places(np.arange(len(self.lengths)) * self.columns, self.lengths), self.device)
+        return send(token_positions(np.arange(len(self.lengths)) * self.columns, self.lengths), self.device)
 
     @cached_property
     def valid(self) -> torch.Tensor:
@@ -203,7 +187,7 @@ def pick_kernel(device: str, dtype: torch.dtype, capability: tuple[int, int], he
     """`each`: one call per length, for the CPU. `flash`, `efficient`: kernels for packed sequences. `dense`: pad this call.
 
     Flash wants sm80, half precision and heads of a multiple of 8; above 192 its backward pass depends on the card
-    (aten/native/transformers/cuda/sdp_utils.cpp). The other one knows no window that looks to both sides.
+    (aten/native/transformers/cuda/sdp_utils.cpp). The other one has no window to both sides.
     """
     if device != "cuda":
         return "each" if device == "cpu" else "dense"

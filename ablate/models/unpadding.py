@@ -63,7 +63,7 @@ def pad_again(model: nn.Module) -> None:
 def prepare_masks(model: nn.Module) -> bool:
     """Hand a model that stays padded its masks in a form whose values transformers does not read: on a GPU that waits.
 
-    A full batch gets none, one that is padded on the right the mask of four dimensions that transformers would make of it. It
+    A batch that is padded on the right gets the mask of four dimensions that transformers would make of it, a full one none. It
     is tried on made-up tokens, with and without causal order. Returns whether the model takes them; otherwise it is as it was.
     """
     found: list[Any] = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
@@ -95,8 +95,8 @@ def _prepare_mask(causal: bool, base: Any, args: tuple[Any, ...], kwargs: dict[s
     if not isinstance(mask, torch.Tensor) or mask.dim() != 2 or not spans or any(first for first, _ in spans):
         return None
     columns = mask.shape[1]
-    if all(length == columns for _, length in spans):
-        return (), given | {"attention_mask": None}
+    if not causal and all(length == columns for _, length in spans):
+        return (), given | {"attention_mask": None}  # without one, causal models look for packed sequences
     seen = (mask != 0)[:, None, None, :]
     if causal:
         seen = seen & torch.ones(columns, columns, dtype=torch.bool, device=mask.device).tril()

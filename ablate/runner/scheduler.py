@@ -130,7 +130,7 @@ class _Scheduler:
         device = devices.pop() if len(devices) == 1 else "auto"
         self._free = leases(self.study.workers, self.study.runs_per_gpu, device)
         self._alone = set[Path]()
-        """Runs that ran out of memory beside others on their GPU: they are tried once more with the GPU to themselves."""
+        """Runs that ran out of memory while others used their GPU: they are tried once more with the GPU to themselves."""
         self._waiting = list(self.jobs)
         self._before = {job.folder: _mark(job.run.status) for job in self.jobs}
         """Of the outcomes that were stored before."""

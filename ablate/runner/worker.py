@@ -54,7 +54,7 @@ def execute(
 
     planned: what the digest was computed from; a run whose code or data have changed since fails before its first step.
     stop: called at every step; a reason ends the run as `interrupted`.
-    gpu: the only GPU that this process sees, if it was given one; None leaves `train.device` as it is.
+    gpu: the only GPU that this process sees, if it was given one; None leaves `train.device` unchanged.
     Raises RecordError where nothing can be written.
     """
     try:

@@ -12,14 +12,13 @@ from torch import nn
 from torch.nn import functional
 
 from ablate.config.schema import Config
-from ablate.data.batching import Sample, Samples, padded
+from ablate.data.batching import Sample, Samples, padded, send, token_positions
 from ablate.data.documents import Corpus, Pieces, load_corpus
 from ablate.data.splits import Ids
 from ablate.models.build import build
 from ablate.models.components import components_of
 from ablate.models.hub import hub_revisions, not_causal
 from ablate.models.module_paths import evaluating
-from ablate.models.packed_attention import send, token_places
 from ablate.tasks.task import Task, count_tokens, logits_of, make_evaluation
 from ablate.training.fingerprint import ids_hash
 from ablate.training.random_streams import RandomStreams
@@ -98,7 +97,7 @@ def metric_fn(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, torch.Ten
         # From the spans, which the host knows: it would wait for a mask on a GPU.
         columns, spans = part["labels"].shape[1], part["spans"]
         starts = [row * columns + first for row, (first, _) in enumerate(spans)]
-        index = send(token_places(starts, items_per_sample(part)), part["labels"].device)
+        index = send(token_positions(starts, items_per_sample(part)), part["labels"].device)
         logits = logits_of(model, part).flatten(0, 1).index_select(0, index)
         wanted = part["labels"].flatten().index_select(0, index + 1)
         loss.append(functional.cross_entropy(logits, wanted, reduction="none"))

@@ -49,7 +49,7 @@ for k in range(count.value):
 def _names_from_driver(visible: str | None) -> tuple[str, ...]:  # noqa: ARG001
     """Return the names of the GPUs that CUDA finds with this value of CUDA_VISIBLE_DEVICES.
 
-    The driver is asked, because the files of /proc and /dev show GPUs that a container may not use, or none where there are
+    The driver tells it, because the files of /proc and /dev show GPUs that a container may not use, or none where there are
     some; and in a short-lived process, because a process that has initialised CUDA cannot be forked.
     """
     command = [sys.executable, "-I", "-S", "-c", _ASK_DRIVER]

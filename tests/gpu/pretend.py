@@ -228,7 +228,7 @@ class Calls(TorchFunctionMode):
 
 
 class Attention(torch.autograd.Function):
-    """Attention in one operation, and its gradient in another, as on a GPU: a CPU takes ten where there is a mask or dropout."""
+    """Attention in one operation, and its gradient in another, as on a GPU: a CPU takes ten with a mask or dropout."""
 
     @staticmethod
     def forward(ctx: Any, *parts: Any) -> Any:
