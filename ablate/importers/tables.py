@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import RecordError
-from ablate.importers.metric_names import STEPS, column_name
+from ablate.importers.metric_names import STEPS, column_name, is_epoch
 from ablate.importers.source import (
     LIGHTNING_SHIFT,
     Rows,
@@ -121,15 +121,21 @@ def choose_step(names: Sequence[str], wanted: str | None, where: str) -> str:
     if known:
         return known[0]
     expected = f"a column {wanted!r}" if wanted is not None else f"a column of steps ({', '.join(STEPS)})"
-    raise RecordError(
-        f"{where}: expected {expected}, got {', '.join(names) or 'no columns'}",
-        f"--step-column {next(iter(names), 'step')}",
-    )
+    epochs = next((name for name in names if is_epoch(name)), None)
+    steps = next((name for name in names if any(word in name.lower() for word in ("step", "iter", "update"))), None)
+    fix = "a column with the number of updates, such as step"
+    if steps is not None:
+        fix = f"--step-column {steps}"
+    elif epochs is not None and wanted is None:
+        fix = f"--step-column {epochs}, where steps are epochs"
+    raise RecordError(f"{where}: expected {expected}, got {', '.join(names) or 'no columns'}", fix)
 
 
 def step_notes(step: str, missing: int) -> list[str]:
     """Return what the reader has to know about the steps. missing: number of rows without one."""
     notes = [f"{missing} rows without {step} are left out"] if missing else []
+    if is_epoch(step):
+        notes.append("steps are epochs, and samples are not counted from them")
     if step == "_step":
         notes.append(
             "_step counts calls of wandb.log, which are optimizer steps only if the run logs at every step; samples are not "
@@ -146,7 +152,7 @@ def read_table(path: Path) -> Table:
     text = read_log_text(path)
     suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv"):
-        return _parse_csv(path, text, "excel-tab" if suffix == ".tsv" else "excel")
+        return _parse_csv(path, text, _separator(text, "\t" if suffix == ".tsv" else ","))
     value = parse_json(text) if suffix == ".json" else None
     rows, notes = _parse_lines(path, text) if value is None else (_parse_rows(path, value), [])
     if not rows:
@@ -155,11 +161,19 @@ def read_table(path: Path) -> Table:
     return Table(list(dict.fromkeys(name for row in rows for name in row)), full, notes)
 
 
-def _parse_csv(path: Path, text: str, dialect: str) -> Table:
+def _separator(text: str, usual: str) -> str:
+    """Return the usual separator, or the one with which the first line names a column of steps."""
+    head = text.partition("\n")[0]
+    known = {*STEPS, "epoch"}
+    separators = dict.fromkeys((usual, ",", ";", "\t"))
+    return next((one for one in separators if known & {name.strip(' "\r') for name in head.split(one)}), usual)
+
+
+def _parse_csv(path: Path, text: str, separator: str) -> Table:
     """Parse a CSV. pandas pads short lines and renames duplicate columns silently, so it is not used here."""
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a table of samples has texts of any length
     try:
-        lines = list(csv.reader(io.StringIO(text), dialect))
+        lines = list(csv.reader(io.StringIO(text), delimiter=separator))
     except csv.Error as error:
         raise RecordError(f"cannot parse {path} as CSV: {error}") from None
     if not lines or not any(lines[0]):
@@ -262,9 +276,7 @@ def read_exported_run(run: str, paths: Sequence[Path], step_column: str | None =
         notes += table.notes
     grouped = _GROUP.match(run)
     if grouped:
-        notes.append(
-            f"{run} is a group of runs: its values are means over runs, which the export does not count, so it is no seed"
-        )
+        notes.append(f"{run} is a group of runs: its values are means over runs, which the export does not count")
     elif averaged:
         notes.append(
             "the export contains means over stretches of the chart (__MIN and __MAX differ) instead of logged rows, which "

@@ -540,3 +540,39 @@ def test_an_output_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path, 
     with pytest.raises(AblateError, match="cannot be written: ") as caught:
         import_runs(ImportRequest(arms=[f"baseline={tmp_path / 'out'}"], output=tmp_path / output))
     assert "--output" in (caught.value.fix or "")
+
+
+@pytest.mark.parametrize("separator", [";", "\t", ","])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
+def test_tables_with_other_separators_and_encodings_are_read(tmp_path: Path, separator: str, encoding: str) -> None:
+    text = "step,loss,val_loss\n1,1.0,0.9\n2,0.5,0.4\n".replace(",", separator)
+    (tmp_path / "log.csv").write_text(text, encoding=encoding)
+    run = brought(tmp_path, f"baseline={tmp_path / 'log.csv'}")
+    assert read_evals(run.evals).curve("loss").value.tolist() == [0.9, 0.4]
+
+
+def test_epochs_are_no_steps_that_a_batch_size_makes_samples_of(tmp_path: Path) -> None:
+    (tmp_path / "keras.csv").write_text("epoch,loss,val_loss\n1,1.0,0.9\n2,0.5,0.4\n")
+    (tmp_path / "s.yaml").write_text("batch_size: 8\n")
+    with pytest.raises(AblateError, match="expected a column of steps") as caught:
+        brought(tmp_path, f"baseline={tmp_path / 'keras.csv'}")
+    assert caught.value.fix == "--step-column epoch, where steps are epochs"
+    run = brought(
+        tmp_path, f"baseline={tmp_path / 'keras.csv'}", step_column="epoch", config_files=[str(tmp_path / "s.yaml")]
+    )
+    assert read_trace(run.trace).table["samples"].null_count == 2
+    assert "steps are epochs, and samples are not counted from them" in origin(run).notes
+
+
+@pytest.mark.parametrize(
+    ("columns", "fix"),
+    [
+        ("loss,val_loss", "a column with the number of updates, such as step"),
+        ("epoch,my_updates,loss", "--step-column my_updates"),
+    ],
+)
+def test_a_column_that_counts_nothing_is_not_offered_for_the_steps(tmp_path: Path, columns: str, fix: str) -> None:
+    (tmp_path / "log.csv").write_text(f"{columns}\n" + ",".join("1" for _ in columns.split(",")) + "\n")
+    with pytest.raises(AblateError, match="expected a column of steps") as caught:
+        brought(tmp_path, f"baseline={tmp_path / 'log.csv'}")
+    assert caught.value.fix == fix
