@@ -269,9 +269,14 @@ def test_a_study_without_a_variant(refused, arguments):
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("lr=1e-3", "optim.lr"), ("optim.learning_rate=1", "optim.lr"), ("bs=4", "data.batch_size"), ("weight_decay=0", "optim.weight_decay"),
-     ("train.max_seq_length=8", "data.max_length")],
-)  # fmt: skip
+    [
+        ("lr=1e-3", "optim.lr"),
+        ("optim.learning_rate=1", "optim.lr"),
+        ("bs=4", "data.batch_size"),
+        ("weight_decay=0", "optim.weight_decay"),
+        ("train.max_seq_length=8", "data.max_length"),
+    ],
+)
 def test_a_key_of_another_group_or_library_is_recognized(refused, typed, meant):
     assert f"did you mean '{meant}'" in refused("-m", typed, "axis=batch_size")
 
