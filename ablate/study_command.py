@@ -65,6 +65,13 @@ def plan_study(
 
 
 def _carry_out(prepared: Prepared, options: Options) -> int:
+    from ablate.metrics.custom import custom_metrics
+
+    with custom_metrics(prepared.plan.metric):  # it was typed
+        return _carry_out_typed(prepared, options)
+
+
+def _carry_out_typed(prepared: Prepared, options: Options) -> int:
     from ablate.analysis.analyse import analyse_interim
     from ablate.metrics.registry import check_metric
     from ablate.runner.run_study import run_study

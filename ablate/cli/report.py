@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ablate.cli._parser import inferred_plan, items, parser_of
+from ablate.cli._parser import consent, inferred_plan, items, parser_of
 from ablate.study_command import conclude
 
 
@@ -17,12 +17,14 @@ def run_report(argv: list[str]) -> int:
         "ablate report runs/reference --compare-at steps",
         "ablate report runs/reference --compare-at '512 samples' --json",
         study=True,
+        custom_metric=True,
         json=True,
         infer_plan=True,
         compare_at=True,
     )
     args = parser.parse_args(argv)
-    return conclude(args.folder, inferred_plan(args), at=args.compare_at, show="print_json" if args.json else "")
+    with consent(args):
+        return conclude(args.folder, inferred_plan(args), at=args.compare_at, show="print_json" if args.json else "")
 
 
 def run_table(argv: list[str]) -> int:
@@ -35,6 +37,7 @@ def run_table(argv: list[str]) -> int:
         "ablate table runs/reference --metrics eval_loss,eval_accuracy --effects",
         "ablate table runs/reference --format csv --compare-at steps",
         study=True,
+        custom_metric=True,
         compare_at=True,
     )
     parser.add_argument(
@@ -52,7 +55,8 @@ def run_table(argv: list[str]) -> int:
     from ablate.report.sections import build
     from ablate.report.view_model import make_view
 
-    view = make_view(analyse(args.folder, at=args.compare_at))
+    with consent(args):
+        view = make_view(analyse(args.folder, at=args.compare_at))
     if args.format == "csv":
         text = table_csv(view)
     elif args.format == "latex":
@@ -73,6 +77,7 @@ def run_figures(argv: list[str]) -> int:
         "ablate figures runs/reference --style paper --width text --format pdf,svg",
         "ablate figures runs/reference --only forest,grad_norm --width 8.5cm --x steps",
         study=True,
+        custom_metric=True,
         compare_at=True,
     )
     add = parser.add_argument
@@ -98,7 +103,8 @@ def run_figures(argv: list[str]) -> int:
     if unknown or not formats:
         problem = f"--format {args.format!r}: expected one or several of {', '.join(FORMATS)}, got {unknown!r}"
         raise ConfigError(problem, nearest(unknown, FORMATS))
-    view = make_view(analyse(args.folder, at=args.compare_at))
+    with consent(args):
+        view = make_view(analyse(args.folder, at=args.compare_at))
     for path in write_figures(view, args.folder, style, [name for name in FORMATS if name in formats]):
         print(path)
     return 0
@@ -114,6 +120,7 @@ def run_methods(argv: list[str]) -> int:
         "ablate methods runs/reference --format latex",
         "ablate methods runs/reference --format bibtex",
         study=True,
+        custom_metric=True,
         compare_at=True,
     )
     parser.add_argument(
@@ -128,7 +135,8 @@ def run_methods(argv: list[str]) -> int:
     from ablate.report.view_model import make_view
     from ablate.serialization import write_text
 
-    analysis = analyse(args.folder, at=args.compare_at)
+    with consent(args):
+        analysis = analyse(args.folder, at=args.compare_at)
     section = methods(make_view(analysis), args.folder)
     latex, bibtex = section.latex(), section.bib()
     for name, text in (("methods.tex", latex), (BIB, bibtex)):

@@ -6,7 +6,7 @@ import argparse
 import shlex
 from typing import Any
 
-from ablate.cli._parser import ACCEPT, console, parser_of
+from ablate.cli._parser import ACCEPT, consent, console, parser_of
 from ablate.cli.plan import run_attribute, run_mediate
 from ablate.cli.run import through_hydra
 from ablate.errors import ConfigError, nearest
@@ -143,6 +143,7 @@ def run_resample(argv: list[str]) -> int:
         "ablate resample runs/reference eval.every='128 samples,256 samples' tracker.log_every='10 steps'",
         study=True,
         json=True,
+        custom_metric=True,
     )
     parser.add_argument(
         "cadences",
@@ -163,7 +164,8 @@ def run_resample(argv: list[str]) -> int:
         if not equals or key not in REPLAYABLE:
             raise ConfigError(f"{text!r}: {key!r} cannot be read from a record", nearest(key, REPLAYABLE))
         replays += resample(args.folder, key, [value.strip(" '\"") for value in values.split(",")])
-    adequacy = () if args.cadences else analyse(args.folder).adequacy
+    with consent(args):
+        adequacy = () if args.cadences else analyse(args.folder).adequacy
     if args.json:
         print_object({"study": args.folder.name, "levels": replays, "adequacy": adequacy})
     elif args.cadences:

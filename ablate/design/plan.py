@@ -13,7 +13,7 @@ from ablate.design.designs import Corners, ExternalApp, Mediation, OneAtATime, T
 from ablate.design.factorial import Factorial
 from ablate.errors import StudyError
 from ablate.hashing import digest_of
-from ablate.records.layout import StudyDir
+from ablate.records.layout import StudyDir, is_inside, is_plain
 from ablate.redact import redact
 from ablate.serialization import built, read_json, write_json
 
@@ -233,6 +233,10 @@ class Plan:
         return plan
 
 
+MAX_RUNS, MAX_ARMS = 25_000, 3_000
+"""Limits of one study, so that a plan of unknown origin cannot take an hour to read."""
+
+
 def _check(plan: Plan) -> None:
     """Raise ValueError where a run or an arm names what there is not, and for quantities that no training has."""
     axes, arms = {axis.name for axis in plan.axes}, {arm.name for arm in plan.arms}
@@ -242,6 +246,15 @@ def _check(plan: Plan) -> None:
     strange += [name for name in plan.design.arm_names if name not in arms]
     if strange or not plan.arms:
         raise ValueError(f"there is no {strange[0]!r} in it" if strange else "there is no arm in it")
+    if len(plan.runs) > MAX_RUNS or len(plan.arms) > MAX_ARMS:
+        raise ValueError(
+            f"expected at most {MAX_RUNS:,} runs and {MAX_ARMS:,} arms, got {len(plan.runs):,} and {len(plan.arms):,}"
+        )
+    digests = [digest for run in plan.runs for digest in (run.digest, run.request)]
+    if odd := [digest for digest in (*digests, plan.code_digest, *plan.accepted) if not is_plain(digest)]:
+        raise ValueError(f"expected a hash, got {odd[0][:60]!r}")
+    if odd := [name for name in plan.code if not is_inside(name)]:
+        raise ValueError(f"expected the name of a source file in its folder, got {odd[0][:60]!r}")
     numbers = [plan.smallest_effect, *(number for arm in plan.arms for number in arm.derived.values())]
     if not all(abs(number) < _LARGEST for number in numbers):
         raise ValueError("a quantity in it is larger than any that training has")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ablate.errors import RecordError
-from ablate.records.layout import RunDir
+from ablate.records.layout import RunDir, is_inside, is_plain
 from ablate.serialization import built, fits, read_json, write_json
 
 
@@ -186,16 +187,40 @@ def _read(path: Path, kind: type[Value]) -> Value:
     try:
         value: Value = built(kind, read_json(path))
         if isinstance(value, Manifest):
-            for moment in (value.started, value.ended):
-                datetime.fromisoformat(moment or now())
-            origin_of(value.origin)
-        if isinstance(value, Fingerprint):
+            _check_manifest(value)
+        elif isinstance(value, Fingerprint):
             _check_items(value.items)
+        else:
+            _check_status(value)
     except (OSError, ValueError) as error:
         raise RecordError(
             f"{path} cannot be read: {error}", "remove that run's folder and run the study again"
         ) from None
     return value
+
+
+def _check_manifest(value: Manifest) -> None:
+    """Raise ValueError for a time without a zone, and for what must not become the path of a file."""
+    times = [value.started, value.ended, *(one.get("started") for one in (*value.sessions, *value.attempts))]
+    for moment in filter(None, times):
+        if datetime.fromisoformat(moment).tzinfo is None:
+            raise ValueError(f"expected a time with its zone, as 2026-01-31T12:00:00+00:00, got {moment!r}")
+    for name in ("digest", "request", "code_digest"):
+        if not is_plain(getattr(value, name)):
+            raise ValueError(f"{name}: expected a hash, got {getattr(value, name)[:60]!r}")
+    for name in (*value.code, *value.imported):
+        if not is_inside(name):
+            raise ValueError(f"expected the name of a source file in its folder, got {name[:60]!r}")
+    origin_of(value.origin)
+
+
+def _check_status(value: RunStatus) -> None:
+    """Raise ValueError for numbers that no run has."""
+    if value.step < 0:
+        raise ValueError(f"step: expected a number from 0, got {value.step}")
+    for name, number in value.throughput.items():
+        if not 0 <= number < math.inf:
+            raise ValueError(f"throughput.{name}: expected a number from 0, got {number}")
 
 
 def _check_items(items: dict[str, Any]) -> None:

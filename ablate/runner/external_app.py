@@ -103,6 +103,7 @@ class RunRecord:
     def begin(cls, folder: Path) -> RunRecord:
         """Write config and manifest, and remove what an earlier try left. Raises StudyError for a directory of no plan."""
         (plan, planned), run = _planned(folder), RunDir(folder)
+        run.check_own()
         folder.mkdir(parents=True, exist_ok=True)
         for stale in (run.status, run.returned, run.trace, run.evals, run.predictions, run.fingerprint, run.progress):
             stale.unlink(missing_ok=True)

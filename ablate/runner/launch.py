@@ -109,6 +109,7 @@ def run_here(job: Job) -> RunStatus:
     from ablate.runner.worker import execute
 
     study = job.folder.parents[1]
+    job.run.check_own()
     with Locks(study.parent) as locks:
         lock = lock_or_outcome(locks, job)
         if isinstance(lock, RunStatus):

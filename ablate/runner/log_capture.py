@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ablate.redact import HIDDEN, secrets
+from ablate.serialization import open_own
 
 _DRAIN_SECONDS = 5.0
 """How long to wait at the end for what is still in the pipe: a child process that goes on keeps it open."""
@@ -22,7 +23,7 @@ def captured(log: Path) -> Iterator[int]:
     Without secrets in the environment the output goes there directly. With some, it goes through a pipe and a thread that
     hides them; a kill loses what is in the pipe.
     """
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    file = open_own(log, os.O_APPEND)
     hidden = secrets()
     reader = _Reader(file, hidden) if hidden else None
     _flush()
@@ -47,7 +48,7 @@ def log_for_child(log: Path, head: str) -> Iterator[int]:
 
     head: written before it. A child that was started meanwhile goes on writing afterwards.
     """
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    file = open_own(log, os.O_APPEND)
     hidden = secrets()
     reader = _Reader(file, hidden) if hidden else None
     try:

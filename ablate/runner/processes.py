@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 from ablate.redact import redact
 from ablate.runner.failures import DISK_FULL_EXIT, is_disk_full
@@ -73,13 +74,43 @@ def server() -> mp.context.ForkServerContext:
 
 def start(context: mp.context.ForkServerContext, job: Job, lease: Lease, lock: Lock) -> BaseProcess | CommandProcess:
     """Start the run and return its process."""
+    job.run.check_own()
     job.folder.mkdir(parents=True, exist_ok=True)
     if job.command:
         return CommandProcess(job, lease)
-    process = context.Process(target=_in_process, args=(job, lease, lock), name=job.name)
-    with _quiet_main():
+    safe = os.environ.get(_SAFE_PATH)
+    process = context.Process(target=_in_process, args=(job, lease, lock, safe), name=job.name)
+    with _quiet_main(), _safe_path():
         process.start()
     return process
+
+
+_SAFE_PATH = "PYTHONSAFEPATH"
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Start processes of Python without the working directory on their path: a file there must not replace a library."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        _set_safe_path(before)
+
+
+def _set_safe_path(value: str | None) -> None:
+    if value is None:
+        os.environ.pop(_SAFE_PATH, None)
+    else:
+        os.environ[_SAFE_PATH] = value
+
+
+def _working_folder_last() -> None:
+    """Look a module up in the working directory after the libraries, where the caller's path has it first."""
+    here = Path.cwd()
+    own = [path for path in sys.path if not path or Path(path) == here]
+    sys.path[:] = [*(path for path in sys.path if path not in own), *own]
 
 
 class CommandProcess:
@@ -139,8 +170,13 @@ class CommandProcess:
             os.killpg(self._popen.pid, number)
 
 
-def _in_process(job: Job, lease: Lease, lock: Lock) -> None:
-    """Run a job from start to end of its process. What cannot be recorded becomes the exit code."""
+def _in_process(job: Job, lease: Lease, lock: Lock, safe_path: str | None) -> None:
+    """Run a job from start to end of its process. What cannot be recorded becomes the exit code.
+
+    safe_path: PYTHONSAFEPATH of the user, which the processes that the run starts inherit.
+    """
+    _set_safe_path(safe_path)
+    _working_folder_last()
     if lease.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = lease.gpu  # before anything in this process has touched a device
     for stream in (sys.stdout, sys.stderr):

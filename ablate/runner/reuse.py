@@ -18,7 +18,7 @@ import yaml
 from ablate.config.schema import make_config
 from ablate.design.plan import Plan, Run
 from ablate.errors import RecordError
-from ablate.records.layout import RunDir, StudyDir, safe_name
+from ablate.records.layout import RunDir, StudyDir, check_own_folder, safe_name
 from ablate.records.metadata import PACKAGES, Manifest, RunStatus, read_manifest, read_status, versions, write_value
 from ablate.records.source_code import changed_files, hashed_again
 from ablate.serialization import read_json, write_json, write_text
@@ -98,11 +98,13 @@ def find_equal(root: Path, digest: str, *, device: str = "auto") -> EqualRun | N
         return None
     run = RunDir(root / path)
     try:
+        if run.leads_out():
+            return None
         outcome = read_status(run)
         if outcome is None or outcome.status not in RESULTS:
             return None
         manifest = read_manifest(run)
-    except (RecordError, TypeError):
+    except (OSError, RecordError, TypeError):
         return None
     if manifest.digest != digest or not _as_here(manifest, device) or imports_changed(manifest):
         return None
@@ -142,6 +144,7 @@ def copy_run(equal: EqualRun, into: RunDir, config: Mapping[str, Any], changes: 
 
     Hard links would not do: what is written into a file of one study must not change the other's.
     """
+    into.check_own()
     try:
         into.path.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(into.checkpoint, ignore_errors=True)
@@ -151,7 +154,7 @@ def copy_run(equal: EqualRun, into: RunDir, config: Mapping[str, Any], changes: 
                 part = into.path / f".{file.name}.{os.getpid()}.part"
                 shutil.copyfile(file, part)
                 part.replace(into.path / file.name)
-        write_text(into.config, yaml.safe_dump(asdict(make_config(config)), sort_keys=False))
+        write_text(into.config, yaml.safe_dump(asdict(make_config(config)), sort_keys=False), hide=True)
         own = {"arm": config["arm"], "seed": config["seed"], "overrides": changes}
         write_value(into, replace(equal.manifest, **own, shared_from=equal.origin))
         write_value(into, equal.outcome)
@@ -173,6 +176,7 @@ def forget(root: Path, digest: str) -> None:
 
 
 def _entry(root: Path, digest: str) -> Path:
+    check_own_folder(root / FOLDER)
     return root / FOLDER / safe_name(digest)
 
 

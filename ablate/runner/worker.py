@@ -31,7 +31,7 @@ from ablate.records.metadata import (
 from ablate.records.source_code import changed_files, code_digest, code_files, hashed_again, imported_files
 from ablate.runner.failures import earlier_attempts, why
 from ablate.runner.reuse import holds_result, publish
-from ablate.serialization import write_text
+from ablate.serialization import open_own, write_text
 from ablate.training.stop import stop_on_signals
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def execute(
     stop: called at every step; a reason ends the run as `interrupted`.
     Raises RecordError where nothing can be written.
     """
+    run.check_own()
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         with _alone(run), stop_on_signals() as caught:
@@ -247,7 +248,7 @@ def _start_follower(config: Config, run: RunDir) -> Any:
 @contextmanager
 def _alone(run: RunDir) -> Iterator[None]:
     """Wait until no other process works on this run. The lock ends with its process, so a kill leaves none behind."""
-    file = os.open(run.path / ".lock", os.O_WRONLY | os.O_CREAT, 0o644)
+    file = open_own(run.path / ".lock", 0)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

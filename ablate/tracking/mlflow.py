@@ -12,6 +12,7 @@ from typing import Any
 
 from ablate.config.flatten import leaves
 from ablate.config.schema import TrackerConfig
+from ablate.serialization import open_own
 from ablate.tracking.describe import Mode, RunEnd, RunInfo, StudyInfo, markdown, study_id
 from ablate.tracking.rows import Row
 
@@ -122,7 +123,7 @@ def _client(uri: str) -> Any:
 @contextmanager
 def _lock(root: Path) -> Iterator[None]:
     """Let one process at a time create experiments and parent runs: MLflow accepts two of the same name."""
-    file = os.open(root / ".mlflow.lock", os.O_WRONLY | os.O_CREAT, 0o644)
+    file = open_own(root / ".mlflow.lock", 0)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
