@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.errors import AblateError, StudyError
+from ablate.redact import shown
 from ablate.serialization import built
 
 if TYPE_CHECKING:
@@ -101,10 +102,10 @@ def run_external_study(prepared: Prepared, launch: Launch | None) -> int:
     done = [run for run in plan.runs if is_done(plan, folder, run)]
     if launch is None:
         for run in plan.runs:
-            print(f"{'done' if run in done else 'to do':<6} {run.name}")
+            print(shown(f"{'done' if run in done else 'to do':<6} {run.name}"))
         return 0
     compared = f"compared: {plan.metric or 'what main returns'}; smallest effect that matters {plan.smallest_effect:g}"
-    print(f"{plan.study}  {len(plan.runs)} runs, {len(done)} done; {compared}", flush=True)
+    print(shown(f"{plan.study}  {len(plan.runs)} runs, {len(done)} done; {compared}"), flush=True)
     for run in done:
         check_returned(plan, StudyDir(folder).run(run.arm, run.seed))
     return conclude(run_study(prepared, launch))
@@ -123,7 +124,7 @@ def refusals_printed(command: Callable[[], int]) -> int:
 
 def print_refusal(error: AblateError) -> int:
     """Print why a request cannot be met and how to fix it. Returns the exit code."""
-    print(f"ablate: {error}", file=sys.stderr)
+    print(shown(f"ablate: {error}"), file=sys.stderr)
     return error.exit_code
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.cli._parser import consent, console, count, inferred_plan, parser_of
+from ablate.redact import shown
 from ablate.study_command import conclude
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _import(args: argparse.Namespace, plan_options: PlanOptions) -> int:
         check=lambda folder: analyse(folder, plan_options),
     )  # fmt: skip
     for line in imported.lines:
-        print(line)
+        print(shown(line))
     print(f"into {args.output}" + ("" if imported.fresh else " (the same import already existed)"), flush=True)
     return conclude(args.output, plan_options)
 
@@ -130,7 +131,7 @@ def run_sync(argv: list[str]) -> int:
     for sent in sync(args.folder, SyncOptions(**options)):
         statuses[sent.status] += 1
         message = f": {sent.message}" if sent.message else ""
-        print(f"{sent.status:<12} {sent.to:<11} {sent.name}{message}", flush=True)
+        print(shown(f"{sent.status:<12} {sent.to:<11} {sent.name}{message}"), flush=True)
     print(", ".join(f"{number} {status}" for status, number in statuses.items()))
     return int(bool(statuses["failed"]))
 

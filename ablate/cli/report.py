@@ -49,7 +49,7 @@ def run_table(argv: list[str]) -> int:
     parser.add_argument("--effects", action="store_true", help="add effect and interval of every metric")
     args = parser.parse_args(argv)
     from ablate.analysis.analyse import analyse
-    from ablate.redact import redact
+    from ablate.redact import shown
     from ablate.report.latex import latex, paper_table, table_csv
     from ablate.report.markdown import table_text
     from ablate.report.sections import build
@@ -63,7 +63,7 @@ def run_table(argv: list[str]) -> int:
         text = latex(view, build(view, args.folder, "answer"), items(args.metrics), effects=args.effects)
     else:
         text = table_text(paper_table(view, items(args.metrics), effects=args.effects), view.method)
-    print(redact(text), end="")
+    print(shown(text), end="")
     return 0
 
 
@@ -105,8 +105,10 @@ def run_figures(argv: list[str]) -> int:
         raise ConfigError(problem, nearest(unknown, FORMATS))
     with consent(args):
         view = make_view(analyse(args.folder, at=args.compare_at))
+    from ablate.redact import shown
+
     for path in write_figures(view, args.folder, style, [name for name in FORMATS if name in formats]):
-        print(path)
+        print(shown(str(path)))
     return 0
 
 
@@ -130,7 +132,7 @@ def run_methods(argv: list[str]) -> int:
     from textwrap import fill
 
     from ablate.analysis.analyse import analyse, named
-    from ablate.redact import redact
+    from ablate.redact import shown
     from ablate.report.methods import BIB, methods
     from ablate.report.view_model import make_view
     from ablate.serialization import write_text
@@ -142,5 +144,5 @@ def run_methods(argv: list[str]) -> int:
     for name, text in (("methods.tex", latex), (BIB, bibtex)):
         write_text(args.folder / named(analysis, name), text, hide=True)
     plain = f"{fill(section.plain(), 96, break_long_words=False)}\n"
-    print(redact({"text": plain, "latex": latex, "bibtex": bibtex}[args.format]), end="")
+    print(shown({"text": plain, "latex": latex, "bibtex": bibtex}[args.format]), end="")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -217,7 +218,10 @@ class Plan:
 
     def counted(self) -> dict[str, Any]:
         """What two plans must have in common to be the same study; the number of workers, say, is not part of it."""
-        return counted_of(self.to_json())
+        value = counted_of(self.to_json())
+        text = json.dumps(value)
+        hidden = redact(text)  # as plan.json has it
+        return value if hidden == text else dict(json.loads(hidden))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -290,7 +294,7 @@ def read_plan(folder: Path, *, rename: str = "study.name=<another>") -> Plan:
 
 def write_plan(plan: Plan, folder: Path) -> None:
     """Freeze a plan in its study directory, with its digest and without secrets."""
-    write_json(StudyDir(folder).plan, plan.to_json() | {"command": redact(plan.command), "digest": plan.digest})
+    write_json(StudyDir(folder).plan, plan.to_json() | {"digest": plan.digest}, hide=True)
 
 
 def free_name(folder: Path) -> str:

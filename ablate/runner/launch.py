@@ -10,11 +10,11 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ablate.config.schema import TrackerConfig, make_config
 from ablate.design.plan import read_plan
@@ -85,10 +85,13 @@ def _print_notice(tracker: TrackerConfig) -> None:
         print(line, flush=True)
 
 
-def run_planned(study: Path, arm: str, seed: int, *, launched_from: Path) -> RunStatus:
+def run_planned(
+    study: Path, arm: str, seed: int, *, launched_from: Path, tracker: Mapping[str, Any] | None = None
+) -> RunStatus:
     """Make one run of a frozen plan in this process, for launchers that start their own processes.
 
-    study: its directory, relative to `launched_from`, the directory in which the study was started.
+    study: its directory, relative to `launched_from`, the directory in which the study was started. tracker: of the run's own
+    config; None takes the plan's, without passwords.
     Raises RecordError where this machine does not share the study directory.
     """
     with working_in(launched_from):
@@ -101,7 +104,8 @@ def run_planned(study: Path, arm: str, seed: int, *, launched_from: Path) -> Run
         run = next((run for run in plan.runs if (run.arm, run.seed) == (arm, seed)), None)
         if run is None:
             raise StudyError(f"the plan in {study} has no run {arm}, seed {seed}")
-        return run_here(planned_job(plan, study, run))
+        job = planned_job(plan, study, run)
+        return run_here(job if tracker is None else replace(job, config={**job.config, "tracker": dict(tracker)}))
 
 
 def run_here(job: Job) -> RunStatus:

@@ -11,6 +11,7 @@ from ablate.errors import RecordError, StudyError
 from ablate.planning.planner import Prepared
 from ablate.records.interim import InterimResult, read_interims, write_interim
 from ablate.records.layout import StudyDir
+from ablate.redact import shown
 from ablate.runner.failures import disk_full, is_disk_full
 from ablate.runner.freeze import OPEN_LOCK, check_writable, freeze, pending
 from ablate.runner.jobs import Job, planned_job
@@ -81,7 +82,8 @@ def stages(plan: Plan, folder: Path, locks: Locks, analyse_interim: AnalyseInter
         if now.over:
             return
         if missing := len(pending(part, folder)):
-            print(f"the interim analysis at {now.next} seeds waits for {_waiting(folder, part, missing)}", flush=True)
+            waits = f"the interim analysis at {now.next} seeds waits for {_waiting(folder, part, missing)}"
+            print(shown(waits), flush=True)
             return
         if analyse_interim is None:
             raise StudyError(f"{folder} has interim analyses, which this command does not make", "ablate -m ...")
@@ -90,7 +92,7 @@ def stages(plan: Plan, folder: Path, locks: Locks, analyse_interim: AnalyseInter
             if after is not None and after.made == now.made:
                 write_interim(folder, analyse_interim(folder))
         for result in read_interims(folder, plan.interim_seeds, plan.digest)[now.made :]:
-            print(interim_sentence(result, plan), flush=True)
+            print(shown(interim_sentence(result, plan)), flush=True)
 
 
 def course_in(folder: Path, plan: Plan) -> Course | None:

@@ -273,7 +273,7 @@ def _is_plain_override(text: str) -> bool:
     if not equals or "$" in value or "_target_" in text or not re.fullmatch(r"\w+(\.\w+)*", key):
         return False
     if not name:
-        return group in _CHOSEN_BY_RETRY and re.fullmatch(r"[\w,+-]*", value) is not None or group == "seed"
+        return (group in _CHOSEN_BY_RETRY and re.fullmatch(r"[\w,+-]*", value) is not None) or group == "seed"
     if key == "study.metric":
         return ":" not in value or is_target(value)
     if key == "study.axes":

@@ -30,16 +30,17 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from ablate.config.schema import Config, TrackerConfig
-from ablate.errors import AblateError
-from ablate.records.layout import RunDir, StudyDir
+from ablate.errors import AblateError, RecordError
+from ablate.records.layout import RunDir, StudyDir, check_own_folder
 from ablate.records.metadata import read_status
 from ablate.records.returned_values import read_returned
-from ablate.redact import redact
+from ablate.redact import redact, remember_typed
 from ablate.runner.log_capture import captured
-from ablate.serialization import read_json, write_json
+from ablate.serialization import open_own, read_json, write_json
 from ablate.tracking.backends import BACKENDS, TrackedRun, mode_of, notice
 from ablate.tracking.describe import Mode, RunEnd, RunInfo, StudyInfo, describe_run, describe_study
 from ablate.tracking.rows import RecordRows
+from ablate.tracking.tensorboard import STUDY_RUN
 from ablate.tracking.wandb import offline_runs, upload_offline
 
 LOG = "tracker.log"
@@ -95,18 +96,27 @@ def _start(what: str, folder: Path, tracker: TrackerConfig) -> Follower | None:
         if mode is None:
             continue
         try:
-            with (folder / LOG).open("ab") as log:
+            _check_own(folder)
+            with os.fdopen(open_own(folder / LOG, os.O_APPEND), "ab") as log:
                 # In a session of its own: Ctrl-C stops the run, and the follower then sends the rows up to that point.
                 process = subprocess.Popen(
                     **command(what, folder, name, mode, tracker, parent=os.getpid()), stdout=log,
                     stderr=subprocess.STDOUT, start_new_session=True,
                 )  # fmt: skip
-        except OSError as error:
+        except (OSError, RecordError) as error:
             of = "study" if what == "study" else "run"
             print(f"{BACKENDS[name].title} is off for this {of}: cannot start its process ({error})", flush=True)
             continue
         processes.append(process)
     return Follower(tuple(processes)) if processes else None
+
+
+def _check_own(folder: Path) -> None:
+    """Raise RecordError where what is written into the folder of a run or a study would lead out of it."""
+    for name in ("wandb", STUDY_RUN):
+        check_own_folder(folder / name)
+    if RunDir(folder).manifest.exists():
+        RunDir(folder).check_own()
 
 
 def command(what: str, folder: Path, name: str, mode: Mode, tracker: TrackerConfig, *, parent: int) -> dict[str, Any]:
@@ -130,8 +140,10 @@ def main(arguments: Sequence[str]) -> int:
     """Print what was sent, or why it was not, as one line. Return exit code 0 if everything was sent."""
     what, folder, name, mode, parent = arguments
     os.nice(10)  # the run may need every core
+    remember_typed([os.environ[_TRACKER]])
     tracker, chosen = TrackerConfig(**json.loads(os.environ[_TRACKER])), cast(Mode, mode)
     try:
+        _check_own(Path(folder))
         with captured(Path(folder) / LOG):
             try:
                 print(f"{name}: follows", flush=True)
@@ -289,7 +301,7 @@ def _stored_offline(name: str, info: RunInfo | StudyInfo) -> Path | None:
 def _mark(name: str, info: RunInfo | StudyInfo) -> None:
     """Record that the current record of a run, or the current conclusions of a study, were sent completely."""
     marks = {**_marks(info.folder, name), destination(name, info.tracker, info.mode): _version(info.folder)}
-    write_json(_marks_file(info.folder, name), marks, durable=False)
+    write_json(_marks_file(info.folder, name), marks, durable=False, hide=True)
 
 
 def _marks(folder: Path, name: str) -> dict[str, str]:

@@ -248,7 +248,9 @@ def test_a_command_from_a_folder_only_sets_plain_keys(ablate, runs, study, what)
     assert not runs.jobs
 
 
-@pytest.mark.parametrize("command", ["ablate attribute received/a.yaml received/b.yaml", "ablate attribute a=b/x.yaml ''"])
+@pytest.mark.parametrize(
+    "command", ["ablate attribute received/a.yaml received/b.yaml", "ablate attribute a=b/x.yaml ''"]
+)
 def test_a_command_from_a_folder_reads_no_config_file(ablate, runs, study, command):
     write_json(study / "plan.json", json.loads((study / "plan.json").read_text()) | {"command": command})
     code, _, err = ablate("retry", str(STUDY))
