@@ -1,7 +1,7 @@
 """Whether every standard ablation still does what its file declares: each is run, small, and its controls are read.
 
 Axes that need the same baseline share one study (`debug=quick`: a BERT of two layers with random weights, 32 steps, two seeds)
-at twenty times the usual rate. An axis passes where every control of every arm is proven: one variable, what is held is held,
+at twenty times the usual rate. An axis passes where every control of every arm is passed: one variable, what is held is held,
 it took effect, settings applied. Of a systems axis also the largest difference to the baseline that any step of any seed had is
 shown, relative: there the arms must agree but for rounding. The exit code is 1 where an axis does not pass.
 
@@ -118,7 +118,7 @@ def _study(folder: Path, beside: Sequence[str], axes: Sequence[Axis], device: st
 
 
 def _row(axis: Axis, **found: Any) -> dict[str, Any]:
-    empty = {"arms": 0, "proven": 0, "controls": 0, "verdicts": {}, "apart": {}, "seconds": 0.0, "problems": []}
+    empty = {"arms": 0, "checked": 0, "controls": 0, "verdicts": {}, "apart": {}, "seconds": 0.0, "problems": []}
     return {"axis": axis.name, "kind": axis.kind} | empty | found
 
 
@@ -127,7 +127,7 @@ def _read(axis: Axis, analysis: Mapping[str, Any], folder: Path) -> dict[str, An
     controls = [one for one in analysis["controls"] if one["arm"] in arms]
     runs = [run for run in analysis["runs"] if run["arm"] in arms]
     verdicts = Counter(one["verdict"] for one in analysis["contrasts"] if one["primary"] and one["arm"] in arms)
-    problems = [one["sentence"] for one in controls if one["status"] != "proven"]
+    problems = [one["sentence"] for one in controls if one["status"] != "checked"]
     problems += [f"{run['folder']}: {run['status']}: {run['sentence']}" for run in runs if run["status"] != "finished"]
     if not arms:
         problems.append("no arm")
@@ -136,7 +136,7 @@ def _read(axis: Axis, analysis: Mapping[str, Any], folder: Path) -> dict[str, An
         axis,
         arms=len(arms),
         controls=len(controls),
-        proven=sum(one["status"] == "proven" for one in controls),
+        checked=sum(one["status"] == "checked" for one in controls),
         verdicts=dict(verdicts),
         apart={column: max(one[column] for one in apart) for column in ("loss", "grad_norm")} if apart else {},
         seconds=sum(_seconds(folder / run["folder"]) for run in runs),
@@ -161,13 +161,13 @@ def _seconds(folder: Path) -> float:
 
 def _report(arguments: argparse.Namespace, found: Sequence[Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
     device = _shared.device_name(_shared.pick_device(arguments.device))
-    header = ("axis", "kind", "arms", "controls proven", "verdicts", "loss apart", "grad norm apart", "seconds")
+    header = ("axis", "kind", "arms", "controls checked", "verdicts", "loss apart", "grad norm apart", "seconds")
     rows = [
         (
             one["axis"],
             one["kind"],
             str(one["arms"]),
-            f"{one['proven']} of {one['controls']}",
+            f"{one['checked']} of {one['controls']}",
             ", ".join(f"{count} {verdict}" for verdict, count in sorted(one["verdicts"].items())) or "-",
             *(f"{one['apart'][key]:.1e}" if one["apart"] else "" for key in ("loss", "grad_norm")),
             f"{one['seconds']:.0f}",
@@ -176,7 +176,7 @@ def _report(arguments: argparse.Namespace, found: Sequence[Mapping[str, Any]]) -
     ]
     problems = [f"- {one['axis']}: {problem}" for one in found for problem in one["problems"]]
     text = f"## Every standard ablation, at debug size\n\n{_shared.table(header, rows)}\n"
-    text += "\n".join(["\nNot as it must be:\n", *problems, ""]) if problems else "\nEvery control is proven.\n"
+    text += "\n".join(["\nNot as it must be:\n", *problems, ""]) if problems else "\nEvery control is passed.\n"
     figures = {"benchmark": "axes", "device": device, "versions": _shared.versions("transformers"), "axes": list(found)}
     return text, figures
 

@@ -70,8 +70,8 @@ def _failed(arm: Arm, name: str, reason: str) -> Control:
     return Control(arm=arm.name, name=name, status="failed", sentence=reason)
 
 
-def _proven(arm: Arm, name: str, evidence: str) -> Control:
-    return Control(arm=arm.name, name=name, status="proven", sentence=evidence)
+def _checked(arm: Arm, name: str, evidence: str) -> Control:
+    return Control(arm=arm.name, name=name, status="checked", sentence=evidence)
 
 
 def _fingerprints(runs: BySeed) -> Fingerprints:
@@ -96,7 +96,7 @@ def _isolate(plan: Plan, arm: Arm) -> Control:
 def _isolate_inferred(baseline: Arm, arm: Arm) -> Control:
     """Of an arm whose axis, inferred from the runs, has no keys: it changes several settings, or none."""
     if arm.kind == "placebo":
-        return _proven(arm, "one_variable", "the baseline's settings, leaf by leaf")
+        return _checked(arm, "one_variable", "the baseline's settings, leaf by leaf")
     if arm.changes:
         pairs = [f"{key} ({show(leaf(baseline.config, key))} -> {show(value)})" for key, value in arm.changes.items()]
         reason = f"changes {len(pairs)} settings together, so it is not a one-variable comparison: {', '.join(pairs)}"
@@ -173,7 +173,7 @@ def _replayed(plan: Plan, arm: Arm, baseline: BySeed) -> list[Control]:
     read = f"{before} evaluations -> {after} evaluations"
     if before == after:
         read = "log rows at another cadence; nothing else can differ"
-    return [_proven(arm, "matched", same), _proven(arm, "took_effect", read)]
+    return [_checked(arm, "matched", same), _checked(arm, "took_effect", read)]
 
 
 # Runs of an external Hydra app
@@ -185,7 +185,9 @@ def _of_app(plan: Plan, arm: Arm, baseline: BySeed, own: BySeed) -> list[Control
     recorded = all(prints) and all(value is not None for mine in prints for value in mine.values())
     if arm.axis is None:
         same = _ignored_seed(plan, baseline)
-        return [match_baseline(arm.name, prints[1])] * recorded + ([same] if same else [])
+        matched = with_evidence(match_baseline(arm.name, prints[1]), None, {}, _evidence(own))
+        known = recorded or matched.status == "failed"
+        return [matched] * known + ([same] if same else [])
     axis = plan.axis(arm.axis)
     if recorded:
         matched = match(arm.name, _app_axis(axis, prints), baseline=prints[0], fingerprints=prints[1])
@@ -195,6 +197,8 @@ def _of_app(plan: Plan, arm: Arm, baseline: BySeed, own: BySeed) -> list[Control
             "ablate.Recorder records them"
         )
         matched = _unverified(arm, "matched", reason)
+    named = replace(axis, may_change=())  # all fingerprint items, whatever its key
+    matched = with_evidence(matched, named, _evidence(baseline), _evidence(own))
     return [_isolate(plan, arm), matched, _app_effect(arm, axis, baseline, own)]
 
 
@@ -242,7 +246,7 @@ def _app_effect(arm: Arm, axis: Axis, baseline: BySeed, own: BySeed) -> Control:
         return _failed(arm, "took_effect", reason)
     some = f"; the same in seed {', '.join(map(str, equal))}" if equal else ""
     evidence = f"returned other values than the baseline's in {len(common) - len(equal)} of {_seeds(common)}{some}"
-    return _proven(arm, "took_effect", evidence)
+    return _checked(arm, "took_effect", evidence)
 
 
 def _seeds(seeds: Sequence[int]) -> str:

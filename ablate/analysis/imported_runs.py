@@ -46,8 +46,7 @@ def labelled(
     An arm without a verdict or without an effect needs no label.
     """
     arms = {run.arm for run in runs if run.origin is not None}
-    recorded = {run.arm for run in runs if run.finished and run.returned is None}
-    arms |= recorded & {one.arm for one in checks if (one.name, one.status) == ("matched", "unverified")}
+    arms |= {one.arm for one in checks if (one.name, one.status) == ("matched", "unverified")}
     return tuple(
         replace(contrast, labels=(*contrast.labels, UNVERIFIED))
         if contrast.verdict != "none" and contrast.effect is not None and {contrast.arm, baseline} & arms
@@ -256,7 +255,7 @@ def _decrease_before_first(runs: Runs, metric: str, first: int) -> tuple[float |
             "then is not on record"
         )
         return None, "", False, text
-    # The decrease counts from the first step: a log without it gives a lower bound, and a small one proves nothing.
+    # The decrease counts from the first step: a log without it gives a lower bound, and a small one shows nothing.
     exact = len(traces) == len(runs) and all((trace["step"][trace.recorded("loss")] == 1).any() for trace in traces)
     before, (steps, by_row) = float(np.mean(shares)), decreases[0]
     text = plain_percent(before)

@@ -105,7 +105,7 @@ def _majority(runs: Sequence[RunFiles]) -> float | None:
 
 
 def learned_controls(plan: Plan, results: Sequence[Learning]) -> Iterator[Control]:
-    """Yield the control `learned`: proven for an arm that did; failed for one that did not where the baseline did not either.
+    """Yield the control `learned`: checked for an arm that did; failed for one that did not where the baseline did not either.
 
     An arm that did not learn next to a baseline that did keeps its verdict: `label_learning` names it.
     """
@@ -113,7 +113,7 @@ def learned_controls(plan: Plan, results: Sequence[Learning]) -> Iterator[Contro
     baseline = by_arm.get(plan.baseline.name)
     for one in results:
         if one.learned:
-            yield Control(arm=one.arm, name="learned", status="proven", sentence=one.sentence)
+            yield Control(arm=one.arm, name="learned", status="checked", sentence=one.sentence)
         elif one.learned is False and one is not baseline and baseline is not None and baseline.learned is False:
             sentence = f"neither arm learned: {one.sentence}; {baseline.sentence}"
             yield Control(arm=one.arm, name="learned", status="failed", sentence=sentence)

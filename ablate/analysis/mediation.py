@@ -117,7 +117,7 @@ def part(name: str, own: Values, total: Values, confidence: float) -> Contributi
 def verdict(total: float, left: Contribution, through: Contribution, smallest_effect: float) -> str:
     """Return what follows from the two intervals; `inconclusive` where one of them does not support a claim.
 
-    A part that is proven to be smaller than what matters comes first: it counts as none, be it significant or not.
+    A part that is shown to be smaller than what matters comes first: it counts as none, be it significant or not.
     """
     sign = 1.0 if total > 0 else -1.0
     goes, stays = _side(through) * sign, _side(left) * sign

@@ -84,7 +84,7 @@ class Examples:
 
 
 UNVERIFIED = "UNVERIFIED"
-"""Label of every contrast with an imported arm: its cause is not known, whatever its interval."""
+"""Label of every contrast whose arm could not be compared with the baseline: its cause is not known, whatever its interval."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -334,7 +334,7 @@ def _conclusions(diff: RunDiff, study: _Study | None) -> Iterable[str]:
         return
     if not diff.one_seed:
         yield (
-            f"The seeds are unequal ({diff.first.seed} and {diff.second.seed}): two single runs prove nothing about a cause. "
+            f"The seeds are unequal ({diff.first.seed} and {diff.second.seed}): two single runs show nothing about a cause. "
             "Their difference is that of the change and of randomness together."
         )
     elif len(keys) == 1:

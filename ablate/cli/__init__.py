@@ -37,7 +37,7 @@ ablate: which single variable caused the difference?
   ablate report runs/reference                write tables and page again
   ablate resample runs/reference              what would another evaluation cadence have shown?
   ablate table runs/reference                 for a paper, LaTeX or CSV; `ablate figures` draws, `ablate methods` writes
-  ablate compare RUN RUN                      two runs side by side, and what that proves; `ablate diff`: what differs
+  ablate compare RUN RUN                      two runs side by side, and what that shows; `ablate diff`: what differs
   ablate bundle runs/reference                its evidence as one archive; `ablate verify` checks one
   ablate sync runs/reference --to wandb       send it to W&B, TensorBoard or MLflow
 

@@ -81,7 +81,7 @@ def run_compare(argv: list[str]) -> int:
     parser = _two_runs(
         "compare",
         "Compare two runs: metrics and their difference, curves, what differs and what is equal, and what that "
-        "proves. Two single runs cannot distinguish an effect from chance. A run is its directory, or an archive of "
+        "shows. Two single runs cannot distinguish an effect from chance. A run is its directory, or an archive of "
         "it.",
         "ablate compare runs/x/baseline/seed=0 runs/x/batch_size=64/seed=0",
         "ablate compare runs/x/baseline/seed=0 bundle.tar/baseline/seed=0 --all",

@@ -16,7 +16,7 @@ Pairs = Mapping[str, tuple[Any, Any]]
 
 
 def isolate(baseline: Arm, arm: Arm, axis: Axis) -> Control:
-    """Prove that `arm` varies one thing, comparing every leaf by type and by value.
+    """Check that `arm` varies one thing, comparing every leaf by type and by value.
 
     Raises AxisError when nothing differs, when a leaf differs that the axis does not change or not as its `scale_with` says,
     when a derived quantity differs that is not in `may_change`, and when one differs that is in `must_match`.
@@ -53,7 +53,7 @@ def isolate(baseline: Arm, arm: Arm, axis: Axis) -> Control:
     return Control(
         arm=arm.name,
         name="one_variable",
-        status="proven",
+        status="checked",
         sentence=_sentence(moved, derived, axis),
         held=tuple(key for key in axis.must_match if any(covered(name, [key]) for name in baseline.derived)),
         derived={key: list(pair) for key, pair in derived.items()},

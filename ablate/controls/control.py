@@ -16,7 +16,7 @@ class Control:
 
     arm: str
     name: str
-    status: Literal["proven", "failed", "unverified"]
+    status: Literal["checked", "failed", "unverified"]
     sentence: str
     held: tuple[str, ...] = ()
     """Items found equal to the baseline's in every seed."""

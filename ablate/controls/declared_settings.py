@@ -45,7 +45,7 @@ def applied(arm: str, runs: Mapping[int, Made]) -> Control | None:
             if problem is not None:
                 return conclude(status="failed", sentence=f"not as declared: {arm}, seed {seed}: {problem}")
     words = {"max_grad_norm": "every step clipped as declared", "rates": "every rate as scheduled"}
-    return conclude(status="proven", sentence=", ".join(words[name] for name in held), held=held) if held else None
+    return conclude(status="checked", sentence=", ".join(words[name] for name in held), held=held) if held else None
 
 
 def _clipping(made: Made) -> Iterator[str]:

@@ -155,7 +155,7 @@ def sessions_alike(arm: str, runs: Mapping[int, Sessions], *, accepted: Collecti
         sentence = (
             f"seed {', '.join(dict.fromkeys(kept))} continued by other code, which was accepted when the study was run"
         )
-    return conclude(status="proven", sentence=sentence)
+    return conclude(status="checked", sentence=sentence)
 
 
 def _changes(values: Sequence[Any]) -> Iterator[tuple[int, tuple[Any, Any]]]:
@@ -218,10 +218,11 @@ def match(arm: str, axis: Axis, *, baseline: Fingerprints, fingerprints: Fingerp
     derived = {leaf.path: [leaf.baseline, leaf.arm] for leaf in next(iter(found.values()), [])}
     if missing := _missing(axis, pairs, sorted(baseline.keys() & fingerprints.keys())):
         return conclude(status="unverified", sentence=f"not verified: {missing}", held=held, derived=derived)
-    sentence = f"equal to the baseline in {seeds_in_words(list(pairs))}: {', '.join(held)}"
+    until = "up to the first step" if "first_step" in every else "before the first step"
+    sentence = f"equal to the baseline in {seeds_in_words(list(pairs))}, {until}: {', '.join(held)}"
     if derived:
         sentence += f"; differs, as it may: {', '.join(dict.fromkeys(path.partition('.')[0] for path in derived))}"
-    return conclude(status="proven", sentence=sentence, held=held, derived=derived)
+    return conclude(status="checked", sentence=sentence, held=held, derived=derived)
 
 
 def match_baseline(arm: str, fingerprints: Fingerprints) -> Control:
@@ -234,7 +235,7 @@ def match_baseline(arm: str, fingerprints: Fingerprints) -> Control:
         where = f" of seed {', '.join(lacking)}" if lacking else ""
         return conclude(status="unverified", sentence=f"not verified: no fingerprint{where}")
     sentence = "one environment in every seed" if len(fingerprints) > 1 else "one seed, one environment"
-    return conclude(status="proven", sentence=sentence, held=("environment",))
+    return conclude(status="checked", sentence=sentence, held=("environment",))
 
 
 Items = Mapping[str, Any]

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from ablate.controls.control import Control
 from ablate.design.axis import Axis
 
-_RATE_WORDS = ("lr", "learning_rate", "rate", "optim", "schedule", "warmup", "decay", "budget", "steps", "epochs")
-"""An axis whose keys or accepted items contain one of these may change the learning rates."""
-
-_EVAL_WORD = re.compile(r"(?<![a-z])(eval|evaluation|val|validation)(?![a-z])")
-"""An axis may change the evaluation examples where its keys or accepted items have one of these words. A whole word:
-`evaluations`, their number, which any larger batch changes, accepts no other examples."""
+_RATE_WORDS = re.compile("lr|rate|optim|schedule|warmup|decay|budget|steps|epochs")
+_EVAL_WORDS = re.compile(r"(?<![a-z])(eval|evaluation|val|validation)(?![a-z])")
+"""An axis may change the learning rates or the evaluation examples where its name or keys have such a word, or where it accepts
+`optimizer.lr` or `eval_set`. Other accepted items say nothing of the two: of a loop that is not ours, `optimizer` and
+`eval_examples` are accepted with every setting."""
 
 _TOLERANCE = 1e-6
 
@@ -41,35 +40,44 @@ class Evidence:
 def with_evidence(
     matched: Control, axis: Axis | None, baseline: Mapping[int, Evidence], own: Mapping[int, Evidence]
 ) -> Control:
-    """Return the control `matched`, failed where the records of the arm contradict it.
+    """Return the control `matched`, failed where the records of the arm contradict it; else its sentence says what agrees.
 
     axis: None for the baseline, of which only the evaluations are checked. baseline, own: by seed.
     """
     if matched.status == "failed":
         return matched
+    agreeing: list[set[str]] = []
     for seed, evidence in sorted(own.items()):
-        found = _altered(evidence)
-        if axis is not None and not found and seed in baseline:
-            found = _other_examples(axis, baseline[seed], evidence) or _other_rates(axis, baseline[seed], evidence)
-        if found:
-            sentence = f"contaminated: {matched.arm}, seed {seed}: {found}"
+        found = {"predictions and evaluations": _altered(evidence)}
+        if axis is not None and seed in baseline:
+            found["evaluation examples"] = _other_examples(axis, baseline[seed], evidence)
+            found["learning rates"] = _other_rates(axis, baseline[seed], evidence)
+        if problem := next(filter(None, found.values()), ""):
+            sentence = f"contaminated: {matched.arm}, seed {seed}: {problem}"
             return replace(matched, status="failed", sentence=sentence)
-    return matched
+        agreeing.append({name for name, problem in found.items() if problem is not None})
+    agree = sorted(set.intersection(*agreeing)) if agreeing else []
+    return replace(matched, sentence=f"{matched.sentence}; of the whole run: {', '.join(agree)}") if agree else matched
 
 
-def _altered(run: Evidence) -> str:
+# Each check returns what is wrong; '' where nothing is, and None where there is nothing to compare.
+
+
+def _altered(run: Evidence) -> str | None:
     for metric, (predicted, evaluated) in run.final.items():
         if abs(predicted - evaluated) > _TOLERANCE * max(1.0, abs(predicted)):
             return (
                 f"its saved predictions give a final {metric} of {predicted:.6g}, and its evaluations {evaluated:.6g}: one of "
                 "the two was altered, or is of another run"
             )
-    return ""
+    return "" if run.final else None
 
 
-def _other_examples(axis: Axis, baseline: Evidence, arm: Evidence) -> str:
+def _other_examples(axis: Axis, baseline: Evidence, arm: Evidence) -> str | None:
     theirs, ids = baseline.eval_ids, arm.eval_ids
-    if theirs is None or ids is None or np.array_equal(theirs, ids) or any(map(_EVAL_WORD.search, _names(axis))):
+    if theirs is None or ids is None or _may(axis, _EVAL_WORDS, "eval_set"):
+        return None
+    if np.array_equal(theirs, ids):
         return ""
     common = len(np.intersect1d(theirs, ids))
     return (
@@ -78,27 +86,24 @@ def _other_examples(axis: Axis, baseline: Evidence, arm: Evidence) -> str:
     )
 
 
-def _other_rates(axis: Axis, baseline: Evidence, arm: Evidence) -> str:
+def _other_rates(axis: Axis, baseline: Evidence, arm: Evidence) -> str | None:
     """Only where no schedule was declared, which `settings_applied` would check, and the runs have equally many steps."""
-    if any("rates" in run.items or run.rates is None for run in (baseline, arm)) or any(
-        word in name for name in _names(axis) for word in _RATE_WORDS
-    ):
-        return ""
-    assert baseline.rates is not None
-    assert arm.rates is not None
-    if len(baseline.rates) != len(arm.rates):
-        return ""
-    off = np.flatnonzero(~np.isclose(baseline.rates, arm.rates, rtol=_TOLERANCE, atol=0.0, equal_nan=True))
+    theirs, rates = baseline.rates, arm.rates
+    declared = any("rates" in run.items for run in (baseline, arm))
+    if declared or theirs is None or rates is None or len(theirs) != len(rates) or np.all(np.isnan(rates)):
+        return None
+    if _may(axis, _RATE_WORDS, "optimizer.lr"):
+        return None
+    off = np.flatnonzero(~np.isclose(theirs, rates, rtol=_TOLERANCE, atol=0.0, equal_nan=True))
     if not len(off):
         return ""
     k = int(off[0])
     return (
-        f"learning rate {arm.rates[k]:.6g} at step {k + 1}, where the baseline has {baseline.rates[k]:.6g}, and axis "
-        f"{axis.name} does not accept it ({len(off)} such steps)"
+        f"learning rate {rates[k]:.6g} at step {k + 1}, where the baseline has {theirs[k]:.6g}, and axis {axis.name} does not "
+        f"accept it ({len(off)} such steps)"
     )
 
 
-def _names(axis: Axis) -> list[str]:
-    """Return what the axis is called, changes and accepts, in small letters; `evalSet` as `eval_set`."""
-    names = (axis.name, *axis.keys, *axis.may_change)
-    return [re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in names]
+def _may(axis: Axis, words: re.Pattern[str], item: str) -> bool:
+    names = (re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in (axis.name, *axis.keys))
+    return item in axis.may_change or any(map(words.search, names))

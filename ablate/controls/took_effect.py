@@ -50,7 +50,7 @@ def took_effect(
     where = seeds_in_words(common)
     if equal:
         where = f"{len(common) - len(equal)} of {where}; bit-equal in seed {', '.join(map(str, equal))}"
-    return conclude(status="proven", sentence=f"other final weights than the baseline's in {where}")
+    return conclude(status="checked", sentence=f"other final weights than the baseline's in {where}")
 
 
 def _finished(weights: tuple[Weights, Weights]) -> tuple[list[int], list[int]]:
@@ -95,7 +95,7 @@ def repeats(arm: str, *, weights: tuple[Weights, Weights]) -> Control:
             "such runs lie apart is the nondeterminism floor"
         )
         return conclude(status="unverified", sentence=sentence)
-    return conclude(status="proven", sentence=f"{seeds} twice: same weights bit for bit")
+    return conclude(status="checked", sentence=f"{seeds} twice: same weights bit for bit")
 
 
 _DRAWN = ("init", "order")
@@ -114,7 +114,7 @@ def seeds_differ(arm: str, *, fingerprints: Fingerprints, weights: Weights) -> C
             return conclude(
                 status="failed", sentence=same + _also_equal(fingerprints.get(one), fingerprints.get(other))
             )
-    return conclude(status="proven", sentence=f"{len(known)} seeds, as many different final weights")
+    return conclude(status="checked", sentence=f"{len(known)} seeds, as many different final weights")
 
 
 def _also_equal(left: Fingerprint | None, right: Fingerprint | None) -> str:
@@ -157,4 +157,4 @@ def streams_crossed(
     unseen = f"; {', '.join(silent)} leaves nothing that could be compared" if silent else ""
     shared = ", ".join(item for _, item in varied) or "nothing"
     sentence = f"{len(names)} runs, every two of them equal in {shared} exactly where they share its draw{unseen}"
-    return conclude(status="proven", sentence=sentence)
+    return conclude(status="checked", sentence=sentence)

@@ -31,7 +31,7 @@ class Axis:
     values: each a plain value (set on the one key in `keys`), or a mapping {key: value} when several keys are
         declared to be one change.
     may_change: derived quantities and fingerprint items that come with the change and may differ.
-    must_match: those that are promised to be equal; they are proven from the record, and shown.
+    must_match: those that are promised to be equal; they are checked in the record, and shown.
     scale_with: {key: rule} of keys that move with the level by a rule of `RULES`: a bundle, such as a learning rate that
         follows the batch size.
     seeds: only so many of the study's seeds, the first ones; None takes all.

@@ -1,4 +1,4 @@
-"""Make the plan of a study: compose its arms, prove that each varies one thing, put the runs in order. Writes nothing."""
+"""Make the plan of a study: compose its arms, check that each varies one thing, put the runs in order. Writes nothing."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ class _Planner:
         return modules_changed(typed, num_classes=self.sizes(typed).num_classes)
 
     def arms(self, crossing: Crossing | None, study: str) -> tuple[tuple[Arm, ...], tuple[Axis, ...], list[str]]:
-        """Return the arms in plan order, each proven to vary one thing; their axes; and notes.
+        """Return the arms in plan order, each checked to vary one thing; their axes; and notes.
 
         An arm that would repeat another one is left out, with a note.
         """

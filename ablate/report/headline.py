@@ -52,7 +52,7 @@ def _verdicts(rows: Sequence[Row], observed: Sequence[str], metric: MetricInfo) 
         verb = ("gets", "get") if verdict == "no verdict" else ("is", "are")
         parts.append(f"{fmt.joined(names)} {verb[len(names) > 1]} {verdict}")
     if parts and any(UNVERIFIED in row.contrast.labels for row in rows):
-        parts.append("none of this is proven, because the runs were made elsewhere")
+        parts.append("whether something else differed could not be checked")
     if observed:
         changes = "changes" if len(observed) == 1 else "change"
         parts.append(f"{fmt.joined(observed)} only {changes} how often the runs are evaluated")

@@ -31,7 +31,7 @@ _MEANS = {
     BY_STEPS: "significant by the step-down procedure; the interval, which is not step-down, still contains zero",
     COLLAPSED_RUNS: "runs far worse than the others of their arm: equivalence is not claimed",
     PLACEBO_DIFFERS: "an A/A arm that differs significantly: something besides the varied setting may differ between arms",
-    UNVERIFIED: "imported runs: that only one variable changed is not verified",
+    UNVERIFIED: "that only one variable changed could not be checked",
     "MISSING SEEDS": "runs of this arm or of the baseline are missing: computed from the others",
 }
 """Meaning of a label, for a reader who has only the table."""

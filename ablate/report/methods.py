@@ -1,6 +1,6 @@
 """The methods paragraph of a paper, from the plan, the analysis and the manifests.
 
-Every sentence describes what the study did. What was not proven, not declared or not finished is named too. The sentences are
+Every sentence describes what the study did. What was not checked, not declared or not finished is named too. The sentences are
 in `templates/methods.txt`, the works that they cite in `static/references.bib`.
 """
 

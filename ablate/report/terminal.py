@@ -63,9 +63,9 @@ def _controls(view: View, console: Console) -> None:
     """Print controls in one line, then runs without a result."""
     controls = view.analysis.controls
     if controls:
-        proven = sum(control.status == "proven" for control in controls)
+        passed = sum(control.status == "checked" for control in controls)
         held = f"; equal in every arm: {fmt.counted(len(view.held), 'item')}" if view.held else ""
-        labelled(console, "controls", f"{proven} of {len(controls)} proven{held}", width=_LABEL)
+        labelled(console, "controls", f"{passed} of {len(controls)} checked{held}", width=_LABEL)
     for status, sentence in view.troubles:
         labelled(console, status, sentence, width=13, style="bold red")
 

@@ -196,7 +196,7 @@ class View:
         return (*incomplete, *self._failures(), *self.budget_cautions, *labelled, *sentences, *self._clipped())
 
     def _failures(self) -> Iterator[str]:
-        """Controls that were not proven; the headline names arms that did not learn."""
+        """Controls that were not passed; the headline names arms that did not learn."""
         return (text for text in self.control_failures if ": learned failed" not in text)
 
     def _clipped(self) -> Iterator[str]:
@@ -240,20 +240,20 @@ class View:
 
     @property
     def controls(self) -> tuple[tuple[str, str], ...]:
-        """Return (control, `3/3 proven`) per kind of control."""
+        """Return (control, `3/3 checked`) per kind of control."""
         controls = self.analysis.controls
         found = dict.fromkeys(["one_variable", "matched", "took_effect", *(control.name for control in controls)])
-        states = {name: [one.status == "proven" for one in controls if one.name == name] for name in found}
+        states = {name: [one.status == "checked" for one in controls if one.name == name] for name in found}
         return tuple(
-            (name.replace("_", " "), f"{sum(each)}/{len(each)} proven") for name, each in states.items() if each
+            (name.replace("_", " "), f"{sum(each)}/{len(each)} checked") for name, each in states.items() if each
         )
 
     @property
     def control_failures(self) -> tuple[str, ...]:
-        """Return a sentence for every kind of control that was not proven; of several arms, the first one's reason."""
+        """Return a sentence for every kind of control that was not passed; of several arms, the first one's reason."""
         alike: dict[tuple[str, str], list[Control]] = {}
         for control in self.analysis.controls:
-            if control.status != "proven":
+            if control.status != "checked":
                 alike.setdefault((control.name.replace("_", " "), control.status), []).append(control)
         found = []
         for (name, status), failed in alike.items():
@@ -264,7 +264,7 @@ class View:
 
     @property
     def held(self) -> tuple[str, ...]:
-        """Return the items proven equal in every trained variant; an observation axis is the baseline's own run."""
+        """Return the items found equal in every trained variant; an observation axis is the baseline's own run."""
         variants = {arm.name for arm in self.arms if arm.axis is not None and arm.kind != "observation"}
         matches = [one for one in self.analysis.controls if one.name == "matched" and one.arm in variants]
         return tuple(item for item in (matches[0].held if matches else ()) if all(item in one.held for one in matches))

@@ -23,7 +23,7 @@ class PairedT:
     differences: [..., contrasts, seeds], NaN where a seed does not give one.
     pairs: number of seeds that do.
     effects: mean difference, NaN without a pair.
-    errors: its standard error, NaN below two pairs or without spread: equal coarse values do not prove a zero error.
+    errors: its standard error, NaN below two pairs or without spread: equal coarse values do not show a zero error.
     """
 
     differences: Values

@@ -158,7 +158,7 @@ def _judgement(
 
 
 def verdict_of(effect: float | None, differs: bool, within: bool, lower_is_better: bool | None) -> VerdictKind:
-    """Return the verdict; equivalence first: a difference proven smaller than what matters is none, be it zero or not."""
+    """Return the verdict; equivalence first: a difference shown to be smaller than what matters is none, be it zero or not."""
     if within:
         return "equivalent"
     if not differs or effect is None:

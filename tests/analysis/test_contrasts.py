@@ -86,7 +86,7 @@ def test_the_verdict_follows_the_interval_and_the_better_side(
     assert ask(differences, metric=metric).verdict == verdict
 
 
-def test_a_proven_but_immaterial_difference_is_no_effect_and_says_that_it_is_not_zero() -> None:
+def test_a_significant_but_immaterial_difference_is_no_effect_and_says_that_it_is_not_zero() -> None:
     found = ask([0.020, 0.021, 0.019, 0.022, 0.018])
     assert found.verdict == "equivalent"
     assert found.low is not None

@@ -82,7 +82,7 @@ def test_arms_that_learned_are_compared_and_say_by_what(tmp_path: Path) -> None:
     assert found.majority == pytest.approx(0.52)
     assert "the majority class alone has 0.520" in found.sentence
     assert {(check.arm, check.status) for check in analysis.controls if check.name == "learned"} == {
-        ("baseline", "proven"), (RATIO, "proven"),
+        ("baseline", "checked"), (RATIO, "checked"),
     }  # fmt: skip
     assert primary(analysis).verdict == "helps"
     assert "learn" not in analysis.conclusions[0]

@@ -123,7 +123,7 @@ def test_outcomes_stand_side_by_side_with_their_difference(study: Path) -> None:
 
 def test_runs_of_unequal_seeds_prove_nothing(study: Path) -> None:
     said = compare(study, HERE, ("batch_size=64", 1)).says
-    assert said[0].startswith("The seeds are unequal (0 and 1): two single runs prove nothing about a cause.")
+    assert said[0].startswith("The seeds are unequal (0 and 1): two single runs show nothing about a cause.")
 
 
 def test_one_seed_and_one_key_say_something_of_this_seed_and_how_many_would_decide(study: Path) -> None:

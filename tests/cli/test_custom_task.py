@@ -51,7 +51,7 @@ def weights(here: Path, study: str) -> dict[str, str]:
 def test_seeds_that_an_equal_study_has_made_are_free(here: Path) -> None:
     first = ablate(here, "-m", *STUDY, AXIS, "study.seeds=1", "study.name=one")
     assert first.returncode == 0, first.stdout + first.stderr
-    assert "took effect 2/2 proven" in first.stdout
+    assert "took effect 2/2 checked" in first.stdout
 
     plan = ablate(here, "plan", *STUDY, AXIS, "study.seeds=2", "study.name=two")
     assert plan.returncode == 0, plan.stderr

@@ -80,13 +80,13 @@ def test_diff_ends_with_0_where_runs_are_equal_and_1_where_they_are_not(ablate, 
     assert ablate("diff", f"{study}/baseline/seed=0", "nowhere")[0] == 2
 
 
-def test_compare_fits_80_columns_and_says_what_it_proves(ablate, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_fits_80_columns_and_says_what_it_shows(ablate, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.chdir(study)
     code, out, _ = ablate("compare", "baseline/seed=0", "batch_size=64/seed=1", "--all")
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
-    assert "two single runs prove nothing about a cause" in " ".join(out.split())
+    assert "two single runs show nothing about a cause" in " ".join(out.split())
     assert "grad norm   first" in out
     assert any(block in out for block in "▃▄▅▆▇")
 

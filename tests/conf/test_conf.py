@@ -61,7 +61,7 @@ def test_the_files_choose_what_the_schema_defaults_to(composer: Composer):
 
 
 @pytest.mark.parametrize("name", AXES)
-def test_every_axis_is_proven_to_vary_one_thing(composer: Composer, name: str):
+def test_every_axis_is_checked_to_vary_one_thing(composer: Composer, name: str):
     """Planning isolates every arm; an axis that failed it would raise."""
     plan = plan_of(composer, *composer.axes([name])[0].requires, axes=(name,))
     axis = plan.axis(name)  # with what `each` stands for

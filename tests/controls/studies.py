@@ -69,8 +69,8 @@ class Toys:
     name: str = "variant"
 
     def failures(self) -> list[str]:
-        """The sentences of all controls that are not proven."""
-        return [control.sentence for control in self.controls() if control.status != "proven"]
+        """The sentences of all controls that are not passed."""
+        return [control.sentence for control in self.controls() if control.status != "checked"]
 
     def controls(self) -> tuple[Control, ...]:
         for arm, trained in ((BASELINE, self.baseline), (self.name, self.arm)):
@@ -145,4 +145,4 @@ def controls_of(prepared: Prepared, **plan: Any) -> tuple[Control, ...]:
 
 
 def failures_of(prepared: Prepared, **plan: Any) -> list[str]:
-    return [control.sentence for control in controls_of(prepared, **plan) if control.status != "proven"]
+    return [control.sentence for control in controls_of(prepared, **plan) if control.status != "checked"]

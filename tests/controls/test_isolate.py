@@ -35,9 +35,9 @@ def arm_of(changes: dict[str, Any], **derived: float) -> Arm:
 BASELINE = replace(arm_of({}, total_steps=128, samples_seen=1024), name="baseline")
 
 
-def test_one_changed_leaf_is_proven_and_what_comes_with_it_is_listed():
+def test_one_changed_leaf_is_checked_and_what_comes_with_it_is_listed():
     control = isolate(BASELINE, arm_of({"data.batch_size": 64}, total_steps=16, samples_seen=1024), AXIS)
-    assert control.status == "proven"
+    assert control.status == "checked"
     assert control.derived == {"total_steps": [128, 16]}
     assert control.held == ("samples_seen",)
     assert control.sentence == "only data.batch_size (8 -> 64); with it come total_steps (128 -> 16)"

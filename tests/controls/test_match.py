@@ -1,4 +1,4 @@
-"""What must be equal between arms is proven equal, or named."""
+"""What must be equal between arms is checked to be equal, or named."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def seeds(*fingerprints: Fingerprint | None) -> dict[int, Fingerprint | None]:
     return dict(enumerate(fingerprints))
 
 
-def test_equal_fingerprints_are_proven_and_listed_as_held() -> None:
+def test_equal_fingerprints_are_checked_and_listed_as_held() -> None:
     control = match("batch_size=64", AXIS, baseline=seeds(made(), made()), fingerprints=seeds(made(), made()))
-    assert control.status == "proven"
+    assert control.status == "checked"
     assert control.held == ("environment", "order", "init", "optimizer")
     assert control.derived == {}
 
@@ -45,13 +45,13 @@ def test_equal_fingerprints_are_proven_and_listed_as_held() -> None:
 def test_rates_are_a_matter_of_each_run_and_are_not_called_equal() -> None:
     left, right = made(rates={"8": 0.1}), made(rates={"1": 0.2})
     control = match("batch_size=64", AXIS, baseline=seeds(left), fingerprints=seeds(right))
-    assert control.status == "proven"
+    assert control.status == "checked"
     assert "rates" not in control.held
 
 
 def test_the_first_step_may_differ_in_its_last_digits_and_no_more() -> None:
     base, near, far = (made(first_step={"loss": 0.7, "grad_norm": norm}) for norm in (2.0, 2.0001, 2.001))
-    assert match("a", AXIS, baseline=seeds(base), fingerprints=seeds(near)).status == "proven"
+    assert match("a", AXIS, baseline=seeds(base), fingerprints=seeds(near)).status == "checked"
     control = match("a", AXIS, baseline=seeds(base), fingerprints=seeds(far))
     assert "seed 0: first_step.grad_norm (2.0 -> 2.001) differs" in control.sentence
 
@@ -98,7 +98,7 @@ def test_an_item_that_is_neither_held_nor_accepted_contaminates_too() -> None:
 def test_one_accepted_leaf_may_differ_and_is_shown_with_both_values() -> None:
     moved = made(optimizer={"name": "AdamW", "group 0": {"lr": 1e-4, "weight_decay": 0.01}})
     control = match("batch_size=64", AXIS, baseline=seeds(made()), fingerprints=seeds(moved))
-    assert control.status == "proven"
+    assert control.status == "checked"
     assert control.derived == {"optimizer.group 0.lr": [5e-5, 1e-4]}
     assert "optimizer" not in control.held
 
@@ -119,7 +119,7 @@ def test_a_promise_outweighs_a_permission() -> None:
 
 def test_orders_are_compared_where_both_have_counted() -> None:
     short = made(order={"64": "c", "128": "d"})
-    assert match("a", AXIS, baseline=seeds(made()), fingerprints=seeds(short)).status == "proven"
+    assert match("a", AXIS, baseline=seeds(made()), fingerprints=seeds(short)).status == "checked"
     other = made(order={"64": "c", "128": "z"})
     assert "order.128 (d -> z)" in match("a", AXIS, baseline=seeds(made()), fingerprints=seeds(other)).sentence
 
@@ -167,7 +167,7 @@ def test_seeds_of_one_arm_in_two_environments_are_a_contamination() -> None:
 
 
 def test_the_baseline_is_verified_only_with_every_fingerprint() -> None:
-    assert match_baseline("baseline", seeds(made(), made())).status == "proven"
+    assert match_baseline("baseline", seeds(made(), made())).status == "checked"
     assert match_baseline("baseline", seeds(made(), None)).status == "unverified"
     assert match_baseline("baseline", {}).status == "unverified"
 

@@ -1,4 +1,4 @@
-"""The same seed twice: equal weights prove it, other weights are told apart from a failure."""
+"""The same seed twice: equal weights show it, other weights are told apart from a failure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ablate.controls.took_effect import repeats
 
 def test_equal_weights_are_the_proof() -> None:
     control = repeats("rerun", weights=({0: "a", 1: "b"}, {0: "a"}))
-    assert (control.name, control.status) == ("rerun_identical", "proven")
+    assert (control.name, control.status) == ("rerun_identical", "checked")
     assert control.sentence == "seed 0 twice: same weights bit for bit"
 
 
@@ -18,7 +18,7 @@ def test_other_weights_are_said_and_are_no_failure() -> None:
     assert "nondeterminism floor" in control.sentence
 
 
-def test_without_a_finished_pair_nothing_is_proven() -> None:
+def test_without_a_finished_pair_nothing_is_checked() -> None:
     control = repeats("rerun", weights=({0: None, 1: "b"}, {0: "a"}))
     assert control.status == "unverified"
     assert "no seed in which both" in control.sentence

@@ -14,7 +14,7 @@ def test_runs_in_one_piece_say_nothing() -> None:
 def test_the_same_code_in_the_same_environment() -> None:
     control = sessions_alike("a", {0: Sessions([OLD, OLD], [{"torch": "2"}] * 2), 1: Sessions([OLD])})
     assert control is not None
-    assert control.status == "proven"
+    assert control.status == "checked"
     assert control.sentence.startswith("1 of 2 runs were interrupted")
 
 
@@ -28,7 +28,7 @@ def test_other_code_is_named_unless_it_was_accepted() -> None:
     )
     accepted = sessions_alike("a", runs, accepted=(OLD, NEW))
     assert accepted is not None
-    assert accepted.status == "proven"
+    assert accepted.status == "checked"
     assert accepted.sentence == "seed 3 continued by other code, which was accepted when the study was run"
 
 

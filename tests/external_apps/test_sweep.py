@@ -115,7 +115,7 @@ def test_the_record_of_an_app_with_a_recorder_is_read(app: App, tmp_path: Path) 
     study = tmp_path / "runs/lr"
     assert code == 0, printed
     controls = {(one["arm"], one["name"]): one for one in _analysis(study)["controls"]}
-    assert controls["lr=0.1", "matched"]["status"] == "proven"
+    assert controls["lr=0.1", "matched"]["status"] == "checked"
     assert {"init", "order", "environment"} <= set(controls["lr=0.1", "matched"]["held"])
     assert "weights" in controls["lr=0.1", "took_effect"]["sentence"]
     values = _analysis(study)["runs"][0]["values"]

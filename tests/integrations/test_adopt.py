@@ -68,7 +68,7 @@ def control(analysis: Analysis, arm: str, name: str) -> Control:
     return next(one for one in analysis.controls if one.arm == arm and one.name == name)
 
 
-def test_one_setting_is_one_axis_and_every_control_is_proven(tmp_path: Path) -> None:
+def test_one_setting_is_one_axis_and_every_control_is_passed(tmp_path: Path) -> None:
     study = study_of(tmp_path / "mine", {"baseline": BASE, "fast": other(lr=0.5), "faster": other(lr=1.0)}, seeds=3)
     plan = read_plan(study)
     assert [(axis.name, axis.keys, axis.values) for axis in plan.axes] == [("optim.lr", ("optim.lr",), (0.5, 1.0))]
@@ -79,7 +79,7 @@ def test_one_setting_is_one_axis_and_every_control_is_proven(tmp_path: Path) -> 
         "epochs": 2.0, "train_examples": 64,
     }  # fmt: skip
     analysis = build_report(study)
-    assert {one.status for one in analysis.controls} == {"proven"}
+    assert {one.status for one in analysis.controls} == {"checked"}
     assert control(analysis, "fast", "one_variable").sentence == "only optim.lr (0.1 -> 0.5)"
     assert {"init", "order", "splits", "eval_set", "environment"} <= set(control(analysis, "fast", "matched").held)
     primary = [one for one in analysis.contrasts if one.primary]
@@ -129,7 +129,7 @@ def test_a_group_in_the_place_of_a_value_is_one_setting(tmp_path: Path) -> None:
     analysis = analyse(study_of(tmp_path / "mine", {
         "baseline": base, "cosine": base | {"lr_schedule": {"name": "cosine", "warmup_ratio": 10}}, "dotted": base | {"a.b": 2},
     }))  # fmt: skip
-    assert control(analysis, "cosine", "one_variable").status == "proven"
+    assert control(analysis, "cosine", "one_variable").status == "checked"
     assert control(analysis, "dotted", "one_variable").sentence == "only a_b (1 -> 2)"
 
 
@@ -150,13 +150,13 @@ def test_other_initial_weights_are_a_contamination_unless_they_are_accepted(tmp_
     for seed in range(2):
         record(study, "fast", seed, other(lr=0.5), init=100)
     assert control(analyse(study), "fast", "matched").status == "failed"
-    assert control(analyse(study, PlanOptions(accepts=("init",))), "fast", "matched").status == "proven"
+    assert control(analyse(study, PlanOptions(accepts=("init",))), "fast", "matched").status == "checked"
 
 
 def test_a_placebo_is_told_by_its_name_and_one_that_changes_nothing_is_no_floor(tmp_path: Path) -> None:
     arms = {"baseline": BASE, "fast": other(lr=0.5), "placebo": BASE | {"order": 1, "dropout": 1}}
     analysis = analyse(study_of(tmp_path / "mine", arms))
-    assert control(analysis, "placebo", "one_variable").status == "proven"
+    assert control(analysis, "placebo", "one_variable").status == "checked"
     # Its runs are the baseline's, bit for bit: it is a no-op, and such a placebo measures nothing.
     assert control(analysis, "placebo", "took_effect").status == "failed"
     assert analysis.floor("noise") is None
@@ -172,7 +172,7 @@ def test_another_batch_size_brings_another_number_of_updates(tmp_path: Path) -> 
     isolate = control(analysis, "large", "one_variable")
     assert isolate.derived["total_steps"] == [16, 8]
     assert "samples_seen" not in isolate.derived
-    assert control(analysis, "large", "matched").status == "proven"
+    assert control(analysis, "large", "matched").status == "checked"
 
 
 def test_only_seeds_that_every_arm_has_are_read(tmp_path: Path) -> None:

@@ -253,10 +253,10 @@ def test_two_arms_and_three_seeds_are_reported(tmp_path: Path, capsys: pytest.Ca
     assert matched["status"] == "unverified"
     assert "order, splits, eval_set, which the fingerprints do not have" in matched["sentence"]
     assert "init" in matched["held"]
-    assert took["status"] == "proven"
+    assert took["status"] == "checked"
     assert [(one["name"], one["status"]) for one in alone] == [
-        ("seeds_differ", "proven"),
-        ("settings_applied", "proven"),
+        ("seeds_differ", "checked"),
+        ("settings_applied", "checked"),
     ]
     assert (study / "report.html").exists()
     assert not (study / "plan.json").exists()

@@ -119,7 +119,7 @@ def test_methods_say_what_was_done(analysed: tuple[Path, View]) -> None:
         "of 20 runs 20 finished",
         "eval_every (256 samples) was resampled from the dense record",
         "sampling of its examples is not part of the intervals",
-        "one variable 4/4 proven",
+        "one variable 4/4 checked",
     ):
         assert part.lower() in said.lower(), part
     for absent in ("Holm", "sign-flip", "interim", "the power is low", "diverg", "not complete", "rerun arm"):
@@ -165,7 +165,7 @@ def test_methods_of_three_seeds_with_losses_say_all_that_went_wrong(tmp_path: Pa
     for part in (
         "Of 12 runs 9 finished, 1 diverged, 1 failed, 1 missing",
         "Divergence is a separate outcome",
-        "Control not proven: matched failed: contaminated: learning_rate=0.0001",
+        "Control not passed: matched failed: contaminated: learning_rate=0.0001",
         "the power is low",
         "The study is not complete",
     ):

@@ -76,7 +76,7 @@ def test_header_placebo_observation_axis_controls_and_page(study: Study) -> None
     assert "noise floor 0.012" in flat
     assert "eval_every same training runs, recorded less often" in flat
     assert "72% at 512 samples" in flat
-    assert "controls 9 of 9 proven; equal in every arm: 3 items" in flat
+    assert "controls 9 of 9 checked; equal in every arm: 3 items" in flat
     assert text.splitlines()[-1] == f"page      {study.folder / 'report.html'}"
 
 
@@ -116,7 +116,7 @@ def test_a_failed_run_and_a_failed_control_are_named_with_their_sentence(study: 
     assert "baseline, seed 0: 10 consecutive steps had non-finite gradients, the last at step 70" in flat
     assert "batch_size=64: matched failed: init differs at seed 1: layer.1" in flat
     assert "no verdict" in flat
-    assert "controls 0 of 1 proven" in flat
+    assert "controls 0 of 1 checked" in flat
 
 
 def test_one_seed_has_no_interval_and_says_so_with_a_dash(study: Study) -> None:

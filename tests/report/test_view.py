@@ -39,11 +39,11 @@ def test_a_refused_arm_is_in_the_headline_without_its_effect(study: Study) -> No
 
 def test_held_is_what_every_trained_variant_proved_equal(study: Study) -> None:
     observed = Control(
-        arm="eval_every=128 samples", name="matched", status="proven", sentence="same runs", held=("all",)
+        arm="eval_every=128 samples", name="matched", status="checked", sentence="same runs", held=("all",)
     )
     view = make_view(replace(study.analysis, controls=(*study.analysis.controls, observed)))
     assert view.held == ("init", "splits", "eval_set")
-    assert dict(view.controls)["matched"] == "4/4 proven"
+    assert dict(view.controls)["matched"] == "4/4 checked"
 
 
 def test_a_failed_control_names_its_arm_once(study: Study) -> None:
@@ -98,7 +98,7 @@ def test_both_floors_are_shown_on_every_outcome_and_the_repeat_is_no_row_of_mean
     assert view.repeated == {"rerun": "same seed twice, same weights bit for bit: nondeterminism floor 0"}
     assert "rerun" not in [arm.name for arm in view.trained]
     assert view.heading == "2 arms + placebo × 3 seeds"
-    assert dict(view.controls)["rerun identical"] == "1/1 proven"
+    assert dict(view.controls)["rerun identical"] == "1/1 checked"
     sections = build(view, tmp_path / "s")
     for text in (markdown(view, tmp_path / "s", sections), latex(view, sections), page(view, tmp_path / "s", sections)):
         assert "nondeterminism floor 0" in text

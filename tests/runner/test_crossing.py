@@ -1,4 +1,4 @@
-"""Planning of designs that move several axes at once: which arms there are, what they are proven to be, what is refused."""
+"""Planning of designs that move several axes at once: which arms there are, what they are checked to be, what is refused."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ def test_levels_that_leave_out_the_baselines_own_get_it(planned: Planned) -> Non
     assert len(plan.arms) == 6
 
 
-def test_every_arm_is_proven_to_be_the_declared_change_and_no_more(planned: Planned) -> None:
+def test_every_arm_is_checked_to_be_the_declared_change_and_no_more(planned: Planned) -> None:
     plan = planned(BATCH, RATIO, "study.design=factorial")
     for arm in plan.arms[1:]:
-        assert isolate(plan.baseline, arm, plan.axis(arm.axis or "")).status == "proven"
+        assert isolate(plan.baseline, arm, plan.axis(arm.axis or "")).status == "checked"
     both = plan.axis("batch_size=64+train_test_ratio=4")
     assert both.keys == ("data.batch_size", "data.train_test_ratio")
     assert "init" in both.must_match

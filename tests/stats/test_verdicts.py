@@ -46,7 +46,7 @@ def test_a_wide_interval_around_zero_is_undecided_with_the_seeds_that_would_deci
     assert all(one.seeds_needed is None for one in judge(study([0.0], sd=1.0)).variants), "no margin, no plan"
 
 
-def test_a_proven_but_immaterial_difference_is_no_effect() -> None:
+def test_a_significant_but_immaterial_difference_is_no_effect() -> None:
     table = judge(study([0.1, 0.0], seeds=8, sd=0.01), 0.5, True)
     assert table.variants[0].low is not None
     assert table.variants[0].low > 0

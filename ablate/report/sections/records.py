@@ -45,7 +45,7 @@ def controls(view: View, _folder: Path | None = None) -> Section | None:
     rows = tuple(
         (
             *cells(one.arm, one.name.replace("_", " ")),
-            Cell(text=one.status, strong=one.status != "proven"),
+            Cell(text=one.status, strong=one.status != "checked"),
             *cells(fmt.typeset(one.sentence)),
         )
         for one in found
