@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, BinaryIO, Literal, Union, get_args, get_origin, get_type_hints
@@ -166,21 +167,43 @@ def write_text(path: Path, text: str, *, durable: bool = True, hide: bool = Fals
         file.write((redact(text) if hide else text).encode())
 
 
-def write_json(path: Path, value: Any, *, durable: bool = True, hide: bool = False) -> None:
-    """`write_text` of sorted, indented JSON. Non-finite numbers are written as the strings "nan", "inf" and "-inf"."""
+CHECKSUM = "_sha256"
+"""Key of the hash of all other keys of a file, in the JSON of a value that must not be damaged silently."""
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True, hide: bool = False, checksum: bool = False) -> None:
+    """`write_text` of sorted, indented JSON. Non-finite numbers are written as the strings "nan", "inf" and "-inf".
+
+    checksum: of a mapping; `read_json` then notices a damaged file.
+    """
+    if checksum:
+        hidden = json.loads(redact(json.dumps(_finite(value)))) if hide else _finite(value)
+        value = {**hidden, CHECKSUM: _checksum(hidden)}
     text = json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False) + "\n"
     write_text(path, text, durable=durable, hide=hide)
 
 
 def read_json(path: Path) -> Any:
-    """The value that a JSON file holds. Raises OSError or ValueError, also for one of more than a million values."""
+    """The value that a JSON file holds, without its checksum.
+
+    Raises OSError or ValueError, also for one of more than a million values, and where the checksum does not match.
+    """
     text = read_text(path)
     if sum(map(text.count, ",[{")) > _MAX_VALUES:
         raise ValueError(f"expected at most {_MAX_VALUES:,} values in it, got more")
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if isinstance(value, dict) and CHECKSUM in value:
+            expected = value.pop(CHECKSUM)
+            if expected != _checksum(value):
+                raise ValueError("it was damaged or edited: its checksum does not match")
     except RecursionError:
         raise ValueError("it nests too deep") from None
+    return value
+
+
+def _checksum(value: Any) -> str:
+    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def read_text(path: Path, limit: int = MAX_BYTES) -> str:

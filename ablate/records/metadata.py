@@ -7,14 +7,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import file_digest
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ablate.errors import RecordError
 from ablate.records.layout import RunDir, is_inside, is_plain
+from ablate.records.reader import is_closed
 from ablate.serialization import built, fits, read_json, write_json
 
 
@@ -156,12 +159,52 @@ class RunStatus:
     the device's peak is known mfu and device_peak_flops. Evaluation is not part of training."""
     sessions: list[dict[str, Any]] = field(default_factory=list)
     """One entry for each process that worked on the run, with its counts: a run that was interrupted has several."""
+    files: dict[str, str] = field(default_factory=dict)
+    """{name: sha256} of config, fingerprint, tables and returned values when the run had its result; empty without one."""
+
+
+RESULTS = ("finished", "diverged")
+"""Statuses that are results. Diverging is one; failing and being interrupted are not."""
+
+_HASHED = ("config.yaml", "fingerprint.json", "trace.arrow", "evals.arrow", "predictions.arrow", "returned.json")
 
 
 def write_value(run: RunDir, value: Manifest | Fingerprint | RunStatus) -> None:
-    """Write `manifest.json`, `fingerprint.json` or `status.json`, whole or not at all."""
+    """Write `manifest.json`, `fingerprint.json` or `status.json`, whole or not at all. A result is written with `files`."""
     name = "status" if isinstance(value, RunStatus) else type(value).__name__.lower()
-    write_json(getattr(run, name), asdict(value), hide=True)
+    if isinstance(value, RunStatus) and value.status in RESULTS:
+        files = {name: _hash_of(run.path / name) for name in _HASHED if (run.path / name).is_file()}
+        value = replace(value, files=files)
+    write_json(getattr(run, name), asdict(value), hide=True, checksum=True)
+
+
+def damage(run: RunDir, outcome: RunStatus) -> str:
+    """Return what is wrong with the files of a run that has a result: `evals.arrow is missing`; '' where nothing is.
+
+    Without hashes, which imported runs and earlier versions lack, a table that does not end as it was closed was cut off.
+    """
+    if outcome.status not in RESULTS:
+        return ""
+    for name, expected in outcome.files.items():
+        path = run.path / name
+        if name not in _HASHED or not path.is_file():
+            return f"{name} is missing"
+        if _hash_of(path) != expected:
+            return f"{name} has other bytes than at the end of the run"
+    tables = [] if outcome.files else [run.trace, run.evals]
+    cut = next((path.name for path in tables if path.is_file() and not is_closed(path)), None)
+    return f"{cut} was cut off" if cut else ""
+
+
+def _hash_of(path: Path) -> str:
+    state = path.stat()
+    return _hash_of_state(path, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=50_000)
+def _hash_of_state(path: Path, *_: int) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def read_manifest(run: RunDir) -> Manifest:

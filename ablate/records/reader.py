@@ -347,13 +347,14 @@ def _check_columns(path: str | Path, table: pa.Table, wanted: pa.Schema) -> None
 
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """What a column may hold. lowest: of its numbers. finite: whether nan and infinity are no values of it.
+    """What a column may hold. lowest: of its numbers. finite: whether infinity is no value of it, and unless `nan`, nan.
 
     ascending: whether no number is below the one before. missing: whether a row may lack it, as in an import.
     """
 
     lowest: float = 0
     finite: bool = True
+    nan: bool = False
     ascending: bool = False
     missing: bool = True
 
@@ -365,7 +366,7 @@ _TRACE_VALUES = {
     "epoch": _Values(finite=False),
     "grad_norm": _Values(finite=False),
     "clip_coefficient": _Values(finite=False),
-    "learning_rate": _Values(),
+    "learning_rate": _Values(nan=True),
     "loss_scale": _Values(),
     "step_seconds": _Values(),
     "micro_samples": _Values(),
@@ -399,7 +400,7 @@ def _check_values(path: str | Path, table: pa.Table, wanted: Mapping[str, _Value
         numbers = column.drop_null().to_numpy()
         bad = numbers < may.lowest
         if may.finite:
-            bad |= ~np.isfinite(numbers)
+            bad |= np.isinf(numbers) if may.nan else ~np.isfinite(numbers)
         if bad.any():
             first = int(np.argmax(bad))
             at_least = f"a number from {may.lowest:g}" if math.isfinite(may.lowest) else "a number"

@@ -24,6 +24,7 @@ from ablate.records.metadata import (
     Manifest,
     Origin,
     RunStatus,
+    damage,
     origin_of,
     read_fingerprint,
     read_manifest,
@@ -108,6 +109,9 @@ def read_run(folder: RunDir, *, arm: str, seed: int, accept: Callable[[Manifest]
             trace = run.recorded_trace()
             steps = "no step recorded" if trace is None else f"{len(trace)} steps recorded"
             return replace(run, status="running", sentence=f"no outcome yet, {steps}: still going, or killed")
+        if problem := damage(folder, outcome):
+            again = "the study's command makes the run again"
+            return replace(run, outcome=None, status="unreadable", sentence=f"{folder.path}: {problem}; {again}")
         run = replace(run, status=outcome.status, sentence=outcome.message)
         if not run.finished:
             return run
@@ -116,7 +120,13 @@ def read_run(folder: RunDir, *, arm: str, seed: int, accept: Callable[[Manifest]
             return run
         evals = read_evals(folder.evals)
         curves = {metric: evals.curve(metric) for metric in evals.metrics()}
-        return replace(run, trace=read_trace(folder.trace), curves=curves)
+        trace = read_trace(folder.trace)
+        if not manifest.origin and len(trace) and trace["step"][-1] != outcome.step:
+            raise RecordError(
+                f"{folder.trace} ends at step {trace['step'][-1]:.0f}, and its run finished after {outcome.step}",
+                "the study's command makes the run again",
+            )
+        return replace(run, trace=trace, curves=curves)
     except (RecordError, TypeError) as error:
         return replace(run, outcome=None, status="unreadable", sentence=str(error))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
@@ -16,11 +15,11 @@ from ablate.design.plan import Plan, Run, free_name, read_plan, write_plan
 from ablate.errors import RecordError, StudyError
 from ablate.hashing import digest_of
 from ablate.records.layout import StudyDir
-from ablate.records.metadata import Manifest, read_manifest
+from ablate.records.metadata import Manifest
 from ablate.records.returned_values import read_returned
 from ablate.records.source_code import code_digest
 from ablate.runner.locks import Locks
-from ablate.runner.reuse import has_result, imports_changed, what_changed
+from ablate.runner.reuse import has_result, imports_changed, stored, what_changed
 
 OPEN_LOCK = "open"
 """First part of the names of locks that say that a study is being run."""
@@ -110,10 +109,10 @@ _NOTE = "code that changed was accepted"
 def _results(plan: Plan, folder: Path) -> Iterator[Manifest]:
     """Yield the manifest of every run of the plan that has a result. A run without one begins again anyway."""
     for run in plan.runs:
-        stored = StudyDir(folder).run(run.arm, run.seed)
-        with suppress(RecordError):  # it is made again
-            if has_result(stored) and (manifest := read_manifest(stored)).request == run.request:
-                yield manifest
+        run_dir = StudyDir(folder).run(run.arm, run.seed)
+        _, manifest, _ = stored(run_dir)
+        if manifest is not None and has_result(run_dir) and manifest.request == run.request:
+            yield manifest
 
 
 def _is_other(plan: Plan, manifest: Manifest) -> bool:
@@ -172,10 +171,10 @@ def pending(plan: Plan, folder: Path) -> list[Run]:
 
 def is_done(plan: Plan, folder: Path, run: Run) -> bool:
     """Return whether the run's result is stored, of the same config and data, by the same code or by accepted code."""
-    stored = StudyDir(folder).run(run.arm, run.seed)
-    if not has_result(stored) or not stored.manifest.exists():
+    run_dir = StudyDir(folder).run(run.arm, run.seed)
+    _, manifest, _ = stored(run_dir)
+    if manifest is None or not has_result(run_dir):
         return False
-    manifest = read_manifest(stored)
     keeps = plan.keeps(run, digest=manifest.digest, request=manifest.request, code_digest=manifest.code_digest)
     return keeps and not _imports_are_other(plan, manifest)
 

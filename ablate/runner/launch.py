@@ -20,13 +20,13 @@ from ablate.config.schema import TrackerConfig, make_config
 from ablate.design.plan import read_plan
 from ablate.errors import RecordError, StudyError
 from ablate.records.layout import StudyDir
-from ablate.records.metadata import RunStatus, read_manifest, read_status
+from ablate.records.metadata import RunStatus, read_status
 from ablate.runner.freeze import check_writable
 from ablate.runner.jobs import Job, composed_job, planned_job
 from ablate.runner.locks import Lock, Locks
 from ablate.runner.log_capture import captured
 from ablate.runner.processes import leases
-from ablate.runner.reuse import has_result, holds_result, what_changed
+from ablate.runner.reuse import has_result, holds_result, stored, what_changed
 from ablate.runner.scheduler import run_all, stored_result
 from ablate.runner.stop import forget_stop, stop_request
 from ablate.tracking import notice
@@ -61,7 +61,7 @@ def run_single(composer: Composer, overrides: Sequence[str]) -> tuple[Job, RunSt
         assert outcome is not None
         return job, outcome, False
     config = make_config(job.config)
-    earlier = read_manifest(run) if run.manifest.exists() else None
+    _, earlier, _ = stored(run)
     if earlier is not None and earlier.request != job.planned.request:
         raise StudyError(
             f"{job.folder} holds a run of another config or of other data",

@@ -16,7 +16,7 @@ from ablate.runner.failures import disk_full, is_disk_full
 from ablate.runner.freeze import OPEN_LOCK, check_writable, freeze, pending
 from ablate.runner.jobs import Job, planned_job
 from ablate.runner.locks import Locks
-from ablate.runner.reuse import count_by_study, reuse_all, stored_status
+from ablate.runner.reuse import count_by_study, reuse_all, stored, stored_status
 from ablate.runner.stop import forget_stop
 
 Launch = Callable[[Sequence[Job], str, int], object]
@@ -48,6 +48,7 @@ def run_study(prepared: Prepared, launch: Launch, analyse_interim: AnalyseInteri
             # The plan stays unchanged until the last run has ended.
             locks.remove_dead(f"{OPEN_LOCK}.*")
             locks.acquire(f"{OPEN_LOCK}.{folder.name}.{token_hex(4)}")
+        _say_damaged(plan, folder)
         for part in stages(plan, folder, locks, analyse_interim):
             with locks.held(f"plan.{folder.name}"):
                 reused = {} if external else reuse_all(plan, folder, pending(part, folder))
@@ -64,6 +65,13 @@ def run_study(prepared: Prepared, launch: Launch, analyse_interim: AnalyseInteri
         for run in plan.runs:  # a run that outlived its killed study may have finished meanwhile
             locks.remove_dead(run.digest)
     return folder
+
+
+def _say_damaged(plan: Plan, folder: Path) -> None:
+    for run in plan.runs:
+        _, _, problem = stored(StudyDir(folder).run(run.arm, run.seed))
+        if problem:
+            print(shown(f"{run.name} is made again: {problem}"), flush=True)
 
 
 def stages(plan: Plan, folder: Path, locks: Locks, analyse_interim: AnalyseInterim | None) -> Iterator[Plan]:

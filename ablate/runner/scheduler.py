@@ -20,7 +20,7 @@ from ablate.runner.jobs import Job
 from ablate.runner.locks import Lock, Locks
 from ablate.runner.processes import DUMP_SIGNAL, LOST_EXIT, CommandProcess, Lease, leases, server, start
 from ablate.runner.progress import LiveView, plain_or_live
-from ablate.runner.reuse import copy_run, find_equal, holds_result
+from ablate.runner.reuse import copy_run, find_equal, holds_result, stored
 from ablate.runner.stop import StudyStopped, interrupts, stop_request
 
 _PASS_SECONDS = 0.5
@@ -185,7 +185,7 @@ class _Scheduler:
         outcome = stored_result(job)
         if outcome is not None or _mark(job.run.status) == self._before[job.folder]:
             return outcome
-        outcome = read_status(job.run)
+        outcome, _, _ = stored(job.run)
         return outcome if outcome is not None and outcome.status == "failed" else None
 
     def _start(self, job: Job, lock: Lock) -> None:

@@ -18,12 +18,12 @@ from ablate.metrics.eval_metrics import is_target
 from ablate.planning.compose import override_text
 from ablate.records.interim import read_interims
 from ablate.records.layout import RunDir, StudyDir, safe_name
-from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status, write_value
+from ablate.records.metadata import Manifest, RunStatus, read_manifest, write_value
 from ablate.redact import HIDDEN
 from ablate.runner.freeze import is_done
 from ablate.runner.locks import Locks, Owner
 from ablate.runner.progress import RunProgress, read_progress, seconds_left
-from ablate.runner.reuse import forget, stored_status
+from ablate.runner.reuse import forget, stored, stored_status
 from ablate.runner.run_study import at_most
 from ablate.runner.stop import request_stop, stop_request
 
@@ -178,12 +178,11 @@ def _run_state(
     progress: RunProgress | None,
 ) -> RunState:
     named: dict[str, Any] = {"arm": run.arm, "seed": run.seed, "tries": len(manifest.attempts) if manifest else 0}
-    try:
-        outcome = read_status(run_dir)
-        if is_done(plan, folder, run):
-            return RunState(state="done", sentence=outcome.message if outcome else "", **named)
-    except (RecordError, TypeError) as error:
-        return RunState(state="waiting", reason="unreadable", sentence=f"will be made again: {error}", **named)
+    outcome, _, problem = stored(run_dir)
+    if is_done(plan, folder, run):
+        return RunState(state="done", sentence=outcome.message if outcome else "", **named)
+    if problem:
+        return RunState(state="waiting", reason="unreadable", sentence=f"will be made again: {problem}", **named)
     if progress is not None:
         named |= {"step": progress.step, "total_steps": progress.total_steps}
     if owner is not None:

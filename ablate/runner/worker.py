@@ -23,15 +23,14 @@ from ablate.records.metadata import (
     RunStatus,
     git_state,
     now,
-    read_manifest,
     read_status,
     versions,
     write_value,
 )
 from ablate.records.source_code import changed_files, code_digest, code_files, hashed_again, imported_files
 from ablate.runner.failures import earlier_attempts, why
-from ablate.runner.reuse import holds_result, publish
-from ablate.serialization import open_own, write_text
+from ablate.runner.reuse import holds_result, publish, stored
+from ablate.serialization import open_own, read_json, write_text
 from ablate.training.stop import stop_on_signals
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def _execute(
     except Exception as error:
         traceback.print_exc()
         # The loop has written how far it came; a failure before it is written here.
-        outcome = read_status(run) or RunStatus(status="failed")
+        outcome = stored(run)[0] or RunStatus(status="failed")
         outcome.reason, outcome.message = why(error, asdict(config))
         write_value(run, outcome)
     manifest.ended = now()
@@ -224,9 +223,15 @@ def _continued(run: RunDir, digest: str, request: str) -> Manifest | None:
 
     It must be of the same config by the same code. request: digest without the code, if a try by other code will do.
     """
-    if not (run.checkpoint.exists() and run.manifest.exists() and digest):
+    _, earlier, _ = stored(run)
+    if not (run.checkpoint.exists() and earlier is not None and digest):
         return None
-    earlier = read_manifest(run)
+    if run.progress.exists():
+        try:
+            read_json(run.progress)
+        except (OSError, ValueError) as error:
+            print(f"{run.progress.name} is damaged ({error}): the counts of the earlier sessions are lost", flush=True)
+            run.progress.unlink()
     return earlier if earlier.digest == digest or (request and earlier.request == request) else None
 
 
