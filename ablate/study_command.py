@@ -135,25 +135,36 @@ def conclude(folder: Path, plan_options: PlanOptions | None = None, *, at: str |
     `print_shares_json` the shares of a study between two configs.
     """
     from ablate import report
+    from ablate.analysis.analyse import analyse
+    from ablate.runner.failures import is_disk_full
 
-    analysis = report.build_report(folder, plan_options, at)
+    problem = ""
+    try:
+        analysis = report.build_report(folder, plan_options, at)
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        problem = f"the report was not written into {folder}: {error.strerror or error}"  # another's study is read all the same
+        analysis = analyse(folder, plan_options, at)
     if show:
         getattr(report, show)(analysis)
     else:
         from rich.console import Console
 
         report.print_report(analysis, folder, Console())
+    if problem:
+        print(shown(problem), file=sys.stderr)
     failed = any(run.status in ("failed", "interrupted") for run in analysis.runs)
     return int(failed or not analysis.complete or any(control.status == "failed" for control in analysis.controls))
 
 
 def _track_study(folder: Path, prepared: Prepared) -> None:
     """Send the report to the trackers that the runs were sent to."""
-    from ablate.tracking import start_study
+    from ablate.tracking import LOG, start_study
     from ablate.tracking.describe import tracker_of
 
-    if (follower := start_study(folder, tracker_of(prepared.plan.baseline.config))) is not None:
-        follower.wait()
+    if (follower := start_study(folder, tracker_of(prepared.plan.baseline.config))) is not None and not follower.wait():
+        print(f"the tracker has not answered yet; its process goes on for a minute: {folder / LOG}", file=sys.stderr)
 
 
 def _command(arguments: Sequence[str]) -> str:

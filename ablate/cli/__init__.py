@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from ablate.cli.run import through_hydra
-from ablate.errors import AblateError, ConfigError, nearest
+from ablate.errors import AblateError, ConfigError, RecordError, nearest
 from ablate.redact import remember_typed
 from ablate.study_command import ACCEPT, print_refusal
 
@@ -77,9 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         from ablate.runner.failures import disk_full, is_disk_full
 
-        if not is_disk_full(error):
-            raise
-        return print_refusal(disk_full(Path(error.filename or ".")))
+        if is_disk_full(error):
+            return print_refusal(disk_full(Path(error.filename or ".")))
+        where = f"{error.filename}: " if error.filename else ""
+        fix = "a copy of the folder that you may read and write" if isinstance(error, PermissionError) else None
+        return print_refusal(RecordError(f"{where}{error.strerror or error}", fix))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from ablate.cli._parser import consent, inferred_plan, items, parser_of
 from ablate.study_command import conclude
 
@@ -141,8 +143,11 @@ def run_methods(argv: list[str]) -> int:
         analysis = analyse(args.folder, at=args.compare_at)
     section = methods(make_view(analysis), args.folder)
     latex, bibtex = section.latex(), section.bib()
-    for name, text in (("methods.tex", latex), (BIB, bibtex)):
-        write_text(args.folder / named(analysis, name), text, hide=True)
+    try:
+        for name, text in (("methods.tex", latex), (BIB, bibtex)):
+            write_text(args.folder / named(analysis, name), text, hide=True)
+    except OSError as error:
+        print(shown(f"methods.tex was not written into {args.folder}: {error.strerror or error}"), file=sys.stderr)
     plain = f"{fill(section.plain(), 96, break_long_words=False)}\n"
     print(shown({"text": plain, "latex": latex, "bibtex": bibtex}[args.format]), end="")
     return 0

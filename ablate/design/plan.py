@@ -16,7 +16,7 @@ from ablate.errors import StudyError
 from ablate.hashing import digest_of
 from ablate.records.layout import StudyDir, is_inside, is_plain
 from ablate.redact import redact
-from ablate.serialization import built, read_json, write_json
+from ablate.serialization import CHECKSUM, built, read_json, write_json
 
 Design = OneAtATime | Factorial | Corners | Mediation | TwoStreams | ExternalApp
 
@@ -230,7 +230,7 @@ class Plan:
     def from_json(cls, value: dict[str, Any]) -> Plan:
         """Return the plan that a plan.json holds. Raises ValueError for anything else: the file may come from anywhere."""
         try:
-            plan: Plan = built(cls, {key: item for key, item in value.items() if key != "digest"})
+            plan: Plan = built(cls, {key: item for key, item in value.items() if key not in ("digest", CHECKSUM)})
             _check(plan)
         except (TypeError, KeyError, AttributeError, IndexError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from None
@@ -294,7 +294,7 @@ def read_plan(folder: Path, *, rename: str = "study.name=<another>") -> Plan:
 
 def write_plan(plan: Plan, folder: Path) -> None:
     """Freeze a plan in its study directory, with its digest and without secrets."""
-    write_json(StudyDir(folder).plan, plan.to_json() | {"digest": plan.digest}, hide=True)
+    write_json(StudyDir(folder).plan, plan.to_json() | {"digest": plan.digest}, hide=True, checksum=True)
 
 
 def free_name(folder: Path) -> str:

@@ -95,12 +95,12 @@ def read_run(folder: RunDir, *, arm: str, seed: int, accept: Callable[[Manifest]
     run counts as missing.
     """
     run = RunFiles(arm=arm, seed=seed, folder=folder, status="missing", sentence="has not been started")
-    if not folder.manifest.exists():
-        return run
-    if folder.leads_out():
-        reason = f"{folder.path} or a file in it is a link that leads out of the study, and is not followed"
-        return replace(run, status="unreadable", sentence=reason)
     try:
+        if not folder.manifest.exists():
+            return run
+        if folder.leads_out():
+            reason = f"{folder.path} or a file in it is a link that leads out of the study, and is not followed"
+            return replace(run, status="unreadable", sentence=reason)
         manifest, outcome, fingerprint = read_manifest(folder), read_status(folder), read_fingerprint(folder)
         if accept is not None and not accept(manifest):
             return replace(run, sentence="the folder holds a run of other settings or other code than the plan's")
@@ -127,7 +127,7 @@ def read_run(folder: RunDir, *, arm: str, seed: int, accept: Callable[[Manifest]
                 "the study's command makes the run again",
             )
         return replace(run, trace=trace, curves=curves)
-    except (RecordError, TypeError) as error:
+    except (OSError, RecordError, TypeError) as error:
         return replace(run, outcome=None, status="unreadable", sentence=str(error))
 
 

@@ -32,10 +32,17 @@ def freeze(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pla
     """
     check_writable(folder)
     frozen = settled(plan, folder, accept_code_change=accept_code_change)
-    path = StudyDir(folder).plan
-    if not path.exists() or (read_plan(folder).digest, read_plan(folder).accepted) != (frozen.digest, frozen.accepted):
+    if not _is_stored(frozen, folder):
         write_plan(frozen, folder)
     return frozen
+
+
+def _is_stored(plan: Plan, folder: Path) -> bool:
+    try:
+        before = read_plan(folder)
+    except StudyError:
+        return False
+    return (before.digest, before.accepted) == (plan.digest, plan.accepted)
 
 
 def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Plan:
@@ -48,7 +55,14 @@ def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pl
     if not study.plan.exists():
         return plan
     key = "study.name" if plan.app is None else "hydra.sweeper.name"
-    before = _renamed_metric(read_plan(folder, rename=f"{key}=<another>"), plan, study)
+    try:
+        stored_plan = read_plan(folder, rename=f"{key}=<another>")
+    except StudyError:
+        if not _made_all_runs(plan, study):
+            raise
+        print(f"{study.plan} was damaged; all runs there are of this command, which writes it again", flush=True)
+        return plan
+    before = _renamed_metric(stored_plan, plan, study)
     instead = f"{key}={free_name(folder)}"
     if before.digest == plan.digest or _differs_in_code_alone(before, plan):
         return _with_code_accepted(before, plan, folder, accept=accept_code_change, instead=instead)
@@ -65,6 +79,13 @@ def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pl
             f"{instead} for a new one, or remove {folder}{more}",
         )
     return plan
+
+
+def _made_all_runs(plan: Plan, study: StudyDir) -> bool:
+    """Return whether every run of a directory that can be read is one of the plan: its damaged plan.json was this plan then."""
+    planned = {run.digest: (run.arm, run.seed) for run in plan.runs}
+    manifests = [manifest for run in study.runs() if (manifest := stored(run)[1]) is not None]
+    return bool(manifests) and all(planned.get(one.digest) == (one.arm, one.seed) for one in manifests)
 
 
 def _differs_in_code_alone(before: Plan, now: Plan) -> bool:

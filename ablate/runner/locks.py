@@ -119,6 +119,13 @@ class Locks:
             if lock is not None:
                 self.release(lock)
 
+    def remove_litter(self) -> None:
+        """Remove the temporary files of processes that were killed while they wrote a lock, or took one over."""
+        for path in self.folder.glob(".*"):
+            file = _read(path)
+            if file is not None and not self._is_alive(file):
+                path.unlink(missing_ok=True)
+
     @contextmanager
     def held(self, name: str) -> Iterator[None]:
         """Wait for a lock and hold it, for a short action that two processes must not do simultaneously."""
@@ -195,7 +202,7 @@ class Locks:
 
     def _is_alive(self, file: _LockFile) -> bool:
         if file.owner is not None and file.owner.is_near():
-            return _is_running(file.owner.pid, file.owner.started)
+            return is_running(file.owner.pid, file.owner.started)
         return self._server_time() - file.touched < self.stale_seconds
 
     def _server_time(self) -> float:
@@ -288,7 +295,7 @@ def _link(part: Path, path: Path) -> bool:
 
 def _me(token: str) -> Owner:
     host, boot, pids = _machine()
-    return Owner(host=host, boot=boot, pids=pids, pid=os.getpid(), started=_started(os.getpid()) or "", token=token)
+    return Owner(host=host, boot=boot, pids=pids, pid=os.getpid(), started=started_at(os.getpid()) or "", token=token)
 
 
 @cache
@@ -302,9 +309,9 @@ def _machine() -> tuple[str, str, str]:
     return socket.gethostname(), boot, pids
 
 
-def _is_running(pid: int, started: str) -> bool:
+def is_running(pid: int, started: str) -> bool:
     """Return whether that process still exists. A pid that was given to another process since does not count."""
-    now = _started(pid)
+    now = started_at(pid)
     if now is not None:
         return now == started
     try:
@@ -316,7 +323,7 @@ def _is_running(pid: int, started: str) -> bool:
     return True
 
 
-def _started(pid: int) -> str | None:
+def started_at(pid: int) -> str | None:
     """Return when a process began: "" for one that has ended but was not reaped, None for one that does not exist."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

@@ -9,22 +9,25 @@ import faulthandler
 import io
 import multiprocessing as mp
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from ablate.redact import redact
 from ablate.runner.failures import DISK_FULL_EXIT, is_disk_full
 from ablate.runner.jobs import Job
-from ablate.runner.locks import Lock
+from ablate.runner.locks import Lock, is_running, started_at
 from ablate.runner.log_capture import captured, log_for_child
 from ablate.training.hardware import visible_gpus
 
@@ -111,6 +114,59 @@ def _working_folder_last() -> None:
     here = Path.cwd()
     own = [path for path in sys.path if not path or Path(path) == here]
     sys.path[:] = [*(path for path in sys.path if path not in own), *own]
+
+
+_SERVER_LOST_EXIT = 255
+"""Exit code that multiprocessing gives to a run when its server is gone; a run may also end by it."""
+
+
+def remove_pools() -> None:
+    """Remove the temporary folders of killed studies, in which multiprocessing keeps the socket of a server."""
+    for folder in Path(tempfile.gettempdir()).glob("pymp-*"):
+        with suppress(OSError):
+            mine = not folder.is_symlink() and folder.stat().st_uid == os.getuid()
+            if mine and (sockets := list(folder.iterdir())) and all(map(_is_deserted, sockets)):
+                shutil.rmtree(folder)
+
+
+def _is_deserted(path: Path) -> bool:
+    """Return whether it is a socket to which no process listens any more; False where the system does not list its sockets.
+
+    Asked of the system's list, never by a connection: a server that is met by an empty connection ends, and its runs with it.
+    """
+    if not path.is_socket():
+        return False
+    try:
+        listed = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return not any(line.endswith(f" {path}") for line in listed.splitlines())
+
+
+def server_pid() -> int:
+    """Return the process that forks the runs at present; 0 for none."""
+    return getattr(forkserver._forkserver, "_forkserver_pid", None) or 0
+
+
+def server_is_lost(process: BaseProcess | CommandProcess, server: int) -> bool:
+    """Return whether a run's exit code is unknown because the server that forked it was ended: the run may still go on."""
+    if isinstance(process, CommandProcess) or process.exitcode != _SERVER_LOST_EXIT:
+        return False
+    return not started_at(server)  # "" of a zombie: nobody has waited for it yet
+
+
+def end_orphans(pids: Mapping[int, str], *, grace: float) -> None:
+    """End the runs that outlived their server, which nobody waits for. pids: {pid: when it started}. grace: seconds to save."""
+    deadline = time.monotonic() + grace
+    number = signal.SIGTERM
+    while left := [pid for pid, started in pids.items() if started and is_running(pid, started)]:
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        number = signal.SIGKILL
+        while time.monotonic() < deadline and any(is_running(pid, pids[pid]) for pid in left):
+            time.sleep(0.05)
+        deadline = time.monotonic() + 1.0
 
 
 class CommandProcess:

@@ -9,13 +9,14 @@ from secrets import token_hex
 from ablate.design.plan import Course, Plan, course
 from ablate.errors import RecordError, StudyError
 from ablate.planning.planner import Prepared
-from ablate.records.interim import InterimResult, read_interims, write_interim
+from ablate.records.interim import InterimResult, read_interims, remove_damaged, write_interim
 from ablate.records.layout import StudyDir
 from ablate.redact import shown
 from ablate.runner.failures import disk_full, is_disk_full
 from ablate.runner.freeze import OPEN_LOCK, check_writable, freeze, pending
 from ablate.runner.jobs import Job, planned_job
 from ablate.runner.locks import Locks
+from ablate.runner.processes import remove_pools
 from ablate.runner.reuse import count_by_study, reuse_all, stored, stored_status
 from ablate.runner.stop import forget_stop
 
@@ -45,10 +46,13 @@ def run_study(prepared: Prepared, launch: Launch, analyse_interim: AnalyseInteri
         with locks.held(f"plan.{folder.name}"):
             forget_stop(folder)
             plan = freeze(prepared.plan, folder, accept_code_change=accept)
+            for name in remove_damaged(folder, plan.interim_seeds):
+                print(f"{folder / name} was damaged and is made again from its runs", flush=True)
+            locks.remove_litter()
             # The plan stays unchanged until the last run has ended.
             locks.remove_dead(f"{OPEN_LOCK}.*")
             locks.acquire(f"{OPEN_LOCK}.{folder.name}.{token_hex(4)}")
-        _say_damaged(plan, folder)
+        _clean(plan, folder, locks)
         for part in stages(plan, folder, locks, analyse_interim):
             with locks.held(f"plan.{folder.name}"):
                 reused = {} if external else reuse_all(plan, folder, pending(part, folder))
@@ -67,9 +71,16 @@ def run_study(prepared: Prepared, launch: Launch, analyse_interim: AnalyseInteri
     return folder
 
 
-def _say_damaged(plan: Plan, folder: Path) -> None:
+def _clean(plan: Plan, folder: Path, locks: Locks) -> None:
+    """Name the runs whose record is damaged, and remove what killed processes left: no living process writes there."""
+    remove_pools()
     for run in plan.runs:
-        _, _, problem = stored(StudyDir(folder).run(run.arm, run.seed))
+        run_dir = StudyDir(folder).run(run.arm, run.seed)
+        if locks.holder(run.digest) is not None or run_dir.path.is_symlink():
+            continue
+        for part in run_dir.path.glob(".*.part"):
+            part.unlink(missing_ok=True)
+        _, _, problem = stored(run_dir)
         if problem:
             print(shown(f"{run.name} is made again: {problem}"), flush=True)
 

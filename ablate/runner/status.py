@@ -27,8 +27,8 @@ from ablate.runner.reuse import forget, stored, stored_status
 from ablate.runner.run_study import at_most
 from ablate.runner.stop import request_stop, stop_request
 
-State = Literal["done", "running", "failed", "waiting"]
-STATES: tuple[State, ...] = ("done", "running", "failed", "waiting")
+State = Literal["done", "running", "failed", "interrupted", "waiting"]
+STATES: tuple[State, ...] = ("done", "running", "failed", "interrupted", "waiting")
 
 _RETRIED = RunStatus(status="interrupted", reason="retry", message="repeated by `ablate retry`")
 _FAILED = ("failed", "unreadable")
@@ -103,7 +103,7 @@ def study_state(folder: Path) -> StudyState:
             going.append((0.0, progress))
         if runs[-1].state == "done" and manifest is not None and manifest.ended and manifest.shared_from is None:
             took.append(_since_epoch(manifest.ended) - _since_epoch(manifest.started))
-    waiting = sum(run.state == "waiting" for run in runs)
+    waiting = sum(run.state in ("waiting", "interrupted") for run in runs)
     return StudyState(
         study=plan.study,
         folder=str(folder),
@@ -192,6 +192,12 @@ def _run_state(
     if outcome is not None and outcome.status == "failed":
         named |= {"step": outcome.step}
         return RunState(state="failed", reason=outcome.reason, sentence=outcome.message, **named)
+    if outcome is not None and outcome.status == "interrupted" and outcome.reason != _RETRIED.reason:
+        return RunState(state="interrupted", reason=outcome.reason, sentence=outcome.message, **named)
+    if outcome is None and manifest is not None:
+        return RunState(
+            state="interrupted", reason="killed", sentence="its process was killed and left no outcome", **named
+        )
     return RunState(state="waiting", **named)
 
 

@@ -78,7 +78,7 @@ def _execute(
     manifest.attempts = attempts
     write_text(run.config, yaml.safe_dump(asdict(config), sort_keys=False), hide=True)
     write_value(run, manifest)
-    follower = _start_follower(config, run)
+    _start_follower(config, run)
     try:
         _check_code(planned.code, manifest.code)
         outcome = _train(config, run, manifest, planned.data, stop)
@@ -93,8 +93,6 @@ def _execute(
     write_value(run, manifest)
     if planned.data or config.task.name != "custom":  # a digest without the data is not enough to reuse a run
         publish(run, digest, outcome, root=config.study.output_dir)
-    if follower is not None:
-        follower.wait()
     return outcome
 
 
@@ -242,12 +240,12 @@ def _clear(run: RunDir) -> None:
     shutil.rmtree(run.checkpoint, ignore_errors=True)
 
 
-def _start_follower(config: Config, run: RunDir) -> Any:
-    if config.tracker.name == "none":
-        return None
-    from ablate import tracking as track
+def _start_follower(config: Config, run: RunDir) -> None:
+    """Start what sends the run to trackers. Nothing waits for it: it goes on by itself, and has a deadline."""
+    if config.tracker.name != "none":
+        from ablate import tracking as track
 
-    return track.start(run, config)
+        track.start(run, config)
 
 
 @contextmanager

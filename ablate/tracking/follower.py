@@ -23,7 +23,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -52,7 +52,10 @@ _TRACKER = "ABLATE_TRACKER"
 _POLL_SECONDS = 2.0
 _END_POLL_SECONDS = 0.1  # checks only whether a file exists
 _GRACE_SECONDS = 3.0  # until the study has written the status of a run whose process was killed
-_END_TIMEOUT_SECONDS = 600  # for a server that cannot be reached; `ablate sync` sends the rest
+_END_TIMEOUT_SECONDS = 60  # after the end, for a server that cannot be reached; `ablate sync` sends the rest
+_FAILED_END_SECONDS = 10
+_SYNC_END_SECONDS = 600  # the user waits for `ablate sync`, and sees what it does
+_STUDY_WAIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Follower:
 
     processes: tuple[subprocess.Popen[bytes], ...]
 
-    def wait(self, seconds: float = 30.0) -> bool:
+    def wait(self, seconds: float = _STUDY_WAIT_SECONDS) -> bool:
         """Return whether all processes ended in time; the others continue."""
         deadline = time.monotonic() + seconds
         try:
@@ -140,6 +143,8 @@ def main(arguments: Sequence[str]) -> int:
     """Print what was sent, or why it was not, as one line. Return exit code 0 if everything was sent."""
     what, folder, name, mode, parent = arguments
     os.nice(10)  # the run may need every core
+    if int(parent):
+        _keep_deadline(what, Path(folder), int(parent))
     remember_typed([os.environ[_TRACKER]])
     tracker, chosen = TrackerConfig(**json.loads(os.environ[_TRACKER])), cast(Mode, mode)
     try:
@@ -152,12 +157,14 @@ def main(arguments: Sequence[str]) -> int:
                 else:
                     message = _send_run(name, RunDir(Path(folder)), tracker, chosen, int(parent), what == "resumed")
                 print(f"{name}: sent {message}", flush=True)
-            except Exception:
+            except (Exception, _DeadlineError):
                 traceback.print_exc()  # nothing may wait for this process, so a failure is written to its log
                 raise
-    except Exception as error:
+    except (Exception, _DeadlineError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
-        print(redact(text if isinstance(error, AblateError) else f"{type(error).__name__}: {text}")[:300])
+        print(redact(text if isinstance(error, AblateError) else f"{type(error).__name__}: {text}")[:300], flush=True)
+        if isinstance(error, _DeadlineError):
+            os._exit(1)  # threads of a library may hang as well
         return 1
     print(message)
     return 0
@@ -198,7 +205,7 @@ def _send_run(name: str, run: RunDir, tracker: TrackerConfig, mode: Mode, parent
     if parent:
         _wait_until(run.status.exists, _GRACE_SECONDS)
     end = _run_end(run)
-    with _timeout():
+    with _timeout(_SYNC_END_SECONDS if parent == 0 else None):
         tracked.end(end)
     if end.status == "killed":
         return f"{count} rows; the run was killed and has no status"
@@ -232,7 +239,7 @@ def _run_end(run: RunDir) -> RunEnd:
 def _end_failed(tracked: TrackedRun) -> None:
     """End a run whose tracker failed, so that it is not shown as running forever. Its own error is only printed."""
     try:
-        with _timeout():
+        with _timeout(_FAILED_END_SECONDS), suppress(_DeadlineError):
             tracked.end(RunEnd(status="failed", message="the tracker failed; `ablate sync` sends the run"))
     except Exception:
         traceback.print_exc()
@@ -257,19 +264,42 @@ def _wait_until(condition: Callable[[], bool], seconds: float = math.inf) -> Non
         time.sleep(_END_POLL_SECONDS)
 
 
+class _DeadlineError(BaseException):
+    """The tracker took too long. No `Exception`, which a library would catch, and try again."""
+
+
+def _keep_deadline(what: str, folder: Path, parent: int) -> None:
+    """Raise `_DeadlineError` in this process, whatever it does, so many seconds after the run has ended."""
+    ended: list[float] = [time.monotonic()] if what == "study" else []
+
+    def check(*_: object) -> None:
+        if not ended and _has_ended(RunDir(folder), parent):
+            ended.append(time.monotonic())
+        if ended and time.monotonic() - ended[0] > _END_TIMEOUT_SECONDS:
+            raise _DeadlineError(
+                f"the tracker took more than {_END_TIMEOUT_SECONDS} s after the end; `ablate sync` sends the rest"
+            )
+
+    signal.signal(signal.SIGALRM, check)
+    signal.setitimer(signal.ITIMER_REAL, 1.0, 1.0)
+
+
 @contextmanager
-def _timeout() -> Iterator[None]:
-    before = signal.signal(signal.SIGALRM, _raise_timeout)
-    signal.alarm(_END_TIMEOUT_SECONDS)
+def _timeout(seconds: float | None) -> Iterator[None]:
+    """Raise `_DeadlineError` after so many seconds; None leaves the deadline of the process."""
+    if seconds is None:
+        yield
+        return
+
+    def stop(*_: object) -> NoReturn:
+        raise _DeadlineError(f"the tracker took more than {seconds} s; `ablate sync` sends the rest")
+
+    before, timer = signal.signal(signal.SIGALRM, stop), signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
         signal.signal(signal.SIGALRM, before)
-
-
-def _raise_timeout(*_: Any) -> NoReturn:
-    raise TimeoutError(f"the tracker took more than {_END_TIMEOUT_SECONDS} s; `ablate sync` sends the rest")
 
 
 # ---- what was sent where ----
