@@ -1,4 +1,4 @@
-"""What must not be written down: secrets of the environment and of typed addresses, by value and in every spelling."""
+"""What must not be written down: secrets of the environment and of addresses, by value and in every spelling."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from urllib.parse import unquote
 
 HIDDEN = "***"
 
-TYPED = "ABLATE_TYPED_SECRETS"
-"""Environment variable with the secrets that were typed, one per line, so that every process of a study hides them."""
+ARGUMENT_SECRETS = "ABLATE_ARGUMENT_SECRETS"
+"""Environment variable with the secrets of the command line, one per line, so that every process of a study hides them."""
 
 _SHORTEST = 8
 """Minimum length of a secret: shorter values occur in ordinary words."""
@@ -37,14 +37,14 @@ def secrets() -> list[str]:
     """The values as they are, the longest first: one may contain another."""
     found: set[str] = set()
     for name, value in os.environ.items():
-        found |= set(typed_secrets([value]))
+        found |= set(secrets_in([value]))
         if _NAME.search(name) and not _PLACE.search(name):
             lines = [line.strip() for line in value.splitlines() if not line.startswith("-----")]
-            found |= {value.strip(), *lines} if name != TYPED else set(lines)
+            found |= {value.strip(), *lines} if name != ARGUMENT_SECRETS else set(lines)
     return sorted({value for value in found if len(value) >= _SHORTEST}, key=len, reverse=True)
 
 
-def typed_secrets(texts: Iterable[str]) -> list[str]:
+def secrets_in(texts: Iterable[str]) -> list[str]:
     """Return the passwords and tokens in addresses and connection strings: `https://user:pw@host`, `?token=...`, `Pwd=...;`."""
     found = list[str]()
     for text in texts:
@@ -54,11 +54,11 @@ def typed_secrets(texts: Iterable[str]) -> list[str]:
     return [value for one in found for value in {one, unquote(one)}]
 
 
-def remember_typed(texts: Iterable[str]) -> None:
-    """Hide the secrets in what was typed from now on, in this process and in those that it starts."""
-    known = os.environ.get(TYPED, "").split("\n")
-    if values := [value for value in dict.fromkeys([*known, *typed_secrets(texts)]) if value]:
-        os.environ[TYPED] = "\n".join(values)
+def hide_secrets_of(texts: Iterable[str]) -> None:
+    """Hide the secrets in these arguments from now on, in this process and in those that it starts."""
+    known = os.environ.get(ARGUMENT_SECRETS, "").split("\n")
+    if values := [value for value in dict.fromkeys([*known, *secrets_in(texts)]) if value]:
+        os.environ[ARGUMENT_SECRETS] = "\n".join(values)
 
 
 def redact(text: str) -> str:
@@ -147,7 +147,7 @@ def _is_rare(secret: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _base64(secret: str) -> tuple[str, ...]:
-    """The part of its base64 that does not depend on what stands before and after it, for each of the three alignments."""
+    """The part of its base64 that does not depend on its neighbours, for each of the three alignments."""
     found = []
     for before in range(3):
         coded = base64.b64encode(b"\0" * before + secret.encode()).decode().rstrip("=")

@@ -14,7 +14,7 @@ from typing import cast
 
 from ablate.cli.run import through_hydra
 from ablate.errors import AblateError, ConfigError, RecordError, nearest
-from ablate.redact import remember_typed
+from ablate.redact import hide_secrets_of
 from ablate.study_command import ACCEPT, print_refusal
 
 _HELP = """\
@@ -62,7 +62,7 @@ VERBS = {verb: module for module, verbs in _MODULES.items() for verb in verbs}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
-    remember_typed(argv)
+    hide_secrets_of(argv)
     try:
         return _dispatch(argv)
     except AblateError as error:

@@ -26,7 +26,7 @@ MAX_BYTES, MAX_BLOCK_BYTES = 4 * 2**30, 256 * 2**20
 """Limits of a table's file, and of one block of it, which is read whole."""
 
 _MAX_READ_BYTES = 768 * 2**20
-"""Limit of the columns that are read at once."""
+"""Limit of the columns that are read together."""
 
 _END = b"\xff\xff\xff\xff\0\0\0\0"
 """Last bytes of a table that was closed."""
@@ -47,7 +47,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
                 waiting.append(block)
                 size += block.nbytes
             if size > _MAX_READ_BYTES:
-                raise ValueError(f"expected at most {_MAX_READ_BYTES:,} bytes to read at once, got more")
+                raise ValueError(f"expected at most {_MAX_READ_BYTES:,} bytes to read together, got more")
             if len(waiting) >= _BLOCKS_PER_PART:
                 parts.append(_combined(waiting, schema))
                 waiting = []
@@ -347,7 +347,7 @@ def _check_columns(path: str | Path, table: pa.Table, wanted: pa.Schema) -> None
 
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """What a column may hold. lowest: of its numbers. finite: whether infinity is no value of it, and unless `nan`, nan.
+    """What a column may hold. lowest: of its numbers. finite: whether it excludes infinity, and unless `nan`, nan.
 
     ascending: whether no number is below the one before. missing: whether a row may lack it, as in an import.
     """

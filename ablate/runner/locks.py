@@ -32,7 +32,7 @@ _MAX_BYTES = 4096
 _TOKEN = re.compile(r"[\w -]{1,64}")
 """Of a token, which becomes part of the name of a file: ours are 32 digits of a uuid."""
 _LARGEST_PID = 2**22
-"""Of Linux; a larger one is no process, and no argument of `kill` either."""
+"""Of Linux. `kill` does not take a larger one."""
 
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK)
 
@@ -248,7 +248,7 @@ class _LockFile:
 def _read(path: Path) -> _LockFile | None:
     """Read a lock file. It is opened, not only stat-ed: a network file system then asks the server.
 
-    What is no lock of ours (a pipe, a link, a device, other text) counts as incomplete: nothing in it is used.
+    Anything else (a pipe, a link, a device, other text) counts as incomplete: nothing in it is used.
     """
     try:
         state = path.lstat()

@@ -59,7 +59,7 @@ class EqualRun:
 def stored(run: RunDir) -> tuple[RunStatus | None, Manifest | None, str]:
     """Return outcome and manifest of a run, each None where there is none, and what is damaged of its record; '' for nothing.
 
-    A damaged record is no result: the run is made again.
+    The run of a damaged record is made again.
     """
     try:
         outcome = read_status(run)

@@ -34,7 +34,7 @@ from ablate.errors import AblateError, RecordError
 from ablate.records.layout import RunDir, StudyDir, check_own_folder
 from ablate.records.metadata import read_status
 from ablate.records.returned_values import read_returned
-from ablate.redact import redact, remember_typed
+from ablate.redact import hide_secrets_of, redact
 from ablate.runner.log_capture import captured
 from ablate.serialization import open_own, read_json, write_json
 from ablate.tracking.backends import BACKENDS, TrackedRun, mode_of, notice
@@ -145,7 +145,7 @@ def main(arguments: Sequence[str]) -> int:
     os.nice(10)  # the run may need every core
     if int(parent):
         _keep_deadline(what, Path(folder), int(parent))
-    remember_typed([os.environ[_TRACKER]])
+    hide_secrets_of([os.environ[_TRACKER]])
     tracker, chosen = TrackerConfig(**json.loads(os.environ[_TRACKER])), cast(Mode, mode)
     try:
         _check_own(Path(folder))

@@ -15,7 +15,7 @@ from ablate.records.metadata import Manifest, RunStatus, now, write_value
 from ablate.runner.freeze import read_plan
 from ablate.runner.locks import Locks
 from ablate.runner.stop import StudyStopped, stop_request
-from ablate.serialization import write_json
+from ablate.serialization import read_json, write_json
 
 STUDY = Path("runs/batch_size")
 
@@ -56,10 +56,10 @@ def test_status_counts_per_arm_and_says_why_a_run_failed(ablate, study):
     code, out, _ = ablate("status", str(STUDY))
     assert code == 0
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    assert lines[0] == "batch_size 2/4 runs done 1 failed 1 waiting"
-    assert "arm done running failed waiting" in lines
-    assert "baseline 1 - - 1" in lines
-    assert "batch_size=64 1 - 1 -" in lines
+    assert lines[0] == "batch_size 2/4 runs done 1 failed 1 interrupted"
+    assert "arm done running failed interrupted waiting" in lines
+    assert "baseline 1 - - 1 -" in lines
+    assert "batch_size=64 1 - 1 - -" in lines
     assert "batch_size=64/seed=1 out of memory: a tensor; data.batch_size=32" in " ".join(lines)
     assert "retry the failed runs: ablate retry runs/batch_size" in lines
     assert "nothing is running; continue with: ablate -m axis=batch_size study.seeds=2" in lines
@@ -69,7 +69,7 @@ def test_status_for_a_program(ablate, study):
     code, out, _ = ablate("status", str(STUDY), "--json")
     assert code == 0
     assert states(out) == {
-        "baseline/0": "done", "baseline/1": "waiting", "batch_size=64/0": "done", "batch_size=64/1": "failed",
+        "baseline/0": "done", "baseline/1": "interrupted", "batch_size=64/0": "done", "batch_size=64/1": "failed",
     }  # fmt: skip
 
 
@@ -240,7 +240,7 @@ def test_a_command_from_a_folder_only_sets_plain_keys(ablate, runs, study, what)
     plan = study / "plan.json"
     text, problem = HOSTILE[what]
     hostile = f"ablate -m axis=batch_size study.seeds=2 {text}"
-    write_json(plan, json.loads(plan.read_text()) | {"command": hostile})
+    write_json(plan, read_json(plan) | {"command": hostile})
     code, _, err = ablate("retry", str(STUDY))
     assert code == 2
     assert problem in err
@@ -252,7 +252,7 @@ def test_a_command_from_a_folder_only_sets_plain_keys(ablate, runs, study, what)
     "command", ["ablate attribute received/a.yaml received/b.yaml", "ablate attribute a=b/x.yaml ''"]
 )
 def test_a_command_from_a_folder_reads_no_config_file(ablate, runs, study, command):
-    write_json(study / "plan.json", json.loads((study / "plan.json").read_text()) | {"command": command})
+    write_json(study / "plan.json", read_json(study / "plan.json") | {"command": command})
     code, _, err = ablate("retry", str(STUDY))
     assert code == 2
     assert "does more than set plain keys" in err
@@ -261,7 +261,7 @@ def test_a_command_from_a_folder_reads_no_config_file(ablate, runs, study, comma
 
 def test_runs_that_are_named_are_discarded_though_their_command_must_be_typed(ablate, runs, study):
     plan = study / "plan.json"
-    write_json(plan, json.loads(plan.read_text()) | {"command": "ablate -m axis=batch_size task.entry_point=x:y"})
+    write_json(plan, read_json(plan) | {"command": "ablate -m axis=batch_size task.entry_point=x:y"})
     code, _, err = ablate("retry", str(STUDY), "batch_size=64/seed=0")
     assert code == 2
     assert "type it yourself, if you trust it: ablate -m axis=batch_size task.entry_point=x:y" in err

@@ -60,6 +60,10 @@ def study(tmp_path: Path) -> Path:
     folder = tmp_path / "runs" / "study"
     plan = write_study(folder, arms=("batch_size=64",), seeds=2)
     write_plan(plan, folder)
+    for run in StudyDir(folder).runs():
+        outcome = read_status(run)
+        assert outcome is not None
+        write_value(run, outcome)  # with the hashes of its files
     return folder
 
 
@@ -251,7 +255,7 @@ def test_runs_survive_the_end_of_their_server(
     said = " ".join(capsys.readouterr().out.split())
     assert killed
     assert code == 0, said
-    assert said.count("something outside of the study ended the process that starts the runs") == 2
+    assert said.count("something outside of the study ended the process that starts the runs") == 2, said
     (folder,) = (tmp_path / "runs").glob("[!.]*")
     for run in StudyDir(folder).runs():
         outcome = read_status(run)

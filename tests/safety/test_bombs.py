@@ -138,7 +138,7 @@ def test_every_verb_refuses_a_compressed_table(tmp_path: Path, capsys: pytest.Ca
     for verb in ("report", "table", "methods", "resample", "power", "status"):
         assert cli.main([verb, str(folder)]) in (0, 1, 2)
     run = next(run for run in analyse(folder).runs if (run.arm, run.seed) == ("baseline", 0))
-    assert "trace.arrow has other bytes than at the end of the run" in run.sentence
+    assert "expected uncompressed blocks, got compressed ones" in run.sentence
     capsys.readouterr()
     cli.main(["compare", *runs])
     assert "baseline, seed 0 unreadable" in " ".join(capsys.readouterr().out.split())

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from ablate import cli
-from ablate.redact import TYPED, Hider, redact, remember_typed, secrets, shown, visible
+from ablate.redact import ARGUMENT_SECRETS, Hider, hide_secrets_of, redact, secrets, shown, visible
 from ablate.report.latex_text import tex
 from ablate.report.markdown import _md
 from tests.synthetic import write_study
@@ -53,7 +53,7 @@ PARTS = ("p@ss", "wörd", "\\4", "_5_", "{6}", "100%", "MIIEvQIBADANBgkq")
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MY_PASSWORD", TYPED):
+    for name in ("MY_PASSWORD", ARGUMENT_SECRETS):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -100,9 +100,9 @@ def test_secrets_in_addresses_and_connection_strings(
 
 
 def test_an_address_that_was_typed_keeps_host_and_path_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(TYPED, "")
+    monkeypatch.setenv(ARGUMENT_SECRETS, "")
     assert redact("at https://me:pw@host/x?a=1&api_key=short") == "at https://***@host/x?a=1&api_key=***"
-    remember_typed(["tracker.uri=https://me:correct-horse@host/?token=0123456789ab", "study.seeds=2"])
+    hide_secrets_of(["tracker.uri=https://me:correct-horse@host/?token=0123456789ab", "study.seeds=2"])
     assert redact("correct-horse and 0123456789ab") == "*** and ***"
 
 
