@@ -43,6 +43,9 @@ ablate: which single variable caused the difference?
 
   --accept-code-change                        keep runs that other code has made; the report says so
 
+A directory or archive that you received is data: no verb runs its code, writes outside of it or sends it unless
+you ask for it.
+
 `ablate <verb> --help` has more on a verb; `ablate --hydra-help` lists the config groups and Hydra's own flags,
 `--config-dir DIR` adds your own config files, `--cfg job` prints a config, `ablate completion bash` is for the tab key.
 """
