@@ -30,6 +30,7 @@ from ablate.runner.log_capture import captured, log_for_child
 from ablate.runner.processes import _safe_path, _working_folder_last
 from ablate.runner.reuse import EqualRun, copy_run, publish
 from ablate.runner.worker import execute
+from ablate.serialization import read_json
 from ablate.tracking.follower import _start
 from ablate.tracking.sync import SyncOptions, sync
 from tests.synthetic import write_study
@@ -52,7 +53,7 @@ def received(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def edit(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(read_json(path) | changes))  # without its checksum, as its author would
 
 
 # ---- execution -----------------------------------------------------------------------------------------------------
