@@ -389,7 +389,8 @@ def profiled(session: Session) -> Found:
 
 PARTS: tuple[tuple[str, Callable[[Session], Found], float], ...] = (
     ("Machine", machine, 5), ("Kernels of packed attention", kernels, 10), ("Tests", tests, 30),
-    ("Milliseconds per step", ours, 30), ("Against other loops", loops, 60), ("Recording", recording, 20), ("Several runs on the card", several_runs, 60),
+    ("Milliseconds per step", ours, 30), ("Against other loops", loops, 60), ("Recording", recording, 20),
+    ("Several runs on the card", several_runs, 60),
     ("New shapes", new_shapes, 10), ("Compiled", compiled, 60), ("Kernels of a step", profiled, 20),
 )  # fmt: skip
 
