@@ -112,7 +112,7 @@ def machine(session: Session) -> Found:
     if not session.dry:
         forked = session.run("-m", "benchmarks.gpu", "--child", "forked", limit=60)
         found["forked_run"] = forked.stdout.strip() or forked.stderr[-300:]
-    return _shared.table(["what", "found"], [[key, str(value)] for key, value in found.items()]), found
+    return _shared.table(["what", "value"], [[key, str(value)] for key, value in found.items()]), found
 
 
 def forked() -> None:
