@@ -41,7 +41,7 @@ def irregularity(values: Values) -> float | None:
     I(y) = u_n sqrt(mean_i (y_i - m_i)^2) / (max_i y_i - min_i y_i),  u_n = 9.53 - 3.50 L + 0.832 L^2 - 0.0573 L^3,  L = ln n
 
     m is the least-squares curve that falls, then rises (`valley`): fluctuation is what neither learning nor an overfit explains.
-    The height is the range of the values, as a chart shows them, so a steep decrease makes what follows look small, and a curve
+    The height is the range of the values, as a chart shows them, so a steep decrease makes what follows appear small, and a curve
     recorded from after the decrease on does not have it. u_n, 4.9 to 6.1, gives white noise a mean of 1 whatever the number of
     evaluations; it was measured for n from 8 to 400. A zigzag is above 1. I has no unit: it is the same for a + b y with b > 0.
 
