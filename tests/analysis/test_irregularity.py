@@ -153,13 +153,13 @@ def test_a_curve_of_few_evaluations_is_not_called_regular(tmp_path: Path) -> Non
 
 
 def test_a_cadence_that_hides_the_irregularity_is_named(tmp_path: Path) -> None:
-    """A zigzag whose period is that of the coarse cadence."""
+    """A zigzag of which the coarse cadence meets one side alone."""
 
     def hidden(rng: np.random.Generator, samples: NDArray[np.float64]) -> NDArray[np.float64]:
         return (
             0.5
             + 0.1 * np.exp(-samples / 400)
-            + 0.05 * np.cos(2 * np.pi * samples / 128)
+            + 0.05 * np.cos(2 * np.pi * samples / 16)
             + 1e-4 * rng.standard_normal(len(samples))
         )
 
