@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ def text_classification_task(config: Config, streams: RandomStreams) -> Task:
         ),
         sample_losses=sample_losses,
         items_per_sample=items_per_sample,
-        collate=lambda samples: pad_batch(samples, pad),
+        collate=partial(pad_batch, pad=pad),  # no lambda: data workers may be started by pickling
         count_tokens=count_tokens,
         sample_ids=splits.train.tolist(),
         facts={
