@@ -1,10 +1,10 @@
 """Is the eval curve irregular, which suspect removes that, and does it change the training or only what is shown of it?
 
-An observation axis on `eval.every` is read from the dense record of the baseline: the same runs, evaluated less often. Its arms
-get contrasts as any other arm does. A baseline that is irregular in its dense record is irregular by its training, and every arm
-is read there, from the most evaluations. One that is regular there has the symptom at a coarse cadence alone, and every arm is read
-at the coarsest that has it. A suspect that changes the training does so in the runs themselves; one that only evaluates more often
-shows the decrease that the coarse cadence misses.
+An observation axis on `eval.every` is read from the dense record of the baseline: the same runs, evaluated less often. Its
+arms get contrasts as any other arm does. A baseline that is irregular in its dense record is irregular by its training, and
+every arm is read there, from the most evaluations. One that is regular there has the symptom at a coarse cadence alone, and
+every arm is read at the coarsest that has it. A suspect that changes the training does so in the runs themselves; one that
+only evaluates more often shows the decrease that the coarse cadence misses.
 """
 
 from __future__ import annotations
@@ -153,14 +153,17 @@ def irregularity_answer(
     if about.present:
         at_cadence = list(contrasts_of(plan, metric.info, represented_by, coarse, checks, interims))
         trained = [_trained(one, contrasts) for one in at_cadence if plan.arm(one.arm).kind != "placebo"]
-        hides = about.at_coarsest is None or about.at_coarsest < IRREGULAR  # a coarse cadence that shows less explains nothing
+        hides = (
+            about.at_coarsest is None or about.at_coarsest < IRREGULAR
+        )  # a coarse cadence that shows less explains nothing
         cadence = symptom or (coarsest[0] if coarsest and not hides else None)
         shown = next(
             (one for one in observed if cadence and (one.arm, one.metric) == (cadence.arm.name, about.metric)), None
         )
         suspects = (*trained, *([_shown(shown, about)] if shown is not None else []))
         about = replace(about, suspects=suspects, one_cause=_one_cause(about, suspects))
-    return replace(about, answer=_answer(about, curve), sentences=tuple(_sentences(about)))
+    answer = f"{_answer(about, curve)} {_about_cadence(about)}".rstrip()
+    return replace(about, answer=answer, sentences=tuple(_sentences(about)))
 
 
 _AtCadence = tuple[_Cadence | None, list[float]]
@@ -289,25 +292,30 @@ def _moved(one: Suspect) -> str:
     return f"{one.change} (to {plain_figure(one.after, 2)}{less})"
 
 
-def _sentences(about: Irregularity) -> Iterator[str]:
+def _about_cadence(about: Irregularity) -> str:
+    """Is it the training, the cadence, or are both explanations of one thing?"""
     if not about.present or about.at_record is None:
-        return
+        return ""
     record = plain_figure(about.at_record, 2)
     trained = [one for one in about.suspects if one.kind == "training"]
     names = joined([one.change for one in trained if one.outcome == "removes"])
     if about.one_cause:
-        yield (
+        return (
             f"{names} and the cadence are two explanations of one thing: evaluated every {about.record}, the baseline itself "
             f"is regular ({record}), and no irregularity is left to remove."
         )
-    elif about.cadence == about.record and about.at_coarsest is not None:
+    if about.cadence == about.record and about.at_coarsest is not None:
         at, coarse = f"evaluated every {about.coarsest}", plain_figure(about.at_coarsest, 2)
         if about.at_coarsest >= IRREGULAR:
-            yield f"It is not only a matter of the cadence: {at}, it is irregular as well ({coarse})."
-        else:
-            yield f"{at.capitalize()}, it would appear regular ({coarse}): the cadence hides the irregularity of the training."
-    elif about.cadence != about.record:
-        yield f"Evaluated every {about.record}, the baseline is regular ({record}): the coarse cadence misses the decrease."
+            return f"It is not only a matter of the cadence: {at}, it is irregular as well ({coarse})."
+        return f"{at.capitalize()}, it would appear regular ({coarse}): the cadence hides the irregularity of the training."
+    if about.cadence != about.record:
+        return f"Evaluated every {about.record}, the baseline is regular ({record}): the coarse cadence misses the decrease."
+    return ""
+
+
+def _sentences(about: Irregularity) -> Iterator[str]:
+    trained = [one for one in about.suspects if one.kind == "training"]
     norms = [
         f"{one.change} {_NORM_VERBS.get(one.grad_norm_verdict, 'leaves it, as far as is shown, at')} "
         f"{plain_figure(one.grad_norm_after, 2)}"

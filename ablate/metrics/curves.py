@@ -1,4 +1,4 @@
-"""The shape of a curve: the nearest monotone and valley-shaped ones, its irregularity, and the share of its decrease by each point."""
+"""The shape of a curve: the nearest monotone and valley-shaped ones, its irregularity, and how its decrease is spread."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def irregularity(values: Values) -> float | None:
     I(y) = u_n sqrt(mean_i (r_(i+1) - r_i)^2 / 2) / (max y - min y),  r = y - m
     u_n = 7.09 - 2.13 L + 0.541 L^2 - 0.036 L^3,  L = ln n
 
-    m is the least-squares curve that falls, then rises (`valley`): what remains is what neither learning nor an overfit explains.
-    It is measured from one evaluation to the next (mean square successive difference: von Neumann et al. 1941,
-    doi:10.1214/aoms/1177731677), so that a second dip which the evaluations resolve is smooth, and one that they only touch is
-    a jump. The height is the range of the values, as a chart shows them: a steep decrease makes what follows appear small,
-    and a curve recorded from after the decrease on does not have it. u_n, 4.5 to 6, gives white noise a mean of 1 whatever the
-    number of evaluations; it was measured for n from 8 to 400. A zigzag is above 1. I has no unit: it is the same for a + b y
-    with b > 0.
+    m is the least-squares curve that falls, then rises (`valley`): what remains is what neither learning nor an overfit
+    explains. It is measured from one evaluation to the next (mean square successive difference: von Neumann et al. 1941,
+    doi:10.1214/aoms/1177731677), so that a second dip which the evaluations resolve is smooth, and one that they only touch
+    is a jump. The height is the range of the values, as a chart shows them: a steep decrease makes what follows appear small,
+    and a curve recorded from after the decrease on does not have it. u_n, 4.5 to 6, gives white noise a mean of 1 whatever
+    the number of evaluations; it was measured for n from 8 to 400. A zigzag is above 1. I has no unit: it is the same for
+    a + b y with b > 0.
 
     values: lower is better, shape [evaluations]. A constant curve has 0. None for fewer than `MIN_EVALUATIONS` values, to
     which a valley can often be fitted closely, and where a value is not finite.

@@ -1,4 +1,4 @@
-"""Irregularity of planted curves is what a person sees in them: the table in docs/explain/evaluation_cadence.md is made of these."""
+"""Irregularity of planted curves is what a person sees in them: docs/explain/evaluation_cadence.md has the table of these."""
 
 from __future__ import annotations
 
