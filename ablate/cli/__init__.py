@@ -5,7 +5,6 @@ Exit codes: 0 success; 1 a run or a control failed; 2 the request cannot be met;
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import cast
 
 from ablate.cli.run import through_hydra
-from ablate.errors import AblateError, ConfigError, nearest
+from ablate.errors import AblateError, ConfigError, RecordError, nearest
+from ablate.redact import hide_secrets_of
 from ablate.study_command import ACCEPT, print_refusal
 
 _HELP = """\
@@ -43,6 +43,9 @@ ablate: which single variable caused the difference?
 
   --accept-code-change                        keep runs that other code has made; the report says so
 
+A directory or archive that you received is data: no verb runs its code, writes outside of it or sends it unless
+you ask for it.
+
 `ablate <verb> --help` has more on a verb; `ablate --hydra-help` lists the config groups and Hydra's own flags,
 `--config-dir DIR` adds your own config files, `--cfg job` prints a config, `ablate completion bash` is for the tab key.
 """
@@ -62,6 +65,7 @@ VERBS = {verb: module for module, verbs in _MODULES.items() for verb in verbs}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
+    hide_secrets_of(argv)
     try:
         return _dispatch(argv)
     except AblateError as error:
@@ -76,14 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         from ablate.runner.failures import disk_full, is_disk_full
 
-        if error.errno == errno.ENAMETOOLONG:
-            name = max(Path(error.filename or ".").parts, key=len, default="")
-            return print_refusal(
-                ConfigError(f"a file name of {len(name)} characters is too long: {name[:40]}...", "a shorter name")
-            )
-        if not is_disk_full(error):
-            raise
-        return print_refusal(disk_full(Path(error.filename or ".")))
+        if is_disk_full(error):
+            return print_refusal(disk_full(Path(error.filename or ".")))
+        where = f"{error.filename}: " if error.filename else ""
+        fix = "a copy of the folder that you may read and write" if isinstance(error, PermissionError) else None
+        return print_refusal(RecordError(f"{where}{error.strerror or error}", fix))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
 
