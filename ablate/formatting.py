@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MINUS = "\N{MINUS SIGN}"
 DASH = "\N{EN DASH}"
@@ -75,6 +75,12 @@ def joined(words: Iterable[str]) -> str:
     """Return `a`, `a and b`, `a, b and c`."""
     listed = list(words)
     return " and ".join([", ".join(listed[:-1]), listed[-1]] if len(listed) > 1 else listed)
+
+
+def first_of(names: Sequence[str], most: int = 5) -> str:
+    """Return the names, or the first of them and how many there are besides: `a, b and 105 others`."""
+    others = len(names) - most
+    return ", ".join(names) if others <= 0 else f"{', '.join(names[:most])} and {counted(others, 'other')}"
 
 
 def counted(count: int, noun: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.errors import AblateError, StudyError
+from ablate.errors import AblateError, AxisError, StudyError
 from ablate.redact import shown
 from ablate.serialization import built
 
@@ -61,8 +61,25 @@ def plan_study(
         from ablate.planning.planner import make_plan
 
         with redirect_stdout(sys.stderr if options.as_json else sys.stdout):
-            prepared = make_plan(composer, composer.parse(arguments), command=_command(arguments))
+            request = composer.parse(arguments)
+            prepared = make_plan(composer, request, command=_command(arguments))
+        _check_has_variant(prepared, list(request.swept))
     return _carry_out(prepared, options)
+
+
+def _check_has_variant(prepared: Prepared, swept: Sequence[str]) -> None:
+    """Raise AxisError for a study of the baseline alone. swept: keys with several values."""
+    if len(prepared.plan.arms) > 1:
+        return
+    own = (
+        f"every value of {', '.join(swept)} is the baseline's own"
+        if swept
+        else "no axis and no key with several values"
+    )
+    raise AxisError(
+        f"expected a variant to compare with the baseline, got {own}",
+        "ablate -m axis=batch_size, or a key with other values: ablate -m data.batch_size=8,64",
+    )
 
 
 def _carry_out(prepared: Prepared, options: Options) -> int:

@@ -221,7 +221,11 @@ def _as_ended(plan: Plan, runs: Sequence[RunFiles]) -> Budgets:
     if not arms:
         return Budgets(unit=END)
     equal = [unit for unit in ("samples", "steps") if len({getattr(arm, unit) for arm in arms}) == 1]
-    if len(equal) == 2:
+    if any(
+        run.origin and not run.origin.samples_per_step for run in runs
+    ):  # samples are not known: steps stand for them
+        question = f"as the runs ended: {_each(arms, 'samples')}"
+    elif len(equal) == 2:
         question = f"as the runs ended: {_had(arms[0])} in every arm"
     elif equal:
         question = (

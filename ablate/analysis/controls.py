@@ -25,7 +25,7 @@ from ablate.design.axis_files import FINGERPRINT
 from ablate.design.derived import DERIVED
 from ablate.design.plan import Arm, Plan
 from ablate.errors import AblateError, RecordError
-from ablate.formatting import counted, joined
+from ablate.formatting import counted, first_of, joined
 from ablate.records.reader import read_predictions
 from ablate.records.run_files import RunFiles
 
@@ -283,7 +283,7 @@ def differing(plan: Plan, arm: Arm) -> list[str]:
 def several_variables(pairs: Sequence[str]) -> str:
     """Return why settings that differ together show no cause. pairs: as `differing` returns them."""
     return (
-        f"differs from the baseline in {len(pairs)} recorded settings ({', '.join(pairs)}): a contrast of several "
+        f"differs from the baseline in {len(pairs)} recorded settings ({first_of(pairs)}): a contrast of several "
         "variables does not show which of them is the cause. Import a run with each of them alone, or run all combinations "
         "with `ablate attribute`"
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ablate.analysis.controls import NOT_RECORDED, differing, log_formats, several_variables
 from ablate.analysis.eval_cadence import MAX_SHARE
+from ablate.analysis.infer_plan import NOT_COMPARED
 from ablate.analysis.results import UNVERIFIED, Contrast, Imported, LoggedCurve
 from ablate.controls.control import Control
 from ablate.design.plan import Plan
@@ -77,6 +78,7 @@ def imported(plan: Plan, runs: Runs, common: NDArray[np.int64]) -> Imported | No
     sparse = any(run.finished and run.sparse for run in runs)
     not_read = [name for name, one in METRICS.items() if one.curve == "grad norm"] if sparse else []
     formats = log_formats([run for run in runs if run.origin])
+    unit = "samples" if all(origin.samples_per_step for origin in origins.values()) else "steps"
     alarms = [
         (
             "IMPORTED",
@@ -88,10 +90,12 @@ def imported(plan: Plan, runs: Runs, common: NDArray[np.int64]) -> Imported | No
             for arm, pairs in changes.items()
             if len(pairs) > 1
         ),
+        *(("NOT ON RECORD", note) for note in plan.notes if NOT_COMPARED in note),
+        *_no_value(plan, runs),
         *_late_evaluations(curves),
         *_positions(list(origins.values())),
-        *_lengths(by_arm, metric),
-        *_few_common(curves, int(np.sum(common > 0))),
+        *_lengths(by_arm, metric, unit),
+        *_few_common(curves, int(np.sum(common > 0)), unit),
     ]
     if not_read:
         reason = "they need every step's gradient norm, and computed from some steps they would be another metric"
@@ -103,6 +107,18 @@ def imported(plan: Plan, runs: Runs, common: NDArray[np.int64]) -> Imported | No
         curves=curves,
         not_read=tuple(not_read),
     )
+
+
+def _no_value(plan: Plan, runs: Runs) -> Iterator[tuple[str, str]]:
+    """Name what the logs have, where none of them has the primary metric."""
+    primary = find(plan.metric)
+    evaluated = dict.fromkeys(name for run in runs for name in run.curves or {})
+    if primary is None or not primary.recorded_as or primary.recorded_as in evaluated:
+        return
+    trained = any(run.trace is not None and run.trace.recorded("loss").any() for run in runs)
+    found = [*(f"eval_{name}" for name in evaluated), *(["final_train_loss"] if trained else [])]
+    text = f"no log has {plan.metric}"
+    yield "NO VALUE", f"{text}; read from them: {', '.join(found)}. --metric {found[0]} compares it" if found else text
 
 
 def _late_evaluations(curves: Sequence[LoggedCurve]) -> Iterator[tuple[str, str]]:
@@ -136,7 +152,7 @@ def _positions(origins: Sequence[Origin]) -> Iterator[tuple[str, str]]:
         yield "SAMPLES", f"counted with {'; '.join(unsure)}. --samples-per-step ARM=N sets it"
 
 
-def _lengths(by_arm: Mapping[str, Runs], metric: str) -> Iterator[tuple[str, str]]:
+def _lengths(by_arm: Mapping[str, Runs], metric: str, unit: str) -> Iterator[tuple[str, str]]:
     """Final evaluations after unequal numbers of samples answer another question."""
     ends = {
         f"{arm} seed {run.seed}": int(run.curves[metric].samples[-1])
@@ -149,12 +165,12 @@ def _lengths(by_arm: Mapping[str, Runs], metric: str) -> Iterator[tuple[str, str
     short, long = min(ends, key=ends.__getitem__), max(ends, key=ends.__getitem__)
     yield (
         "UNEQUAL LENGTHS",
-        f"the last evaluation of {short} is after {ends[short]:,} samples, that of {long} after {ends[long]:,}: metrics of the "
+        f"the last evaluation of {short} is after {ends[short]:,} {unit}, that of {long} after {ends[long]:,}: metrics of the "
         "final evaluation compare runs of unequal length",
     )
 
 
-def _few_common(curves: Sequence[LoggedCurve], common: int) -> Iterator[tuple[str, str]]:
+def _few_common(curves: Sequence[LoggedCurve], common: int, unit: str) -> Iterator[tuple[str, str]]:
     """Arms of unequal cadence share few evaluations, and curves are compared at those."""
     evals = [curve for curve in curves if curve.curve == "eval loss"]
     if not evals or common >= min(MIN_EVALUATIONS, *(curve.points for curve in evals)):
@@ -162,7 +178,7 @@ def _few_common(curves: Sequence[LoggedCurve], common: int) -> Iterator[tuple[st
     cadences = joined([f"{curve.arm} every {curve.every}" for curve in evals])
     yield (
         "FEW COMMON EVALUATIONS",
-        f"all runs were evaluated after the same number of samples {counted(common, 'time')} ({cadences}): best, "
+        f"all runs were evaluated after the same number of {unit} {counted(common, 'time')} ({cadences}): best, "
         "irregularity and area, which depend on the cadence, are read there alone",
     )
 

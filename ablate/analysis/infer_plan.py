@@ -17,6 +17,7 @@ from ablate.design.axis_files import FINGERPRINT, ad_hoc_axis
 from ablate.design.derived import DERIVED
 from ablate.design.plan import Arm, Plan, Run
 from ablate.errors import ConfigError, RecordError, StudyError, nearest
+from ablate.formatting import counted, first_of, joined
 from ablate.metrics.registry import check_metric
 from ablate.records.layout import RunDir, StudyDir, safe_name
 from ablate.records.metadata import Manifest, read_manifest
@@ -54,6 +55,11 @@ class _StoredRun:
     manifest: Manifest | None
     config: dict[str, Any]
 
+    @property
+    def imported(self) -> bool:
+        """Return whether another tool's log is all that is known of the run."""
+        return self.manifest is not None and bool(self.manifest.origin)
+
 
 _StoredArm = Mapping[int, _StoredRun]
 """By seed."""
@@ -80,9 +86,10 @@ def adopt(folder: Path, options: PlanOptions) -> Plan:
             f"the arms in {str(folder)!r} have no seed in common: {have}", "run each arm with the same seeds"
         )
     names = [BASELINE, *(name for name in stored if name != BASELINE)]
+    files = {name: read_run(stored[name][seeds[0]].run_dir, arm=name, seed=seeds[0]) for name in names}
+    _add_batch_sizes(stored, files, seeds[0])
     moves = {name: _moves(stored[BASELINE], stored[name], seeds) for name in names}
     configs = _filled({name: _config(stored[BASELINE], stored[name], seeds, moves[name]) for name in names}, moves)
-    files = {name: read_run(stored[name][seeds[0]].run_dir, arm=name, seed=seeds[0]) for name in names}
     derived = _derived(files)
     arms = [_arm(name, moves[name], configs[name], derived[name]) for name in names]
     defaults = StudyConfig()
@@ -166,9 +173,47 @@ def _moves(baseline: _StoredArm, arm: _StoredArm, seeds: Sequence[int]) -> dict[
     """{setting: first seed in which it differs from the baseline's}; a group in place of a value is one setting."""
     moved: dict[str, int] = {}
     for seed in seeds:
-        for key in changed(baseline[seed].config, arm[seed].config):
-            moved.setdefault(key, seed)
+        for key, pair in changed(baseline[seed].config, arm[seed].config).items():
+            # What a log does not mention is not on record: that is no difference.
+            if ABSENT not in pair or not (baseline[seed].imported or arm[seed].imported):
+                moved.setdefault(key, seed)
     return {key: seed for key, seed in moved.items() if not any(key.startswith(f"{other}.") for other in moved)}
+
+
+def _add_batch_sizes(stored: Mapping[str, _StoredArm], files: Mapping[str, RunFiles], seed: int) -> None:
+    """Add `samples_per_step` to the settings where an arm trained with another number and no setting on record says so.
+
+    A trainer may have made its batch smaller by itself, to fit into memory.
+    """
+    sizes = {name: _samples_per_step(run) for name, run in files.items()}
+    base = sizes[BASELINE]
+    for name, size in sizes.items():
+        if not base or not size or size == base:
+            continue
+        pairs = changed(stored[BASELINE][seed].config, stored[name][seed].config).values()
+        if any(_explains(pair, base, size) for pair in pairs):
+            continue
+        for arm in (BASELINE, name):
+            for run in stored[arm].values():
+                run.config["samples_per_step"] = sizes[arm]
+
+
+def _explains(pair: tuple[Any, Any], base: int, size: int) -> bool:
+    """Return whether a setting that differs is the batch size, or has its ratio, such as passes per step or processes."""
+    whole = [type(value) is int for value in pair]
+    if all(whole):
+        return bool(pair[0] * size == pair[1] * base)
+    return (whole[0] and pair[0] == base) or (whole[1] and pair[1] == size)
+
+
+def _samples_per_step(run: RunFiles) -> int:
+    """Return the number of samples of most steps; 0 where there is none, or it is unknown."""
+    if run.origin:
+        return run.origin.samples_per_step
+    if run.trace is None or not len(run.trace):
+        return 0
+    sizes, counts = np.unique(np.diff(run.trace["samples"], prepend=0), return_counts=True)
+    return int(sizes[counts.argmax()]) if 2 * counts.max() > counts.sum() else 0
 
 
 def _config(baseline: _StoredArm, arm: _StoredArm, seeds: Sequence[int], moves: Mapping[str, int]) -> dict[str, Any]:
@@ -295,11 +340,31 @@ def _notes(stored: Mapping[str, _StoredArm], seeds: Sequence[int]) -> Iterable[s
     if left:
         yield f"only seeds that every arm has are read; left out: {', '.join(left)}"
     # The controls of an imported arm name what is not on record.
-    imported = {
-        name for name, arm in stored.items() if any(run.manifest and run.manifest.origin for run in arm.values())
-    }
+    imported = {name for name, arm in stored.items() if any(run.imported for run in arm.values())}
+    yield from _one_sided(stored, [name for name in stored if name in imported and name != BASELINE], seeds)
     bare = [
         name for name, arm in stored.items() if not any(run.config for run in arm.values()) and name not in imported
     ]
     if bare:
         yield f"no settings were recorded for {', '.join(bare)}: Recorder(..., config=...) makes arms comparable"
+
+
+NOT_COMPARED = "and not compared"
+"""Part of the notes on settings that only one arm has on record."""
+
+
+def _one_sided(stored: Mapping[str, _StoredArm], names: Sequence[str], seeds: Sequence[int]) -> Iterable[str]:
+    """Yield a line for each set of settings that some arms have on record and the baseline has not, or the other way round."""
+    owners: dict[tuple[tuple[str, ...], bool], list[str]] = {}
+    for name in names:
+        pairs = {
+            key: pair
+            for seed in seeds
+            for key, pair in changed(stored[BASELINE][seed].config, stored[name][seed].config).items()
+        }
+        for side in (0, 1):
+            if keys := tuple(key for key, pair in pairs.items() if pair[side] == ABSENT):
+                owners.setdefault((keys, bool(side)), []).append(name)
+    for (keys, of_baseline), arms in owners.items():
+        owner, other = (BASELINE, joined(arms)) if of_baseline else (joined(arms), BASELINE)
+        yield f"{counted(len(keys), 'setting')} of {owner} not on record for {other}, {NOT_COMPARED}: {first_of(keys)}"

@@ -96,7 +96,7 @@ def _single(composer: Composer, argv: list[str]) -> int:
     message = f"{outcome.status}: {outcome.message}" if outcome.status == "failed" else outcome.message
     print(shown(message or outcome.status))
     for note in job.notes:
-        print(shown(f"data  {note}"))
+        print(shown(note))
     for name, curve in eval_curves(job.run).items():
         print(eval_line(name, curve))
     if pace := pace_line(outcome):

@@ -24,6 +24,14 @@ def leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def targets_of(config: Any) -> set[str]:
+    """The dotted names that a Hydra config gives as `_target_`, in lists of groups too."""
+    if isinstance(config, Mapping):
+        own = {str(value) for key, value in config.items() if key == "_target_" and "." in str(value)}
+        return own | targets_of(list(config.values()))
+    return {name for item in config for name in targets_of(item)} if isinstance(config, list | tuple) else set()
+
+
 def leaf(config: Mapping[str, Any], key: str) -> Any:
     """The value at a dotted key. Raises KeyError where there is none."""
     node: Any = config

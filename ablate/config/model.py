@@ -27,7 +27,8 @@ class ModelConfig:
     dropout: float | None = number(None, at_least=0, below=1)
     """Probability in every dropout of the model (hidden, attention, classifier); None keeps the model's own."""
     config_overrides: dict[str, Any] = field(default_factory=dict)
-    """Attributes of the model's own config to replace, such as `num_hidden_layers`; only with `init=random`."""
+    """Attributes of the model's own config to replace, such as `num_hidden_layers`; only with `init=random`, `pad_token_id`
+    apart."""
     drop_layers: list[int] = field(default_factory=list)
     """Layers that are taken out, counted from 0 at the embeddings; the others keep their weights."""
     reinit_top_layers: int = number(0, at_least=0)
@@ -70,7 +71,7 @@ class ModelConfig:
                 f"{redrawn[0]} would draw again what model.init=random already draws from the same stream: the same weights",
                 "model.init=pretrained and the name of a pretrained model, as in model=minilm",
             )
-        if self.config_overrides and self.init != "random":
+        if set(self.config_overrides) - {"pad_token_id"} and self.init != "random":
             raise ConfigError(
                 f"model.config_overrides={self.config_overrides} changes the shape of a model whose weights are pretrained",
                 "model.init=random",

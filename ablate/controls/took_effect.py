@@ -72,6 +72,10 @@ def _why(axis: Axis, known: Sequence[tuple[Items, Items]]) -> str:
     if not known:
         return "and no fingerprint says whether the setting was applied"
     if not leaves:
+        if all(key.startswith("task.options.") for key in axis.keys):
+            return (
+                f"the fingerprints are equal too: {moved} has the default of the task's code, or never reached the run"
+            )
         return f"the fingerprints are equal too, so {moved} never reached the run"
     hint = next((f": {_NEVER_BOUND[leaf.item]}" for leaf in leaves if leaf.item in _NEVER_BOUND), "")
     return f"{moved} was applied ({leaves[0]}) but changed no update{hint}"

@@ -90,10 +90,10 @@ def _check_there(table: pa.Table, where: str, column: str, key: str, columns: Co
             "rename one of them in the file",
         )
     text = key != "data.label_column"
-    candidates = _candidates(table, columns, text=text)
-    raise DataError(
-        f"{key}={column!r}: {where} has no such column; {nearest(column, table.column_names)}", _option(key, candidates)
-    )
+    fix = _option(key, _candidates(table, columns, text=text))
+    if any(name.count(" ") > 2 for name in table.column_names):  # a text, where names were expected
+        fix = "a first line with the names of the columns, such as text,label"
+    raise DataError(f"{key}={column!r}: {where} has no such column; {nearest(column, table.column_names)}", fix)
 
 
 def _candidates(table: pa.Table, columns: Columns, *, text: bool) -> list[str]:

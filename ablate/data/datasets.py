@@ -33,7 +33,7 @@ class DataFacts:
 
     data: digest of the complete pool on disk; '' if unknown.
     model: digest of the local files of the model; '' if there are none.
-    notes: sentences about the data, for the plan.
+    notes: sentences about the data and the model, for the plan.
     """
 
     num_train: int
@@ -267,7 +267,9 @@ def _read_path(path: Path, columns: Columns, encoding: str) -> tuple[dict[str, p
         raise DataError(
             f"data.path={path}: expected files named train* and test*, validation*, val* or dev*, ending in "
             f"{', '.join(endings)}; found {', '.join(f.name for f in files) or 'none'}",
-            f"data.path={files[0] if files else path / 'train.csv'}",
+            f"data.path={files[0]} reads one file"
+            if files
+            else f"files in the directory itself: {path / 'train.csv'} and so on",
         )
     tables: dict[str, pa.Table] = {}
     for part, own in parts.items():

@@ -83,8 +83,13 @@ def read_table(path: Path, wanted: Collection[str], encoding: str) -> pa.Table:
         ) from None
 
 
+def marked_encoding(data: bytes, default: str) -> str:
+    """Return the encoding that a byte order mark names, or the default."""
+    return next((name for mark, name in _MARKS if data.startswith(mark)), default)
+
+
 def _decoded(path: Path, data: bytes, encoding: str) -> str:
-    found = next((name for mark, name in _MARKS if data.startswith(mark)), encoding)
+    found = marked_encoding(data, encoding)
     try:
         text = data.decode(found)
     except LookupError:
@@ -97,6 +102,8 @@ def _decoded(path: Path, data: bytes, encoding: str) -> str:
             f"data.path={path}: expected text in {found}, got the byte 0x{data[error.start]:02x} in line {line}",
             "data.encoding=cp1252 for a file from Windows, or the encoding that the file was written in",
         ) from None
+    if "\r" in text and "\n" not in text:
+        text = text.replace("\r", "\n")  # lines end so on an old Mac, and in some exports of Excel
     if "\0" in text[:1000]:
         raise DataError(f"data.path={path}: expected text in {found}, got null characters", "data.encoding=utf-16-le")
     return text
@@ -141,6 +148,14 @@ def _read_json(path: Path, text: str, wanted: Collection[str]) -> pa.Table:
         }
         if len({len(column) for column in columns.values()}) == 1:
             return _table(path, columns, wanted)
+    inner = [key for key, item in value.items() if isinstance(item, list)] if isinstance(value, Mapping) else []
+    if inner:
+        raise DataError(
+            f"data.path={path}: expected a list of objects, got an object with the keys {', '.join(map(str, value))}"[
+                :300
+            ],
+            f"write the list under {inner[0]!r} to a file of its own",
+        )
     rows = [value] if isinstance(value, Mapping) else value
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise DataError(

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ablate.config.flatten import leaves
 from ablate.errors import RecordError
-from ablate.serialization import read_json, read_yaml
+from ablate.serialization import read_json, read_text
 
 BOOKKEEPING = (
     "output_dir", "overwrite_output_dir", "run_name", "project", "report_to", "disable_tqdm", "logging_dir",
     "logging_nan_inf_filter", "log_level", "log_on_each_node", "push_to_hub", "hub_", "trackio_", "do_train", "do_eval",
     "do_predict", "local_rank", "resume_from_checkpoint", "debug", "skip_memory_metrics", "save_", "_", "transformers_version",
-    "model/num_parameters", "default_root_dir", "logger", "callbacks",
+    "model/num_parameters", "default_root_dir", "logger", "callbacks", "problem_type", "auto_find_batch_size",
 )  # fmt: skip
 """Prefixes of settings that say where a run goes and what it prints. They do not make an arm another one."""
 
@@ -60,16 +62,66 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     )
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """Read a JSON or YAML file of settings. Raises RecordError for anything else."""
+def read_settings(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Read a JSON or YAML file of settings. Returns them, and the names of those with a Python object as their value.
+
+    Raises RecordError for anything else.
+    """
+    unread: list[str] = []
     try:
-        value = read_json(path) if path.suffix == ".json" else read_yaml(path)
-    except (OSError, ValueError) as error:
+        value = read_json(path) if path.suffix == ".json" else _plain_tags(read_text(path), unread)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         fix = "plain values, as --config-file baseline=settings.yaml"
-        raise RecordError(f"cannot read settings from {path}: {error}", fix) from None
+        problem = " ".join(str(error).split())[:200] or type(error).__name__
+        raise RecordError(f"cannot read settings from {path}: {problem}", fix) from None
     if not isinstance(value, Mapping):
         raise RecordError(f"{path}: expected names with values, got {type(value).__name__}", "seed: 1")
-    return dict(value)
+    return dict(value), unread
+
+
+class _Object:
+    """Stands for a value under a tag of Python's, which nothing is made of."""
+
+
+class _Tagged(yaml.SafeLoader):
+    """Reads what `save_hyperparameters` writes: a tuple is a list, an alias of a few values is followed."""
+
+    aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.aliases += self.check_event(yaml.AliasEvent)
+        if self.aliases > 20:  # fifty of them can stand for billions of values
+            raise yaml.YAMLError("it holds more than 20 aliases (*name)")
+        return super().compose_node(parent, index)
+
+
+def _construct(loader: _Tagged, _suffix: str, node: Any) -> Any:
+    if isinstance(node, yaml.SequenceNode) and node.tag.endswith("python/tuple"):
+        return loader.construct_sequence(node, deep=True)
+    return _Object()
+
+
+for _prefix in ("tag:yaml.org,2002:python/", "!"):
+    _Tagged.add_multi_constructor(_prefix, _construct)
+
+
+def _plain_tags(text: str, unread: list[str]) -> Any:
+    """Return the value of a YAML text without the keys whose value is a Python object; their names are added to `unread`."""
+    loader = _Tagged(text)
+    try:
+        return _without_objects(loader.get_single_data(), "", unread)
+    finally:
+        loader.dispose()
+
+
+def _without_objects(value: Any, name: str, unread: list[str]) -> Any:
+    if isinstance(value, _Object) or (isinstance(value, list) and any(isinstance(item, _Object) for item in value)):
+        unread.append(name)
+        return None
+    if not isinstance(value, Mapping):
+        return value
+    inner = {key: _without_objects(item, f"{name}.{key}" if name else str(key), unread) for key, item in value.items()}
+    return {key: item for key, item in inner.items() if item is not None or value[key] is None}
 
 
 def _split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

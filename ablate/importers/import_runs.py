@@ -18,7 +18,6 @@ import yaml
 from ablate.errors import ConfigError, RecordError, StudyError, nearest
 from ablate.importers import tables, tensorboard, transformers, wandb
 from ablate.importers.arguments import assign_seeds, parse_arms, parse_by_arm
-from ablate.importers.hyperparameters import read_settings, settings_of
 from ablate.importers.metric_names import TRACE as TRACE_NAMES
 from ablate.importers.metric_names import is_ignored, map_columns, parse_renames
 from ablate.importers.source import MAX_STEP, Source, has_file, log_files
@@ -126,6 +125,9 @@ def import_runs(request: ImportRequest, check: Callable[[Path], object] | None =
         if check is not None:
             check(part)
         fresh = _move(part, request.output)
+    except OSError as error:
+        problem = f"{request.output} cannot be written: {error.strerror or error}"
+        raise RecordError(problem, "--output DIRECTORY on a disk that can be written") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return ImportResult(tuple(lines), fresh)
@@ -174,9 +176,8 @@ def _apply_options(sources: Sources, request: ImportRequest) -> None:
     sizes = parse_by_arm(request.samples_per_step, sources, "--samples-per-step")
     for arm, runs in sources.items():
         if arm in files:
-            settings = settings_of(read_settings(Path(files[arm])))
             for source in runs:  # a seed in the file of several runs can be that of one only
-                source.use_settings(settings, f"--config-file {files[arm]}", use_seed=len(runs) == 1)
+                source.use_file(Path(files[arm]), f"--config-file {files[arm]}", use_seed=len(runs) == 1)
         if arm in sizes:
             size = int(sizes[arm]) if sizes[arm].isdecimal() and len(sizes[arm]) < 10 else 0
             if size < 1:

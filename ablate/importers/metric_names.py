@@ -11,7 +11,8 @@ TRACE = ("loss", "grad_norm", "learning_rate", "tokens")
 """Columns of a trace that a log can contain, apart from `epoch`."""
 
 STEPS = (
-    "step", "train/global_step", "trainer/global_step", "global_step", "train/step", "iteration", "iter", "_step", "Step",
+    "step", "train/global_step", "trainer/global_step", "global_step", "train/step", "iteration", "iter",
+    "num_updates", "update", "_step", "Step",
 )  # fmt: skip
 """Columns of steps, most reliable first: `_step` of W&B counts calls of `log`."""
 
@@ -58,6 +59,11 @@ def column_name(name: str) -> str | None:
     # The metric keeps its spelling, without the prefix of an evaluation.
     metric = re.sub(r"^[^/_.\- ]+[/_.\- ]", "", name) if match.re is _EVAL else match[1]
     return f"eval_{_METRICS.get(match[1], metric)}"
+
+
+def is_epoch(name: str) -> bool:
+    """Return whether a column counts epochs."""
+    return _PLAIN.get(re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")) == "epoch"
 
 
 def is_ignored(name: str) -> bool:

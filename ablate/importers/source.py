@@ -13,8 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ablate.data.files import marked_encoding
 from ablate.errors import RecordError
 from ablate.importers.hyperparameters import Settings, read_settings, settings_of
+from ablate.importers.metric_names import is_epoch
 
 MAX_STEP = 2**63 - 1
 """Largest step that a table can hold."""
@@ -87,9 +89,9 @@ class Source:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def counts_log_calls(self) -> bool:
-        """Return whether the steps are W&B's own, which count calls of `log`: the batch size gives no samples then."""
-        return self.step == "_step" or (self.format == "wandb_table" and self.step == "Step")
+    def counts_no_updates(self) -> bool:
+        """Return whether the steps are epochs, or W&B's own, which count calls of `log`: a batch size gives no samples then."""
+        return self.step == "_step" or is_epoch(self.step) or (self.format == "wandb_table" and self.step == "Step")
 
     def names(self) -> list[str]:
         """Return every logged name, in order of first appearance."""
@@ -100,14 +102,26 @@ class Source:
         self.config, self.cadence, self.settings = settings.config, settings.cadence, where
         if use_seed and settings.seed is not None:
             self.seed, self.seed_from = settings.seed, settings.seed_from
-        if settings.batch is not None and not self.counts_log_calls:
+        if settings.batch is not None and not self.counts_no_updates:
             self.samples_per_step, self.samples_from = settings.batch, f"{settings.batch_from}; {caveat}"
 
     def use_hparams(self, folder: Path) -> None:
-        """Take the hyperparameters that Lightning saved with the log, if there are any."""
+        """Take the hyperparameters that Lightning saved with the log, as far as they can be read: the log counts without."""
         path = folder / "hparams.yaml"
-        if path.is_file():
-            self.use_settings(settings_of(read_settings(check_inside(folder, path))), path.name, NO_ACCUMULATION)
+        if not path.is_file():
+            return
+        check_inside(folder, path)
+        try:
+            self.use_file(path, path.name, NO_ACCUMULATION)
+        except RecordError as error:
+            self.notes.append(f"{error.problem}; the settings are not recorded")
+
+    def use_file(self, path: Path, where: str, caveat: str = ONE_PROCESS, *, use_seed: bool = True) -> None:
+        """Take the settings in a file, and note those that are not plain values. Raises RecordError."""
+        settings, unread = read_settings(path)
+        self.use_settings(settings_of(settings), where, caveat, use_seed=use_seed)
+        if unread:
+            self.notes.append(f"{', '.join(unread)} in {path.name}: a Python object, which is not read")
 
 
 def number(value: Any) -> float | None:
@@ -182,9 +196,10 @@ def check_inside(folder: Path, path: Path) -> Path:
 
 
 def read_log_text(path: Path) -> str:
-    """Read a text file, with or without a byte order mark. Raises RecordError for anything else."""
+    """Read a text file in UTF-8, or as its byte order mark says. Raises RecordError for anything else."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
+        return data.decode(marked_encoding(data, "utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise RecordError(f"cannot read {path} as text: {error}") from None
 

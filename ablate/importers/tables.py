@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import RecordError
-from ablate.importers.metric_names import STEPS, column_name
+from ablate.importers.metric_names import STEPS, column_name, is_epoch
 from ablate.importers.source import (
     LIGHTNING_SHIFT,
     Rows,
@@ -32,6 +33,10 @@ _ENDS = ("__MIN", "__MAX")
 """An export has a column `<run> - <metric>` for each run, with `__MIN` and `__MAX` columns for the chart's smoothing."""
 
 
+_GROUP = re.compile(r"[\w./-]+: \S")
+"""Begin of a column in the export of a grouped chart: `algo: adam`, or `algo: adam env: x`."""
+
+
 @dataclass(slots=True)
 class Table:
     """Columns in order, and rows without their empty cells."""
@@ -44,11 +49,30 @@ class Table:
 def read(path: Path, _: Sequence[Path], step_column: str | None) -> Source:
     """Read a table of one run. Raises RecordError without a column of steps, and for an export of several runs."""
     table = read_table(path)
+    _check_not_runs(path, table)
     if any(_SEPARATOR in name and name.endswith(_ENDS[0]) for name in table.names):
         return _read_export(path, table, step_column)
     return source_of(
         table, "table", path, path, step_column, "a table of one run, or another --step-column than {step}"
     )
+
+
+_OF_RUNS = {"name", "run", "run name", "run_name", "id", "run id", "run_id"}
+_OF_STATE = {"state", "status", "created", "createdat", "start time", "start_time", "duration", "runtime"}
+
+
+def _check_not_runs(path: Path, table: Table) -> None:
+    """Raise RecordError for a table of runs, a row each, as W&B and MLflow export it: it holds no curve."""
+    heads = {name.lower() for name in table.names}
+    key = next((name for name in table.names if name.lower() in _OF_RUNS), None)
+    if key is None or not heads & _OF_STATE or len(table.rows) < 2:
+        return
+    names = [str(row.get(key)) for row in table.rows]
+    if len(set(names)) == len(names):
+        raise RecordError(
+            f"{path}: expected the curve of one run, got a table of {len(names)} runs, a row each: {', '.join(names[:3])} ...",
+            "export a chart of each metric: ablate import --table chart.csv ARM=RUN; or wandb.Api().run(...).scan_history()",
+        )
 
 
 def read_lightning(path: Path, files: Sequence[Path], _: str | None) -> Source:
@@ -97,15 +121,21 @@ def choose_step(names: Sequence[str], wanted: str | None, where: str) -> str:
     if known:
         return known[0]
     expected = f"a column {wanted!r}" if wanted is not None else f"a column of steps ({', '.join(STEPS)})"
-    raise RecordError(
-        f"{where}: expected {expected}, got {', '.join(names) or 'no columns'}",
-        f"--step-column {next(iter(names), 'step')}",
-    )
+    epochs = next((name for name in names if is_epoch(name)), None)
+    steps = next((name for name in names if any(word in name.lower() for word in ("step", "iter", "update"))), None)
+    fix = "a column with the number of updates, such as step"
+    if steps is not None:
+        fix = f"--step-column {steps}"
+    elif epochs is not None and wanted is None:
+        fix = f"--step-column {epochs}, where steps are epochs"
+    raise RecordError(f"{where}: expected {expected}, got {', '.join(names) or 'no columns'}", fix)
 
 
 def step_notes(step: str, missing: int) -> list[str]:
     """Return what the reader has to know about the steps. missing: number of rows without one."""
     notes = [f"{missing} rows without {step} are left out"] if missing else []
+    if is_epoch(step):
+        notes.append("steps are epochs, and samples are not counted from them")
     if step == "_step":
         notes.append(
             "_step counts calls of wandb.log, which are optimizer steps only if the run logs at every step; samples are not "
@@ -122,7 +152,7 @@ def read_table(path: Path) -> Table:
     text = read_log_text(path)
     suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv"):
-        return _parse_csv(path, text, "excel-tab" if suffix == ".tsv" else "excel")
+        return _parse_csv(path, text, _separator(text, "\t" if suffix == ".tsv" else ","))
     value = parse_json(text) if suffix == ".json" else None
     rows, notes = _parse_lines(path, text) if value is None else (_parse_rows(path, value), [])
     if not rows:
@@ -131,10 +161,19 @@ def read_table(path: Path) -> Table:
     return Table(list(dict.fromkeys(name for row in rows for name in row)), full, notes)
 
 
-def _parse_csv(path: Path, text: str, dialect: str) -> Table:
+def _separator(text: str, usual: str) -> str:
+    """Return the usual separator, or the one with which the first line names a column of steps."""
+    head = text.partition("\n")[0]
+    known = {*STEPS, "epoch"}
+    separators = dict.fromkeys((usual, ",", ";", "\t"))
+    return next((one for one in separators if known & {name.strip(' "\r') for name in head.split(one)}), usual)
+
+
+def _parse_csv(path: Path, text: str, separator: str) -> Table:
     """Parse a CSV. pandas pads short lines and renames duplicate columns silently, so it is not used here."""
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a table of samples has texts of any length
     try:
-        lines = list(csv.reader(io.StringIO(text), dialect))
+        lines = list(csv.reader(io.StringIO(text), delimiter=separator))
     except csv.Error as error:
         raise RecordError(f"cannot parse {path} as CSV: {error}") from None
     if not lines or not any(lines[0]):
@@ -235,7 +274,10 @@ def read_exported_run(run: str, paths: Sequence[Path], step_column: str | None =
             if values and step in row:
                 logged += numbers([{**means, step: row[step]}], step, str(path))
         notes += table.notes
-    if averaged:
+    grouped = _GROUP.match(run)
+    if grouped:
+        notes.append(f"{run} is a group of runs: its values are means over runs, which the export does not count")
+    elif averaged:
         notes.append(
             "the export contains means over stretches of the chart (__MIN and __MAX differ) instead of logged rows, which "
             "wandb.Api().run(...).scan_history() returns"
@@ -246,5 +288,5 @@ def read_exported_run(run: str, paths: Sequence[Path], step_column: str | None =
         notes=[*notes, *step_notes("_step" if step == "Step" else step, 0)],
     )  # fmt: skip
     if averaged:
-        source.loss = "means over stretches of a chart"
+        source.loss = "means over runs" if grouped else "means over stretches of a chart"
     return source

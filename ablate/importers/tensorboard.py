@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,17 @@ def read(path: Path, files: Sequence[Path], _: str | None) -> Source:
     folders = [folder for folder, logged in scalars.items() if logged]
     if not folders:
         raise RecordError(f"{path}: expected scalars, got {len(files)} event files without any")
+    curves = _added_scalars(path, scalars)
+    if curves:
+        notes.append(f"add_scalars wrote curves of their own folders: {', '.join(folder.name for folder in curves)}")
+        scalars[path] = [*scalars.get(path, []), *(row for rows in curves.values() for row in rows)]
+        folders = [path, *(folder for folder in folders if folder != path and folder not in curves)]
     if len(folders) > 1 and folders[0] != path:
         shown = ", ".join(map(str, folders[:6]))
         problem = f"{path}: expected the log of one run, got {len(folders)} runs: {shown}"
         raise RecordError(problem, f"name each: {folders[0]}")
     notes += [f"{folder} is another run to TensorBoard and is left out" for folder in folders[1:]]
-    used = [file for file in used if file.parent == folders[0]]
+    used = [file for file in used if file.parent == folders[0] or file.parent in curves]
     fix = f"name one file: {used[0]}" if len(used) > 1 else "a directory of its own for each run"
     rows = Rows(scalars[folders[0]], str(path), fix)
     source = Source(format="tensorboard", path=str(path), files=tuple(used), rows=rows, notes=notes)
@@ -56,6 +61,19 @@ def read(path: Path, files: Sequence[Path], _: str | None) -> Source:
         source.shift = LIGHTNING_SHIFT
         source.use_hparams(folders[0])
     return source
+
+
+def _added_scalars(path: Path, scalars: Mapping[Path, Sequence[Logged]]) -> dict[Path, list[Logged]]:
+    """Return the curves of `add_scalars("loss", {"train": ...})`, which writes `loss` into the folder `loss_train`."""
+    curves = {}
+    for folder, logged in scalars.items():
+        tags = {tag for _, values in logged for tag in values}
+        tag = next(iter(tags), "")
+        start = f"{tag.replace('/', '_')}_"
+        if folder.parent == path and len(tags) == 1 and folder.name.startswith(start):
+            name = f"{folder.name.removeprefix(start)}/{tag}"
+            curves[folder] = [(step, {name: values[tag]}) for step, values in logged]
+    return curves
 
 
 def _read_file(path: Path, logged: list[Logged], texts: dict[str, Any]) -> bool:

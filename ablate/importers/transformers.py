@@ -45,7 +45,7 @@ def read(path: Path, files: Sequence[Path], _: str | None) -> Source:
     table = Table(list(dict.fromkeys(name for row in logged for name in row)), logged)
     source = source_of(table, "trainer_state", path, file, "step", "name the checkpoint of one run")
     source.total_steps, source.loss = _count(state.get("max_steps")), WINDOW_LOSS
-    model = _model_config(file)
+    model = _model_config(file, source.notes)
     trainer = {
         key: state[key]
         for key in ("num_train_epochs", "train_batch_size", "trial_params")
@@ -59,7 +59,7 @@ def read(path: Path, files: Sequence[Path], _: str | None) -> Source:
     if settings.batch is not None and (steps := _batches_per_step(summary, settings.batch)):
         source.samples_per_step = settings.batch * steps
         source.samples_from = f"train_batch_size {settings.batch} x {steps}, from the speeds in the last row"
-    _set_end(source, _count(state.get("global_step")), trained=bool(summary))
+    _set_end(source, _count(state.get("global_step")), trained=bool(summary), stopped=_was_stopped(state))
     if (file.parent / "training_args.bin").exists():
         source.notes.append("training_args.bin is a pickle and is not opened: its settings are not recorded")
     return source
@@ -107,24 +107,32 @@ def _is_summary(row: Mapping[str, Any]) -> bool:
     return "train_runtime" in row
 
 
-def _model_config(file: Path) -> dict[str, Any]:
-    """Return the model's config.json, if there is one."""
+def _model_config(file: Path, notes: list[str]) -> dict[str, Any]:
+    """Return the model's config.json, if there is one; what is wrong with it is noted."""
     path = file.parent / "config.json"
     if not path.is_file():
         return {}
     value = parse_json(read_log_text(check_inside(file.parent, path)))
     if value is None:
-        raise RecordError(f"cannot read {path}: malformed JSON", f"remove it, or copy {NAME} to another directory")
+        notes.append(f"{path.name} is malformed JSON: the model's settings are not recorded")
     return {"model": value} if isinstance(value, dict) and value else {}
 
 
-def _set_end(source: Source, step: int, *, trained: bool) -> None:
+def _was_stopped(state: Mapping[str, Any]) -> bool:
+    """Return whether a callback had ended training, as early stopping does: the Trainer writes no other state then."""
+    control: Any = state.get("stateful_callbacks")
+    for key in ("TrainerControl", "args", "should_training_stop"):
+        control = control.get(key) if isinstance(control, Mapping) else None
+    return control is True
+
+
+def _set_end(source: Source, step: int, *, trained: bool, stopped: bool) -> None:
     planned = f" of {source.total_steps}" if source.total_steps else ""
     source.end_message = f"the Trainer's state is of step {step}{planned}" + (
-        ", and says that training ended" if trained else ""
+        ", and says that training ended" if trained else ", and says that training was stopped there" if stopped else ""
     )
-    if trained or source.total_steps:  # max_steps is set for a run that was limited by epochs too
-        source.ended = trained or step >= source.total_steps
+    if trained or stopped or source.total_steps:  # max_steps is set for a run that was limited by epochs too
+        source.ended = trained or stopped or step >= source.total_steps
 
 
 def _batches_per_step(summary: Mapping[str, Any], size: int) -> int:

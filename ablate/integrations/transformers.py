@@ -91,7 +91,7 @@ class TraceCallback(TrainerTrace, TrainerCallback):
         optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
         self._open(
             trainer.model_wrapped, trainer.model, optimizer, precision=precision, max_grad_norm=args.max_grad_norm or None,
-            dataset=trainer.train_dataset, settings=_settings(trainer),
+            dataset=trainer.train_dataset, settings=_settings(trainer, state.train_batch_size),
         )  # fmt: skip
         self._tokens = 0
         self._inside.enter_context(wrapped(trainer, "training_step", self._training_step))
@@ -181,9 +181,18 @@ def wrapped(owner: Any, name: str, around: Callable[..., Any]) -> Iterator[None]
             setattr(owner, name, own)
 
 
-def _settings(trainer: Any) -> dict[str, Any]:
-    """The Trainer's arguments and what the model's config has of its own."""
-    given = {key: value for key, value in trainer.args.to_dict().items() if not key.startswith(_NO_SETTING)}
+_WRITTEN_BY_MODEL = ("problem_type", "transformers_version", "_name_or_path", "architectures")
+"""Keys of a model's config that the library sets by itself, some in the first forward pass."""
+
+
+def _settings(trainer: Any, batch_size: int | None) -> dict[str, Any]:
+    """The Trainer's arguments and what the model's config has of its own.
+
+    batch_size: in force on one process, which `auto_find_batch_size` makes smaller than the argument.
+    """
+    settings = {key: value for key, value in trainer.args.to_dict().items() if not key.startswith(_NO_SETTING)}
+    if batch_size is not None and "per_device_train_batch_size" in settings:
+        settings["per_device_train_batch_size"] = batch_size // max(1, trainer.args.n_gpu)
     config: Any = getattr(trainer.model, "config", None)
     own = config.to_diff_dict() if hasattr(config, "to_diff_dict") else {"class": type(trainer.model).__name__}
-    return {"trainer": given, "model": own}
+    return {"trainer": settings, "model": {key: value for key, value in own.items() if key not in _WRITTEN_BY_MODEL}}

@@ -57,8 +57,8 @@ def get_metric(name: str, *, key: str = "study.metric") -> Metric:
         )
     raise ConfigError(
         f"{key}={name!r} is not a valid metric; {nearest(name, METRICS)}",
-        f"{key}=eval_loss, or one of {', '.join(list(METRICS)[1:])}; {key}=eval_<metric> of another metric that your runs "
-        f"evaluate, {key}=samples_to:eval_loss:0.6, or a custom function, {key}=my_module:my_metric",
+        f"{key}=eval_loss; {key}=eval_<metric> of another metric that your runs evaluate, {key}=samples_to:eval_loss:0.6, or a "
+        f"custom function, {key}=my_module:my_metric",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,7 +26,7 @@ def build(kind: Any, settings: Any, config: ModelConfig, streams: RandomStreams)
     """
     with streams.scope("init"):
         if config.init == "random":
-            model, new = kind.from_config(settings, dtype=torch.float32), None
+            model, new, report = kind.from_config(settings, dtype=torch.float32), None, None
         else:
             place = locate_model(config)
             model, report = from_hub(
@@ -38,14 +39,52 @@ def build(kind: Any, settings: Any, config: ModelConfig, streams: RandomStreams)
                     use_safetensors=True,
                     trust_remote_code=False,
                     dtype=torch.float32,
+                    ignore_mismatched_sizes=True,  # refused below, with the names
                 ),
             )
+            _check_loaded(model, report, config)
             new = {name.rpartition(".")[0] for name in report["missing_keys"]}
     assert isinstance(model, nn.Module)
+    model._weights_from = _weights_from(model, report, config)  # type: ignore[assignment]
     draw = partial(streams.initialise, model, reset=lambda module: _fill(model, module))
     draw(new)
     operate(model, config, draw)
     return model
+
+
+def weights_from(model: nn.Module) -> str:
+    """Return in words which weights of a model that `build` made came from files, and which were drawn; '' for any other."""
+    return str(getattr(model, "_weights_from", ""))
+
+
+def _weights_from(model: nn.Module, report: Mapping[str, Any] | None, config: ModelConfig) -> str:
+    if report is None:
+        return "all drawn"
+    drawn, total = sorted(report["missing_keys"]), len(model.state_dict())
+    names = ", ".join(drawn[:6]) + (f" and {len(drawn) - 6} others" if len(drawn) > 6 else "")
+    return f"{total - len(drawn)} of {total} tensors from {config.name}" + (f"; drawn: {names}" if drawn else "")
+
+
+def _check_loaded(model: Any, report: Mapping[str, Any], config: ModelConfig) -> None:
+    """Raise ModelError where a weight of the model below its head came from no file, a pooler apart, or has another shape."""
+    if report["mismatched_keys"]:
+        name, stored, expected = min(report["mismatched_keys"])
+        raise ModelError(
+            f"model.name={config.name}: the weight {name} has the shape {list(stored)} in the file, and the model needs "
+            f"{list(expected)}",
+            "weights of the same shape and number of classes",
+        )
+    below = f"{model.base_model_prefix}."
+    names = [name for name in model.state_dict() if name.startswith(below) and ".pooler." not in name]
+    missing = sorted(set(names) & set(report["missing_keys"]))
+    if missing:
+        others = sorted(report["unexpected_keys"])
+        found = f"; the file has {len(others)} others, such as {others[0]}" if others else ""
+        raise ModelError(
+            f"model.name={config.name}: {len(missing)} of the {len(names)} tensors of {type(model).__name__} below its head "
+            f"are not in the file, such as {missing[0]}{found}",
+            "save the model with its own save_pretrained, without a wrapper; model.init=random trains from random weights",
+        )
 
 
 def _fill(model: Any, module: nn.Module) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,16 +31,35 @@ def locate_model(config: ModelConfig) -> str:
     place = locate(config.name, key="model.name")
     folder = Path(place)
     if folder.is_dir():
+        _check_no_adapter(folder, config)
         if not (folder / "config.json").exists():
             raise ModelError(
                 f"model.name={config.name}: the folder has no config.json", "save the model there with save_pretrained"
             )
         if config.init == "pretrained" and not list(folder.glob("*.safetensors")):
+            others = ", ".join(
+                sorted(file.name for kind in ("*.bin", "*.pt", "*.h5") for file in folder.glob(kind))[:3]
+            )
             raise ModelError(
-                f"model.name={config.name}: the folder has no weights (*.safetensors)",
-                "save the model there with save_pretrained, or model.init=random to start from random weights",
+                f"model.name={config.name}: the folder has no weights (*.safetensors)"
+                + (f"; {others} may hold code and are not opened" if others else ""),
+                "save the model there with save_pretrained; model.init=random starts from random weights",
             )
     return place
+
+
+def _check_no_adapter(folder: Path, config: ModelConfig) -> None:
+    """Raise ModelError for a folder of peft, whose weights are changes to those of another model."""
+    path = folder / "adapter_config.json"
+    if not path.exists() or (folder / "model.safetensors").exists():
+        return
+    said = json.loads(path.read_text(encoding="utf-8"))
+    base = said.get("base_model_name_or_path") or "BASE"
+    raise ModelError(
+        f"model.name={config.name}: the folder holds a {said.get('peft_type', 'peft')} adapter of {base}, not a model",
+        f"merge it: PeftModel.from_pretrained(AutoModelForSequenceClassification.from_pretrained({base!r}), {config.name!r})"
+        ".merge_and_unload().save_pretrained('merged'), and its tokenizer; then model.name=./merged",
+    )
 
 
 def num_layers(config: ModelConfig) -> int | None:
@@ -91,8 +111,9 @@ def locate(name: str, *, key: str) -> str:
     """Resolve `package:<module>`, a local directory or a hub id."""
     if name.startswith("package:"):
         return _in_package(name.removeprefix("package:"), key=key)
-    if Path(name).expanduser().is_dir():
-        return str(Path(name).expanduser())
+    with suppress(OSError):  # a name that is too long
+        if Path(name).expanduser().is_dir():
+            return str(Path(name).expanduser())
     if name.startswith(("/", ".", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise ModelError(
             f"{key}={name}: there is no such folder",
@@ -140,15 +161,121 @@ def load_settings(config: ModelConfig, tokenizer: Any, **settings: Any) -> Any:
     return found
 
 
+# What a model's files do not allow: known before the first step, from its JSON files alone.
+
+_POSITIONS_AFTER_PADDING = (
+    "camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta",
+    "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+)  # fmt: skip
+"""Architectures whose first token has the position `pad_token_id + 1`."""
+
+_HEADS = ("classifier.weight", "classifier.out_proj.weight", "score.weight")
+"""Weights of a classifier's last layer, [classes, features]."""
+_WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
+"""Beginnings of the names that DDP, `torch.compile` and FSDP give to the weights of a model."""
+
+
+def check_model_files(config: Config, num_classes: int) -> None:
+    """Raise DataError or ModelError for a local model that a run of this config could not train.
+
+    num_classes: of the data; 0 without labels.
+    """
+    folder = Path(locate_model(config.model))
+    if not folder.is_dir():
+        return
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8")) | config.model.config_overrides
+    _check_positions(
+        settings.get("model_type", ""), settings.get("max_position_embeddings"), settings.get("pad_token_id"), config
+    )
+    if config.model.init == "pretrained":
+        _check_weight_names(folder, config.model, num_classes)
+    if (
+        num_classes
+        and not _is_token(settings.get("pad_token_id"), settings)
+        and not _names_padding(config.model, folder)
+    ):
+        from ablate.data.tokenization import load_tokenizer
+
+        tokenizer = load_tokenizer(config.model)
+        padding_id(load_settings(config.model, tokenizer), tokenizer, config.model)
+
+
+def padding_id(settings: Any, tokenizer: Any, config: ModelConfig) -> int:
+    """Return the number of the padding token, and set it in the model's config: batch and model must mean the same token.
+
+    It is the config's own, else the tokenizer's. Raises ModelError where neither has one.
+    """
+    text = settings.get_text_config()
+    ids = (getattr(text, "pad_token_id", None), tokenizer.pad_token_id)
+    number = next((one for one in ids if _is_token(one, vars(text))), None)
+    if number is None:
+        end = _first(tokenizer.eos_token_id, getattr(text, "eos_token_id", None))
+        raise ModelError(
+            f"model.name={config.name}: neither its config nor its tokenizer has a padding token, so texts of different length "
+            "cannot be put into one batch",
+            f"model.config_overrides.pad_token_id={0 if end is None else end}"
+            + ("" if end is None else " pads with the end token"),
+        )
+    settings.pad_token_id = text.pad_token_id = number
+    return int(number)
+
+
+def _is_token(number: Any, settings: Mapping[str, Any]) -> bool:
+    """Return False for -1 and other numbers without an embedding."""
+    return type(number) is int and 0 <= number < settings.get("vocab_size", math.inf)
+
+
+def _names_padding(config: ModelConfig, folder: Path) -> bool:
+    """Return whether a file of the tokenizer names a padding token."""
+    place = Path(locate(config.tokenizer, key="model.tokenizer")) if config.tokenizer else folder
+    files = [place / name for name in ("tokenizer_config.json", "special_tokens_map.json")]
+    return any(json.loads(file.read_text(encoding="utf-8")).get("pad_token") for file in files if file.is_file())
+
+
+def _check_weight_names(folder: Path, config: ModelConfig, num_classes: int) -> None:
+    shapes: dict[str, list[int]] = {}
+    for file in folder.glob("*.safetensors"):
+        with file.open("rb") as opened, suppress(ValueError):  # not a header: the loader says what is wrong
+            shapes |= {
+                name: entry["shape"]
+                for name, entry in json.loads(opened.read(int.from_bytes(opened.read(8), "little"))).items()
+                if name != "__metadata__"
+            }
+    wrapper = next((start for start in _WRAPPERS if shapes and all(name.startswith(start) for name in shapes)), None)
+    if wrapper is not None:
+        raise ModelError(
+            f"model.name={config.name}: 0 of its {len(shapes)} tensors are the model's; their names begin with {wrapper!r}",
+            f"save the model inside of its wrapper: model.{wrapper}save_pretrained(...)",
+        )
+    head = next((name for name in _HEADS if name in shapes), None)
+    if num_classes and head is not None and shapes[head][0] != num_classes:
+        raise ModelError(
+            f"model.name={config.name}: its head ({head}) has {shapes[head][0]} classes, and the data have {num_classes}",
+            f"AutoModel.from_pretrained({config.name!r}).save_pretrained('headless'), and its tokenizer; then "
+            "model.name=./headless draws a new head",
+        )
+
+
+def _check_positions(kind: str, positions: Any, padding: Any, config: Config) -> None:
+    if not isinstance(positions, int) or positions <= 0:
+        return
+    usable, why = positions, "positions"
+    if kind in _POSITIONS_AFTER_PADDING and isinstance(padding, int):
+        usable = positions - padding - 1
+        why = f"tokens for which {config.model.name} has positions: {positions} less pad_token_id + 1 = {padding + 1}"
+    if usable < config.data.max_length:
+        of = f" of {config.model.name}" if usable == positions else ""
+        raise DataError(
+            f"data.max_length={config.data.max_length} is longer than the {usable} {why}{of}",
+            f"data.max_length={usable}",
+        )
+
+
 def check_fits(settings: Any, tokens: Tokens, config: Config) -> None:
     """Raise if the texts contain tokens, or may have positions, without an embedding in the model."""
     text = settings.get_text_config()
-    positions = getattr(text, "max_position_embeddings", None)
-    if isinstance(positions, int) and 0 < positions < config.data.max_length:
-        raise DataError(
-            f"data.max_length={config.data.max_length} is longer than the {positions} positions of {config.model.name}",
-            f"data.max_length={positions}",
-        )
+    positions, padding = getattr(text, "max_position_embeddings", None), getattr(text, "pad_token_id", None)
+    _check_positions(text.model_type, positions, padding, config)
     highest = int(tokens.values.max(initial=0))
     if highest >= getattr(text, "vocab_size", math.inf):
         raise ModelError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablate.config.flatten import ABSENT, changed, leaf_or_absent, leaves
+from ablate.config.flatten import ABSENT, changed, leaf_or_absent, leaves, targets_of
 from ablate.config.schema import BASELINE
 from ablate.controls.config_isolation import isolate
 from ablate.design.axis import Axis, show
@@ -246,8 +246,8 @@ def _check_one(baseline: Arm, arm: Arm, key: str) -> None:
 
 def _code(config: Mapping[str, Any], modules: Iterable[str]) -> dict[str, str]:
     """Return the app's own files that imports and `_target_`s lead to, without those of installed packages."""
-    named = {str(value) for key, value in leaves(config).items() if key.endswith("_target_")}
-    found = code_files([*modules, *sorted(name.rpartition(".")[0] for name in named if "." in name)])
+    named = sorted(name.rpartition(".")[0] for name in targets_of(config))
+    found = code_files(modules) | code_files(named, installed=False)
     return {name: sha for name, sha in found.items() if not name.startswith("ablate/")}
 
 

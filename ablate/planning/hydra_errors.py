@@ -86,11 +86,28 @@ def _unknown_key(found: re.Match[str], _text: str, typed: list[str]) -> AblateEr
     if key.startswith("hydra."):
         return ConfigError(f"{key}: Hydra has no such key", "ablate --cfg hydra lists them")
     argument = next((item for item in typed if item.lstrip("+~").startswith(key)), key)
-    if key.startswith("model.config_overrides."):
+    if key == "model.config_overrides" or key.startswith("model.config_overrides."):
         return ConfigError(
             f"{argument}: model.config_overrides holds only what was added to it", f"+{argument.lstrip('+')}"
         )
-    return ConfigError(f"{argument}: there is no key {key!r}", nearest(key, known_keys()))
+    return ConfigError(f"{argument}: there is no key {key!r}", _suggested(key))
+
+
+_OTHER_NAMES = {
+    "learning_rate": "lr", "bs": "batch_size", "wd": "weight_decay", "epochs": "budget", "num_epochs": "budget",
+    "max_steps": "budget", "num_train_epochs": "budget", "num_samples": "max_examples", "scheduler": "lr_schedule",
+    "warmup": "warmup_ratio", "clip_norm": "max_grad_norm", "per_device_train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "grad_accum_steps", "max_seq_length": "max_length",
+}  # fmt: skip
+"""What other libraries call a key -> the last part of ours."""
+
+
+def _suggested(key: str) -> str:
+    """Return the keys whose last part is meant, else the nearest ones."""
+    last = key.rpartition(".")[2]
+    last = _OTHER_NAMES.get(last, last)
+    same = [known for known in known_keys() if known.rpartition(".")[2] == last]
+    return f"did you mean {' or '.join(map(repr, same))}?" if same else nearest(key, known_keys())
 
 
 def _wrong_type(found: re.Match[str], _text: str, _typed: list[str]) -> AblateError:

@@ -100,6 +100,8 @@ class Manifest:
     """`fp32`, `tf32`, `bf16` or `fp16`: what `train.precision` became on the device."""
     padding: str = ""
     """What the model did with padding: `left out` (of the last layer perhaps more), or `kept: ` and why."""
+    weights: str = ""
+    """Which weights came from files and which were drawn, in words; empty for a model that was not built here."""
     started: str = ""
     """UTC, ISO 8601."""
     ended: str | None = None

@@ -25,7 +25,7 @@ _TRACE = [
     (
         "step_seconds",
         pa.float64(),
-        "time since the end of the step before, on a GPU by its clock; evaluation and flushing excluded",
+        "time since the end of the step before, on a GPU its own; evaluation and flushing excluded",
     ),
     ("group_norms", pa.list_(pa.float32()), "as `grad_norm`, per group; names under `groups` in the schema's metadata"),
     ("update_ratios", pa.list_(pa.float32()), "norm of the weights' change over their norm, per group, or empty"),

@@ -28,13 +28,15 @@ _COUNTS = (
 start of a run. Planning, launching, reading and reporting are left out: they do not run during training."""
 
 
-def code_files(targets: Iterable[str | None] = ()) -> dict[str, str]:
+def code_files(targets: Iterable[str | None] = (), *, installed: bool = True) -> dict[str, str]:
     """Return {name: sha256} of ablate's files that count, and of the user's files that `targets` import, at any depth.
 
-    targets: values of `task.entry_point`. Imports are read in the source, so no code of the user runs here; imports by
-    name in a string are not detected. Installed packages do not count, except the one that contains a target.
+    targets: values of `task.entry_point`, or modules. Imports are read in the source, so no code of the user runs here;
+    imports by name in a string are not detected. Installed packages do not count, except the one that contains a target.
+    installed: False leaves out that one too.
     """
-    return {**_own_files(), **{name: sha for target in targets if target for name, sha in _walk(target)}}
+    walked = (part for target in targets if target for part in _walk(target, installed=installed))
+    return {**_own_files(), **dict(walked)}
 
 
 def hashed_again(names: Iterable[str]) -> dict[str, str]:
@@ -82,7 +84,7 @@ def _own_files() -> dict[str, str]:
     return {f"ablate/{file.relative_to(_PACKAGE).as_posix()}": _hash(file) for file in files}
 
 
-def _walk(target: str) -> Iterator[tuple[str, str]]:
+def _walk(target: str, *, installed: bool) -> Iterator[tuple[str, str]]:
     """(name, sha256) of the target's module and of every local module that is imported from there."""
     importlib.invalidate_caches()
     first = target.partition(":")[0]
@@ -96,7 +98,7 @@ def _walk(target: str) -> Iterator[tuple[str, str]]:
         file = _file_of(spec) if spec else None
         if spec is None or file is None:
             continue
-        if _is_users(file) or module.partition(".")[0] == first.partition(".")[0]:
+        if _is_users(file) or (installed and module.partition(".")[0] == first.partition(".")[0]):
             yield _named(spec, file), _hash(file)
             waiting += _imports(file, module, is_package=spec.submodule_search_locations is not None)
 
@@ -108,13 +110,23 @@ def find_module(name: str) -> ModuleSpec | None:
     if spec is None:
         try:
             spec = find_spec(top)
-        except ValueError:  # a module without a spec, such as __main__
+        except (ValueError, ImportError):  # a module without a spec, such as __main__
             return None
     for end in range(len(rest)):
         if spec is None or spec.submodule_search_locations is None:
             return None
-        spec = PathFinder.find_spec(".".join([top, *rest[: end + 1]]), list(spec.submodule_search_locations))
+        spec = _find_below(".".join([top, *rest[: end + 1]]), list(spec.submodule_search_locations))
     return spec
+
+
+def _find_below(name: str, folders: list[str]) -> ModuleSpec | None:
+    """Return the spec of a module in a package; a folder without `__init__.py` needs its parent imported, which none is."""
+    try:
+        return PathFinder.find_spec(name, folders)
+    except KeyError:
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(Path(folder) / name.rpartition(".")[2]) for folder in folders]
+        return spec
 
 
 def _imports(file: Path, module: str, *, is_package: bool) -> Iterator[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ablate.config.flatten import targets_of
 from ablate.design.plan import Plan, Run, read_plan
 from ablate.errors import AblateError, ConfigError, StudyError
 from ablate.records.layout import RunDir, StudyDir
@@ -117,6 +119,12 @@ class RunRecord:
         recorded, _, _ = stored(self.run)
         outcome = self._outcome(returned, error)
         if recorded is not None:
+            if (
+                outcome.status == "finished" and recorded.status == "diverged"
+            ):  # main may return the best value before that
+                outcome = replace(
+                    outcome, status="diverged", reason="not finite", message=f"{recorded.message}; {outcome.message}"
+                )
             outcome = replace(recorded, status=outcome.status, reason=outcome.reason, message=outcome.message)
         self._write(ended=now())
         write_value(self.run, outcome)
@@ -148,8 +156,14 @@ class RunRecord:
         write_value(self.run, Manifest(
             arm=arm.name, seed=self.planned.seed, overrides=arm.changes, digest=self.planned.digest,
             request=self.planned.request, code_digest=self.plan.code_digest, code=self.plan.code, git=git_state(),
-            versions=versions(_PACKAGES), started=self.started, ended=ended,
+            versions=versions((*_PACKAGES, *_installed(arm.config))), started=self.started, ended=ended,
         ))  # fmt: skip
+
+
+def _installed(config: dict[str, Any]) -> list[str]:
+    """Return the distributions of the installed packages that a config names by `_target_`."""
+    known = packages_distributions()
+    return sorted({name for target in targets_of(config) for name in known.get(target.partition(".")[0], ())})
 
 
 def _with(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:

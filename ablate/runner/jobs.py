@@ -46,7 +46,7 @@ class Job:
     external: bool = False
     """Whether it is a run of an external app."""
     notes: tuple[str, ...] = ()
-    """Sentences about the data of a run of its own."""
+    """Sentences about the data and the model of a run of its own."""
 
     @property
     def name(self) -> str:

@@ -324,7 +324,9 @@ class _Scheduler:
         else:
             code = running.process.exitcode or 0
             reason, sentence = failures.how(code, running.job.config, oom_killed=failures.oom_kills() > self._oom_kills)
-            outcome = RunStatus(status="failed", reason=reason, message=sentence)
+            # A scheduler signals the whole process group: the run may end before it has caught the signal.
+            stopped = bool(self.interrupts) and reason in ("SIGTERM", "SIGINT", "SIGHUP")
+            outcome = RunStatus(status="interrupted" if stopped else "failed", reason=reason, message=sentence)
         with suppress(OSError):  # a full disk: the run counts as killed then
             write_value(run, outcome)
         return outcome

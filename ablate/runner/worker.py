@@ -114,6 +114,7 @@ def _train(
 ) -> RunStatus:
     import torch
 
+    from ablate.models.build import weights_from
     from ablate.models.optimizers import make_optimizer
     from ablate.runner.memory_reuse import reuse_freed_memory
     from ablate.tasks.registry import build_task
@@ -137,7 +138,9 @@ def _train(
     _check_data(planned_data, manifest.data, config)
     task.model.to(device)
     manifest.padding = speed_up(task.model, config.train)
+    manifest.weights = weights_from(task.model)
     print(f"padding: {manifest.padding}", flush=True)
+    print(f"weights: {manifest.weights or 'of the task'}", flush=True)
     write_value(run, manifest)
     loss_fn: LossFn = task.loss_fn
     loader = task.loader(num_workers=config.train.num_workers)

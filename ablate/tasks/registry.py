@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablate.config.schema import Config
 from ablate.data.datasets import DataFacts, load_examples
-from ablate.data.splits import described, split
+from ablate.data.splits import Examples, Splits, described, split
 from ablate.hashing import model_digest
-from ablate.models.hub import check_layers, locate_model, num_layers
+from ablate.models.hub import check_layers, check_model_files, locate_model, num_layers
 
 if TYPE_CHECKING:
     from ablate.tasks.task import Task
@@ -48,7 +49,7 @@ def data_facts(config: Config) -> DataFacts:
         return replace(_of_pieces(config), model=model)
     pool = load_examples(config.data)
     splits = split(pool, config.data, eval_examples=config.eval.max_examples)
-    _check_components(config, len(pool.classes))
+    _check_model(config, len(pool.classes))
     return DataFacts(
         num_train=len(splits.train),
         num_held_out=len(splits.held_out),
@@ -56,7 +57,7 @@ def data_facts(config: Config) -> DataFacts:
         num_classes=len(pool.classes),
         data=pool.source,
         model=model,
-        notes=tuple(described(pool, splits)),
+        notes=_notes(config, pool, splits),
     )
 
 
@@ -65,16 +66,28 @@ def _of_pieces(config: Config) -> DataFacts:
     from ablate.data.documents import load_corpus
 
     corpus = load_corpus(config)
-    _check_components(config, 0)
+    _check_model(config, 0)
     return DataFacts(
         num_train=len(corpus.train), num_held_out=len(corpus.held_out), num_eval=len(corpus.evaluated), num_classes=0,
-        data=corpus.pool.source, notes=tuple(described(corpus.pool, corpus.documents)),
+        data=corpus.pool.source, notes=_notes(config, corpus.pool, corpus.documents),
     )  # fmt: skip
 
 
-def _check_components(config: Config, num_classes: int) -> None:
-    """Raise ModelError for layers and modules that the model does not have. Paths cost torch; numbers of layers do not."""
+def _notes(config: Config, pool: Examples, splits: Splits) -> tuple[str, ...]:
+    lines = [f"data: {line}" for line in described(pool, splits)]
     model = config.model
+    if model.init == "random" and any(Path(locate_model(model)).glob("*.safetensors")) and Path(model.name).is_dir():
+        lines.append(
+            f"model: the weights of {model.name} are not used, because model.init=random; model=minilm model.name={model.name} "
+            "loads them"
+        )
+    return tuple(lines)
+
+
+def _check_model(config: Config, num_classes: int) -> None:
+    """Raise for a model that cannot be trained so, or lacks a layer or module. Paths cost torch; numbers of layers do not."""
+    model = config.model
+    check_model_files(config, num_classes)
     if (model.drop_layers or model.reinit_top_layers) and (count := num_layers(model)):
         check_layers(model, count)
     if model.freeze or model.module_edits:

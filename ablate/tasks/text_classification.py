@@ -19,7 +19,7 @@ from ablate.data.splits import Examples, described, split, with_wrong_labels
 from ablate.data.tokenization import Tokens, load_tokenizer, tokens_of
 from ablate.models.build import build, pool_tokens
 from ablate.models.components import components_of
-from ablate.models.hub import check_fits, hub_revisions, load_settings
+from ablate.models.hub import check_fits, hub_revisions, load_settings, padding_id
 from ablate.tasks.task import Task, count_tokens, logits_of, make_evaluation
 from ablate.training.fingerprint import ids_hash
 from ablate.training.random_streams import RandomStreams
@@ -35,8 +35,9 @@ def text_classification_task(config: Config, streams: RandomStreams) -> Task:
     model = build_model(config.model, len(pool.classes), streams, tokenizer)
     # The whole pool, so that arms of another train ratio find the same file.
     tokens = tokens_of(pool.text, tokenizer, max_length=config.data.max_length, root=config.study.output_dir)
-    check_fits(model.config, tokens, config)
-    pad = tokenizer.pad_token_id or 0
+    settings: Any = model.config
+    check_fits(settings, tokens, config)
+    pad = settings.get_text_config().pad_token_id
     labels = with_wrong_labels(pool.label, len(pool.classes), config.data.label_noise, streams)
     return Task(
         model=model,
@@ -103,6 +104,8 @@ def build_model(config: ModelConfig, num_classes: int, streams: RandomStreams, t
     from transformers import AutoModelForSequenceClassification
 
     settings = load_settings(config, tokenizer, num_labels=num_classes)
+    if tokenizer is not None:
+        padding_id(settings, tokenizer, config)
     model = build(AutoModelForSequenceClassification, settings, config, streams)
     if config.pooling is not None:
         pool_tokens(model, config.pooling)

@@ -248,3 +248,43 @@ def test_a_verb_without_its_argument(ablate):
 def test_nothing_here_depends_on_the_current_folder(refused, here):
     assert not list(Path(here).iterdir())
     assert "did you mean" in refused("axis=batchsize")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-m",),
+        ("plan",),
+        ("-m", "study.seeds=3"),
+        ("-m", "data.batch_size=8"),
+        ("-m", "data.batch_size=8,8"),
+        ("plan", "optim.lr=5e-5,0.00005"),
+    ],
+)
+def test_a_study_without_a_variant(refused, arguments):
+    said = refused(*arguments)
+    assert "expected a variant to compare with the baseline, got " in said
+    assert "fix: ablate -m axis=batch_size" in said
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("lr=1e-3", "optim.lr"),
+        ("optim.learning_rate=1", "optim.lr"),
+        ("bs=4", "data.batch_size"),
+        ("weight_decay=0", "optim.weight_decay"),
+        ("train.max_seq_length=8", "data.max_length"),
+    ],
+)
+def test_a_key_of_another_group_or_library_is_recognized(refused, typed, meant):
+    assert f"did you mean '{meant}'" in refused("-m", typed, "axis=batch_size")
+
+
+def test_an_unknown_metric_lists_the_known_ones_once(refused):
+    assert refused("-m", "axis=batch_size", "study.metric=f1_weighted").count("clip_fraction") == 1
+
+
+def test_a_name_that_is_too_long(refused):
+    said = refused("-m", "axis=batch_size", f"study.output_dir={'x' * 300}")
+    assert "File name too long" in said

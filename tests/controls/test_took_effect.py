@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ablate.controls.took_effect import took_effect
 from ablate.design.axis import Axis
 from ablate.records.metadata import Fingerprint
@@ -46,6 +48,18 @@ def test_a_setting_that_never_reached_the_run_is_a_no_op() -> None:
     assert control.status == "failed"
     assert "no-op: max_grad_norm=10" in control.sentence
     assert "train.max_grad_norm never reached the run" in control.sentence
+
+
+def test_an_option_of_a_custom_task_may_have_the_default_of_its_code() -> None:
+    control = took_effect(
+        "width=8",
+        replace(CLIP, name="width", keys=("task.options.width",)),
+        baseline={0: fingerprint(1.0)},
+        fingerprints={0: fingerprint(1.0)},
+        weights=({0: "a"}, {0: "a"}),
+    )
+    assert control.status == "failed"
+    assert "task.options.width has the default of the task's code, or never reached the run" in control.sentence
 
 
 def test_a_clip_that_never_bound_is_a_no_op_and_says_so() -> None:

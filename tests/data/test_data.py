@@ -365,6 +365,7 @@ CSV = "text,label\n" + "\n".join(f"café {k},{'pos' if k % 2 else 'neg'}" for k 
         ("x.csv.bz2", bz2.compress(CSV.encode()), {}),
         ("x.tsv.gz", gzip.compress(CSV.replace(",", "\t").encode("utf-16")), {}),
         ("x.csv", CSV.replace("\n", "\r\n").encode(), {}),
+        ("x.csv", CSV.replace("\n", "\r").encode(), {}),
         ("x.json", json.dumps([{"text": r[:-4], "label": r[-3:]} for r in CSV.split("\n")[1:]]).encode(), {}),
         ("x.json", "\n".join(json.dumps({"label": r[-3:], "text": r[:-4]}) for r in CSV.split("\n")[1:]).encode(), {}),
         ("x.ndjson", "\n".join(json.dumps({"label": r[-3:], "text": r[:-4]}) for r in CSV.split("\n")[1:]).encode(), {}),
@@ -401,6 +402,7 @@ def test_a_text_of_megabytes_is_read(tmp_path: Path) -> None:
             "data.label_column=stars",
         ),
         (b"label,review\n0,a\n1,b\n", {}, "data.text_column='text'", "data.text_column=review"),
+        (b"a film seen many times,pos\nb,neg\n", {}, "data.text_column='text'", "a first line with the names"),
     ],
 )
 def test_a_refusal_names_what_to_type(
@@ -494,6 +496,13 @@ def test_bad_data_is_named(
         split(load_examples(setting), setting)
     assert words in str(caught.value)
     assert caught.value.fix
+
+
+def test_a_list_inside_of_an_object_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"version": 1, "data": [{"text": "a", "label": 0}]}))
+    with pytest.raises(DataError, match="got an object with the keys version, data") as caught:
+        load_examples(config(tmp_path / "x.json"))
+    assert caught.value.fix == "write the list under 'data' to a file of its own"
 
 
 def test_more_evaluation_examples_than_are_held_out(csv: Path) -> None:

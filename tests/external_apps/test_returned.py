@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,10 @@ import pytest
 import torch
 
 from ablate.errors import StudyError
+from ablate.records.layout import RunDir
+from ablate.records.metadata import RunStatus, Status, write_value
 from ablate.records.returned_values import numbers_of
+from ablate.runner.external_app import RunRecord
 
 
 @pytest.mark.parametrize(
@@ -42,3 +47,19 @@ def test_anything_else_is_refused_with_what_it_was(returned: Any, said: str) -> 
     with pytest.raises(StudyError, match=said) as raised:
         numbers_of(returned)
     assert raised.value.fix == "return a number, or a dict of numbers, from the function under @hydra.main"
+
+
+@pytest.mark.parametrize("recorded", ["diverged", "finished", "failed"])
+def test_a_run_that_diverged_stays_so_whatever_main_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: Status
+) -> None:
+    """Main may return the best value before the loss became nan: the Recorder in the app has seen the end."""
+    monkeypatch.setattr(RunRecord, "_write", lambda *_, **__: None)
+    run = RunDir(tmp_path)
+    write_value(run, RunStatus(status=recorded, step=40, reason="end", message="eval_loss is nan at step 40"))
+    record = RunRecord(run, SimpleNamespace(metric=None), None, "")  # type: ignore[arg-type]
+    outcome = record.end(0.25)
+    assert outcome.status == ("diverged" if recorded == "diverged" else "finished")
+    assert outcome.step == 40
+    assert ("eval_loss is nan at step 40; returned 0.25" in outcome.message) == (recorded == "diverged")
+    assert record.end(float("nan")).status == "diverged"

@@ -208,7 +208,7 @@ def test_the_same_numbers_under_two_names_are_one_run(tmp_path: Path) -> None:
 
 def test_settings_that_nobody_recorded_are_said_to_be_missing(tmp_path: Path) -> None:
     sources = [
-        table(tmp_path / f"{k}.csv", [{"step": s, "val_loss": 1 / (s + k)} for s in (10, 20, 30, 40)])
+        table(tmp_path / f"{k}.csv", [{"step": s, "loss": 1.0, "val_loss": 1 / (s + k)} for s in (10, 20, 30, 40)])
         for k in (1, 2, 3, 4)
     ]
     analysis = imported(tmp_path, f"baseline={sources[0]},{sources[1]}", f"x={sources[2]},{sources[3]}")
@@ -297,3 +297,55 @@ def test_an_imported_log_with_gaps_is_not_replayed_as_if_it_had_none(tmp_path: P
     for key in ("tracker.log_every", "eval.every"):
         with pytest.raises(ConfigError, match="cannot be resampled: they did not record train_examples"):
             resample(folder, key, ["200 steps"])
+
+
+def test_settings_that_one_side_did_not_record_are_no_difference(tmp_path: Path) -> None:
+    arms = study(tmp_path, baseline={}, b={}, c={})
+    model = {"hidden_size": 64, **{f"label{k}": k for k in range(60)}}
+    for arm, config in (
+        ("baseline", {"lr": 0.1}),
+        ("b", {"lr": 0.2, "model": model}),
+        ("c", {"lr": 0.1, "model": model}),
+    ):
+        (tmp_path / f"{arm}.yaml").write_text(json.dumps(config))
+    files = [f"{arm}={tmp_path / arm}.yaml" for arm in ("baseline", "b", "c")]
+    analysis = imported(tmp_path, *arms, config_files=files)
+    assert "SEVERAL VARIABLES" not in alarms(analysis)
+    assert "of the settings in the logs, only lr (0.1 -> 0.2) differs" in control(analysis, "b", "one_variable")[1]
+    assert alarms(analysis)["NOT ON RECORD"] == (
+        "61 settings of b and c not on record for baseline, and not compared: model.hidden_size, model.label0, model.label1, "
+        "model.label10, model.label11 and 56 others"
+    )
+
+
+def test_lists_of_settings_end_at_five(tmp_path: Path) -> None:
+    arms = study(tmp_path, baseline={}, b={})
+    for arm in ("baseline", "b"):
+        (tmp_path / f"{arm}.yaml").write_text(json.dumps({f"key{k}": f"{arm}{k}" for k in range(40)}))
+    analysis = imported(tmp_path, *arms, config_files=[f"{arm}={tmp_path / arm}.yaml" for arm in ("baseline", "b")])
+    said = alarms(analysis)["SEVERAL VARIABLES"]
+    assert "b differs from the baseline in 40 recorded settings (key0 (baseline0 -> b0), " in said
+    assert said.count("->") == 5
+    assert "and 35 others" in said
+
+
+def test_no_samples_are_named_where_the_batch_is_not_known(tmp_path: Path) -> None:
+    logs = [
+        table(
+            tmp_path / f"{k}.csv",
+            [{"step": s, "loss": 1.0, "val_loss": 1 / (s + k)} for s in range(10, 10 * (3 + k), 10)],
+        )
+        for k in (1, 2)
+    ]
+    analysis = imported(tmp_path, f"baseline={logs[0]}", f"x={logs[1]}")
+    assert analysis.budgets is not None
+    assert analysis.budgets.question == "as the runs ended: baseline 30 steps, x 40 steps"
+    assert "samples" not in alarms(analysis)["UNEQUAL LENGTHS"]
+
+
+def test_a_log_without_the_metric_names_those_that_are_there(tmp_path: Path) -> None:
+    log = table(tmp_path / "log.csv", [{"step": s, "loss": 1 / s, "val_accuracy": 0.5} for s in (10, 20, 30)])
+    analysis = imported(tmp_path, f"baseline={log}")
+    assert alarms(analysis)["NO VALUE"] == (
+        "no log has eval_loss; read from them: eval_accuracy, final_train_loss. --metric eval_accuracy compares it"
+    )

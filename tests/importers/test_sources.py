@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from ablate.errors import AblateError
+from ablate.importers.hyperparameters import read_settings
 from ablate.importers.import_runs import ImportRequest, import_runs
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Origin, origin_of, read_manifest, read_status
@@ -412,3 +413,166 @@ def test_plain_tables_are_all_read_alike(tmp_path: Path, kind: str) -> None:
     assert all(
         trace.table[name].null_count == 2 for name in ("tokens", "clip_coefficient", "step_seconds", "applied", "epoch")
     )
+
+
+# ---- logs as people have them -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_run_that_a_callback_stopped_has_ended(tmp_path: Path, stopped: bool) -> None:
+    """Early stopping at step 60 of 1200: the newest checkpoint is the only state that the Trainer writes."""
+    path = made.state(tmp_path / "out" / "checkpoint-60", steps=60, eval_steps=20)
+    control = {"TrainerControl": {"args": {"should_training_stop": stopped}, "attributes": {}}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_steps": 1200, "stateful_callbacks": control}))
+    outcome = read_status(brought(tmp_path, f"baseline={tmp_path / 'out'}"))
+    assert outcome is not None
+    assert outcome.status == ("finished" if stopped else "interrupted")
+    assert ("says that training was stopped there" in outcome.message) == stopped
+
+
+HPARAMS = {
+    "tuple": ("betas: !!python/tuple\n- 0.9\n- 0.999\nbatch_size: 8\n", {"betas": [0.9, 0.999], "batch_size": 8}, ""),
+    "function": ("loss: !!python/name:torch.nn.functional.mse_loss ''\nbatch_size: 8\n", {"batch_size": 8}, "loss in"),
+    "object": ("opt:\n  kind: !!python/object:x.Y\n    a: 1\n  lr: 0.1\n", {"opt": {"lr": 0.1}}, "opt.kind in"),
+    "call": ("x: !!python/object/apply:os.system ['touch ran']\nbatch_size: 8\n", {"batch_size": 8}, "x in hparams"),
+    "tag": ("net: !Net {width: 3}\nseed: 1\n", {}, "net in hparams.yaml: a Python object"),
+    "alias": ("a: &id001\n- x\nb: *id001\n", {"a": ["x"], "b": ["x"]}, ""),
+    "malformed": ("a: [1\nb: 2", {}, "cannot read settings from"),
+}
+
+
+@pytest.mark.parametrize("kind", HPARAMS)
+def test_settings_that_cannot_be_read_are_named_and_the_metrics_count(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text, config, note = HPARAMS[kind]
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "hparams.yaml").write_text(text)
+    (tmp_path / "v" / "metrics.csv").write_text(
+        "epoch,step,train_loss,val_loss\n0,9,2.0,\n0,9,,1.9\n0,19,1.8,\n0,19,,1.7\n"
+    )
+    run = brought(tmp_path, "baseline=v")
+    assert read_evals(run.evals).curve("loss").value.tolist() == [1.9, 1.7]
+    assert yaml.safe_load(run.config.read_text()) == config
+    assert any(note in one for one in origin(run).notes) or not note
+    assert not (tmp_path / "ran").exists()
+    chosen = tmp_path / "s.yaml"
+    chosen.write_text("batch_size: 4\n")
+    other = brought(tmp_path / "other", "baseline=v", config_files=[f"baseline={chosen}"])
+    assert yaml.safe_load(other.config.read_text()) == {"batch_size": 4}
+
+
+def test_many_aliases_are_not_followed(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]"] + [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 20)}]" for k in range(1, 9)]
+    (tmp_path / "s.yaml").write_text("\n".join(lines))
+    with pytest.raises(AblateError, match="more than 20 aliases"):
+        read_settings(tmp_path / "s.yaml")
+
+
+def test_curves_of_add_scalars_are_one_run(tmp_path: Path) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path / "tb")) as writer:
+        for step in range(1, 4):
+            writer.add_scalars("loss", {"train": 1.0 / step, "val": 2.0 / step}, step)
+            writer.add_scalars("Metrics/acc", {"val": 0.1 * step}, step)
+            writer.add_scalar("lr", 0.1, step)
+    run = brought(tmp_path, f"baseline={tmp_path / 'tb'}")
+    trace, evals = read_trace(run.trace), read_evals(run.evals)
+    np.testing.assert_array_equal(trace["loss"], np.float32([1, 1 / 2, 1 / 3]))
+    np.testing.assert_array_equal(trace["learning_rate"], np.float32([0.1, 0.1, 0.1]))
+    np.testing.assert_array_equal(evals.curve("loss").value, np.float32([2, 1, 2 / 3]))
+    assert any("loss_train" in note for note in origin(run).notes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"Name","State","lr","eval/loss","_step"\n"run-1","finished","0.1","0.5","1000"\n"run-2","crashed","0.2","0.6","1000"\n',
+        "run_id,status,start_time,eval_loss,step\na1,FINISHED,2026,0.5,10\nb2,FINISHED,2026,0.6,10\n",
+        "ID,Created,step,loss\nx,2026-01-01,10,0.5\ny,2026-01-02,20,0.4\n",
+    ],
+)
+def test_a_table_of_runs_holds_no_curve(tmp_path: Path, text: str) -> None:
+    (tmp_path / "runs.csv").write_text(text)
+    with pytest.raises(AblateError, match="expected the curve of one run, got a table of 2 runs, a row each") as caught:
+        brought(tmp_path, f"baseline={tmp_path / 'runs.csv'}")
+    assert "--table" in (caught.value.fix or "")
+
+
+def test_a_long_text_in_a_table_of_metrics_is_no_obstacle(tmp_path: Path) -> None:
+    long = '"' + "word " * 40_000 + '"'
+    (tmp_path / "log.csv").write_text(f"step,loss,eval_loss,sample\n10,0.5,0.6,{long}\n20,0.4,0.5,x\n")
+    run = brought(tmp_path, f"baseline={tmp_path / 'log.csv'}")
+    assert read_evals(run.evals).curve("loss").value.tolist() == [0.6, 0.5]
+
+
+def test_a_grouped_chart_holds_means_over_runs(tmp_path: Path) -> None:
+    chart = export(tmp_path / "chart.csv", "eval/loss", {"algo: adam": [3.0, 2.0], "algo: sgd": [4.0, 3.0]}, apart=0.5)
+    run = brought(tmp_path, "baseline=algo: adam", "sgd=algo: sgd", tables=[chart])
+    notes = " ".join(origin(run).notes)
+    assert "algo: adam is a group of runs: its values are means over runs, which the export does not count" in notes
+    assert "stretches" not in notes
+    assert origin(run).loss == "means over runs"
+
+
+def test_a_model_config_that_is_no_json_is_noted(tmp_path: Path) -> None:
+    made.state(tmp_path / "out")
+    (tmp_path / "out" / "config.json").write_text("{")
+    run = brought(tmp_path, f"baseline={tmp_path / 'out'}")
+    assert "config.json is malformed JSON: the model's settings are not recorded" in origin(run).notes
+
+
+def test_a_speed_of_infinity_tells_nothing(tmp_path: Path) -> None:
+    path = made.state(tmp_path / "out")
+    state = json.loads(path.read_text())
+    state["log_history"].append({"train_runtime": 0.0, "train_samples_per_second": math.inf, "train_steps_per_second": math.inf,
+                                 "step": state["log_history"][-1]["step"]})  # fmt: skip
+    path.write_text(json.dumps(state))
+    assert read_status(brought(tmp_path, f"baseline={tmp_path / 'out'}")).status == "finished"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("output", ["blocked/mine", "x" * 300])
+def test_an_output_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path, output: str) -> None:
+    made.state(tmp_path / "out")
+    (tmp_path / "blocked").write_text("a file, where a directory would be needed")
+    with pytest.raises(AblateError, match="cannot be written: ") as caught:
+        import_runs(ImportRequest(arms=[f"baseline={tmp_path / 'out'}"], output=tmp_path / output))
+    assert "--output" in (caught.value.fix or "")
+
+
+@pytest.mark.parametrize("separator", [";", "\t", ","])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
+def test_tables_with_other_separators_and_encodings_are_read(tmp_path: Path, separator: str, encoding: str) -> None:
+    text = "step,loss,val_loss\n1,1.0,0.9\n2,0.5,0.4\n".replace(",", separator)
+    (tmp_path / "log.csv").write_text(text, encoding=encoding)
+    run = brought(tmp_path, f"baseline={tmp_path / 'log.csv'}")
+    assert read_evals(run.evals).curve("loss").value.tolist() == [0.9, 0.4]
+
+
+def test_epochs_are_no_steps_that_a_batch_size_makes_samples_of(tmp_path: Path) -> None:
+    (tmp_path / "keras.csv").write_text("epoch,loss,val_loss\n1,1.0,0.9\n2,0.5,0.4\n")
+    (tmp_path / "s.yaml").write_text("batch_size: 8\n")
+    with pytest.raises(AblateError, match="expected a column of steps") as caught:
+        brought(tmp_path, f"baseline={tmp_path / 'keras.csv'}")
+    assert caught.value.fix == "--step-column epoch, where steps are epochs"
+    run = brought(
+        tmp_path, f"baseline={tmp_path / 'keras.csv'}", step_column="epoch", config_files=[str(tmp_path / "s.yaml")]
+    )
+    assert read_trace(run.trace).table["samples"].null_count == 2
+    assert "steps are epochs, and samples are not counted from them" in origin(run).notes
+
+
+@pytest.mark.parametrize(
+    ("columns", "fix"),
+    [
+        ("loss,val_loss", "a column with the number of updates, such as step"),
+        ("epoch,my_updates,loss", "--step-column my_updates"),
+    ],
+)
+def test_a_column_that_counts_nothing_is_not_offered_for_the_steps(tmp_path: Path, columns: str, fix: str) -> None:
+    (tmp_path / "log.csv").write_text(f"{columns}\n" + ",".join("1" for _ in columns.split(",")) + "\n")
+    with pytest.raises(AblateError, match="expected a column of steps") as caught:
+        brought(tmp_path, f"baseline={tmp_path / 'log.csv'}")
+    assert caught.value.fix == fix

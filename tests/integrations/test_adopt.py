@@ -175,6 +175,28 @@ def test_another_batch_size_brings_another_number_of_updates(tmp_path: Path) -> 
     assert control(analysis, "large", "matched").status == "checked"
 
 
+@pytest.mark.parametrize(
+    ("config", "own"),
+    [
+        (other(lr=0.5), True),  # a trainer that made its batch smaller by itself
+        (BASE, True),
+        (BASE | {"batch": 4}, False),
+        (other(lr=0.5) | {"width": 2}, False),  # half as much of something whole: it may be what makes the batch
+    ],
+)
+def test_another_batch_size_that_no_setting_explains_is_a_variable(
+    tmp_path: Path, config: Mapping[str, Any], own: bool
+) -> None:
+    study = study_of(tmp_path / "mine", {"baseline": BASE})
+    for seed in range(2):
+        record(study, "other", seed, config, batch=4)
+    changes = read_plan(study).arm("other").changes
+    assert ("samples_per_step" in changes) == own
+    if own:
+        assert changes["samples_per_step"] == 4
+        assert len(changes) == 2 or config is BASE
+
+
 def test_only_seeds_that_every_arm_has_are_read(tmp_path: Path) -> None:
     study = study_of(tmp_path / "mine", {"baseline": BASE}, seeds=3)
     for seed in (1, 2):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -16,8 +17,9 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 from ablate import cli, read_evals, read_trace
+from ablate.analysis.infer_plan import PlanOptions, adopt
 from ablate.errors import LoopError, RecordError
-from ablate.integrations.transformers import TraceCallback
+from ablate.integrations.transformers import TraceCallback, _settings
 from ablate.records.layout import RunDir
 from ablate.records.metadata import read_fingerprint, read_status
 from ablate.serialization import read_json
@@ -43,6 +45,13 @@ def make(tmp_path: Path, model: nn.Module | None = None, *, num: int = 10 * BATC
         model=Network() if model is None else model, args=arguments, train_dataset=examples(num),  # type: ignore[arg-type]
         eval_dataset=held_out,
     )  # fmt: skip
+
+
+class TooLarge(Network):
+    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        if len(x) == BATCH and self.training:
+            raise RuntimeError("CUDA out of memory.")
+        return super().forward(x, labels)
 
 
 @pytest.mark.parametrize(("grad_accum_steps", "max_grad_norm", "bf16"), [
@@ -257,6 +266,7 @@ def test_two_arms_and_three_seeds_are_reported(tmp_path: Path, capsys: pytest.Ca
     assert [(one["name"], one["status"]) for one in alone] == [
         ("seeds_differ", "checked"),
         ("settings_applied", "checked"),
+        ("learned", "checked"),
     ]
     assert (study / "report.html").exists()
     assert not (study / "plan.json").exists()
@@ -264,12 +274,6 @@ def test_two_arms_and_three_seeds_are_reported(tmp_path: Path, capsys: pytest.Ca
 
 @pytest.mark.slow
 def test_after_a_smaller_batch_size_was_found_the_record_begins_again(tmp_path: Path, folder: Path) -> None:
-    class TooLarge(Network):
-        def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-            if len(x) == BATCH and self.training:
-                raise RuntimeError("CUDA out of memory.")
-            return super().forward(x, labels)
-
     trainer = make(tmp_path, TooLarge(), auto_find_batch_size=True)
     TraceCallback(trainer, folder)
     trainer.train()
@@ -279,6 +283,32 @@ def test_after_a_smaller_batch_size_was_found_the_record_begins_again(tmp_path: 
     assert len(trace) == STEPS
     assert trace["samples"][0] < BATCH
     assert "training_step" not in vars(trainer)
+
+
+def test_the_batch_size_in_force_is_on_record_and_a_second_variable(tmp_path: Path) -> None:
+    """One arm runs out of memory at the batch size of its arguments and goes on with a smaller one."""
+
+    for arm, rate, model in (("baseline", RATE, Network), ("learning_rate=2", 2.0, TooLarge)):
+        for seed in (0, 1):
+            trainer = make(tmp_path, model(seed), learning_rate=rate, seed=seed, auto_find_batch_size=True)
+            TraceCallback(trainer, tmp_path / "study" / arm / f"seed={seed}")
+            trainer.train()
+    plan = adopt(tmp_path / "study", PlanOptions())
+    changes = plan.arm("learning_rate=2").changes
+    assert 0 < changes["trainer.per_device_train_batch_size"] < BATCH
+    assert {key for key in changes if key.startswith("trainer.")} == {
+        "trainer.per_device_train_batch_size", "trainer.learning_rate",
+    }  # fmt: skip
+
+
+def test_what_the_library_writes_into_a_config_by_itself_is_no_setting(tmp_path: Path) -> None:
+    """`problem_type` is set in the first forward pass, which an evaluation before training makes."""
+    model = BertForSequenceClassification(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+                                                     intermediate_size=8, vocab_size=8))  # fmt: skip
+    before = _settings(SimpleNamespace(args=TrainingArguments(output_dir=str(tmp_path)), model=model), 8)
+    model(input_ids=torch.tensor([[1, 2]]), labels=torch.tensor([1]))
+    assert model.config.problem_type == "single_label_classification"
+    assert _settings(SimpleNamespace(args=TrainingArguments(output_dir=str(tmp_path)), model=model), 8) == before
 
 
 def test_the_norm_is_the_one_that_the_trainer_logs_last(tmp_path: Path, folder: Path) -> None:

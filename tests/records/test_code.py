@@ -113,3 +113,30 @@ def test_what_was_imported_is_listed_whatever_way_it_was_imported(here: Path, mo
         assert not any(name.startswith(("ablate/", "numpy/", "json/")) for name in found)
     finally:
         del sys.modules["plugin_of_mine"]
+
+
+def test_an_installed_package_that_a_config_names_is_not_walked(here: Path) -> None:
+    """`_target_: torch.optim.SGD` leads through half of torch, and to modules that only exist once imported."""
+    write(here, app="import helper\n", helper="", **{"net__in____init__": "import layers\n", "layers": ""})
+    named = ["torch.optim", "setuptools._distutils.command", "net"]
+    found = [name for name in code_files(named, installed=False) if not name.startswith("ablate/")]
+    assert found == ["net/__init__.py", "layers.py"]
+
+
+@pytest.mark.parametrize("module", ["plain.inner.deep", "pack.plain.deep", "plain.inner"])
+def test_a_folder_without_an_init_file_is_a_package_too(here: Path, module: str) -> None:
+    write(
+        here,
+        app=f"import {module}\n",
+        **{"plain__in__inner__in__deep": "", "pack__in____init__": "", "pack__in__plain__in__deep": ""},
+    )
+    expected = {"plain.inner.deep": ["deep.py"], "pack.plain.deep": ["__init__.py", "deep.py"], "plain.inner": []}[
+        module
+    ]
+    assert sorted(Path(name).name for name in users("app")) == sorted(["app.py", *expected])
+
+
+@pytest.mark.parametrize("target", ["setuptools._distutils.core", "six.moves.urllib", "no.such.module"])
+def test_modules_that_exist_only_once_imported_are_no_files(here: Path, target: str) -> None:
+    write(here, app=f"import {target}\n")
+    assert users("app") == ["app.py"]

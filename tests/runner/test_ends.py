@@ -6,6 +6,7 @@ import errno
 import signal
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ import torch
 from ablate.config.schema import Config, DataConfig
 from ablate.errors import DataError, RecordError
 from ablate.records.layout import RunDir
-from ablate.records.metadata import Manifest, RunStatus, write_value
+from ablate.records.metadata import Manifest, RunStatus, read_status, write_value
 from ablate.runner import failures as ends
+from ablate.runner.scheduler import _mark, _Scheduler
 
 CONFIG = asdict(Config(data=DataConfig(batch_size=8)))
 THEN, LATER = "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"
@@ -113,3 +115,19 @@ def test_earlier_tries_are_counted_with_how_they_ended(tmp_path: Path) -> None:
     assert ends.earlier_attempts(run, "d") == [gone, {"started": LATER, "reason": "hang", "message": "silent"}]
     write_value(run, RunStatus(status="finished"))
     assert ends.earlier_attempts(run, "d") == []
+
+
+@pytest.mark.parametrize(
+    ("interrupts", "code", "status"),
+    [([signal.SIGTERM], -signal.SIGTERM, "interrupted"), ([signal.SIGINT], -signal.SIGINT, "interrupted"),
+     ([], -signal.SIGTERM, "failed"), ([signal.SIGTERM], 1, "failed"), ([signal.SIGTERM], -signal.SIGSEGV, "failed")],
+)  # fmt: skip
+def test_a_signal_to_the_whole_process_group_interrupts_its_runs(
+    tmp_path: Path, interrupts: list[int], code: int, status: str
+) -> None:
+    """A cluster signals the study and its runs; one that is still loading ends before it catches the signal."""
+    job = SimpleNamespace(run=RunDir(tmp_path), folder=tmp_path, config={})
+    running = SimpleNamespace(job=job, hung_at=None, process=SimpleNamespace(exitcode=code))
+    scheduler = SimpleNamespace(interrupts=interrupts, _before={tmp_path: _mark(job.run.status)}, _oom_kills=0)
+    assert _Scheduler._outcome_of(scheduler, running).status == status  # type: ignore[arg-type]
+    assert read_status(RunDir(tmp_path)).status == status  # type: ignore[union-attr]

@@ -304,6 +304,7 @@ def reproduction(view: View, folder: Path) -> Section | None:
         "git": _each(manifest.git for manifest in manifests if manifest.git),
         "code": _each(manifest.code_digest[:12] for manifest in manifests),
         "padding": _each(manifest.padding for manifest in manifests),
+        "weights": _each(manifest.weights for manifest in manifests),
     }
     return Section(
         key="reproduce",
