@@ -39,8 +39,8 @@ LEAST_WEIGHT = 1 / 3
 """Of the pooled error, where the own errors differ clearly."""
 
 ALARM, EARLY_ALARM = 0.1, 0.15
-"""Level of the F test on a cell that every contrast needs, such as the baseline, from five seeds on and below; on any other cell
-in proportion to the contrasts that need it."""
+"""Level of the F test on a cell that every contrast needs, such as the baseline, from five seeds on and below; on any other
+cell in proportion to the contrasts that need it."""
 
 
 @dataclass(frozen=True, slots=True)
