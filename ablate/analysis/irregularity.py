@@ -33,8 +33,8 @@ from ablate.metrics.registry import find, get_metric
 from ablate.records.run_files import RunFiles
 from ablate.stats.contrasts import CONFIDENCE
 
-IRREGULAR = 0.1
-"""Irregularity from which a curve is called irregular: its deviations from a smooth curve have a third of its own sd."""
+IRREGULAR = 0.25
+"""Irregularity from which a curve is called irregular: its fluctuation fills a quarter of the height of its chart."""
 
 GRAD_NORM = "grad_norm_p95_p5"
 

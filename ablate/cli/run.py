@@ -92,6 +92,8 @@ def _single(composer: Composer, argv: list[str]) -> int:
 
     job, outcome, is_new = run_single(composer, argv)
     print(f"{outcome.status}: {outcome.message}" if outcome.status == "failed" else outcome.message or outcome.status)
+    for note in job.notes:
+        print(f"data  {note}")
     for name, curve in eval_curves(job.run).items():
         print(eval_line(name, curve))
     if pace := pace_line(outcome):

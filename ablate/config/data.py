@@ -16,8 +16,11 @@ class DataConfig:
     name: str = "movie_snippets"
     """`movie_snippets`, `imdb_reviews` (both from the `demo` extra), or a `datasets` hub id; a label when `path` is set."""
     path: str | None = None
-    """A local .csv, .jsonl or .parquet file, a directory of them named train*/test*, or `save_to_disk` output. Tasks without
-    labels also read .txt: documents separated by blank lines."""
+    """A local .csv, .tsv, .jsonl, .json or .parquet file, also compressed (.gz, .bz2, .zst, .lz4); a directory of them whose
+    names have the word train and the word test (or validation, val, dev); or `save_to_disk` output. Tasks without labels also
+    read .txt: documents separated by blank lines."""
+    encoding: str = "utf-8"
+    """Encoding of text files without a byte order mark, such as `cp1252`."""
     revision: str | None = None
     """Commit, tag or branch of a hub data set; None takes the hub's default."""
     text_column: str = "text"
@@ -30,16 +33,20 @@ class DataConfig:
     """Removed from every text: `case`, `punctuation`, `digits`, `word_order` (shuffled, the same way in every run)."""
     label_column: str = "label"
     """Name of the label column: whole numbers or strings; classes are numbered in sorted order. `causal_lm` reads none."""
+    missing_labels: list[str] | None = None
+    """Labels of rows that have none, besides blank ones: such rows are left out and counted. None takes the spellings of
+    `pandas.read_csv` (`nan`, `None`, `NULL` ...), and -1 where no other label is a number."""
     max_examples: int | None = number(None, at_least=4)
     """Size of the pool that is split, drawn evenly over the labels; None takes everything. Under `causal_lm`, the largest
     number of documents."""
     split: str = choice("shuffled", "shuffled", "blocks", "predefined")
     """How the pool is ordered before the nested cut: `shuffled`; `blocks` (a contiguous stretch of each label's file order is
-    held out, because reviews of one film are adjacent); `predefined` (the data set's own test part is held out first)."""
+    held out, because reviews of one film are adjacent); `predefined` (the data set's own test part is held out)."""
     split_seed: int = 0
     """Seed of the split. The split belongs to the study, not to the run: every seed and arm has the same one."""
     train_test_ratio: float = number(1.0, above=0)
-    """Train : held-out. 1 splits the pool in half, 4 holds out a fifth, and that fifth is part of the half."""
+    """Train : held-out. 1 splits the pool in half, 4 holds out a fifth, and that fifth is part of the half. Under `predefined`
+    the parts decide: 1 leaves them as they are, and another ratio must be theirs."""
     eval_test_ratio: float | None = None
     """Evaluate on the part that is held out at this ratio; None means `train_test_ratio`. A study whose arms differ in
     `train_test_ratio` sets it to the largest, so that all arms are compared on examples which all of them hold out."""

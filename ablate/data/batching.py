@@ -69,3 +69,17 @@ def with_spans(attention_mask: torch.Tensor, spans: Spans | None) -> torch.Tenso
     """
     attention_mask._spans = spans  # type: ignore[attr-defined]
     return attention_mask
+
+
+def token_positions(
+    starts: Sequence[int] | NDArray[np.int64], lengths: Sequence[int] | NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return start, start + 1, ... of each of several stretches, one after the other, int64 [sum of lengths]."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1]) + np.repeat(np.asarray(starts) - (ends - lengths), lengths)
+
+
+def send(values: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """Copy numbers to a device; from pinned memory, so that the host need not wait for a GPU."""
+    made = torch.from_numpy(values)
+    return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)

@@ -26,6 +26,7 @@ class Examples:
     label: class numbers. classes: the label values, in class order; one class for all where no label was read.
     official_test: True where the source itself calls the example test data.
     source: digest of all that was read, before anything was chosen from it. commit: of the hub that it came from, or ''.
+    notes: sentences about what was left out.
     """
 
     text: tuple[str, ...]
@@ -34,6 +35,7 @@ class Examples:
     official_test: NDArray[np.bool_]
     source: str = ""
     commit: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.text)
@@ -57,22 +59,23 @@ class Splits:
 
 
 def split(pool: Examples, config: DataConfig, *, eval_examples: int | None = None) -> Splits:
-    """Cut the pool at `train_test_ratio`.
+    """Cut the pool at `train_test_ratio`, or where the source's own parts meet.
 
     The pool is put into one order that does not depend on the ratio, and the held-out part is the beginning of that order:
     a smaller held-out part is a subset of every larger one, and so are the evaluated examples. A fraction of the training part
     is the end of the order, so that it has the same examples at every ratio with as many.
     """
     order = _order(pool, config, config.split)
-    held_out = order[: _num_held_out(len(pool), config.train_test_ratio)]
-    evaluated = order[: _num_held_out(len(pool), config.eval_test_ratio or config.train_test_ratio)]
-    train = order[len(held_out) :]
+    num_held_out, num_evaluated = _sizes(pool, config)
+    held_out, evaluated, train = order[:num_held_out], order[:num_evaluated], order[num_held_out:]
     if not len(held_out) or not len(train):
         raise DataError(
             f"data.train_test_ratio={config.train_test_ratio:g} splits {len(pool)} examples into {len(train)} for training and "
             f"{len(held_out)} held out: both need at least one",
             "data.train_test_ratio=1 splits them in half",
         )
+    if config.split == "predefined":
+        _check_classes(pool, train, held_out)
     if config.train_fraction < 1:
         train = train[-max(1, round(config.train_fraction * len(train))) :]
     if eval_examples is not None and eval_examples > len(evaluated):
@@ -81,6 +84,54 @@ def split(pool: Examples, config: DataConfig, *, eval_examples: int | None = Non
             f"eval.max_examples={len(evaluated)}, or eval.max_examples=null for all of them",
         )
     return Splits(np.sort(train), np.sort(held_out), evaluated[:eval_examples])
+
+
+def _sizes(pool: Examples, config: DataConfig) -> tuple[int, int]:
+    """Return how many examples are held out and evaluated. Raises DataError for a ratio that contradicts the source's parts."""
+    by_ratio = _num_held_out(len(pool), config.train_test_ratio)
+    evaluated = _num_held_out(len(pool), config.eval_test_ratio or config.train_test_ratio)
+    if config.split != "predefined":
+        return by_ratio, evaluated
+    own, contradicted = int(pool.official_test.sum()), ""
+    if config.train_test_ratio != 1 and abs(by_ratio - own) > 1:
+        contradicted = f"data.train_test_ratio={config.train_test_ratio:g}"
+    elif config.eval_test_ratio is not None and evaluated > own:
+        contradicted = f"data.eval_test_ratio={config.eval_test_ratio:g}"
+    if contradicted:
+        raise DataError(
+            f"{contradicted} with data.split=predefined: the data's own parts have {len(pool) - own} training and {own} test "
+            "examples",
+            "data.train_test_ratio=1 data.eval_test_ratio=null keep the parts; data.split=shuffled cuts at any ratio",
+        )
+    return own, own if config.eval_test_ratio is None else evaluated
+
+
+def _check_classes(pool: Examples, train: Ids, held_out: Ids) -> None:
+    unseen = sorted(set(pool.label[held_out].tolist()) - set(pool.label[train].tolist()))
+    if unseen:
+        raise DataError(
+            f"the test part has the labels {', '.join(repr(pool.classes[label]) for label in unseen[:5])}"
+            f"{', ...' if len(unseen) > 5 else ''}, which no training example has; the training part has "
+            f"{', '.join(repr(pool.classes[label]) for label in sorted(set(pool.label[train].tolist()))[:5])}",
+            "write the labels of both parts alike, or data.missing_labels=[...] for labels that mean none",
+        )
+
+
+def described(pool: Examples, splits: Splits) -> list[str]:
+    """Return what a reader has to know of the data: the classes with their counts, and the notes of the pool."""
+    counts = np.bincount(pool.label, minlength=len(pool.classes))
+    shown = ", ".join(f"{name} ({count})" for name, count in zip(pool.classes[:10], counts, strict=False))
+    more = f" and {len(pool.classes) - 10} others" if len(pool.classes) > 10 else ""
+    lines = [f"{len(pool.classes)} classes: {shown}{more}"] if len(pool.classes) > 1 else []
+    trained, held_out = set(pool.label[splits.train].tolist()), set(pool.label[splits.held_out].tolist())
+    for part, other, what in (
+        (held_out, trained, "held out and never trained on"),
+        (trained, held_out, "never held out"),
+    ):
+        names = [pool.classes[label] for label in sorted(part - other)]
+        if names:
+            lines.append(f"{what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}")
+    return [*lines, *pool.notes]
 
 
 def _num_held_out(num_examples: int, train_test_ratio: float) -> int:
@@ -108,7 +159,8 @@ def _official(pool: Examples, rng: np.random.Generator) -> Ids:
     """The source's own test part first, then its training part, each shuffled."""
     if not pool.official_test.any() or pool.official_test.all():
         raise DataError(
-            "data.split=predefined, but the data does not have both a train and a test part of its own",
+            "data.split=predefined, but the data does not have both a train and a test part of its own"
+            + "".join(f"; {note}" for note in pool.notes),
             "data.split=shuffled",
         )
     return np.concatenate([_shuffled(pool, rng, part) for part in (pool.official_test, ~pool.official_test)])

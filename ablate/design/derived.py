@@ -30,7 +30,7 @@ SPENT = ("tokens_seen", "flops")
 
 class Sizes(Protocol):
     """num_train: training examples. num_eval: examples of one evaluation. num_classes: 0 without labels.
-    data, model: digests of the pool, and of the model's local files; '' where unknown."""
+    data, model: digests of the pool, and of the model's local files; '' where unknown. notes: sentences about the data."""
 
     @property
     def num_train(self) -> int: ...
@@ -42,6 +42,8 @@ class Sizes(Protocol):
     def data(self) -> str: ...
     @property
     def model(self) -> str: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
 
 def derive(config: Config, sizes: Sizes, parameters: Mapping[str, int] | None = None) -> dict[str, float]:

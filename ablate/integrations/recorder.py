@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from ablate.training.fingerprint import environment, model_items, weights_hash
 from ablate.training.grad_norms import GradNorms, Grouping, by_layer
 from ablate.training.predictions import Columns, Predictions
 from ablate.training.run_recorder import RunRecorder
+from ablate.training.throughput import StepClock, read_seconds
 from ablate.training.trace_buffer import DeviceRow
 
 _PACKAGES = ("torch", "transformers", "lightning", "accelerate", "datasets", "numpy", "pyarrow", "torch-ablate")
@@ -148,7 +148,7 @@ class Recorder:
             write_value(self._run, self._recorder.fingerprint)
         self._zero = torch.zeros((), device=self.device)
         self._opened = True
-        self._clock = time.perf_counter()
+        self._clock = StepClock(self.device)
         return self
 
     def __exit__(
@@ -215,9 +215,8 @@ class Recorder:
         )
         self._rates.append(float(learning_rate))
         self.position.add(samples=samples, tokens=tokens)
-        seconds = time.perf_counter() - self._clock
-        self._recorder.log_step(self.position, row, seconds=seconds, num_samples=samples, sample_ids=ids)
-        self._clock = time.perf_counter()
+        self._recorder.log_step(self.position, row, seconds=self._clock.stop(), sample_ids=ids)
+        self._clock.start()
         return gradient.norm
 
     def measure(self, max_grad_norm: float | None = None, *, clips_itself: bool = False) -> Gradient:
@@ -253,13 +252,14 @@ class Recorder:
         self._check_open()
         sums = {name: self._sum(name, values) for name, values in metrics.items()}
         predictions = None if sample_ids is None else self._predictions(metrics, sample_ids)
-        seconds = time.perf_counter() - self._clock
+        seconds = self._clock.stop()
         num_samples = max((summed.count for summed in sums.values()), default=0)
         self._recorder.flush(wait=True)
         self._recorder.log_eval(
-            self.position, EvalResult(sums, seconds, num_samples, split, predictions), update_best=split == "held_out"
-        )
-        self._clock = time.perf_counter()
+            self.position, EvalResult(sums, read_seconds(seconds), num_samples, split, predictions),
+            update_best=split == "held_out",
+        )  # fmt: skip
+        self._clock.start()
 
     # ---- details -----------------------------------------------------------------------------------------------
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import accumulate, groupby
+from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from ablate.data.batching import Spans
+from ablate.data.batching import Spans, send, token_positions
 from ablate.errors import ModelError
 
 NAME = "ablate_unpadded"
@@ -55,34 +55,33 @@ class Layout:
     @cached_property
     def index(self) -> torch.Tensor:
         """Place of each token in the padded batch, int64 [tokens]."""
-        return self._send([start + k for start, n in zip(self.starts, self.lengths, strict=True) for k in range(n)])
+        return send(token_positions(self.starts, self.lengths), self.device)
 
     @cached_property
     def first_index(self) -> torch.Tensor:
         """Place of each sequence's first token in the padded batch, int64 [rows], rows in packed order."""
-        return self._send(self.starts)
+        return send(np.array(self.starts), self.device)
 
     @cached_property
     def dense_index(self) -> torch.Tensor:
-        """The same in a batch [rows, longest], rows in packed order, padding on the right. int64 [tokens]."""
-        return self._send([row * self.lengths[0] + k for row, n in enumerate(self.lengths) for k in range(n)])
+        """The same in a batch [rows, `columns`], rows in packed order, padding on the right. int64 [tokens]."""
+        return send(token_positions(np.arange(len(self.lengths)) * self.columns, self.lengths), self.device)
 
     @cached_property
     def valid(self) -> torch.Tensor:
-        """The tokens of that batch, bool [rows, 1, 1, longest]."""
-        lengths = self._send(self.lengths)
-        return (torch.arange(self.lengths[0], device=self.device) < lengths[:, None])[:, None, None, :]
+        """The tokens of that batch, bool [rows, 1, 1, `columns`]."""
+        lengths = send(np.array(self.lengths), self.device)
+        return (torch.arange(self.columns, device=self.device) < lengths[:, None])[:, None, None, :]
+
+    @property
+    def columns(self) -> int:
+        """Columns of the batch in which one call attends: few different ones on a GPU, where cuDNN plans for each shape."""
+        return -(-self.lengths[0] // 64) * 64 if self.device.type == "cuda" else self.lengths[0]
 
     @cached_property
     def cumulative(self) -> torch.Tensor:
         """Tokens before each sequence, and of all, int32 [rows + 1]."""
-        return self._send([0, *accumulate(self.lengths)], torch.int32)
-
-    def _send(self, values: list[int], dtype: torch.dtype = torch.int64) -> torch.Tensor:
-        made = torch.tensor(values, dtype=dtype)
-        if self.device.type == "cuda":  # from pinned memory the host need not wait
-            return made.pin_memory().to(self.device, non_blocking=True)
-        return made.to(self.device)
+        return send(np.cumsum([0, *self.lengths], dtype=np.int32), self.device)
 
     def drop(self, hidden: torch.Tensor) -> torch.Tensor:
         """[rows, columns, ...] -> [1, tokens, ...]."""
@@ -98,7 +97,7 @@ class Layout:
         rest = hidden.shape[2:]
         places = hidden.new_zeros(self.shape[0] * self.shape[1], *rest)
         index = self.first_index if self.first_only else self.index
-        return places.index_copy(0, index, hidden[0]).view(*self.shape, *rest)
+        return places.index_copy(0, index, hidden.squeeze(0)).view(*self.shape, *rest)
 
     def drop_all(self, value: Any) -> Any:
         """`drop` for every tensor in `value` with an entry per position, for each row or shared."""
@@ -170,8 +169,11 @@ def attend(
     window = None if sliding_window is None or sliding_window >= unpadded.lengths[0] else sliding_window
     first_only = last_layer and unpadded.first_only and not causal and window is None
     how = Attending(dropout, scaling, causal, window, first_only)
-    kernel = _each if unpadded.full else KERNELS[_kernel(query, dropout)]
-    if kernel is not _varlen and query.shape[1] != key.shape[1]:
+    if query.device.type == "cuda" and torch.is_autocast_enabled("cuda"):
+        # As torch's own attention does: rotary tables leave queries and keys in fp32, and the values are in half precision.
+        query, key, value = (part.to(torch.get_autocast_dtype("cuda")) for part in (query, key, value))
+    kernel = _each if unpadded.full else KERNELS[_kernel(query, how)]
+    if kernel is not _flash and query.shape[1] != key.shape[1]:
         key, value = (repeat_kv(part, query.shape[1] // part.shape[1]) for part in (key, value))
     if query.device.type != "cpu" or query.dtype not in (torch.bfloat16, torch.float16):
         return kernel(query, key, value, unpadded, how), None
@@ -181,32 +183,70 @@ def attend(
     return out.to(query.dtype), None
 
 
-def pick_kernel(device: str, dtype: torch.dtype, capability: tuple[int, int], head_dim: int, dropout: float) -> str:
-    """`each`: one call per length, for the CPU. `varlen`: torch's flash kernel for packed sequences. `dense`: pad this call.
+def pick_kernel(device: str, dtype: torch.dtype, capability: tuple[int, int], head_dim: int, window: int | None) -> str:
+    """`each`: one call per length, for the CPU. `flash`, `efficient`: kernels for packed sequences. `dense`: pad this call.
 
-    The flash kernel wants sm80, half precision and heads of a multiple of 8; above 192 its backward pass depends on the card
-    (aten/native/transformers/cuda/sdp_utils.cpp). `varlen_attn` has no dropout.
+    Flash wants sm80, half precision and heads of a multiple of 8; above 192 its backward pass depends on the card
+    (aten/native/transformers/cuda/sdp_utils.cpp). The other one has no window to both sides.
     """
-    if device == "cpu":
+    if device != "cuda":
+        return "each" if device == "cpu" else "dense"
+    half = dtype in (torch.float16, torch.bfloat16)
+    if capability >= (8, 0) and half and head_dim % 8 == 0 and head_dim <= 192:
+        return "flash"
+    aligned = head_dim % (8 if half else 4) == 0
+    return "efficient" if aligned and window is None and (half or dtype == torch.float32) else "dense"
+
+
+def _kernel(query: torch.Tensor, how: Attending) -> str:
+    """The kernel for a query [1, heads, tokens, head_dim], where torch allows it and it computes what it should."""
+    if query.device.type == "cpu":
         return "each"
-    fits = dtype in (torch.float16, torch.bfloat16) and head_dim % 8 == 0 and head_dim <= 192 and dropout == 0.0
-    return "varlen" if device == "cuda" and capability >= (8, 0) and fits else "dense"
-
-
-def _kernel(query: torch.Tensor, dropout: float) -> str:
-    allowed = torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
-    usable = query.device.type == "cuda" and allowed and _have_varlen()
-    capability = torch.cuda.get_device_capability(query.device) if usable else (0, 0)
-    return pick_kernel(query.device.type, query.dtype, capability, query.shape[-1], dropout)
+    allowed: dict[str, Any] = {
+        "flash": torch.backends.cuda.flash_sdp_enabled, "efficient": torch.backends.cuda.mem_efficient_sdp_enabled
+    }  # fmt: skip
+    capability = torch.cuda.get_device_capability(query.device) if query.device.type == "cuda" else (0, 0)
+    name = pick_kernel(query.device.type, query.dtype, capability, query.shape[-1], how.window)
+    if name == "dense" or torch.version.hip is not None or not allowed[name]():
+        return "dense"
+    tried = replace(how, dropout=bool(how.dropout) * 0.25, window=how.window and 3, scaling=None, first_only=False)
+    return name if is_correct(name, query.device, query.dtype, query.shape[-1], tried) else "dense"
 
 
 @lru_cache
-def _have_varlen() -> bool:
+def is_correct(name: str, device: torch.device, dtype: torch.dtype, head_dim: int, how: Attending) -> bool:
+    """Try a kernel of torch's interior forward and backward, once: what it computes, and which weights it drops.
+
+    Compared with the padded call on made-up sequences. Of dropout, whose draws differ, with values of 1: an output is the sum
+    of the weights that were kept, 1 in the mean. In a sequence of one token that is one draw, and the gradient of its value
+    is the same. Leaves the random state as it was. The host waits for it.
+    """
+    draw = np.random.Generator(np.random.Philox(0))
+    lengths = [150, 67, *[1] * 16]
+    layout = Layout([(0, length) for length in lengths], (len(lengths), 150), device)
+
+    def run(kernel: Any, ones: bool, how: Attending) -> list[torch.Tensor]:
+        parts = [torch.from_numpy(part).to(device, dtype) for part in numbers]
+        parts = [(torch.ones_like(part) if ones and part is parts[2] else part).requires_grad_() for part in parts]
+        out = kernel(*parts, layout, how)
+        return [made.float().cpu() for made in (out, *torch.autograd.grad(out, parts, torch.ones_like(out)))]
+
+    numbers = draw.normal(size=(3, 1, 4, sum(lengths), head_dim)).astype(np.float32)
     try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:  # torch before 2.10
+        state = torch.cuda.get_rng_state(device)
+        try:
+            with torch.enable_grad(), torch.autocast("cuda", enabled=False):
+                still = replace(how, dropout=0.0)
+                pairs = zip(run(KERNELS[name], False, still), run(_dense, False, still), strict=True)
+                worst = max(float((one - other).abs().max() / other.abs().max()) for one, other in pairs)
+                summed, _, _, gradient = run(KERNELS[name], True, how)
+        finally:
+            torch.cuda.set_rng_state(state, device)
+    except Exception:  # another torch, another card: such a call pads
         return False
-    return torch.version.hip is None and {"window_size", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
+    drawn, again = summed.transpose(1, 2)[:, :, 217:], gradient[:, :, 217:]  # [1, heads, 16, head_dim]
+    drops = bool((drawn == 0).any()) == (how.dropout > 0) and torch.allclose(drawn, again, rtol=1e-2)
+    return worst < 2e-2 and drops and abs(float(summed.mean()) - 1) < 0.05
 
 
 def _each(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, how: Attending) -> torch.Tensor:
@@ -259,39 +299,48 @@ def attend_with_dropout(
 
 def _dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, how: Attending) -> torch.Tensor:
     """Padded for this one call: one kernel whatever the lengths, with any precision and with dropout."""
-    rows, longest = len(layout.lengths), layout.lengths[0]
+    rows, columns = len(layout.lengths), layout.columns
 
     def padded(part: torch.Tensor) -> torch.Tensor:
-        tokens = part[0].transpose(0, 1)  # [tokens, heads, head_dim]
-        places = tokens.new_zeros(rows * longest, *tokens.shape[1:]).index_copy(0, layout.dense_index, tokens)
-        return places.view(rows, longest, *tokens.shape[1:]).transpose(1, 2)
+        tokens = part.squeeze(0).transpose(0, 1)  # [tokens, heads, head_dim]
+        places = tokens.new_zeros(rows * columns, *tokens.shape[1:]).index_copy(0, layout.dense_index, tokens)
+        return places.view(rows, columns, *tokens.shape[1:]).transpose(1, 2)
 
     mask = layout.valid  # padding stands on the right, so that every place sees a token, also when causal
     if how.causal or how.window is not None:
-        mask = mask & layout.band(longest, how.window or longest, how.causal)
+        mask = mask & layout.band(columns, how.window or columns, how.causal)
     out = scaled_dot_product_attention(
         padded(query), padded(key), padded(value), attn_mask=mask, dropout_p=how.dropout, scale=how.scaling
     )
     return out.transpose(1, 2).flatten(0, 1).index_select(0, layout.dense_index).unsqueeze(0)
 
 
-def _varlen(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, how: Attending
-) -> torch.Tensor:
-    """torch.nn.attention.varlen. Its window (left, right) excludes the position itself; -1: unlimited."""
-    from torch.nn.attention import varlen
-
+def _flash(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, how: Attending) -> torch.Tensor:
+    """The kernel behind torch's `varlen_attn`, which has no dropout. A window excludes the position itself; -1: unlimited."""
     left = -1 if how.window is None else how.window - 1
-    q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))  # [tokens, heads, head_dim]
+    q, k, v = (part.squeeze(0).transpose(0, 1) for part in (query, key, value))  # [tokens, heads, head_dim]
     before, longest = layout.cumulative, layout.lengths[0]
-    out = varlen.varlen_attn(
-        q, k, v, before, before, longest, longest, scale=how.scaling,
-        window_size=(left, 0 if how.causal else left), enable_gqa=q.shape[1] != k.shape[1],
+    made = torch.ops.aten._flash_attention_forward(
+        q, k, v, before, before, longest, longest, how.dropout, how.causal, False, scale=how.scaling,
+        window_size_left=left, window_size_right=0 if how.causal else left,
     )  # fmt: skip
-    assert isinstance(out, torch.Tensor)
+    out: torch.Tensor = made[0]
     return out.unsqueeze(0)
 
 
-KERNELS = {"each": _each, "dense": _dense, "varlen": _varlen}
+def _efficient(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, how: Attending
+) -> torch.Tensor:
+    """torch's kernel for fp32 and for cards before sm80, as its own jagged tensors call it."""
+    q, k, v = (part.transpose(1, 2) for part in (query, key, value))  # [1, tokens, heads, head_dim]
+    before, longest = layout.cumulative, layout.lengths[0]
+    made = torch.ops.aten._efficient_attention_forward(
+        q, k, v, None, before, before, longest, longest, how.dropout, int(how.causal), True, scale=how.scaling
+    )
+    out: torch.Tensor = made[0]
+    return out
+
+
+KERNELS = {"each": _each, "dense": _dense, "flash": _flash, "efficient": _efficient}
 AttentionInterface.register(NAME, attend)
 AttentionMaskInterface.register(NAME, sdpa_mask)  # for the calls that run padded

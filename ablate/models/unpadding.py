@@ -17,13 +17,15 @@ docs/explain/unpadding.md says what works, what falls back, and what it saves.
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ablate.data.batching import Spans
+from ablate.data.batching import Spans, with_spans
 from ablate.errors import ModelError
 from ablate.models.components import StandIn
 from ablate.models.module_paths import evaluating, first_line, layers_of
@@ -56,6 +58,49 @@ def pad_again(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, "_unpadding"):
             _undo(module)
+
+
+def prepare_masks(model: nn.Module) -> bool:
+    """Hand a model that stays padded its masks in a form whose values transformers does not read: on a GPU that waits.
+
+    A batch that is padded on the right gets the mask of four dimensions that transformers would make of it, a full one none. It
+    is tried on made-up tokens, with and without causal order. Returns whether the model takes them; otherwise it is as it was.
+    """
+    found: list[Any] = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    if not found or "attention_mask" not in _parameters(found[0].base_model):
+        return False
+    base = found[0].base_model
+    with evaluating(base):
+        try:
+            batches = [{key: value[rows] for key, value in _probe(base).items()} for rows in ([0, 1, 2, 4], [0, 0])]
+            expected = [_run(base, batch) for batch in batches]
+            for batch in batches:
+                with_spans(batch["attention_mask"], row_spans(batch["attention_mask"]))
+        except Exception:  # whatever somebody else's model raises: its masks stay as they are
+            return False
+        for causal in (False, True):
+            handle = base.register_forward_pre_hook(partial(_prepare_mask, causal), with_kwargs=True)
+            with suppress(Exception):  # such a model wants two dimensions
+                if all(_worst(_run(base, batch), right) <= 1.0 for batch, right in zip(batches, expected, strict=True)):
+                    return True
+            handle.remove()
+    return False
+
+
+def _prepare_mask(causal: bool, base: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+    """On a padded base model, before it."""
+    given = dict(zip(_parameters(base), args, strict=False)) | kwargs
+    mask = given.get("attention_mask")
+    spans: Spans | None = getattr(mask, "_spans", None)
+    if not isinstance(mask, torch.Tensor) or mask.dim() != 2 or not spans or any(first for first, _ in spans):
+        return None
+    columns = mask.shape[1]
+    if not causal and all(length == columns for _, length in spans):
+        return (), given | {"attention_mask": None}  # without one, causal models look for packed sequences
+    seen = (mask != 0)[:, None, None, :]
+    if causal:
+        seen = seen & torch.ones(columns, columns, dtype=torch.bool, device=mask.device).tril()
+    return (), given | {"attention_mask": seen}
 
 
 # ---- hooks: functions of their arguments ------------------------------------------------------------------------------
@@ -166,8 +211,7 @@ def _switch(base: Any) -> str | None:
     base._unpadding = ("sdpa" if original == NAME else original, handles)  # NAME: another model shares the config
     try:
         base.set_attn_implementation(NAME)
-        pairs = zip(_run(base, batch), expected, strict=True)
-        worst = max(float((a - b).abs().max() / b.abs().max()) / allowed for (a, _), (b, allowed) in pairs)
+        worst = _worst(_run(base, batch), expected)
         problem = None if worst <= 1.0 else f"outputs without it differ by {worst:.0f} times what rounding explains."
         if not any(bool(b.any()) for b, _ in expected):  # a zeroed layer at the top
             problem = "its outputs are all zero, so that nothing can be compared."
@@ -211,6 +255,12 @@ def _run(base: Any, batch: dict[str, torch.Tensor]) -> list[tuple[torch.Tensor, 
         exact = hidden.dtype in (torch.float32, torch.float64) and not half
         made.append((hidden[mask].float(), 5e-2 if not exact else 5e-3 if mask.is_cuda else 1e-4))  # TF32 on a GPU
     return made
+
+
+def _worst(made: list[tuple[torch.Tensor, float]], expected: list[tuple[torch.Tensor, float]]) -> float:
+    """Return the largest difference between two results of `_run`, in units of what rounding explains."""
+    pairs = zip(made, expected, strict=True)
+    return max(float((a - b).abs().max() / b.abs().max()) / allowed for (a, _), (b, allowed) in pairs)
 
 
 # Leave out of the last layer what the head never reads: a classifier looks at each text's first token alone.

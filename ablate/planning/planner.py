@@ -192,7 +192,8 @@ class _Planner:
         """Return the sizes of a config's data. Arms share their data, mostly: they are read once."""
         key = digest_of([repr(config.task), repr(config.model), repr(config.data), config.eval.max_examples])
         if key not in self._sizes:
-            self._sizes[key] = self._facts(config)
+            self._sizes[key] = sizes = self._facts(config)
+            self.notes += [f"data: {note}" for note in sizes.notes if f"data: {note}" not in self.notes]
         return self._sizes[key]
 
     def touched(self, config: Mapping[str, Any]) -> object:

@@ -28,7 +28,12 @@ _KILLED = {"SIGKILL", "SIGTERM", "SIGHUP", "SIGINT"}
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SAYS_FULL = re.compile(r"no space left on device|disk quota exceeded|os error (28|122)\b", re.IGNORECASE)
-_SAYS_MEMORY = re.compile(r"can't allocate memory|cannot allocate memory|CUDA error: out of memory", re.IGNORECASE)
+_SAYS_MEMORY = re.compile(
+    r"can't allocate memory|cannot allocate memory|(CUDA|HIP)( driver)?( error:)? out of memory|failure (\d+ )?'out of memory'|"
+    r"CU(BLAS|BLASLT|DNN|SOLVER|SPARSE|FFT)_STATUS_\w*ALLOC\w*FAILED|CUBLAS_STATUS_NOT_INITIALIZED when calling .cublasCreate",
+    re.IGNORECASE,
+)
+"""Of the system, of torch, the driver and NCCL, and of CUDA's libraries, which allocate by themselves."""
 _NETWORK = {
     "ConnectionError", "ConnectionResetError", "ConnectionRefusedError", "ConnectionAbortedError", "ConnectError",
     "ConnectTimeout", "ReadError", "ReadTimeout", "RemoteProtocolError", "ProxyError", "ChunkedEncodingError",
@@ -148,11 +153,16 @@ def _smaller(config: dict[str, Any]) -> str:
     if "train" not in config:
         return "less is needed with a smaller batch or model"  # an external app
     size, passes = config["data"]["batch_size"], config["train"]["grad_accum_steps"]
+    shared = config.get("study", {}).get("runs_per_gpu", 1)
+    fewer = f"; {shared} runs share a GPU, fewer with study.runs_per_gpu={shared // 2}" if shared > 1 else ""
     if size > 1 and size % 2 == 0:
         return (
             f"data.batch_size={size // 2} train.grad_accum_steps={passes * 2} is the same step in about half the memory"
+            + fewer
         )
-    return f"less is needed with a smaller data.max_length than {config['data']['max_length']}, or a smaller model"
+    return (
+        f"less is needed with a smaller data.max_length than {config['data']['max_length']}, or a smaller model{fewer}"
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

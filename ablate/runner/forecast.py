@@ -265,8 +265,8 @@ def _keys(runs: Iterable[Run]) -> frozenset[RunKey]:
 
 
 def _slots(plan: Plan) -> int:
-    settings = plan.baseline.config["study"]
-    return len(leases(settings["workers"], settings["runs_per_gpu"]))
+    settings, device = plan.baseline.config["study"], plan.baseline.config["train"]["device"]
+    return len(leases(settings["workers"], settings["runs_per_gpu"], device))
 
 
 def _median(paces: Sequence[Pace]) -> Pace:

@@ -45,6 +45,8 @@ class Job:
     """Command line of a run of an external app; empty for our own runs."""
     external: bool = False
     """Whether it is a run of an external app."""
+    notes: tuple[str, ...] = ()
+    """Sentences about the data of a run of its own."""
 
     @property
     def name(self) -> str:
@@ -102,4 +104,5 @@ def composed_job(composer: Composer, overrides: Sequence[str]) -> Job:
         changes={key: after for key, (_, after) in changed(base, what_counts(config)).items()},
         digest=digest_by(request, code_digest(planned.code)),
         planned=planned,
+        notes=facts.notes,
     )

@@ -51,10 +51,13 @@ class Lease:
     gpu: str | None
 
 
-def leases(workers: int | None, runs_per_gpu: int = 1) -> list[Lease]:
-    """Return a lease for each run at a time. workers=None: `runs_per_gpu` per visible GPU, or one per CPU core."""
+def leases(workers: int | None, runs_per_gpu: int = 1, device: str = "auto") -> list[Lease]:
+    """Return a lease for each run at a time. workers=None: `runs_per_gpu` per visible GPU, or one per CPU core.
+
+    device: `train.device` of the runs.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    gpus = visible_gpus()
+    gpus = visible_gpus(device)
     if gpus:
         # From what the machine has and not from `workers`: the number of threads must not depend on how many runs go.
         threads = max(1, cores // (len(gpus) * runs_per_gpu))
@@ -163,6 +166,7 @@ def _in_process(job: Job, lease: Lease, lock: Lock) -> None:
                     digest=job.digest,
                     planned=job.planned,
                     stop=_Watch(log, lock),
+                    gpu=lease.gpu,
                 )
             except Exception as error:
                 traceback.print_exc()

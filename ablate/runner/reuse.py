@@ -22,6 +22,7 @@ from ablate.records.layout import RunDir, StudyDir, safe_name
 from ablate.records.metadata import PACKAGES, Manifest, RunStatus, read_manifest, read_status, versions, write_value
 from ablate.records.source_code import changed_files, hashed_again
 from ablate.serialization import read_json, write_json, write_text
+from ablate.training.hardware import gpu_names
 
 FOLDER = ".digests"
 """Directory under the root in which `<digest>` names the run that holds the result. Each entry is a hint that is verified
@@ -197,11 +198,7 @@ def _versions() -> dict[str, str]:
 @cache
 def _devices(device: str) -> list[str]:
     """Return the devices that a run of that `train.device` would train on here, as a manifest names them, without torch."""
-    folders = [] if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") else Path("/proc/driver/nvidia/gpus").glob("*")
-    texts = [(folder / "information").read_text(errors="replace") for folder in folders]
-    lines = [line.partition(":") for text in texts for line in text.splitlines()]
-    gpus = [value.strip() for key, _, value in lines if key.strip() == "Model"]
-    return gpus if gpus and device != "cpu" else [f"{platform.machine()} cpu"]
+    return (gpu_names() if device != "cpu" else []) or [f"{platform.machine()} cpu"]
 
 
 def what_changed(manifest: Manifest, code: Mapping[str, str]) -> list[str]:

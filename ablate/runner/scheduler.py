@@ -96,6 +96,8 @@ class _Running:
     process: BaseProcess | CommandProcess
     lease: Lease
     lock: Lock
+    shared_gpu: bool = False
+    """Whether another run was on its GPU."""
     is_ending: bool = False
     """Whether it was signalled to end because the study failures."""
     signs: tuple[_Mark, ...] = ()
@@ -124,7 +126,11 @@ class _Scheduler:
 
     def __post_init__(self) -> None:
         self._context = server()
-        self._free = leases(self.study.workers, self.study.runs_per_gpu)
+        devices = {job.config.get("train", {}).get("device", "auto") for job in self.jobs}
+        device = devices.pop() if len(devices) == 1 else "auto"
+        self._free = leases(self.study.workers, self.study.runs_per_gpu, device)
+        self._alone = set[Path]()
+        """Runs that ran out of memory while others used their GPU: they are tried once more with the GPU to themselves."""
         self._waiting = list(self.jobs)
         self._before = {job.folder: _mark(job.run.status) for job in self.jobs}
         """Of the outcomes that were stored before."""
@@ -165,7 +171,7 @@ class _Scheduler:
         for job in list(self._waiting):
             if not self._free:
                 break
-            if self._retry_at.get(job.folder, now) > now:
+            if self._retry_at.get(job.folder, now) > now or self._lease_for(job) is None:
                 continue
             lock = self.locks.acquire(job.digest)
             if lock is None:
@@ -188,16 +194,30 @@ class _Scheduler:
         outcome = read_status(job.run)
         return outcome if outcome is not None and outcome.status == "failed" else None
 
+    def _lease_for(self, job: Job) -> Lease | None:
+        """Return the first free lease that a run can have, be it that it needs a GPU alone or that another one does."""
+        taken = {
+            running.lease.gpu
+            for running in self._running
+            if job.folder in self._alone or running.job.folder in self._alone
+        }
+        return next((lease for lease in self._free if lease.gpu is None or lease.gpu not in taken), None)
+
     def _start(self, job: Job, lock: Lock) -> None:
         self._before[job.folder] = _mark(job.run.status)
-        lease = self._free.pop(0)
+        lease = self._lease_for(job)
+        assert lease is not None
+        self._free.remove(lease)
         try:
             process = start(self._context, job, lease, lock)
         except OSError:
             self.locks.release(lock)
             self._free.append(lease)
             raise
-        self._running.append(_Running(job=job, process=process, lease=lease, lock=lock))
+        beside = [running for running in self._running if lease.gpu is not None and running.lease.gpu == lease.gpu]
+        for running in beside:
+            running.shared_gpu = True
+        self._running.append(_Running(job=job, process=process, lease=lease, lock=lock, shared_gpu=bool(beside)))
         self.view.started(job.name, job.run)
 
     # ---- ending --------------------------------------------------------------------------------------------------
@@ -226,6 +246,13 @@ class _Scheduler:
             self._before[job.folder] = _mark(job.run.status)
             self._waiting.insert(0, job)
             self.view.again(job.name, outcome, f"try {tries + 1} of {self.study.retries + 1}")
+            return
+        out_of_memory = outcome.status == "failed" and outcome.reason == failures.OUT_OF_MEMORY
+        if out_of_memory and running.shared_gpu and not ending and job.folder not in self._alone:
+            self._alone.add(job.folder)
+            self._before[job.folder] = _mark(job.run.status)
+            self._waiting.insert(0, job)
+            self.view.again(job.name, outcome, "once more, with its GPU to itself")
             return
         self._finish(job, outcome)
         if outcome.reason == failures.DISK_FULL:

@@ -48,11 +48,13 @@ def execute(
     digest: str,
     planned: Planned | None = None,
     stop: Callable[[], str | None] = lambda: None,
+    gpu: str | None = None,
 ) -> RunStatus:
     """Train one arm with one seed and write its record. A failure is an outcome with a sentence, not an exception.
 
     planned: what the digest was computed from; a run whose code or data have changed since fails before its first step.
     stop: called at every step; a reason ends the run as `interrupted`.
+    gpu: the only GPU that this process sees, if it was given one; None leaves `train.device` unchanged.
     Raises RecordError where nothing can be written.
     """
     try:
@@ -60,14 +62,20 @@ def execute(
         with _alone(run), stop_on_signals() as caught:
             if digest and holds_result(run, digest):
                 return read_status(run) or RunStatus(status="failed")  # another process has made it meanwhile
-            return _execute(config, run, changes, digest, planned or Planned(), lambda: caught() or stop())
+            return _execute(config, run, changes, digest, planned or Planned(), lambda: caught() or stop(), gpu)
     except OSError as error:
         problem = f"{run.path} cannot be written: {error.strerror or error}"
         raise RecordError(problem, "study.output_dir=<another folder>") from error
 
 
 def _execute(
-    config: Config, run: RunDir, changes: dict[str, Any], digest: str, planned: Planned, stop: Callable[[], str | None]
+    config: Config,
+    run: RunDir,
+    changes: dict[str, Any],
+    digest: str,
+    planned: Planned,
+    stop: Callable[[], str | None],
+    gpu: str | None,
 ) -> RunStatus:
     continued = _continued(run, digest, planned.request if config.study.accept_code_change else "")
     attempts = earlier_attempts(run, digest)
@@ -81,7 +89,7 @@ def _execute(
     follower = _start_follower(config, run)
     try:
         _check_code(planned.code, manifest.code)
-        outcome = _train(config, run, manifest, planned.data, stop)
+        outcome = _train(config, run, manifest, planned.data, stop, gpu)
     except Exception as error:
         traceback.print_exc()
         # The loop has written how far it came; a failure before it is written here.
@@ -99,7 +107,12 @@ def _execute(
 
 
 def _train(
-    config: Config, run: RunDir, manifest: Manifest, planned_data: str, stop: Callable[[], str | None]
+    config: Config,
+    run: RunDir,
+    manifest: Manifest,
+    planned_data: str,
+    stop: Callable[[], str | None],
+    gpu: str | None,
 ) -> RunStatus:
     import torch
 
@@ -115,7 +128,7 @@ def _train(
     from ablate.training.random_streams import RandomStreams
     from ablate.training.train import LossFn, train
 
-    device = pick_device(config.train.device)
+    device = pick_device(config.train.device, gpu=gpu)
     manifest.device = str(environment(device)["device"])
     manifest.num_threads = torch.get_num_threads()
     manifest.precision = Precision(config.train.precision, device).name

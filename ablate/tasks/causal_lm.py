@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from ablate.config.schema import Config
-from ablate.data.batching import Sample, Samples, padded
+from ablate.data.batching import Sample, Samples, padded, send, token_positions
 from ablate.data.documents import Corpus, Pieces, load_corpus
 from ablate.data.splits import Ids
 from ablate.models.build import build
@@ -26,7 +27,7 @@ IGNORED = -100
 """Label of a position that is not predicted, as in transformers."""
 
 _MOST_LOGITS = 1 << 25
-"""Numbers that an evaluation holds at a time: 128 MiB in fp32. A vocabulary is 30,000 to 150,000 numbers per token."""
+"""Numbers that an evaluation holds at a time on a CPU: 128 MiB in fp32. A vocabulary is 30,000 to 150,000 numbers per token."""
 
 
 def causal_lm_task(config: Config, streams: RandomStreams) -> Task:
@@ -54,7 +55,7 @@ def causal_lm_task(config: Config, streams: RandomStreams) -> Task:
         ),
         sample_losses=sample_losses,
         items_per_sample=items_per_sample,
-        collate=lambda samples: pad_batch(samples, pad),
+        collate=partial(pad_batch, pad=pad),  # no lambda: data workers may be started by pickling
         count_tokens=count_tokens,
         sample_ids=corpus.train.tolist(),
         facts={
@@ -91,10 +92,14 @@ def items_per_sample(batch: dict[str, Any]) -> list[int]:
 def metric_fn(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, torch.Tensor]:
     """Return, per predicted token, loss in nats and accuracy (0 or 1), each [tokens predicted]."""
     loss, accuracy = [], []
-    for part in _rows(batch, _MOST_LOGITS // int(model.get_output_embeddings().weight.shape[0])):  # type: ignore[operator]
-        wanted = part["labels"][:, 1:]
-        there = wanted != IGNORED
-        logits, wanted = _logits(model, part)[there], wanted[there]
+    vocabulary = int(model.get_output_embeddings().weight.shape[0])  # type: ignore[operator]
+    for part in _rows(batch, _most_logits(batch["labels"].device) // vocabulary):
+        # From the spans, which the host knows: it would wait for a mask on a GPU.
+        columns, spans = part["labels"].shape[1], part["spans"]
+        starts = [row * columns + first for row, (first, _) in enumerate(spans)]
+        index = send(token_positions(starts, items_per_sample(part)), part["labels"].device)
+        logits = logits_of(model, part).flatten(0, 1).index_select(0, index)
+        wanted = part["labels"].flatten().index_select(0, index + 1)
         loss.append(functional.cross_entropy(logits, wanted, reduction="none"))
         accuracy.append((logits.argmax(dim=-1) == wanted).float())
     return {"loss": torch.cat(loss), "accuracy": torch.cat(accuracy)}
@@ -102,6 +107,13 @@ def metric_fn(model: nn.Module, batch: dict[str, Any]) -> Mapping[str, torch.Ten
 
 def _logits(model: nn.Module, batch: dict[str, Any]) -> torch.Tensor:
     return logits_of(model, batch)[:, :-1]  # the last position has no next token
+
+
+def _most_logits(device: torch.device) -> int:
+    """Return how many logits to hold: a 64th of a GPU's memory in fp32, because they are there about four times."""
+    if device.type != "cuda":
+        return _MOST_LOGITS
+    return max(_MOST_LOGITS, torch.cuda.get_device_properties(device).total_memory // (64 * 4))
 
 
 def _rows(batch: dict[str, Any], max_tokens: int) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ablate.config.schema import Config
 from ablate.data.datasets import DataFacts, load_examples
-from ablate.data.splits import split
+from ablate.data.splits import described, split
 from ablate.hashing import model_digest
 from ablate.models.hub import check_layers, locate_model, num_layers
 
@@ -56,6 +56,7 @@ def data_facts(config: Config) -> DataFacts:
         num_classes=len(pool.classes),
         data=pool.source,
         model=model,
+        notes=tuple(described(pool, splits)),
     )
 
 
@@ -67,7 +68,7 @@ def _of_pieces(config: Config) -> DataFacts:
     _check_components(config, 0)
     return DataFacts(
         num_train=len(corpus.train), num_held_out=len(corpus.held_out), num_eval=len(corpus.evaluated), num_classes=0,
-        data=corpus.pool.source,
+        data=corpus.pool.source, notes=tuple(described(corpus.pool, corpus.documents)),
     )  # fmt: skip
 
 

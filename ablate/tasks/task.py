@@ -66,12 +66,12 @@ def speed_up(model: nn.Module, config: TrainConfig) -> str:
         # One graph for all lengths. Padding stays: leaving it out depends on the batch, and would break the graph.
         model.compile(dynamic=True)
         return "kept: the model is compiled"
-    if not config.unpad:
-        return "kept: train.unpad=false"
-    from ablate.models.unpadding import leave_unread, unpad
+    from ablate.models.unpadding import leave_unread, prepare_masks, unpad
 
-    why_not = unpad(model)
+    why_not = unpad(model) if config.unpad else "train.unpad=false"
     if why_not is not None:
+        if any(p.is_cuda for p in model.parameters()):
+            prepare_masks(model)
         return f"kept: {why_not}"
     return "left out" + (", and the last layer computed for first tokens only" if leave_unread(model) is None else "")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.nn import functional
 from ablate.config.schema import Config, ModelConfig
 from ablate.data.batching import Sample, Samples, padded
 from ablate.data.datasets import load_examples
-from ablate.data.splits import Examples, split, with_wrong_labels
+from ablate.data.splits import Examples, described, split, with_wrong_labels
 from ablate.data.tokenization import Tokens, load_tokenizer, tokens_of
 from ablate.models.build import build, pool_tokens
 from ablate.models.components import components_of
@@ -28,6 +29,8 @@ def text_classification_task(config: Config, streams: RandomStreams) -> Task:
     """Load, split and tokenise the data, build the model inside the `init` stream."""
     pool = load_examples(config.data)
     splits = split(pool, config.data, eval_examples=config.eval.max_examples)
+    for line in described(pool, splits):
+        print(f"data: {line}", flush=True)
     tokenizer = load_tokenizer(config.model)
     model = build_model(config.model, len(pool.classes), streams, tokenizer)
     # The whole pool, so that arms of another train ratio find the same file.
@@ -44,7 +47,7 @@ def text_classification_task(config: Config, streams: RandomStreams) -> Task:
         ),
         sample_losses=sample_losses,
         items_per_sample=items_per_sample,
-        collate=lambda samples: pad_batch(samples, pad),
+        collate=partial(pad_batch, pad=pad),  # no lambda: data workers may be started by pickling
         count_tokens=count_tokens,
         sample_ids=splits.train.tolist(),
         facts={

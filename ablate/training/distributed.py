@@ -92,13 +92,12 @@ class Ranks:
         dist.all_reduce(total, group=self._hosts)
         return [int(count) for count in total]
 
-    def agree(self, reason: str | None) -> str | None:
-        """Return the reason of the first process that has one, so that all of them end at the same step."""
-        if self._hosts is None or self.sum_counts(int(reason is not None)) == [0]:
-            return reason
-        reasons: list[str | None] = [None] * self.size
-        dist.all_gather_object(reasons, reason, group=self._hosts)
-        return next(given for given in reasons if given is not None)
+    def agree(self, reason: str | None, diverged: bool = False) -> tuple[str | None, bool]:
+        """Return the reason of the first process that has one, and whether any has diverged: all end at the same step."""
+        num_reasons, num_diverged = self.sum_counts(int(reason is not None), int(diverged))
+        if num_reasons and self._hosts is not None:
+            reason = next(given for given in self.gather(reason) if given is not None)
+        return reason, num_diverged > 0
 
     def agrees_at(self, step: int) -> bool:
         """Return whether the processes agree on stopping and saving after `step` steps; always where there is one."""

@@ -50,7 +50,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "num_threads": torch.get_num_threads(),
         "default_dtype": _dtype(torch.get_default_dtype()),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "float32_matmul": torch.get_float32_matmul_precision(),
+        "float32_matmul": _float32_matmul(),
         **{name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
     if cuda:
@@ -61,6 +61,14 @@ def environment(device: torch.device) -> dict[str, Any]:
             "cudnn_deterministic": torch.backends.cudnn.deterministic,
         }
     return items
+
+
+def _float32_matmul() -> str:
+    """Return the precision of matrix products in fp32; by the name of torch 2.9 where the older one raises."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return str(torch.backends.cuda.matmul.fp32_precision)
 
 
 _KINDS = {

@@ -46,17 +46,24 @@ class GradNorms:
         total, groups = norms.measure()   # after backward and unscale, before clipping
 
     group_by: parameter name -> its group; None measures the global norm only.
+    optimizer: whose parameters are measured; None takes all. A gradient that no step applies is neither zeroed nor unscaled.
     Only parameters that require gradients at construction are measured. Sharded parameters (FSDP2) are measured whole.
     """
 
-    def __init__(self, model: nn.Module, group_by: Grouping | None = by_layer) -> None:
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    def __init__(
+        self, model: nn.Module, group_by: Grouping | None = by_layer, optimizer: torch.optim.Optimizer | None = None
+    ) -> None:
+        owned = None if optimizer is None else {id(p) for group in optimizer.param_groups for p in group["params"]}
+        named = [
+            (name, p) for name, p in model.named_parameters() if p.requires_grad and (owned is None or id(p) in owned)
+        ]
         self.names = [name for name, _ in named]
         self.parameters = [p for _, p in named]
         group_of = [group_by(name) for name in self.names] if group_by else []
         self.groups = list(dict.fromkeys(group_of))
         self.group_index = np.asarray([self.groups.index(group) for group in group_of], dtype=np.int64)
         """Index in `groups` of each parameter's group, [parameters]; empty without groups."""
+        self._group_index: torch.Tensor | None = None  # the same on the device of the gradients
         self._sharded: Any = next((p for p in self.parameters if is_part(p)), None)
         self._have: list[int] = []  # indices in `parameters` of those with a gradient, and the same on their device:
         self._indices = torch.empty(0, dtype=torch.int64)
@@ -78,7 +85,9 @@ class GradNorms:
     def by_group(self, each: torch.Tensor) -> torch.Tensor:
         """Return the norms of the groups [groups] from those of their parameters [parameters]."""
         squares = each.square()
-        index = torch.from_numpy(self.group_index).to(each.device)
+        if self._group_index is None or self._group_index.device != each.device:
+            self._group_index = torch.from_numpy(self.group_index).to(each.device)  # once: the copy makes the host wait
+        index = self._group_index
         sums: torch.Tensor = each.new_zeros(len(self.groups)).index_add_(0, index, squares[: len(index)])
         return sums.sqrt()
 

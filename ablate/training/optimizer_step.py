@@ -10,9 +10,29 @@ from ablate.training.lr_schedule import LRSchedule
 def skips_on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> bool:
     """Return whether the optimizer's kernel decides on the device if a step is applied.
 
-    A fused optimizer on a GPU does, so that the host need not wait for the gradient norm. On a CPU reading it costs nothing.
+    The fused optimizers of torch on a GPU do, so that the host need not wait for the gradient norm. On a CPU reading it costs
+    nothing. A fused optimizer from elsewhere may ignore the decision and apply a gradient of nan. SGD with dampening takes its
+    first gradient undamped, and which one is the first is known on the host only.
     """
-    return device.type == "cuda" and all(group.get("fused") for group in optimizer.param_groups)
+    step = type(optimizer).step
+    return (
+        device.type == "cuda"
+        and step.__module__.startswith("torch.optim.")
+        and getattr(optimizer, "_step_supports_amp_scaling", False)
+        and all(group.get("fused") and not group.get("dampening") for group in optimizer.param_groups)
+    )
+
+
+def start_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Fill with zeros the momentum that fused SGD would make in its first step.
+
+    Its kernel leaves that memory as it found it where the first step is skipped, and takes it for momentum in the second.
+    """
+    if isinstance(optimizer, torch.optim.SGD):
+        for group in optimizer.param_groups:
+            for p in group["params"] if group["momentum"] else ():
+                if optimizer.state[p].get("momentum_buffer") is None:
+                    optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
 
 
 class LearningRate:
@@ -54,8 +74,8 @@ class LearningRate:
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
 
-    def advance(self, applied: torch.Tensor) -> None:
-        """Count a step. applied: whether it was applied, bool []."""
+    def advance(self, applied: torch.Tensor | bool) -> None:
+        """Count a step. applied: whether it was applied, bool [] on the device if `on_device`."""
         if self.on_device:
             self._index += applied
         else:

@@ -30,7 +30,7 @@ from ablate.training.evaluation import Best, EvalResult
 from ablate.training.fingerprint import FRACTIONS, OrderHash, weights_hash
 from ablate.training.grad_norms import GradNorms, Grouping, by_layer
 from ablate.training.predictions import write_predictions
-from ablate.training.throughput import Session, model_flops, peak_memory_bytes, throughput
+from ablate.training.throughput import Seconds, Session, model_flops, peak_memory_bytes, throughput
 from ablate.training.trace_buffer import DeviceRow, TraceRows
 
 _PROGRESS_SECONDS = 1.0
@@ -118,7 +118,7 @@ class RunRecorder:
         resumed = resumed or _FRESH
         self._order, self._fed = OrderHash(), list[NDArray[np.int64]]()
         self._resumed_order: dict[str, str] = resumed["order"]
-        self._train_seconds, self._tokens = resumed["train_seconds"], 0
+        self._train_seconds, self._samples, self._tokens = resumed["train_seconds"], 0, 0
         self._eval_loss: float | None = None
         self._best = Best(resumed["best"])
         self._rate_steps = {max(1, math.ceil(part * total_steps)) for part in FRACTIONS} if total_steps else set()
@@ -132,8 +132,9 @@ class RunRecorder:
             for name, schema, metadata in (("trace", TRACE, {"groups": "\n".join(norms.groups)}), ("evals", EVALS, None))
         )  # fmt: skip
         self._rows = TraceRows(
-            self._trace, flush_every, rate=learning_rate, norms=norms, applied_steps=resumed["applied_steps"]
-        )
+            self._trace, flush_every, rate=learning_rate, norms=norms, applied_steps=resumed["applied_steps"],
+            count=self._count,
+        )  # fmt: skip
         self._rows.skipped, self._rows.culprit = resumed["skipped"], resumed["culprit"]
         self._wrote_progress = self._flushed = time.monotonic()
 
@@ -144,8 +145,7 @@ class RunRecorder:
         position: Position,
         row: DeviceRow,
         *,
-        seconds: float,
-        num_samples: int,
+        seconds: Seconds,
         sample_ids: NDArray[np.int64] | None = None,
         micro_samples: int = 0,
         learning_rate: Callable[[], float | torch.Tensor] | None = None,
@@ -154,15 +154,12 @@ class RunRecorder:
         """Record one optimizer step; write the block when it is full, or where writing costs no wait for the device.
 
         position: after the step.
-        seconds: wall time of the step.
-        num_samples: of all processes. sample_ids: their identities, in order.
+        seconds: of the step, as `StepClock` gives them.
+        sample_ids: identities of the samples of all processes, in order.
         micro_samples: samples behind `row.micro_grad_norm`; 0 where it was not measured.
         learning_rate: reads the rate that the optimizer has, called at a few steps only.
         skipped: the host knows that the step was not applied, and the trace should say why now.
         """
-        self._train_seconds += seconds
-        self.session.step(seconds, num_samples, position.tokens - self._tokens)
-        self._tokens = position.tokens
         if sample_ids is not None:
             self._fed.append(sample_ids)
         if learning_rate is not None and position.step in self._rate_steps:
@@ -243,7 +240,7 @@ class RunRecorder:
                 f"the order of the {position.samples} samples before the checkpoint is not the one it would be now",
                 "another run_dir: the run cannot be resumed from this checkpoint",
             )
-        self._tokens = position.tokens
+        self._samples, self._tokens = position.samples, position.tokens
         self.session.first_step = position.step + 1
 
     # ---- the end of a run --------------------------------------------------------------------------------------
@@ -331,6 +328,13 @@ class RunRecorder:
         if resumed is None or not self._run.progress.exists():
             return []
         return [Session(**session) for session in read_json(self._run.progress).get("sessions", ())]
+
+    def _count(self, host: NDArray[Any]) -> None:
+        """Count the steps of a block that has arrived."""
+        for samples, tokens, seconds in host[["samples", "tokens", "step_seconds"]].tolist():
+            self.session.step(seconds, samples - self._samples, tokens - self._tokens)
+            self._train_seconds += seconds
+            self._samples, self._tokens = samples, tokens
 
     def _epoch(self, position: Position) -> float:
         return position.samples / self.samples_per_epoch if self.samples_per_epoch else math.nan

@@ -26,10 +26,14 @@ class StopPoll:
         self._should_stop, self._ranks = should_stop, ranks
         self._reason: str | None = None
 
-    def after_step(self, step: int) -> str | None:
-        """Return the reason to stop after `step` steps."""
+    def after_step(self, step: int, *, diverged: bool = False, last: bool = False) -> tuple[str | None, bool]:
+        """Return the reason to stop after `step` steps, and whether the run has diverged.
+
+        diverged: as this process sees it, which may be before the others see it.
+        last: of the run.
+        """
         reason = self._poll()
-        return self._ranks.agree(reason) if self._ranks.agrees_at(step) else None
+        return self._ranks.agree(reason, diverged) if last or self._ranks.agrees_at(step) else (None, False)
 
     def during_evaluation(self) -> str | None:
         """Return the reason to abandon an evaluation."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -15,17 +17,17 @@ from torch import nn
 WARM_UP_STEPS = 3
 """First steps of every session that are left out: kernels are chosen, memory is fetched, caches are cold."""
 
-PEAK_FLOPS = {
-    "H200": {"bf16": 989e12, "fp16": 989e12, "tf32": 495e12, "fp32": 67e12},
-    "H100": {"bf16": 989e12, "fp16": 989e12, "tf32": 495e12, "fp32": 67e12},
-    "A100": {"bf16": 312e12, "fp16": 312e12, "tf32": 156e12, "fp32": 19.5e12},
-    "L40S": {"bf16": 362e12, "fp16": 362e12, "tf32": 183e12, "fp32": 91.6e12},
-    "L4": {"bf16": 121e12, "fp16": 121e12, "tf32": 60e12, "fp32": 30.3e12},
-    "A10G": {"bf16": 70e12, "fp16": 70e12, "tf32": 35e12, "fp32": 31.5e12},
-    "V100": {"fp16": 125e12, "fp32": 15.7e12},
-    "T4": {"fp16": 65e12, "fp32": 8.1e12},
-}
-"""Dense peak in FLOP/s by device name and precision, from NVIDIA's data sheets (SXM where there are several)."""
+_PEAKS = {
+    "GB200": (2500, 1250, 80), "B200": (2250, 1125, 75),
+    "H200 NVL": (835, 418, 60), "H200": (989, 495, 67), "GH200": (989, 495, 67),
+    "H100 PCIe": (756, 378, 51), "H100 NVL": (835, 418, 60), "H100": (989, 495, 67),
+    "A100": (312, 156, 19.5), "A40": (150, 75, 37.4), "A30": (165, 82, 10.3), "A10": (125, 62.5, 31.2), "A10G": (70, 35, 31.5),
+    "L40S": (362, 183, 91.6), "L40": (181, 90.5, 90.5), "L4": (121, 60, 30.3), "RTX A6000": (155, 77, 38.7),
+    "RTX 5090": (210, 105, 105), "RTX 4090": (165, 82.6, 82.6), "RTX 3090": (71, 35.6, 35.6),
+    "MI300X": (1307, 654, 163), "V100 PCIE": (112, None, 14), "V100": (125, None, 15.7), "T4": (65, None, 8.1),
+}  # fmt: skip
+"""Words of a device's name -> dense peak in TFLOP/s in half precision (summed in fp32), tf32 and fp32, from the data sheets. Of
+a device that is sold in several forms, the longer name is looked for first. V100 and T4 have no bf16."""
 
 
 def model_flops(model: nn.Module) -> float:
@@ -45,8 +47,12 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
     """Return the peak of the device in FLOP/s; None where no data sheet gives it (a CPU)."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((peaks.get(precision) for key, peaks in PEAK_FLOPS.items() if key in name), None)
+    words = set(re.split(r"[^A-Za-z0-9]+", torch.cuda.get_device_name(device)))
+    if words & {"Laptop", "Max", "D"}:  # slower than the card of that name
+        return None
+    half, tf32, fp32 = next((peak for name, peak in _PEAKS.items() if set(name.split()) <= words), (None, None, None))
+    peak = {"bf16": half if tf32 is not None else None, "fp16": half, "tf32": tf32, "fp32": fp32}[precision]
+    return None if peak is None else peak * 1e12
 
 
 def peak_memory_bytes(device: torch.device) -> int:
@@ -55,6 +61,45 @@ def peak_memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+Seconds = float | Callable[[], float]
+"""Seconds, or what reads them once the device has come so far."""
+
+
+def read_seconds(seconds: Seconds) -> float:
+    """Return the seconds, which must have passed on the device."""
+    return seconds() if callable(seconds) else seconds
+
+
+class StepClock:
+    """Times optimizer steps where they run: by the host's clock on a CPU, by events on its stream on a GPU.
+
+    The host only queues the work of a GPU and runs ahead of it: its own clock would tell how fast it queues. Neither makes
+    the host wait.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.start()
+
+    def start(self) -> None:
+        """Begin a step."""
+        self._start = self._now()
+
+    def stop(self) -> Seconds:
+        """End the step. Returns its seconds; on a GPU they can be read when the device has done it."""
+        start, end = self._start, self._now()
+        if isinstance(start, float) or isinstance(end, float):
+            return end - start  # type: ignore[operator]
+        return lambda: float(start.elapsed_time(end)) / 1e3
+
+    def _now(self) -> float | torch.cuda.Event:
+        if self._device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self._device))
+        return event
 
 
 @dataclass(kw_only=True, slots=True)

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from ablate.records.schema import TRACE
 from ablate.records.writer import TableWriter
 from ablate.training.grad_norms import GradNorms
+from ablate.training.throughput import Seconds, read_seconds
 
 _SCALARS = ("loss", "grad_norm", "clip_coefficient", "applied", "loss_scale", "micro_grad_norm")
 """The device's numbers of a step, in their order within a row; then each parameter's norm, then update ratios."""
 
-HostRow = tuple[int, float, int, int, float, int]
+HostRow = tuple[int, float, int, int, Seconds, int]
 """step, epoch, samples, tokens, step_seconds, micro_samples."""
 _HOST = np.dtype([("step", "i8"), ("epoch", "f8"), ("samples", "i8"), ("tokens", "i8"), ("step_seconds", "f8"),
                   ("micro_samples", "i8")])  # fmt: skip
@@ -31,7 +32,7 @@ class DeviceRow:
     loss: torch.Tensor
     grad_norm: torch.Tensor
     clip_coefficient: torch.Tensor
-    applied: torch.Tensor
+    applied: torch.Tensor | bool
     loss_scale: torch.Tensor
     micro_grad_norm: torch.Tensor
     each_norm: torch.Tensor
@@ -39,6 +40,8 @@ class DeviceRow:
 
     def into(self, row: torch.Tensor) -> None:
         """Write one row of fp32 numbers, [6 + parameters + ratios], on the device: no host sync."""
+        if isinstance(self.applied, bool):
+            self.applied = torch.full_like(self.grad_norm, float(self.applied))
         scalars = [getattr(self, name).reshape(1) for name in _SCALARS]
         parts = [*scalars, self.each_norm, self.update_ratios]
         torch.cat([part.to(row.dtype) for part in parts], out=row)
@@ -55,12 +58,20 @@ class TraceRows:
     table: the trace. block_rows: steps between two copies. rate: number of applied steps, this one included -> learning rate.
     norms: whose parameters' norms come in; their groups are added up here, a block at a time, and the first parameter whose
         gradient was not finite is named.
+    count: called with the host's part of every block that has arrived, when the seconds of its steps are known.
     """
 
     def __init__(
-        self, table: TableWriter, block_rows: int, *, rate: Callable[[int], float], norms: GradNorms, applied_steps: int
+        self,
+        table: TableWriter,
+        block_rows: int,
+        *,
+        rate: Callable[[int], float],
+        norms: GradNorms,
+        applied_steps: int,
+        count: Callable[[NDArray[Any]], None],
     ) -> None:
-        self.table, self.block_rows, self.rate, self.norms = table, block_rows, rate, norms
+        self.table, self.block_rows, self.rate, self.norms, self.count = table, block_rows, rate, norms, count
         self.last: dict[str, float] = {}
         """The newest row that has arrived, scalars only."""
         self.skipped = 0
@@ -73,7 +84,7 @@ class TraceRows:
         self._on_host = False
         self._numbers: list[list[float]] = []
         self._turn = 0
-        self._in_flight: tuple[NDArray[Any], torch.Tensor, torch.cuda.Event | None] | None = None
+        self._in_flight: tuple[list[HostRow], torch.Tensor, torch.cuda.Event | None] | None = None
 
     def add(self, host: HostRow, device: DeviceRow) -> bool:
         """Add a row. Returns whether the block is full and has to be flushed before the next."""
@@ -101,9 +112,10 @@ class TraceRows:
             rows, host_block = (part[self._turn][: len(self._host)] for part in (self._blocks, self._host_blocks))
             host_block.copy_(rows, non_blocking=True)
         if host_block.is_pinned():
+            # On the stream that copies: the current device may be another one, whose stream knows nothing of these rows.
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record()
-        self._in_flight = (np.array(self._host, dtype=_HOST), host_block, event)
+            event.record(torch.cuda.current_stream(rows.device))
+        self._in_flight = (self._host, host_block, event)
         self._host, self._numbers, self._turn = [], [], 1 - self._turn
         if wait or event is None:
             self._arrive()
@@ -118,11 +130,14 @@ class TraceRows:
     def _arrive(self) -> None:
         if self._in_flight is None:
             return
-        host, block, event = self._in_flight
+        host_rows, block, event = self._in_flight
         self._in_flight = None
         if event is not None:
             event.synchronize()
-        numbers = block.numpy()
+        read = [(*row[:4], read_seconds(row[4]), row[5]) for row in host_rows]
+        host = np.array(read, dtype=_HOST)
+        self.count(host)
+        numbers = block.numpy().copy()  # the next block but one lands in the same memory, and a table keeps views
         columns: dict[str, Any] = {name: host[name] for name in _HOST.names or ()}
         columns |= {name: numbers[:, k] for k, name in enumerate(_SCALARS)}
         columns["applied"] = columns["applied"] == 1.0

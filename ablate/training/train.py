@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -21,12 +20,12 @@ from ablate.training.distributed import Ranks
 from ablate.training.evaluation import Evaluation, Evaluator, to_device
 from ablate.training.grad_norms import GradNorms, UpdateRatios
 from ablate.training.lr_schedule import LRSchedule
-from ablate.training.optimizer_step import LearningRate, skips_on_device
+from ablate.training.optimizer_step import LearningRate, skips_on_device, start_momentum
 from ablate.training.precision import Precision, pick_device
 from ablate.training.random_streams import RandomStreams, SampleOrder
 from ablate.training.run_recorder import Recording, RunRecorder, StopReason
 from ablate.training.stop import ShouldStop, StopPoll
-from ablate.training.throughput import peak_flops
+from ablate.training.throughput import StepClock, peak_flops
 from ablate.training.trace_buffer import DeviceRow
 from ablate.training.validation import check_can_train, check_loss, check_num_items
 from ablate.units import parse_interval
@@ -85,7 +84,8 @@ def train(
     model: plain, or wrapped by DistributedDataParallel or `fully_shard` where several processes train together.
     dataset: map-style.
     loss_fn: (model, batch) -> (sum of the losses of the batch's items, number of items). The loop divides by the number of
-        items of the whole optimizer step, so that accumulation equals the big batch.
+        items of the whole optimizer step, so that accumulation equals the big batch. Under autocast the passes of a step share
+        the cast weights, so it must not change weights.
     optimizer: its learning rates are the peaks of the schedule.
     budget: optimizer steps (a bare number), or `500 steps`, `4096 samples`, `3 epochs`.
     batch_size: samples of one forward pass, over all processes.
@@ -119,7 +119,7 @@ def train(
     sizes = {"samples_per_step": batch_size * grad_accum_steps, "samples_per_epoch": len(dataset)}
     total_samples = parse_interval(budget, key="budget").samples(**sizes)
     total_steps = -(-total_samples // sizes["samples_per_step"])
-    norms = GradNorms(ranks.bare, recording.grad_norm_groups)
+    norms = GradNorms(ranks.bare, recording.grad_norm_groups, optimizer)
     ratios = UpdateRatios(norms) if recording.update_ratio else None
     order = SampleOrder(random_streams, loader.ids_of(dataset))
     batches = BatchStream(dataset=dataset, loader=loader, order=order, ranks=ranks, batch_size=batch_size,
@@ -147,6 +147,8 @@ def train(
     evaluator = Evaluator(evaluation, points, collate=loader.collate, precision=amp, ranks=ranks)
     evaluator.evaluated_at = checkpoints.evaluated_at
     checkpoints.load()
+    if learning_rate.on_device:
+        start_momentum(optimizer)
     recorder.replay_order(order.ids_before(position.samples), position)
     poll = StopPoll(should_stop, ranks)
     zero = torch.zeros((), device=on)
@@ -156,14 +158,14 @@ def train(
         final = position.step >= total_steps and run_dir is not None
         recorder.log_eval(position, evaluator.run(position.samples, interrupt, final=final))
 
-    with recorder.recording(position), amp.matmul_precision():
+    with recorder.recording(position), amp.device_settings():
         optimizer.zero_grad(set_to_none=True)
         if evaluator.is_due(position.samples):
             evaluate(poll.during_evaluation)
-        request, diverged = poll.after_step(position.step), False
+        request, diverged = poll.after_step(position.step)
         windows = batches.windows(position.samples)
         model.train()
-        clock = time.perf_counter()
+        clock = StepClock(on)
 
         while position.step < total_steps and request is None and not diverged:
             # ---- one optimizer step ---------------------------------------------------------------------------
@@ -173,22 +175,24 @@ def train(
             if window.num_items is not None:
                 num_items, num_tokens = ranks.sum_counts(window.num_items, window.num_tokens)
                 divisor = check_num_items(num_items)
-            for micro, (batch, included) in enumerate(window.microbatches):
-                with (
-                    random_streams.scope("dropout", position.step, micro, *ranks.key, device=on),
-                    ranks.accumulate(last=micro == num_passes - 1),
-                ):
-                    with amp.autocast():
+            with amp.autocast():  # around all of them, so that each weight is cast once
+                for micro, (batch, included) in enumerate(window.microbatches):
+                    with (
+                        random_streams.scope("dropout", position.step, micro, *ranks.key, device=on),
+                        ranks.accumulate(last=micro == num_passes - 1),
+                    ):
                         loss, num_here = loss_fn(model, to_device(batch, on))
-                    if position.step == 0:
-                        check_loss(loss, num_here, None if loader.count_items is None else loader.count_items(batch))
-                    # Where only the forward pass counts: a guess, exact unless passes hold unequal numbers of items.
-                    divisor = divisor or (num_here * num_passes if ranks.size == 1 else 0) or len(window.sample_ids)
-                    loss = loss if included else loss * 0
-                    amp.backward(loss / (divisor / ranks.size))  # DDP and FSDP average over the processes
-                loss_sum, num_counted = loss_sum + loss.detach(), num_counted + num_here * included
-                if recording.noise_scale and micro == 0 and num_passes > 1:
-                    first_norm = norms.measure_each()[0] * (divisor / max(num_here, 1)) / amp.scale()
+                        if position.step == 0:
+                            check_loss(
+                                loss, num_here, None if loader.count_items is None else loader.count_items(batch)
+                            )
+                        # Where only the forward pass counts: a guess, exact unless passes hold unequal numbers of items.
+                        divisor = divisor or (num_here * num_passes if ranks.size == 1 else 0) or len(window.sample_ids)
+                        loss = loss if included else loss * 0
+                        amp.backward(loss / (divisor / ranks.size))  # DDP and FSDP average over the processes
+                    loss_sum, num_counted = loss_sum + loss.detach(), num_counted + num_here * included
+                    if recording.noise_scale and micro == 0 and num_passes > 1:
+                        first_norm = norms.measure_each()[0] * (divisor / max(num_here, 1)) / amp.scale()
 
             if window.num_items is None:
                 num_items, num_tokens = ranks.sum_counts(num_counted, window.num_tokens)
@@ -207,25 +211,25 @@ def train(
             position.add(samples=len(window.sample_ids), tokens=num_tokens)
             # ---- end of the step ------------------------------------------------------------------------------
 
-            seconds = time.perf_counter() - clock
+            seconds = clock.stop()
             row = DeviceRow(
                 loss=ranks.sum(loss_sum) / num_items, grad_norm=grad_norm, clip_coefficient=clip_coefficient,
                 applied=applied, loss_scale=loss_scale, micro_grad_norm=first_norm,
                 each_norm=each_norm, update_ratios=ratios.after() if ratios else each_norm[:0],
             )  # fmt: skip
             recorder.log_step(
-                position, row, seconds=seconds, num_samples=len(window.sample_ids),
+                position, row, seconds=seconds,
                 sample_ids=window.sample_ids, learning_rate=learning_rate.current,
                 micro_samples=min(batch_size, len(window.sample_ids)) if recording.noise_scale and num_passes > 1 else 0,
-                skipped=not learning_rate.on_device and not bool(applied),
+                skipped=applied is False,
             )  # fmt: skip
             if evaluator.is_due(position.samples):
                 evaluate(poll.during_evaluation)
-            request = poll.after_step(position.step)
-            diverged = request is None and recorder.num_skipped >= max_skipped_steps
-            if request or (not diverged and checkpoints.is_due(position, final=position.step == total_steps)):
+            last, seen = position.step == total_steps, recorder.num_skipped >= max_skipped_steps
+            request, diverged = poll.after_step(position.step, diverged=seen, last=last)
+            if request or (not diverged and checkpoints.is_due(position, final=last)):
                 checkpoints.save(position, recorder.state(), evaluated_at=evaluator.evaluated_at)
-            clock = time.perf_counter()
+            clock.start()
 
         learning_rate.restore()
         if request is None and evaluation is not None and evaluator.evaluated_at != position.samples:

@@ -29,6 +29,7 @@ class Sizes:
     num_classes: int = 2
     data: str = ""
     model: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def test_the_published_run_is_what_reference_imdb_asks_for(composer: Composer):
     config = make_config(composer.compose(["study=reference_imdb"]))
     assert (config.model.name, config.data.name) == ("google-bert/bert-base-uncased", "stanfordnlp/imdb")
     assert (config.optim.lr, config.optim.weight_decay, config.train.budget) == (2e-5, 0.01, "3 epochs")
-    assert (config.data.batch_size, config.data.max_length, config.data.split) == (8, 512, "predefined")
+    assert (config.data.batch_size, config.data.max_length, config.data.split) == (8, 512, "shuffled")
 
 
 def test_what_is_typed_wins_over_a_study_and_a_debug_file(composer: Composer):

@@ -1,4 +1,4 @@
-"""What only a GPU can show. `make gpu` runs these and the benchmarks; elsewhere they are skipped and say so."""
+"""What a run on a GPU must do: on the GPU of this machine (`make gpu`), or on a pretended one where there is none."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from ablate import Checkpoints, GradNorms, RandomStreams, Recording, train
-from ablate.config.schema import ModelConfig
 from ablate.models.unpadding import leave_unread, unpad
 from ablate.tasks import text_classification as texts
 from ablate.training.evaluation import to_device
 from ablate.training.random_streams import SampleOrder
+from tests.models.test_unpad import build
 from tests.training.test_resume import after, rows
 from tests.training.test_train import Spoiled
 from tests.training.toy import evaluation, loss_fn, network, points
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+pytestmark = pytest.mark.usefixtures("any_gpu")
 
 
 def on_gpu(examples: Any = None, **settings: Any) -> Any:
@@ -69,7 +69,11 @@ def test_a_skipped_step_is_decided_on_the_device_and_holds_the_schedule(precisio
 def test_lasting_non_finite_gradients_end_as_diverged_and_name_the_parameter() -> None:
     sound = set(SampleOrder(RandomStreams(seed=0), np.arange(256)).take(0, 16))
     result = on_gpu(
-        Spoiled(set(range(256)) - sound), precision="bf16", budget="200 steps", flush_every=4, max_skipped_steps=3
+        Spoiled(set(range(256)) - sound),
+        precision="bf16",
+        budget="200 steps",
+        recording=Recording(flush_every=4),
+        max_skipped_steps=3,
     )
     assert result.status.status == "diverged"
     assert "first in 0.weight" in result.status.message
@@ -104,11 +108,12 @@ def test_stopped_and_resumed_on_a_gpu(tmp_path: Path) -> None:
 @pytest.mark.parametrize("autocast", [None, torch.bfloat16])
 def test_without_padding_the_loss_and_the_gradient_are_the_padded_ones(autocast: torch.dtype | None) -> None:
     """fp32 takes the padded attention call, bf16 the kernel for packed sequences; neither makes the host wait."""
-    plain, packed = (texts.build_model(ModelConfig(dropout=0.0), 2, RandomStreams(seed=0)).to("cuda") for _ in range(2))
+    plain, packed = (build("Bert", "SequenceClassification").to("cuda").train() for _ in range(2))
+    packed.load_state_dict(plain.state_dict())
     assert unpad(packed) is None
     assert leave_unread(packed) is None
     draw = np.random.Generator(np.random.Philox(key=1))
-    samples = [(draw.integers(1000, 20000, length), k % 2) for k, length in enumerate((200, 17, 64, 64, 3))]
+    samples = [(draw.integers(3, 100, length), k % 2) for k, length in enumerate((60, 17, 33, 33, 3))]
     batch = to_device(texts.pad_batch(samples, 0), torch.device("cuda"))
     found = []
     for model in (plain, packed):

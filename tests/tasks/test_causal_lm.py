@@ -273,6 +273,9 @@ def test_who_looks_ahead_is_seen_in_the_model_itself() -> None:
         assert all(part.training for part in model.modules())
 
 
+WITHOUT_TEXT = {"extra_text_columns": ["title"], "drop_columns": ["text"]}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "data", "model", "said"),
     [
@@ -281,8 +284,9 @@ def test_who_looks_ahead_is_seen_in_the_model_itself() -> None:
         ("x.txt", "the cat\nsat", {}, {}, "x.txt holds one document"),
         ("x.csv", "review\nthe cat\nsat\n", {}, {}, "data.text_column='text': "),
         ("x.csv", "text\n1\n2\n", {}, {}, "expected text"),
-        ("x.csv", 'text\n" "\n"  "\n', {}, {}, "none of the 2 documents of"),
-        ("x.csv", 'text\n"the"\n"  "\n', {}, {}, "into 0 pieces for training and 1 held out"),
+        ("x.csv", 'text\n" "\n"  "\n', {}, {}, "holds no document: 2 of 2 rows without a text are left out"),
+        ("x.csv", "text,title\na,\nb, \n", WITHOUT_TEXT, {}, "none of the 2 documents of"),
+        ("x.csv", "text,title\na,the\nb,\n", WITHOUT_TEXT, {}, "into 0 pieces for training and 1 held out"),
         ("x.txt", "the\n\ncat", {"max_length": 32}, {}, "data.max_length=32 is longer than the 16 positions"),
         (
             "x.txt",
@@ -323,7 +327,7 @@ def test_bad_input_is_named(
 
 def test_text_that_is_not_utf8_is_named(tmp_path: Path, words: str) -> None:
     (tmp_path / "x.txt").write_bytes("naïve\n\nthe cat".encode("latin-1"))
-    with pytest.raises(AblateError, match=r"x\.txt cannot be read as txt"):
+    with pytest.raises(AblateError, match=r"x\.txt: expected text in utf-8, got the byte 0xef in line 1"):
         data_facts(config(tmp_path / "x.txt", words))
 
 

@@ -184,7 +184,7 @@ def one_step(model: nn.Module, run: Recorder, **settings: Any) -> torch.Tensor:
 
 def test_the_clock_of_a_step_leaves_evaluation_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr("ablate.integrations.recorder.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("ablate.training.throughput.time.perf_counter", lambda: now[0])
     model = network()
     with Recorder(folder, model) as run:
         for _ in range(2):

@@ -15,6 +15,8 @@ from ablate import read_evals, read_predictions, read_trace
 from ablate.records.layout import RunDir
 from ablate.records.metadata import Fingerprint, RunStatus, read_fingerprint, read_status
 from ablate.serialization import read_json
+from ablate.training.distributed import Ranks
+from ablate.training.stop import StopPoll
 from tests.training.toy import network
 
 
@@ -111,3 +113,31 @@ def test_a_model_that_is_not_shared_is_refused(tmp_path: Path, repo: Path) -> No
     errors = torchrun(repo, str(tmp_path), "plain", expected=1)
     assert "2 processes train Sequential, which is not shared between them" in errors
     assert "DistributedDataParallel(model) or fully_shard(model)" in errors
+
+
+class OneOfTwo(Ranks):
+    """This process of two, the other of which says what it is told to."""
+
+    def __init__(self, *, diverged: bool) -> None:
+        self.size, self.rank, self._diverged, self.asked = 2, 0, diverged, 0
+
+    def agree(self, reason: str | None, diverged: bool = False) -> tuple[str | None, bool]:
+        self._hosts = None  # two of them are asked below
+        return super().agree(reason, diverged)
+
+    def sum_counts(self, *counts: int) -> list[int]:
+        self.asked += 1
+        return [counts[0], counts[1] + self._diverged]
+
+
+def test_processes_end_together_where_one_sees_a_divergence_first() -> None:
+    """A process whose rows arrive later would wait for ever for one that has left."""
+    for diverged in (False, True):
+        ranks = OneOfTwo(diverged=diverged)
+        poll = StopPoll(lambda: None, ranks)
+        found = [poll.after_step(step, last=step == 18) for step in range(1, 19)]
+        assert found == [(None, diverged and step in (8, 16, 18)) for step in range(1, 19)]
+        assert ranks.asked == 3
+    alone = OneOfTwo(diverged=False)
+    assert StopPoll(lambda: None, alone).after_step(8, diverged=True) == (None, True)
+    assert StopPoll(lambda: None, alone).after_step(7, diverged=True) == (None, False), "not yet: the other goes on"
