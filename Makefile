@@ -6,6 +6,8 @@ VENV   ?= .venv
 ARGS   ?=
 # Handed to pytest: make test TESTS=tests/records
 TESTS  ?= tests
+# Wheels that were carried to a bare machine: make gpu WHEELS=wheels
+WHEELS ?=
 
 BIN     := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
@@ -60,9 +62,9 @@ engines: $(DEV) ## what a study through Slurm and Ray needs, into the same envir
 benchmarks: $(DEV) ## every benchmark, figures to docs/benchmarks; let nothing else run
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
-gpu: $(DEV) ## on a machine with a GPU: its tests, then every benchmark there
-	$(BIN)/python -m pytest tests/gpu tests/training tests/parity tests/models/test_unpad.py -m "not slow"
-	$(BIN)/python -m benchmarks.run --device cuda $(ARGS)
+gpu: $(if $(WHEELS),,$(DEV)) ## ten minutes on a machine with a GPU, figures to docs/benchmarks; WHEELS=<folder> needs no package index
+	$(if $(WHEELS),$(PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target $(WHEELS)/site $(WHEELS)/*.whl)
+	$(if $(WHEELS),PYTHONPATH=$(WHEELS)/site:. $(PYTHON),$(BIN)/python) -m benchmarks.gpu $(ARGS)
 
 lint: $(DEV) ## style, types and layers
 	$(BIN)/ruff check

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import types
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, BinaryIO, Literal, Union, get_args, get_origin, get_type_hints
@@ -19,30 +21,44 @@ from yaml.events import AliasEvent
 
 from ablate.redact import redact
 
-_QUICK: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_QUICK_CHARACTERS = 8000
-"""The C parser has no limit on nesting and dies of 30,000 brackets; a run's config is a fifth of this."""
+MAX_BYTES, MAX_CONFIG_BYTES = 64 * 2**20, 256 * 2**10
+"""Limits of one text file, and of one YAML file, which takes a second for a megabyte."""
 
+_MAX_VALUES = 1_000_000
+"""Limit of the values in one JSON file: each takes up to 250 bytes of memory."""
+
+_MAX_DEPTH = 200
+"""Limit of the nesting of YAML: the C parser has none, and dies of 30,000 brackets."""
+
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _ALIAS = re.compile(r"(^|[\s,\[{:-])\*\S")
-
-
-class _Careful(yaml.SafeLoader):
-    """Follows no alias: a few lines of them stand for billions of values. Text that nests too deep is an error of Python."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(AliasEvent):
-            raise yaml.YAMLError("it holds an alias (*name), which no config of a run does")
-        return super().compose_node(parent, index)
+_INDENT = re.compile(r"[-? ]*")
 
 
 def read_yaml(path: Path) -> Any:
     """The value that a YAML file holds; no tag becomes an object of Python. Raises OSError or ValueError."""
-    text = read_text(path)
-    quick = len(text) <= _QUICK_CHARACTERS and not _ALIAS.search(text)
+    text = read_text(path, MAX_CONFIG_BYTES)
     try:
-        return yaml.load(text, Loader=_QUICK if quick else _Careful)
+        if _nests_deeper_than(text, _MAX_DEPTH):
+            raise yaml.YAMLError(f"it nests deeper than {_MAX_DEPTH} levels")
+        if _ALIAS.search(text) and any(isinstance(event, AliasEvent) for event in yaml.parse(text, Loader=_SafeLoader)):
+            # A few lines of them stand for billions of values.
+            raise yaml.YAMLError("it holds an alias (*name), which no config of a run does")
+        return yaml.load(text, Loader=_SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def _nests_deeper_than(text: str, limit: int) -> bool:
+    """Return whether the text may do so, by its brackets and its indentation. Brackets in quotes count as well."""
+    indent = max((len(match[0]) for line in text.splitlines() if (match := _INDENT.match(line))), default=0)
+    if indent // 2 > limit or text.count("[") + text.count("{") <= limit:
+        return indent // 2 > limit
+    depth = deepest = 0
+    for mark in re.findall(r"[\[{\]}]", text):
+        depth += 1 if mark in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest > limit
 
 
 NOT_FINITE = ("nan", "inf", "-inf")
@@ -151,25 +167,78 @@ def write_text(path: Path, text: str, *, durable: bool = True, hide: bool = Fals
         file.write((redact(text) if hide else text).encode())
 
 
-def write_json(path: Path, value: Any, *, durable: bool = True, hide: bool = False) -> None:
-    """`write_text` of sorted, indented JSON. Non-finite numbers are written as the strings "nan", "inf" and "-inf"."""
+CHECKSUM = "_sha256"
+"""Key of the hash of all other keys of a file, in the JSON of a value that must not be damaged silently."""
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True, hide: bool = False, checksum: bool = False) -> None:
+    """`write_text` of sorted, indented JSON. Non-finite numbers are written as the strings "nan", "inf" and "-inf".
+
+    checksum: of a mapping; `read_json` then notices a damaged file.
+    """
+    if checksum:
+        hidden = json.loads(redact(json.dumps(_finite(value)))) if hide else _finite(value)
+        value = {**hidden, CHECKSUM: _checksum(hidden)}
     text = json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False) + "\n"
     write_text(path, text, durable=durable, hide=hide)
 
 
 def read_json(path: Path) -> Any:
-    """The value that a JSON file holds. Raises OSError or ValueError."""
+    """The value that a JSON file holds, without its checksum.
+
+    Raises OSError or ValueError, also for one of more than a million values, and where the checksum does not match.
+    """
+    text = read_text(path)
+    if sum(map(text.count, ",[{")) > _MAX_VALUES:
+        raise ValueError(f"expected at most {_MAX_VALUES:,} values in it, got more")
     try:
-        return json.loads(read_text(path))
+        value = json.loads(text)
+        if isinstance(value, dict) and CHECKSUM in value:
+            expected = value.pop(CHECKSUM)
+            if expected != _checksum(value):
+                raise ValueError("it was damaged or edited: its checksum does not match")
     except RecursionError:
         raise ValueError("it nests too deep") from None
+    return value
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a file. Raises OSError, also for a pipe or a device, which would be read for ever."""
-    if path.exists() and not path.is_file():
+def _checksum(value: Any) -> str:
+    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_text(path: Path, limit: int = MAX_BYTES) -> str:
+    """Return the text of a regular file. limit: in bytes. Raises OSError or ValueError.
+
+    A pipe or a device would be waited for, or read for ever; opening it may already have an effect.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(f"{path} is not a file")
-    return path.read_text(encoding="utf-8")
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # replaced meanwhile
+            raise OSError(f"{path} is not a file")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"expected at most {limit:,} bytes, got more")
+    return data.decode()
+
+
+def open_own(path: Path, flags: int) -> int:
+    """Open a file of ours for writing, or make it. flags: more than `O_WRONLY | O_CREAT`. Returns its descriptor.
+
+    Raises OSError for a link, which would lead the bytes into another file, and for a pipe or a device.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o644)
+    except OSError as error:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise OSError(
+                error.errno, f"expected a regular file to write, got a link, pipe or device: {path}"
+            ) from None
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(f"expected a regular file to write, got a link, pipe or device: {path}")
+    return handle
 
 
 def _finite(value: Any) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.errors import AblateError, StudyError
+from ablate.redact import shown
 from ablate.serialization import built
 
 if TYPE_CHECKING:
@@ -65,6 +66,13 @@ def plan_study(
 
 
 def _carry_out(prepared: Prepared, options: Options) -> int:
+    from ablate.metrics.custom import custom_metrics
+
+    with custom_metrics(prepared.plan.metric):  # it was typed
+        return _carry_out_typed(prepared, options)
+
+
+def _carry_out_typed(prepared: Prepared, options: Options) -> int:
     from ablate.analysis.analyse import analyse_interim
     from ablate.metrics.registry import check_metric
     from ablate.runner.run_study import run_study
@@ -94,10 +102,10 @@ def run_external_study(prepared: Prepared, launch: Launch | None) -> int:
     done = [run for run in plan.runs if is_done(plan, folder, run)]
     if launch is None:
         for run in plan.runs:
-            print(f"{'done' if run in done else 'to do':<6} {run.name}")
+            print(shown(f"{'done' if run in done else 'to do':<6} {run.name}"))
         return 0
     compared = f"compared: {plan.metric or 'what main returns'}; smallest effect that matters {plan.smallest_effect:g}"
-    print(f"{plan.study}  {len(plan.runs)} runs, {len(done)} done; {compared}", flush=True)
+    print(shown(f"{plan.study}  {len(plan.runs)} runs, {len(done)} done; {compared}"), flush=True)
     for run in done:
         check_returned(plan, StudyDir(folder).run(run.arm, run.seed))
     return conclude(run_study(prepared, launch))
@@ -116,7 +124,7 @@ def refusals_printed(command: Callable[[], int]) -> int:
 
 def print_refusal(error: AblateError) -> int:
     """Print why a request cannot be met and how to fix it. Returns the exit code."""
-    print(f"ablate: {error}", file=sys.stderr)
+    print(shown(f"ablate: {error}"), file=sys.stderr)
     return error.exit_code
 
 
@@ -127,25 +135,36 @@ def conclude(folder: Path, plan_options: PlanOptions | None = None, *, at: str |
     `print_shares_json` the shares of a study between two configs.
     """
     from ablate import report
+    from ablate.analysis.analyse import analyse
+    from ablate.runner.failures import is_disk_full
 
-    analysis = report.build_report(folder, plan_options, at)
+    problem = ""
+    try:
+        analysis = report.build_report(folder, plan_options, at)
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        problem = f"the report was not written into {folder}: {error.strerror or error}"  # another's study is read all the same
+        analysis = analyse(folder, plan_options, at)
     if show:
         getattr(report, show)(analysis)
     else:
         from rich.console import Console
 
         report.print_report(analysis, folder, Console())
+    if problem:
+        print(shown(problem), file=sys.stderr)
     failed = any(run.status in ("failed", "interrupted") for run in analysis.runs)
     return int(failed or not analysis.complete or any(control.status == "failed" for control in analysis.controls))
 
 
 def _track_study(folder: Path, prepared: Prepared) -> None:
     """Send the report to the trackers that the runs were sent to."""
-    from ablate.tracking import start_study
+    from ablate.tracking import LOG, start_study
     from ablate.tracking.describe import tracker_of
 
-    if (follower := start_study(folder, tracker_of(prepared.plan.baseline.config))) is not None:
-        follower.wait()
+    if (follower := start_study(folder, tracker_of(prepared.plan.baseline.config))) is not None and not follower.wait():
+        print(f"the tracker has not answered yet; its process goes on for a minute: {folder / LOG}", file=sys.stderr)
 
 
 def _command(arguments: Sequence[str]) -> str:

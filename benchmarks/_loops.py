@@ -130,7 +130,7 @@ def ours(ready: Ready) -> Kept:
             precision=ready.work.precision,
             device=ready.work.device,
             loader=Loader(
-                collate=shared.pad_batch,
+                collate=with_spans,
                 count_items=lambda batch: len(batch["labels"]),
                 count_tokens=lambda batch: int(batch["attention_mask"].sum()),
             ),
@@ -138,6 +138,11 @@ def ours(ready: Ready) -> Kept:
             run_dir=folder,
         )
         return Kept(losses=result.trace["loss"].tolist(), grad_norms=result.trace["grad_norm"].tolist(), note=note)
+
+
+def with_spans(samples: list[shared.Sample]) -> dict[str, Any]:
+    """The batch of every loop, and where its texts stand: an unpadded model asks for it, and a GPU would be waited for."""
+    return shared.pad_batch(samples) | {"spans": [(0, len(tokens)) for tokens, _ in samples]}
 
 
 def turn_on_unpad(model: nn.Module) -> str:

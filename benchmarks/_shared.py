@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import cycle, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,6 +27,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
+
+from ablate.data.batching import with_spans
 
 ROOT = Path(__file__).resolve().parent.parent
 Sample = tuple[list[int], int]
@@ -97,7 +100,10 @@ def tokenise(texts: Sequence[str], labels: Sequence[int], length: int) -> list[S
 
 
 def imdb_samples(count: int, length: int, *, full_length: bool, seed: int = 0) -> list[Sample]:
-    """`count` IMDb reviews in random order; full_length: only such as fill `length` tokens, so that nothing is padded."""
+    """`count` IMDb reviews in random order; full_length: only such as fill `length` tokens, so that nothing is padded.
+
+    Where there are fewer of them they come again, from the first one on.
+    """
     from ablate.config.schema import DataConfig
     from ablate.data.datasets import load_examples
 
@@ -110,7 +116,7 @@ def imdb_samples(count: int, length: int, *, full_length: bool, seed: int = 0) -
         kept += [sample for sample in samples if not full_length or len(sample[0]) == length]
         if len(kept) >= count:
             return kept[:count]
-    raise SystemExit(f"only {len(kept)} reviews fill {length} tokens, {count} are needed: take fewer steps")
+    return list(islice(cycle(kept), count))
 
 
 def pad_batch(samples: list[Sample]) -> dict[str, torch.Tensor]:
@@ -180,7 +186,8 @@ def fused_adamw(model: nn.Module) -> torch.optim.AdamW:
 
 def text_loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
     """(sum of the cross entropies in nats, number of texts): an objective for `ablate.train`."""
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
+    mask = with_spans(batch["attention_mask"], batch.get("spans"))  # type: ignore[arg-type]
+    logits = model(input_ids=batch["input_ids"], attention_mask=mask).logits.float()
     return functional.cross_entropy(logits, batch["labels"], reduction="sum"), len(batch["labels"])
 
 
@@ -263,11 +270,13 @@ def median_interval(values: Sequence[float], *, draws: int = 4000) -> Median:
 # ---- children and reports ---------------------------------------------------------------------------------------------
 
 
-def run_child(module: str, *arguments: str) -> dict[str, Any]:
+def run_child(module: str, *arguments: str, timeout: float | None = None) -> dict[str, Any]:
     """`python -m benchmarks.<module> --child <arguments>` in a process of its own; its last line is its result in JSON."""
     quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": _first_gpu()}
     command = [sys.executable, "-m", f"benchmarks.{module}", "--child", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | quiet, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | quiet, capture_output=True, text=True, check=False, timeout=timeout
+    )
     if done.returncode:
         raise SystemExit(f"{' '.join(command[1:])} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -44,6 +44,7 @@ INSTEAD: dict[str, tuple[str, ...]] = {
     "eval_every_coarse": ("train.budget='4000 samples'", "eval.every='160 samples'"),
     "eval_every": ("train.budget='1024 samples'",),
     "log_every": ("train.budget='1024 samples'",),
+    "log_every_coarse": ("train.budget='4000 samples'",),
     "accumulation": ("model.dropout=0.0", "train.budget='1024 samples'"),
     "attention": ("model.dropout=0.0", "train.budget='1024 samples'"),
     "column": ("data.path={folder}/reviews.csv", "data.text_column=review", "data.extra_text_columns=[title]"),

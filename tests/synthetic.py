@@ -27,7 +27,7 @@ from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Fingerprint, Manifest, RunStatus, Status, write_value
 from ablate.records.schema import EVALS, TRACE
 from ablate.records.writer import TableWriter
-from ablate.serialization import write_json, write_text
+from ablate.serialization import read_json, write_json, write_text
 
 GROUPS = ("embeddings", "layer.0", "layer.1", "head")
 BUDGET = 1024
@@ -358,6 +358,8 @@ def _write_run(folder: RunDir, plan: Plan, run: Run, made: _Made, items: dict[st
     _write_evals(folder, made, looks, batch, train)
     if status is not None:
         write_value(folder, _outcome(status, made, steps, batch, looks))
+        # Without hashes, as an import: a test may write a table of it again.
+        write_json(folder.status, read_json(folder.status) | {"files": {}}, checksum=True)
 
 
 def _step_seconds(batch: int) -> float:

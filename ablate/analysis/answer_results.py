@@ -66,10 +66,10 @@ class Suspect:
 class Irregularity:
     """Which suspects remove the irregularity of the baseline's eval curve, and how.
 
-    cadence: at which the symptom is read, the coarsest at which the baseline is irregular. record: cadence of the record.
-    coarsest: the coarsest cadence of the study; '' without an axis on it.
-    threshold: irregularity from which a curve is called irregular. baseline, sd: at `cadence`, over seeds. at_record: mean at
-        all evaluations of the record.
+    cadence: at which the symptom is read: that of the record if the baseline is irregular there, else the coarsest at which it
+        is. record: cadence of the record. coarsest: the coarsest cadence of the study that has enough evaluations; '' without.
+    threshold: irregularity from which a curve is called irregular. baseline, sd: at `cadence`, over seeds. at_record,
+        at_coarsest: mean at all evaluations of the record and at the coarsest cadence.
     present: whether the symptom is there; None where it is not known. suspects: empty unless it is.
     one_cause: a change of the training and the cadence both remove it, and are two explanations of one thing; None where not
         both do.
@@ -84,6 +84,7 @@ class Irregularity:
     sd: float | None
     at_record: float | None
     coarsest: str
+    at_coarsest: float | None
     present: bool | None
     suspects: tuple[Suspect, ...] = ()
     one_cause: bool | None = None

@@ -1,9 +1,10 @@
 """Is the eval curve irregular, which suspect removes that, and does it change the training or only what is shown of it?
 
-An observation axis on `eval.every` is read from the dense record of the baseline: the same runs, evaluated less often. Its arms
-get contrasts as any other arm does. The symptom is the irregularity of the baseline at the coarsest of its cadences that has
-it, and every arm is read at that cadence. A suspect that changes the training does so in the runs themselves; one
-that only evaluates more often shows the decrease that the coarse cadence misses.
+An observation axis on `eval.every` is read from the dense record of the baseline: the same runs, evaluated less often. Its
+arms get contrasts as any other arm does. A baseline that is irregular in its dense record is irregular by its training, and
+every arm is read there, from the most evaluations. One that is regular there has the symptom at a coarse cadence alone, and
+every arm is read at the coarsest that has it. A suspect that changes the training does so in the runs themselves; one that
+only evaluates more often shows the decrease that the coarse cadence misses.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from ablate.records.run_files import RunFiles
 from ablate.stats.contrasts import CONFIDENCE
 
 IRREGULAR = 0.25
-"""Irregularity from which a curve is called irregular: its fluctuation fills a quarter of the height of its chart."""
+"""Irregularity from which a curve is called irregular: its jumps fill a quarter of the height of its chart."""
 
 GRAD_NORM = "grad_norm_p95_p5"
 
@@ -80,7 +81,7 @@ def observation_contrasts(plan: Plan, metrics: Sequence[MetricInfo], runs: Seque
     nor hurts.
     """
     cadences, baseline = _cadences(plan, runs), finished_baseline(plan, runs)
-    every = common_evaluations(baseline)
+    every = common_evaluations(list(baseline))
     for info in metrics if cadences else ():
         metric = find(info.name)
         if metric is None or metric.curve != "eval" or info.cadence != COMMON_EVALUATIONS:
@@ -88,9 +89,10 @@ def observation_contrasts(plan: Plan, metrics: Sequence[MetricInfo], runs: Seque
         sideless = replace(info, lower_is_better=None)
         record: BySeed = {run.seed: _read(metric, run, every) for run in baseline}
         arms = {one.arm.name: {run.seed: _read(metric, run, one.samples) for run in baseline} for one in cadences}
+        read = [one for one in cadences if _known(arms[one.arm.name].values())]  # the others have too few evaluations
         margin = plan.smallest_effect if info.name == plan.metric else None
-        confidence = 1 - (1 - CONFIDENCE) / len(cadences)
-        for one in cadences:
+        confidence = 1 - (1 - CONFIDENCE) / max(len(read), 1)
+        for one in read:
             question = Question(
                 arm=one.arm.name,
                 axis=one.arm.axis or "",
@@ -102,7 +104,7 @@ def observation_contrasts(plan: Plan, metrics: Sequence[MetricInfo], runs: Seque
                 num_seeds=len(plan.seeds),
                 confidence=confidence,
             )
-            name, alone = one.arm.name, None if len(cadences) == 1 else confidence
+            name, alone = one.arm.name, None if len(read) == 1 else confidence
             judged = judge_together(sideless, record, {name: arms[name]}, margin, alone)
             yield contrast(question, judged[name], record, arms[name])
 
@@ -128,11 +130,13 @@ def irregularity_answer(
     if not cadences and metric.info.name != plan.metric:
         return None
     baseline = finished_baseline(plan, runs)
-    symptom, base = _symptom(metric, cadences, baseline, common)
+    by_cadence = _by_cadence(metric, cadences, baseline, common)
+    symptom, base = _symptom(by_cadence)
     samples = np.intersect1d(symptom.samples, common) if symptom else common
     values = {(run.arm, run.seed): _read(metric, run, samples) for run in runs}
     coarse = [replace(run, values={metric.info.name: values.get((run.arm, run.seed))}) for run in readings]
-    recorded = _known(_read(metric, run, common_evaluations(baseline)) for run in baseline)
+    recorded = next((values for one, values in by_cadence if one is None), None)
+    coarsest = next(((one, values) for one, values in by_cadence if one is not None), None)
     every = show(leaf_or_absent(plan.baseline.config, "eval.every"))
     about = Irregularity(
         metric=metric.info.name,
@@ -142,32 +146,48 @@ def irregularity_answer(
         baseline=float(np.mean(base)) if base else None,
         sd=float(np.std(base, ddof=1)) if len(base) > 1 else None,
         at_record=float(np.mean(recorded)) if recorded else None,
-        coarsest=show(cadences[-1].arm.value) if cadences else "",
+        coarsest=show(coarsest[0].arm.value) if coarsest else "",
+        at_coarsest=float(np.mean(coarsest[1])) if coarsest else None,
         present=float(np.mean(base)) >= IRREGULAR if base else None,
     )
     if about.present:
         at_cadence = list(contrasts_of(plan, metric.info, represented_by, coarse, checks, interims))
         trained = [_trained(one, contrasts) for one in at_cadence if plan.arm(one.arm).kind != "placebo"]
+        hides = (
+            about.at_coarsest is None or about.at_coarsest < IRREGULAR
+        )  # a coarse cadence that shows less explains nothing
+        cadence = symptom or (coarsest[0] if coarsest and not hides else None)
         shown = next(
-            (one for one in observed if symptom and (one.arm, one.metric) == (symptom.arm.name, about.metric)), None
+            (one for one in observed if cadence and (one.arm, one.metric) == (cadence.arm.name, about.metric)), None
         )
         suspects = (*trained, *([_shown(shown, about)] if shown is not None else []))
         about = replace(about, suspects=suspects, one_cause=_one_cause(about, suspects))
-    return replace(about, answer=_answer(about, curve), sentences=tuple(_sentences(about)))
+    answer = f"{_answer(about, curve)} {_about_cadence(about)}".rstrip()
+    return replace(about, answer=answer, sentences=tuple(_sentences(about)))
 
 
-def _symptom(
+_AtCadence = tuple[_Cadence | None, list[float]]
+"""A cadence, None for the record, and the baseline's values at it."""
+
+
+def _by_cadence(
     metric: Metric, cadences: Sequence[_Cadence], baseline: Sequence[RunFiles], common: NDArray[np.int64]
-) -> tuple[_Cadence | None, list[float]]:
-    """The coarsest cadence at which the baseline is irregular (None: the record), with its values; else the coarsest one."""
-    by_cadence: list[tuple[_Cadence | None, list[float]]] = []
+) -> list[_AtCadence]:
+    """The cadences that have enough evaluations, the coarsest first and the record last."""
+    found: list[_AtCadence] = []
     for cadence in (*reversed(cadences), None):
-        samples = np.intersect1d(cadence.samples, common) if cadence else common
-        values = _known(_read(metric, run, samples) for run in baseline)
-        if values:
-            by_cadence.append((cadence, values))
-    irregular = (one for one in by_cadence if np.mean(one[1]) >= IRREGULAR)
-    return next(irregular, by_cadence[0] if by_cadence else (None, []))
+        samples = np.intersect1d(cadence.samples, common) if cadence else common_evaluations(list(baseline))
+        if values := _known(_read(metric, run, samples) for run in baseline):
+            found.append((cadence, values))
+    return found
+
+
+def _symptom(by_cadence: Sequence[_AtCadence]) -> _AtCadence:
+    """The record if the baseline is irregular there, else the coarsest cadence at which it is, else the coarsest."""
+    irregular = [one for one in by_cadence if np.mean(one[1]) >= IRREGULAR]
+    if irregular and irregular[-1][0] is None:
+        return irregular[-1]
+    return next(iter((*irregular, *by_cadence)), (None, []))
 
 
 def _known(values: Iterable[float | None]) -> list[float]:
@@ -196,11 +216,11 @@ def _trained(one: Contrast, contrasts: Sequence[Contrast]) -> Suspect:
 
 
 def _shown(one: Contrast, about: Irregularity) -> Suspect:
-    """The suspect that changes only the cadence: from the coarsest back to the record."""
+    """The suspect that changes only the cadence: from a coarse one back to the record."""
     turned = {"raises": "lowers", "lowers": "raises"}.get(one.verdict, one.verdict)
     return Suspect(
         arm=one.arm,
-        change=f"{one.axis} {about.cadence} -> {about.record}",
+        change=f"{one.axis} {show(one.value)} -> {about.record}",
         kind="observation",
         before=one.arm_mean,
         after=one.baseline_mean,
@@ -272,25 +292,30 @@ def _moved(one: Suspect) -> str:
     return f"{one.change} (to {plain_figure(one.after, 2)}{less})"
 
 
-def _sentences(about: Irregularity) -> Iterator[str]:
+def _about_cadence(about: Irregularity) -> str:
+    """Is it the training, the cadence, or are both explanations of one thing?"""
     if not about.present or about.at_record is None:
-        return
+        return ""
     record = plain_figure(about.at_record, 2)
     trained = [one for one in about.suspects if one.kind == "training"]
     names = joined([one.change for one in trained if one.outcome == "removes"])
     if about.one_cause:
-        yield (
+        return (
             f"{names} and the cadence are two explanations of one thing: evaluated every {about.record}, the baseline itself "
             f"is regular ({record}), and no irregularity is left to remove."
         )
-    elif about.cadence == about.record and about.coarsest:
-        yield f"Evaluated every {about.coarsest}, it would appear regular: the cadence hides the irregularity of the training."
-    elif about.cadence != about.record and about.at_record >= IRREGULAR:
-        yield (
-            f"It is not only a matter of the cadence: evaluated every {about.record}, the baseline is irregular too ({record})."
-        )
-    elif about.cadence != about.record:
-        yield f"Evaluated every {about.record}, the baseline is regular ({record}): the coarse cadence misses the decrease."
+    if about.cadence == about.record and about.at_coarsest is not None:
+        at, coarse = f"evaluated every {about.coarsest}", plain_figure(about.at_coarsest, 2)
+        if about.at_coarsest >= IRREGULAR:
+            return f"It is not only a matter of the cadence: {at}, it is irregular as well ({coarse})."
+        return f"{at.capitalize()}, it would appear regular ({coarse}): the cadence hides the irregularity of the training."
+    if about.cadence != about.record:
+        return f"Evaluated every {about.record}, the baseline is regular ({record}): the coarse cadence misses the decrease."
+    return ""
+
+
+def _sentences(about: Irregularity) -> Iterator[str]:
+    trained = [one for one in about.suspects if one.kind == "training"]
     norms = [
         f"{one.change} {_NORM_VERBS.get(one.grad_norm_verdict, 'leaves it, as far as is shown, at')} "
         f"{plain_figure(one.grad_norm_after, 2)}"

@@ -19,6 +19,7 @@ from ablate.archive.manifest import (
     LOCK,
     MANIFEST,
     MAX_BYTES,
+    MAX_TEXT_BYTES,
     BundleManifest,
     file_hashes,
     hash_of,
@@ -31,6 +32,7 @@ from ablate.archive.manifest import (
 )
 from ablate.archive.rebuild import rebuild_report
 from ablate.errors import StudyError
+from ablate.metrics.custom import NOT_RUN
 from ablate.records.layout import RunDir, StudyDir, safe_name
 from ablate.redact import redact
 from ablate.serialization import read_json, read_text, write_text
@@ -78,6 +80,11 @@ def write_bundle(
         files = _copy_records(folder, copy, runs)
         plan = str(read_json(copy / "plan.json").get("digest", "")) if "plan.json" in files else ""
         analysis, report = rebuild_report(copy, options)
+        if not_run := [info.name for info in analysis.metrics if info.definition == NOT_RUN]:
+            raise StudyError(
+                f"{folder}: expected the values of {not_run[0]}, a function of the user, which was not run",
+                f"ablate bundle {folder} --run-custom-metric, if it is yours",
+            )
         if not allow_incomplete:
             _check_complete(folder, analysis)
         write_text(copy / LOCK, lock())
@@ -139,7 +146,7 @@ def _copy_records(folder: Path, copy: Path, runs: Sequence[RunDir]) -> dict[str,
 def _check_no_secret(shown: Path, file: Path) -> None:
     """Search a record again, although it was redacted when it was written: an archive is published."""
     with suppress(OSError, ValueError):  # the analysis reports a file that is not text
-        text = read_text(file)
+        text = read_text(file, MAX_TEXT_BYTES)
         if (redacted := redact(text)) != text:
             pairs = zip(text.splitlines(), redacted.splitlines(), strict=False)
             line = next((number for number, (before, after) in enumerate(pairs, 1) if before != after), 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ import pyarrow as pa
 
 from ablate.archive.manifest import MANIFEST, MAX_BYTES, MAX_FILES, hash_of, is_safe_name, max_bytes, write_tar
 from ablate.errors import RecordError
+from ablate.records.reader import next_message, open_table
+from ablate.records.run_files import SmallHeader
 
 _FIX = "ask for the file that `ablate bundle` wrote; it is an uncompressed .tar"
 _COMPRESSED = {b"\x1f\x8b": "gunzip", b"\xfd7": "unxz", b"BZ": "bunzip2", b"\x28\xb5": "unzstd"}
@@ -44,10 +45,10 @@ def extract(path: Path, folder: Path) -> ExtractedArchive:
     """Extract an archive into a directory. Raises RecordError for anything that `ablate bundle` does not write."""
     _check_file(path)
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", tarinfo=SmallHeader) as tar:
             members = list(_checked_members(path, tar))
             tar.extractall(folder, members=members, filter="data")
-    except (tarfile.TarError, EOFError, UnicodeError, FileExistsError, NotADirectoryError) as error:
+    except (tarfile.TarError, EOFError, ValueError, FileExistsError, NotADirectoryError) as error:
         raise RecordError(f"cannot read {path} as a tar archive: {error}", _FIX) from None
     top = members[0].name.split("/")[0]
     files = {member.name.removeprefix(f"{top}/"): folder / member.name for member in members}
@@ -97,52 +98,12 @@ def _checked_members(path: Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarIn
         raise RecordError(f"expected an archive with {MANIFEST}, got a tar without it: {path}", _FIX)
 
 
-_SCHEMA_MESSAGE, _BATCH_MESSAGE = 1, 3
-"""Arrow's numbers for the kinds of message in a run's tables."""
-
-
 def table_problem(path: Path) -> str:
-    """Return why a table must not be read; '' if it is safe. A truncated last block, of a killed run, is safe.
-
-    A compressed block can expand without limit, so the flatbuffer of each message is inspected before Arrow decodes it.
-    """
+    """Return why a table must not be read; '' if it is safe. A truncated last block, of a killed run, is safe."""
     try:
-        with pa.OSFile(str(path)) as file:
-            messages = pa.ipc.MessageReader.open_stream(file)
-            while True:
-                try:
-                    metadata = messages.read_next_message().metadata.to_pybytes()
-                except (StopIteration, pa.ArrowException, OSError):
-                    return ""
-                if problem := _message_problem(metadata):
-                    return problem
-    except (OSError, ValueError, struct.error, pa.ArrowException) as error:
-        return f"not a table: {error}"
-
-
-def _message_problem(metadata: bytes) -> str:
-    """Inspect one message: {version, kind, {length, nodes, buffers, compression}, body length}."""
-    message = _follow(metadata, 0)
-    position = _field(metadata, message, 1)
-    kind = metadata[position] if position else 0
-    if kind not in (_SCHEMA_MESSAGE, _BATCH_MESSAGE):
-        return f"unexpected message of kind {kind}"
-    batch = _field(metadata, message, 2) if kind == _BATCH_MESSAGE else 0
-    if batch and _field(metadata, _follow(metadata, batch), 3):
-        return "expected uncompressed blocks, got compressed ones, which can expand without limit"
+        with open_table(path) as file:
+            while next_message(file) is not None:
+                pass
+    except (OSError, ValueError, pa.ArrowException) as error:
+        return str(error)
     return ""
-
-
-def _follow(data: bytes, position: int) -> int:
-    return position + int(struct.unpack_from("<I", data, position)[0])
-
-
-def _field(data: bytes, table: int, number: int) -> int:
-    """Return the position of a flatbuffer table's field; 0 if it is absent."""
-    vtable = table - int(struct.unpack_from("<i", data, table)[0])
-    if vtable < 0:
-        raise ValueError("offset outside of the message")
-    entry = 4 + 2 * number
-    size = struct.unpack_from("<H", data, vtable)[0]
-    offset = int(struct.unpack_from("<H", data, vtable + entry)[0]) if entry + 2 <= size else 0
-    return table + offset if offset else 0

@@ -16,7 +16,7 @@ from ablate.archive.manifest import is_record
 from ablate.design.plan import Plan
 from ablate.records.layout import StudyDir
 from ablate.report import build_report
-from ablate.serialization import write_json
+from ablate.serialization import CHECKSUM, write_json
 
 _CONTEXT = 40
 
@@ -45,8 +45,9 @@ def interim_problems(folder: Path, plan: Plan) -> Iterator[str]:
     for file in files:
         received, rebuilt = archived / file.name, archived / "rebuilt.json"
         try:
-            made = json.loads(received.read_bytes())["made"]  # its time of day does not follow from the records
-            write_json(rebuilt, {**analyse_interim(folder), "made": made})
+            there = json.loads(received.read_bytes())
+            value = {**analyse_interim(folder), "made": there["made"]}  # a time of day does not follow from the records
+            write_json(rebuilt, value, hide=True, checksum=CHECKSUM in there)
             if difference := first_difference(received, rebuilt):
                 yield f"{file.name} differs {difference}"
         except Exception as error:  # the archive may hold anything

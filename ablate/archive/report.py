@@ -10,6 +10,7 @@ from rich.console import Console
 from ablate import formatting as digits
 from ablate.archive.bundle import Bundle
 from ablate.archive.verify import Verification
+from ablate.redact import redact
 from ablate.report.console import columns, say, whole_line, words
 
 _STYLES = {"passed": "green", "failed": "bold red", "not checked": "yellow"}
@@ -62,7 +63,7 @@ def print_verification(result: Verification, console: Console) -> None:
 
 def print_verification_json(result: Verification) -> None:
     """Print the result as JSON."""
-    print(json.dumps({"verified": result.verified, **asdict(result)}, indent=2))
+    print(redact(json.dumps({"verified": result.verified, **asdict(result)}, indent=2)))
 
 
 def _row(console: Console, status: str, style: str, text: str) -> None:

@@ -27,6 +27,7 @@ from ablate.archive.rebuild import first_difference, interim_problems, rebuild_r
 from ablate.design.plan import Plan, counted_of, digest_by, run_digest
 from ablate.errors import AblateError, ConfigError, RecordError
 from ablate.hashing import digest_of
+from ablate.metrics.custom import EVERY, custom_metrics
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest, read_manifest
 from ablate.records.source_code import changed_files, code_files
@@ -86,7 +87,7 @@ def verify(path: Path, *, sha256: str = "", run_custom_metric: bool = False) -> 
     if published and not re.fullmatch("[0-9a-f]{64}", published):
         problem = f"--sha256: expected 64 characters of 0-9 and a-f, got {len(published)} characters: {sha256!r}"
         raise ConfigError(problem, "the whole hash that `ablate bundle` printed")
-    with TemporaryDirectory(prefix="ablate-verify-") as temporary:
+    with TemporaryDirectory(prefix="ablate-verify-") as temporary, custom_metrics(*[EVERY] * run_custom_metric):
         return _verify(path, extract(path, Path(temporary)), published, run_custom_metric)
 
 

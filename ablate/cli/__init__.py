@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import cast
 
 from ablate.cli.run import through_hydra
-from ablate.errors import AblateError, ConfigError, nearest
+from ablate.errors import AblateError, ConfigError, RecordError, nearest
+from ablate.redact import hide_secrets_of
 from ablate.study_command import ACCEPT, print_refusal
 
 _HELP = """\
@@ -42,6 +43,9 @@ ablate: which single variable caused the difference?
 
   --accept-code-change                        keep runs that other code has made; the report says so
 
+A directory or archive that you received is data: no verb runs its code, writes outside of it or sends it unless
+you ask for it.
+
 `ablate <verb> --help` has more on a verb; `ablate --hydra-help` lists the config groups and Hydra's own flags,
 `--config-dir DIR` adds your own config files, `--cfg job` prints a config, `ablate completion bash` is for the tab key.
 """
@@ -61,6 +65,7 @@ VERBS = {verb: module for module, verbs in _MODULES.items() for verb in verbs}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     argv = list(sys.argv[1:] if arguments is None else arguments)
+    hide_secrets_of(argv)
     try:
         return _dispatch(argv)
     except AblateError as error:
@@ -75,9 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         from ablate.runner.failures import disk_full, is_disk_full
 
-        if not is_disk_full(error):
-            raise
-        return print_refusal(disk_full(Path(error.filename or ".")))
+        if is_disk_full(error):
+            return print_refusal(disk_full(Path(error.filename or ".")))
+        where = f"{error.filename}: " if error.filename else ""
+        fix = "a copy of the folder that you may read and write" if isinstance(error, PermissionError) else None
+        return print_refusal(RecordError(f"{where}{error.strerror or error}", fix))
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
 

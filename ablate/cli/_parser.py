@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -22,11 +23,13 @@ def parser_of(
     json: bool = False,
     compare_at: bool = False,
     infer_plan: bool = False,
+    custom_metric: bool = False,
 ) -> argparse.ArgumentParser:
     """Return the parser of a verb. Each line of the description becomes a paragraph.
 
     study: add the positional argument `folder`, a study directory. json: add `--json`. compare_at: add `--compare-at`.
     infer_plan: add what a study directory without a plan does not tell, the values of `inferred_plan`.
+    custom_metric: add `--run-custom-metric`, which `consent` reads.
     """
     parser = argparse.ArgumentParser(
         prog=f"ablate {verb}",
@@ -49,6 +52,12 @@ def parser_of(
             metavar="NAME,...",
             help="what else may change without a plan, such as init,order",
         )
+    if custom_metric:
+        add(
+            "--run-custom-metric",
+            action="store_true",
+            help="run the study's custom metric, a function in this directory that the study names; else no code of it is run",
+        )
     if compare_at:
         add(
             "--compare-at",
@@ -66,6 +75,14 @@ def inferred_plan(args: argparse.Namespace) -> PlanOptions:
 
     accepts = tuple(item for item in getattr(args, "allow_change", "").split(",") if item)
     return PlanOptions(metric=args.metric, smallest_effect=args.smallest_effect, accepts=accepts)
+
+
+def consent(args: argparse.Namespace) -> AbstractContextManager[None]:
+    """Let the custom metrics run that the user has asked for: by `--run-custom-metric`, or by typing the name."""
+    from ablate.metrics.custom import EVERY, custom_metrics
+
+    typed = [args.metric] if getattr(args, "metric", None) else []
+    return custom_metrics(*typed, *[EVERY] * args.run_custom_metric)
 
 
 def add_study_options(parser: argparse.ArgumentParser, *, plan: bool) -> None:

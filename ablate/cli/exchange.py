@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ablate.cli._parser import console, count, inferred_plan, parser_of
+from ablate.cli._parser import consent, console, count, inferred_plan, parser_of
+from ablate.redact import shown
 from ablate.study_command import conclude
+
+if TYPE_CHECKING:
+    from ablate.analysis.infer_plan import PlanOptions
 
 
 def run_bundle(argv: list[str]) -> int:
@@ -23,6 +28,7 @@ def run_bundle(argv: list[str]) -> int:
         "ablate verify reference.tar",
         study=True,
         infer_plan=True,
+        custom_metric=True,
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="archive to write (default: <study>.tar)")
     parser.add_argument("--allow-incomplete", action="store_true", help="bundle a study in which runs are missing")
@@ -30,7 +36,10 @@ def run_bundle(argv: list[str]) -> int:
     from ablate.archive.bundle import write_bundle
     from ablate.archive.report import print_bundle
 
-    bundle = write_bundle(args.folder, args.out, options=inferred_plan(args), allow_incomplete=args.allow_incomplete)
+    with consent(args):
+        bundle = write_bundle(
+            args.folder, args.out, options=inferred_plan(args), allow_incomplete=args.allow_incomplete
+        )
     print_bundle(bundle, console())
     return 0
 
@@ -67,12 +76,19 @@ def run_import(argv: list[str]) -> int:
     add("--metric", help="primary metric (default: eval_loss)")
     add("--smallest-effect", type=float, metavar="EFFECT", help="smallest effect of interest (default: 0.01)")
     args = parser.parse_intermixed_args(argv)
-    from ablate.analysis.analyse import analyse
     from ablate.analysis.infer_plan import check_options
-    from ablate.importers.import_runs import ImportRequest, import_runs
+    from ablate.metrics.custom import custom_metrics
 
     plan_options = inferred_plan(args)
-    check_options(plan_options)
+    with custom_metrics(*[args.metric] * bool(args.metric)):
+        check_options(plan_options)
+        return _import(args, plan_options)
+
+
+def _import(args: argparse.Namespace, plan_options: PlanOptions) -> int:
+    from ablate.analysis.analyse import analyse
+    from ablate.importers.import_runs import ImportRequest, import_runs
+
     imported = import_runs(
         ImportRequest(
             arms=args.arms, output=args.output, format=args.format, tables=args.table, renames=args.rename,
@@ -82,7 +98,7 @@ def run_import(argv: list[str]) -> int:
         check=lambda folder: analyse(folder, plan_options),
     )  # fmt: skip
     for line in imported.lines:
-        print(line)
+        print(shown(line))
     print(f"into {args.output}" + ("" if imported.fresh else " (the same import already existed)"), flush=True)
     return conclude(args.output, plan_options)
 
@@ -115,7 +131,7 @@ def run_sync(argv: list[str]) -> int:
     for sent in sync(args.folder, SyncOptions(**options)):
         statuses[sent.status] += 1
         message = f": {sent.message}" if sent.message else ""
-        print(f"{sent.status:<12} {sent.to:<11} {sent.name}{message}", flush=True)
+        print(shown(f"{sent.status:<12} {sent.to:<11} {sent.name}{message}"), flush=True)
     print(", ".join(f"{number} {status}" for status, number in statuses.items()))
     return int(bool(statuses["failed"]))
 
@@ -131,15 +147,11 @@ def run_verify(argv: list[str]) -> int:
         "ablate verify reference.tar --sha256 9f86d081884c7d65...",
         "ablate verify reference.tar --json",
         json=True,
+        custom_metric=True,
     )
     add = parser.add_argument
     add("archive", type=Path, help="archive, such as reference.tar")
     add("--sha256", default="", metavar="HASH", help="published hash of the archive")
-    add(
-        "--run-custom-metric",
-        action="store_true",
-        help="run the study's custom metric, a function in this directory that the archive names",
-    )
     args = parser.parse_args(argv)
     from ablate.archive.report import print_verification, print_verification_json
     from ablate.archive.verify import verify

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import asdict
 from pathlib import Path
 
-from ablate.cli._parser import add_study_options, console, count, counts, parser_of, study_overrides, without
+from ablate.cli._parser import add_study_options, consent, console, count, counts, parser_of, study_overrides, without
 from ablate.cli.run import through_hydra
 
 
@@ -71,6 +71,7 @@ def run_power(argv: list[str]) -> int:
         "ablate power runs/pilot --metric eval_accuracy --smallest-effect 0.005 --seeds 3,5,8",
         "ablate power --sd 0.02 --rho 0.5 --variants 4 --smallest-effect 0.01",
         json=True,
+        custom_metric=True,
     )
     add = parser.add_argument
     add("folder", type=Path, nargs="?", help="study directory of the pilot, such as runs/pilot")
@@ -95,13 +96,15 @@ def run_power(argv: list[str]) -> int:
         default=0.95,
         help="confidence level of the intervals (default: 0.95)",
     )
-    args = vars(parser.parse_args(argv))
+    typed = parser.parse_args(argv)
+    args = {key: value for key, value in vars(typed).items() if key != "run_custom_metric"}
     from ablate.analysis.power import PowerOptions, power
     from ablate.report import print_power
     from ablate.report.json import print_object
 
     folder, as_json = args.pop("folder"), args.pop("json")
-    result = power(folder, PowerOptions(**{key: value for key, value in args.items() if value is not None}))
+    with consent(typed):
+        result = power(folder, PowerOptions(**{key: value for key, value in args.items() if value is not None}))
     if as_json:
         print_object(result.to_json())
     else:

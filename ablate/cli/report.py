@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ablate.cli._parser import inferred_plan, items, parser_of
+import sys
+
+from ablate.cli._parser import consent, inferred_plan, items, parser_of
 from ablate.study_command import conclude
 
 
@@ -17,12 +19,14 @@ def run_report(argv: list[str]) -> int:
         "ablate report runs/reference --compare-at steps",
         "ablate report runs/reference --compare-at '512 samples' --json",
         study=True,
+        custom_metric=True,
         json=True,
         infer_plan=True,
         compare_at=True,
     )
     args = parser.parse_args(argv)
-    return conclude(args.folder, inferred_plan(args), at=args.compare_at, show="print_json" if args.json else "")
+    with consent(args):
+        return conclude(args.folder, inferred_plan(args), at=args.compare_at, show="print_json" if args.json else "")
 
 
 def run_table(argv: list[str]) -> int:
@@ -35,6 +39,7 @@ def run_table(argv: list[str]) -> int:
         "ablate table runs/reference --metrics eval_loss,eval_accuracy --effects",
         "ablate table runs/reference --format csv --compare-at steps",
         study=True,
+        custom_metric=True,
         compare_at=True,
     )
     parser.add_argument(
@@ -46,20 +51,21 @@ def run_table(argv: list[str]) -> int:
     parser.add_argument("--effects", action="store_true", help="add effect and interval of every metric")
     args = parser.parse_args(argv)
     from ablate.analysis.analyse import analyse
-    from ablate.redact import redact
+    from ablate.redact import shown
     from ablate.report.latex import latex, paper_table, table_csv
     from ablate.report.markdown import table_text
     from ablate.report.sections import build
     from ablate.report.view_model import make_view
 
-    view = make_view(analyse(args.folder, at=args.compare_at))
+    with consent(args):
+        view = make_view(analyse(args.folder, at=args.compare_at))
     if args.format == "csv":
         text = table_csv(view)
     elif args.format == "latex":
         text = latex(view, build(view, args.folder, "answer"), items(args.metrics), effects=args.effects)
     else:
         text = table_text(paper_table(view, items(args.metrics), effects=args.effects), view.method)
-    print(redact(text), end="")
+    print(shown(text), end="")
     return 0
 
 
@@ -73,6 +79,7 @@ def run_figures(argv: list[str]) -> int:
         "ablate figures runs/reference --style paper --width text --format pdf,svg",
         "ablate figures runs/reference --only forest,grad_norm --width 8.5cm --x steps",
         study=True,
+        custom_metric=True,
         compare_at=True,
     )
     add = parser.add_argument
@@ -98,9 +105,12 @@ def run_figures(argv: list[str]) -> int:
     if unknown or not formats:
         problem = f"--format {args.format!r}: expected one or several of {', '.join(FORMATS)}, got {unknown!r}"
         raise ConfigError(problem, nearest(unknown, FORMATS))
-    view = make_view(analyse(args.folder, at=args.compare_at))
+    with consent(args):
+        view = make_view(analyse(args.folder, at=args.compare_at))
+    from ablate.redact import shown
+
     for path in write_figures(view, args.folder, style, [name for name in FORMATS if name in formats]):
-        print(path)
+        print(shown(str(path)))
     return 0
 
 
@@ -114,6 +124,7 @@ def run_methods(argv: list[str]) -> int:
         "ablate methods runs/reference --format latex",
         "ablate methods runs/reference --format bibtex",
         study=True,
+        custom_metric=True,
         compare_at=True,
     )
     parser.add_argument(
@@ -123,16 +134,20 @@ def run_methods(argv: list[str]) -> int:
     from textwrap import fill
 
     from ablate.analysis.analyse import analyse, named
-    from ablate.redact import redact
+    from ablate.redact import shown
     from ablate.report.methods import BIB, methods
     from ablate.report.view_model import make_view
     from ablate.serialization import write_text
 
-    analysis = analyse(args.folder, at=args.compare_at)
+    with consent(args):
+        analysis = analyse(args.folder, at=args.compare_at)
     section = methods(make_view(analysis), args.folder)
     latex, bibtex = section.latex(), section.bib()
-    for name, text in (("methods.tex", latex), (BIB, bibtex)):
-        write_text(args.folder / named(analysis, name), text, hide=True)
+    try:
+        for name, text in (("methods.tex", latex), (BIB, bibtex)):
+            write_text(args.folder / named(analysis, name), text, hide=True)
+    except OSError as error:
+        print(shown(f"methods.tex was not written into {args.folder}: {error.strerror or error}"), file=sys.stderr)
     plain = f"{fill(section.plain(), 96, break_long_words=False)}\n"
-    print(redact({"text": plain, "latex": latex, "bibtex": bibtex}[args.format]), end="")
+    print(shown({"text": plain, "latex": latex, "bibtex": bibtex}[args.format]), end="")
     return 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.errors import AblateError, ConfigError
+from ablate.redact import shown
 from ablate.study_command import print_refusal
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def _task(config: Any) -> Any:
 
         if launched_from := hydra.sweeper.get("launched_from"):
             study = Path(config.study.output_dir) / safe_name(config.study.name)
-            return run_planned(study, config.arm, config.seed, launched_from=Path(launched_from))
+            tracker = dict(config.tracker)  # its address is not in the plan where it holds a password
+            return run_planned(study, config.arm, config.seed, launched_from=Path(launched_from), tracker=tracker)
         return run_here(composed_job(composer_of(hydra), argv))
     try:
         if config.axis is not None or config.study.axes:
@@ -91,12 +93,13 @@ def _single(composer: Composer, argv: list[str]) -> int:
     from ablate.runner.launch import run_single
 
     job, outcome, is_new = run_single(composer, argv)
-    print(f"{outcome.status}: {outcome.message}" if outcome.status == "failed" else outcome.message or outcome.status)
+    message = f"{outcome.status}: {outcome.message}" if outcome.status == "failed" else outcome.message
+    print(shown(message or outcome.status))
     for note in job.notes:
-        print(f"data  {note}")
+        print(shown(f"data  {note}"))
     for name, curve in eval_curves(job.run).items():
         print(eval_line(name, curve))
     if pace := pace_line(outcome):
         print(pace)
-    print(f"run  {job.folder}" + ("" if is_new else "  (was there already; nothing was run)"))
+    print(shown(f"run  {job.folder}" + ("" if is_new else "  (was there already; nothing was run)")))
     return int(outcome.status in ("failed", "interrupted"))

@@ -6,10 +6,11 @@ import argparse
 import shlex
 from typing import Any
 
-from ablate.cli._parser import ACCEPT, console, parser_of
+from ablate.cli._parser import ACCEPT, consent, console, parser_of
 from ablate.cli.plan import run_attribute, run_mediate
 from ablate.cli.run import through_hydra
 from ablate.errors import ConfigError, nearest
+from ablate.redact import redact, shown
 
 
 def run_retry(argv: list[str]) -> int:
@@ -27,8 +28,8 @@ def run_retry(argv: list[str]) -> int:
     from ablate.runner.status import retry
 
     names, arguments = retry(args.folder, args.runs)
-    print(f"again: {', '.join(names)}" if names else "no run has failed; the study continues")
-    print(f"with: ablate {shlex.join(arguments)}", flush=True)
+    print(shown(f"again: {', '.join(names)}" if names else "no run has failed; the study continues"))
+    print(shown(f"with: ablate {shlex.join(arguments)}"), flush=True)
     arguments += [ACCEPT] * args.accept_code_change
     verb = {"attribute": run_attribute, "mediate": run_mediate}.get(arguments[0])
     return verb(arguments[1:]) if verb else through_hydra(arguments)
@@ -53,7 +54,7 @@ def run_status(argv: list[str]) -> int:
         import json
         from dataclasses import asdict
 
-        print(json.dumps(asdict(state), indent=2))
+        print(redact(json.dumps(asdict(state), indent=2)))
     else:
         print_state(state, console())
     return 0
@@ -72,7 +73,7 @@ def run_stop(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     from ablate.runner.status import stop
 
-    print(stop(args.folder, after_current=args.after_current))
+    print(shown(stop(args.folder, after_current=args.after_current)))
     return 0
 
 
@@ -143,6 +144,7 @@ def run_resample(argv: list[str]) -> int:
         "ablate resample runs/reference eval.every='128 samples,256 samples' tracker.log_every='10 steps'",
         study=True,
         json=True,
+        custom_metric=True,
     )
     parser.add_argument(
         "cadences",
@@ -163,7 +165,8 @@ def run_resample(argv: list[str]) -> int:
         if not equals or key not in REPLAYABLE:
             raise ConfigError(f"{text!r}: {key!r} cannot be read from a record", nearest(key, REPLAYABLE))
         replays += resample(args.folder, key, [value.strip(" '\"") for value in values.split(",")])
-    adequacy = () if args.cadences else analyse(args.folder).adequacy
+    with consent(args):
+        adequacy = () if args.cadences else analyse(args.folder).adequacy
     if args.json:
         print_object({"study": args.folder.name, "levels": replays, "adequacy": adequacy})
     elif args.cadences:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,9 +14,9 @@ from ablate.design.designs import Corners, ExternalApp, Mediation, OneAtATime, T
 from ablate.design.factorial import Factorial
 from ablate.errors import StudyError
 from ablate.hashing import digest_of
-from ablate.records.layout import StudyDir
+from ablate.records.layout import StudyDir, is_inside, is_plain
 from ablate.redact import redact
-from ablate.serialization import built, read_json, write_json
+from ablate.serialization import CHECKSUM, built, read_json, write_json
 
 Design = OneAtATime | Factorial | Corners | Mediation | TwoStreams | ExternalApp
 
@@ -217,7 +218,10 @@ class Plan:
 
     def counted(self) -> dict[str, Any]:
         """What two plans must have in common to be the same study; the number of workers, say, is not part of it."""
-        return counted_of(self.to_json())
+        value = counted_of(self.to_json())
+        text = json.dumps(value)
+        hidden = redact(text)  # as plan.json has it
+        return value if hidden == text else dict(json.loads(hidden))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -226,11 +230,15 @@ class Plan:
     def from_json(cls, value: dict[str, Any]) -> Plan:
         """Return the plan that a plan.json holds. Raises ValueError for anything else: the file may come from anywhere."""
         try:
-            plan: Plan = built(cls, {key: item for key, item in value.items() if key != "digest"})
+            plan: Plan = built(cls, {key: item for key, item in value.items() if key not in ("digest", CHECKSUM)})
             _check(plan)
         except (TypeError, KeyError, AttributeError, IndexError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from None
         return plan
+
+
+MAX_RUNS, MAX_ARMS = 25_000, 3_000
+"""Limits of one study, so that a plan of unknown origin cannot take an hour to read."""
 
 
 def _check(plan: Plan) -> None:
@@ -242,6 +250,15 @@ def _check(plan: Plan) -> None:
     strange += [name for name in plan.design.arm_names if name not in arms]
     if strange or not plan.arms:
         raise ValueError(f"there is no {strange[0]!r} in it" if strange else "there is no arm in it")
+    if len(plan.runs) > MAX_RUNS or len(plan.arms) > MAX_ARMS:
+        raise ValueError(
+            f"expected at most {MAX_RUNS:,} runs and {MAX_ARMS:,} arms, got {len(plan.runs):,} and {len(plan.arms):,}"
+        )
+    digests = [digest for run in plan.runs for digest in (run.digest, run.request)]
+    if odd := [digest for digest in (*digests, plan.code_digest, *plan.accepted) if not is_plain(digest)]:
+        raise ValueError(f"expected a hash, got {odd[0][:60]!r}")
+    if odd := [name for name in plan.code if not is_inside(name)]:
+        raise ValueError(f"expected the name of a source file in its folder, got {odd[0][:60]!r}")
     numbers = [plan.smallest_effect, *(number for arm in plan.arms for number in arm.derived.values())]
     if not all(abs(number) < _LARGEST for number in numbers):
         raise ValueError("a quantity in it is larger than any that training has")
@@ -277,7 +294,7 @@ def read_plan(folder: Path, *, rename: str = "study.name=<another>") -> Plan:
 
 def write_plan(plan: Plan, folder: Path) -> None:
     """Freeze a plan in its study directory, with its digest and without secrets."""
-    write_json(StudyDir(folder).plan, plan.to_json() | {"command": redact(plan.command), "digest": plan.digest})
+    write_json(StudyDir(folder).plan, plan.to_json() | {"digest": plan.digest}, hide=True, checksum=True)
 
 
 def free_name(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""The shape of a curve: the nearest monotone and valley-shaped ones, its irregularity, and the share of its decrease by each point."""
+"""The shape of a curve: the nearest monotone and valley-shaped ones, its irregularity, and how its decrease is spread."""
 
 from __future__ import annotations
 
@@ -36,14 +36,18 @@ def valley(values: Values) -> Values:
 
 
 def irregularity(values: Values) -> float | None:
-    """Return how much of the height of a curve's chart its fluctuation fills: 0 if the curve is smooth, 1 if it is white noise.
+    """Return how much of the height of a curve's chart its jumps fill: 0 if the curve is smooth, 1 if it is white noise.
 
-    I(y) = u_n sqrt(mean_i (y_i - m_i)^2) / (max_i y_i - min_i y_i),  u_n = 9.53 - 3.50 L + 0.832 L^2 - 0.0573 L^3,  L = ln n
+    I(y) = u_n sqrt(mean_i (r_(i+1) - r_i)^2 / 2) / (max y - min y),  r = y - m
+    u_n = 7.09 - 2.13 L + 0.541 L^2 - 0.036 L^3,  L = ln n
 
-    m is the least-squares curve that falls, then rises (`valley`): fluctuation is what neither learning nor an overfit explains.
-    The height is the range of the values, as a chart shows them, so a steep decrease makes what follows look small, and a curve
-    recorded from after the decrease on does not have it. u_n, 4.9 to 6.1, gives white noise a mean of 1 whatever the number of
-    evaluations; it was measured for n from 8 to 400. A zigzag is above 1. I has no unit: it is the same for a + b y with b > 0.
+    m is the least-squares curve that falls, then rises (`valley`): what remains is what neither learning nor an overfit
+    explains. It is measured from one evaluation to the next (mean square successive difference: von Neumann et al. 1941,
+    doi:10.1214/aoms/1177731677), so that a second dip which the evaluations resolve is smooth, and one that they only touch
+    is a jump. The height is the range of the values, as a chart shows them: a steep decrease makes what follows appear small,
+    and a curve recorded from after the decrease on does not have it. u_n, 4.5 to 6, gives white noise a mean of 1 whatever
+    the number of evaluations; it was measured for n from 8 to 400. A zigzag is above 1. I has no unit: it is the same for
+    a + b y with b > 0.
 
     values: lower is better, shape [evaluations]. A constant curve has 0. None for fewer than `MIN_EVALUATIONS` values, to
     which a valley can often be fitted closely, and where a value is not finite.
@@ -54,8 +58,9 @@ def irregularity(values: Values) -> float | None:
     height = np.max(values) - np.min(values)
     if height <= 1e-12 * np.max(np.abs(values)):
         return 0.0  # constant up to rounding
-    noise_has_one = np.polynomial.polynomial.polyval(np.log(count), [9.53, -3.50, 0.832, -0.0573])
-    return float(noise_has_one * np.sqrt(np.mean(np.square(values - valley(values)))) / height)
+    noise_has_one = np.polynomial.polynomial.polyval(np.log(count), [7.09, -2.13, 0.541, -0.036])
+    jumps = np.diff(values - valley(values))
+    return float(noise_has_one * np.sqrt(np.mean(np.square(jumps)) / 2) / height)
 
 
 def _errors_of_starts(values: Values) -> Values:

@@ -16,7 +16,9 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from numbers import Real
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +26,14 @@ from typing import Any, TypeVar
 
 from ablate.errors import AblateError, ConfigError, nearest
 from ablate.metrics.metric import Metric, MetricInfo, Record
+
+EVERY = "*"
+"""Stands for every custom metric in `custom_metrics`."""
+
+NOT_RUN = "Not computed: it is a function of the user, and a reader runs it with --run-custom-metric only."
+"""Definition of a custom metric that was not allowed to run."""
+
+_allowed: ContextVar[frozenset[str]] = ContextVar("names of the custom metrics that may run", default=frozenset())
 
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
@@ -46,9 +56,28 @@ def register(
     return mark
 
 
+@contextmanager
+def custom_metrics(*names: str) -> Iterator[None]:
+    """Let these custom metrics run inside the block, which their user has typed; `EVERY` stands for all.
+
+    Without it none runs: the name may come from the plan.json of a folder that was received.
+    """
+    before = _allowed.set(_allowed.get() | frozenset(names))
+    try:
+        yield
+    finally:
+        _allowed.reset(before)
+
+
 def custom_metric(name: str, *, key: str) -> Metric:
-    """Return the metric `module:function`. key: config key of the name. Raises ConfigError where it is missing or fails."""
+    """Return the metric `module:function`; one without a value unless `custom_metrics` lets it run.
+
+    key: config key of the name. Raises ConfigError where it is missing or fails.
+    """
     setting = f"{key}={name}"
+    if _allowed.get().isdisjoint((name, EVERY)):
+        info = MetricInfo(name=name, unit="", definition=NOT_RUN, lower_is_better=None)
+        return Metric(info, lambda _: None, "any")
     if not _NAME.fullmatch(name):
         raise ConfigError(
             f"{key}={name!r}: expected <module>:<function>", f"{key}=my_metrics:my_metric, in my_metrics.py"
@@ -83,7 +112,8 @@ def _module(name: str, function: str, setting: str) -> ModuleType:
             "move it out of the study, and start ablate in its directory",
         )
     if str(here) not in sys.path:
-        sys.path.insert(0, str(here))  # as for `python -m`; it stays, because a metric may import more when it is read
+        # Last, so that no file there replaces a library; it stays, because a metric may import more when it is read.
+        sys.path.append(str(here))
     importlib.invalidate_caches()
     try:
         module = importlib.import_module(name)

@@ -63,10 +63,10 @@ def _metric(form: str, name: str, recorded: str) -> Metric | None:
         read = _area
     elif form == "eval_{}_irregularity":
         text = (
-            f"How much of the height of the chart of eval {recorded} its fluctuation fills: the rms distance to the nearest "
-            f"curve which {down}s and then {up}s, over the range of the values, at {COMMON_EVALUATIONS} after training began. "
-            f"0 is smooth: a {down} however steep, and the {up} of an overfit; 1 is like noise without a trend, however many "
-            f"evaluations; a zigzag is above 1. "
+            f"How much of the height of the chart of eval {recorded} its jumps fill: the rms change from one evaluation to the "
+            f"next of what the nearest curve that {down}s and then {up}s leaves over, relative to the range of the values, at "
+            f"{COMMON_EVALUATIONS} after training began. 0 is smooth: a {down} however steep, and the {up} of an overfit; 1 is "
+            f"like noise without a trend, however many evaluations; a zigzag is above 1. "
             f"Needs {MIN_EVALUATIONS} evaluations."
         )
         read, better, unit = lambda curve: irregularity(orientation(recorded) * curve.value[curve.step > 0]), True, ""

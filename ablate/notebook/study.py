@@ -13,6 +13,7 @@ from ablate.analysis.load import common_evaluations, read_plan, reading
 from ablate.analysis.results import Analysis
 from ablate.design.plan import Plan
 from ablate.errors import ConfigError, StudyError
+from ablate.metrics.custom import EVERY, custom_metrics
 from ablate.metrics.metric import MetricInfo
 from ablate.metrics.registry import METRICS
 from ablate.notebook.frames import RecordedRun, recorded_runs
@@ -27,12 +28,19 @@ if TYPE_CHECKING:
 
 
 def load(
-    folder: str | Path, *, metric: str | None = None, smallest_effect: float | None = None, accepts: Sequence[str] = ()
+    folder: str | Path,
+    *,
+    metric: str | None = None,
+    smallest_effect: float | None = None,
+    accepts: Sequence[str] = (),
+    run_custom_metric: bool = False,
 ) -> Study:
     """Load a study directory, a directory of recorded or imported runs, or one run directory.
 
     metric, smallest_effect, accepts: of a folder without a plan, as for `ablate report`. Runs may be missing, going on or
-    broken. Raises StudyError for a folder that holds neither a study nor a run.
+    broken. run_custom_metric: run the custom metric of the study, a function in the working directory that its plan names;
+    otherwise no code is run, and that metric has no values.
+    Raises StudyError for a folder that holds neither a study nor a run.
     """
     path = Path(folder)
     plan_options = PlanOptions(metric=metric, smallest_effect=smallest_effect, accepts=tuple(accepts))
@@ -47,7 +55,7 @@ def load(
         raise StudyError(f"directory {str(folder)!r} does not exist", known)
     if (path / "manifest.json").exists():
         return Study(path, plan_options, single=read_manifest(RunDir(path)))
-    study = Study(path, plan_options)
+    study = Study(path, plan_options, run_custom_metric=run_custom_metric)
     study.plan  # noqa: B018 - raise immediately for any other directory
     return study
 
@@ -59,9 +67,16 @@ class Study:
     """
 
     def __init__(
-        self, folder: Path, plan_options: PlanOptions | None = None, *, single: Manifest | None = None
+        self,
+        folder: Path,
+        plan_options: PlanOptions | None = None,
+        *,
+        single: Manifest | None = None,
+        run_custom_metric: bool = False,
     ) -> None:
         self.folder = folder
+        typed = (plan_options.metric or "",) if plan_options else ()
+        self._may_run = (EVERY,) if run_custom_metric else typed
         self._plan_options = plan_options or PlanOptions()
         self._single = single
 
@@ -69,13 +84,15 @@ class Study:
     def plan(self) -> Plan:
         """The frozen plan; inferred from the runs for a directory without one."""
         self._check_whole("plan")
-        return read_plan(self.folder, self._plan_options)
+        with custom_metrics(*self._may_run):
+            return read_plan(self.folder, self._plan_options)
 
     @cached_property
     def analysis(self) -> Analysis:
         """Everything that the report shows, as dataclasses: controls, contrasts, noise floor, conclusions."""
         self._check_whole("analysis")
-        return analyse(self.folder, self._plan_options)
+        with custom_metrics(*self._may_run):
+            return analyse(self.folder, self._plan_options)
 
     @property
     def name(self) -> str:
@@ -174,7 +191,8 @@ class Study:
         from ablate.report import build_report
 
         self._check_whole("report")
-        build_report(self.folder, self._plan_options)
+        with custom_metrics(*self._may_run):
+            build_report(self.folder, self._plan_options)
         return self.folder / "report.html"
 
     def reload(self) -> Study:

@@ -86,7 +86,7 @@ def _unknown_key(found: re.Match[str], _text: str, typed: list[str]) -> AblateEr
     if key.startswith("hydra."):
         return ConfigError(f"{key}: Hydra has no such key", "ablate --cfg hydra lists them")
     argument = next((item for item in typed if item.lstrip("+~").startswith(key)), key)
-    if key.startswith("model.config_overrides."):
+    if key == "model.config_overrides" or key.startswith("model.config_overrides."):
         return ConfigError(
             f"{argument}: model.config_overrides holds only what was added to it", f"+{argument.lstrip('+')}"
         )

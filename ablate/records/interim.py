@@ -26,14 +26,12 @@ def read_interims(folder: Path, interim_seeds: Sequence[int], plan_digest: str) 
         if not path.exists():
             break
         try:
-            value = read_json(path)
-            ours = value["plan"] == plan_digest and value["seeds"] == seeds
-            whole = isinstance(value["stops"], dict) and 0 < float(value["level"]) < 1
+            value = _read(path)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RecordError(
-                f"{path} cannot be read: {error!r}", f"study.name=<another>, or remove {folder}"
+                f"{path} cannot be read: {error!r}", "the study's command makes it again from its runs"
             ) from None
-        if not (ours and whole):
+        if not (value["plan"] == plan_digest and value["seeds"] == seeds):
             raise RecordError(
                 f"{path} is an interim analysis of another plan than plan.json",
                 f"study.name=<another>, or remove {path} if you removed the study's runs",
@@ -42,11 +40,32 @@ def read_interims(folder: Path, interim_seeds: Sequence[int], plan_digest: str) 
     return results
 
 
+def remove_damaged(folder: Path, interim_seeds: Sequence[int]) -> list[str]:
+    """Remove the files that cannot be read, which follow from the runs before them; return their names."""
+    removed = []
+    for seeds in interim_seeds:
+        path = StudyDir(folder).interim(seeds)
+        try:
+            if path.exists():
+                _read(path)
+        except (OSError, ValueError, TypeError, KeyError):
+            path.unlink()
+            removed.append(path.name)
+    return removed
+
+
+def _read(path: Path) -> InterimResult:
+    value: InterimResult = read_json(path)
+    if not isinstance(value["stops"], dict) or not 0 < float(value["level"]) < 1 or not {"plan", "seeds"} <= set(value):
+        raise ValueError("it is not the result of an interim analysis")
+    return value
+
+
 def write_interim(folder: Path, result: InterimResult) -> bool:
     """Write the result of an interim analysis unless there is one already. Returns True where this one was written."""
     path = StudyDir(folder).interim(result["seeds"])
     part = path.with_name(f".{path.name}.{token_hex(4)}.part")
-    write_json(part, dict(result), hide=True)
+    write_json(part, dict(result), hide=True, checksum=True)
     try:
         os.link(part, path)
     except FileExistsError:

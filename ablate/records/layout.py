@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from ablate.errors import RecordError
 
 
 class _Entry:
@@ -28,7 +31,18 @@ class RunDir:
     def leads_out(self) -> bool:
         """Return True where the folder, or a file in it, is a link to a file outside of its study."""
         study = self.path.parents[1].resolve()
-        return not all(path.resolve().is_relative_to(study) for path in (self.path, *self.path.iterdir()))
+        with os.scandir(self.path) as entries:
+            links = [self.path, *(Path(entry) for entry in entries if entry.is_symlink())]
+        return not all(path.resolve().is_relative_to(study) for path in links)
+
+    def check_own(self) -> None:
+        """Raise RecordError where writing into the folder, or removing it, would reach files outside of its study."""
+        inside = self.path.exists() and self.leads_out()
+        if inside or self.path.is_symlink() or self.path.parent.is_symlink():
+            raise RecordError(
+                f"expected a run folder of its own, got a link that leads out: {self.path} or a file in it",
+                "remove the link; nothing was written",
+            )
 
     config = _Entry("config.yaml")
     manifest = _Entry("manifest.json")
@@ -67,11 +81,31 @@ class StudyDir:
             yield RunDir(manifest.parent)
 
 
+def check_own_folder(path: Path) -> None:
+    """Raise RecordError for a folder of ours that is a link: files would be made and removed where it leads."""
+    if path.is_symlink():
+        raise RecordError(f"expected a folder, got a link: {path}", "remove the link; nothing was written")
+
+
 _RESERVED = (
     "plan.json", "analysis.json", "report.html", "report.md", "table.tex", "table.csv", "methods.tex", "references.bib",
     "figures", "contrasts",
 )  # fmt: skip
 """Names in a study folder that are not arms."""
+
+
+_PLAIN = re.compile(r"[\w -]{0,128}")
+
+
+def is_plain(text: str) -> bool:
+    """Return whether a digest or a token of unknown origin may become part of the name of a file."""
+    return _PLAIN.fullmatch(text) is not None
+
+
+def is_inside(name: str) -> bool:
+    """Return whether a file's name of unknown origin stays in the folder that it is looked up in."""
+    path = PurePosixPath(name)
+    return bool(name) and "\0" not in name and not path.is_absolute() and ".." not in path.parts
 
 
 def safe_name(text: str, *, max_length: int = 80) -> str:

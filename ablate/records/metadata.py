@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import file_digest
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ablate.errors import RecordError
-from ablate.records.layout import RunDir
+from ablate.records.layout import RunDir, is_inside, is_plain
+from ablate.records.reader import is_closed
 from ablate.serialization import built, fits, read_json, write_json
 
 
@@ -155,12 +159,52 @@ class RunStatus:
     the device's peak is known mfu and device_peak_flops. Evaluation is not part of training."""
     sessions: list[dict[str, Any]] = field(default_factory=list)
     """One entry for each process that worked on the run, with its counts: a run that was interrupted has several."""
+    files: dict[str, str] = field(default_factory=dict)
+    """{name: sha256} of config, fingerprint, tables and returned values when the run had its result; empty without one."""
+
+
+RESULTS = ("finished", "diverged")
+"""Statuses that are results. Diverging is one; failing and being interrupted are not."""
+
+_HASHED = ("config.yaml", "fingerprint.json", "trace.arrow", "evals.arrow", "predictions.arrow", "returned.json")
 
 
 def write_value(run: RunDir, value: Manifest | Fingerprint | RunStatus) -> None:
-    """Write `manifest.json`, `fingerprint.json` or `status.json`, whole or not at all."""
+    """Write `manifest.json`, `fingerprint.json` or `status.json`, whole or not at all. A result is written with `files`."""
     name = "status" if isinstance(value, RunStatus) else type(value).__name__.lower()
-    write_json(getattr(run, name), asdict(value), hide=True)
+    if isinstance(value, RunStatus) and value.status in RESULTS:
+        files = {name: _hash_of(run.path / name) for name in _HASHED if (run.path / name).is_file()}
+        value = replace(value, files=files)
+    write_json(getattr(run, name), asdict(value), hide=True, checksum=True)
+
+
+def damage(run: RunDir, outcome: RunStatus) -> str:
+    """Return what is wrong with the files of a run that has a result: `evals.arrow is missing`; '' where nothing is.
+
+    Without hashes, which imported runs and earlier versions lack, a table that does not end as it was closed was cut off.
+    """
+    if outcome.status not in RESULTS:
+        return ""
+    for name, expected in outcome.files.items():
+        path = run.path / name
+        if name not in _HASHED or not path.is_file():
+            return f"{name} is missing"
+        if _hash_of(path) != expected:
+            return f"{name} has other bytes than at the end of the run"
+    tables = [] if outcome.files else [run.trace, run.evals]
+    cut = next((path.name for path in tables if path.is_file() and not is_closed(path)), None)
+    return f"{cut} was cut off" if cut else ""
+
+
+def _hash_of(path: Path) -> str:
+    state = path.stat()
+    return _hash_of_state(path, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=50_000)
+def _hash_of_state(path: Path, *_: int) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def read_manifest(run: RunDir) -> Manifest:
@@ -186,16 +230,40 @@ def _read(path: Path, kind: type[Value]) -> Value:
     try:
         value: Value = built(kind, read_json(path))
         if isinstance(value, Manifest):
-            for moment in (value.started, value.ended):
-                datetime.fromisoformat(moment or now())
-            origin_of(value.origin)
-        if isinstance(value, Fingerprint):
+            _check_manifest(value)
+        elif isinstance(value, Fingerprint):
             _check_items(value.items)
+        else:
+            _check_status(value)
     except (OSError, ValueError) as error:
         raise RecordError(
             f"{path} cannot be read: {error}", "remove that run's folder and run the study again"
         ) from None
     return value
+
+
+def _check_manifest(value: Manifest) -> None:
+    """Raise ValueError for a time without a zone, and for what must not become the path of a file."""
+    times = [value.started, value.ended, *(one.get("started") for one in (*value.sessions, *value.attempts))]
+    for moment in filter(None, times):
+        if datetime.fromisoformat(moment).tzinfo is None:
+            raise ValueError(f"expected a time with its zone, as 2026-01-31T12:00:00+00:00, got {moment!r}")
+    for name in ("digest", "request", "code_digest"):
+        if not is_plain(getattr(value, name)):
+            raise ValueError(f"{name}: expected a hash, got {getattr(value, name)[:60]!r}")
+    for name in (*value.code, *value.imported):
+        if not is_inside(name):
+            raise ValueError(f"expected the name of a source file in its folder, got {name[:60]!r}")
+    origin_of(value.origin)
+
+
+def _check_status(value: RunStatus) -> None:
+    """Raise ValueError for numbers that no run has."""
+    if value.step < 0:
+        raise ValueError(f"step: expected a number from 0, got {value.step}")
+    for name, number in value.throughput.items():
+        if not 0 <= number < math.inf:
+            raise ValueError(f"throughput.{name}: expected a number from 0, got {number}")
 
 
 def _check_items(items: dict[str, Any]) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+import os
+import stat
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,20 +22,32 @@ from ablate.records.schema import EVALS, PREDICTIONS, TRACE
 _BLOCKS_PER_PART = 1024
 """Blocks that are combined at a time."""
 
+MAX_BYTES, MAX_BLOCK_BYTES = 4 * 2**30, 256 * 2**20
+"""Limits of a table's file, and of one block of it, which is read whole."""
+
+_MAX_READ_BYTES = 768 * 2**20
+"""Limit of the columns that are read together."""
+
+_END = b"\xff\xff\xff\xff\0\0\0\0"
+"""Last bytes of a table that was closed."""
+
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Return every whole block of an Arrow IPC stream; a torn tail is left out.
 
     columns: names of the columns to read, to save memory; None reads all.
-    Raises RecordError for a missing file, or one that does not begin like a stream.
+    Raises RecordError for a missing file, one that does not begin like a stream, and one that could take up the memory.
     """
     parts: list[pa.Table] = []
     waiting: list[pa.RecordBatch] = []
-    schema = None
+    schema, size = None, 0
     try:
         for schema, block in _blocks(path, columns):
             if block is not None:
                 waiting.append(block)
+                size += block.nbytes
+            if size > _MAX_READ_BYTES:
+                raise ValueError(f"expected at most {_MAX_READ_BYTES:,} bytes to read together, got more")
             if len(waiting) >= _BLOCKS_PER_PART:
                 parts.append(_combined(waiting, schema))
                 waiting = []
@@ -45,25 +61,110 @@ def read_blocks(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa
     return (block for _, block in _blocks(path, columns) if block is not None)
 
 
+def is_closed(path: Path) -> bool:
+    """Return whether a table ends as its writer closed it: one that was cut off does not, nor does one that still grows."""
+    with path.open("rb") as file:
+        return (
+            file.seek(0, os.SEEK_END) >= len(_END) and file.seek(-len(_END), os.SEEK_END) >= 0 and file.read() == _END
+        )
+
+
 def _blocks(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[pa.Schema, pa.RecordBatch | None]]:
     """(schema, block), the schema alone first."""
     try:
-        if path.exists() and not path.is_file():
-            raise OSError(f"{path} is not a file")
-        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
-            schema = stream.schema
+        with open_table(path) as file:
+            if (message := next_message(file)) is None:
+                raise ValueError("it does not begin like a table")
+            whole = pa.ipc.read_schema(message)
+            schema = whole
             if columns is not None:
                 schema = pa.schema([schema.field(name) for name in columns], metadata=schema.metadata)
             yield schema, None
-            while True:
+            while (message := next_message(file)) is not None:
                 try:
-                    block = stream.read_next_batch()
+                    block = pa.ipc.read_record_batch(message, whole)
                     block.validate(full=True)  # an offset must not lead out of the file
-                except (StopIteration, pa.ArrowException, OSError):
+                except (pa.ArrowException, OSError):
                     return
                 yield schema, block if columns is None else block.select(columns)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise RecordError(f"{path} is not a readable table: {error}") from None
+
+
+def open_table(path: Path) -> pa.NativeFile:
+    """Open a table. Raises OSError for a pipe or a device, ValueError for a file that is too large to be a table of a run."""
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(f"{path} is not a file")
+    if state.st_size > MAX_BYTES:
+        raise ValueError(f"expected at most {MAX_BYTES:,} bytes, got {state.st_size:,}")
+    return pa.OSFile(str(path))
+
+
+_SCHEMA_MESSAGE, _BATCH_MESSAGE = 1, 3
+"""Arrow's numbers for the kinds of message in a run's tables."""
+
+
+def next_message(file: pa.NativeFile) -> pa.Message | None:
+    """Return the next message of a table; None at its end, and where the next one is incomplete.
+
+    Its flatbuffer is inspected before Arrow decodes it: a compressed block, or one that claims a large size, would take memory
+    without limit. Raises ValueError for such a message.
+    """
+    start = file.tell()
+    mark = file.read(8)
+    size = int.from_bytes(mark[4:], "little")
+    if len(mark) < 8 or size == 0 or start + 8 + size > file.size():
+        return None
+    if mark[:4] != _END[:4]:
+        raise ValueError("its blocks do not begin as those of a table")
+    try:
+        body = _checked_body(file.read(size))
+    except struct.error:
+        raise ValueError("offset outside of the message") from None
+    if start + 8 + size + body > file.size():
+        file.seek(start)
+        return None
+    file.seek(start)
+    try:
+        return pa.ipc.read_message(file)
+    except (EOFError, OSError, pa.ArrowInvalid):
+        file.seek(start)
+        return None
+
+
+def _checked_body(metadata: bytes) -> int:
+    """Return the size of the body that follows: {version, kind, {length, nodes, buffers, compression}, body length}."""
+    message = _follow(metadata, 0)
+    position = _field(metadata, message, 1)
+    kind = metadata[position] if position else 0
+    if kind not in (_SCHEMA_MESSAGE, _BATCH_MESSAGE):
+        raise ValueError(f"unexpected message of kind {kind}")
+    batch = _field(metadata, message, 2) if kind == _BATCH_MESSAGE else 0
+    if batch and _field(metadata, _follow(metadata, batch), 3):
+        raise ValueError("expected uncompressed blocks, got compressed ones, which can expand without limit")
+    position = _field(metadata, message, 3)
+    size = int(struct.unpack_from("<q", metadata, position)[0]) if position else 0
+    if not 0 <= size <= MAX_BLOCK_BYTES:
+        raise ValueError(f"expected at most {MAX_BLOCK_BYTES:,} bytes in a block, got {size:,}")
+    return size
+
+
+def _follow(data: bytes, position: int) -> int:
+    return position + int(struct.unpack_from("<I", data, position)[0])
+
+
+def _field(data: bytes, table: int, number: int) -> int:
+    """Return the position of a flatbuffer table's field; 0 if it is absent."""
+    vtable = table - int(struct.unpack_from("<i", data, table)[0])
+    if vtable < 0:
+        raise ValueError("offset outside of the message")
+    entry = 4 + 2 * number
+    size = struct.unpack_from("<H", data, vtable)[0]
+    offset = int(struct.unpack_from("<H", data, vtable + entry)[0]) if entry + 2 <= size else 0
+    if table + offset >= len(data):
+        raise ValueError("offset outside of the message")
+    return table + offset if offset else 0
 
 
 def _combined(blocks: list[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
@@ -186,6 +287,7 @@ def read_trace(path: str | Path, columns: Sequence[str] | None = None) -> Trace:
     """Read `trace.arrow` of a run folder. columns: those to read; None reads all."""
     table = read_table(Path(path), columns)
     _check_columns(path, table, TRACE if columns is None else pa.schema([TRACE.field(name) for name in columns]))
+    _check_values(path, table, _TRACE_VALUES)
     return Trace(table)
 
 
@@ -193,6 +295,7 @@ def read_evals(path: str | Path) -> Evals:
     """Read `evals.arrow` of a run folder."""
     table = read_table(Path(path))
     _check_columns(path, table, EVALS)
+    _check_values(path, table, _EVAL_VALUES)
     return Evals(table)
 
 
@@ -242,6 +345,75 @@ def _check_columns(path: str | Path, table: pa.Table, wanted: pa.Schema) -> None
             raise RecordError(f"{path} is not a table of a run: {field.name}: expected {field.type}, got {kind}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """What a column may hold. lowest: of its numbers. finite: whether it excludes infinity, and unless `nan`, nan.
+
+    ascending: whether no number is below the one before. missing: whether a row may lack it, as in an import.
+    """
+
+    lowest: float = 0
+    finite: bool = True
+    nan: bool = False
+    ascending: bool = False
+    missing: bool = True
+
+
+_TRACE_VALUES = {
+    "step": _Values(ascending=True, missing=False),
+    "samples": _Values(lowest=1, ascending=True),
+    "tokens": _Values(ascending=True),
+    "epoch": _Values(finite=False),
+    "grad_norm": _Values(finite=False),
+    "clip_coefficient": _Values(finite=False),
+    "learning_rate": _Values(nan=True),
+    "loss_scale": _Values(),
+    "step_seconds": _Values(),
+    "micro_samples": _Values(),
+}
+_EVAL_VALUES = {
+    "step": _Values(ascending=True, missing=False),
+    "samples": _Values(ascending=True),
+    "tokens": _Values(),
+    "epoch": _Values(finite=False),
+    "train_seconds": _Values(),
+    "eval_seconds": _Values(),
+    "split": _Values(missing=False),
+    "metric": _Values(missing=False),
+    "sum": _Values(lowest=-math.inf, finite=False, missing=False),
+    "count": _Values(lowest=1, missing=False),
+}
+
+
+def _check_values(path: str | Path, table: pa.Table, wanted: Mapping[str, _Values]) -> None:
+    """Raise RecordError, with column and row, for the first value that no run has: the one check of what a table says."""
+    for name, may in wanted.items():
+        if name not in table.column_names:
+            continue
+        column = table[name]
+        if not may.missing and column.null_count:
+            row = pc.index(column.is_valid(), value=False).as_py()
+            raise _odd(path, name, row, f"{'a name' if pa.types.is_string(column.type) else 'a number'}, got nothing")
+        if pa.types.is_string(column.type):
+            continue
+        rows = np.flatnonzero(column.is_valid().to_numpy())
+        numbers = column.drop_null().to_numpy()
+        bad = numbers < may.lowest
+        if may.finite:
+            bad |= np.isinf(numbers) if may.nan else ~np.isfinite(numbers)
+        if bad.any():
+            first = int(np.argmax(bad))
+            at_least = f"a number from {may.lowest:g}" if math.isfinite(may.lowest) else "a number"
+            raise _odd(path, name, rows[first], f"{at_least}, got {numbers[first]}")
+        if may.ascending and len(numbers) > 1 and (falls := numbers[1:] < numbers[:-1]).any():
+            first = int(np.argmax(falls))
+            raise _odd(path, name, rows[first + 1], f"at least {numbers[first]} as before, got {numbers[first + 1]}")
+
+
+def _odd(path: str | Path, column: str, row: int, what: str) -> RecordError:
+    return RecordError(f"{path}: column {column}, row {row + 1}: expected {what}")
+
+
 @dataclass(slots=True)
 class Tail:
     """Reads the new rows of a table that another process is still writing.
@@ -267,20 +439,12 @@ class Tail:
         if not self.path.exists():
             return []
         rows: list[dict[str, Any]] = []
-        with pa.OSFile(str(self.path)) as file:
+        with open_table(self.path) as file:
             file.seek(self.offset)
-            while (limit is None or len(rows) < limit) and (message := _next_message(file)) is not None:
+            while (limit is None or len(rows) < limit) and (message := next_message(file)) is not None:
                 if self.schema is None:
                     self.schema = pa.ipc.read_schema(message)
                 else:
                     rows += pa.ipc.read_record_batch(message, self.schema).to_pylist()
                 self.offset = file.tell()
         return rows
-
-
-def _next_message(file: pa.NativeFile) -> pa.Message | None:
-    """None at the end of the stream and where the next block is incomplete."""
-    try:
-        return pa.ipc.read_message(file)
-    except (EOFError, OSError, pa.ArrowInvalid):
-        return None

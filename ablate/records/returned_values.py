@@ -51,7 +51,7 @@ def all_finite(values: Mapping[str, float]) -> bool:
 
 def write_returned(run: RunDir, values: Mapping[str, float]) -> None:
     """Write `returned.json`, whole or not at all."""
-    write_json(run.returned, dict(values))
+    write_json(run.returned, dict(values), hide=True)
 
 
 def read_returned(run: RunDir) -> dict[str, float] | None:

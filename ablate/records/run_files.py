@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+import os
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, Any, Self
 
 from ablate.errors import RecordError, StudyError, nearest
 from ablate.records.layout import RunDir, StudyDir
@@ -19,6 +24,7 @@ from ablate.records.metadata import (
     Manifest,
     Origin,
     RunStatus,
+    damage,
     origin_of,
     read_fingerprint,
     read_manifest,
@@ -89,12 +95,12 @@ def read_run(folder: RunDir, *, arm: str, seed: int, accept: Callable[[Manifest]
     run counts as missing.
     """
     run = RunFiles(arm=arm, seed=seed, folder=folder, status="missing", sentence="has not been started")
-    if not folder.manifest.exists():
-        return run
-    if folder.leads_out():
-        reason = f"{folder.path} or a file in it is a link that leads out of the study, and is not followed"
-        return replace(run, status="unreadable", sentence=reason)
     try:
+        if not folder.manifest.exists():
+            return run
+        if folder.leads_out():
+            reason = f"{folder.path} or a file in it is a link that leads out of the study, and is not followed"
+            return replace(run, status="unreadable", sentence=reason)
         manifest, outcome, fingerprint = read_manifest(folder), read_status(folder), read_fingerprint(folder)
         if accept is not None and not accept(manifest):
             return replace(run, sentence="the folder holds a run of other settings or other code than the plan's")
@@ -103,6 +109,9 @@ def read_run(folder: RunDir, *, arm: str, seed: int, accept: Callable[[Manifest]
             trace = run.recorded_trace()
             steps = "no step recorded" if trace is None else f"{len(trace)} steps recorded"
             return replace(run, status="running", sentence=f"no outcome yet, {steps}: still going, or killed")
+        if problem := damage(folder, outcome):
+            again = "the study's command makes the run again"
+            return replace(run, outcome=None, status="unreadable", sentence=f"{folder.path}: {problem}; {again}")
         run = replace(run, status=outcome.status, sentence=outcome.message)
         if not run.finished:
             return run
@@ -111,8 +120,14 @@ def read_run(folder: RunDir, *, arm: str, seed: int, accept: Callable[[Manifest]
             return run
         evals = read_evals(folder.evals)
         curves = {metric: evals.curve(metric) for metric in evals.metrics()}
-        return replace(run, trace=read_trace(folder.trace), curves=curves)
-    except (RecordError, TypeError) as error:
+        trace = read_trace(folder.trace)
+        if not manifest.origin and len(trace) and trace["step"][-1] != outcome.step:
+            raise RecordError(
+                f"{folder.trace} ends at step {trace['step'][-1]:.0f}, and its run finished after {outcome.step}",
+                "the study's command makes the run again",
+            )
+        return replace(run, trace=trace, curves=curves)
+    except (OSError, RecordError, TypeError) as error:
         return replace(run, outcome=None, status="unreadable", sentence=str(error))
 
 
@@ -133,6 +148,9 @@ NAMES = ("config.yaml", "manifest.json", "fingerprint.json", "status.json", "ret
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 _MAX_BYTES = 2 * 2**30
+_UNREADABLE = (
+    OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 
 
 @contextmanager
@@ -202,7 +220,7 @@ def _extracted(archive: Path, inner: str, target: Path) -> RunDir:
                 assert source is not None
                 with source, (folder / name).open("xb") as file:
                     shutil.copyfileobj(source, file)
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, ValueError) as error:
+    except _UNREADABLE as error:
         raise RecordError(
             f"{archive} cannot be read as an archive: {error or type(error).__name__}", "make it again"
         ) from None
@@ -222,20 +240,89 @@ def _ambiguous(archive: Path, inner: str, runs: list[PurePosixPath]) -> StudyErr
 Members = dict[PurePosixPath, tuple[str, int]]
 """{path: (name in the archive, bytes)}."""
 
+MAX_MEMBERS = 100_000
+_MAX_HEADER_BYTES = 2**16
+_MAX_EXPANSION, _FREE_BYTES = 100, 64 * 2**20
+"""A compressed archive may expand to so many times its size, and to so many bytes more: a run's files shrink to a fifth."""
+
+
+class SmallHeader(tarfile.TarInfo):
+    """A member's header, read from an untrusted archive. Extended headers (long names, pax) are read into memory whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        large = header.type not in tarfile.REGULAR_TYPES and header.size > _MAX_HEADER_BYTES
+        if large or header.type == tarfile.GNUTYPE_SPARSE:
+            raise ValueError(f"expected plain files in it, got an extended header of {header.size:,} bytes")
+        return header
+
+
+def plain_members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Yield the headers of an archive that was opened with `SmallHeader`. Raises ValueError for more than `MAX_MEMBERS`."""
+    for number, member in enumerate(tar):
+        if number >= MAX_MEMBERS:
+            raise ValueError(f"expected at most {MAX_MEMBERS:,} files in it, got more")
+        yield member
+
+
+class _Limited:
+    """A decompressed file that must not become longer than `limit`: a small archive may expand without end."""
+
+    def __init__(self, file: Any, limit: int) -> None:
+        self._file, self._limit = file, limit
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._check(self._file.tell())
+        return bytes(data)
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        self._check(position)
+        return int(self._file.seek(position, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def _check(self, position: int) -> None:
+        if position > self._limit:
+            raise ValueError(f"expected at most {self._limit:,} bytes when it is decompressed, got more")
+
+
+_OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".tgz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+
 
 @contextmanager
 def _opened(archive: Path) -> Iterator[tuple[Members, Callable[[str], IO[bytes] | None]]]:
     """Yield the plain files, without links, devices and names that lead out of the archive, and a function that opens one."""
-    open_archive: Callable[[Path], zipfile.ZipFile | tarfile.TarFile]
-    open_archive = zipfile.ZipFile if archive.suffix == ".zip" else tarfile.open
-    with open_archive(archive) as opened:
-        if isinstance(opened, zipfile.ZipFile):
-            sizes = {info.filename: info.file_size for info in opened.infolist() if not info.is_dir()}
-            read: Callable[[str], IO[bytes] | None] = opened.open
+    with ExitStack() as stack:
+        if archive.suffix == ".zip":
+            _check_zip(archive)
+            zipped = stack.enter_context(zipfile.ZipFile(archive))
+            sizes = {info.filename: info.file_size for info in zipped.infolist() if not info.is_dir()}
+            read: Callable[[str], IO[bytes] | None] = zipped.open
         else:
-            sizes, read = {info.name: info.size for info in opened if info.isreg()}, opened.extractfile
+            limit = min(_MAX_BYTES, _FREE_BYTES + _MAX_EXPANSION * archive.stat().st_size)
+            opener = _OPENERS.get(archive.suffix)
+            source: Any = stack.enter_context(opener(archive) if opener is not None else archive.open("rb"))
+            fileobj: Any = _Limited(source, limit) if opener is not None else source
+            tar = stack.enter_context(tarfile.open(fileobj=fileobj, mode="r:", tarinfo=SmallHeader))
+            sizes = {info.name: info.size for info in plain_members(tar) if info.isreg() and not info.issparse()}
+            read = tar.extractfile
         members = {PurePosixPath(name): (name, size) for name, size in sizes.items()}
         yield (
             {path: member for path, member in members.items() if not path.is_absolute() and ".." not in path.parts},
             read,
         )
+
+
+def _check_zip(archive: Path) -> None:
+    """Raise ValueError for more files than `MAX_MEMBERS`, before the list of them is read into memory."""
+    with archive.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 2**16 - 22))
+        tail = file.read()
+    start = tail.rfind(b"PK\x05\x06")
+    count = int.from_bytes(tail[start + 10 : start + 12], "little") if start >= 0 else 0
+    listed = int.from_bytes(tail[start + 12 : start + 16], "little") if start >= 0 else 0
+    if count == 2**16 - 1 or listed > 200 * MAX_MEMBERS:
+        raise ValueError("expected at most 65,534 files in it, got more")

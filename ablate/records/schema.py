@@ -22,7 +22,11 @@ _TRACE = [
     ("applied", pa.bool_(), "False where a non-finite gradient made the step be skipped"),
     ("learning_rate", pa.float64(), "rate of this step, first parameter group"),
     ("loss_scale", pa.float32(), "gradient scaler's scale of this step; 1 without a scaler"),
-    ("step_seconds", pa.float64(), "time since the end of the step before, on a GPU by its clock; evaluation and flushing excluded"),
+    (
+        "step_seconds",
+        pa.float64(),
+        "time since the end of the step before, on a GPU its own; evaluation and flushing excluded",
+    ),
     ("group_norms", pa.list_(pa.float32()), "as `grad_norm`, per group; names under `groups` in the schema's metadata"),
     ("update_ratios", pa.list_(pa.float32()), "norm of the weights' change over their norm, per group, or empty"),
     ("micro_samples", pa.int64(), "samples of the first forward pass; 0 without `noise_scale`"),

@@ -102,9 +102,9 @@ def _walk(target: str) -> Iterator[tuple[str, str]]:
 
 
 def find_module(name: str) -> ModuleSpec | None:
-    """Return the spec of a module, the working directory first, without importing it."""
+    """Return the spec of a module, without importing it: where an import finds it, and last in the working directory."""
     top, *rest = name.split(".")
-    spec = PathFinder.find_spec(top, [str(Path.cwd()), *(path for path in sys.path if path)])
+    spec = PathFinder.find_spec(top, [*(path for path in sys.path if path), str(Path.cwd())])
     if spec is None:
         try:
             spec = find_spec(top)
@@ -170,7 +170,7 @@ def _located(name: str) -> Path:
     """The file of that name as an import would find it now."""
     top = Path(name).parts[0]
     spec = find_module(top.removesuffix(".py"))
-    folders = [Path.cwd(), *map(Path, filter(None, sys.path))]
+    folders = [*map(Path, filter(None, sys.path)), Path.cwd()]
     if spec is not None and spec.submodule_search_locations:
         folders = [Path(path).parent for path in spec.submodule_search_locations] + folders
     return next((folder / name for folder in folders if (folder / name).is_file()), Path.cwd() / name)
@@ -178,6 +178,6 @@ def _located(name: str) -> Path:
 
 def _hash(file: Path) -> str:
     try:
-        return sha256(file.read_bytes()).hexdigest()
+        return sha256(file.read_bytes()).hexdigest() if file.is_file() else ""  # a device would be read for ever
     except OSError:
         return ""

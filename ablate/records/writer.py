@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from ablate.errors import RecordError
 from ablate.records.reader import read_blocks, read_table
-from ablate.serialization import replacing
+from ablate.serialization import open_own, replacing
 
 
 def block_of(columns: Mapping[str, Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
@@ -61,7 +61,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         self._stream = pa.ipc.new_stream(self._block, self.schema)
         empty: dict[str, list[Any]] = {name: [] for name in self.schema.names}
         if resume_at is None:
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            self._file = open_own(path, os.O_TRUNC)
             # Sent immediately, so that a run which has not finished its first block is already a readable, empty table.
             self.write(empty)
             return
@@ -70,7 +70,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
                 f"{path} does not hold the {resume_at} bytes that its checkpoint was made with",
                 f"remove {path.parent} and run it again",
             )
-        self._file = os.open(path, os.O_WRONLY)
+        self._file = open_own(path, 0)
         os.ftruncate(self._file, resume_at)
         os.lseek(self._file, 0, os.SEEK_END)
         self._stream.write_batch(block_of(empty, self.schema))

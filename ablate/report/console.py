@@ -9,6 +9,8 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from ablate.redact import shown
+
 _ASCII = str.maketrans(
     {
         **{"−": "-", "–": "-", "•": "o", "─": "-", "┊": "|", "…": "..", "→": "->", "×": "x", "±": "+/-"},
@@ -18,7 +20,8 @@ _ASCII = str.maketrans(
 
 
 def readable(text: str, console: Console) -> str:
-    """Return the text, or its ASCII form if the console's encoding cannot represent it."""
+    """Return the text as `shown` has it, or its ASCII form if the console's encoding cannot represent it."""
+    text = shown(text)
     try:
         text.encode(console.encoding)
     except UnicodeEncodeError:

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ablate import formatting as fmt
+from ablate.redact import visible
 from ablate.report import sections as report_sections
 from ablate.report.chart_data import chart_data
 from ablate.report.forest import forest
@@ -60,6 +61,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # not Markup, which is ours
     )
     made.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"), "allow_nan": False}
     made.filters |= {"typeset": fmt.typeset}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ablate.analysis.power import EarlierSpread
 from ablate.analysis.results import Analysis
 from ablate.design.plan import Plan
+from ablate.redact import redact
 from ablate.report.plan import detectable, num_variants, seeds_for, training_steps
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def print_object(value: Any, *, sort_keys: bool = False) -> None:
     """Print a value, dataclasses by their fields. NaN and infinity become null; what JSON has no type for becomes text."""
-    print(json.dumps(_finite(value), indent=2, default=str, allow_nan=False, sort_keys=sort_keys))
+    print(redact(json.dumps(_finite(value), indent=2, default=str, allow_nan=False, sort_keys=sort_keys)))
 
 
 def _finite(value: Any) -> Any:

@@ -12,6 +12,7 @@ from ablate.analysis.contrasts import COLLAPSED_RUNS, PLACEBO_DIFFERS
 from ablate.analysis.results import UNVERIFIED, Analysis, Contrast
 from ablate.design.axis import show
 from ablate.errors import ConfigError, nearest
+from ablate.redact import visible
 from ablate.report.console import folded
 from ablate.report.latex_text import label_of, table_environment, tex, tex_interval, tex_lines, tex_number
 from ablate.report.section import Cell, Section, Table, cells
@@ -63,7 +64,7 @@ def table_csv(view: View) -> str:
     table = csv.writer(out, lineterminator="\n")
     table.writerow(COLUMNS)
     for one in view.analysis.contrasts:
-        table.writerow([_plain(value) for value in _values(view.analysis, one, changes[one.arm])])
+        table.writerow([_csv_cell(value) for value in _values(view.analysis, one, changes[one.arm])])
     return out.getvalue()
 
 
@@ -80,6 +81,15 @@ def _values(analysis: Analysis, one: Contrast, change: str) -> list[Any]:
 
 def _shown(value: Any) -> str:
     return repr(value) if isinstance(value, float) else show(value)
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def _csv_cell(value: Any) -> str:
+    """A text that a spreadsheet would compute gets an apostrophe, which it shows as text; a number stays a number."""
+    text = visible(_plain(value))
+    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text
 
 
 def _plain(value: Any) -> str:

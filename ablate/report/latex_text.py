@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from ablate import formatting as fmt
+from ablate.redact import visible
 
 _MARKS = {
     "\\": r"\textbackslash{}",
@@ -58,7 +59,7 @@ def tex(text: str) -> str:
     """The text, escaped, in ASCII: it compiles without a package for any encoding. A character without LaTeX letter becomes its
     code point, `[U+4F60]`; a line break is a space."""
     shown = ""
-    for before, mark in pairwise(["", *list(text)]):
+    for before, mark in pairwise(["", *visible(text)]):
         shown += ("{}" if before == mark == "-" else "") + _mark(mark)  # two hyphens of an option are no dash
     return shown
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ablate.redact import visible
 from ablate.report.section import Cell, Section, Table
 from ablate.report.sections import Sections
 from ablate.report.sections.result import setup
@@ -37,13 +38,14 @@ def table_text(table: Table, method: str) -> str:
 
 
 def _joined(parts: Iterable[str]) -> str:
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return visible("\n\n".join(part for part in parts if part)) + "\n"
 
 
 def _section(section: Section, headline: str) -> Iterator[str]:
     yield f"## {_md(section.title)}"
     yield "" if section.answer in headline else _md(section.answer)
-    yield f"```\n{section.code}\n```" if section.code else ""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", section.code)), default=0))  # which no line of it closes
+    yield f"{fence}\n{section.code}\n{fence}" if section.code else ""
     for table in section.tables:
         yield f"### {_md(table.title)}" if table.title else ""
         yield _md(table.intro)

@@ -59,9 +59,11 @@ class Table:
         return replace(self, rows=tuple(rows))
 
     def joined(self, other: Table) -> Table:
-        """Return the table with the columns of another one, which has the same rows, instead of its optional ones."""
+        """Return the table with the columns of another one instead of its optional ones; rows are matched by name."""
         own, _ = self.split(self.optional)
-        rows = tuple((*first, *second[1:]) for first, second in zip(own.rows, other.rows, strict=True))
+        named = {row[0].text: row[1:] for row in other.rows}
+        blank = (Cell(text=""),) * (len(other.head) - 1)
+        rows = tuple((*row, *named.get(row[0].text, blank)) for row in own.rows)
         return replace(own, head=(*own.head, *other.head[1:]), rows=rows, optional=len(other.head) - 1)
 
 

@@ -11,10 +11,16 @@ from ablate import formatting as fmt
 from ablate.report.console import heading, print_table, say, whole_line, words
 
 if TYPE_CHECKING:
-    from ablate.runner.status import RunState, StudyState
+    from ablate.runner.status import RunState, State, StudyState
     from ablate.stats.sequential import Spending
 
-_STYLES = {"done": "", "running": "bold", "failed": "bold red", "waiting": "dim"}
+_STYLES: dict[State, str] = {
+    "done": "",
+    "running": "bold",
+    "failed": "bold red",
+    "interrupted": "yellow",
+    "waiting": "dim",
+}
 
 
 def print_state(state: StudyState, console: Console) -> None:
@@ -24,7 +30,7 @@ def print_state(state: StudyState, console: Console) -> None:
     _arms(state, console)
     for about in interim_lines(state):
         say(console, about)
-    for name, text in (("running", _running), ("failed", _failed)):
+    for name, text in (("running", _running), ("failed", _failed), ("interrupted", _failed)):
         mine = [run for run in state.runs if run.state == name]
         if mine:
             console.print()
@@ -38,7 +44,7 @@ def print_state(state: StudyState, console: Console) -> None:
 
 def _headline(state: StudyState) -> str:
     counts = [f"{state.count('done')}/{len(state.runs)} runs done"]
-    counts += [f"{state.count(name)} {name}" for name in ("running", "failed", "waiting") if state.count(name)]
+    counts += [f"{state.count(name)} {name}" for name in [*_STYLES][1:] if state.count(name)]
     if state.stopping:
         counts.append("stopping")
     if state.seconds_left and (state.count("running") or state.count("waiting")):
@@ -68,11 +74,12 @@ def interim_lines(state: StudyState) -> list[str]:
 
 
 def _arms(state: StudyState, console: Console) -> None:
-    rows: list[tuple[str | Text, ...]] = [
-        (arm, *(words(str(count or "-"), console, _STYLES[name] if count else "dim") for name, count in counts.items()))
-        for arm, counts in state.counts().items()
-    ]
-    print_table(("arm", *_STYLES), rows, console, numbers=range(1, 1 + len(_STYLES)))
+    columns = [name for name in _STYLES if name != "interrupted" or state.count(name)]
+    rows: list[tuple[str | Text, ...]] = []
+    for arm, counts in state.counts().items():
+        shown = [(counts[name], _STYLES[name] if counts[name] else "dim") for name in columns]
+        rows.append((arm, *(words(str(count or "-"), console, style) for count, style in shown)))
+    print_table(("arm", *columns), rows, console, numbers=range(1, 1 + len(columns)))
 
 
 def _running(run: RunState) -> str:
@@ -96,6 +103,6 @@ def _hints(state: StudyState) -> list[str]:
     hints = []
     if state.count("failed"):
         hints.append(f"retry the failed runs:  ablate retry {state.folder}")
-    if state.count("waiting") and not state.count("running"):
+    if (state.count("waiting") or state.count("interrupted")) and not state.count("running"):
         hints.append(f"nothing is running; continue with:  {state.command}")
     return hints

@@ -22,6 +22,9 @@ from ablate.report.sections.checks import cadence_tables
 from ablate.report.sections.result import next_commands, setup
 from ablate.report.view_model import View, make_view
 
+MAX_ROWS = 40
+"""Rows of a table, and notes of a section, that a terminal shows; the page has the rest."""
+
 _LABEL = 9
 _MIN_NAME, _MIN_WORDS, _WIDE = 10, 12, 22
 """Width to which names and words can be wrapped, and width of a name that is worth more than another column."""
@@ -40,7 +43,7 @@ def print_report(analysis: Analysis, folder: Path, console: Console) -> None:
     console.print()
     _tables([section for part in sections.values() for section in part if section.in_terminal], view, console)
     _controls(view, console)
-    for sentence in view.cautions:
+    for sentence in view.cautions[:MAX_ROWS]:
         short = f"{sentence.partition('. ')[0].rstrip('.')}." if re.match(r"[A-Z ]+[:.]", sentence) else sentence
         labelled(console, "caution", short, width=_LABEL, style="yellow")
     for command, buys in next_commands(view, folder):
@@ -66,8 +69,9 @@ def _controls(view: View, console: Console) -> None:
         passed = sum(control.status == "checked" for control in controls)
         held = f"; equal in every arm: {fmt.counted(len(view.held), 'item')}" if view.held else ""
         labelled(console, "controls", f"{passed} of {len(controls)} checked{held}", width=_LABEL)
-    for status, sentence in view.troubles:
+    for status, sentence in view.troubles[:MAX_ROWS]:
         labelled(console, status, sentence, width=13, style="bold red")
+    _say_more(len(view.troubles) - MAX_ROWS, console)
 
 
 # Sections.
@@ -81,11 +85,12 @@ def print_section(section: Section, console: Console, *, title: bool = True, ans
         say(console, section.answer, "yellow" if section.refused else "")
     left_out = [print_cells(table, console) for table in section.tables if not table.folded]
     before = None
-    for note in section.notes:
+    for note in section.notes[:MAX_ROWS]:
         label = note.label if note.label != before else ""
         width = max(_LABEL, len(note.label) + 2)
         labelled(console, label, note.text, width=width, style="yellow" if note.alarm else "")
         before = note.label
+    _say_more(len(section.notes) - MAX_ROWS, console)
     console.print()
     return next((table for table in left_out if table is not None), None)
 
@@ -94,22 +99,28 @@ def print_cells(table: Table, console: Console) -> Table | None:
     """Print a table; words wrap and numbers do not. Return last columns that had no room, as far as they may be left out."""
     if table.title:
         say(console, table.title, "bold")
-    names = max(0, min(_widths(table)[0], _WIDE) - _MIN_NAME)
-    fitting = (count for count in range(table.optional) if _room(table.split(count)[0], console) >= names)
+    few = replace(table, rows=table.rows[: MAX_ROWS if table.most is None else min(table.most, MAX_ROWS)])
+    names = max(0, min(_widths(few)[0], _WIDE) - _MIN_NAME)
+    fitting = (count for count in range(table.optional) if _room(few.split(count)[0], console) >= names)
     count = next(fitting, table.optional)
-    shown, left_out = table.split(count)
+    shown, left_out = few.split(count)[0], table.split(count)[1]
     if _room(shown, console) < 0:
         shown = shown.without_details()
     room = _room(shown, console)
-    first = min(_widths(shown)[0], _least(shown, 0) + max(0, room))
+    widths = _widths(shown)
+    first = min(widths[0], _least(shown, 0, widths) + max(0, room))
     numbers = [number for number in range(1, len(shown.head)) if number not in shown.words]
     rows = [[_text(cell, console, 0 if number else first) for number, cell in enumerate(row)] for row in shown.rows]
-    print_table(shown.head, rows[: shown.most], console, numbers=numbers, first=first, whole=room >= 0)
-    if shown.most is not None and len(rows) > shown.most:
-        say(console, f"and {len(rows) - shown.most} more on the page", "dim")
+    print_table(shown.head, rows, console, numbers=numbers, first=first, whole=room >= 0)
+    _say_more(len(table.rows) - len(rows), console)
     if table.intro:
         labelled(console, "", table.intro, width=3)
     return left_out if count else None
+
+
+def _say_more(number: int, console: Console) -> None:
+    if number > 0:
+        say(console, f"and {number} more on the page", "dim")
 
 
 def _widths(table: Table) -> list[int]:
@@ -117,16 +128,17 @@ def _widths(table: Table) -> list[int]:
     return [widest([title, *(row[number] for row in texts)]) for number, title in enumerate(table.head)]
 
 
-def _least(table: Table, number: int) -> int:
+def _least(table: Table, number: int, widths: Sequence[int]) -> int:
     """Width to which a column can be wrapped."""
-    width = _widths(table)[number]
+    width = widths[number]
     least = _MIN_WORDS if number else _MIN_NAME
     return min(width, least) if number in (0, *table.words) else width
 
 
 def _room(table: Table, console: Console) -> int:
     """Columns of the terminal that are left where names and words are wrapped as far as they may be."""
-    return console.width - sum(_least(table, number) + 2 for number in range(len(table.head))) + 2
+    widths = _widths(table)
+    return console.width - sum(_least(table, number, widths) + 2 for number in range(len(table.head))) + 2
 
 
 def _text(cell: Cell, console: Console, width: int) -> Text:

@@ -14,6 +14,7 @@ from ablate.analysis.results import Analysis, Contrast, Floor, ResampledCadence
 from ablate.analysis.summary import method
 from ablate.controls.control import Control
 from ablate.design.axis import show
+from ablate.metrics.custom import NOT_RUN
 from ablate.metrics.metric import MetricInfo
 from ablate.report.headline import headline
 from ablate.report.power import seeds_needed
@@ -215,9 +216,11 @@ class View:
 
     @property
     def alarms(self) -> tuple[tuple[str, str], ...]:
-        """Return (label, sentence) about imported runs, most important first; to be read before any figure."""
+        """Return (label, sentence) to be read before any figure: a metric that was not run, and about imported runs."""
         imported = self.analysis.imported
-        return tuple((label, fmt.typeset(text)) for label, text in imported.alarms) if imported else ()
+        not_run = [one.name for one in self.analysis.metrics if one.definition == NOT_RUN]
+        first = tuple(("NOT COMPUTED", f"{name}. {NOT_RUN.partition(': ')[2].capitalize()}") for name in not_run)
+        return first + (tuple((label, fmt.typeset(text)) for label, text in imported.alarms) if imported else ())
 
     @property
     def repeated(self) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ import yaml
 from ablate.design.plan import Plan, Run, read_plan
 from ablate.errors import AblateError, ConfigError, StudyError
 from ablate.records.layout import RunDir, StudyDir
-from ablate.records.metadata import Manifest, RunStatus, git_state, now, read_status, versions, write_value
+from ablate.records.metadata import Manifest, RunStatus, git_state, now, versions, write_value
 from ablate.records.returned_values import (
     BARE,
     FIX,
@@ -27,6 +27,7 @@ from ablate.runner.jobs import planned_job
 from ablate.runner.launch import lock_or_outcome
 from ablate.runner.locks import Locks
 from ablate.runner.log_capture import captured
+from ablate.runner.reuse import stored
 from ablate.serialization import write_text
 
 _PACKAGES = ("hydra-core", "torch", "numpy", "torch-ablate")
@@ -62,7 +63,7 @@ def check_returned(plan: Plan, run: RunDir) -> None:
 
     Its main returned nothing that can be compared, or no value of the metric's name.
     """
-    outcome = read_status(run)
+    outcome, _, _ = stored(run)
     if outcome is not None and outcome.reason == UNUSABLE:
         raise ConfigError(f"{run.path.parent.name}/{run.path.name}: {outcome.message}", FIX)
     returned = read_returned(run)
@@ -72,7 +73,7 @@ def check_returned(plan: Plan, run: RunDir) -> None:
 
 def outcome_or_lost(run: RunDir, reason: str | None) -> RunStatus:
     """Return the outcome of a run that ended; one without an outcome is recorded as failed, with the launcher's reason."""
-    outcome = read_status(run)
+    outcome, _, _ = stored(run)
     if outcome is None:
         outcome = RunStatus(status="failed", reason="lost", message=reason or f"left no outcome; see {run.log}")
         run.path.mkdir(parents=True, exist_ok=True)
@@ -103,6 +104,7 @@ class RunRecord:
     def begin(cls, folder: Path) -> RunRecord:
         """Write config and manifest, and remove what an earlier try left. Raises StudyError for a directory of no plan."""
         (plan, planned), run = _planned(folder), RunDir(folder)
+        run.check_own()
         folder.mkdir(parents=True, exist_ok=True)
         for stale in (run.status, run.returned, run.trace, run.evals, run.predictions, run.fingerprint, run.progress):
             stale.unlink(missing_ok=True)
@@ -112,7 +114,7 @@ class RunRecord:
 
     def end(self, returned: Any, error: BaseException | None = None) -> RunStatus:
         """Write what main returned, or why it failed. What a Recorder in the app has recorded is kept."""
-        recorded = read_status(self.run)
+        recorded, _, _ = stored(self.run)
         outcome = self._outcome(returned, error)
         if recorded is not None:
             outcome = replace(recorded, status=outcome.status, reason=outcome.reason, message=outcome.message)

@@ -20,6 +20,9 @@ NETWORK, DEVICE = "network", "device fault"
 DISK_FULL_EXIT = 74
 """Exit code of a run's process that could not even write its outcome; EX_IOERR in sysexits.h."""
 
+SERVER_LOST = "server lost"
+"""The process that forks the runs was ended, so that their own exit codes are unknown."""
+
 _LEFT_NO_OUTCOME = RunStatus(status="failed", reason="killed", message="the process was killed and left no outcome")
 
 _TEMPORARY = {HANG, NETWORK, DEVICE}
@@ -72,6 +75,17 @@ def how(exit_code: int, config: dict[str, Any], *, oom_killed: bool) -> tuple[st
         return DISK_FULL, "the disk is full"
     reason = signal.Signals(-exit_code).name if exit_code < 0 else f"exit {exit_code}"
     return reason, f"the run's process ended by {reason}; see log.txt"
+
+
+def server_lost(*, oom_killed: bool) -> RunStatus:
+    """Return the outcome of a run whose server was ended. oom_killed: the kernel ran out of memory then."""
+    who = "the kernel's out-of-memory killer" if oom_killed else "something outside of the study"
+    more = "; fewer runs at a time need less: study.workers=1" if oom_killed else ""
+    return RunStatus(
+        status="interrupted",
+        reason=SERVER_LOST,
+        message=f"{who} ended the process that starts the runs, and this run was ended with it{more}",
+    )
 
 
 def is_temporary(outcome: RunStatus) -> bool:

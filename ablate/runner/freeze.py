@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
@@ -16,11 +15,11 @@ from ablate.design.plan import Plan, Run, free_name, read_plan, write_plan
 from ablate.errors import RecordError, StudyError
 from ablate.hashing import digest_of
 from ablate.records.layout import StudyDir
-from ablate.records.metadata import Manifest, read_manifest
+from ablate.records.metadata import Manifest
 from ablate.records.returned_values import read_returned
 from ablate.records.source_code import code_digest
 from ablate.runner.locks import Locks
-from ablate.runner.reuse import has_result, imports_changed, what_changed
+from ablate.runner.reuse import has_result, imports_changed, stored, what_changed
 
 OPEN_LOCK = "open"
 """First part of the names of locks that say that a study is being run."""
@@ -33,10 +32,17 @@ def freeze(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pla
     """
     check_writable(folder)
     frozen = settled(plan, folder, accept_code_change=accept_code_change)
-    path = StudyDir(folder).plan
-    if not path.exists() or (read_plan(folder).digest, read_plan(folder).accepted) != (frozen.digest, frozen.accepted):
+    if not _is_stored(frozen, folder):
         write_plan(frozen, folder)
     return frozen
+
+
+def _is_stored(plan: Plan, folder: Path) -> bool:
+    try:
+        before = read_plan(folder)
+    except StudyError:
+        return False
+    return (before.digest, before.accepted) == (plan.digest, plan.accepted)
 
 
 def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Plan:
@@ -49,7 +55,14 @@ def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pl
     if not study.plan.exists():
         return plan
     key = "study.name" if plan.app is None else "hydra.sweeper.name"
-    before = _renamed_metric(read_plan(folder, rename=f"{key}=<another>"), plan, study)
+    try:
+        stored_plan = read_plan(folder, rename=f"{key}=<another>")
+    except StudyError:
+        if not _made_all_runs(plan, study):
+            raise
+        print(f"{study.plan} was damaged; all runs there are of this command, which writes it again", flush=True)
+        return plan
+    before = _renamed_metric(stored_plan, plan, study)
     instead = f"{key}={free_name(folder)}"
     if before.digest == plan.digest or _differs_in_code_alone(before, plan):
         return _with_code_accepted(before, plan, folder, accept=accept_code_change, instead=instead)
@@ -66,6 +79,13 @@ def settled(plan: Plan, folder: Path, *, accept_code_change: bool = False) -> Pl
             f"{instead} for a new one, or remove {folder}{more}",
         )
     return plan
+
+
+def _made_all_runs(plan: Plan, study: StudyDir) -> bool:
+    """Return whether every run of a directory that can be read is one of the plan: its damaged plan.json was this plan then."""
+    planned = {run.digest: (run.arm, run.seed) for run in plan.runs}
+    manifests = [manifest for run in study.runs() if (manifest := stored(run)[1]) is not None]
+    return bool(manifests) and all(planned.get(one.digest) == (one.arm, one.seed) for one in manifests)
 
 
 def _differs_in_code_alone(before: Plan, now: Plan) -> bool:
@@ -110,10 +130,10 @@ _NOTE = "code that changed was accepted"
 def _results(plan: Plan, folder: Path) -> Iterator[Manifest]:
     """Yield the manifest of every run of the plan that has a result. A run without one begins again anyway."""
     for run in plan.runs:
-        stored = StudyDir(folder).run(run.arm, run.seed)
-        with suppress(RecordError):  # it is made again
-            if has_result(stored) and (manifest := read_manifest(stored)).request == run.request:
-                yield manifest
+        run_dir = StudyDir(folder).run(run.arm, run.seed)
+        _, manifest, _ = stored(run_dir)
+        if manifest is not None and has_result(run_dir) and manifest.request == run.request:
+            yield manifest
 
 
 def _is_other(plan: Plan, manifest: Manifest) -> bool:
@@ -172,10 +192,10 @@ def pending(plan: Plan, folder: Path) -> list[Run]:
 
 def is_done(plan: Plan, folder: Path, run: Run) -> bool:
     """Return whether the run's result is stored, of the same config and data, by the same code or by accepted code."""
-    stored = StudyDir(folder).run(run.arm, run.seed)
-    if not has_result(stored) or not stored.manifest.exists():
+    run_dir = StudyDir(folder).run(run.arm, run.seed)
+    _, manifest, _ = stored(run_dir)
+    if manifest is None or not has_result(run_dir):
         return False
-    manifest = read_manifest(stored)
     keeps = plan.keeps(run, digest=manifest.digest, request=manifest.request, code_digest=manifest.code_digest)
     return keeps and not _imports_are_other(plan, manifest)
 

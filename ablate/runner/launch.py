@@ -10,23 +10,23 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ablate.config.schema import TrackerConfig, make_config
 from ablate.design.plan import read_plan
 from ablate.errors import RecordError, StudyError
 from ablate.records.layout import StudyDir
-from ablate.records.metadata import RunStatus, read_manifest, read_status
+from ablate.records.metadata import RunStatus, read_status
 from ablate.runner.freeze import check_writable
 from ablate.runner.jobs import Job, composed_job, planned_job
 from ablate.runner.locks import Lock, Locks
 from ablate.runner.log_capture import captured
 from ablate.runner.processes import leases
-from ablate.runner.reuse import has_result, holds_result, what_changed
+from ablate.runner.reuse import has_result, holds_result, stored, what_changed
 from ablate.runner.scheduler import run_all, stored_result
 from ablate.runner.stop import forget_stop, stop_request
 from ablate.tracking import notice
@@ -61,7 +61,7 @@ def run_single(composer: Composer, overrides: Sequence[str]) -> tuple[Job, RunSt
         assert outcome is not None
         return job, outcome, False
     config = make_config(job.config)
-    earlier = read_manifest(run) if run.manifest.exists() else None
+    _, earlier, _ = stored(run)
     if earlier is not None and earlier.request != job.planned.request:
         raise StudyError(
             f"{job.folder} holds a run of another config or of other data",
@@ -85,10 +85,13 @@ def _print_notice(tracker: TrackerConfig) -> None:
         print(line, flush=True)
 
 
-def run_planned(study: Path, arm: str, seed: int, *, launched_from: Path) -> RunStatus:
+def run_planned(
+    study: Path, arm: str, seed: int, *, launched_from: Path, tracker: Mapping[str, Any] | None = None
+) -> RunStatus:
     """Make one run of a frozen plan in this process, for launchers that start their own processes.
 
-    study: its directory, relative to `launched_from`, the directory in which the study was started.
+    study: its directory, relative to `launched_from`, the directory in which the study was started. tracker: of the run's own
+    config; None takes the plan's, without passwords.
     Raises RecordError where this machine does not share the study directory.
     """
     with working_in(launched_from):
@@ -101,7 +104,8 @@ def run_planned(study: Path, arm: str, seed: int, *, launched_from: Path) -> Run
         run = next((run for run in plan.runs if (run.arm, run.seed) == (arm, seed)), None)
         if run is None:
             raise StudyError(f"the plan in {study} has no run {arm}, seed {seed}")
-        return run_here(planned_job(plan, study, run))
+        job = planned_job(plan, study, run)
+        return run_here(job if tracker is None else replace(job, config={**job.config, "tracker": dict(tracker)}))
 
 
 def run_here(job: Job) -> RunStatus:
@@ -109,6 +113,7 @@ def run_here(job: Job) -> RunStatus:
     from ablate.runner.worker import execute
 
     study = job.folder.parents[1]
+    job.run.check_own()
     with Locks(study.parent) as locks:
         lock = lock_or_outcome(locks, job)
         if isinstance(lock, RunStatus):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import socket
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -14,8 +16,11 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from uuid import uuid4
+
+from ablate.records.layout import check_own_folder
+from ablate.serialization import fits, read_text
 
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 120.0
@@ -23,6 +28,12 @@ STALE_SECONDS = 120.0
 
 _FOLDER = ".locks"
 _TRIES = 20
+_MAX_BYTES = 4096
+_TOKEN = re.compile(r"[\w -]{1,64}")
+"""Of a token, which becomes part of the name of a file: ours are 32 digits of a uuid."""
+_LARGEST_PID = 2**22
+"""Of Linux. `kill` does not take a larger one."""
+
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK)
 
 
@@ -69,6 +80,7 @@ class Locks:
 
     def __init__(self, root: Path, *, beat_seconds: float = BEAT_SECONDS, stale_seconds: float = STALE_SECONDS) -> None:
         self.folder = root / _FOLDER
+        check_own_folder(self.folder)
         self.beat_seconds, self.stale_seconds = beat_seconds, stale_seconds
         self._mine: dict[str, Lock] = {}
         self._lost: set[str] = set()
@@ -97,7 +109,7 @@ class Locks:
 
     def holder(self, name: str) -> Owner | None:
         """Return the living process that holds a lock."""
-        file = _read(self.folder / name)
+        file = _read(self._path(name))
         return file.owner if file is not None and self._is_alive(file) else None
 
     def remove_dead(self, pattern: str) -> None:
@@ -106,6 +118,13 @@ class Locks:
             lock = self.acquire(path.name)
             if lock is not None:
                 self.release(lock)
+
+    def remove_litter(self) -> None:
+        """Remove the temporary files of processes that were killed while they wrote a lock, or took one over."""
+        for path in self.folder.glob(".*"):
+            file = _read(path)
+            if file is not None and not self._is_alive(file):
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def held(self, name: str) -> Iterator[None]:
@@ -131,7 +150,7 @@ class Locks:
                 self.release(lock)
 
     def _acquire(self, name: str) -> Lock | None:
-        lock = Lock(self.folder / name, uuid4().hex)
+        lock = Lock(self._path(name), uuid4().hex)
         for _ in range(_TRIES):  # locks come and go meanwhile
             if self._create(lock):
                 return lock
@@ -154,11 +173,17 @@ class Locks:
         """
         turn = self._acquire(f".{name}.{token or 'torn'}")
         try:
-            file = _read(self.folder / name) if turn is not None else None
+            file = _read(self._path(name)) if turn is not None else None
             yield file is not None and file.token == token
         finally:
             if turn is not None:
                 turn.path.unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        """Return the file of a lock. Raises ValueError for a name that leads out of the folder, which no caller may pass on."""
+        if not name or "/" in name or "\0" in name:
+            raise ValueError(f"expected the name of a lock, got {name!r}")
+        return self.folder / name
 
     def _create(self, lock: Lock) -> bool:
         """Write the file whole, and only where there is none: a hard link is atomic on network file systems too."""
@@ -177,7 +202,7 @@ class Locks:
 
     def _is_alive(self, file: _LockFile) -> bool:
         if file.owner is not None and file.owner.is_near():
-            return _is_running(file.owner.pid, file.owner.started)
+            return is_running(file.owner.pid, file.owner.started)
         return self._server_time() - file.touched < self.stale_seconds
 
     def _server_time(self) -> float:
@@ -221,16 +246,33 @@ class _LockFile:
 
 
 def _read(path: Path) -> _LockFile | None:
-    """Read a lock file. It is opened, not only stat-ed: a network file system then asks the server."""
+    """Read a lock file. It is opened, not only stat-ed: a network file system then asks the server.
+
+    Anything else (a pipe, a link, a device, other text) counts as incomplete: nothing in it is used.
+    """
     try:
-        with path.open(encoding="utf-8") as file:
-            text, touched = file.read(), os.fstat(file.fileno()).st_mtime
+        state = path.lstat()
+        text = read_text(path, _MAX_BYTES) if stat.S_ISREG(state.st_mode) else ""
+        touched = path.lstat().st_mtime
     except FileNotFoundError:
         return None
+    except ValueError:
+        return _LockFile(None, state.st_mtime)
     try:
-        return _LockFile(Owner(**json.loads(text)), touched)
-    except (ValueError, TypeError):
+        return _LockFile(_owner(json.loads(text)), touched)
+    except (ValueError, TypeError, RecursionError):
         return _LockFile(None, touched)
+
+
+def _owner(value: Any) -> Owner:
+    """Return the owner that a file names. Raises ValueError or TypeError where no process has written it."""
+    owner = Owner(**value)
+    texts = (owner.host, owner.boot, owner.pids, owner.started, owner.token)
+    if not all(isinstance(text, str) for text in texts) or not _TOKEN.fullmatch(owner.token):
+        raise ValueError("not a lock: its token becomes the name of a file")
+    if not fits(owner.pid, int) or not 0 < owner.pid <= _LARGEST_PID:
+        raise ValueError("not a lock: there is no such process")
+    return owner
 
 
 def _link(part: Path, path: Path) -> bool:
@@ -253,7 +295,7 @@ def _link(part: Path, path: Path) -> bool:
 
 def _me(token: str) -> Owner:
     host, boot, pids = _machine()
-    return Owner(host=host, boot=boot, pids=pids, pid=os.getpid(), started=_started(os.getpid()) or "", token=token)
+    return Owner(host=host, boot=boot, pids=pids, pid=os.getpid(), started=started_at(os.getpid()) or "", token=token)
 
 
 @cache
@@ -267,9 +309,9 @@ def _machine() -> tuple[str, str, str]:
     return socket.gethostname(), boot, pids
 
 
-def _is_running(pid: int, started: str) -> bool:
+def is_running(pid: int, started: str) -> bool:
     """Return whether that process still exists. A pid that was given to another process since does not count."""
-    now = _started(pid)
+    now = started_at(pid)
     if now is not None:
         return now == started
     try:
@@ -281,7 +323,7 @@ def _is_running(pid: int, started: str) -> bool:
     return True
 
 
-def _started(pid: int) -> str | None:
+def started_at(pid: int) -> str | None:
     """Return when a process began: "" for one that has ended but was not reaped, None for one that does not exist."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

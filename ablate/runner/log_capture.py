@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ablate.redact import HIDDEN, secrets
+from ablate.redact import Hider, secrets
+from ablate.serialization import open_own
 
 _DRAIN_SECONDS = 5.0
 """How long to wait at the end for what is still in the pipe: a child process that goes on keeps it open."""
@@ -22,7 +23,7 @@ def captured(log: Path) -> Iterator[int]:
     Without secrets in the environment the output goes there directly. With some, it goes through a pipe and a thread that
     hides them; a kill loses what is in the pipe.
     """
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    file = open_own(log, os.O_APPEND)
     hidden = secrets()
     reader = _Reader(file, hidden) if hidden else None
     _flush()
@@ -47,7 +48,7 @@ def log_for_child(log: Path, head: str) -> Iterator[int]:
 
     head: written before it. A child that was started meanwhile goes on writing afterwards.
     """
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    file = open_own(log, os.O_APPEND)
     hidden = secrets()
     reader = _Reader(file, hidden) if hidden else None
     try:
@@ -57,30 +58,6 @@ def log_for_child(log: Path, head: str) -> Iterator[int]:
         if reader:
             os.close(reader.entrance)  # the reader ends with the child
         os.close(file)
-
-
-class Hider:
-    """Replace secrets in a stream of bytes that comes in pieces; hold back only what may be the beginning of one."""
-
-    def __init__(self, hidden: Sequence[str]) -> None:
-        self._hidden = [value.encode() for value in hidden]
-        self._kept = b""
-
-    def pass_on(self, piece: bytes) -> bytes:
-        """Return what can be written by now; an empty piece is the end."""
-        ready = self._kept + piece
-        for value in self._hidden:
-            ready = ready.replace(value, HIDDEN.encode())
-        keep = self._beginning_at_the_end_of(ready) if piece else 0
-        self._kept = ready[len(ready) - keep :]
-        return ready[: len(ready) - keep]
-
-    def _beginning_at_the_end_of(self, ready: bytes) -> int:
-        longest = min(len(ready), max(map(len, self._hidden)) - 1)
-        for length in range(longest, 0, -1):
-            if any(value.startswith(ready[-length:]) for value in self._hidden):
-                return length
-        return 0
 
 
 class _Reader:

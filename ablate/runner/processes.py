@@ -9,21 +9,25 @@ import faulthandler
 import io
 import multiprocessing as mp
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 from ablate.redact import redact
 from ablate.runner.failures import DISK_FULL_EXIT, is_disk_full
 from ablate.runner.jobs import Job
-from ablate.runner.locks import Lock
+from ablate.runner.locks import Lock, is_running, started_at
 from ablate.runner.log_capture import captured, log_for_child
 from ablate.training.hardware import visible_gpus
 
@@ -76,13 +80,96 @@ def server() -> mp.context.ForkServerContext:
 
 def start(context: mp.context.ForkServerContext, job: Job, lease: Lease, lock: Lock) -> BaseProcess | CommandProcess:
     """Start the run and return its process."""
+    job.run.check_own()
     job.folder.mkdir(parents=True, exist_ok=True)
     if job.command:
         return CommandProcess(job, lease)
-    process = context.Process(target=_in_process, args=(job, lease, lock), name=job.name)
-    with _quiet_main():
+    safe = os.environ.get(_SAFE_PATH)
+    process = context.Process(target=_in_process, args=(job, lease, lock, safe), name=job.name)
+    with _quiet_main(), _safe_path():
         process.start()
     return process
+
+
+_SAFE_PATH = "PYTHONSAFEPATH"
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Start processes of Python without the working directory on their path: a file there must not replace a library."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        _set_safe_path(before)
+
+
+def _set_safe_path(value: str | None) -> None:
+    if value is None:
+        os.environ.pop(_SAFE_PATH, None)
+    else:
+        os.environ[_SAFE_PATH] = value
+
+
+def _working_folder_last() -> None:
+    """Look a module up in the working directory after the libraries, where the caller's path has it first."""
+    here = Path.cwd()
+    own = [path for path in sys.path if not path or Path(path) == here]
+    sys.path[:] = [*(path for path in sys.path if path not in own), *own]
+
+
+_SERVER_LOST_EXIT = 255
+"""Exit code that multiprocessing gives to a run when its server is gone; a run may also end by it."""
+
+
+def remove_pools() -> None:
+    """Remove the temporary folders of killed studies, in which multiprocessing keeps the socket of a server."""
+    for folder in Path(tempfile.gettempdir()).glob("pymp-*"):
+        with suppress(OSError):
+            mine = not folder.is_symlink() and folder.stat().st_uid == os.getuid()
+            if mine and (sockets := list(folder.iterdir())) and all(map(_is_deserted, sockets)):
+                shutil.rmtree(folder)
+
+
+def _is_deserted(path: Path) -> bool:
+    """Return whether it is a socket to which no process listens any more; False where the system does not list its sockets.
+
+    Asked of the system's list, never by a connection: a server that is met by an empty connection ends, and its runs with it.
+    """
+    if not path.is_socket():
+        return False
+    try:
+        listed = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return not any(line.endswith(f" {path}") for line in listed.splitlines())
+
+
+def server_pid() -> int:
+    """Return the process that forks the runs at present; 0 for none."""
+    return getattr(forkserver._forkserver, "_forkserver_pid", None) or 0
+
+
+def server_is_lost(process: BaseProcess | CommandProcess, server: int) -> bool:
+    """Return whether a run's exit code is unknown because the server that forked it was ended: the run may still go on."""
+    if isinstance(process, CommandProcess) or process.exitcode != _SERVER_LOST_EXIT:
+        return False
+    return not started_at(server)  # "" of a zombie: nobody has waited for it yet
+
+
+def end_orphans(pids: Mapping[int, str], *, grace: float) -> None:
+    """End the runs that outlived their server, which nobody waits for. pids: {pid: when it started}. grace: seconds to save."""
+    deadline = time.monotonic() + grace
+    number = signal.SIGTERM
+    while left := [pid for pid, started in pids.items() if started and is_running(pid, started)]:
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        number = signal.SIGKILL
+        while time.monotonic() < deadline and any(is_running(pid, pids[pid]) for pid in left):
+            time.sleep(0.05)
+        deadline = time.monotonic() + 1.0
 
 
 class CommandProcess:
@@ -142,8 +229,13 @@ class CommandProcess:
             os.killpg(self._popen.pid, number)
 
 
-def _in_process(job: Job, lease: Lease, lock: Lock) -> None:
-    """Run a job from start to end of its process. What cannot be recorded becomes the exit code."""
+def _in_process(job: Job, lease: Lease, lock: Lock, safe_path: str | None) -> None:
+    """Run a job from start to end of its process. What cannot be recorded becomes the exit code.
+
+    safe_path: PYTHONSAFEPATH of the user, which the processes that the run starts inherit.
+    """
+    _set_safe_path(safe_path)
+    _working_folder_last()
     if lease.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = lease.gpu  # before anything in this process has touched a device
     for stream in (sys.stdout, sys.stderr):

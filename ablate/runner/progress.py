@@ -17,6 +17,7 @@ from rich.text import Text
 from ablate.formatting import duration
 from ablate.records.layout import RunDir
 from ablate.records.metadata import RunStatus
+from ablate.redact import shown, visible
 from ablate.serialization import read_json
 
 _PLAIN_EVERY_SECONDS = 20.0
@@ -129,7 +130,7 @@ class LiveView:
     def refresh(self) -> None:
         """Show the present state."""
         if self.live is not None:
-            lines = [Text(line, overflow="ellipsis", no_wrap=True) for line in self.lines()]
+            lines = [Text(line, overflow="ellipsis", no_wrap=True) for line in map(visible, self.lines())]
             self.live.update(Group(Text(self._headline(), style="bold"), *lines))
         elif time.monotonic() - self._printed >= _PLAIN_EVERY_SECONDS and (self.running or self.elsewhere):
             self._printed = time.monotonic()
@@ -161,6 +162,7 @@ class LiveView:
         return f"{self.title}: {self.counts()}" if self.title else self.counts()
 
     def _print(self, text: str, style: str = "") -> None:
+        text = shown(text)
         if self.live is None:
             print(text, flush=True)
         else:

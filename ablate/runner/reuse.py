@@ -18,8 +18,18 @@ import yaml
 from ablate.config.schema import make_config
 from ablate.design.plan import Plan, Run
 from ablate.errors import RecordError
-from ablate.records.layout import RunDir, StudyDir, safe_name
-from ablate.records.metadata import PACKAGES, Manifest, RunStatus, read_manifest, read_status, versions, write_value
+from ablate.records.layout import RunDir, StudyDir, check_own_folder, safe_name
+from ablate.records.metadata import (
+    PACKAGES,
+    RESULTS,
+    Manifest,
+    RunStatus,
+    damage,
+    read_manifest,
+    read_status,
+    versions,
+    write_value,
+)
 from ablate.records.source_code import changed_files, hashed_again
 from ablate.serialization import read_json, write_json, write_text
 from ablate.training.hardware import gpu_names
@@ -27,9 +37,6 @@ from ablate.training.hardware import gpu_names
 FOLDER = ".digests"
 """Directory under the root in which `<digest>` names the run that holds the result. Each entry is a hint that is verified
 whenever it is read, so the directory may be removed at any time: no run is lost, it is only not reused."""
-
-RESULTS = ("finished", "diverged")
-"""Statuses that are results. Diverging is one; failing and being interrupted are not."""
 
 _OWN = ("config.yaml", "manifest.json", "status.json", "progress.json")
 """Files that are written again where a run is reused, and the one that no ended run needs."""
@@ -50,27 +57,37 @@ class EqualRun:
         return self.origin.partition("/")[0]
 
 
+def stored(run: RunDir) -> tuple[RunStatus | None, Manifest | None, str]:
+    """Return outcome and manifest of a run, each None where there is none, and what is damaged of its record; '' for nothing.
+
+    The run of a damaged record is made again.
+    """
+    try:
+        outcome = read_status(run)
+        manifest = read_manifest(run) if run.manifest.exists() else None
+        if outcome is not None and outcome.status in RESULTS and manifest is None:
+            return outcome, None, f"{run.manifest.name} is missing"
+        return outcome, manifest, damage(run, outcome) if outcome is not None else ""
+    except (OSError, RecordError, TypeError) as error:
+        return None, None, error.problem if isinstance(error, RecordError) else str(error)
+
+
 def has_result(run: RunDir) -> bool:
-    """Return whether a run has a result."""
-    outcome = read_status(run)
-    return outcome is not None and outcome.status in RESULTS
+    """Return whether a run has a result that is whole."""
+    outcome, _, problem = stored(run)
+    return outcome is not None and outcome.status in RESULTS and not problem
 
 
 def stored_status(run: RunDir) -> str | None:
     """Return the status of a run that has ended; "unreadable" where its record is broken, None where it has not ended."""
-    try:
-        outcome = read_status(run)
-    except (RecordError, TypeError):
-        return "unreadable"
-    return outcome.status if outcome is not None else None
+    outcome, _, problem = stored(run)
+    return "unreadable" if problem else outcome.status if outcome is not None else None
 
 
 def holds_result(run: RunDir, digest: str) -> bool:
     """Return whether a run directory holds a result of this digest, by code that is still the same."""
-    if not has_result(run) or not run.manifest.exists():
-        return False
-    manifest = read_manifest(run)
-    return manifest.digest == digest and not imports_changed(manifest)
+    _, manifest, _ = stored(run)
+    return manifest is not None and has_result(run) and manifest.digest == digest and not imports_changed(manifest)
 
 
 def publish(run: RunDir, digest: str, outcome: RunStatus, *, root: str | Path) -> None:
@@ -98,12 +115,10 @@ def find_equal(root: Path, digest: str, *, device: str = "auto") -> EqualRun | N
     if path.is_absolute() or ".." in path.parts or len(path.parts) != 3:
         return None
     run = RunDir(root / path)
-    try:
-        outcome = read_status(run)
-        if outcome is None or outcome.status not in RESULTS:
-            return None
-        manifest = read_manifest(run)
-    except (RecordError, TypeError):
+    if not run.path.resolve().is_relative_to(root.resolve()):
+        return None
+    outcome, manifest, problem = stored(run)
+    if outcome is None or manifest is None or outcome.status not in RESULTS or problem:
         return None
     if manifest.digest != digest or not _as_here(manifest, device) or imports_changed(manifest):
         return None
@@ -123,18 +138,18 @@ def reusable(plan: Plan, folder: Path, waiting: Iterable[Run]) -> dict[tuple[str
         return {}
     equal = {}
     for run in waiting:
-        stored = find_equal(root, run.digest, device=plan.arm(run.arm).config["train"]["device"])
-        if stored is not None and stored.run.path != StudyDir(folder).run(run.arm, run.seed).path:
-            equal[run.arm, run.seed] = stored
+        there = find_equal(root, run.digest, device=plan.arm(run.arm).config["train"]["device"])
+        if there is not None and there.run.path != StudyDir(folder).run(run.arm, run.seed).path:
+            equal[run.arm, run.seed] = there
     return equal
 
 
 def reuse_all(plan: Plan, folder: Path, waiting: Iterable[Run]) -> dict[tuple[str, int], EqualRun]:
     """Reuse every run that can be; return which. Raises RecordError where the study cannot be written."""
     equal = reusable(plan, folder, waiting)
-    for (name, seed), stored in equal.items():
+    for (name, seed), there in equal.items():
         arm = plan.arm(name)
-        copy_run(stored, StudyDir(folder).run(name, seed), {**arm.config, "arm": name, "seed": seed}, arm.changes)
+        copy_run(there, StudyDir(folder).run(name, seed), {**arm.config, "arm": name, "seed": seed}, arm.changes)
     return equal
 
 
@@ -143,6 +158,7 @@ def copy_run(equal: EqualRun, into: RunDir, config: Mapping[str, Any], changes: 
 
     Hard links would not do: what is written into a file of one study must not change the other's.
     """
+    into.check_own()
     try:
         into.path.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(into.checkpoint, ignore_errors=True)
@@ -152,7 +168,7 @@ def copy_run(equal: EqualRun, into: RunDir, config: Mapping[str, Any], changes: 
                 part = into.path / f".{file.name}.{os.getpid()}.part"
                 shutil.copyfile(file, part)
                 part.replace(into.path / file.name)
-        write_text(into.config, yaml.safe_dump(asdict(make_config(config)), sort_keys=False))
+        write_text(into.config, yaml.safe_dump(asdict(make_config(config)), sort_keys=False), hide=True)
         own = {"arm": config["arm"], "seed": config["seed"], "overrides": changes}
         write_value(into, replace(equal.manifest, **own, shared_from=equal.origin))
         write_value(into, equal.outcome)
@@ -174,6 +190,7 @@ def forget(root: Path, digest: str) -> None:
 
 
 def _entry(root: Path, digest: str) -> Path:
+    check_own_folder(root / FOLDER)
     return root / FOLDER / safe_name(digest)
 
 

@@ -9,13 +9,15 @@ from secrets import token_hex
 from ablate.design.plan import Course, Plan, course
 from ablate.errors import RecordError, StudyError
 from ablate.planning.planner import Prepared
-from ablate.records.interim import InterimResult, read_interims, write_interim
+from ablate.records.interim import InterimResult, read_interims, remove_damaged, write_interim
 from ablate.records.layout import StudyDir
+from ablate.redact import shown
 from ablate.runner.failures import disk_full, is_disk_full
 from ablate.runner.freeze import OPEN_LOCK, check_writable, freeze, pending
 from ablate.runner.jobs import Job, planned_job
 from ablate.runner.locks import Locks
-from ablate.runner.reuse import count_by_study, reuse_all, stored_status
+from ablate.runner.processes import remove_pools
+from ablate.runner.reuse import count_by_study, reuse_all, stored, stored_status
 from ablate.runner.stop import forget_stop
 
 Launch = Callable[[Sequence[Job], str, int], object]
@@ -44,9 +46,13 @@ def run_study(prepared: Prepared, launch: Launch, analyse_interim: AnalyseInteri
         with locks.held(f"plan.{folder.name}"):
             forget_stop(folder)
             plan = freeze(prepared.plan, folder, accept_code_change=accept)
+            for name in remove_damaged(folder, plan.interim_seeds):
+                print(f"{folder / name} was damaged and is made again from its runs", flush=True)
+            locks.remove_litter()
             # The plan stays unchanged until the last run has ended.
             locks.remove_dead(f"{OPEN_LOCK}.*")
             locks.acquire(f"{OPEN_LOCK}.{folder.name}.{token_hex(4)}")
+        _clean(plan, folder, locks)
         for part in stages(plan, folder, locks, analyse_interim):
             with locks.held(f"plan.{folder.name}"):
                 reused = {} if external else reuse_all(plan, folder, pending(part, folder))
@@ -65,6 +71,20 @@ def run_study(prepared: Prepared, launch: Launch, analyse_interim: AnalyseInteri
     return folder
 
 
+def _clean(plan: Plan, folder: Path, locks: Locks) -> None:
+    """Name the runs whose record is damaged, and remove what killed processes left: no living process writes there."""
+    remove_pools()
+    for run in plan.runs:
+        run_dir = StudyDir(folder).run(run.arm, run.seed)
+        if locks.holder(run.digest) is not None or run_dir.path.is_symlink():
+            continue
+        for part in run_dir.path.glob(".*.part"):
+            part.unlink(missing_ok=True)
+        _, _, problem = stored(run_dir)
+        if problem:
+            print(shown(f"{run.name} is made again: {problem}"), flush=True)
+
+
 def stages(plan: Plan, folder: Path, locks: Locks, analyse_interim: AnalyseInterim | None) -> Iterator[Plan]:
     """Yield the runs of a study, part by part. Between two parts one of its processes makes an interim analysis.
 
@@ -81,7 +101,8 @@ def stages(plan: Plan, folder: Path, locks: Locks, analyse_interim: AnalyseInter
         if now.over:
             return
         if missing := len(pending(part, folder)):
-            print(f"the interim analysis at {now.next} seeds waits for {_waiting(folder, part, missing)}", flush=True)
+            waits = f"the interim analysis at {now.next} seeds waits for {_waiting(folder, part, missing)}"
+            print(shown(waits), flush=True)
             return
         if analyse_interim is None:
             raise StudyError(f"{folder} has interim analyses, which this command does not make", "ablate -m ...")
@@ -90,7 +111,7 @@ def stages(plan: Plan, folder: Path, locks: Locks, analyse_interim: AnalyseInter
             if after is not None and after.made == now.made:
                 write_interim(folder, analyse_interim(folder))
         for result in read_interims(folder, plan.interim_seeds, plan.digest)[now.made :]:
-            print(interim_sentence(result, plan), flush=True)
+            print(shown(interim_sentence(result, plan)), flush=True)
 
 
 def course_in(folder: Path, plan: Plan) -> Course | None:

@@ -14,13 +14,24 @@ from pathlib import Path
 
 from ablate.config.schema import StudyConfig
 from ablate.errors import RecordError
-from ablate.records.metadata import RunStatus, read_status, write_value
+from ablate.records.metadata import RESULTS, RunStatus, read_status, write_value
 from ablate.runner import failures
 from ablate.runner.jobs import Job
-from ablate.runner.locks import Lock, Locks
-from ablate.runner.processes import DUMP_SIGNAL, LOST_EXIT, CommandProcess, Lease, leases, server, start
+from ablate.runner.locks import Lock, Locks, started_at
+from ablate.runner.processes import (
+    DUMP_SIGNAL,
+    LOST_EXIT,
+    CommandProcess,
+    Lease,
+    end_orphans,
+    leases,
+    server,
+    server_is_lost,
+    server_pid,
+    start,
+)
 from ablate.runner.progress import LiveView, plain_or_live
-from ablate.runner.reuse import copy_run, find_equal, holds_result
+from ablate.runner.reuse import copy_run, find_equal, holds_result, stored
 from ablate.runner.stop import StudyStopped, interrupts, stop_request
 
 _PASS_SECONDS = 0.5
@@ -96,6 +107,12 @@ class _Running:
     process: BaseProcess | CommandProcess
     lease: Lease
     lock: Lock
+    began: str
+    """When its process did, as `locks.started_at` tells: its pid may be another's after the server of the runs was lost."""
+    server: int = 0
+    """Process that forked it."""
+    is_lost: bool = False
+    """Whether the server that forked it is gone."""
     shared_gpu: bool = False
     """Whether another run was on its GPU."""
     is_ending: bool = False
@@ -191,7 +208,7 @@ class _Scheduler:
         outcome = stored_result(job)
         if outcome is not None or _mark(job.run.status) == self._before[job.folder]:
             return outcome
-        outcome = read_status(job.run)
+        outcome, _, _ = stored(job.run)
         return outcome if outcome is not None and outcome.status == "failed" else None
 
     def _lease_for(self, job: Job) -> Lease | None:
@@ -214,10 +231,21 @@ class _Scheduler:
             self.locks.release(lock)
             self._free.append(lease)
             raise
+        began = (started_at(process.pid) if process.pid is not None else None) or ""
         beside = [running for running in self._running if lease.gpu is not None and running.lease.gpu == lease.gpu]
         for running in beside:
             running.shared_gpu = True
-        self._running.append(_Running(job=job, process=process, lease=lease, lock=lock, shared_gpu=bool(beside)))
+        self._running.append(
+            _Running(
+                job=job,
+                process=process,
+                lease=lease,
+                lock=lock,
+                began=began,
+                server=server_pid(),
+                shared_gpu=bool(beside),
+            )
+        )
         self.view.started(job.name, job.run)
 
     # ---- ending --------------------------------------------------------------------------------------------------
@@ -225,7 +253,14 @@ class _Scheduler:
     def _ended(self) -> list[_Running]:
         """Return the runs whose process has ended; waits a moment for the first one."""
         wait([running.process.sentinel for running in self._running], timeout=_PASS_SECONDS)
-        return [running for running in self._running if not running.process.is_alive()]
+        ended = [running for running in self._running if not running.process.is_alive()]
+        lost = [running for running in ended if server_is_lost(running.process, running.server)]
+        for running in lost:
+            running.is_lost = True
+        if lost:
+            pids = {running.process.pid: running.began for running in lost if running.process.pid is not None}
+            end_orphans(pids, grace=_GRACE_SECONDS)
+        return ended
 
     def _close(self, running: _Running) -> None:
         """Record how a run ended, and retry it where that may help."""
@@ -273,7 +308,10 @@ class _Scheduler:
         if _mark(run.status) != self._before[running.job.folder]:
             with suppress(RecordError):
                 written = read_status(run)
-        if running.hung_at is not None and (written is None or written.status in ("failed", "interrupted")):
+        if running.is_lost and (written is None or written.status not in RESULTS):
+            lost = failures.server_lost(oom_killed=failures.oom_kills() > self._oom_kills)
+            outcome = replace(written or lost, status=lost.status, reason=lost.reason, message=lost.message)
+        elif running.hung_at is not None and (written is None or written.status in ("failed", "interrupted")):
             message = (
                 f"no sign of life for {self.study.hang_timeout_minutes:g} minutes (study.hang_timeout_minutes): "
                 "the run was ended; log.txt has the stacks of where it hung"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 from collections import Counter
@@ -13,20 +14,21 @@ from typing import Any, Literal
 
 from ablate.design.plan import Plan, Run, read_plan
 from ablate.errors import RecordError, StudyError, nearest
+from ablate.metrics.eval_metrics import is_target
 from ablate.planning.compose import override_text
 from ablate.records.interim import read_interims
 from ablate.records.layout import RunDir, StudyDir, safe_name
-from ablate.records.metadata import Manifest, RunStatus, read_manifest, read_status, write_value
+from ablate.records.metadata import Manifest, RunStatus, read_manifest, write_value
 from ablate.redact import HIDDEN
 from ablate.runner.freeze import is_done
 from ablate.runner.locks import Locks, Owner
 from ablate.runner.progress import RunProgress, read_progress, seconds_left
-from ablate.runner.reuse import forget, stored_status
+from ablate.runner.reuse import forget, stored, stored_status
 from ablate.runner.run_study import at_most
 from ablate.runner.stop import request_stop, stop_request
 
-State = Literal["done", "running", "failed", "waiting"]
-STATES: tuple[State, ...] = ("done", "running", "failed", "waiting")
+State = Literal["done", "running", "failed", "interrupted", "waiting"]
+STATES: tuple[State, ...] = ("done", "running", "failed", "interrupted", "waiting")
 
 _RETRIED = RunStatus(status="interrupted", reason="retry", message="repeated by `ablate retry`")
 _FAILED = ("failed", "unreadable")
@@ -101,7 +103,7 @@ def study_state(folder: Path) -> StudyState:
             going.append((0.0, progress))
         if runs[-1].state == "done" and manifest is not None and manifest.ended and manifest.shared_from is None:
             took.append(_since_epoch(manifest.ended) - _since_epoch(manifest.started))
-    waiting = sum(run.state == "waiting" for run in runs)
+    waiting = sum(run.state in ("waiting", "interrupted") for run in runs)
     return StudyState(
         study=plan.study,
         folder=str(folder),
@@ -145,14 +147,15 @@ def retry(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
 
     names: `<arm>` or `<arm>/seed=<n>`; empty: the failed runs. A failed run continues from its checkpoint if it has one; a run
     that was named begins again, also where it had finished.
-    Raises StudyError for a name that the plan does not have, and for a run that is running.
+    Raises StudyError for a name that the plan does not have, for a run that is running, and for a command that must be typed,
+    because it was read from the folder and does more than set plain keys; the named runs are then made again by that command.
     """
     plan = at_most(folder, read_plan(folder))
-    arguments = _arguments(plan, folder)
+    _check_name(plan, folder)
     if not names:
         return [
             run.name for run in plan.runs if stored_status(StudyDir(folder).run(run.arm, run.seed)) in _FAILED
-        ], arguments
+        ], _arguments(plan, folder)
     chosen = list(dict.fromkeys(run for name in names for run in _named(plan, folder, name)))
     with Locks(folder.parent) as locks:
         for run in chosen:
@@ -162,7 +165,7 @@ def retry(folder: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:
                 raise StudyError(f"{run.name} is being run{where}", f"ablate stop {folder}, and then again")
         for run in chosen:
             _undo(StudyDir(folder).run(run.arm, run.seed), run, folder.parent)
-    return [run.name for run in chosen], arguments
+    return [run.name for run in chosen], _arguments(plan, folder)
 
 
 def _run_state(
@@ -175,12 +178,11 @@ def _run_state(
     progress: RunProgress | None,
 ) -> RunState:
     named: dict[str, Any] = {"arm": run.arm, "seed": run.seed, "tries": len(manifest.attempts) if manifest else 0}
-    try:
-        outcome = read_status(run_dir)
-        if is_done(plan, folder, run):
-            return RunState(state="done", sentence=outcome.message if outcome else "", **named)
-    except (RecordError, TypeError) as error:
-        return RunState(state="waiting", reason="unreadable", sentence=f"will be made again: {error}", **named)
+    outcome, _, problem = stored(run_dir)
+    if is_done(plan, folder, run):
+        return RunState(state="done", sentence=outcome.message if outcome else "", **named)
+    if problem:
+        return RunState(state="waiting", reason="unreadable", sentence=f"will be made again: {problem}", **named)
     if progress is not None:
         named |= {"step": progress.step, "total_steps": progress.total_steps}
     if owner is not None:
@@ -190,6 +192,12 @@ def _run_state(
     if outcome is not None and outcome.status == "failed":
         named |= {"step": outcome.step}
         return RunState(state="failed", reason=outcome.reason, sentence=outcome.message, **named)
+    if outcome is not None and outcome.status == "interrupted" and outcome.reason != _RETRIED.reason:
+        return RunState(state="interrupted", reason=outcome.reason, sentence=outcome.message, **named)
+    if outcome is None and manifest is not None:
+        return RunState(
+            state="interrupted", reason="killed", sentence="its process was killed and left no outcome", **named
+        )
     return RunState(state="waiting", **named)
 
 
@@ -204,27 +212,78 @@ def _since_epoch(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def _arguments(plan: Plan, folder: Path) -> list[str]:
-    """Return the study's own command, bound to its present directory."""
-    program, *arguments = shlex.split(plan.command) or [""]
-    if program != "ablate":
-        raise StudyError(
-            f"{folder} was made by {program or 'another program'}", f"type its command again: {plan.command}"
-        )
-    if "_target_" in plan.command:  # a plan that came from elsewhere must not choose what this machine executes
-        raise StudyError(
-            f"the command of {folder} names code to run: {plan.command}", "type it yourself, if you trust it"
-        )
-    if HIDDEN in plan.command:
-        raise StudyError(
-            f"the command of {folder} held a secret of the environment, which is not stored", "type that command again"
-        )
+_SET_BY_RETRY = ("data", "debug", "eval", "model", "optim", "random_streams", "record", "study", "train")
+"""Groups of keys that set plain values. Not among them: `task`, whose entry point is code; `tracker`, which sends; `hydra`."""
+
+_CHOSEN_BY_RETRY = (*_SET_BY_RETRY, "axis", "task")
+"""Groups of which a command from a folder may choose a file of ours, by its name."""
+
+_OPTIONS = ("--group", "--full-factorial-up-to", "--permutations", "--through")
+"""Options of `ablate attribute` and `ablate mediate`, each with a value."""
+
+
+def _check_name(plan: Plan, folder: Path) -> None:
     if safe_name(plan.study) != folder.resolve().name:
         raise StudyError(
             f"{folder} holds the study {plan.study!r}, which belongs in a folder called {safe_name(plan.study)}",
             f"mv {folder} {folder.resolve().with_name(safe_name(plan.study))}",
         )
+
+
+def _arguments(plan: Plan, folder: Path) -> list[str]:
+    """Return the study's own command, bound to its present directory."""
+    try:
+        program, *arguments = shlex.split(plan.command) or [""]
+    except ValueError:
+        program, arguments = plan.command, []
+    if program != "ablate":
+        raise StudyError(
+            f"{folder} was made by {program or 'another program'}", f"type its command again: {plan.command}"
+        )
+    if HIDDEN in plan.command:
+        raise StudyError(
+            f"the command of {folder} held a secret of the environment, which is not stored", "type that command again"
+        )
+    if (odd := _first_untyped(arguments)) is not None:  # a plan that came from elsewhere must not choose what runs here
+        what = "names code to run" if "_target_" in plan.command else f"does more than set plain keys, by {odd!r}"
+        raise StudyError(
+            f"the command of {folder} {what}: {plan.command}", f"type it yourself, if you trust it: {plan.command}"
+        )
     return [*arguments, override_text("study.output_dir", str(folder.parent)), override_text("study.name", plan.study)]
+
+
+def _first_untyped(arguments: Sequence[str]) -> str | None:
+    """Return the first argument that a user must type, None where all set plain keys of ours."""
+    verb, rest = (arguments[0], arguments[1:]) if arguments[:1] in (["attribute"], ["mediate"]) else ("", arguments)
+    expected = False
+    for text in rest:
+        if expected:
+            expected = False
+            allowed = re.fullmatch(r"[\w.,=+-]+", text) is not None
+        elif verb and text in _OPTIONS:
+            expected = allowed = True
+        elif verb == "attribute" and "=" not in text.partition(" ")[0]:
+            allowed = not text.strip()  # a file that holds a config is not one to read
+        else:
+            words = shlex.split(text) if verb == "attribute" else [text]
+            allowed = text in ("-m", "--multirun") or all(map(_is_plain_override, words))
+        if not allowed:
+            return text
+    return None
+
+
+def _is_plain_override(text: str) -> bool:
+    key, equals, value = text.partition("=")
+    group, _, name = key.partition(".")
+    if not equals or "$" in value or "_target_" in text or not re.fullmatch(r"\w+(\.\w+)*", key):
+        return False
+    if not name:
+        return (group in _CHOSEN_BY_RETRY and re.fullmatch(r"[\w,+-]*", value) is not None) or group == "seed"
+    if key == "study.metric":
+        return ":" not in value or is_target(value)
+    if key == "study.axes":
+        return re.fullmatch(r"[\w,+\[\] -]*", value) is not None
+    return group in _SET_BY_RETRY or key == "tracker.log_every"
 
 
 def _named(plan: Plan, folder: Path, name: str) -> list[Run]:
@@ -242,6 +301,7 @@ def _named(plan: Plan, folder: Path, name: str) -> list[Run]:
 
 def _undo(run_dir: RunDir, run: Run, root: Path) -> None:
     """Discard a run: its result, its checkpoint, and that other studies can reuse it."""
+    run_dir.check_own()
     forget(root, run.digest)
     shutil.rmtree(run_dir.checkpoint, ignore_errors=True)
     if run_dir.status.exists() and stored_status(run_dir) not in _FAILED:

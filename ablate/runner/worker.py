@@ -23,15 +23,14 @@ from ablate.records.metadata import (
     RunStatus,
     git_state,
     now,
-    read_manifest,
     read_status,
     versions,
     write_value,
 )
 from ablate.records.source_code import changed_files, code_digest, code_files, hashed_again, imported_files
 from ablate.runner.failures import earlier_attempts, why
-from ablate.runner.reuse import holds_result, publish
-from ablate.serialization import write_text
+from ablate.runner.reuse import holds_result, publish, stored
+from ablate.serialization import open_own, read_json, write_text
 from ablate.training.stop import stop_on_signals
 
 if TYPE_CHECKING:
@@ -57,6 +56,7 @@ def execute(
     gpu: the only GPU that this process sees, if it was given one; None leaves `train.device` unchanged.
     Raises RecordError where nothing can be written.
     """
+    run.check_own()
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         with _alone(run), stop_on_signals() as caught:
@@ -86,14 +86,14 @@ def _execute(
     manifest.attempts = attempts
     write_text(run.config, yaml.safe_dump(asdict(config), sort_keys=False), hide=True)
     write_value(run, manifest)
-    follower = _start_follower(config, run)
+    _start_follower(config, run)
     try:
         _check_code(planned.code, manifest.code)
         outcome = _train(config, run, manifest, planned.data, stop, gpu)
     except Exception as error:
         traceback.print_exc()
         # The loop has written how far it came; a failure before it is written here.
-        outcome = read_status(run) or RunStatus(status="failed")
+        outcome = stored(run)[0] or RunStatus(status="failed")
         outcome.reason, outcome.message = why(error, asdict(config))
         write_value(run, outcome)
     manifest.ended = now()
@@ -101,8 +101,6 @@ def _execute(
     write_value(run, manifest)
     if planned.data or config.task.name != "custom":  # a digest without the data is not enough to reuse a run
         publish(run, digest, outcome, root=config.study.output_dir)
-    if follower is not None:
-        follower.wait()
     return outcome
 
 
@@ -236,9 +234,15 @@ def _continued(run: RunDir, digest: str, request: str) -> Manifest | None:
 
     It must be of the same config by the same code. request: digest without the code, if a try by other code will do.
     """
-    if not (run.checkpoint.exists() and run.manifest.exists() and digest):
+    _, earlier, _ = stored(run)
+    if not (run.checkpoint.exists() and earlier is not None and digest):
         return None
-    earlier = read_manifest(run)
+    if run.progress.exists():
+        try:
+            read_json(run.progress)
+        except (OSError, ValueError) as error:
+            print(f"{run.progress.name} is damaged ({error}): the counts of the earlier sessions are lost", flush=True)
+            run.progress.unlink()
     return earlier if earlier.digest == digest or (request and earlier.request == request) else None
 
 
@@ -249,18 +253,18 @@ def _clear(run: RunDir) -> None:
     shutil.rmtree(run.checkpoint, ignore_errors=True)
 
 
-def _start_follower(config: Config, run: RunDir) -> Any:
-    if config.tracker.name == "none":
-        return None
-    from ablate import tracking as track
+def _start_follower(config: Config, run: RunDir) -> None:
+    """Start what sends the run to trackers. Nothing waits for it: it goes on by itself, and has a deadline."""
+    if config.tracker.name != "none":
+        from ablate import tracking as track
 
-    return track.start(run, config)
+        track.start(run, config)
 
 
 @contextmanager
 def _alone(run: RunDir) -> Iterator[None]:
     """Wait until no other process works on this run. The lock ends with its process, so a kill leaves none behind."""
-    file = os.open(run.path / ".lock", os.O_WRONLY | os.O_CREAT, 0o644)
+    file = open_own(run.path / ".lock", 0)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

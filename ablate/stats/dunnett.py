@@ -6,6 +6,7 @@ with one baseline are correlated through it alone, rho_ij = l_i * l_j, and then 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -26,7 +27,7 @@ def simultaneous_p(statistic: float, df: float, correlation: Values) -> float:
     """
     if not np.isfinite(statistic) or df <= 0:
         return float("nan")
-    return _exceeds(abs(float(statistic)), float(df), _key(correlation))
+    return _exceeds(abs(float(statistic)), float(df), _layout(correlation))
 
 
 def critical_value(level: float, df: float, correlation: Values) -> float:
@@ -52,7 +53,7 @@ def _checked(level: float, df: float, correlation: Values, sides: int) -> float:
         raise ValueError(f"level {level}: a number between 0 and 1 is needed, such as 0.95")
     if df <= 0 or not len(correlation):
         return float("nan")
-    return _critical(float(level), float(df), _key(correlation), sides)
+    return _critical(float(level), float(df), _layout(correlation), sides)
 
 
 def complete(variants: int) -> Values:
@@ -60,39 +61,49 @@ def complete(variants: int) -> Values:
     return 0.5 * (np.eye(variants) + np.ones((variants, variants)))
 
 
-Key = tuple[tuple[float, ...], ...]
-"""A correlation as hashable rows, rounded to 1e-12 so that equal layouts share their critical value."""
+Factors = tuple[tuple[float, int], ...]
 
 
-def _key(correlation: Values) -> Key:
-    rows = np.round(np.atleast_2d(np.asarray(correlation, dtype=np.float64)), 12)
-    return tuple(tuple(row) for row in rows.tolist())
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """A correlation as a small key, rounded to 1e-12 so that equal layouts share their critical value.
+
+    factors: (l, how many variants have it) of rho_ij = l_i * l_j. rows: only where it does not factor so, which is rare: the
+    rows of a hundred variants would take 300 KB in every entry of a cache.
+    """
+
+    size: int
+    factors: Factors | None
+    rows: tuple[tuple[float, ...], ...] = ()
+
+
+def _layout(correlation: Values) -> _Layout:
+    matrix = np.round(np.atleast_2d(np.asarray(correlation, dtype=np.float64)), 12)
+    factors = _factors(matrix) if len(matrix) > 1 else ()
+    return _Layout(len(matrix), factors, () if factors is not None else tuple(map(tuple, matrix.tolist())))
 
 
 @lru_cache(maxsize=4096)
-def _critical(level: float, df: float, key: Key, sides: int) -> float:
+def _critical(level: float, df: float, layout: _Layout, sides: int) -> float:
     low = float(stats.t.isf((1 - level) / sides, df))
-    high = float(stats.t.isf((1 - level) / sides / len(key), df))  # Bonferroni is never too low
-    if len(key) == 1:
+    high = float(stats.t.isf((1 - level) / sides / layout.size, df))  # Bonferroni is never too low
+    if layout.size == 1:
         return low
-    found = optimize.brentq(lambda c: _exceeds(c, df, key, sides) - (1 - level), low - 0.01, high + 0.01, xtol=1e-9)
+    found = optimize.brentq(lambda c: _exceeds(c, df, layout, sides) - (1 - level), low - 0.01, high + 0.01, xtol=1e-9)
     return float(found)
 
 
 @lru_cache(maxsize=4096)
-def _exceeds(statistic: float, df: float, key: Key, sides: int = 2) -> float:
-    if len(key) == 1:
+def _exceeds(statistic: float, df: float, layout: _Layout, sides: int = 2) -> float:
+    if layout.size == 1:
         return float(sides * stats.t.sf(statistic, df))
-    factors = _factors(key)
-    if factors is None:
-        return _by_directions(statistic, df, key, sides)
-    return _by_quadrature(statistic, df, factors if sides == 2 else _opposed(factors), sides)
+    if layout.factors is None:
+        return _by_directions(statistic, df, layout, sides)
+    return _by_quadrature(statistic, df, layout.factors if sides == 2 else _opposed(layout.factors), sides)
 
 
-@lru_cache(maxsize=4096)
-def _factors(key: Key) -> tuple[tuple[float, int], ...] | None:
+def _factors(matrix: Values) -> Factors | None:
     """(l, how many variants have it) of rho_ij = l_i * l_j; None where the correlation does not factor so."""
-    matrix = np.asarray(key)
     if len(matrix) == 2:
         root = float(np.sqrt(abs(matrix[0, 1])))
         factors = np.asarray([root, np.copysign(root, matrix[0, 1])])
@@ -101,8 +112,9 @@ def _factors(key: Key) -> tuple[tuple[float, int], ...] | None:
     else:
         if np.min(matrix) <= 0:
             return None
-        squares = [matrix[i, j] * matrix[i, k] / matrix[j, k] for i, j, k in _triples(len(matrix))]
-        factors = np.sqrt(np.asarray(squares))
+        i = np.arange(len(matrix))
+        j, k = (i + 1) % len(matrix), (i + 2) % len(matrix)
+        factors = np.sqrt(matrix[i, j] * matrix[i, k] / matrix[j, k])
     product = np.outer(factors, factors)
     np.fill_diagonal(product, 1.0)
     if np.max(np.abs(product - matrix)) > 1e-9 or np.max(np.abs(factors)) > 0.99:
@@ -111,17 +123,13 @@ def _factors(key: Key) -> tuple[tuple[float, int], ...] | None:
     return tuple(zip(kinds.tolist(), counts.tolist(), strict=True))
 
 
-def _opposed(factors: tuple[tuple[float, int], ...]) -> tuple[tuple[float, int], ...]:
+def _opposed(factors: Factors) -> Factors:
     """Half of the variants of each kind with the opposite sign."""
     halves = [(factor, count - count // 2) for factor, count in factors]
     return (*halves, *((-factor, count // 2) for factor, count in factors if count > 1))
 
 
-def _triples(count: int) -> list[tuple[int, int, int]]:
-    return [(i, (i + 1) % count, (i + 2) % count) for i in range(count)]
-
-
-def _by_quadrature(statistic: float, df: float, factors: tuple[tuple[float, int], ...], sides: int) -> float:
+def _by_quadrature(statistic: float, df: float, factors: Factors, sides: int) -> float:
     """Given the baseline's error z and the residual sd s, the variants are independent. Trapezoids over z and log s.
 
     Both integrands are analytic and vanish at the ends, where the trapezoid rule converges faster than any power.
@@ -152,21 +160,21 @@ def _residual_sd(df: float) -> tuple[Values, Values]:
     return s, weight / weight.sum()
 
 
-def _by_directions(statistic: float, df: float, key: Key, sides: int) -> float:
+def _by_directions(statistic: float, df: float, layout: _Layout, sides: int) -> float:
     """Any correlation: a mean over fixed directions u of the exact chance along u, which is that of an F ratio (Deák 1980).
 
     Smooth and monotone in the statistic, and the same on every machine: the directions come from a seeded Sobol sequence.
     """
-    reach, variants = _reach(key, sides), len(key)
+    reach, variants = _reach(layout, sides), layout.size
     if statistic == 0:
         return float(np.mean(reach > 1e-99))
     return float(np.mean(stats.f.sf(statistic**2 / (variants * reach**2), variants, df)))
 
 
 @lru_cache(maxsize=32)
-def _reach(key: Key, sides: int) -> Values:
+def _reach(layout: _Layout, sides: int) -> Values:
     """How far a step of one along each direction carries the variant that it carries furthest; shape [DIRECTIONS]."""
-    matrix = np.asarray(key)
+    matrix = np.asarray(layout.rows)
     values, vectors = np.linalg.eigh(matrix)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     points = special.ndtri(stats.qmc.Sobol(len(matrix), rng=np.random.default_rng(1955)).random(DIRECTIONS))

@@ -78,7 +78,8 @@ def _found(config: Config) -> tuple[ModuleType, Callable[..., Any]]:
     name, _, function = config.task.entry_point.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:
-        sys.path.insert(0, here)  # as for `python -m`; it stays, because a task may import more while it runs
+        # Last, so that no file there replaces a library; it stays, because a task may import more while it runs.
+        sys.path.append(here)
     if find_module(name) is None:
         known = {file.stem for file in Path.cwd().glob("*.py")} | {
             file.parent.name for file in Path.cwd().glob("*/__init__.py")

@@ -9,8 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from ablate.config.flatten import ABSENT, leaf_or_absent
 from ablate.config.schema import TrackerConfig
 from ablate.errors import RecordError
@@ -18,7 +16,7 @@ from ablate.hashing import digest_of
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.metadata import Manifest, read_manifest
 from ablate.redact import redact
-from ablate.serialization import read_json, read_text
+from ablate.serialization import read_json, read_yaml
 
 Mode = Literal["online", "offline"]
 
@@ -136,10 +134,10 @@ def describe_run(run: RunDir, mode: Mode, *, tracker: TrackerConfig | None = Non
 def read_config(run: RunDir) -> dict[str, Any]:
     """Read a run's config. Raises RecordError if it is unreadable."""
     try:
-        config = yaml.safe_load(read_text(run.config))
+        config = read_yaml(run.config)
         if not isinstance(config, dict):
             raise ValueError(f"expected settings, got {type(config).__name__}")
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise RecordError(f"{run.config} cannot be read: {error}", "ablate retry runs/STUDY ARM") from None
     return config
 

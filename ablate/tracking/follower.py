@@ -23,23 +23,24 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from ablate.config.schema import Config, TrackerConfig
-from ablate.errors import AblateError
-from ablate.records.layout import RunDir, StudyDir
+from ablate.errors import AblateError, RecordError
+from ablate.records.layout import RunDir, StudyDir, check_own_folder
 from ablate.records.metadata import read_status
 from ablate.records.returned_values import read_returned
-from ablate.redact import redact
+from ablate.redact import hide_secrets_of, redact
 from ablate.runner.log_capture import captured
-from ablate.serialization import read_json, write_json
+from ablate.serialization import open_own, read_json, write_json
 from ablate.tracking.backends import BACKENDS, TrackedRun, mode_of, notice
 from ablate.tracking.describe import Mode, RunEnd, RunInfo, StudyInfo, describe_run, describe_study
 from ablate.tracking.rows import RecordRows
+from ablate.tracking.tensorboard import STUDY_RUN
 from ablate.tracking.wandb import offline_runs, upload_offline
 
 LOG = "tracker.log"
@@ -51,7 +52,10 @@ _TRACKER = "ABLATE_TRACKER"
 _POLL_SECONDS = 2.0
 _END_POLL_SECONDS = 0.1  # checks only whether a file exists
 _GRACE_SECONDS = 3.0  # until the study has written the status of a run whose process was killed
-_END_TIMEOUT_SECONDS = 600  # for a server that cannot be reached; `ablate sync` sends the rest
+_END_TIMEOUT_SECONDS = 60  # after the end, for a server that cannot be reached; `ablate sync` sends the rest
+_FAILED_END_SECONDS = 10
+_SYNC_END_SECONDS = 600  # the user waits for `ablate sync`, and sees what it does
+_STUDY_WAIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class Follower:
 
     processes: tuple[subprocess.Popen[bytes], ...]
 
-    def wait(self, seconds: float = 30.0) -> bool:
+    def wait(self, seconds: float = _STUDY_WAIT_SECONDS) -> bool:
         """Return whether all processes ended in time; the others continue."""
         deadline = time.monotonic() + seconds
         try:
@@ -95,18 +99,27 @@ def _start(what: str, folder: Path, tracker: TrackerConfig) -> Follower | None:
         if mode is None:
             continue
         try:
-            with (folder / LOG).open("ab") as log:
+            _check_own(folder)
+            with os.fdopen(open_own(folder / LOG, os.O_APPEND), "ab") as log:
                 # In a session of its own: Ctrl-C stops the run, and the follower then sends the rows up to that point.
                 process = subprocess.Popen(
                     **command(what, folder, name, mode, tracker, parent=os.getpid()), stdout=log,
                     stderr=subprocess.STDOUT, start_new_session=True,
                 )  # fmt: skip
-        except OSError as error:
+        except (OSError, RecordError) as error:
             of = "study" if what == "study" else "run"
             print(f"{BACKENDS[name].title} is off for this {of}: cannot start its process ({error})", flush=True)
             continue
         processes.append(process)
     return Follower(tuple(processes)) if processes else None
+
+
+def _check_own(folder: Path) -> None:
+    """Raise RecordError where what is written into the folder of a run or a study would lead out of it."""
+    for name in ("wandb", STUDY_RUN):
+        check_own_folder(folder / name)
+    if RunDir(folder).manifest.exists():
+        RunDir(folder).check_own()
 
 
 def command(what: str, folder: Path, name: str, mode: Mode, tracker: TrackerConfig, *, parent: int) -> dict[str, Any]:
@@ -130,8 +143,12 @@ def main(arguments: Sequence[str]) -> int:
     """Print what was sent, or why it was not, as one line. Return exit code 0 if everything was sent."""
     what, folder, name, mode, parent = arguments
     os.nice(10)  # the run may need every core
+    if int(parent):
+        _keep_deadline(what, Path(folder), int(parent))
+    hide_secrets_of([os.environ[_TRACKER]])
     tracker, chosen = TrackerConfig(**json.loads(os.environ[_TRACKER])), cast(Mode, mode)
     try:
+        _check_own(Path(folder))
         with captured(Path(folder) / LOG):
             try:
                 print(f"{name}: follows", flush=True)
@@ -140,12 +157,14 @@ def main(arguments: Sequence[str]) -> int:
                 else:
                     message = _send_run(name, RunDir(Path(folder)), tracker, chosen, int(parent), what == "resumed")
                 print(f"{name}: sent {message}", flush=True)
-            except Exception:
+            except (Exception, _DeadlineError):
                 traceback.print_exc()  # nothing may wait for this process, so a failure is written to its log
                 raise
-    except Exception as error:
+    except (Exception, _DeadlineError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
-        print(redact(text if isinstance(error, AblateError) else f"{type(error).__name__}: {text}")[:300])
+        print(redact(text if isinstance(error, AblateError) else f"{type(error).__name__}: {text}")[:300], flush=True)
+        if isinstance(error, _DeadlineError):
+            os._exit(1)  # threads of a library may hang as well
         return 1
     print(message)
     return 0
@@ -186,7 +205,7 @@ def _send_run(name: str, run: RunDir, tracker: TrackerConfig, mode: Mode, parent
     if parent:
         _wait_until(run.status.exists, _GRACE_SECONDS)
     end = _run_end(run)
-    with _timeout():
+    with _timeout(_SYNC_END_SECONDS if parent == 0 else None):
         tracked.end(end)
     if end.status == "killed":
         return f"{count} rows; the run was killed and has no status"
@@ -220,7 +239,7 @@ def _run_end(run: RunDir) -> RunEnd:
 def _end_failed(tracked: TrackedRun) -> None:
     """End a run whose tracker failed, so that it is not shown as running forever. Its own error is only printed."""
     try:
-        with _timeout():
+        with _timeout(_FAILED_END_SECONDS), suppress(_DeadlineError):
             tracked.end(RunEnd(status="failed", message="the tracker failed; `ablate sync` sends the run"))
     except Exception:
         traceback.print_exc()
@@ -245,19 +264,42 @@ def _wait_until(condition: Callable[[], bool], seconds: float = math.inf) -> Non
         time.sleep(_END_POLL_SECONDS)
 
 
+class _DeadlineError(BaseException):
+    """The tracker took too long. No `Exception`, which a library would catch, and try again."""
+
+
+def _keep_deadline(what: str, folder: Path, parent: int) -> None:
+    """Raise `_DeadlineError` in this process, whatever it does, so many seconds after the run has ended."""
+    ended: list[float] = [time.monotonic()] if what == "study" else []
+
+    def check(*_: object) -> None:
+        if not ended and _has_ended(RunDir(folder), parent):
+            ended.append(time.monotonic())
+        if ended and time.monotonic() - ended[0] > _END_TIMEOUT_SECONDS:
+            raise _DeadlineError(
+                f"the tracker took more than {_END_TIMEOUT_SECONDS} s after the end; `ablate sync` sends the rest"
+            )
+
+    signal.signal(signal.SIGALRM, check)
+    signal.setitimer(signal.ITIMER_REAL, 1.0, 1.0)
+
+
 @contextmanager
-def _timeout() -> Iterator[None]:
-    before = signal.signal(signal.SIGALRM, _raise_timeout)
-    signal.alarm(_END_TIMEOUT_SECONDS)
+def _timeout(seconds: float | None) -> Iterator[None]:
+    """Raise `_DeadlineError` after so many seconds; None leaves the deadline of the process."""
+    if seconds is None:
+        yield
+        return
+
+    def stop(*_: object) -> NoReturn:
+        raise _DeadlineError(f"the tracker took more than {seconds} s; `ablate sync` sends the rest")
+
+    before, timer = signal.signal(signal.SIGALRM, stop), signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
         signal.signal(signal.SIGALRM, before)
-
-
-def _raise_timeout(*_: Any) -> NoReturn:
-    raise TimeoutError(f"the tracker took more than {_END_TIMEOUT_SECONDS} s; `ablate sync` sends the rest")
 
 
 # ---- what was sent where ----
@@ -289,7 +331,7 @@ def _stored_offline(name: str, info: RunInfo | StudyInfo) -> Path | None:
 def _mark(name: str, info: RunInfo | StudyInfo) -> None:
     """Record that the current record of a run, or the current conclusions of a study, were sent completely."""
     marks = {**_marks(info.folder, name), destination(name, info.tracker, info.mode): _version(info.folder)}
-    write_json(_marks_file(info.folder, name), marks, durable=False)
+    write_json(_marks_file(info.folder, name), marks, durable=False, hide=True)
 
 
 def _marks(folder: Path, name: str) -> dict[str, str]:

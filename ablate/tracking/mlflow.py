@@ -12,6 +12,9 @@ from typing import Any
 
 from ablate.config.flatten import leaves
 from ablate.config.schema import TrackerConfig
+from ablate.errors import RecordError
+from ablate.redact import redact
+from ablate.serialization import open_own
 from ablate.tracking.describe import Mode, RunEnd, RunInfo, StudyInfo, markdown, study_id
 from ablate.tracking.rows import Row
 
@@ -40,7 +43,7 @@ class Run:
         self._client.update_run(self._id, status="RUNNING")
         # A resumed run sends all rows again: those up to the last step that MLflow has are left out.
         self._last_x = {"train/": self._last("train/skipped_steps"), "eval/": self._last("eval/seconds")}
-        print(f"MLflow: {uri}, run {self._id}", flush=True)
+        print(redact(f"MLflow: {uri}, run {self._id}"), flush=True)
 
     def send(self, rows: Sequence[Row]) -> None:
         from mlflow.entities import Metric
@@ -89,7 +92,8 @@ class Run:
 def send_study(info: StudyInfo) -> None:
     """Send conclusions and contrasts as description of the parent run, effects as metrics, files as artifacts."""
     root = info.folder.parent
-    client = _client(store_uri(info.tracker, info.mode, root))
+    uri = store_uri(info.tracker, info.mode, root)
+    client = _client(uri)
     with _lock(root):
         experiment = _experiment(client, info.tracker.project)
         parent = _parent(client, experiment, info.study, info.id, info.folder.stat().st_mtime)
@@ -98,6 +102,7 @@ def send_study(info: StudyInfo) -> None:
     for name, word in info.words.items():
         client.set_tag(parent, _name(name), word)
     client.set_tag(parent, "mlflow.note.content", markdown(info))
+    _check_inside(client, parent, uri)
     for file in info.files:
         client.log_artifact(parent, str(file))
     client.set_terminated(parent)
@@ -107,6 +112,13 @@ def store_uri(tracker: TrackerConfig, mode: Mode, root: Path) -> str:
     """Return the server, or `<root>/mlruns` without one and in offline mode."""
     server = tracker.uri or os.environ.get("MLFLOW_TRACKING_URI")
     return server if server and mode == "online" else (root.resolve() / STORE).as_uri()
+
+
+def _check_inside(client: Any, run: str, uri: str) -> None:
+    """Raise RecordError where a store of files, which may have been received, puts the files of a run outside of itself."""
+    place = str(client.get_run(run).info.artifact_uri)
+    if uri.startswith("file:") and not place.startswith(f"{uri}/"):
+        raise RecordError(f"expected the files of an MLflow run in {uri}, got {place}", "remove that mlruns folder")
 
 
 def _client(uri: str) -> Any:
@@ -122,7 +134,7 @@ def _client(uri: str) -> Any:
 @contextmanager
 def _lock(root: Path) -> Iterator[None]:
     """Let one process at a time create experiments and parent runs: MLflow accepts two of the same name."""
-    file = os.open(root / ".mlflow.lock", os.O_WRONLY | os.O_CREAT, 0o644)
+    file = open_own(root / ".mlflow.lock", 0)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

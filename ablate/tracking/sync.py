@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Literal
 from ablate.config.schema import TrackerConfig
 from ablate.errors import ConfigError, RecordError, StudyError, nearest
 from ablate.records.layout import RunDir, StudyDir
+from ablate.redact import redact
 from ablate.tracking.backends import BACKENDS, logged_in
 from ablate.tracking.describe import Mode, read_config, tracker_of
 from ablate.tracking.follower import command, destination, is_sent
@@ -84,11 +86,27 @@ def _tracker(folder: Path, runs: Sequence[RunDir], options: SyncOptions) -> Trac
         "uri": options.uri,
     }
     tracker = replace(recorded, **{key: value for key, value in changes.items() if value is not None})
+    _check_destination(folder, tracker, recorded, options)
     if not tracker.names:
         raise ConfigError(
             f"{folder} was run without a tracker, so --to is required", f"ablate sync {folder} --to wandb"
         )
     return tracker
+
+
+def _check_destination(folder: Path, tracker: TrackerConfig, recorded: TrackerConfig, options: SyncOptions) -> None:
+    """Raise ConfigError where only the record says where to send: the folder may come from anybody, the login does not."""
+    if options.mode == "offline":
+        return
+    for name, option, variable in (("mlflow", "uri", "MLFLOW_TRACKING_URI"), ("wandb", "entity", "WANDB_ENTITY")):
+        there = getattr(recorded, option)
+        confirmed = getattr(options, option) is not None or os.environ.get(variable) == there
+        if name in tracker.names and there and not confirmed:
+            raise ConfigError(
+                f"{folder} names where to send it, --{option} {redact(there)}, and a folder may come from anybody: expected "
+                f"--{option} or {variable}, got neither",
+                f"ablate sync {folder} --{option} {redact(there)}, if that is where you want to send it",
+            )
 
 
 def _check_usable(name: str, options: SyncOptions) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ablate.config.schema import TrackerConfig
 from ablate.errors import AblateError
 from ablate.redact import redact
+from ablate.serialization import read_text
 from ablate.tracking.describe import COLUMNS, Mode, RunEnd, RunInfo, StudyInfo, has_no_secret
 from ablate.tracking.rows import AXES, Row
 
@@ -72,6 +73,7 @@ def send_study(info: StudyInfo) -> None:
 
 
 def _init(folder: Path, id: str, tracker: TrackerConfig, mode: Mode, *, pid: int, **named: Any) -> wandb.Run:
+    _check_server()
     # W&B's error reports to its makers stay off unless the user turns them on.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
@@ -86,6 +88,21 @@ def _init(folder: Path, id: str, tracker: TrackerConfig, mode: Mode, *, pid: int
         id=id, dir=str(folder), project=tracker.project, entity=tracker.entity, mode=mode,
         resume="allow" if mode == "online" else None, settings=settings, **named,
     )  # fmt: skip
+
+
+def _check_server() -> None:
+    """Raise AblateError where a file in the working directory, which may have been received, names the server."""
+    settings = Path("wandb", "settings")
+    try:
+        lines = read_text(settings).splitlines()
+    except (OSError, ValueError):
+        return
+    named = [line.partition("=")[2].strip() for line in lines if line.replace(" ", "").startswith("base_url=")]
+    if named and os.environ.get("WANDB_BASE_URL") != named[0]:
+        raise AblateError(
+            f"{settings} in the working directory names the server {named[0]}, which would receive your login",
+            f"WANDB_BASE_URL={named[0]}, if it is yours; or remove {settings}",
+        )
 
 
 @contextmanager
@@ -112,6 +129,7 @@ def remove_offline(folder: Path, id: str) -> None:
 
 def upload_offline(folder: Path, tracker: TrackerConfig) -> None:
     """Run `wandb sync`. It exits with 0 even if nothing was sent, so the `.synced` file that it writes is checked."""
+    _check_server()
     chosen = {"--project": tracker.project, "--entity": tracker.entity}
     arguments = [word for option, value in chosen.items() if value for word in (option, value)]
     done = subprocess.run(

@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,9 @@ class CheckpointManager:
     settings: None never saves.
     setup: settings that must be equal for a run to resume from a checkpoint.
     sizes: samples per step and per epoch.
-    Raises LoopError for a checkpoint that cannot be read, that was made with another setup, or that `settings` does not ask to
-    resume from; and for a setting of the optimizer that no checkpoint can hold.
+    A damaged checkpoint is removed with a line that says so: the run resumes from the one before it, or begins again.
+    Raises LoopError for a checkpoint that was made with another setup, or that `settings` does not ask to resume from, and for
+    a setting of the optimizer that no checkpoint can hold.
     """
 
     def __init__(
@@ -88,16 +90,16 @@ class CheckpointManager:
         self.settings, self.setup = settings, setup
         self._ranks, self._optimizer, self._scaler = ranks, optimizer, scaler
         self._folder = None if run_dir is None else RunDir(Path(run_dir)).checkpoint
-        self._newest, state = _newest(self._folder) if self._folder is not None else (None, {})
+        if (settings is None or not settings.resume) and self._folder is not None and (saved := _steps(self._folder)):
+            raise LoopError(
+                f"{saved[max(saved)]} is a checkpoint of a run that was begun in this directory",
+                "checkpoint=Checkpoints() resumes from it; or another run_dir, or remove it",
+            )
+        self._newest, state = _newest_whole(self._folder, ranks) if self._folder is not None else (None, {})
         if settings is not None:  # before the first step, not at the first checkpoint
             groups = [{key: item for key, item in group.items() if key != "params"} for group in optimizer.param_groups]
             flatten_state(groups, "optimizer.param_groups")
         if self._newest is not None:
-            if settings is None or not settings.resume:
-                raise LoopError(
-                    f"{self._newest} is a checkpoint of a run that was begun in this directory",
-                    "checkpoint=Checkpoints() resumes from it; or another run_dir, or remove it",
-                )
             _check_same_setup(self._newest, state["setup"], setup)
         self.position = Position(**state.get("position", {}))
         self.evaluated_at: int = state.get("evaluated_at", -1)
@@ -142,15 +144,10 @@ class CheckpointManager:
         self._last_samples, self._last_time = position.samples, time.monotonic()
 
     def load(self) -> None:
-        """Restore weights, optimizer and scaler. Raises LoopError where a file cannot be read."""
+        """Restore weights, optimizer and scaler. Raises LoopError where they do not fit the model."""
         folder = self._newest
         if folder is None:
             return
-        if (folder / "optimizer.pt").exists():
-            raise LoopError(
-                f"{folder} was saved by an earlier version of ablate: optimizer.pt is a pickle, which is never read",
-                f"remove {folder}: the run then begins again",
-            )
         try:
             weights = load_file(folder / "model.safetensors")
             rest = restore_state(read_json(folder / "optimizer.json"), load_file(folder / "optimizer.safetensors"))
@@ -196,16 +193,57 @@ class CheckpointManager:
         self._optimizer.load_state_dict(optimizer)
 
 
-def _newest(folder: Path) -> tuple[Path | None, dict[str, Any]]:
-    """Return the newest checkpoint and its `state.json`. Raises LoopError for one that cannot be read."""
+def _newest_whole(folder: Path, ranks: Ranks) -> tuple[Path | None, dict[str, Any]]:
+    """Return the newest checkpoint that is not damaged and its `state.json`; remove those that are, and say so."""
     saved = _steps(folder)
-    if not saved:
-        return None, {}
-    newest = saved[max(saved)]
-    try:
-        return newest, read_json(newest / "state.json")
-    except (OSError, ValueError) as error:
-        raise LoopError(f"{newest} cannot be read: {error}", f"remove {newest}") from None
+    for step in sorted(saved, reverse=True):
+        try:
+            return saved[step], _checked_state(saved[step])
+        except _READABLE as error:
+            older = max((other for other in saved if other < step), default=None)
+            after = (
+                "the run begins again" if older is None else f"the run resumes from step {older}, if that one is whole"
+            )
+            if ranks.records:
+                print(f"{saved[step]} is damaged ({' '.join(str(error).split())}): {after}", flush=True)
+        ranks.wait()  # all processes have seen it
+        if ranks.records:
+            shutil.rmtree(saved[step], ignore_errors=True)
+    return None, {}
+
+
+def _checked_state(folder: Path) -> dict[str, Any]:
+    """Return the state of a checkpoint. Raises OSError or ValueError where a file of it, or a table before it, is damaged.
+
+    The tables of the run are hashed as far as they were when the checkpoint was made: its rows must not be lost silently.
+    """
+    if (folder / "optimizer.pt").exists():
+        raise LoopError(
+            f"{folder} was saved by an earlier version of ablate: optimizer.pt is a pickle, which is never read",
+            f"remove {folder}: the run then begins again",
+        )
+    state = read_json(folder / "state.json")
+    if not isinstance(state, dict) or not isinstance(state.get("files"), dict):
+        raise ValueError("state.json does not list its files")
+    for name, (size, expected) in state["files"].items():
+        if _hash(_file_of(folder, name), size) != expected:
+            raise ValueError(f"{name} has other bytes than when it was saved")
+    return state
+
+
+def _file_of(folder: Path, name: str) -> Path:
+    """The file of a checkpoint, or a table of its run."""
+    return folder.parents[1] / name if name.endswith(".arrow") else folder / name
+
+
+def _hash(path: Path, size: int) -> str:
+    """Return the sha256 of the first `size` bytes of a file. Raises OSError where it is missing."""
+    total = sha256()
+    with path.open("rb") as file:
+        while size > 0 and (block := file.read(min(size, 2**20))):
+            total.update(block)
+            size -= len(block)
+    return total.hexdigest()
 
 
 def _steps(folder: Path) -> dict[int, Path]:
@@ -224,7 +262,10 @@ def _write(
     save_file(weights, part / "model.safetensors")
     save_file(tensors, part / "optimizer.safetensors")
     write_json(part / "optimizer.json", plain)
-    write_json(part / "state.json", state)
+    sizes = {path.name: path.stat().st_size for path in part.iterdir()}
+    sizes |= {f"{name}.arrow": size for name, size in state["recorder"].get("extents", {}).items() if size}
+    files = {name: (size, _hash(_file_of(part, name), size)) for name, size in sizes.items()}
+    write_json(part / "state.json", {**state, "files": files}, checksum=True)
     for path in (*part.iterdir(), part):
         _on_disk(path)
     whole = folder / f"step={step}"

@@ -170,12 +170,13 @@ def test_one_seed_has_no_interval_and_says_so(tmp_path: Path) -> None:
     assert (found.effect, found.verdict) == (None, "inconclusive")
 
 
-def test_a_torn_trace_of_a_finished_run_is_read_without_its_tail(tmp_path: Path) -> None:
+def test_a_torn_trace_of_a_finished_run_is_named_and_not_read(tmp_path: Path) -> None:
     write_study(tmp_path / "s", arms=["placebo"])
     trace = StudyDir(tmp_path / "s").run("placebo", 0).trace
     trace.write_bytes(trace.read_bytes()[:-700])
-    analysis = analyse(tmp_path / "s")
-    assert {run.status for run in analysis.runs} == {"finished"}
+    torn = next(run for run in analyse(tmp_path / "s").runs if (run.arm, run.seed) == ("placebo", 0))
+    assert torn.status == "unreadable"
+    assert "trace.arrow was cut off; the study's command makes the run again" in torn.sentence
 
 
 @pytest.mark.parametrize(("file", "text"), [("status.json", "{"), ("trace.arrow", "no table"), ("evals.arrow", "")])

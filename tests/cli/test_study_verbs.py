@@ -15,7 +15,7 @@ from ablate.records.metadata import Manifest, RunStatus, now, write_value
 from ablate.runner.freeze import read_plan
 from ablate.runner.locks import Locks
 from ablate.runner.stop import StudyStopped, stop_request
-from ablate.serialization import write_json
+from ablate.serialization import read_json, write_json
 
 STUDY = Path("runs/batch_size")
 
@@ -56,10 +56,10 @@ def test_status_counts_per_arm_and_says_why_a_run_failed(ablate, study):
     code, out, _ = ablate("status", str(STUDY))
     assert code == 0
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    assert lines[0] == "batch_size 2/4 runs done 1 failed 1 waiting"
-    assert "arm done running failed waiting" in lines
-    assert "baseline 1 - - 1" in lines
-    assert "batch_size=64 1 - 1 -" in lines
+    assert lines[0] == "batch_size 2/4 runs done 1 failed 1 interrupted"
+    assert "arm done running failed interrupted waiting" in lines
+    assert "baseline 1 - - 1 -" in lines
+    assert "batch_size=64 1 - 1 - -" in lines
     assert "batch_size=64/seed=1 out of memory: a tensor; data.batch_size=32" in " ".join(lines)
     assert "retry the failed runs: ablate retry runs/batch_size" in lines
     assert "nothing is running; continue with: ablate -m axis=batch_size study.seeds=2" in lines
@@ -69,7 +69,7 @@ def test_status_for_a_program(ablate, study):
     code, out, _ = ablate("status", str(STUDY), "--json")
     assert code == 0
     assert states(out) == {
-        "baseline/0": "done", "baseline/1": "waiting", "batch_size=64/0": "done", "batch_size=64/1": "failed",
+        "baseline/0": "done", "baseline/1": "interrupted", "batch_size=64/0": "done", "batch_size=64/1": "failed",
     }  # fmt: skip
 
 
@@ -187,7 +187,10 @@ def test_the_command_of_a_study_is_what_was_typed_with_the_folder_of_its_own_axe
     ablate("-m", "--config-dir", own, "axis=beta2", "study.seeds=1")
     assert read_plan(here / "runs/beta2").command == f"ablate -m --config-dir {own} axis=beta2 study.seeds=1"
     runs.fate = lambda job: RunStatus(status="finished")
-    assert ablate("retry", "runs/beta2")[0] == 0
+    code, _, err = ablate("retry", "runs/beta2")
+    assert code == 2
+    assert f"fix: type it yourself, if you trust it: ablate -m --config-dir {own} axis=beta2 study.seeds=1" in err
+    assert ablate("-m", "--config-dir", own, "axis=beta2", "study.seeds=1")[0] == 0
     assert set(states(ablate("status", "runs/beta2", "--json")[1]).values()) == {"done"}
 
 
@@ -216,15 +219,53 @@ def test_stop_leaves_a_request_that_the_next_start_forgets(ablate, runs, study, 
     assert stop_request(study) is None
 
 
-def test_a_command_that_names_code_to_run_is_not_retried(ablate, runs, study):
+HOSTILE = {
+    "a target": ("+x._target_=os.system", "names code to run"),
+    "an entry point": ("task=custom task.entry_point=payload:task", "by 'task.entry_point=payload:task'"),
+    "a folder of configs": ("--config-dir received/conf", "by '--config-dir'"),
+    "a search path": ("hydra.searchpath=[file://received/conf]", "by 'hydra.searchpath=[file://received/conf]'"),
+    "a launcher": ("hydra/launcher=evil", "by 'hydra/launcher=evil'"),
+    "a callback": ("+hydra.callbacks.x=y", "by '+hydra.callbacks.x=y'"),
+    "a file by its path": ("optim=../../received/optim", "by 'optim=../../received/optim'"),
+    "an axis by its path": ("'study.axes=[../../received/axis]'", "by 'study.axes=[../../received/axis]'"),
+    "a metric": ("study.metric=payload:f", "by 'study.metric=payload:f'"),
+    "a tracker": ("tracker=mlflow tracker.uri=http://evil", "by 'tracker=mlflow'"),
+    "the environment": ("'study.question=${oc.env:HOME}'", "by 'study.question=${oc.env:HOME}'"),
+    "an open quote": ("study.question='", "was made by"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_command_from_a_folder_only_sets_plain_keys(ablate, runs, study, what):
     plan = study / "plan.json"
-    hostile = "ablate -m axis=batch_size study.seeds=2 +x._target_=os.system"
-    write_json(plan, json.loads(plan.read_text()) | {"command": hostile})
+    text, problem = HOSTILE[what]
+    hostile = f"ablate -m axis=batch_size study.seeds=2 {text}"
+    write_json(plan, read_json(plan) | {"command": hostile})
     code, _, err = ablate("retry", str(STUDY))
     assert code == 2
-    assert f"names code to run: {hostile}" in err
-    assert "type it yourself, if you trust it" in err
+    assert problem in err
+    assert hostile in err
     assert not runs.jobs
+
+
+@pytest.mark.parametrize(
+    "command", ["ablate attribute received/a.yaml received/b.yaml", "ablate attribute a=b/x.yaml ''"]
+)
+def test_a_command_from_a_folder_reads_no_config_file(ablate, runs, study, command):
+    write_json(study / "plan.json", read_json(study / "plan.json") | {"command": command})
+    code, _, err = ablate("retry", str(STUDY))
+    assert code == 2
+    assert "does more than set plain keys" in err
+    assert not runs.jobs
+
+
+def test_runs_that_are_named_are_discarded_though_their_command_must_be_typed(ablate, runs, study):
+    plan = study / "plan.json"
+    write_json(plan, read_json(plan) | {"command": "ablate -m axis=batch_size task.entry_point=x:y"})
+    code, _, err = ablate("retry", str(STUDY), "batch_size=64/seed=0")
+    assert code == 2
+    assert "type it yourself, if you trust it: ablate -m axis=batch_size task.entry_point=x:y" in err
+    assert states(ablate("status", str(STUDY), "--json")[1])["batch_size=64/0"] == "waiting"
 
 
 def test_retry_says_with_which_command_it_goes_on(ablate, runs, study):

@@ -195,7 +195,7 @@ def test_an_estimate_comes_from_earlier_runs_where_there_are_any(ablate, runs, h
     for number, job in enumerate(runs.jobs):
         manifest = read_manifest(RunDir(job.folder))
         manifest.started, manifest.ended = (
-            f"2026-01-01T00:{second // 60:02}:{second % 60:02}" for second in (40 * number, 40 * number + 40)
+            f"2026-01-01T00:{second // 60:02}:{second % 60:02}+00:00" for second in (40 * number, 40 * number + 40)
         )
         write_value(RunDir(job.folder), manifest)
     code, out, _ = ablate("plan", "axis=placebo", "study.seeds=2", "study.workers=1")

@@ -63,6 +63,12 @@ def test_runs_on_the_cpu_take_a_core_each_whatever_gpus_there_are(monkeypatch: p
     assert leases(None, device="cpu") == [Lease(1, None)] * CORES
 
 
+def test_a_lease_has_the_threads_of_its_gpu_however_many_runs_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, "NVIDIA L4", "NVIDIA L4", visible="2,5")
+    assert [lease.gpu for lease in leases(3)] == ["2", "5", "2"]
+    assert {lease.num_threads for lease in leases(1, 2)} == {max(1, CORES // 4)}
+
+
 def test_a_numbered_gpu_is_the_only_one_that_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, "NVIDIA L4", "NVIDIA L4", visible="3,7")
     assert [lease.gpu for lease in leases(None, 2, "cuda:1")] == ["7", "7"]

@@ -11,6 +11,7 @@ import pytest
 
 from ablate.analysis.analyse import analyse
 from ablate.errors import ConfigError
+from ablate.metrics.custom import EVERY, custom_metrics
 from ablate.metrics.registry import check_metric, get_metric
 from tests.metrics.test_metrics import record
 from tests.synthetic import write_study
@@ -41,7 +42,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         path.write_text(text)
         return name
 
-    yield file
+    with custom_metrics(EVERY):
+        yield file
     for name in set(sys.modules) - before:
         del sys.modules[name]
 

@@ -1,4 +1,4 @@
-"""Irregularity of planted curves is what a person sees in them: the table in docs/explain/evaluation_cadence.md is made of these."""
+"""Irregularity of planted curves is what a person sees in them: docs/explain/evaluation_cadence.md has the table of these."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ PLANTED: dict[str, Callable[[np.random.Generator], Values]] = {
     "smooth fall": lambda _: fall(40.0),
     "steep smooth fall": lambda _: fall(3.0),
     "overfit valley": lambda _: fall(40.0) + 0.3 * (STEPS / 400) ** 2,
+    "second dip": lambda _: fall(60.0) + 0.08 * np.exp(-(((STEPS - 250) / 40) ** 2)),
     "slow fall with noise": lambda rng: fall(160.0) + 0.01 * rng.standard_normal(400),
     "steep fall with noise": lambda rng: fall(10.0) + 0.015 * rng.standard_normal(400),
     "noise": lambda rng: 0.5 + 0.02 * rng.standard_normal(400),
@@ -61,6 +62,11 @@ def test_a_steep_decrease_that_a_coarse_cadence_misses_leaves_the_noise_behind()
 @pytest.mark.parametrize("every", CADENCES)
 def test_a_decrease_that_every_cadence_shows_looks_regular_at_each(every: int) -> None:
     assert mean_of("slow fall with noise", every) < IRREGULAR
+
+
+def test_a_second_dip_is_smooth_where_the_evaluations_resolve_it_and_a_jump_where_they_touch_it() -> None:
+    assert mean_of("second dip", 4, draws=1) < 0.1
+    assert mean_of("second dip", 40, draws=1) > 2 * IRREGULAR
 
 
 def test_a_zigzag_is_more_irregular_than_noise() -> None:

@@ -49,7 +49,7 @@ def hostile(analysis: Analysis) -> Analysis:
         ("--json", r"-{}-json"),
         ("a---b", r"a-{}-{}-b"),
         ("é ß 你", r"\'{e} {\ss} {[}U+4F60{]}"),
-        ("β\t\n\x00", r"$\beta$   "),
+        ("β\t\n\x00", r"$\beta$  \textbackslash{}x00"),
         ("1 – 2 − 3", "1 -- 2 $-$ 3"),
     ],
 )

@@ -13,8 +13,8 @@ import pytest
 
 from ablate.records.layout import RunDir
 from ablate.records.metadata import RunStatus, write_value
-from ablate.redact import redact, secrets
-from ablate.runner.log_capture import Hider, captured
+from ablate.redact import Hider, redact, secrets
+from ablate.runner.log_capture import captured
 from ablate.serialization import write_json
 
 KEY = "0123456789abcdef0123456789abcdef01234567"

@@ -56,7 +56,7 @@ def made_at(study: Path, plan: Plan, starts: dict[tuple[str, int], float], secon
         place = StudyDir(study).run(run.arm, run.seed)
         manifest, start = read_manifest(place), starts[run.arm, run.seed]
         manifest.started, manifest.ended = (
-            f"2026-01-01T00:{at // 60:02.0f}:{at % 60:06.3f}" for at in (start, start + seconds)
+            f"2026-01-01T00:{at // 60:02.0f}:{at % 60:06.3f}+00:00" for at in (start, start + seconds)
         )
         write_value(place, manifest)
 

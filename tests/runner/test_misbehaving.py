@@ -196,19 +196,6 @@ def test_a_study_that_is_asked_to_stop(tmp_path: Path, after_current: bool) -> N
     assert not list((tmp_path / ".locks").iterdir())
 
 
-def test_a_slot_of_a_gpu_sees_that_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ablate.runner.processes import leases
-
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert [lease.gpu for lease in leases(None, 2)] == ["2", "5", "2", "5"]
-    assert [lease.gpu for lease in leases(3)] == ["2", "5", "2"]
-    cores = len(os.sched_getaffinity(0))
-    assert {lease.num_threads for lease in leases(1, 2)} == {max(1, cores // 4)}
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert (len(leases(3)), len(leases(None, 2))) == (3, cores)
-    assert {(lease.gpu, lease.num_threads) for lease in leases(3)} == {(None, 1)}
-
-
 def _until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not condition():

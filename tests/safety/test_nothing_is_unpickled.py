@@ -41,7 +41,7 @@ def suspicious(tree: ast.AST) -> list[str]:
             if name in FORBIDDEN_CALLS or name.endswith((".allow_pickle", ".read_pickle")):
                 found.append(name)
             if name == "yaml.load" and "Safe" not in (loader := ast.unparse(keys.get("Loader", ast.Constant(None)))):
-                found += [] if loader == "_QUICK if quick else _Careful" else [f"yaml.load with {loader}"]
+                found.append(f"yaml.load with {loader}")
             if "allow_pickle" in keys:
                 found.append("allow_pickle")
             if name.endswith("from_pretrained") and name not in ("self.from_pretrained",):

@@ -39,13 +39,14 @@ def test_an_uneven_correlation_agrees_with_scipys_draw() -> None:
 @pytest.mark.parametrize("sides", [1, 2])
 @pytest.mark.parametrize("variants", [2, 3, 6])
 def test_both_roads_lead_to_the_same_value(variants: int, sides: int) -> None:
-    key = dunnett._key(complete(variants))
-    factors = dunnett._factors(key)
+    rows = complete(variants)
+    layout = dunnett._Layout(variants, None, tuple(map(tuple, rows.tolist())))
+    factors = dunnett._factors(rows)
     assert factors is not None
     for statistic in (1.5, 2.5, 4.0):
         signed = factors if sides == 2 else dunnett._opposed(factors)
         exact = dunnett._by_quadrature(statistic, 15, signed, sides)
-        assert dunnett._by_directions(statistic, 15, key, sides) == pytest.approx(exact, rel=0.02)
+        assert dunnett._by_directions(statistic, 15, layout, sides) == pytest.approx(exact, rel=0.02)
 
 
 def test_independent_contrasts_with_a_known_sd_are_sidaks() -> None:

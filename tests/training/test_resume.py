@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,24 +169,62 @@ def test_a_checkpoint_that_is_not_asked_for_is_not_written_over(tmp_path: Path, 
     assert len(read_trace(tmp_path / "trace.arrow")) > 0
 
 
-def test_a_trace_that_lost_rows_which_the_checkpoint_knows_is_refused(tmp_path: Path) -> None:
-    run(run_dir=tmp_path, checkpoint=Checkpoints(), should_stop=after(9))
-    trace = tmp_path / "trace.arrow"
-    trace.write_bytes(trace.read_bytes()[:1000])
-    with pytest.raises(Exception, match=r"does not hold the .* bytes that its checkpoint was made with"):
-        run(run_dir=tmp_path, checkpoint=Checkpoints())
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
 
 
-def test_a_damaged_checkpoint_is_refused_in_words(tmp_path: Path) -> None:
-    run(run_dir=tmp_path, checkpoint=Checkpoints(), should_stop=after(9))
-    (saved,) = (tmp_path / "checkpoint").iterdir()
-    (saved / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(LoopError, match=r"model|cannot be read") as caught:
-        run(run_dir=tmp_path, checkpoint=Checkpoints())
-    assert f"remove {saved}" in str(caught.value)
-    (saved / "state.json").write_text("{")
-    with pytest.raises(LoopError, match="cannot be read"):
-        run(run_dir=tmp_path, checkpoint=Checkpoints())
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "missing": lambda path: path.unlink(),
+    "one bit": flipped,
+}
+SAVED = ("model.safetensors", "optimizer.safetensors", "optimizer.json", "state.json")
+
+
+@pytest.mark.parametrize("name", SAVED)
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(
+    tmp_path: Path, what: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both are damaged in turn: the run resumes from the older one, then begins again, and ends with the same weights."""
+    settings: dict[str, Any] = {"run_dir": tmp_path, "budget": "24 steps"}
+    checkpoint = Checkpoints(every="4 steps", keep=3, keep_final=False)
+    _, whole = run(budget="24 steps")
+    for damaged, said in ((["step=8"], "the run resumes from step 4"), (["step=8", "step=4"], "the run begins again")):
+        run(checkpoint=checkpoint, should_stop=after(9), **settings)
+        for step in damaged:
+            DAMAGE[what](tmp_path / "checkpoint" / step / name)
+        newest = tmp_path / "checkpoint" / f"step={max(read_steps(tmp_path))}"
+        if newest.name not in damaged:
+            shutil.rmtree(newest)
+        _, again = run(checkpoint=checkpoint, **settings)
+        out = capsys.readouterr().out
+        assert f"{tmp_path}/checkpoint/step=8 is damaged (" in out
+        assert said in out
+        assert again.status.weights_sha256 == whole.status.weights_sha256
+        assert len(again.trace) == 24
+        shutil.rmtree(tmp_path)
+
+
+def read_steps(folder: Path) -> list[int]:
+    return [int(path.name.removeprefix("step=")) for path in (folder / "checkpoint").iterdir()]
+
+
+@pytest.mark.parametrize("name", ["trace.arrow", "evals.arrow"])
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_record_that_was_damaged_before_its_checkpoint_begins_again(
+    tmp_path: Path, what: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(run_dir=tmp_path, checkpoint=Checkpoints(), should_stop=after(9), budget="24 steps")
+    DAMAGE[what](tmp_path / name)
+    _, again = run(run_dir=tmp_path, checkpoint=Checkpoints(), budget="24 steps")
+    said = capsys.readouterr().out
+    assert "is damaged (" in said
+    assert "the run begins again" in said
+    assert len(again.trace) == 24
 
 
 @pytest.mark.parametrize(

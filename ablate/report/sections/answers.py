@@ -42,7 +42,7 @@ def irregularity(view: View, _folder: Path | None = None) -> Section | None:
         answer=fmt.typeset(result.answer),
         tables=(Table(head=head, rows=tuple(rows), words=frozenset({1, 6}), optional=1),),
         reading=fmt.typeset(" ".join(result.sentences)),
-        in_terminal=True,
+        in_terminal=(result.metric, result.cadence) != (view.analysis.metric, result.record),  # else the result says it
     )
 
 
