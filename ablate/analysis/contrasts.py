@@ -20,7 +20,8 @@ from ablate.design.axis import show
 from ablate.design.plan import Arm, Plan
 from ablate.formatting import change, counted, plain_figure, plain_percent
 from ablate.metrics.metric import MetricInfo
-from ablate.stats.contrasts import CONFIDENCE
+from ablate.stats.contrasts import CONFIDENCE, known
+from ablate.stats.paired import beats
 from ablate.stats.power import MAX_SEEDS
 from ablate.stats.rates import collapsed, highest_rate
 from ablate.stats.verdicts import BY_STEPS, DECIDED, Judgement, VerdictKind, judge
@@ -152,8 +153,13 @@ class Question:
         return f"{self.axis} {show(self.baseline_value)} -> {show(self.value)}"
 
 
-def contrast(question: Question, judged: Judged, baseline: BySeed, arm: BySeed) -> Contrast:
-    """Return the judgement of one arm with the values that it is based on; a seed without both values is left out."""
+def contrast(
+    question: Question, judged: Judged, baseline: BySeed, arm: BySeed, ranked: tuple[BySeed, BySeed] | None = None
+) -> Contrast:
+    """Return the judgement of one arm with the values that it is based on; a seed without both values is left out.
+
+    ranked: the same values, with the worst one for runs that diverged.
+    """
     seeds, left, right = _pairs(baseline, arm)
     judgement = judged.judgement
     verdict: VerdictKind = judgement.verdict if question.refused is None else "none"
@@ -179,7 +185,7 @@ def contrast(question: Question, judged: Judged, baseline: BySeed, arm: BySeed) 
         differences=tuple((right - left).tolist()),
         baseline_mean=float(np.mean(left)) if seeds else None,
         arm_mean=float(np.mean(right)) if seeds else None,
-        beats=judgement.beats,
+        beats=_beats(question.metric, *(ranked or (baseline, arm))),
         hedges_g=judgement.hedges_g,
         p_value=judgement.p_value,
         own_p=judgement.own_p_value,
@@ -207,6 +213,13 @@ def contrast(question: Question, judged: Judged, baseline: BySeed, arm: BySeed) 
         step_p=judgement.step_p,
         confidence=question.confidence,
     )
+
+
+def _beats(metric: MetricInfo, left: BySeed, right: BySeed) -> float | None:
+    both = [(left[seed], right[seed]) for seed in left.keys() & right.keys()]
+    values = np.asarray([pair for pair in both if None not in pair], dtype=np.float64).reshape(-1, 2)
+    values = values[~np.any(np.isnan(values), axis=1)]
+    return known(beats(values[:, 0], values[:, 1], bool(metric.lower_is_better)))
 
 
 def _pairs(left: BySeed, right: BySeed) -> tuple[tuple[int, ...], Values, Values]:
@@ -348,8 +361,11 @@ def _contrasts(
     primary = metric.name == plan.metric
     margin = plan.smallest_effect if primary else None
     values: dict[str, dict[int, float | None]] = {arm.name: {} for arm in plan.arms}
+    worst = None if metric.lower_is_better is None else math.inf if metric.lower_is_better else -math.inf
+    ranked: dict[str, dict[int, float | None]] = {arm.name: {} for arm in plan.arms}
     for run in readings:
         values[run.arm][run.seed] = run.values[metric.name]
+        ranked[run.arm][run.seed] = worst if run.status == "diverged" else run.values[metric.name]
     baseline = values[plan.baseline.name]
     variants = {name: values[name] for name in dict.fromkeys(represented_by.values())}
     step = rounding_of(plan, metric.name)
@@ -379,7 +395,7 @@ def _contrasts(
         else:
             alone = {arm.name: values[arm.name]}
             judged = judge_together(metric, baseline, alone, margin, interim_confidence, step)[arm.name]
-        yield contrast(question, judged, baseline, values[arm.name])
+        yield contrast(question, judged, baseline, values[arm.name], (ranked[plan.baseline.name], ranked[arm.name]))
 
 
 COUNTED = ("eval_accuracy", "best_eval_accuracy", "min_eval_accuracy", "max_eval_accuracy")

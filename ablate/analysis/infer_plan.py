@@ -125,10 +125,20 @@ def check_options(options: PlanOptions) -> None:
             )
 
 
+_MAX_ARMS = 1000
+"""Limit of the arms that a plan is inferred from: every setting of each is compared with the baseline's."""
+
+
 def _stored_arms(folder: Path) -> dict[str, dict[int, _StoredRun]]:
     """Arms by name. A directory that was renamed counts by its new name, because its runs are looked up there."""
     arms: dict[str, dict[int, _StoredRun]] = {}
-    for run in StudyDir(folder).runs():
+    runs = list(StudyDir(folder).runs())
+    if (count := len({run.path.parent for run in runs})) > _MAX_ARMS:
+        raise StudyError(
+            f"{folder} has no plan.json: expected at most {_MAX_ARMS:,} arms to infer one from, got {count:,}",
+            "a directory with fewer arms",
+        )
+    for run in runs:
         number = run.path.name.removeprefix("seed=")
         if not number.isdecimal() or str(int(number)) != number or run.leads_out():
             continue

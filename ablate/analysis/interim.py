@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast
 
 from ablate.analysis.results import Contrast, InterimAnalyses, InterimAnalysis, RunReading
 from ablate.design.plan import Course, Plan, course
@@ -14,7 +14,7 @@ from ablate.formatting import counted, joined, per_cent
 from ablate.metrics.metric import MetricInfo
 from ablate.records.interim import InterimResult, read_interims
 from ablate.records.run_files import RunFiles
-from ablate.stats.sequential import ALPHA, Spending, interim_confidences
+from ablate.stats.sequential import ALPHA, ANYTIME_BAR, Spending, interim_confidences
 from ablate.stats.verdicts import DECIDED
 
 _NAMES = {"obrien_fleming": "O'Brien-Fleming", "pocock": "Pocock"}
@@ -79,9 +79,7 @@ def after(plan: Plan, made: Sequence[InterimResult]) -> InterimReader:
 
 def levels_of(plan: Plan) -> tuple[float, ...]:
     """Return the level of every declared interim analysis."""
-    spending: Spending = "pocock" if plan.alpha_spending == "pocock" else "obrien_fleming"
-    assert plan.alpha_spending in get_args(Spending)
-    return interim_confidences(plan.interim_seeds, spending)
+    return interim_confidences(plan.interim_seeds, cast("Spending", plan.alpha_spending))
 
 
 def interim_result(plan: Plan, contrasts: Sequence[Contrast], made: Sequence[InterimResult]) -> dict[str, Any]:
@@ -131,7 +129,7 @@ def interim_report(
     done = sum(run.status in ("finished", "diverged") and (run.arm, run.seed) in due for run in readings)
     return InterimAnalyses(
         spending=reader.plan.alpha_spending,
-        alpha=ALPHA,
+        alpha=1 / ANYTIME_BAR if reader.plan.alpha_spending == "anytime" else ALPHA,
         analyses=tuple(each),
         seeds=course.seeds,
         runs=len(due),
@@ -147,6 +145,16 @@ def declared(interim_seeds: Sequence[int], spending: str, levels: Sequence[float
 
     `at most 12 seeds; interim analyses at 5, 8 and 12 (O'Brien-Fleming), with intervals of 99.9, 98.3 and 95.9%`.
     """
+    if spending == "anytime":
+        first, last = interim_seeds[0], interim_seeds[-1]
+        every = len(interim_seeds) == last - first + 1
+        when = (
+            f"after every seed from {first} on" if every else f"at {joined([str(number) for number in interim_seeds])}"
+        )
+        return (
+            f"at most {last} seeds; interim analyses {when} (a t-mixture e-value, decided at {ANYTIME_BAR}), with intervals of "
+            f"{per_cent(min(levels))} to {per_cent(max(levels))}"
+        )
     percentages = joined([per_cent(level).removesuffix("%") for level in levels])
     kind = "interim analyses" if len(interim_seeds) > 1 else "one analysis,"
     seeds = joined([str(number) for number in interim_seeds])
@@ -207,10 +215,12 @@ def _sentences(
             f"Runs were reused from {studies}. If this study was begun because of their results, that was an interim analysis "
             "as well, and the levels do not account for it."
         )
+    together = "The analyses share the error rate, so that all together give a false positive in about 5% of studies"
+    if reader.plan.alpha_spending == "anytime":
+        together = "However many analyses are made, they give a false positive in at most 5% of studies"
     yield (
         f"Declared before the first run: {declared(course.interim_seeds, reader.plan.alpha_spending, reader.levels)}. "
-        "The analyses share the error rate, so that all together give a false positive in about 5% of studies; p is of one "
-        "analysis alone."
+        f"{together}; p is of one analysis alone."
     )
 
 

@@ -139,7 +139,8 @@ class Contrast:
     pool_weight: weight of the residual of all arms in the squared error; the rest is the arm's own.
     inner_low, inner_high: the interval that has to be inside the smallest effect of interest for equivalence; simultaneous too.
     seeds: in which both arms have a value. differences: one per entry of `seeds`; the two means are over them as well.
-    beats: share of these seeds in which the arm is better (higher, for a metric without a better side); a tie is a half.
+    beats: share of seeds in which the arm is better (higher, for a metric without a better side); a tie is a half, and a run
+        that diverged is the worst.
     hedges_g: difference over the sd of single runs, corrected for their number.
     p_value: adjusted for `family`, as the interval is. step_p: step-down, which decides.
     own_p: of the arm's own paired t. signflip_p: exact. Neither is adjusted.

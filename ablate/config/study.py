@@ -29,13 +29,14 @@ class StudyConfig:
     axes: list[str] = field(default_factory=list)
     """Axes by file name; `axis=a,b` on the command line replaces them."""
     seeds: int = number(_SEEDS, at_least=1)
-    """Seeds 0 .. seeds-1 for every arm; with `stopping=sequential`, those of the first interim analysis."""
-    stopping: str = choice("fixed", "fixed", "sequential")
+    """Seeds 0 .. seeds-1 for every arm; with `stopping=sequential` or `anytime`, those of the first interim analysis."""
+    stopping: str = choice("fixed", "fixed", "sequential", "anytime")
     """`fixed`: all seeds are run. `sequential`: after each interim analysis, seeds are added for the variants that are still
-    undecided."""
+    undecided. `anytime`: the same after every seed, at levels that hold for any number of analyses."""
     interim_seeds: list[int] = field(default_factory=list)
     """With `stopping=sequential`: numbers of seeds at the interim analyses, the last of them the most that are run; empty takes
-    `seeds`, 1.6 and 2.4 times as many (5, 8, 12)."""
+    `seeds`, 1.6 and 2.4 times as many (5, 8, 12). With `stopping=anytime`, empty takes every number from `seeds` to four times
+    as many (5 to 20)."""
     alpha_spending: str = choice("obrien_fleming", *SPENDING)
     """How the interim analyses share the error rate of 5%: `obrien_fleming` (the last one is almost the plain test) or `pocock`
     (about evenly)."""
@@ -122,19 +123,22 @@ class StudyConfig:
             return
         if self.design != "one_at_a_time":
             raise ConfigError(
-                f"study.stopping=sequential with study.design={self.design}: variants stop one by one, and this one needs all",
+                f"study.stopping={self.stopping} with study.design={self.design}: variants stop one by one, and "
+                "this one needs all",
                 "study.stopping=fixed",
             )
-        if self.seeds < 2 and not planned:
+        fewest = _SEEDS if self.stopping == "anytime" else 2
+        if self.seeds < fewest and not planned:
             raise ConfigError(
-                f"study.stopping=sequential study.seeds={self.seeds}: an interim analysis needs at least two seeds",
+                f"study.stopping={self.stopping} study.seeds={self.seeds}: expected at least {fewest}, because an earlier "
+                "interim analysis can decide nothing",
                 "study.interim_seeds=[5,8,12]",
             )
-        wrong = [n for n in planned if isinstance(n, bool) or not isinstance(n, int) or not 2 <= n <= 1000]
+        wrong = [n for n in planned if isinstance(n, bool) or not isinstance(n, int) or not fewest <= n <= 1000]
         if wrong or any(later <= earlier for earlier, later in pairwise(planned)):
             fixed = sorted({n for n in planned if n not in wrong}) or [5, 8, 12]
             raise ConfigError(
-                f"{typed}: expected ascending numbers of seeds, each from 2 to 1,000",
+                f"{typed}: expected ascending numbers of seeds, each from {fewest} to 1,000",
                 f"study.interim_seeds=[{','.join(map(str, fixed))}]",
             )
         if planned and self.seeds not in (*planned, _SEEDS):
@@ -148,6 +152,8 @@ class StudyConfig:
         """Numbers of seeds at the interim analyses, ascending; empty for a study whose number of seeds is fixed."""
         if self.stopping == "fixed":
             return ()
+        if self.stopping == "anytime" and not self.interim_seeds:
+            return tuple(range(self.seeds, 4 * self.seeds + 1))
         return tuple(self.interim_seeds) or (self.seeds, -(-8 * self.seeds // 5), -(-12 * self.seeds // 5))
 
     @property

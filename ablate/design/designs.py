@@ -38,7 +38,7 @@ class OneAtATime(StudyDesign):
     """The baseline, and one arm per axis and level.
 
     interim_seeds: numbers of seeds at which a sequential study is analysed, ascending, the last of them all of its seeds; empty
-        for a fixed number of seeds. alpha_spending: how these analyses share the error rate.
+        for a fixed number of seeds. alpha_spending: how these analyses share the error rate, or `anytime`.
     """
 
     interim_seeds: tuple[int, ...] = ()
@@ -47,7 +47,7 @@ class OneAtATime(StudyDesign):
 
     def check(self) -> None:
         seeds = list(self.interim_seeds)
-        if seeds != sorted(set(seeds)) or (seeds and self.alpha_spending not in SPENDING):
+        if seeds != sorted(set(seeds)) or (seeds and self.alpha_spending not in (*SPENDING, "anytime")):
             raise ValueError(f"interim analyses at {seeds} seeds, sharing the error rate by {self.alpha_spending!r}")
 
 
@@ -269,4 +269,5 @@ def declared_design(study: StudyConfig) -> OneAtATime | TwoStreams:
     if study.design == "variance_components":
         return TwoStreams(streams=tuple(tuple(one.split("+")) for one in study.streams), draws=study.draws)
     seeds = study.planned_interim_seeds
-    return OneAtATime(interim_seeds=seeds, alpha_spending=study.alpha_spending if seeds else "")
+    spending = study.stopping if study.stopping == "anytime" else study.alpha_spending
+    return OneAtATime(interim_seeds=seeds, alpha_spending=spending if seeds else "")

@@ -110,7 +110,12 @@ CONTRASTS = (
     Column("confidence", "float64", "", "confidence of the interval: 0.95, or that of an interim analysis"),
     Column("p_value", "float64", "", "adjusted for the family, as the interval is"),
     Column("hedges_g", "float64", "sd of runs", "the effect over the sd of single runs, corrected for their number"),
-    Column("beats", "float64", "", "share of seeds in which the arm is better, or higher without a better side"),
+    Column(
+        "beats",
+        "float64",
+        "",
+        "share of seeds in which the arm is better, a diverged run being the worst; or higher without a better side",
+    ),
     Column("residual_sd", "float64", "the metric's", "of a run after removing arm and seed"),
     Column("df", "float64", "", "of the error"),
     Column("num_seeds", "int64", "seeds", "in which both arms have a value"),

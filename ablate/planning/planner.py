@@ -67,7 +67,7 @@ def make_plan(composer: Composer, request: Request, *, command: str, facts: Fact
     if settings.planned_interim_seeds and all(arm.replayed or arm.kind in NOISE_FLOOR for arm in arms[1:]):
         what = ", ".join(axis.name for axis in axes) or "the baseline alone"
         raise ConfigError(
-            f"study.stopping=sequential: {what} has no variant to decide about",
+            f"study.stopping={settings.stopping}: {what} has no variant to decide about",
             "axis=batch_size, or any other that trains differently; or study.stopping=fixed",
         )
     code = code_files({arm.config["task"]["entry_point"] for arm in arms})
@@ -119,8 +119,8 @@ def plan_made_axes(
     needs every seed, so that the study cannot be sequential.
     """
     study = composer.compose(request.fixed)["study"]
-    if study["stopping"] == "sequential":
-        raise ConfigError(f"study.stopping=sequential: {all_seeds}", "study.stopping=fixed")
+    if study["stopping"] != "fixed":
+        raise ConfigError(f"study.stopping={study['stopping']}: {all_seeds}", "study.stopping=fixed")
     unsaid = {"name": title, "question": question.replace("{metric}", study["metric"])}
     own = [override_text(f"study.{key}", text) for key, text in unsaid.items() if not study[key]]
     return make_plan(composer, replace(request, fixed=(*request.fixed, *own)), command=command, facts=facts)

@@ -169,7 +169,8 @@ def _interim(analysis: Analysis) -> str:
     levels = [one.level for one in analysis.interim.analyses]
     text = declared([one.seeds for one in analysis.interim.analyses], analysis.interim.spending, levels)
     done = f"{len(made)} of {len(levels)} interim analyses made" if made else "no interim analysis made yet"
-    return f"{text}, which share the 5%; {done}"
+    share = "" if analysis.interim.spending == "anytime" else ", which share the 5%"
+    return f"{text}{share}; {done}"
 
 
 def _trained(config: Mapping[str, Any]) -> str:

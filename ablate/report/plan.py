@@ -19,7 +19,7 @@ from ablate.design.factorial import Factorial
 from ablate.design.plan import Arm, Plan
 from ablate.report.console import heading, labelled, print_table, say, words
 from ablate.stats.contrasts import CONFIDENCE
-from ablate.stats.power import detectable_effect, seeds_to_decide
+from ablate.stats.power import POWER, detectable_effect, detection_power, seeds_to_decide
 from ablate.stats.variance_components import detectable_share
 from ablate.training.hardware import bf16_instructions, visible_gpus
 
@@ -46,11 +46,13 @@ def num_variants(plan: Plan) -> int:
 def detectable(plan: Plan, spread: EarlierSpread | None) -> dict[int, float]:
     """Return {seeds: minimum detectable effect at 80% power}, in the metric's unit, or in residual sd without a pilot.
 
-    For a sequential study: of each interim analysis, at its confidence.
+    For a sequential study: of each interim analysis, at its confidence; of many, a few.
     """
     sd = 1.0 if spread is None else spread.sd
     levels = dict(zip(plan.interim_seeds, levels_of(plan), strict=True)) if plan.interim_seeds else {}
-    seeds = sorted(levels or {*SEEDS, len(plan.seeds)})
+    seeds = sorted(
+        {*list(levels)[:: -(-len(levels) // 4)], plan.interim_seeds[-1]} if levels else {*SEEDS, len(plan.seeds)}
+    )
     return {
         n: detectable_effect(n, num_variants(plan), sd, confidence=levels.get(n, CONFIDENCE)) for n in seeds if n > 1
     }
@@ -144,7 +146,8 @@ def _lines(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> Iterato
     if plan.interim_seeds:
         yield (
             "interim",
-            f"{declared(plan.interim_seeds, plan.alpha_spending, levels_of(plan))}; decided variants stop there",
+            f"{declared(plan.interim_seeds, plan.alpha_spending, levels_of(plan))}; decided variants stop there"
+            f"{_price(plan)}",
         )
     yield "steps", _steps(plan, known)
     train = plan.baseline.config.get("train", {})
@@ -169,6 +172,18 @@ def _lines(plan: Plan, known: Forecast, spread: EarlierSpread | None) -> Iterato
             "confirm",
             f"`ablate -m` asks for confirmation before it starts: longer than study.confirm_above_hours={limit:g}",
         )
+
+
+def _price(plan: Plan) -> str:
+    """Return what `anytime` costs: the seeds at which it detects what a fixed number of seeds detects."""
+    if plan.alpha_spending != "anytime":
+        return ""
+    fixed, variants = plan.interim_seeds[len(plan.interim_seeds) // 3], num_variants(plan)
+    effect = detectable_effect(fixed, variants, 1.0)
+    for seeds, level in zip(plan.interim_seeds, levels_of(plan), strict=True):
+        if detection_power(seeds, variants, effect, 1.0, level) >= POWER:
+            return f"; what {fixed} fixed seeds detect with 80% power takes at most {seeds}"
+    return f"; what {fixed} fixed seeds detect with 80% power takes more"
 
 
 def _auto_precision(device: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rich.console import Console
 from rich.text import Text
@@ -12,6 +12,7 @@ from ablate.report.console import heading, print_table, say, whole_line, words
 
 if TYPE_CHECKING:
     from ablate.runner.status import RunState, State, StudyState
+    from ablate.stats.sequential import Spending
 
 _STYLES: dict[State, str] = {
     "done": "",
@@ -58,11 +59,10 @@ def interim_lines(state: StudyState) -> list[str]:
     if not state.interim:
         return []
     from ablate.analysis.interim import declared  # imports scipy, which no other study needs
-    from ablate.stats.sequential import Spending, interim_confidences
+    from ablate.stats.sequential import interim_confidences
 
     seeds = [one["seeds"] for one in state.interim]
-    spending: Spending = "pocock" if state.spending == "pocock" else "obrien_fleming"
-    lines = ["", declared(seeds, spending, interim_confidences(seeds, spending))]
+    lines = ["", declared(seeds, state.spending, interim_confidences(seeds, cast("Spending", state.spending)))]
     for one in state.interim:
         if one["made"]:
             stops = [f"{arm} stopped ({verdict})" for arm, verdict in one["stops"].items()]

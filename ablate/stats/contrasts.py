@@ -5,9 +5,9 @@ an arm alone and with another one, the contributions to the difference between t
 
     effect    the least-squares difference of the seed-blocked model, value = cell + seed + residual
     error     error^2 = w * pooled^2 + (1 - w) * own^2, from the residual of all cells and from the contrast in each seed
-    weight    w = (1 + 2 sqrt(p)) / 3, where p is that of Bartlett's test that the own errors are alike; (1 + p) / 3 below
-              five seeds, and 0 where an F test finds that the baseline (of other designs: a cell of the contrast) varies more;
-              in tenths, so that few critical values are computed
+    weight    w = (1 + 2 cbrt(p)) / 3, where p is that of Bartlett's test that the own errors are alike; (1 + 2 p) / 3 below
+              five seeds, and 0 where an F test finds that the baseline or the arm varies more than the others; in tenths, so
+              that few critical values are computed
     interval  effect +- Dunnett's critical value * error, simultaneous over the family
     decision  Dunnett's step-down test with the same error
 
@@ -38,9 +38,9 @@ CONFIDENCE = 0.95
 LEAST_WEIGHT = 1 / 3
 """Of the pooled error, where the own errors differ clearly."""
 
-EARLY_ALARM, ALARM = 0.1, 0.05
-"""Level of the F test on a cell: below five seeds (of a baseline below five variants too), where it seldom detects anything,
-and else."""
+ALARM, EARLY_ALARM = 0.1, 0.15
+"""Level of the F test on a cell that every contrast needs, such as the baseline, from five seeds on and below; on any other
+cell in proportion to the contrasts that need it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,6 @@ def estimate(values: Values, weights: Values | None = None, rounding: float = 0.
     Raises ValueError where a row does not add up to 0.
     """
     cells = values.shape[-2]
-    is_baseline_first = weights is None
     weights = many_to_one(cells) if weights is None else weights
     if weights.shape[1] != cells or np.any(np.abs(weights.sum(axis=1)) > 1e-9):
         raise ValueError(
@@ -83,7 +82,9 @@ def estimate(values: Values, weights: Values | None = None, rounding: float = 0.
     filled = np.where(present, values, 0.0)
     size = np.max(np.abs(filled), axis=(-2, -1), initial=0.0)
     own = paired_t(np.where(needs @ ~present, np.nan, weights @ filled), size[..., None])
-    noisy = _noisy_cells(values, is_baseline_first) @ needs.T
+    usable = (own.pairs > 1).astype(np.float64)
+    needed = usable @ needs / np.maximum(np.sum(usable, axis=-1, keepdims=True), 1)
+    noisy = _noisy_cells(values, needed) @ needs.T
     noisy &= ~np.all(needs, axis=1)  # of all cells, both errors have their mean variance
     w = _pool_weight(pool, own, noisy, 1.0 if cells == 2 else LEAST_WEIGHT)
     least = rounding**2 / 12 * np.sum(weights**2, axis=1) / np.maximum(own.pairs, 1)
@@ -111,38 +112,42 @@ def _pool_weight(pool: Blocked, own: PairedT, noisy: Flags, single: float) -> Va
     ratios = np.where(known, np.nan_to_num(own.errors) / np.where(known, pool.errors, 1.0), np.nan) ** 2
     count, pairs = np.sum(known, axis=-1, keepdims=True), np.max(own.pairs, axis=-1, initial=0, keepdims=True)
     p_equal = _p_of_equal_variances(ratios, own.df, known, pool.correlation)[..., None]
-    weight = LEAST_WEIGHT + np.where(pairs < ENOUGH_SEEDS, p_equal, 2 * np.sqrt(p_equal)) / 3
+    weight = LEAST_WEIGHT + (1 - LEAST_WEIGHT) * np.where(pairs < ENOUGH_SEEDS, p_equal, np.cbrt(p_equal))
     weight = np.where(count > 1, weight, single)
     return np.asarray(np.round(np.where(noisy & (count > 1), 0.0, weight), 1))
 
 
-def _noisy_cells(values: Values, is_baseline_first: bool) -> Flags:
-    """Return the cells [..., cells] that an F test finds to vary more than the others; of a many-to-one design the baseline."""
-    cells, seeds = values.shape[-2:]
-    if cells < 3:
+def _noisy_cells(values: Values, needed: Values) -> Flags:
+    """Return the cells [..., cells] that an F test finds to vary more than the others.
+
+    needed: [..., cells], share of the contrasts that need the cell.
+    """
+    if values.shape[-2] < 3:
         return np.zeros(values.shape[:-1], dtype=bool)
-    ratio, free = variance_ratios(values)
-    early = seeds < ENOUGH_SEEDS or (is_baseline_first and cells <= ENOUGH_SEEDS)
-    noisy = stats.f.sf(ratio, free, (cells - 2) * free) < (EARLY_ALARM if early else ALARM)
-    return np.asarray(noisy & (np.arange(cells) == 0) if is_baseline_first else noisy)
+    level = EARLY_ALARM if values.shape[-1] < ENOUGH_SEEDS else ALARM
+    return np.asarray(stats.f.sf(*variance_ratios(values)) < level * needed)
 
 
-def variance_ratios(values: Values) -> tuple[Values, Values]:
-    """Return F of every cell's variance against that of the others, and the degrees of freedom of the cell; [..., cells].
+def variance_ratios(values: Values) -> tuple[Values, Values, Values]:
+    """Return F of every cell's variance against that of the others, and its two degrees of freedom; [..., cells].
 
     F is what a cell's runs add to the residual sum of squares of the model without that cell, over the residual variance of
-    that model, which has cells - 2 times the degrees of freedom. Exact in a complete layout of at least three cells.
+    that model. Exact in a complete layout of at least three cells.
     """
-    present, cells = np.isfinite(values), values.shape[-2]
+    present = np.isfinite(values)
     filled = np.where(present, values, 0.0)
-    in_seed = np.sum(filled, axis=-2, keepdims=True) / np.maximum(np.sum(present, axis=-2, keepdims=True), 1)
-    runs = np.sum(present, axis=-1, keepdims=True)
-    centred = np.where(present, filled - in_seed, 0.0)
-    centred = np.where(present, centred - np.sum(centred, axis=-1, keepdims=True) / np.maximum(runs, 1), 0.0)
-    squares = np.sum(centred**2, axis=-1)
+    in_seed = np.sum(present, axis=-2, keepdims=True)
+    runs = np.sum(present, axis=-1)
+    cells = np.maximum(np.sum(runs > 0, axis=-1, keepdims=True), 2)
+    centred = np.where(present, filled - np.sum(filled, axis=-2, keepdims=True) / np.maximum(in_seed, 1), 0.0)
+    means = np.sum(centred, axis=-1) / np.maximum(runs, 1)
+    squares = np.sum(np.where(present, centred - means[..., None], 0.0) ** 2, axis=-1)
     added = squares * cells / (cells - 1)
     rest = np.maximum(np.sum(squares, axis=-1, keepdims=True) - added, 1e-300)
-    return added / rest * (cells - 2), np.maximum(runs[..., 0] - 1, 1)
+    free = np.maximum(runs - 1, 1)
+    blocks = np.sum(in_seed[..., 0, :] > 0, axis=-1, keepdims=True)
+    others = np.maximum(np.sum(runs, axis=-1, keepdims=True) - cells - blocks + 1 - free, 1)
+    return added / free / (rest / others), free, others
 
 
 def satterthwaite(

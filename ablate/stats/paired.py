@@ -92,11 +92,12 @@ def _sums(sizes: Values) -> Values:
 def beats(baseline: Values, variant: Values, lower_is_better: bool) -> float:
     """Return the share of seeds in which the variant is better; a tie counts half. Shapes [pairs]; NaN without a pair.
 
-    For a metric without a better side, `lower_is_better=False` gives the share in which the variant is higher.
+    A lost run may have an infinite value, the worst. For a metric without a better side, `lower_is_better=False` gives the
+    share in which the variant is higher.
     """
     if not len(variant):
         return float("nan")
-    gain = np.sign(variant - baseline) * (-1 if lower_is_better else 1)
+    gain = ((variant > baseline).astype(float) - (variant < baseline)) * (-1 if lower_is_better else 1)
     return float(np.mean((gain + 1) / 2))
 
 

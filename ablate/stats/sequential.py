@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 Values = NDArray[np.float64]
-Spending = Literal["obrien_fleming", "pocock"]
+Spending = Literal["obrien_fleming", "pocock", "anytime"]
+"""How interim analyses share the error rate; `anytime` is valid at any number of them."""
+
+ANYTIME_BAR, FEWEST_ANYTIME = 20, 5
+"""The e-value that decides (Ville 1939: it is ever reached in at most 1 of 20 studies without an effect); and the fewest seeds
+with which it can be."""
 
 ALPHA = 0.045
 """What the interim analyses share. The boundaries are those of normal statistics; used with t at 5 to 20 seeds they err in up
@@ -45,12 +50,27 @@ def interim_confidences(
     numbers of at least two seeds.
     """
     seeds = tuple(int(number) for number in interim_seeds)
-    if not seeds or seeds[0] < 2 or any(a >= b for a, b in pairwise(seeds)) or not 0 < alpha < 1:
+    fewest = FEWEST_ANYTIME if spending == "anytime" else 2
+    if not seeds or seeds[0] < fewest or any(a >= b for a, b in pairwise(seeds)) or not 0 < alpha < 1:
         raise ValueError(
-            f"interim seeds {list(interim_seeds)}, alpha {alpha:g}: expected ascending numbers of seeds from 2 on, and alpha "
-            "between 0 and 1"
+            f"interim seeds {list(interim_seeds)}, alpha {alpha:g}: expected ascending numbers of seeds from {fewest} on, and "
+            "alpha between 0 and 1"
         )
+    if spending == "anytime":
+        return tuple(map(anytime_confidence, seeds))
     return _confidences(seeds, spending, alpha)
+
+
+def anytime_confidence(seeds: int) -> float:
+    """Return the confidence at which a t interval of `seeds` pairs excludes 0 exactly where the e-value reaches `ANYTIME_BAR`.
+
+    The e-value of a t statistic t is its mean likelihood ratio over effects from a normal distribution whose sd is one sd of a
+    difference (Lai 1976; Perez-Ortiz et al. 2024): (1 + n)^(-1/2) ((1 + x) / (1 + x / (1 + n)))^(n / 2), x = t^2 / (n - 1).
+    """
+    wide = 1 + seeds
+    ratio = (ANYTIME_BAR * wide**0.5) ** (2 / seeds)
+    statistic = ((seeds - 1) * (ratio - 1) / (1 - ratio / wide)) ** 0.5
+    return 1 - 2 * float(stats.t.sf(statistic, seeds - 1))
 
 
 @lru_cache(maxsize=64)

@@ -13,7 +13,7 @@ from scipy import optimize, special, stats
 from ablate.stats.contrasts import CONFIDENCE, Decisions, adjusted_p, decide, known, step_down_p
 from ablate.stats.dunnett import complete
 from ablate.stats.linear_model import ENOUGH_SEEDS, seed_correlation
-from ablate.stats.paired import MAX_PAIRS, beats, hedges_g, signflip_p, smallest_p
+from ablate.stats.paired import MAX_PAIRS, hedges_g, signflip_p, smallest_p
 from ablate.stats.power import seeds_to_decide
 
 Values = NDArray[np.float64]
@@ -41,7 +41,6 @@ class Judgement:
     signflip_p: exact, not adjusted. smallest_p: the least it could be with this number of pairs.
     corrected_effect: of a significant effect, corrected for having been selected by its significance; None for any other.
     pair_low, pair_high: 95% prediction interval for the difference in one new pair of runs, not simultaneous.
-    beats: share of seeds in which the variant is better (higher, for a metric without a better side).
     hedges_g: effect over the sd of single runs.
     seeds_needed: of an undecided contrast, about how many seeds would decide it.
     """
@@ -63,7 +62,6 @@ class Judgement:
     corrected_effect: float | None
     pair_low: float | None
     pair_high: float | None
-    beats: float | None
     hedges_g: float | None
     verdict: VerdictKind
     labels: tuple[str, ...]
@@ -149,7 +147,6 @@ def _judgement(
         else None,
         pair_low=known(decisions.effects[number] - pair_half),
         pair_high=known(decisions.effects[number] + pair_half),
-        beats=known(beats(baseline, variant, bool(lower_is_better))),
         hedges_g=known(hedges_g(baseline, variant)),
         verdict=verdict,
         labels=(*power_labels(pairs), *([BY_STEPS] if by_steps else [])),

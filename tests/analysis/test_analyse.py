@@ -131,6 +131,15 @@ def test_diverged_and_failed_runs_are_named_counted_and_never_averaged(tmp_path:
     assert analysis.complete
 
 
+RATE = "learning_rate=0.0001"
+
+
+def test_a_run_that_diverged_is_the_worst_where_ranks_count(tmp_path: Path) -> None:
+    write_study(tmp_path / "s", arms=(RATE,), seeds=4, effects={RATE: -0.3}, diverged=[(RATE, 1)])
+    helps = contrast(analyse(tmp_path / "s"), RATE, "eval_loss")
+    assert (helps.beats, helps.seeds) == (0.75, (0, 2, 3))
+
+
 def test_a_study_that_was_killed_half_way_reads_as_far_as_it_is(tmp_path: Path) -> None:
     missing = [(arm, 2) for arm in ("batch_size=64", "train_test_ratio=4", "placebo")]
     write_study(tmp_path / "s", missing=missing, running=[("baseline", 2)])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ablate.stats.contrasts import Decisions, decide
 from ablate.stats.paired import paired_t
-from ablate.stats.sequential import interim_confidences
+from ablate.stats.sequential import Spending, interim_confidences
 from tests.stats.sequential_study import stop_early
 
 Values = NDArray[np.float64]
@@ -139,17 +139,21 @@ def paired_rates(cell: Cell, draws: int) -> tuple[float, float]:
     return float(np.mean(p_values[:, real] < 0.05)), float(np.mean(adjusted[:, real] < 0.05))
 
 
-def sequential_rates(
-    variants: int, looks: tuple[int, ...], spending: Literal["obrien_fleming", "pocock"], draws: int
-) -> Rates:
-    """A topped-up study: a false claim anywhere when nothing differs, and a false `equivalent` when all are at the margin."""
+def sequential_rates(variants: int, looks: tuple[int, ...], spending: Spending, draws: int) -> Rates:
+    """A topped-up study: a false claim anywhere when nothing differs, and a false `equivalent` when all are at the margin.
+
+    found: share of effects of 1.5 sd that one variant has and that are detected by 12 seeds.
+    """
     levels = interim_confidences(looks, spending)
     null = Cell(seeds=looks[-1], variants=variants)
     edge = Cell(seeds=looks[-1], variants=variants, effect=1.0, where="alternating")
+    one = Cell(seeds=looks[-1], variants=variants, effect=1.5, where="one")
+    early = tuple(look for look in looks if look <= 12)
+    found = stop_early(one.draw(draws // 2), early, levels)
     ended = stop_early(null.draw(draws), looks, levels)
     equal = stop_early(edge.draw(draws), looks, levels, margin=1.0)
     return Rates(
         false_claim=float(np.mean(np.any(ended.differs, axis=1))),
         false_equal=float(np.mean(np.any(equal.within, axis=1))),
-        found=float(np.mean(equal.differs)),
+        found=float(np.mean(found.differs[:, -1])),
     )

@@ -10,6 +10,7 @@ import numpy as np
 import scipy
 
 from ablate.stats.power import detection_power
+from ablate.stats.sequential import Spending
 from tests.calibration.scenarios import Cell, Rates, detected, equal_rates, null_rates, paired_rates, sequential_rates
 
 DRAWS = 4000
@@ -86,11 +87,30 @@ def main(draws: int = DRAWS) -> None:
             f"{effect:g}",
             *map(percent, (detected(one, draws), promised, detected(everyone, draws), *paired_rates(one, draws))),
         )
-    head("interim seeds", "variants", "alpha spending", "false helps or hurts", "false equivalent")
-    for looks, variants in (((5, 8, 12), 1), ((5, 8, 12), 4)):
-        for spending in ("obrien_fleming", "pocock"):
+    sequential(draws)
+
+
+def sequential(draws: int) -> None:
+    head(
+        "interim seeds",
+        "variants",
+        "alpha spending",
+        "false helps or hurts",
+        "false equivalent",
+        "1.5 sd found by 12 seeds",
+    )
+    groups: dict[str, tuple[tuple[int, ...], Spending]] = {
+        "5, 8, 12": ((5, 8, 12), "obrien_fleming"),
+        "5, 8, 12 ": ((5, 8, 12), "pocock"),
+        "each from 5 to 20": (tuple(range(5, 21)), "anytime"),
+        "5, 8, 12, 20": ((5, 8, 12, 20), "anytime"),
+    }
+    for name, (looks, spending) in groups.items():
+        for variants in (
+            (1, 4) if len(looks) < 5 else (1,)
+        ):  # every layout of stopped variants has its own critical values
             found = sequential_rates(variants, looks, spending, draws if variants > 1 else 5 * draws)
-            row(", ".join(map(str, looks)), variants, spending, percent(found.false_claim), percent(found.false_equal))
+            row(name, variants, spending, *map(percent, (found.false_claim, found.false_equal, found.found)))
 
 
 def _powers() -> Iterable[tuple[int, int, float]]:

@@ -37,7 +37,12 @@ DECIDED = ("axis=batch_size", "study.stopping=sequential")
             "the interim analyses set the number of seeds",
             "study.seeds=5",
         ),
-        ((*DECIDED, "study.seeds=1"), "an interim analysis needs at least two seeds", "study.interim_seeds=[5,8,12]"),
+        ((*DECIDED, "study.seeds=1"), "study.seeds=1: expected at least 2", "study.interim_seeds=[5,8,12]"),
+        (
+            ("study.stopping=anytime", "study.seeds=4"),
+            "study.seeds=4: expected at least 5",
+            "study.interim_seeds=[5,8,12]",
+        ),
         (
             ("axis=placebo", "study.stopping=sequential"),
             "study.stopping=sequential: placebo has no variant to decide about",
@@ -84,6 +89,19 @@ def test_a_plan_says_its_looks_and_that_time_is_a_bound(ablate, runs, here, monk
     assert "at the level of each interim analysis" in said
     assert max(map(len, out.splitlines())) <= 80
     assert not list(here.iterdir())
+
+
+def test_a_plan_says_what_looking_after_every_seed_costs(ablate, runs, here, monkeypatch):
+    from ablate.runner.forecast import Pace
+
+    pace = Pace(step_seconds=0.8, example_seconds=0.01, startup_seconds=2.0)
+    monkeypatch.setattr("ablate.runner.forecast.time_steps", lambda config, *, num_parallel: pace)
+    code, out, _ = ablate("plan", "axis=batch_size", "study.stopping=anytime")
+    said = " ".join(out.split())
+    assert code == 0
+    assert "at most 20 seeds; interim analyses after every seed from 5 on (a t-mixture e-value, decided at 20)" in said
+    assert "what 10 fixed seeds detect with 80% power takes at most 20" in said
+    assert StudyConfig(stopping="anytime", interim_seeds=[6, 9, 30]).planned_interim_seeds == (6, 9, 30)
 
 
 def test_a_study_begins_with_the_first_look_and_waits_for_it(ablate, runs, here):

@@ -7,8 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+
+from ablate import Loader
+from ablate.models.unpadding import unpad
+from benchmarks import _loops, _shared
+from tests.gpu.pretend import Gpu
+from tests.gpu.steady import bert, measure, samples
 
 
 @pytest.mark.slow
@@ -49,3 +56,34 @@ def test_without_a_gpu_it_says_how_to_run_dry(capsys: pytest.CaptureFixture[str]
 
     assert main([]) == 2
     assert capsys.readouterr().err == "expected a CUDA GPU, and torch finds none: --dry runs on a pretended one\n"
+
+
+def test_our_loop_of_the_benchmarks_does_not_wait(gpu: Gpu) -> None:
+    """An unpadded model asks where the texts stand, and would wait for the answer in every step."""
+    model = bert(dropout=0.0).to("cuda")
+    assert unpad(model) is None
+    data = [(tokens.tolist(), label) for tokens, label in samples()]
+    assert measure(gpu, model, data, _shared.text_loss, loader=Loader(collate=_loops.with_spans)).waits == []
+    gpu.waits.clear()
+    assert len(measure(gpu, model, data, _shared.text_loss, loader=Loader(collate=_shared.pad_batch)).waits) > 0
+
+
+class Reviews:
+    """Sixteen."""
+
+    text, label = [str(k) for k in range(16)], np.zeros(16)
+
+    def __len__(self) -> int:
+        return 16
+
+
+def test_full_reviews_come_again_where_there_are_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tokenise(some: list[str], labels: list[int], length: int) -> list[tuple[list[int], int]]:
+        return [([int(text)] * (length if int(text) % 4 == 0 else 1), 0) for text in some]
+
+    pool = Reviews()
+    monkeypatch.setattr("ablate.data.datasets.load_examples", lambda _: pool)
+    monkeypatch.setattr(_shared, "tokenise", tokenise)
+    found = _shared.imdb_samples(10, 8, full_length=True)
+    assert [len(tokens) for tokens, _ in found] == [8] * 10
+    assert found[:4] == found[4:8] != found[1:5]

@@ -266,6 +266,7 @@ def test_two_arms_and_three_seeds_are_reported(tmp_path: Path, capsys: pytest.Ca
     assert [(one["name"], one["status"]) for one in alone] == [
         ("seeds_differ", "checked"),
         ("settings_applied", "checked"),
+        ("learned", "checked"),
     ]
     assert (study / "report.html").exists()
     assert not (study / "plan.json").exists()

@@ -255,13 +255,16 @@ def test_runs_survive_the_end_of_their_server(
     said = " ".join(capsys.readouterr().out.split())
     assert killed
     assert code == 0, said
-    assert said.count("something outside of the study ended the process that starts the runs") == 2, said
+    named = said.count("something outside of the study ended the process that starts the runs")
+    assert named in (1, 2), said  # a short run may have ended by itself meanwhile, and its result is kept
     (folder,) = (tmp_path / "runs").glob("[!.]*")
+    ended_before: list[str] = []
     for run in StudyDir(folder).runs():
         outcome = read_status(run)
         assert outcome is not None
         assert outcome.status == "finished"
-        assert [one["reason"] for one in read_manifest(run).attempts] == ["server lost"]
+        ended_before += [one["reason"] for one in read_manifest(run).attempts]
+    assert ended_before == ["server lost"] * named
 
 
 # ---- trackers ----------------------------------------------------------------------------------------------------------

@@ -190,6 +190,14 @@ def test_a_plan_has_a_largest_number_of_runs(tmp_path: Path, capsys: pytest.Capt
     assert "expected at most 25,000 runs and 3,000 arms, got 100,000 and 2" in capsys.readouterr().err
 
 
+def test_a_plan_is_not_inferred_from_any_number_of_arms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(1001):
+        (tmp_path / f"study/arm{number}/seed=0").mkdir(parents=True)
+        (tmp_path / f"study/arm{number}/seed=0/manifest.json").touch()
+    assert cli.main(["report", str(tmp_path / "study")]) == 2
+    assert "expected at most 1,000 arms to infer one from, got 1,001" in capsys.readouterr().err
+
+
 # ---- values of the right type and impossible ---------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""The weight of the pooled error: near 1 where arms vary alike, a third where they do not, 0 for a noisy baseline."""
+"""The weight of the pooled error: near 1 where arms vary alike, a third where they do not, 0 for a noisy one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,16 @@ from ablate.stats.linear_model import many_to_one
 def test_weights_of_equal_arms_are_spread_as_planned() -> None:
     """Bartlett's p is about uniform, although the own errors share the baseline."""
     weights = estimate(np.random.default_rng(0).normal(size=(6000, 6, 6))).pool_weight[:, 0]
-    assert np.mean(weights == 0) == pytest.approx(ALARM, abs=0.012)
-    assert np.mean(weights[weights > 0]) == pytest.approx((1 + 2 * 2 / 3) / 3, abs=0.04), "of a uniform p"
+    assert np.mean(weights == 0) == pytest.approx(ALARM * (1 + 1 / 5), abs=0.012)
+    assert np.mean(weights[weights > 0]) == pytest.approx((1 + 2 * 3 / 4) / 3, abs=0.04), "of a uniform p"
+
+
+def test_one_noisy_arm_alone_has_its_own_error() -> None:
+    values = np.random.default_rng(6).normal(size=(500, 9, 8))
+    values[:, 3] *= 6
+    weights = estimate(values).pool_weight
+    assert np.mean(weights[:, 2] == 0) > 0.95
+    assert np.mean(weights[:, [0, 1, 3]] > 0) > 0.95
 
 
 def test_several_noisy_arms_do_not_hide_each_other() -> None:
@@ -60,7 +68,7 @@ def test_the_p_of_equal_variances_is_scipys_where_contrasts_share_no_cell() -> N
         weights[[0, 1, 2], [0, 2, 4]], weights[[0, 1, 2], [1, 3, 5]] = -1, 1
         expected = float(stats.bartlett(*(values[1::2] - values[::2])).pvalue)
         weights_found = estimate(values, weights).pool_weight
-        assert float(np.max(weights_found)) == pytest.approx((1 + 2 * expected**0.5) / 3, abs=0.051)
+        assert float(np.max(weights_found)) == pytest.approx((1 + 2 * expected ** (1 / 3)) / 3, abs=0.051)
 
 
 def test_degrees_of_freedom_are_between_the_own_and_the_pooled() -> None:

@@ -18,9 +18,9 @@ from ablate.stats.power import (
 )
 
 
-def studies(seeds: int, variants: int, effect: float, draws: int = 3000) -> np.ndarray:
+def studies(seeds: int, variants: int, effect: float, draws: int = 6000) -> np.ndarray:
     """Residual sd 1; the first variant has the effect, the others none."""
-    values = np.random.default_rng(seeds * 10 + variants).normal(size=(draws, variants + 1, seeds))
+    values = np.random.default_rng([seeds, variants]).normal(size=(draws, variants + 1, seeds))
     values[:, 1] += effect
     return values
 
@@ -30,13 +30,13 @@ def studies(seeds: int, variants: int, effect: float, draws: int = 3000) -> np.n
 )
 def test_the_chance_of_a_verdict_is_that_of_the_rule(seeds: int, variants: int, effect: float) -> None:
     found = float(np.mean(decide(studies(seeds, variants, effect)).differs[:, 0]))
-    assert detection_power(seeds, variants, effect, 1.0) == pytest.approx(found, abs=0.02 + 0.015), "and its error"
+    assert detection_power(seeds, variants, effect, 1.0) == pytest.approx(found, abs=0.02), "three standard errors"
 
 
 @pytest.mark.parametrize(("seeds", "variants", "margin"), [(5, 1, 2.5), (8, 4, 2.0), (15, 4, 1.2)])
 def test_the_chance_of_no_effect_is_that_of_the_rule(seeds: int, variants: int, margin: float) -> None:
     found = float(np.mean(decide(studies(seeds, variants, 0.0), margin).within[:, 0]))
-    assert equivalence_power(seeds, variants, margin, 1.0) == pytest.approx(found, abs=0.02 + 0.015), "and its error"
+    assert equivalence_power(seeds, variants, margin, 1.0) == pytest.approx(found, abs=0.02), "three standard errors"
 
 
 def test_the_smallest_effect_is_found_four_times_in_five() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from ablate.stats.sequential import ALPHA, interim_confidences, spent
 from tests.stats.sequential_study import stop_early
@@ -21,6 +22,29 @@ def null(draws: int, variants: int = 1, seeds: int = 12) -> np.ndarray:
 def test_all_looks_together_err_no_more_than_one(spending: str) -> None:
     levels = interim_confidences(LOOKS, "pocock" if spending == "pocock" else "obrien_fleming")
     assert np.mean(stop_early(null(12_000), LOOKS, levels).differs) <= 0.055
+
+
+def test_looking_after_every_seed_is_accounted_for() -> None:
+    looks = tuple(range(5, 16))
+    ended = stop_early(null(4000, seeds=15), looks, interim_confidences(looks, "anytime"))
+    assert 0.005 < np.mean(ended.differs) <= 0.04
+
+
+@pytest.mark.parametrize("seeds", [5, 8, 20])
+def test_the_interval_excludes_0_where_the_e_value_reaches_20(seeds: int) -> None:
+    """The e-value integrated over effects from a normal distribution, against the level's critical t."""
+    (level,) = interim_confidences([seeds], "anytime")
+    t = float(stats.t.isf((1 - level) / 2, seeds - 1))
+    effects = np.linspace(-12, 12, 4001)
+    mixed = np.sum(stats.nct.pdf(t, seeds - 1, effects * seeds**0.5) * stats.norm.pdf(effects)) * (
+        effects[1] - effects[0]
+    )
+    assert mixed / stats.t.pdf(t, seeds - 1) == pytest.approx(20, rel=1e-4)
+
+
+def test_an_analysis_that_can_decide_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected ascending numbers of seeds from 5 on"):
+        interim_confidences([4, 5], "anytime")
 
 
 def test_peeking_for_free_errs_twice_as_often() -> None:

@@ -117,7 +117,7 @@ def test_the_intervals_of_parts_cover(seeds: int, noisy: int | None) -> None:
     assert 0.925 < np.mean(covered) < 0.975
     assert np.min(covered) > 0.91
     if noisy is None:
-        assert np.mean(halves[:, 0]) < 0.95 * np.mean(
+        assert np.mean(halves[:, 0]) < 0.96 * np.mean(
             stats.t.isf(0.025, seeds - 1) * np.std(found.own.differences[:, 0], axis=-1, ddof=1) / seeds**0.5
         )
 

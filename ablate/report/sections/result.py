@@ -97,15 +97,30 @@ def mean_cell(outcome: OutcomeView, arm: str) -> Cell:
 
 
 def _certainty(view: View) -> Iterator[Table]:
-    """The effect of every seed and its size in other units, and how many seeds it takes to decide."""
+    """The effect of every seed and its size in other units, what to expect again, and how many seeds it takes to decide."""
     rows = []
+    lost = any(run.status == "diverged" for run in view.analysis.runs) and view.metric.lower_is_better is not None
     for row in view.primary:
         decimals = fmt.effect_decimals(row.contrast.effect or 0.0, row.contrast.low, row.contrast.high)
         seeds = ", ".join(fmt.number(difference, decimals) for difference in row.contrast.differences)
-        rows.append(cells(row.arm.change, seeds, row.beats, row.hedges_g, row.p, view.seeds_needed(row) or fmt.DASH))
+        again = (
+            fmt.number(row.contrast.corrected_effect, decimals),
+            fmt.interval(row.contrast.pair_low, row.contrast.pair_high, decimals),
+        )
+        needed = view.seeds_needed(row) or fmt.DASH
+        rows.append(cells(row.arm.change, seeds, row.beats, row.hedges_g, row.p, *again, needed))
     if rows:
-        head = ("arm", "difference of each seed", beats_what(view.metric), "Hedges g", "p", "seeds needed at 80% power")
-        yield Table(head=head, rows=tuple(rows), words=frozenset({1, 5}), title="How sure", folded=True)
+        head = (
+            "arm",
+            "difference of each seed",
+            f"{beats_what(view.metric)}{' (diverged: worst)' if lost else ''}",
+            "Hedges g",
+            "p",
+            "effect corrected for selection",
+            "one new pair of runs, 95%",
+            "seeds needed at 80% power",
+        )
+        yield Table(head=head, rows=tuple(rows), words=frozenset({1, 7}), title="How sure", folded=True)
 
 
 def _notes(view: View) -> Iterator[Note]:
@@ -193,7 +208,9 @@ def _with_verdict(outcome: OutcomeView, arm: str) -> Cell:
     row = outcome.rows.get(arm)
     shown = fmt.percent(mean) if outcome.info.name in _SHARES else fmt.figure(mean)
     told = row is not None and row.significant and outcome.info.name == SPREAD
-    return Cell(text=shown, detail=row.verdict if row is not None and told else "")
+    if row is None or not told:
+        return Cell(text=shown)
+    return Cell(text=shown, detail=row.verdict if row.contrast.primary else f"{row.verdict}, exploratory")
 
 
 def _short(name: str) -> str:
