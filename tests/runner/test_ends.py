@@ -127,7 +127,7 @@ def test_a_signal_to_the_whole_process_group_interrupts_its_runs(
 ) -> None:
     """A cluster signals the study and its runs; one that is still loading ends before it catches the signal."""
     job = SimpleNamespace(run=RunDir(tmp_path), folder=tmp_path, config={})
-    running = SimpleNamespace(job=job, hung_at=None, process=SimpleNamespace(exitcode=code))
+    running = SimpleNamespace(job=job, hung_at=None, is_lost=False, process=SimpleNamespace(exitcode=code))
     scheduler = SimpleNamespace(interrupts=interrupts, _before={tmp_path: _mark(job.run.status)}, _oom_kills=0)
     assert _Scheduler._outcome_of(scheduler, running).status == status  # type: ignore[arg-type]
     assert read_status(RunDir(tmp_path)).status == status  # type: ignore[union-attr]
