@@ -78,7 +78,7 @@ class _Layout:
 
 
 def _layout(correlation: Values) -> _Layout:
-    matrix: Values = np.round(np.atleast_2d(np.asarray(correlation, dtype=np.float64)), 12)
+    matrix: Values = np.atleast_2d(np.asarray(correlation, dtype=np.float64)).round(12)
     factors = _factors(matrix) if len(matrix) > 1 else ()
     return _Layout(len(matrix), factors, () if factors is not None else tuple(map(tuple, matrix.tolist())))
 

@@ -185,7 +185,8 @@ def gradient_norms(view: View, _folder: Path | None = None) -> Section | None:
     """Build size, spread, spikes and clipping of the gradient norm per arm."""
     if not view.gradient:
         return None
-    head = ("gradient norm", *(_short(one.info.name) for one in view.gradient))
+    declared = view.metric.name == SPREAD
+    head = ("gradient norm" if declared else "gradient norm, exploratory", *(_short(one.info.name) for one in view.gradient))
     rows = tuple(
         (Cell(text=arm.change, swatch=view.style(arm)), *(_with_verdict(one, arm.name) for one in view.gradient))
         for arm in view.trained
@@ -210,7 +211,7 @@ def _with_verdict(outcome: OutcomeView, arm: str) -> Cell:
     told = row is not None and row.significant and outcome.info.name == SPREAD
     if row is None or not told:
         return Cell(text=shown)
-    return Cell(text=shown, detail=row.verdict if row.contrast.primary else f"{row.verdict}, exploratory")
+    return Cell(text=shown, detail=row.verdict)
 
 
 def _short(name: str) -> str:
