@@ -186,7 +186,10 @@ def gradient_norms(view: View, _folder: Path | None = None) -> Section | None:
     if not view.gradient:
         return None
     declared = view.metric.name == SPREAD
-    head = ("gradient norm" if declared else "gradient norm, exploratory", *(_short(one.info.name) for one in view.gradient))
+    head = (
+        "gradient norm" if declared else "gradient norm, exploratory",
+        *(_short(one.info.name) for one in view.gradient),
+    )
     rows = tuple(
         (Cell(text=arm.change, swatch=view.style(arm)), *(_with_verdict(one, arm.name) for one in view.gradient))
         for arm in view.trained
