@@ -185,7 +185,7 @@ def contrast(
         differences=tuple((right - left).tolist()),
         baseline_mean=float(np.mean(left)) if seeds else None,
         arm_mean=float(np.mean(right)) if seeds else None,
-        beats=_beats(question.metric, *(ranked or (baseline, arm))),
+        beats=_beats(question.metric, *(ranked or (_finite(baseline), _finite(arm)))),
         hedges_g=judgement.hedges_g,
         p_value=judgement.p_value,
         own_p=judgement.own_p_value,
@@ -213,6 +213,10 @@ def contrast(
         step_p=judgement.step_p,
         confidence=question.confidence,
     )
+
+
+def _finite(values: BySeed) -> BySeed:
+    return {seed: value for seed, value in values.items() if value is not None and np.isfinite(value)}
 
 
 def _beats(metric: MetricInfo, left: BySeed, right: BySeed) -> float | None:

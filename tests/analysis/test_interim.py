@@ -211,8 +211,8 @@ def test_what_its_runs_say_after_they_were_made_again_is_told(study: Path) -> No
     ("edit", "says"),
     [
         ({"plan": "another"}, "is an interim analysis of another plan"),
-        ({"level": 2}, "is an interim analysis of another plan"),
-        ({"stops": None}, "is an interim analysis of another plan"),
+        ({"level": 2}, "cannot be read"),
+        ({"stops": None}, "cannot be read"),
         (None, "cannot be read"),
     ],
 )

@@ -15,6 +15,7 @@ from ablate.analysis.results import Analysis, Contrast
 from ablate.records.layout import StudyDir
 from ablate.records.schema import EVALS
 from ablate.records.writer import TableWriter
+from ablate.serialization import read_json
 from tests.synthetic import write_study
 
 RATIO = "train_test_ratio=4"
@@ -25,7 +26,9 @@ def plant(folder: Path, arm: str, seed: int, values: dict[str, list[float]], maj
     """Replace the evaluations of a run. values: by metric, the first before training; examples: 256."""
     run = StudyDir(folder).run(arm, seed)
     rows = [(metric, number, value) for metric, curve in values.items() for number, value in enumerate(curve)]
-    steps = np.asarray([16 * number for _, number, _ in rows])
+    rows.sort(key=lambda row: row[1])
+    last = max(number for _, number, _ in rows)
+    steps = np.asarray([128 * number // last for _, number, _ in rows])  # a finished run is evaluated at its last step
     mean = np.asarray([value for *_, value in rows])
     squares = np.asarray([value if metric == "accuracy" else value**2 + 0.04 for metric, _, value in rows])
     with TableWriter(run.evals, EVALS) as table:
@@ -35,7 +38,7 @@ def plant(folder: Path, arm: str, seed: int, values: dict[str, list[float]], maj
             "sum": 256 * mean, "count": np.full(len(rows), 256), "sum_squares": 256 * squares,
         })  # fmt: skip
     if majority is not None:
-        stored = json.loads(run.fingerprint.read_text())
+        stored = read_json(run.fingerprint)
         stored["items"]["eval_set"] = {**stored["items"].get("eval_set", {}), "majority": majority}
         run.fingerprint.write_text(json.dumps(stored))
 
@@ -67,7 +70,7 @@ def test_a_language_model_learned_where_its_loss_fell_whatever_its_accuracy(tmp_
     start = {"loss": [10.4, 10.2, 10.0], "accuracy": [0.0, 0.0, 0.0]}
     folder = tmp_path / "s"
     assert not any(one.learned for one in study(folder, start, start, majority=None).learning)
-    plan = json.loads((folder / "plan.json").read_text())
+    plan = read_json(folder / "plan.json")
     for arm in plan["arms"]:
         arm["config"]["task"]["name"] = "causal_lm"
     (folder / "plan.json").write_text(json.dumps(plan))
@@ -159,7 +162,7 @@ def test_without_an_evaluation_before_training_it_is_not_known_and_nothing_is_wi
 def test_a_smoke_run_is_labelled_and_carries_no_verdicts(tmp_path: Path) -> None:
     write_study(tmp_path / "s", arms=[RATIO, "batch_size=64"], seeds=3)
     path = tmp_path / "s" / "plan.json"
-    plan = json.loads(path.read_text())
+    plan = read_json(path)
     for arm in plan["arms"]:
         arm["config"]["study"] = {**arm["config"].get("study", {}), "smoke_run": True}
     path.write_text(json.dumps(plan))

@@ -15,6 +15,7 @@ from ablate.analysis.run_comparison import Comparison, RunDiff, compare_runs, di
 from ablate.errors import RecordError, StudyError
 from ablate.records.layout import RunDir, StudyDir
 from ablate.records.run_files import open_run
+from ablate.serialization import read_json
 from tests.synthetic import write_study
 
 HERE = ("baseline", 0)
@@ -70,7 +71,7 @@ def test_a_run_equals_itself_and_its_repeat_in_all_that_counts(study: Path) -> N
 
 def test_a_value_of_another_type_is_another_value(study: Path, tmp_path: Path) -> None:
     other = RunDir(shutil.copytree(run(study, *HERE).path, tmp_path / "baseline" / "seed=0"))
-    config = json.loads(other.config.read_text())
+    config = read_json(other.config)
     config["optim"]["warmup_ratio"] = 0
     config["train"]["max_grad_norm"] = True
     other.config.write_text(json.dumps(config))
@@ -83,7 +84,7 @@ def test_a_value_of_another_type_is_another_value(study: Path, tmp_path: Path) -
 
 def test_what_changes_no_result_is_told_apart(study: Path, tmp_path: Path) -> None:
     other = RunDir(shutil.copytree(run(study, *HERE).path, tmp_path / "baseline" / "seed=0"))
-    config = json.loads(other.config.read_text())
+    config = read_json(other.config)
     config["tracker"]["log_every"] = "7 steps"
     config["study"]["name"] = "another"
     other.config.write_text(json.dumps(config))
@@ -96,7 +97,7 @@ def test_code_environment_and_data_are_compared(study: Path, tmp_path: Path) -> 
     other = RunDir(shutil.copytree(run(study, *HERE).path, tmp_path / "baseline" / "seed=0"))
     manifests = {}
     for place, more in ((run(study, *HERE), "1"), (other, "2")):
-        manifest = json.loads(place.manifest.read_text())
+        manifest = read_json(place.manifest)
         manifest |= {"code": {"a.py": "same", "b.py": more}, "data": f"pool{more}", "git": f"commit{more}"}
         manifest["versions"]["torch"] = f"{more}.0"
         manifests[more] = RunDir(tmp_path / more / "baseline" / "seed=0")
@@ -138,7 +139,7 @@ def test_one_seed_and_one_key_say_something_of_this_seed_and_how_many_would_deci
 
 def test_several_keys_are_not_told_apart_and_bisect_is_named(study: Path, tmp_path: Path) -> None:
     other = RunDir(shutil.copytree(run(study, "batch_size=64", 0).path, tmp_path / "elsewhere" / "seed=0"))
-    config = json.loads(other.config.read_text())
+    config = read_json(other.config)
     config["optim"]["lr"] = 0.5
     other.config.write_text(json.dumps(config))
     found = compare_runs(run(study, *HERE), other, (str(run(study, *HERE).path), str(other.path)))
@@ -157,7 +158,7 @@ def test_equal_weights_say_that_nothing_touched_the_training(study: Path) -> Non
 
 def test_equal_runs_with_other_weights_are_nondeterminism(study: Path, tmp_path: Path) -> None:
     other = RunDir(shutil.copytree(run(study, *HERE).path, tmp_path / "baseline" / "seed=0"))
-    outcome = json.loads(other.status.read_text())
+    outcome = read_json(other.status)
     other.status.write_text(json.dumps(outcome | {"weights_sha256": "f" * 64}))
     (said,) = compare_runs(run(study, *HERE), other, ("a", "b")).says
     assert "this is nondeterminism" in said

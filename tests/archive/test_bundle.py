@@ -119,7 +119,7 @@ def test_a_broken_run_names_no_folder_of_this_machine(mine: Path, tmp_path: Path
         write_bundle(mine, tmp_path / "a.tar")
     write_bundle(mine, tmp_path / "a.tar", allow_incomplete=True)
     sentence = next(run["sentence"] for run in json.loads(files_of(tmp_path / "a.tar")["analysis.json"])["runs"])
-    assert sentence.startswith("study/baseline/seed=0/trace.arrow is not a readable table")
+    assert sentence.startswith("study/baseline/seed=0: trace.arrow was cut off")
 
 
 def test_runs_without_a_plan_are_bundled_with_what_was_asked_of_them(mine: Path, tmp_path: Path) -> None:

@@ -404,7 +404,7 @@ def test_a_wrong_archive_names_all_of_it_and_exits_with_one(
     said = capsys.readouterr().out
     assert "failed" in said
     assert "log.txt: expected SHA-256" in said
-    assert said.rstrip().endswith("NOT verified: files, runs")
+    assert said.rstrip().endswith("NOT verified: files, runs, report")
 
 
 # ---- elsewhere -----------------------------------------------------------------------------------------------------

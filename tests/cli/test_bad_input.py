@@ -232,11 +232,15 @@ def test_the_folder_of_report_and_replay(refused, here):
     assert "'optim.lr' cannot be read from a record" in refused("resample", "nowhere", "optim.lr=200")
 
 
-def test_a_damaged_plan_is_named(ablate, runs, refused, here):
+def test_a_damaged_plan_is_named_to_any_command_but_its_own(ablate, runs, refused, here):
     assert ablate("-m", "axis=batch_size", "study.seeds=1")[0] == 0
     runs.forget()
     (here / "runs/batch_size/plan.json").write_text("{")
-    assert "runs/batch_size/plan.json cannot be read" in refused("-m", "axis=batch_size", "study.seeds=1")
+    other = ("-m", "axis=dropout", "study.seeds=1", "study.name=batch_size")
+    assert "runs/batch_size/plan.json cannot be read" in refused(*other)
+    code, out, _ = ablate("-m", "axis=batch_size", "study.seeds=1")
+    assert code == 0
+    assert "plan.json was damaged; all runs there are of this command" in " ".join(out.split())
 
 
 def test_a_verb_without_its_argument(ablate):

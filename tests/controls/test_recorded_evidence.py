@@ -22,6 +22,7 @@ from ablate.design.axis import Axis
 from ablate.design.designs import ExternalApp
 from ablate.records.layout import StudyDir
 from ablate.records.returned_values import write_returned
+from ablate.serialization import read_json, write_json
 
 IDS = np.arange(100)
 RATES = np.full(40, 1e-3)
@@ -141,8 +142,10 @@ def other_loop(folder: Path, changed: Mapping[str, Any], *, app: bool = True, kn
             stored = StudyDir(folder).run(arm, seed)
             if app:
                 write_returned(stored, {"returned": float(values.mean())})
-            for file in () if known else (stored.fingerprint, stored.trace, stored.evals, stored.predictions):
-                file.unlink()
+            if not known:
+                for file in (stored.fingerprint, stored.trace, stored.evals, stored.predictions):
+                    file.unlink()
+                write_json(stored.status, read_json(stored.status) | {"files": {}})
     plan = adopt(folder, PlanOptions(metric=None if app else "eval_loss"))
     if app:
         plan = replace(plan, metric="returned", design=ExternalApp(seed_key="seed"))

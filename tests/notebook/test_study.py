@@ -21,6 +21,7 @@ from ablate.analysis.analyse import analyse
 from ablate.errors import AblateError, ConfigError, StudyError
 from ablate.notebook.frames import FRAMES, frames_page
 from ablate.records.reader import read_evals, read_trace
+from ablate.serialization import read_json
 from tests.synthetic import write_study
 
 ARMS = ("batch_size=64", "eval_every=256 samples", "eval_every=512 samples", "placebo")
@@ -171,7 +172,7 @@ def test_reload_sees_what_a_running_study_has_done_since(tmp_path: Path, broken:
     before = len(study.runs.query("status == 'finished'"))
     place = folder / "baseline/seed=3"
     shutil.copytree(folder / "baseline/seed=0", place)
-    manifest = json.loads((place / "manifest.json").read_text())
+    manifest = read_json(place / "manifest.json")
     planned = next(run for run in study.plan.runs if (run.arm, run.seed) == ("baseline", 3))
     (place / "manifest.json").write_text(json.dumps({**manifest, "seed": 3, "digest": planned.digest}))
     assert len(study.runs.query("status == 'finished'")) == before
@@ -181,7 +182,7 @@ def test_reload_sees_what_a_running_study_has_done_since(tmp_path: Path, broken:
 def test_runs_of_another_plan_in_a_folder_are_not_this_studys(tmp_path: Path, folder: Path) -> None:
     mine = Path(shutil.copytree(folder, tmp_path / "reference"))
     manifest = mine / "placebo/seed=1/manifest.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "digest": "0" * 64}))
+    manifest.write_text(json.dumps({**read_json(manifest), "digest": "0" * 64}))
     study = ablate.load(mine)
     assert study.runs.set_index(["arm", "seed"])["status"]["placebo", 1] == "missing"
     assert set(study.steps.query("arm == 'placebo'")["seed"]) == {0, 2}
@@ -311,7 +312,7 @@ def test_text_of_a_study_stays_text(tmp_path: Path, folder: Path) -> None:
     plan = (mine / "plan.json").read_text()
     (mine / "plan.json").write_text(plan.replace('"study": "reference"', f'"study": "{script}"'))
     manifest = mine / "placebo/seed=0/status.json"
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "status": "failed", "sentence": script}))
+    manifest.write_text(json.dumps({**read_json(manifest), "status": "failed", "sentence": script}))
     study = ablate.load(mine)
     assert study.name == script
     assert script not in study._repr_html_()

@@ -40,7 +40,7 @@ def test_the_table_fits_80_columns(tmp_path: Path, metric: str | None) -> None:
 
 def test_what_is_assumed_has_no_uncertainty_to_speak_of() -> None:
     text = " ".join(shown(PowerOptions(sd=0.02, rho=0.5, variants=4, effect=0.01)).split())
-    assert "decides 50 seeds" in text
+    assert "decides 51 seeds" in text
     assert "range" not in text
     assert "without a smallest effect of interest" in " ".join(shown(PowerOptions(sd=0.02)).split())
     assert "more than 1,000 seeds" in " ".join(shown(PowerOptions(sd=0.02, effect=1e-5)).split())
@@ -52,7 +52,7 @@ def test_a_program_reads_the_same(capsys: pytest.CaptureFixture[str]) -> None:
         == 0
     )
     found = json.loads(capsys.readouterr().out)
-    assert found["needed"] == 50
+    assert found["needed"] == 51
     assert [row["seeds"] for row in found["rows"]] == [3, 5, 8, 10, 15, 20]
 
 
