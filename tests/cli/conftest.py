@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ablate import cli
-from ablate.config.schema import StudyConfig
+from ablate.config.schema import Config, StudyConfig
 from ablate.data.datasets import DataFacts
 from ablate.errors import AblateError
 from ablate.records.layout import RunDir
@@ -65,12 +65,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def _sizes(config: Config) -> DataFacts:
+    evaluated = min(256, config.eval.max_examples or 256)
+    return DataFacts(num_train=1000, num_held_out=1000, num_eval=evaluated, num_classes=2)
+
+
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch, here: Path) -> Runs:
     found = Runs()
-    sizes = DataFacts(num_train=1000, num_held_out=1000, num_eval=256, num_classes=2)
     monkeypatch.setattr("ablate.runner.launch.run_all", found.run_all)
-    monkeypatch.setattr("ablate.tasks.registry.data_facts", lambda config: sizes)
+    monkeypatch.setattr("ablate.tasks.registry.data_facts", _sizes)
     monkeypatch.setattr("ablate.study_command.conclude", lambda folder: 0)
     monkeypatch.setattr("ablate.runner.forecast.time_steps", _not_timed)
     return found

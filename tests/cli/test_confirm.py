@@ -96,7 +96,8 @@ def test_an_obviously_small_study_is_neither_timed_nor_asked_about(ablate, runs,
 
 
 def test_the_reference_study_is_obviously_small(ablate, runs, here, timed):
-    assert ablate("-m", "study=reference", "study.workers=2")[0] == 0
+    code, out, err = ablate("-m", "study=reference", "study.workers=2")
+    assert code == 0, out + err
     assert timed.calls == 0
 
 
