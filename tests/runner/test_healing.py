@@ -13,7 +13,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
@@ -36,23 +35,10 @@ from ablate.runner.processes import end_orphans
 from ablate.runner.reuse import has_result, holds_result, stored
 from ablate.runner.run_study import _clean
 from ablate.runner.status import study_state
+from tests.damage import DAMAGE
 from tests.synthetic import write_study
 
 FILES = ("config.yaml", "fingerprint.json", "trace.arrow", "evals.arrow", "status.json", "manifest.json")
-
-
-def flipped(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-DAMAGE: dict[str, Callable[[Path], object]] = {
-    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10]),
-    "emptied": lambda path: path.write_bytes(b""),
-    "missing": lambda path: path.unlink(),
-    "one bit": flipped,
-}
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from ablate import Checkpoints, read_evals, read_trace
 from ablate.errors import LoopError
 from ablate.serialization import read_json, write_json
 from ablate.training.train import TrainResult
+from tests.damage import DAMAGE
 from tests.training.toy import evaluation, jitter, network, run
 
 TIMES = ("step_seconds", "train_seconds", "eval_seconds")
@@ -169,18 +170,6 @@ def test_a_checkpoint_that_is_not_asked_for_is_not_written_over(tmp_path: Path, 
     assert len(read_trace(tmp_path / "trace.arrow")) > 0
 
 
-def flipped(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-DAMAGE: dict[str, Callable[[Path], object]] = {
-    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10]),
-    "emptied": lambda path: path.write_bytes(b""),
-    "missing": lambda path: path.unlink(),
-    "one bit": flipped,
-}
 SAVED = ("model.safetensors", "optimizer.safetensors", "optimizer.json", "state.json")
 
 
